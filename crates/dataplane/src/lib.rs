@@ -1,0 +1,4 @@
+//! The kernel edge: the only crate that speaks to the kernel. Knows nothing of Kubernetes, peers or Services.
+
+pub mod netns;
+pub mod words;

@@ -1,0 +1,433 @@
+//! The words this project speaks about the kernel in: values the kernel could reject, parsed once.
+//!
+//! Pure. Each type can only hold what the kernel accepts, so nothing behind it checks again.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Why a text is not the word it was meant to be. The message holds the text and what would be right.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{value:?} is no {what}: {expected}")]
+pub struct WordError {
+    what: &'static str,
+    value: String,
+    expected: &'static str,
+}
+
+fn wrong(what: &'static str, value: impl ToString, expected: &'static str) -> WordError {
+    WordError { what, value: value.to_string(), expected }
+}
+
+/// An IP family. Code takes it as a parameter; nothing is written once for each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both, in the order in which files and messages list them.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Family::V4 } else { Family::V6 }
+    }
+
+    /// Address length in bits: 32 or 128.
+    pub fn bits(self) -> u8 {
+        match self {
+            Family::V4 => 32,
+            Family::V6 => 128,
+        }
+    }
+
+    /// `0.0.0.0` or `::`.
+    pub fn unspecified(self) -> IpAddr {
+        match self {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    /// `0.0.0.0/0` or `::/0`.
+    pub fn default_route(self) -> Prefix {
+        Prefix { address: self.unspecified(), len: 0 }
+    }
+
+    /// `224.0.0.0/4` or `ff00::/8`.
+    pub fn multicast(self) -> Prefix {
+        match self {
+            Family::V4 => Prefix { address: Ipv4Addr::new(224, 0, 0, 0).into(), len: 4 },
+            Family::V6 => Prefix { address: Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), len: 8 },
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        })
+    }
+}
+
+/// One optional value for each family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PerFamily<T> {
+    /// The IPv4 value.
+    pub v4: Option<T>,
+    /// The IPv6 value.
+    pub v6: Option<T>,
+}
+
+impl<T> PerFamily<T> {
+    /// Neither family.
+    pub const fn none() -> Self {
+        Self { v4: None, v6: None }
+    }
+
+    /// Asks `value` for each family.
+    pub fn from_fn(mut value: impl FnMut(Family) -> Option<T>) -> Self {
+        Self { v4: value(Family::V4), v6: value(Family::V6) }
+    }
+
+    /// The value of `family`.
+    pub fn get(&self, family: Family) -> Option<&T> {
+        match family {
+            Family::V4 => self.v4.as_ref(),
+            Family::V6 => self.v6.as_ref(),
+        }
+    }
+
+    /// The place of `family`'s value.
+    pub fn slot(&mut self, family: Family) -> &mut Option<T> {
+        match family {
+            Family::V4 => &mut self.v4,
+            Family::V6 => &mut self.v6,
+        }
+    }
+
+    /// The families that have a value, with it, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = (Family, &T)> {
+        Family::BOTH.into_iter().filter_map(|family| Some((family, self.get(family)?)))
+    }
+
+    /// The families that have a value.
+    pub fn families(&self) -> impl Iterator<Item = Family> {
+        self.iter().map(|(family, _)| family)
+    }
+
+    /// True where neither family has a value.
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_none() && self.v6.is_none()
+    }
+
+    /// The same with each value changed.
+    pub fn map<U>(&self, mut change: impl FnMut(Family, &T) -> U) -> PerFamily<U> {
+        PerFamily::from_fn(|family| self.get(family).map(|value| change(family, value)))
+    }
+}
+
+/// An interface name: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..` (kernel: `dev_valid_name`).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfName(String);
+
+impl IfName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for IfName {
+    type Err = WordError;
+
+    fn from_str(name: &str) -> Result<Self, WordError> {
+        let fault = if name.is_empty() {
+            "it must not be empty"
+        } else if name.len() > 15 {
+            "it may have at most 15 bytes"
+        } else if name == "." || name == ".." {
+            "it must not be a folder's name"
+        } else if name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
+            "it must not hold '/', ':' or white space"
+        } else {
+            return Ok(Self(name.to_owned()));
+        };
+        Err(wrong("interface name", name, fault))
+    }
+}
+
+/// A VXLAN network identifier: 1 to 16777215 (RFC 7348 section 5 gives it 24 bits; 0 is the kernel's "any").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Vni(u32);
+
+impl Vni {
+    /// The VNI as a number.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for Vni {
+    type Error = WordError;
+
+    fn try_from(vni: i64) -> Result<Self, WordError> {
+        match u32::try_from(vni) {
+            Ok(number @ 1..=0x00ff_ffff) => Ok(Self(number)),
+            _ => Err(wrong("VNI", vni, "it must be from 1 to 16777215")),
+        }
+    }
+}
+
+/// A link's MTU in bytes: 68 to 65535 (RFC 791's smallest to the largest IP packet). IPv6 on a link needs 1280.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mtu(u32);
+
+impl Mtu {
+    /// The MTU in bytes.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+
+    /// What is left under an encapsulation that costs `overhead` bytes.
+    pub fn minus(self, overhead: u32) -> Result<Self, WordError> {
+        Self::try_from(i64::from(self.0) - i64::from(overhead))
+    }
+}
+
+impl TryFrom<i64> for Mtu {
+    type Error = WordError;
+
+    fn try_from(mtu: i64) -> Result<Self, WordError> {
+        match u32::try_from(mtu) {
+            Ok(number @ 68..=65535) => Ok(Self(number)),
+            _ => Err(wrong("MTU", mtu, "it must be from 68 to 65535")),
+        }
+    }
+}
+
+/// The `rtm_protocol` of a route: who made it. `ip route` prints it as `proto N`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteProtocol(pub u8);
+
+/// A hardware address of six octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// Makes a unicast, locally administered address of six octets (IEEE 802: bit 1 of the first set, bit 0 clear).
+    pub fn local(mut octets: [u8; 6]) -> Self {
+        octets[0] = (octets[0] & 0xfe) | 0x02;
+        Self(octets)
+    }
+
+    /// True for a group address or all zeros, neither of which a device can have as its own.
+    pub fn is_unusable(self) -> bool {
+        self.0[0] & 1 == 1 || self.0 == [0; 6]
+    }
+}
+
+impl FromStr for Mac {
+    type Err = WordError;
+
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        let fault = || wrong("MAC address", text, "it must be six octets like 0a:58:0a:f4:01:02");
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(fault)?;
+            if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(fault());
+            }
+            *octet = u8::from_str_radix(part, 16).map_err(|_| fault())?;
+        }
+        if parts.next().is_some() { Err(fault()) } else { Ok(Self(octets)) }
+    }
+}
+
+/// An address range with all host bits clear, such as `10.244.1.0/24`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    address: IpAddr,
+    len: u8,
+}
+
+impl Prefix {
+    /// The range of `len` bits that holds `address`; `None` where the family has fewer bits.
+    pub fn new(address: IpAddr, len: u8) -> Option<Self> {
+        let network = IpNetwork::new(address, len).ok()?;
+        Some(Self { address: network.network(), len })
+    }
+
+    /// The range that holds `address` alone.
+    pub fn host(address: IpAddr) -> Self {
+        Self { address, len: Family::of(address).bits() }
+    }
+
+    /// The first address of the range.
+    pub fn address(self) -> IpAddr {
+        self.address
+    }
+
+    /// How many bits are fixed.
+    pub fn len(self) -> u8 {
+        self.len
+    }
+
+    /// True for `0.0.0.0/0` and `::/0`.
+    pub fn is_default(self) -> bool {
+        self.len == 0
+    }
+
+    /// The family.
+    pub fn family(self) -> Family {
+        Family::of(self.address)
+    }
+
+    /// The first address as a number: 32 bits for IPv4, 128 for IPv6.
+    pub fn first(self) -> u128 {
+        number(self.address)
+    }
+
+    /// The last address as a number.
+    pub fn last(self) -> u128 {
+        let free = self.family().bits() - self.len;
+        self.first() | if free == 128 { u128::MAX } else { (1 << free) - 1 }
+    }
+
+    /// The `n`th address of the range, from 0; `None` past its end.
+    pub fn nth(self, n: u128) -> Option<IpAddr> {
+        let number = self.first().checked_add(n)?;
+        (number <= self.last()).then(|| address(self.family(), number))
+    }
+
+    /// True where the address lies in the range.
+    pub fn contains(self, other: IpAddr) -> bool {
+        Family::of(other) == self.family() && (self.first()..=self.last()).contains(&number(other))
+    }
+
+    /// True where the whole of `other` lies in the range.
+    pub fn covers(self, other: Prefix) -> bool {
+        self.len <= other.len && self.contains(other.address)
+    }
+
+    /// True where the two share an address.
+    pub fn overlaps(self, other: Prefix) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+/// An address as a number, so that ranges can be counted through.
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_bits()),
+        IpAddr::V6(v6) => v6.to_bits(),
+    }
+}
+
+/// The address of `family` with this number. IPv4 takes the low 32 bits.
+pub fn address(family: Family, number: u128) -> IpAddr {
+    match family {
+        #[expect(clippy::cast_possible_truncation, reason = "the low 32 bits are the address")]
+        Family::V4 => Ipv4Addr::from_bits(number as u32).into(),
+        Family::V6 => Ipv6Addr::from_bits(number).into(),
+    }
+}
+
+impl FromStr for Prefix {
+    type Err = WordError;
+
+    /// Reads `ADDRESS/LENGTH` and clears the host bits.
+    fn from_str(text: &str) -> Result<Self, WordError> {
+        let fault = || wrong("address range", text, "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56");
+        let (address, len) = text.split_once('/').ok_or_else(fault)?;
+        let address = address.parse().map_err(|_| fault())?;
+        if !len.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(fault());
+        }
+        Self::new(address, len.parse().map_err(|_| fault())?).ok_or_else(fault)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.len)
+    }
+}
+
+impl fmt::Display for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl fmt::Display for Vni {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Mtu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for RouteProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+macro_rules! text_on_the_wire {
+    ($($word:ty),*) => {$(
+        impl Serialize for $word {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $word {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+text_on_the_wire!(IfName, Mac, Prefix);
+
+macro_rules! number_on_the_wire {
+    ($($word:ty),*) => {$(
+        impl Serialize for $word {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_u32(self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $word {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Self::try_from(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+number_on_the_wire!(Vni, Mtu);
+
+#[cfg(test)]
+mod tests;
