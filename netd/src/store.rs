@@ -3,6 +3,9 @@
 //! [`Store`] is what the daemon knows of any of them; the kinds live in modules below. Nothing of a kind (paths, keys, versions) gets
 //! past the trait except as text for a person.
 
+pub mod dir;
+mod record;
+
 use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
