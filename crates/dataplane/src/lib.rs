@@ -9,6 +9,7 @@ pub mod link;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod process;
 pub mod route;
 pub mod sysctl;
