@@ -1,10 +1,10 @@
 //! Command line flags and their environment variables: flanneld's, as far as netd has what they switch, and netd's own.
 //!
-//! Pure: [`Cli::read`] takes the arguments; clap reads the environment.
+//! Pure: [`Cli::read`] takes the arguments and the environment.
 
 mod go_style;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -176,17 +176,20 @@ impl Cli {
         refuse_unsupported(&args, &variable)?;
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
 
-        // Variables become arguments, so that both are judged alike. Clap knows their names for its help.
+        // Variables become arguments, so that both are judged alike, and clap itself reads none.
         let mut all = vec![program];
         let command = Cli::command().mut_args(|arg| {
-            let (Some(flag), Some(name)) = (arg.get_long(), arg.get_env()) else { return arg };
-            let Some(value) = name.to_str().and_then(variable) else { return arg.env(None::<&'static str>) };
-            if !args.iter().any(|given| go_style::name(given) == Some(flag)) {
+            let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else { return arg };
+            let flag = arg.get_long().unwrap_or_default().to_owned();
+            if let Some(value) = variable(&name)
+                && !args.iter().any(|given| go_style::name(given) == Some(&flag))
+            {
                 let mut given = OsString::from(format!("--{flag}="));
                 given.push(value);
                 all.push(given);
             }
-            arg
+            let help = format!("{} [env: {name}]", arg.get_help().cloned().unwrap_or_default());
+            arg.env(None::<&'static str>).help(help)
         });
         all.extend(args);
         let names = Cli::command();

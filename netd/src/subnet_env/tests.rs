@@ -5,14 +5,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn prefix(text: &str) -> Option<Prefix> {
-    Some(text.parse().expect("prefix"))
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("prefix")
 }
 
 fn v4() -> SubnetEnv {
     SubnetEnv {
-        networks: PerFamily { v4: prefix("10.244.0.0/16"), v6: None },
-        subnets: PerFamily { v4: prefix("10.244.1.0/24"), v6: None },
+        networks: PerFamily { v4: Some(prefix("10.244.0.0/16")), v6: None },
+        subnets: PerFamily { v4: Some(prefix("10.244.1.0/24")), v6: None },
         mtu: Mtu::try_from(1450).expect("MTU"),
         ip_masq: true,
     }
@@ -27,7 +27,7 @@ fn s1_ipv4_byte_for_byte() {
 
 #[test]
 fn s2_dual_stack_and_ipv6_alone() {
-    let v6 = (prefix("fd00:10:244::/56"), prefix("fd00:10:244:1::/64"));
+    let v6 = (Some(prefix("fd00:10:244::/56")), Some(prefix("fd00:10:244:1::/64")));
     let mut env = v4();
     (env.networks.v6, env.subnets.v6) = v6;
     let dual = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/56\n\
@@ -63,7 +63,7 @@ fn a_path_that_cannot_be_written_is_named() {
 #[test]
 fn the_previous_subnets_are_read_and_nonsense_is_none() {
     let previous = previous_subnets(V4);
-    assert_eq!((previous.v4, previous.v6), (prefix("10.244.1.0/24"), None));
+    assert_eq!((previous.v4, previous.v6), (Some(prefix("10.244.1.0/24")), None));
     for nonsense in [
         "",
         "FLANNEL_SUBNET",
@@ -75,7 +75,7 @@ fn the_previous_subnets_are_read_and_nonsense_is_none() {
         assert!(previous_subnets(nonsense).is_empty(), "{nonsense}");
     }
     let half = "FLANNEL_SUBNET=10.2.3.1/24\nFLANNEL_IPV6_SUBNET=fd00::1/6x\n";
-    assert_eq!(previous_subnets(half).v4, prefix("10.2.3.0/24"), "one wrong line leaves the other");
+    assert_eq!(previous_subnets(half).v4, Some(prefix("10.2.3.0/24")), "one wrong line leaves the other");
 }
 
 proptest! {
