@@ -11,8 +11,11 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataplane::words::PerFamily;
 use regex::Regex;
 
+use super::net_conf::{Backend, NetConf};
+use crate::interface::Wishes;
 use crate::model::NodeName;
 
 /// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
@@ -118,6 +121,20 @@ pub struct Flags {
         value_name = "NAME"
     )]
     pub cni_conf_name: String,
+}
+
+impl Flags {
+    /// What the flags say about the interface, for pods and a backend as configured.
+    pub fn wishes(&self, conf: &NetConf) -> Wishes {
+        Wishes {
+            ifaces: self.iface.clone(),
+            regexes: self.iface_regex.clone(),
+            can_reach: self.iface_can_reach,
+            public: PerFamily { v4: self.public_ip.map(IpAddr::from), v6: self.public_ipv6.map(IpAddr::from) },
+            pods: conf.networks.families().collect(),
+            nat: conf.backend != Backend::HostGw,
+        }
+    }
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).

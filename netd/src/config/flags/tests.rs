@@ -121,3 +121,12 @@ fn help_is_no_error_and_names_the_variables() {
         }
     }
 }
+
+#[test]
+fn the_interface_is_wished_for_as_flags_and_configuration_say() {
+    let (conf, _) =
+        NetConf::parse(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}"#).expect("net-conf");
+    let wishes = flags(&["--iface=eth1", "--public-ip=192.0.2.1"]).wishes(&conf);
+    assert_eq!((wishes.ifaces, wishes.nat), (vec!["eth1".to_owned()], false));
+    assert_eq!((wishes.public.families().count(), wishes.pods.len()), (1, 1));
+}

@@ -267,3 +267,44 @@ async fn a_store_that_cannot_be_written_says_what_to_do_and_keeps_nothing_half_d
     assert!(chain(&error).contains("nodes/a.json"), "{}", chain(&error));
     assert_eq!(fs::read_dir(room.path().join("nodes")).expect("list").count(), 1);
 }
+
+/// Where the full file system of the next test is, in the process that the test starts.
+const FULL: &str = "NETD_TEST_FULL_DISK";
+
+#[test]
+fn a_full_disk_leaves_no_half_written_lease() {
+    if let Some(room) = std::env::var_os(FULL) {
+        return on_a_full_disk(Path::new(&room));
+    }
+    // A file system of 64 KiB, mounted for one child of this process alone.
+    let room = tempfile::tempdir().expect("temporary folder");
+    let own_mounts = if nix::unistd::geteuid().is_root() { "-m" } else { "-Urm" };
+    let script = r#"mount -t tmpfs -o size=64k none "$1" && NETD_TEST_FULL_DISK="$1" exec "$2" --exact "$3""#;
+    let output = std::process::Command::new("unshare")
+        .args([own_mounts, "sh", "-c", script, "sh"])
+        .arg(room.path())
+        .arg(std::env::current_exe().expect("this program"))
+        .arg("store::dir::tests::a_full_disk_leaves_no_half_written_lease")
+        .output()
+        .expect("unshare(1) runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn on_a_full_disk(room: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let lease = acquire(room, "a").await;
+        fs::write(room.join("filler"), vec![0; 64 * 1024]).expect_err("more than there is room for");
+        let other =
+            LeaseRequest { public: PerFamily { v4: Some(IpAddr::from([192, 0, 2, 9])), v6: None }, ..request("a") };
+        for wish in [other, request("b")] {
+            let error = store(room).acquire(&wish, &conf(NET_CONF)).await.expect_err("no room");
+            assert!(chain(&error).contains("make room on that file system"), "{}", chain(&error));
+        }
+        assert_eq!(acquire(room, "a").await, lease, "what was there still is, and needs no room");
+        assert_eq!(fs::read_dir(room.join("nodes")).expect("list").count(), 1, "nothing half-done stays");
+        fs::remove_file(room.join("filler")).expect("room again");
+        acquire(room, "b").await;
+    });
+}
