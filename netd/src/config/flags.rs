@@ -92,7 +92,7 @@ pub struct Flags {
     pub iptables_forward_rules: bool,
 
     /// Seconds between two full comparisons of the kernel with what it should have (changes in between are seen at once).
-    #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_name = "SECONDS")]
+    #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
     pub iptables_resync: Option<NonZeroU32>,
 
     /// File with the network configuration [default: net-conf.json in --store-dir].
@@ -171,7 +171,7 @@ pub enum CliError {
         given: String,
     },
     /// Help, or a wrong flag, with the environment variable that it may come from.
-    #[error("{error}{}", variable.as_ref().map(|name| format!("\nIts environment variable is {name}.")).unwrap_or_default())]
+    #[error("{error}{}", variable.as_ref().map(|name| format!("\nThe flag's environment variable is {name}.")).unwrap_or_default())]
     Usage {
         /// Clap's text, which names the flag.
         error: clap::Error,
@@ -243,6 +243,10 @@ impl CliError {
             _ => 1,
         }
     }
+}
+
+fn seconds(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("it must be a whole number of seconds from 1 to {}", u32::MAX))
 }
 
 fn file_name(name: &str) -> Result<String, String> {
