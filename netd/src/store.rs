@@ -34,7 +34,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// Follows the leases and the configuration until the receiver is dropped. To be called within a tokio runtime.
     ///
-    /// The first events are a whole list: [`StoreEvent::Init`], a [`StoreEvent::Lease`] for each node, [`StoreEvent::InitDone`].
+    /// The first events are what there is: [`StoreEvent::NetConf`], then a whole list: [`StoreEvent::Init`], a [`StoreEvent::Lease`] for
+    /// each node, [`StoreEvent::InitDone`].
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
 }
 
@@ -84,7 +85,7 @@ pub enum StoreEvent {
     InitDone,
     /// A node's lease is gone.
     Removed(NodeName),
-    /// The network configuration has changed to this text.
+    /// The network configuration is, or has changed to, this text.
     NetConf(String),
     /// The store cannot be followed; what was last told stands until [`StoreEvent::Recovered`]. Told once, for a person.
     Trouble(String),

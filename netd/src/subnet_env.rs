@@ -1,6 +1,6 @@
 //! `subnet.env`: what the CNI plugin and other programs read about this node's network, flannel's format byte for byte.
 //!
-//! The text is made and read purely; [`write`] alone touches a file.
+//! The text is made and read purely; [`write()`] alone touches a file.
 
 use std::error::Error;
 use std::fmt::Write as _;

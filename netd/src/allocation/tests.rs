@@ -87,19 +87,17 @@ proptest! {
         };
         let taken: Vec<Prefix> = taken.into_iter().filter_map(make).collect();
         let wanted: Vec<Prefix> = wanted.into_iter().filter_map(make).collect();
-        match next_free(&range, taken.iter().copied(), wanted.iter().copied(), seed) {
-            Ok(subnet) => {
-                prop_assert!(range.suits(subnet));
-                prop_assert!(!taken.iter().any(|taken| taken.overlaps(subnet)));
-                prop_assert_eq!(next_free(&range, taken, wanted, seed), Ok(subnet), "the seed alone decides");
-            }
-            Err(_) => {
-                let mut first = range.min.first();
-                while first <= range.max.first() {
-                    let subnet = Prefix::new(words::address(Family::V4, first), len).expect("subnet");
-                    prop_assert!(taken.iter().any(|taken| taken.overlaps(subnet)), "{} is free", subnet);
-                    first += range.step();
-                }
+        let given = next_free(&range, taken.iter().copied(), wanted.iter().copied(), seed);
+        prop_assert_eq!(&next_free(&range, taken.iter().copied(), wanted, seed), &given, "the seed alone decides");
+        let is_free = |subnet: Prefix| !taken.iter().any(|taken| taken.overlaps(subnet));
+        if let Ok(subnet) = given {
+            prop_assert!(range.suits(subnet) && is_free(subnet));
+        } else {
+            let mut first = range.min.first();
+            while first <= range.max.first() {
+                let subnet = Prefix::new(words::address(Family::V4, first), len).expect("subnet");
+                prop_assert!(!is_free(subnet), "{} is free", subnet);
+                first += range.step();
             }
         }
     }

@@ -1,18 +1,21 @@
 //! Command line flags and their environment variables: flanneld's, as far as netd has what they switch, and netd's own.
 //!
-//! Pure: [`Cli::read`] takes the arguments; clap reads the environment.
+//! Pure: [`Cli::read`] takes the arguments and the environment.
 
 mod go_style;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use dataplane::words::PerFamily;
 use regex::Regex;
 
+use super::net_conf::{Backend, NetConf};
+use crate::interface::Wishes;
 use crate::model::NodeName;
 
 /// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
@@ -89,7 +92,7 @@ pub struct Flags {
     pub iptables_forward_rules: bool,
 
     /// Seconds between two full comparisons of the kernel with what it should have (changes in between are seen at once).
-    #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_name = "SECONDS")]
+    #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
     pub iptables_resync: Option<NonZeroU32>,
 
     /// File with the network configuration [default: net-conf.json in --store-dir].
@@ -118,6 +121,20 @@ pub struct Flags {
         value_name = "NAME"
     )]
     pub cni_conf_name: String,
+}
+
+impl Flags {
+    /// What the flags say about the interface, for pods and a backend as configured.
+    pub fn wishes(&self, conf: &NetConf) -> Wishes {
+        Wishes {
+            ifaces: self.iface.clone(),
+            regexes: self.iface_regex.clone(),
+            can_reach: self.iface_can_reach,
+            public: PerFamily { v4: self.public_ip.map(IpAddr::from), v6: self.public_ipv6.map(IpAddr::from) },
+            pods: conf.networks.families().collect(),
+            nat: conf.backend != Backend::HostGw,
+        }
+    }
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).
@@ -154,7 +171,7 @@ pub enum CliError {
         given: String,
     },
     /// Help, or a wrong flag, with the environment variable that it may come from.
-    #[error("{error}{}", variable.as_ref().map(|name| format!("\nIts environment variable is {name}.")).unwrap_or_default())]
+    #[error("{error}{}", variable.as_ref().map(|name| format!("\nThe flag's environment variable is {name}.")).unwrap_or_default())]
     Usage {
         /// Clap's text, which names the flag.
         error: clap::Error,
@@ -176,17 +193,20 @@ impl Cli {
         refuse_unsupported(&args, &variable)?;
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
 
-        // Variables become arguments, so that both are judged alike. Clap knows their names for its help.
+        // Variables become arguments, so that both are judged alike, and clap itself reads none.
         let mut all = vec![program];
         let command = Cli::command().mut_args(|arg| {
-            let (Some(flag), Some(name)) = (arg.get_long(), arg.get_env()) else { return arg };
-            let Some(value) = name.to_str().and_then(variable) else { return arg.env(None::<&'static str>) };
-            if !args.iter().any(|given| go_style::name(given) == Some(flag)) {
+            let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else { return arg };
+            let flag = arg.get_long().unwrap_or_default().to_owned();
+            if let Some(value) = variable(&name)
+                && !args.iter().any(|given| go_style::name(given) == Some(&flag))
+            {
                 let mut given = OsString::from(format!("--{flag}="));
                 given.push(value);
                 all.push(given);
             }
-            arg
+            let help = format!("{} [env: {name}]", arg.get_help().cloned().unwrap_or_default());
+            arg.env(None::<&'static str>).help(help)
         });
         all.extend(args);
         let names = Cli::command();
@@ -223,6 +243,10 @@ impl CliError {
             _ => 1,
         }
     }
+}
+
+fn seconds(text: &str) -> Result<NonZeroU32, String> {
+    text.parse().map_err(|_| format!("it must be a whole number of seconds from 1 to {}", u32::MAX))
 }
 
 fn file_name(name: &str) -> Result<String, String> {

@@ -56,8 +56,8 @@ fn backend_types_are_read_in_any_case_and_print_flannels_names() {
 
 #[test]
 fn a_peer_that_lies_is_left_out_and_the_others_stay() {
-    let good = || lease("good", "10.244.9.0/24", "192.0.2.9", 9);
     type Lie = fn(&mut Lease);
+    let good = || lease("good", "10.244.9.0/24", "192.0.2.9", 9);
     let lies: [(Lie, &str); 12] = [
         (|l| l.subnets.v4 = Some(prefix("10.244.1.0/25")), "overlaps this node's own 10.244.1.0/24"),
         (|l| l.subnets.v4 = Some(prefix("10.244.0.0/16")), "overlaps this node's own"),

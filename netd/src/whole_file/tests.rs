@@ -1,1 +1,36 @@
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use super::*;
+
+#[test]
+fn a_reader_never_sees_a_part() {
+    let room = tempfile::tempdir().expect("temporary folder");
+    let path = room.path().join("file");
+    let versions = ["a".repeat(100_000), "b".repeat(50_000)];
+    write(&path, versions[0].as_bytes()).expect("first version");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for version in versions.iter().cycle().take(20) {
+                write(&path, version.as_bytes()).expect("write");
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        while !done.load(Ordering::SeqCst) {
+            let seen = fs::read_to_string(&path).expect("the file is always there");
+            assert!(versions.contains(&seen), "a part of {} bytes was seen", seen.len());
+        }
+    });
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+    // A folder in the file's place: the rename fails after all was written.
+    let room = tempfile::tempdir().expect("temporary folder");
+    let path = room.path().join("file");
+    fs::create_dir_all(path.join("inside")).expect("a folder in its place");
+    write(&path, b"text").expect_err("a folder is in the way");
+    let names: Vec<_> = fs::read_dir(room.path()).expect("list").flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(names, ["file"]);
+}

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -56,6 +57,11 @@ fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
         Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
         Err((_, errno)) => return Err(errno.into()),
     };
+    // The file may have been removed, and made anew by another daemon, between opening and locking: that lock holds nobody off.
+    let (ours, there) = (lock.metadata()?, fs::metadata(path));
+    if !there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
+        return Ok(None);
+    }
     // Who holds it is for the people that wait; a full disk must not keep anybody from an address that needs no new file.
     let _ = lock.set_len(0).and_then(|()| writeln!(lock, "node {node}, process {}", std::process::id()));
     Ok(Some(Lock(lock)))

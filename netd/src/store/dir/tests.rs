@@ -1,1 +1,310 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
 
+use dataplane::words::{Mac, Vni};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+use tokio::time;
+
+use super::*;
+use crate::model::BackendType;
+use crate::store::VtepRequest;
+
+const NET_CONF: &str = r#"{"Network": "10.244.0.0/16"}"#;
+
+/// Longer than any event may take.
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn room() -> TempDir {
+    let room = tempfile::tempdir().expect("temporary folder");
+    fs::write(room.path().join("net-conf.json"), NET_CONF).expect("net-conf.json");
+    room
+}
+
+fn store(room: &Path) -> DirStore {
+    DirStore::new(room.to_owned(), None, Duration::from_mins(10))
+}
+
+fn conf(text: &str) -> NetConf {
+    NetConf::parse(text).expect("net-conf").0
+}
+
+fn request(node: &str) -> LeaseRequest {
+    let vni = Vni::try_from(1).expect("VNI");
+    LeaseRequest {
+        node: node.parse().expect("node name"),
+        public: PerFamily { v4: Some(IpAddr::from([192, 0, 2, 1])), v6: None },
+        backend: BackendType::Vxlan,
+        vteps: PerFamily { v4: Some(VtepRequest { vni, device: None, fresh: Mac([2, 0, 0, 0, 0, 1]) }), v6: None },
+        previous: PerFamily::none(),
+    }
+}
+
+async fn acquire(room: &Path, node: &str) -> Lease {
+    store(room).acquire(&request(node), &conf(NET_CONF)).await.expect("lease")
+}
+
+async fn next(events: &mut mpsc::Receiver<StoreEvent>) -> StoreEvent {
+    time::timeout(LIMIT, events.recv()).await.expect("an event in time").expect("a store that is followed")
+}
+
+/// The first list: the names in it.
+async fn first_list(events: &mut mpsc::Receiver<StoreEvent>) -> Vec<String> {
+    assert_eq!(next(events).await, StoreEvent::NetConf(NET_CONF.to_owned()));
+    assert_eq!(next(events).await, StoreEvent::Init);
+    let mut names = Vec::new();
+    loop {
+        match next(events).await {
+            StoreEvent::Lease(lease) => names.push(lease.node.to_string()),
+            event => {
+                assert_eq!(event, StoreEvent::InitDone);
+                return names;
+            }
+        }
+    }
+}
+
+fn chain(error: &StoreError) -> String {
+    let source = Error::source(error).map(ToString::to_string).unwrap_or_default();
+    format!("{error}: {source}")
+}
+
+#[tokio::test]
+async fn fifty_daemons_at_once_get_fifty_subnets() {
+    let room = room();
+    let small = conf(r#"{"Network": "10.244.0.0/16", "SubnetMin": "10.244.1.0", "SubnetMax": "10.244.50.0"}"#);
+    let mut daemons = JoinSet::new();
+    for n in 0..50 {
+        let (store, small) = (store(room.path()), small.clone());
+        daemons.spawn(async move { store.acquire(&request(&format!("node-{n}")), &small).await });
+    }
+    let leases = daemons.join_all().await;
+    let subnets: BTreeSet<_> = leases.into_iter().map(|lease| lease.expect("lease").subnets.v4).collect();
+    assert_eq!(subnets.len(), 50, "one for each, although there are no more than 50");
+    let error = store(room.path()).acquire(&request("late"), &small).await.expect_err("all are taken");
+    assert!(chain(&error).contains("no subnet for node late: out of subnets"), "{}", chain(&error));
+    assert!(!room.path().join("nodes/late.json").exists());
+}
+
+#[tokio::test]
+async fn a_restart_gets_the_same_subnet_and_mac_and_writes_nothing() {
+    let room = room();
+    let first = acquire(room.path(), "a").await;
+    let written = fs::metadata(room.path().join("nodes/a.json")).and_then(|it| it.modified()).expect("file");
+    let mut again = request("a");
+    again.vteps.v4.as_mut().expect("VTEP").fresh = Mac([2, 0, 0, 0, 0, 2]);
+    let second = store(room.path()).acquire(&again, &conf(NET_CONF)).await.expect("lease");
+    assert_eq!(first, second, "the published MAC is kept while no device has another one");
+    assert_eq!(fs::metadata(room.path().join("nodes/a.json")).and_then(|it| it.modified()).expect("file"), written);
+
+    again.vteps.v4.as_mut().expect("VTEP").device = Some(Mac([2, 0, 0, 0, 0, 3]));
+    let third = store(room.path()).acquire(&again, &conf(NET_CONF)).await.expect("lease");
+    assert_eq!(third.vteps.v4.map(|vtep| vtep.mac), Some(Mac([2, 0, 0, 0, 0, 3])), "a device's own MAC goes first");
+    assert_eq!(store(room.path()).leases().await.expect("leases"), [third]);
+}
+
+#[tokio::test]
+async fn the_subnet_of_subnet_env_is_taken_when_it_suits() {
+    let room = room();
+    let mut wish = request("a");
+    wish.previous.v4 = "10.244.77.0/24".parse().ok();
+    let lease = store(room.path()).acquire(&wish, &conf(NET_CONF)).await.expect("lease");
+    assert_eq!(lease.subnets.v4, wish.previous.v4);
+    let other = conf(r#"{"Network": "10.3.0.0/16"}"#);
+    let moved = store(room.path()).acquire(&wish, &other).await.expect("lease").subnets.v4.expect("subnet");
+    assert!(other.networks.v4.expect("range").suits(moved), "another Network gives another subnet, {moved}");
+}
+
+#[tokio::test]
+async fn both_families_are_taken_and_given_back() {
+    let room = room();
+    let dual = conf(r#"{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:244::/48"}"#);
+    let lease = store(room.path()).acquire(&request("a"), &dual).await.expect("lease");
+    assert_eq!(lease.subnets.families().count(), 2);
+    let mut wrong_name = store(room.path());
+    wrong_name.release(&"b".parse().expect("node name")).await.expect("none to give back");
+    wrong_name = store(room.path());
+    wrong_name.release(&lease.node).await.expect("give back");
+    assert!(wrong_name.leases().await.expect("leases").is_empty());
+}
+
+#[tokio::test]
+async fn a_lock_that_is_not_given_back_names_its_holder() {
+    let room = room();
+    let layout = Layout::new(room.path().to_owned(), None);
+    layout.make_folders().expect("folders");
+    let holder = "slow".parse().expect("node name");
+    let held = lock::take(&layout, &holder, LIMIT).await.expect("free lock");
+    let waiting = store(room.path()).with_lock_wait(Duration::from_millis(50));
+    let error = waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect_err("locked").to_string();
+    assert!(error.contains("held by node slow, process") && error.contains("lock"), "{error}");
+    drop(held);
+    waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect("given back");
+}
+
+#[tokio::test]
+async fn changes_are_told() {
+    let room = room();
+    let lease = acquire(room.path(), "a").await;
+    let mut events = store(room.path()).watch();
+    assert_eq!(first_list(&mut events).await, ["a"]);
+
+    let new = acquire(room.path(), "b").await;
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(new));
+    let other = PerFamily { v4: Some(IpAddr::from([192, 0, 2, 99])), v6: None };
+    let moved = store(room.path()).acquire(&LeaseRequest { public: other, ..request("a") }, &conf(NET_CONF)).await;
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(moved.expect("lease")), "own subnet, other address");
+    store(room.path()).release(&lease.node).await.expect("release");
+    assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node));
+    fs::write(room.path().join("net-conf.json"), "{}").expect("net-conf.json");
+    // A plain write may be seen half done first.
+    while next(&mut events).await != StoreEvent::NetConf("{}".to_owned()) {}
+}
+
+#[tokio::test]
+async fn the_poll_sees_what_is_not_notified() {
+    let room = room();
+    let elsewhere = tempfile::tempdir().expect("temporary folder");
+    acquire(elsewhere.path(), "a").await;
+    acquire(room.path(), "b").await;
+    let polled = DirStore::new(room.path().to_owned(), None, Duration::from_millis(50));
+    let mut events = polled.watch();
+    assert_eq!(first_list(&mut events).await, ["b"]);
+    // A new link is a notification that is not asked for, and a change behind it is none in this folder.
+    let (target, link) = (elsewhere.path().join("nodes/a.json"), room.path().join("nodes/a.json"));
+    std::os::unix::fs::symlink(&target, &link).expect("link");
+    assert!(matches!(next(&mut events).await, StoreEvent::Lease(lease) if lease.node.as_str() == "a"));
+    let text = fs::read_to_string(&target).expect("text");
+    fs::write(&target, text.replace("192.0.2.1", "192.0.2.7")).expect("change");
+    let StoreEvent::Lease(lease) = next(&mut events).await else { panic!("a changed lease was expected") };
+    assert_eq!(lease.public.v4, Some(IpAddr::from([192, 0, 2, 7])));
+}
+
+#[tokio::test]
+async fn files_that_are_no_leases_stop_nobody() {
+    let room = room();
+    acquire(room.path(), "good").await;
+    let nodes = room.path().join("nodes");
+    let whole = fs::read_to_string(nodes.join("good.json")).expect("text");
+    fs::write(nodes.join("half.json"), &whole[..whole.len() / 2]).expect("half-written");
+    fs::write(nodes.join("README"), "hello").expect("foreign");
+    fs::write(nodes.join("big.json"), "x".repeat(100_000)).expect("too large");
+    fs::create_dir(nodes.join("folder.json")).expect("a folder");
+    std::os::unix::fs::symlink("loop.json", nodes.join("loop.json")).expect("a link to itself");
+    assert_eq!(store(room.path()).leases().await.expect("leases").len(), 1);
+    let mut events = store(room.path()).watch();
+    assert_eq!(first_list(&mut events).await, ["good"]);
+
+    // A node's file that breaks leaves what it said; once it is whole again, that counts.
+    fs::write(nodes.join("good.json"), "{").expect("broken");
+    fs::write(nodes.join("half.json"), whole.replace("10.244.", "10.245.")).expect("whole");
+    assert!(matches!(next(&mut events).await, StoreEvent::Lease(lease) if lease.node.as_str() == "half"));
+    fs::write(nodes.join("good.json"), whole.replace("192.0.2.1", "192.0.2.5")).expect("whole");
+    let StoreEvent::Lease(lease) = next(&mut events).await else { panic!("a lease was expected") };
+    assert_eq!((lease.node.as_str(), lease.public.v4), ("good", Some(IpAddr::from([192, 0, 2, 5]))));
+}
+
+#[tokio::test]
+async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
+    let room = room();
+    let (there, away) = (room.path().join("store"), room.path().join("away"));
+    fs::create_dir(&there).expect("store");
+    fs::write(there.join("net-conf.json"), NET_CONF).expect("net-conf.json");
+    for node in ["a", "b"] {
+        acquire(&there, node).await;
+    }
+    let mut events = DirStore::new(there.clone(), None, Duration::from_millis(100)).watch();
+    assert_eq!(first_list(&mut events).await.len(), 2);
+    for _ in 0..2 {
+        fs::rename(&there, &away).expect("move away");
+        let StoreEvent::Trouble(text) = next(&mut events).await else { panic!("trouble was expected") };
+        assert!(text.contains("store/") && text.contains("No such file"), "{text}");
+        fs::rename(&away, &there).expect("move back");
+        assert_eq!(next(&mut events).await, StoreEvent::Recovered, "told once, and no node was removed meanwhile");
+    }
+    // Removing it file by file looks no different.
+    let text = fs::read_to_string(there.join("nodes/a.json")).expect("text");
+    fs::remove_dir_all(&there).expect("remove");
+    assert!(matches!(next(&mut events).await, StoreEvent::Trouble(_)));
+    fs::create_dir_all(there.join("nodes")).expect("folders");
+    fs::write(there.join("nodes/a.json"), text).expect("lease");
+    fs::write(there.join("net-conf.json"), NET_CONF).expect("net-conf.json");
+    assert_eq!(next(&mut events).await, StoreEvent::Recovered);
+    // b did not come back, and that is believed in the end.
+    assert_eq!(next(&mut events).await, StoreEvent::Removed("b".parse().expect("node name")));
+}
+
+#[tokio::test]
+async fn a_directory_that_is_not_there_at_the_start_is_waited_for() {
+    let room = tempfile::tempdir().expect("temporary folder");
+    let there = room.path().join("store");
+    let later = DirStore::new(there.clone(), None, Duration::from_millis(50));
+    let error = later.net_conf().await.expect_err("nothing there");
+    assert!(chain(&error).contains("net-conf.json: it must hold the network configuration"), "{}", chain(&error));
+    let mut events = later.watch();
+    assert!(matches!(next(&mut events).await, StoreEvent::Trouble(_)));
+    fs::create_dir_all(there.join("nodes")).expect("folders");
+    fs::write(there.join("net-conf.json"), NET_CONF).expect("net-conf.json");
+    let mut seen = Vec::new();
+    while seen.last() != Some(&StoreEvent::Recovered) {
+        seen.push(next(&mut events).await);
+    }
+    assert!(!seen.iter().any(|event| matches!(event, StoreEvent::Trouble(_))), "told once: {seen:?}");
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_written_says_what_to_do_and_keeps_nothing_half_done() {
+    let room = room();
+    fs::write(room.path().join("nodes"), "a file in the folder's place").expect("file");
+    let error = store(room.path()).acquire(&request("a"), &conf(NET_CONF)).await.expect_err("no folder");
+    let told = chain(&error);
+    assert!(told.contains("cannot write") && told.contains("nodes: netd must be able to write"), "{told}");
+    fs::remove_file(room.path().join("nodes")).expect("remove");
+    fs::create_dir_all(room.path().join("nodes/a.json/inside")).expect("a folder in the lease's place");
+    let error = store(room.path()).acquire(&request("a"), &conf(NET_CONF)).await.expect_err("no file");
+    assert!(chain(&error).contains("nodes/a.json"), "{}", chain(&error));
+    assert_eq!(fs::read_dir(room.path().join("nodes")).expect("list").count(), 1);
+}
+
+/// Where the full file system of the next test is, in the process that the test starts.
+const FULL: &str = "NETD_TEST_FULL_DISK";
+
+#[test]
+fn a_full_disk_leaves_no_half_written_lease() {
+    if let Some(room) = std::env::var_os(FULL) {
+        return on_a_full_disk(Path::new(&room));
+    }
+    // A file system of 64 KiB, mounted for one child of this process alone.
+    let room = tempfile::tempdir().expect("temporary folder");
+    let own_mounts = if nix::unistd::geteuid().is_root() { "-m" } else { "-Urm" };
+    let script = r#"mount -t tmpfs -o size=64k none "$1" && NETD_TEST_FULL_DISK="$1" exec "$2" --exact "$3""#;
+    let output = std::process::Command::new("unshare")
+        .args([own_mounts, "sh", "-c", script, "sh"])
+        .arg(room.path())
+        .arg(std::env::current_exe().expect("this program"))
+        .arg("store::dir::tests::a_full_disk_leaves_no_half_written_lease")
+        .output()
+        .expect("unshare(1) runs");
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn on_a_full_disk(room: &Path) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    runtime.block_on(async {
+        let lease = acquire(room, "a").await;
+        fs::write(room.join("filler"), vec![0; 64 * 1024]).expect_err("more than there is room for");
+        let other =
+            LeaseRequest { public: PerFamily { v4: Some(IpAddr::from([192, 0, 2, 9])), v6: None }, ..request("a") };
+        for wish in [other, request("b")] {
+            let error = store(room).acquire(&wish, &conf(NET_CONF)).await.expect_err("no room");
+            assert!(chain(&error).contains("make room on that file system"), "{}", chain(&error));
+        }
+        assert_eq!(acquire(room, "a").await, lease, "what was there still is, and needs no room");
+        assert_eq!(fs::read_dir(room.join("nodes")).expect("list").count(), 1, "nothing half-done stays");
+        fs::remove_file(room.join("filler")).expect("room again");
+        acquire(room, "b").await;
+    });
+}

@@ -1,0 +1,132 @@
+//! What there is: the kernel's state as far as a decision could need it, by the names that plans speak in.
+//!
+//! Reads, never changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::kernel::Kernel;
+use dataplane::link::{Kind, Link};
+use dataplane::netlink::KernelError;
+use dataplane::nft::{BaseChainFacts, Placed, TableId};
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::Route;
+use dataplane::words::{Family, IfName, Mac};
+
+use crate::overlay::{Desired, Identity, forward};
+
+/// What about the host decides what is desired: read first.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// Every link by name.
+    pub links: BTreeMap<IfName, Link>,
+    /// Every route of the main table.
+    pub routes: Vec<Route>,
+    /// The chains that the kernel calls itself.
+    pub base_chains: Vec<BaseChainFacts>,
+}
+
+/// What can be ours, or stands where something of ours should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Every link by name.
+    pub links: BTreeMap<IfName, Link>,
+    /// Addresses on our devices, without those that the kernel makes itself.
+    pub addresses: BTreeSet<DeviceAddress>,
+    /// Permanent neighbour entries on our devices.
+    pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
+    /// Permanent forwarding entries of our devices.
+    pub fdb: BTreeSet<(IfName, Mac, IpAddr)>,
+    /// Every route of the main table whose link is known.
+    pub routes: BTreeSet<DeviceRoute>,
+    /// The sysctls that are wanted, where they exist.
+    pub sysctls: BTreeMap<String, String>,
+    /// Our nftables table.
+    pub table: Option<dataplane::nft::Table>,
+    /// Rules of ours in chains that are not.
+    pub accepts: Vec<(TableId, String, Placed)>,
+}
+
+/// Reads what the desired state follows from.
+pub fn host(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
+    let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
+    let mut routes = Vec::new();
+    for family in Family::BOTH {
+        routes.extend(kernel.routes(family)?);
+    }
+    Ok(Host { links, routes, base_chains: kernel.base_chains()? })
+}
+
+/// The names of the VXLAN devices that are ours: those that we marked.
+pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
+    host.links
+        .values()
+        .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
+}
+
+/// Reads what is on our devices, and what stands at each place where `desired` wants something.
+pub fn observed(
+    kernel: &mut impl Kernel,
+    host: Host,
+    identity: &Identity,
+    desired: &Desired,
+) -> Result<Observed, KernelError> {
+    let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
+    let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
+    let ours: BTreeMap<u32, IfName> =
+        wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
+    let mut observed = Observed::default();
+    for address in kernel.addresses()? {
+        if let Some(device) = ours.get(&address.index).filter(|_| address.global) {
+            let device = device.clone();
+            let (address, prefix_len) = (address.address, address.prefix_len);
+            observed.addresses.insert(DeviceAddress { device, address, prefix_len });
+        }
+    }
+    for (index, device) in &ours {
+        on_device(kernel, *index, device, &mut observed)?;
+    }
+    let routes = host.routes.iter();
+    observed.routes = routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
+    for key in desired.sysctls.keys() {
+        // One that is not there yet belongs to a device that is not there yet.
+        if let Ok(value) = kernel.sysctl(key) {
+            observed.sysctls.insert(key.clone(), value);
+        }
+    }
+    observed.table = kernel.table(&identity.table())?;
+    observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
+    observed.links = host.links;
+    Ok(observed)
+}
+
+fn on_device(
+    kernel: &mut impl Kernel,
+    index: u32,
+    device: &IfName,
+    observed: &mut Observed,
+) -> Result<(), KernelError> {
+    for family in Family::BOTH {
+        let entries = kernel.neighbours(index, family)?.into_iter().filter(|entry| entry.permanent);
+        let entries = entries.filter_map(|entry| Some(((device.clone(), entry.address), entry.mac?)));
+        observed.neighbours.extend(entries);
+    }
+    let entries = kernel.fdb(index)?.into_iter().filter(|entry| entry.permanent);
+    observed.fdb.extend(entries.map(|entry| (device.clone(), entry.mac, entry.destination)));
+    Ok(())
+}
+
+fn our_rules(
+    kernel: &mut impl Kernel,
+    chains: &[BaseChainFacts],
+    identity: &Identity,
+) -> Result<Vec<(TableId, String, Placed)>, KernelError> {
+    let comment = forward::comment(&identity.mark);
+    let mut ours = Vec::new();
+    for facts in chains.iter().filter(|facts| forward::is_iptables(facts)) {
+        let rules = kernel.rules(&facts.table, &facts.chain)?;
+        let marked = rules.into_iter().filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
+        ours.extend(marked.map(|placed| (facts.table.clone(), facts.chain.clone(), placed)));
+    }
+    Ok(ours)
+}

@@ -1,0 +1,224 @@
+//! What the kernel should look like for a cluster: tunnels, routes and rules as values.
+//!
+//! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
+
+pub mod carrier;
+pub mod forward;
+pub mod masquerade;
+pub mod way;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::link::Vxlan;
+use dataplane::nft;
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::Route;
+use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
+
+use crate::config::net_conf::{Backend, NetConf, VxlanOptions};
+use crate::interface::Underlay;
+use crate::model::{Cluster, NodeName};
+use carrier::{Carrier, CarrierError};
+use way::{NoWay, OnLink, Way};
+
+/// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
+pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
+
+/// By what our objects are known: another daemon on the same host has another mark, and other networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of our nftables table and the alias of our devices.
+    pub mark: String,
+    /// The pod networks: routes of ours lead into them.
+    pub networks: PerFamily<Prefix>,
+}
+
+impl Identity {
+    /// Our nftables table.
+    pub fn table(&self) -> nft::TableId {
+        nft::TableId::new(nft::Family::Inet, self.mark.clone())
+    }
+
+    /// True where `range` is a part of one of our networks.
+    pub fn covers(&self, range: Prefix) -> bool {
+        self.networks.iter().any(|(_, network)| network.covers(range))
+    }
+}
+
+/// Everything that the desired state follows from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The network.
+    pub conf: &'a NetConf,
+    /// This node and its peers.
+    pub cluster: &'a Cluster,
+    /// The interface and addresses that packets between nodes have.
+    pub underlay: &'a Underlay,
+    /// How our objects are marked.
+    pub identity: &'a Identity,
+    /// Source addresses are rewritten on the way out of the network, in this manner; `None` where they are not.
+    pub masquerade: Option<masquerade::Ports>,
+    /// Pods' packets may be forwarded whatever else the host's rules say (`--iptables-forward-rules`).
+    pub forward_rules: bool,
+    /// Every route of the main table.
+    pub routes: &'a [Route],
+    /// Every chain that the kernel calls for forwarded packets.
+    pub forward_chains: &'a [nft::BaseChainFacts],
+}
+
+/// The kernel as it should be: all that is ours, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// VXLAN devices.
+    pub devices: BTreeMap<IfName, Device>,
+    /// The addresses of those devices.
+    pub addresses: BTreeSet<DeviceAddress>,
+    /// Permanent neighbour entries on those devices.
+    pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
+    /// The tunnel end behind which a hardware address is.
+    pub fdb: BTreeMap<(IfName, Mac), IpAddr>,
+    /// Routes by destination.
+    pub routes: BTreeMap<Prefix, DeviceRoute>,
+    /// Sysctls by key, with slashes.
+    pub sysctls: BTreeMap<String, String>,
+    /// Our nftables table.
+    pub table: Option<nft::Table>,
+    /// Rules of ours in chains that are not.
+    pub accepts: Vec<forward::Accept>,
+}
+
+/// A VXLAN device to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What defines it.
+    pub vxlan: Vxlan,
+    /// The name of the device under it.
+    pub underlay: IfName,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: Mtu,
+}
+
+/// The desired state, with what could not be desired and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The kernel as it should be.
+    pub desired: Desired,
+    /// Which way packets to each peer's pods take.
+    pub ways: BTreeMap<(NodeName, Family), Way>,
+    /// The peers whose pods cannot be reached, and why.
+    pub unreachable: BTreeMap<(NodeName, Family), NoWay>,
+    /// What in the host's own rules keeps pods' packets from being forwarded, and what to do.
+    pub blockers: Vec<forward::Blocker>,
+}
+
+/// Says what the kernel should look like.
+///
+/// # Errors
+/// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
+pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
+    let mut outcome = Outcome::default();
+    let carriers = match &input.conf.backend {
+        Backend::Vxlan(options) => {
+            let carriers = carrier::carriers(options, input.cluster.own.subnets.families(), input.underlay)?;
+            tunnel_ends(input, options, &carriers, &mut outcome.desired);
+            carriers
+        }
+        Backend::HostGw => PerFamily::none(),
+    };
+    let on_link = OnLink::new(input.routes, input.underlay.index);
+    for (node, peer) in &input.cluster.peers {
+        for (family, subnet) in peer.subnets.iter() {
+            let found = way::to(input.conf, &carriers, peer, family, &on_link)
+                .and_then(|way| peer_entries(input, &carriers, peer, (family, *subnet), way, &mut outcome.desired));
+            match found {
+                Ok(way) => drop(outcome.ways.insert((node.clone(), family), way)),
+                Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
+            }
+        }
+    }
+    for family in input.cluster.own.subnets.families() {
+        let (key, on) = match family {
+            Family::V4 => ("net/ipv4/ip_forward", "1"),
+            Family::V6 => ("net/ipv6/conf/all/forwarding", "1"),
+        };
+        outcome.desired.sysctls.insert(key.to_owned(), on.to_owned());
+    }
+    let direct = directly_routed_nodes(input, &outcome);
+    outcome.desired.table = masquerade::table(input, &direct);
+    if input.forward_rules {
+        (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
+    }
+    Ok(outcome)
+}
+
+/// The devices of this node, with their addresses.
+fn tunnel_ends(input: &Input<'_>, options: &VxlanOptions, carriers: &PerFamily<Carrier>, desired: &mut Desired) {
+    for (family, carrier) in carriers.iter() {
+        let own = &input.cluster.own;
+        let (Some(subnet), Some(vtep)) = (own.subnets.get(family), own.vteps.get(family)) else { continue };
+        let vxlan = Vxlan {
+            vni: options.vni,
+            local: input.underlay.addresses.get(carrier.underlay).copied(),
+            underlay: Some(input.underlay.index),
+            port: options.port.unwrap_or(carrier::PORT),
+            learning: options.learning,
+            gbp: options.gbp,
+            foreign: false,
+        };
+        let device = Device { vxlan, underlay: input.underlay.ifname.clone(), mac: vtep.mac, mtu: carrier.mtu };
+        desired.devices.entry(carrier.device.clone()).or_insert(device);
+        let (address, prefix_len) = (subnet.address(), family.bits());
+        desired.addresses.insert(DeviceAddress { device: carrier.device.clone(), address, prefix_len });
+        if family == Family::V6 {
+            for (key, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
+                desired.sysctls.insert(format!("net/ipv6/conf/{}/{key}", carrier.device), value.to_owned());
+            }
+        }
+    }
+}
+
+/// The entries for one peer's pods of one family.
+fn peer_entries(
+    input: &Input<'_>,
+    carriers: &PerFamily<Carrier>,
+    peer: &crate::model::Lease,
+    (family, subnet): (Family, Prefix),
+    way: Way,
+    desired: &mut Desired,
+) -> Result<Way, NoWay> {
+    let (gateway, device, onlink) = match way {
+        Way::Direct { gateway } => (gateway, input.underlay.ifname.clone(), false),
+        Way::Tunnel { endpoint } => {
+            let (Some(carrier), Some(vtep)) = (carriers.get(family), peer.vteps.get(family)) else {
+                return Err(NoWay::NoTunnelEnd { family });
+            };
+            let device = carrier.device.clone();
+            let fdb = (device.clone(), vtep.mac);
+            let own = desired.devices.get(&device).is_some_and(|own| own.mac == vtep.mac);
+            if own || desired.fdb.get(&fdb).is_some_and(|other| *other != endpoint) {
+                return Err(NoWay::MacTaken { mac: vtep.mac });
+            }
+            desired.fdb.insert(fdb, endpoint);
+            desired.neighbours.insert((device.clone(), subnet.address()), vtep.mac);
+            (subnet.address(), device, true)
+        }
+    };
+    let metric = Route::default_metric(family);
+    let route = DeviceRoute { destination: subnet, gateway: Some(gateway), device, onlink, protocol: PROTOCOL, metric };
+    desired.routes.insert(subnet, route);
+    Ok(way)
+}
+
+/// The addresses of the nodes to which plain routes lead, for each family that such a route has.
+fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAddr> {
+    let direct = outcome.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { .. }));
+    let nodes: BTreeSet<&NodeName> = direct.map(|((node, _), _)| node).collect();
+    let peers = nodes.into_iter().filter_map(|node| input.cluster.peers.get(node));
+    peers.flat_map(|peer| peer.public.iter().map(|(_, address)| *address).collect::<Vec<_>>()).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,138 @@
+//! Which VXLAN device carries the pods of a family, over which family of the underlay, and what MTU is left.
+//!
+//! Pure. Pods' and underlay's families are independent: IPv4 pods may be carried over IPv6 and the other way round.
+
+use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
+
+use crate::config::net_conf::{Backend, VxlanOptions};
+use crate::interface::Underlay;
+use crate::model::NodeName;
+
+/// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
+pub const PORT: u16 = 8472;
+
+/// Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 bytes (RFC 7348 section 5).
+fn overhead(underlay: Family) -> u32 {
+    match underlay {
+        Family::V4 => 50,
+        Family::V6 => 70,
+    }
+}
+
+/// IPv6 is switched off by the kernel on a link with less (RFC 8200 section 5).
+const LEAST_FOR_IPV6: u32 = 1280;
+
+/// How the pods of one family are carried.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Carrier {
+    /// The VXLAN device.
+    pub device: IfName,
+    /// The family of the tunnel's own packets.
+    pub underlay: Family,
+    /// The device's MTU in bytes.
+    pub mtu: Mtu,
+}
+
+/// Why a family's pods cannot be carried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CarrierError {
+    /// What is left under the tunnel's headers is too small.
+    #[error(
+        "{interface} carries packets of {outer} bytes, which leaves {family} pods too little after VXLAN's {overhead}: raise Backend.MTU or the interface's MTU to at least {least}"
+    )]
+    TooSmall {
+        /// The interface of the underlay.
+        interface: IfName,
+        /// Its MTU, or `Backend.MTU`.
+        outer: u32,
+        /// The pods' family.
+        family: Family,
+        /// Bytes that the tunnel's headers take.
+        overhead: u32,
+        /// What it would have to be.
+        least: u32,
+    },
+    /// The underlay has no address.
+    #[error("{interface} has no address for the tunnel to {family} pods to start from")]
+    NoAddress {
+        /// The interface of the underlay.
+        interface: IfName,
+        /// The pods' family.
+        family: Family,
+    },
+    /// The VNI makes a name that no device can have.
+    #[error("VNI {vni} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
+    Name {
+        /// The VNI.
+        vni: Vni,
+    },
+}
+
+/// The carrier of each family of `pods`.
+///
+/// IPv6 pods have a device of their own, as with flannel, unless IPv4 pods run over the same family of the underlay:
+/// the kernel takes one device per VNI, port and underlay family.
+pub fn carriers(
+    options: &VxlanOptions,
+    pods: impl Iterator<Item = Family>,
+    underlay: &Underlay,
+) -> Result<PerFamily<Carrier>, CarrierError> {
+    let mut carriers: PerFamily<Carrier> = PerFamily::none();
+    for family in pods {
+        let over = underlay_family(family, &underlay.addresses)
+            .ok_or_else(|| CarrierError::NoAddress { interface: underlay.ifname.clone(), family })?;
+        let shared = family == Family::V6 && carriers.v4.as_ref().is_some_and(|v4| v4.underlay == over);
+        let device = device_name(if shared { Family::V4 } else { family }, options.vni)?;
+        let mtu = device_mtu(options, underlay, over, family)?;
+        *carriers.slot(family) = Some(Carrier { device, underlay: over, mtu });
+    }
+    Ok(carriers)
+}
+
+/// Flannel's names, so that a device of its is adopted.
+fn device_name(family: Family, vni: Vni) -> Result<IfName, CarrierError> {
+    let name = match family {
+        Family::V4 => format!("flannel.{vni}"),
+        Family::V6 => format!("flannel-v6.{vni}"),
+    };
+    name.parse().map_err(|_| CarrierError::Name { vni })
+}
+
+/// The same family where the underlay has it, else the other.
+fn underlay_family<T>(pods: Family, addresses: &PerFamily<T>) -> Option<Family> {
+    addresses.get(pods).map(|_| pods).or_else(|| addresses.families().next())
+}
+
+fn device_mtu(options: &VxlanOptions, underlay: &Underlay, over: Family, family: Family) -> Result<Mtu, CarrierError> {
+    // The kernel would silently lower a larger one, and pods would be told a wrong MTU.
+    let outer = options.mtu.map_or(underlay.mtu, |mtu| mtu.min(underlay.mtu));
+    let overhead = overhead(over);
+    let least = if family == Family::V6 { LEAST_FOR_IPV6 } else { 68 };
+    let too_small = || CarrierError::TooSmall {
+        interface: underlay.ifname.clone(),
+        outer: outer.get(),
+        family,
+        overhead,
+        least: least + overhead,
+    };
+    outer.minus(overhead).ok().filter(|mtu| mtu.get() >= least).ok_or_else(too_small)
+}
+
+/// The MTU that pods are given: what fits each way that their packets may take.
+pub fn pod_mtu(backend: &Backend, carriers: &PerFamily<Carrier>, underlay: &Underlay) -> Mtu {
+    match backend {
+        Backend::HostGw => underlay.mtu,
+        Backend::Vxlan(_) => carriers.iter().map(|(_, carrier)| carrier.mtu).min().unwrap_or(underlay.mtu),
+    }
+}
+
+/// The hardware address of a node that has none yet: always the same for a node and a device, so that peers have nothing
+/// new to learn after a reboot, even where the store has lost it. FNV-1a, 64 bits.
+pub fn fresh_mac(node: &NodeName, device: &IfName) -> Mac {
+    let text = [node.as_str().as_bytes(), b"/", device.as_str().as_bytes()].concat();
+    let hash = text
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let bytes = hash.to_be_bytes();
+    Mac::local(std::array::from_fn(|place| bytes[place]))
+}

@@ -1,0 +1,105 @@
+//! Which packets leave the pod network under the node's own address: flannel's decisions, as one nftables table.
+//!
+//! Pure. Nothing between pods is rewritten, nor between pods and nodes where both directions take the same plain route.
+//! Through the tunnel, a pod's packet to another node's own address is rewritten, since the answer comes back by another
+//! way than the packet went, which strict reverse-path filters drop.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use dataplane::nft::{
+    Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement, Table, Type,
+    Value, Verdict,
+};
+use dataplane::words::{Family, Prefix};
+
+use super::Input;
+
+/// kube-proxy's mark on packets that it wants masqueraded; other bits are other people's.
+const KUBE_PROXY_MARK: u32 = 0x4000;
+/// After the routing decision, where source addresses are rewritten (`NF_IP_PRI_NAT_SRC`).
+const SRCNAT: i32 = 100;
+const FILTER: i32 = 0;
+
+/// How masquerading picks source ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ports {
+    /// At random: many connections to one place at once do not race for a port.
+    FullyRandom,
+    /// As the kernel pleases (`--ip-masq-fully-random-disable`).
+    Kernel,
+}
+
+/// Our table; `None` where neither masquerading nor forward rules are wanted.
+pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
+    let id = input.identity.table();
+    let mut table = Table::new(TableFamily::Inet, id.name).with_comment("netd: the pod network");
+    if let Some(ports) = input.masquerade {
+        let mut rules = vec![
+            Rule::new([
+                Statement::eq(Expression::Mark.masked(KUBE_PROXY_MARK), Value::Mark(KUBE_PROXY_MARK)),
+                Verdict::Return.into(),
+            ])
+            .with_comment("kube-proxy masquerades this itself"),
+        ];
+        for (family, network) in input.identity.networks.iter() {
+            let Some(own) = input.cluster.own.subnets.get(family) else { continue };
+            let nodes = direct.iter().filter(|address| Family::of(**address) == family);
+            table = table.with_set(nodes_set(family), Set::of([Type::Address(family)]).with_keys(nodes.map(|node| Value::Address(*node))));
+            rules.extend(decisions(family, *network, *own, ports));
+        }
+        table =
+            table.with_chain("postrouting", Chain::base(ChainType::Nat, Hook::Postrouting, SRCNAT).with_rules(rules));
+    }
+    if input.forward_rules {
+        let rules = input.identity.networks.iter().flat_map(|(family, network)| {
+            [Side::Source, Side::Destination]
+                .map(|side| Rule::new([of(family), address(family, side, *network), Verdict::Accept.into()]))
+        });
+        table = table.with_chain("forward", Chain::base(ChainType::Filter, Hook::Forward, FILTER).with_rules(rules));
+    }
+    (!table.chains.is_empty()).then_some(table)
+}
+
+fn nodes_set(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "direct-nodes-v4",
+        Family::V6 => "direct-nodes-v6",
+    }
+}
+
+fn of(family: Family) -> Statement {
+    Statement::family(family)
+}
+
+fn address(family: Family, side: Side, range: Prefix) -> Statement {
+    Statement::eq(Expression::Address(family, side), range)
+}
+
+fn other(family: Family, side: Side, range: Prefix) -> Statement {
+    Statement::ne(Expression::Address(family, side), range)
+}
+
+/// The decisions for one family, the first that fits counts.
+fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rule; 6] {
+    use Side::{Destination, Source};
+    let fully_random = ports == Ports::FullyRandom;
+    let masquerade = || Statement::Masquerade(NatFlags { fully_random, ..NatFlags::default() });
+    let stays = || Statement::from(Verdict::Return);
+    let to = |range| address(family, Destination, range);
+    let from = |range| address(family, Source, range);
+    let rule = |first, second, last, comment| Rule::new([of(family), first, second, last]).with_comment(comment);
+    [
+        rule(from(own), to(network), stays(), "own pods to pods"),
+        rule(from(network), to(own), stays(), "pods to own pods"),
+        rule(other(family, Source, network), to(own), stays(), "others to own pods: the client's address is kept"),
+        rule(
+            from(network),
+            Statement::is_in([Expression::Address(family, Destination)], nodes_set(family)),
+            stays(),
+            "pods to nodes on a plain route",
+        ),
+        rule(from(network), other(family, Destination, family.multicast()), masquerade(), "pods to the world"),
+        rule(other(family, Source, network), to(network), masquerade(), "others to pods of other nodes"),
+    ]
+}
