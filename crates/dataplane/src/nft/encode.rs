@@ -236,7 +236,9 @@ impl Encoder {
             writer.text(rule::TABLE, &id.name);
             writer.text(rule::CHAIN, chain);
             writer.nest(rule::EXPRESSIONS, |writer| {
-                rule.statements.iter().for_each(|statement| expressions::statement(writer, statement));
+                for statement in &rule.statements {
+                    expressions::statement(writer, statement);
+                }
             });
             if !userdata.is_empty() {
                 writer.put(rule::USERDATA, &userdata);
@@ -270,7 +272,9 @@ impl Encoder {
                 writer.text(abi::element::TABLE, &id.name);
                 writer.text(abi::element::SET, set);
                 writer.nest(abi::element::ELEMENTS, |writer| {
-                    chunk.iter().for_each(|part| elements::write(writer, part));
+                    for part in chunk {
+                        elements::write(writer, part);
+                    }
                 });
             })?;
         }
@@ -285,7 +289,9 @@ fn hook_attributes(writer: &mut Writer, base: &Base, hooknum: u32) {
         [] => {}
         [one] => writer.text(hook::DEV, one),
         several => writer.nest(hook::DEVS, |writer| {
-            several.iter().for_each(|device| writer.text(hook::DEVICE_NAME, device));
+            for device in several {
+                writer.text(hook::DEVICE_NAME, device);
+            }
         }),
     }
 }

@@ -71,7 +71,7 @@ pub enum Event {
 /// [`Monitor::next`] until it gives nothing.
 #[derive(Debug)]
 pub struct Monitor {
-    inner: netlink_sys::Socket,
+    pub(super) inner: netlink_sys::Socket,
     received: Vec<u8>,
     events: VecDeque<Event>,
 }

@@ -31,7 +31,7 @@ fn with_socket<T: Send>(body: impl FnOnce(&mut Socket) -> T + Send) -> T {
 
 /// What netd has in the kernel, and one of everything beside it.
 ///
-/// Cluster 10.244.0.0/16 and fd00:10::/56, this node's pods 10.244.1.0/24 and fd00:10:0:1::/64.
+/// Cluster `10.244.0.0/16` and `fd00:10::/56`, this node's pods `10.244.1.0/24` and `fd00:10:0:1::/64`.
 fn sample() -> Table {
     use Expression::{Address, ConnectionState, DestinationType, InputName, Mark, OutputName, Port, Protocol};
     use Side::{Destination, Source};
@@ -122,8 +122,8 @@ fn sets(table: Table) -> Table {
     endpoints.elements.insert([address("10.96.0.10"), Value::Mark(0)].into_iter().collect(), data.into());
     let mut clients = Set::map([Type::Address(V4)], DataType::Values(vec![Type::Mark]));
     clients = clients.with_flags(SetFlags::TIMEOUT | SetFlags::DYNAMIC);
-    (clients.timeout, clients.size) = (Some(Duration::from_secs(10800)), Some(1000));
-    let held = Element { data: Some(Data::Values(vec![Value::Mark(2)])), timeout: Some(Duration::from_secs(600)) };
+    (clients.timeout, clients.size) = (Some(Duration::from_hours(3)), Some(1000));
+    let held = Element { data: Some(Data::Values(vec![Value::Mark(2)])), timeout: Some(Duration::from_mins(10)) };
     clients.elements.insert(address("10.244.1.9").into(), held);
     let links: Key = [Value::IfName("eth0".parse().expect("a name")), Value::Mark(1)].into_iter().collect();
     table

@@ -2,15 +2,17 @@
 //!
 //! `nft` 1.0.6 takes all of it. What we write to the kernel does not come from here.
 
-use std::fmt::{self, Display, Formatter, Result};
+use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
 use super::change::{Change, Elements};
-use super::expression::{AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state};
+use super::expression::Value;
 use super::table::{
     Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
 };
 use crate::words::{self, Prefix};
+
+mod expressions;
 
 const INDENT: &str = "\t";
 
@@ -83,90 +85,6 @@ impl Display for Base {
     }
 }
 
-impl Display for Type {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Type::Address(words::Family::V4) => "ipv4_addr",
-            Type::Address(words::Family::V6) => "ipv6_addr",
-            Type::Protocol => "inet_proto",
-            Type::Service => "inet_service",
-            Type::Mark => "mark",
-            Type::IfName => "ifname",
-            Type::NetworkProtocol => "nf_proto",
-            Type::AddressType => "fib_addrtype",
-            Type::ConnectionState => "ct_state",
-            Type::Other { id, bytes } => return write!(f, "type{id}_{bytes}_bytes"),
-        })
-    }
-}
-
-impl Display for AddressType {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            AddressType::Unicast => "unicast",
-            AddressType::Local => "local",
-            AddressType::Broadcast => "broadcast",
-            AddressType::Anycast => "anycast",
-            AddressType::Multicast => "multicast",
-            AddressType::Blackhole => "blackhole",
-            AddressType::Unreachable => "unreachable",
-            AddressType::Prohibit => "prohibit",
-        })
-    }
-}
-
-const PROTOCOLS: [(u8, &str); 4] = [(6, "tcp"), (17, "udp"), (132, "sctp"), (1, "icmp")];
-const STATES: [(u32, &str); 5] = [
-    (state::INVALID, "invalid"),
-    (state::ESTABLISHED, "established"),
-    (state::RELATED, "related"),
-    (state::NEW, "new"),
-    (state::UNTRACKED, "untracked"),
-];
-
-impl Display for Value {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Value::Address(address) => write!(f, "{address}"),
-            Value::Protocol(number) => match PROTOCOLS.iter().find(|(known, _)| known == number) {
-                Some((_, name)) => f.write_str(name),
-                None => write!(f, "{number}"),
-            },
-            Value::Service(port) => write!(f, "{port}"),
-            Value::Mark(bits) => write!(f, "{bits:#010x}"),
-            Value::IfName(name) => write!(f, "\"{name}\""),
-            Value::NetworkProtocol(words::Family::V4) => f.write_str("ipv4"),
-            Value::NetworkProtocol(words::Family::V6) => f.write_str("ipv6"),
-            Value::AddressType(kind) => kind.fmt(f),
-            Value::ConnectionState(bits) => match StateNames::of(*bits) {
-                Some(names) => names.fmt(f),
-                None => write!(f, "{bits:#x}"),
-            },
-            Value::Bytes(bytes) => {
-                f.write_str("0x")?;
-                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-            }
-        }
-    }
-}
-
-/// `established,related`; made only where every bit has a name.
-struct StateNames(u32);
-
-impl StateNames {
-    fn of(bits: u32) -> Option<Self> {
-        let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
-        (bits != 0 && bits & !known == 0).then_some(Self(bits))
-    }
-}
-
-impl Display for StateNames {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = STATES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
-        Joined(names, ",").fmt(f)
-    }
-}
-
 impl Display for Interval {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match (self.prefix(), self.first == self.last) {
@@ -194,28 +112,20 @@ impl Display for Key {
     }
 }
 
-/// A time with its units, as `nft` reads it: it takes none below a second.
+/// A time with its units: `3h`, `1m30s`.
 struct Time(Duration);
 
 impl Display for Time {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self.0.subsec_millis() {
-            0 => write!(f, "{}s", self.0.as_secs()),
-            rest => write!(f, "{}s{rest}ms", self.0.as_secs()),
+        const UNITS: [(u128, &str); 5] = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s"), (1, "ms")];
+        let mut left = self.0.as_millis();
+        for (length, unit) in UNITS {
+            if left >= length {
+                write!(f, "{}{unit}", left / length)?;
+            }
+            left %= length;
         }
-    }
-}
-
-impl Display for Verdict {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Verdict::Accept => f.write_str("accept"),
-            Verdict::Drop => f.write_str("drop"),
-            Verdict::Continue => f.write_str("continue"),
-            Verdict::Return => f.write_str("return"),
-            Verdict::Jump(chain) => write!(f, "jump {chain}"),
-            Verdict::Goto(chain) => write!(f, "goto {chain}"),
-        }
+        if self.0.as_millis() == 0 { f.write_str("0s") } else { Ok(()) }
     }
 }
 
@@ -253,12 +163,12 @@ impl Set {
 
     /// What stands between the braces, a part each.
     fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("type {}", Joined(&self.key, " . "))];
-        match &self.data {
-            None => {}
-            Some(DataType::Verdict) => lines[0] += " : verdict",
-            Some(DataType::Values(types)) => lines[0] += &format!(" : {}", Joined(types, " . ")),
-        }
+        let key = Joined(&self.key, " . ");
+        let mut lines = vec![match &self.data {
+            None => format!("type {key}"),
+            Some(DataType::Verdict) => format!("type {key} : verdict"),
+            Some(DataType::Values(types)) => format!("type {key} : {}", Joined(types, " . ")),
+        }];
         if let Some(size) = self.size {
             lines.push(format!("size {size}"));
         }
@@ -282,91 +192,6 @@ impl Set {
     }
 }
 
-impl Display for Expression {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Expression::Value(value) => value.fmt(f),
-            Expression::NetworkProtocol => f.write_str("meta nfproto"),
-            Expression::Protocol => f.write_str("meta l4proto"),
-            Expression::Mark => f.write_str("meta mark"),
-            Expression::InputName => f.write_str("iifname"),
-            Expression::OutputName => f.write_str("oifname"),
-            Expression::Address(family, side) => {
-                let header = match family {
-                    words::Family::V4 => "ip",
-                    words::Family::V6 => "ip6",
-                };
-                write!(f, "{header} {}addr", side.letter())
-            }
-            Expression::Port(side) => write!(f, "th {}port", side.letter()),
-            Expression::DestinationType => f.write_str("fib daddr type"),
-            Expression::ConnectionState => f.write_str("ct state"),
-            Expression::Bits { of, mask, xor: 0 } => write!(f, "{of} & {mask:#010x}"),
-            Expression::Bits { of, mask, xor } if !mask == *xor => write!(f, "{of} | {xor:#010x}"),
-            Expression::Bits { of, mask, xor } => write!(f, "({of} & {mask:#010x}) ^ {xor:#010x}"),
-        }
-    }
-}
-
-impl Side {
-    fn letter(self) -> char {
-        match self {
-            Side::Source => 's',
-            Side::Destination => 'd',
-        }
-    }
-}
-
-impl Display for Operand {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Operand::Value(value) => value.fmt(f),
-            Operand::Prefix(prefix) if prefix.len() == prefix.family().bits() => prefix.address().fmt(f),
-            Operand::Prefix(prefix) => prefix.fmt(f),
-            Operand::NamesLike(start) => write!(f, "\"{start}*\""),
-        }
-    }
-}
-
-impl Display for NatFlags {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = [(self.random, "random"), (self.fully_random, "fully-random"), (self.persistent, "persistent")];
-        Joined(names.iter().filter(|(set, _)| *set).map(|(_, name)| name), ",").fmt(f)
-    }
-}
-
-impl Display for Statement {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        match self {
-            Statement::Compare {
-                left: Expression::Bits { of, mask, xor: 0 },
-                op: Op::Ne,
-                right: Operand::Value(Value::ConnectionState(0)),
-            } if let Some(names) = StateNames::of(*mask) => write!(f, "{of} {names}"),
-            Statement::Compare { left: left @ Expression::Bits { .. }, op: Op::Eq, right } => {
-                write!(f, "{left} == {right}")
-            }
-            Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
-            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", Joined(key, " . "), op.sign()),
-            Statement::Counter => f.write_str("counter"),
-            Statement::SetMark(value) => write!(f, "meta mark set {value}"),
-            Statement::Masquerade(flags) if *flags == NatFlags::default() => f.write_str("masquerade"),
-            Statement::Masquerade(flags) => write!(f, "masquerade {flags}"),
-            Statement::Verdict(verdict) => verdict.fmt(f),
-            Statement::Opaque { name, data } => write!(f, "# {name}: {} bytes that are not understood", data.len()),
-        }
-    }
-}
-
-impl Op {
-    fn sign(self) -> &'static str {
-        match self {
-            Op::Eq => "",
-            Op::Ne => "!= ",
-        }
-    }
-}
-
 impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         Joined(&self.statements, " ").fmt(f)?;
@@ -386,12 +211,14 @@ impl Display for Table {
         if self.dormant {
             writeln!(f, "{INDENT}flags dormant")?;
         }
-        for (name, set) in &self.sets {
+        for (index, (name, set)) in self.sets.iter().enumerate() {
+            gap(f, index > 0)?;
             writeln!(f, "{INDENT}{} {name} {{", set.noun())?;
             set.lines().iter().try_for_each(|line| writeln!(f, "{INDENT}{INDENT}{line}"))?;
             writeln!(f, "{INDENT}}}")?;
         }
-        for (name, chain) in &self.chains {
+        for (index, (name, chain)) in self.chains.iter().enumerate() {
+            gap(f, index > 0 || !self.sets.is_empty())?;
             writeln!(f, "{INDENT}chain {name} {{")?;
             chain.base.iter().try_for_each(|base| writeln!(f, "{INDENT}{INDENT}{base}"))?;
             chain.rules.iter().try_for_each(|rule| writeln!(f, "{INDENT}{INDENT}{rule}"))?;
@@ -399,6 +226,11 @@ impl Display for Table {
         }
         f.write_str("}")
     }
+}
+
+/// An empty line between two blocks.
+fn gap(f: &mut Formatter<'_>, wanted: bool) -> Result {
+    if wanted { writeln!(f) } else { Ok(()) }
 }
 
 impl Display for Elements {
@@ -430,7 +262,7 @@ impl Display for Change {
     }
 }
 
-fn add_chain(f: &mut Formatter<'_>, table: &TableId, name: &str, chain: &Chain) -> fmt::Result {
+fn add_chain(f: &mut Formatter<'_>, table: &TableId, name: &str, chain: &Chain) -> Result {
     write!(f, "add chain {table} {name}")?;
     chain.base.iter().try_for_each(|base| write!(f, " {{ {base} }}"))?;
     chain.rules.iter().try_for_each(|rule| write!(f, "\nadd rule {table} {name} {rule}"))

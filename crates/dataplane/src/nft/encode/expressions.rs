@@ -6,6 +6,7 @@
 use super::super::abi::{self, REGISTER_VERDICT, data, expr};
 use super::super::expression::{Expression, NatFlags, Op, Operand, Side, Statement, Type, Value};
 use super::super::table::{Family, Rule};
+use super::super::wire;
 use super::super::writer::Writer;
 use super::elements::write_verdict;
 use crate::words::{self, Prefix};
@@ -79,7 +80,10 @@ fn check_operand(left: &Expression, right: &Operand) -> Result<(), &'static str>
         (Expression::Value(_), _) => Err("a comparison must read something from the packet"),
         (_, Operand::Value(Value::Address(_))) => Err("an address is compared with a prefix"),
         (Expression::Address(family, _), Operand::Prefix(prefix)) if *family == prefix.family() => Ok(()),
-        (Expression::InputName | Expression::OutputName, Operand::NamesLike(_)) => Ok(()),
+        (Expression::InputName | Expression::OutputName, Operand::NamesLike(start)) => {
+            let fits = start.as_str().len() < wire::IFNAME_BYTES - 1;
+            if fits { Ok(()) } else { Err("a name of 15 bytes has no room for more: compare it whole") }
+        }
         (left, Operand::Value(value)) if left.kind() == value.kind() => Ok(()),
         _ => Err("a comparison must be with a value of the same type"),
     }

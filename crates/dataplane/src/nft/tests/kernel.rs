@@ -234,17 +234,19 @@ fn each_transaction_is_a_generation() {
 #[test]
 fn a_table_is_read_while_another_socket_writes() {
     let table = sample();
-    let writes = 300;
+    let rounds = 300;
     scratch(|| {
         let mut reader = Socket::open().expect("a socket");
-        let mut writer = Socket::open().expect("a socket");
+        let mut other_socket = Socket::open().expect("a socket");
         reader.apply(&[Change::ReplaceTable(table.clone())]).expect("the table");
         let other = TableId::new(Family::Ip, "other");
         std::thread::scope(|scope| {
             scope.spawn(move || {
-                for _ in 0..writes {
+                for _ in 0..rounds {
                     let changes = [Change::AddTable(other.clone()), Change::DeleteTable(other.clone())];
-                    changes.map(|change| writer.apply(&[change]).expect("a change"));
+                    for change in changes {
+                        other_socket.apply(&[change]).expect("a change");
+                    }
                 }
             });
             for _ in 0..20 {

@@ -29,7 +29,7 @@ fn a_replaced_table_is_heard() {
     for (subject, action) in wanted {
         let generation = u16::try_from(generation & 0xffff).expect("16 bits");
         let event = Event::Changed { table: table.clone(), subject, action, generation };
-        assert_eq!(changed.iter().filter(|heard| **heard == event).count(), 1, "heard once: {event:?} of {changed:?}");
+        assert!(changed.contains(&event), "heard: {event:?} of {changed:?}");
     }
 }
 
@@ -57,7 +57,9 @@ fn a_full_buffer_is_an_overrun_and_not_the_end() {
         monitor.inner.set_rx_buf_sz(4096).expect("a small buffer");
         for _ in 0..200 {
             let changes = [Change::AddTable(id.clone()), Change::DeleteTable(id.clone())];
-            changes.map(|change| socket.apply(&[change]).expect("a change"));
+            for change in changes {
+                socket.apply(&[change]).expect("a change");
+            }
         }
         let events = hear(&mut monitor);
         assert!(events.contains(&Event::Overrun), "the loss is told: {events:?}");

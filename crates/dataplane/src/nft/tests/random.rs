@@ -67,7 +67,8 @@ fn compared() -> impl Strategy<Value = Statement> {
     let values = (plain, op()).prop_flat_map(move |(left, op)| {
         (operand(&left)).prop_map(move |right| Statement::Compare { left: left.clone(), op, right })
     });
-    let start = (op(), name()).prop_map(|(op, name)| Statement::Compare {
+    let short = name().prop_filter("room for more", |name| name.as_str().len() < 15);
+    let start = (op(), short).prop_map(|(op, name)| Statement::Compare {
         left: Expression::InputName,
         op,
         right: Operand::NamesLike(name),
@@ -172,11 +173,11 @@ fn interval_set() -> impl Strategy<Value = Set> {
     })
 }
 
-fn table() -> impl Strategy<Value = Table> {
-    let sets = btree_map("[a-z]{1,8}", prop_oneof![plain_set(), interval_set()], 0..4);
+pub(super) fn table() -> impl Strategy<Value = Table> {
+    let sets = btree_map("[a-z]{1,8}-[0-9]", prop_oneof![plain_set(), interval_set()], 0..4);
     (sets, vec(rule(), 0..6), proptest::option::of("[ -~]{0,127}")).prop_map(|(sets, rules, comment)| {
         let chain = Chain::base(ChainType::Nat, Hook::Postrouting, -7).with_rules(rules);
-        let table = Table { sets, comment, ..Table::new(Family::Inet, "any") };
+        let table = Table { comment, sets, ..Table::new(Family::Inet, "any") };
         table
             .with_set("looked-up", Set::of([Type::Service, Type::Mark, Type::Protocol]))
             .with_chain("base", chain)

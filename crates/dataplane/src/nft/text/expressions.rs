@@ -1,0 +1,197 @@
+//! Types, values and statements in the language of `nft`. Pure.
+
+use std::fmt::{Display, Formatter, Result};
+
+use super::super::expression::{
+    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state,
+};
+use super::Joined;
+use crate::words;
+
+impl Display for Type {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            Type::Address(words::Family::V4) => "ipv4_addr",
+            Type::Address(words::Family::V6) => "ipv6_addr",
+            Type::Protocol => "inet_proto",
+            Type::Service => "inet_service",
+            Type::Mark => "mark",
+            Type::IfName => "ifname",
+            Type::NetworkProtocol => "nf_proto",
+            Type::AddressType => "fib_addrtype",
+            Type::ConnectionState => "ct_state",
+            Type::Other { id, bytes } => return write!(f, "type{id}_{bytes}_bytes"),
+        })
+    }
+}
+
+impl Display for AddressType {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        f.write_str(match self {
+            AddressType::Unicast => "unicast",
+            AddressType::Local => "local",
+            AddressType::Broadcast => "broadcast",
+            AddressType::Anycast => "anycast",
+            AddressType::Multicast => "multicast",
+            AddressType::Blackhole => "blackhole",
+            AddressType::Unreachable => "unreachable",
+            AddressType::Prohibit => "prohibit",
+        })
+    }
+}
+
+const PROTOCOLS: [(u8, &str); 4] = [(6, "tcp"), (17, "udp"), (132, "sctp"), (1, "icmp")];
+const STATES: [(u32, &str); 5] = [
+    (state::INVALID, "invalid"),
+    (state::ESTABLISHED, "established"),
+    (state::RELATED, "related"),
+    (state::NEW, "new"),
+    (state::UNTRACKED, "untracked"),
+];
+
+impl Display for Value {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Value::Address(address) => write!(f, "{address}"),
+            Value::Protocol(number) => match PROTOCOLS.iter().find(|(known, _)| known == number) {
+                Some((_, name)) => f.write_str(name),
+                None => write!(f, "{number}"),
+            },
+            Value::Service(port) => write!(f, "{port}"),
+            Value::Mark(bits) => write!(f, "{bits:#010x}"),
+            Value::IfName(name) => write!(f, "\"{name}\""),
+            Value::NetworkProtocol(words::Family::V4) => f.write_str("ipv4"),
+            Value::NetworkProtocol(words::Family::V6) => f.write_str("ipv6"),
+            Value::AddressType(kind) => kind.fmt(f),
+            Value::ConnectionState(bits) => match StateNames::of(*bits) {
+                Some(names) => names.fmt(f),
+                None => write!(f, "{bits:#x}"),
+            },
+            Value::Bytes(bytes) => {
+                f.write_str("0x")?;
+                bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+            }
+        }
+    }
+}
+
+/// `established,related`; made only where every bit has a name.
+struct StateNames(u32);
+
+impl StateNames {
+    fn of(bits: u32) -> Option<Self> {
+        let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
+        (bits != 0 && bits & !known == 0).then_some(Self(bits))
+    }
+}
+
+impl Display for StateNames {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let names = STATES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
+        Joined(names, ",").fmt(f)
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Verdict::Accept => f.write_str("accept"),
+            Verdict::Drop => f.write_str("drop"),
+            Verdict::Continue => f.write_str("continue"),
+            Verdict::Return => f.write_str("return"),
+            Verdict::Jump(chain) => write!(f, "jump {chain}"),
+            Verdict::Goto(chain) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+impl Display for Expression {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Expression::Value(value) => value.fmt(f),
+            Expression::NetworkProtocol => f.write_str("meta nfproto"),
+            Expression::Protocol => f.write_str("meta l4proto"),
+            Expression::Mark => f.write_str("meta mark"),
+            Expression::InputName => f.write_str("iifname"),
+            Expression::OutputName => f.write_str("oifname"),
+            Expression::Address(family, side) => {
+                let header = match family {
+                    words::Family::V4 => "ip",
+                    words::Family::V6 => "ip6",
+                };
+                write!(f, "{header} {}addr", side.letter())
+            }
+            Expression::Port(side) => write!(f, "th {}port", side.letter()),
+            Expression::DestinationType => f.write_str("fib daddr type"),
+            Expression::ConnectionState => f.write_str("ct state"),
+            Expression::Bits { of, mask, xor: 0 } => write!(f, "{of} & {mask:#010x}"),
+            Expression::Bits { of, mask, xor } if !mask == *xor => write!(f, "{of} | {xor:#010x}"),
+            Expression::Bits { of, mask, xor } => write!(f, "({of} & {mask:#010x}) ^ {xor:#010x}"),
+        }
+    }
+}
+
+impl Expression {
+    /// Something of which single bits count.
+    fn is_bits(&self) -> bool {
+        matches!(self, Expression::Bits { .. } | Expression::ConnectionState)
+    }
+}
+
+impl Side {
+    fn letter(self) -> char {
+        match self {
+            Side::Source => 's',
+            Side::Destination => 'd',
+        }
+    }
+}
+
+impl Display for Operand {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Operand::Value(value) => value.fmt(f),
+            Operand::Prefix(prefix) if prefix.len() == prefix.family().bits() => prefix.address().fmt(f),
+            Operand::Prefix(prefix) => prefix.fmt(f),
+            Operand::NamesLike(start) => write!(f, "\"{start}*\""),
+        }
+    }
+}
+
+impl Display for NatFlags {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let names = [(self.random, "random"), (self.fully_random, "fully-random"), (self.persistent, "persistent")];
+        Joined(names.iter().filter(|(set, _)| *set).map(|(_, name)| name), ",").fmt(f)
+    }
+}
+
+impl Display for Statement {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        match self {
+            Statement::Compare {
+                left: Expression::Bits { of, mask, xor: 0 },
+                op: Op::Ne,
+                right: Operand::Value(Value::ConnectionState(0)),
+            } if let Some(names) = StateNames::of(*mask) => write!(f, "{of} {names}"),
+            // Without a sign, `nft` takes a set of bits for one that shares a bit.
+            Statement::Compare { left, op: Op::Eq, right } if left.is_bits() => write!(f, "{left} == {right}"),
+            Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
+            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", Joined(key, " . "), op.sign()),
+            Statement::Counter => f.write_str("counter"),
+            Statement::SetMark(value) => write!(f, "meta mark set {value}"),
+            Statement::Masquerade(flags) if *flags == NatFlags::default() => f.write_str("masquerade"),
+            Statement::Masquerade(flags) => write!(f, "masquerade {flags}"),
+            Statement::Verdict(verdict) => verdict.fmt(f),
+            Statement::Opaque { name, data } => write!(f, "<{name} of {} bytes>", data.len()),
+        }
+    }
+}
+
+impl Op {
+    fn sign(self) -> &'static str {
+        match self {
+            Op::Eq => "",
+            Op::Ne => "!= ",
+        }
+    }
+}
