@@ -1,1 +1,30 @@
-//! Harness.
+//! The harness: nodes, pods and packets for the black-box suites, in namespaces that nothing can leak out of.
+//!
+//! It drives the shipped binaries from outside and asks the kernel through `ip`, `bridge` and `nft`, so it cannot
+//! share a mistake with them. It must not depend on `netd` or the plugin as libraries.
+
+#![forbid(unsafe_code)]
+
+pub mod binaries;
+pub mod daemon;
+pub mod deadline;
+pub mod failure;
+pub mod flow;
+pub mod isolation;
+pub mod namespace;
+pub mod node;
+pub mod plugin;
+pub mod pod;
+pub mod snapshot;
+pub mod sniffer;
+pub mod suite;
+pub mod topology;
+
+pub use deadline::{eventually, seconds};
+pub use failure::{Failure, Outcome, Told};
+pub use namespace::Namespace;
+pub use node::Node;
+pub use pod::Pod;
+pub use snapshot::Snapshot;
+pub use sniffer::{Sniffer, Way};
+pub use topology::{Fabric, Topology, Underlay};
