@@ -82,7 +82,7 @@ fn exchange(
 ) -> Outcome<IpAddr> {
     let (tell, port) = channel();
     thread::scope(|scope| {
-        let serving = scope.spawn(|| {
+        let listener = scope.spawn(|| {
             // Moved in, so that a server that fails closes the channel.
             let tell = tell;
             server.within(|| serve(SocketAddr::new(address, 0), &tell))
@@ -91,9 +91,9 @@ fn exchange(
             Ok(port) => client.within(|| call(SocketAddr::new(address, port)))?,
             Err(_) => Ok(()),
         };
-        let served = serving.join().ok().told(format!("the {name} server broke"))??;
+        let answered = listener.join().ok().told(format!("the {name} server broke"))??;
         called.told(format!("{name} to {address}: the client"))?;
-        served.told(format!("{name} to {address}: the server"))
+        answered.told(format!("{name} to {address}: the server"))
     })
 }
 

@@ -21,7 +21,7 @@ use crate::namespace::Namespace;
 #[cfg(test)]
 mod tests;
 
-/// A frame that a host is about to send (`PACKET_OUTGOING` in linux/if_packet.h). It was seen coming in already.
+/// A frame that a host is about to send (`PACKET_OUTGOING` in `linux/if_packet.h`). It was seen coming in already.
 const OUTGOING: u8 = 4;
 
 /// How a packet travelled.
@@ -101,7 +101,7 @@ impl Sniffer {
 
     /// All IP packets that passed since the last question.
     pub fn seen(&self) -> Vec<Packet> {
-        std::iter::from_fn(|| self.frame()).flatten().collect()
+        std::iter::from_fn(|| self.frame()).filter_map(|frame| read(&frame)).collect()
     }
 
     /// The way of the next packet from `source` to `destination`.
@@ -121,20 +121,19 @@ impl Sniffer {
         let end = Instant::now() + Duration::from_secs(3);
         let mut others = Vec::new();
         loop {
-            match self.frame() {
-                Some(Some(packet)) if wanted(&packet) => return Ok(packet),
-                Some(Some(packet)) => others.push(packet.to_string()),
-                Some(None) => {}
-                None => {
-                    let left = end.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        others.dedup();
-                        let silence = Failure::new(format!("{what} did not pass"));
-                        return Err(silence.with("what passed", &others.join("\n")));
-                    }
-                    self.await_more(left)?;
+            if let Some(frame) = self.frame() {
+                match read(&frame) {
+                    Some(packet) if wanted(&packet) => return Ok(packet),
+                    other => others.extend(other.map(|packet| packet.to_string())),
                 }
+                continue;
             }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                others.dedup();
+                return Err(Failure::new(format!("{what} did not pass")).with("what passed", &others.join("\n")));
+            }
+            self.await_more(left)?;
         }
     }
 
@@ -146,13 +145,14 @@ impl Sniffer {
         }
     }
 
-    /// The next frame of the queue; the inner `None` for one that is no IP packet or was seen before.
-    fn frame(&self) -> Option<Option<Packet>> {
+    /// The next frame of the queue; empty for one that is only leaving again and was read when it came in.
+    fn frame(&self) -> Option<Vec<u8>> {
         // The largest IP packet, since offloading joins segments, and the headers around it.
         let mut frame = vec![0; 66_000];
         let (length, from) = recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut frame).ok()?;
         let again = from.is_some_and(|link| link.pkttype() == OUTGOING);
-        Some(if again { None } else { read(&frame[..length]) })
+        frame.truncate(if again { 0 } else { length });
+        Some(frame)
     }
 }
 
