@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod deadline;
 pub mod failure;
 pub mod flow;
+pub mod fuzz;
 pub mod isolation;
 pub mod namespace;
 pub mod node;
