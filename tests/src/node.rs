@@ -110,7 +110,9 @@ impl Node {
         }
         command.arg("--node-name").arg(&self.name);
         command.arg("--store-dir").arg(&self.store);
-        command.arg("--subnet-file").arg(self.subnet_file());
+        if !arguments.contains(&"--subnet-file") {
+            command.arg("--subnet-file").arg(self.subnet_file());
+        }
         command.arg("--cni-conf-dir").arg(self.cni_conf_dir());
         command.args(arguments);
         Ok(command)

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::failure::{Failure, Outcome, Told};
 use crate::namespace::{Namespace, printed};
@@ -97,8 +97,8 @@ fn entry(list: &Value, node: &Node) -> Outcome<Value> {
     conf.insert("name".into(), list["name"].clone());
     conf.insert("cniVersion".into(), list["cniVersion"].clone());
     // Nodes of a real cluster do not share a disk; these do.
-    conf.entry("subnetFile").or_insert_with(|| node.subnet_file().to_string_lossy().into());
-    conf.entry("dataDir").or_insert_with(|| node.cni_data_dir().to_string_lossy().into());
+    let ipam = conf.entry("ipam").or_insert_with(|| json!({}));
+    ipam["dataDir"] = node.cni_data_dir().to_string_lossy().into();
     Ok(conf.into())
 }
 

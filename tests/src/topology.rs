@@ -21,9 +21,9 @@ use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::sniffer::Sniffer;
 
-/// The address families that the machines speak among each other.
+/// Address families: of the machines among each other, or of the pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Underlay {
+pub enum Stack {
     /// IPv4 alone.
     V4,
     /// IPv6 alone.
@@ -32,11 +32,16 @@ pub enum Underlay {
     Dual,
 }
 
-impl Underlay {
+impl Stack {
     /// Each of the three.
     pub const ALL: [Self; 3] = [Self::V4, Self::V6, Self::Dual];
 
-    /// True where the machines have addresses of `family`.
+    /// Its families.
+    pub fn families(self) -> impl Iterator<Item = Family> {
+        Family::BOTH.into_iter().filter(move |family| self.has(*family))
+    }
+
+    /// True where `family` is one of them.
     pub fn has(self, family: Family) -> bool {
         match self {
             Self::V4 => family == Family::V4,
@@ -52,19 +57,19 @@ pub struct Topology {
     /// Each machine's name and the segment it is on.
     pub machines: Vec<(&'static str, u8)>,
     /// The families of the underlay.
-    pub underlay: Underlay,
+    pub underlay: Stack,
     /// The MTU of every link of the underlay.
     pub mtu: u32,
 }
 
 impl Topology {
     /// `n1` and `n2` on the first segment, `n3` behind the router.
-    pub fn two_segments(underlay: Underlay) -> Self {
+    pub fn two_segments(underlay: Stack) -> Self {
         Self { machines: vec![("n1", 1), ("n2", 1), ("n3", 2)], underlay, mtu: 1500 }
     }
 
     /// `n1`, `n2` and `n3` on one segment.
-    pub fn one_segment(underlay: Underlay) -> Self {
+    pub fn one_segment(underlay: Stack) -> Self {
         Self { machines: vec![("n1", 1), ("n2", 1), ("n3", 1)], underlay, mtu: 1500 }
     }
 

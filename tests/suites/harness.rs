@@ -7,11 +7,11 @@ use dataplane::words::Family;
 use libtest_mimic::Trial;
 use netd_tests::flow::{self, Stream};
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Snapshot, Topology, Underlay, Way, ensure, eventually, seconds};
+use netd_tests::{Namespace, Outcome, Snapshot, Stack, Topology, Way, ensure, eventually, seconds};
 
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
-        let mut trials: Vec<Trial> = Underlay::ALL
+        let mut trials: Vec<Trial> = Stack::ALL
             .into_iter()
             .map(|underlay| {
                 test(format!("machines reach each other across the router/{underlay:?}"), move || reach(underlay))
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn reach(underlay: Underlay) -> Outcome {
+fn reach(underlay: Stack) -> Outcome {
     let fabric = Topology::two_segments(underlay).build()?;
     let (n1, n3) = (fabric.node("n1"), fabric.node("n3"));
     for family in Family::BOTH.into_iter().filter(|family| underlay.has(*family)) {
@@ -40,7 +40,7 @@ fn reach(underlay: Underlay) -> Outcome {
 
 /// Two machines with a VXLAN device each, made by hand.
 fn ways() -> Outcome {
-    let fabric = Topology::two_segments(Underlay::V4).build()?;
+    let fabric = Topology::two_segments(Stack::V4).build()?;
     let (n1, n3) = (fabric.node("n1"), fabric.node("n3"));
     let inside: [IpAddr; 2] = [[10, 99, 0, 1].into(), [10, 99, 0, 3].into()];
     let outside = [n1.address(Family::V4), n3.address(Family::V4)];
@@ -59,7 +59,7 @@ fn ways() -> Outcome {
 }
 
 fn translated() -> Outcome {
-    let fabric = Topology::one_segment(Underlay::V4).build()?;
+    let fabric = Topology::one_segment(Stack::V4).build()?;
     let (n1, n2) = (fabric.node("n1"), fabric.node("n2"));
     n1.namespace().ip("addr add 10.99.0.1/32 dev lo")?;
     n1.namespace().run("ip route replace 192.168.1.12/32 dev eth0 src 10.99.0.1")?;
@@ -78,7 +78,7 @@ fn translated() -> Outcome {
 }
 
 fn lost() -> Outcome {
-    let fabric = Topology::one_segment(Underlay::V4).build()?;
+    let fabric = Topology::one_segment(Stack::V4).build()?;
     let (n1, n2) = (fabric.node("n1"), fabric.node("n2"));
     let address = n2.address(Family::V4);
     flow::ping(n1.namespace(), address)?;
@@ -100,7 +100,7 @@ fn lost() -> Outcome {
 }
 
 fn leftovers() -> Outcome {
-    let fabric = Topology::one_segment(Underlay::V4).build()?;
+    let fabric = Topology::one_segment(Stack::V4).build()?;
     let namespace = fabric.node("n1").namespace();
     let disk = tempfile_folder()?;
     let folders = [disk.path().to_owned()];
