@@ -82,6 +82,25 @@ pub fn remove(name: &str) -> Result<(), NetnsError> {
     std::fs::remove_file(&path).map_err(fault)
 }
 
+/// Runs `body` in a new, empty namespace and gives what it returns. The namespace goes with the thread and whatever
+/// `body` leaves open.
+///
+/// # Errors
+/// Where the process has no `CAP_SYS_ADMIN`: not root, and not in a user namespace of its own (`unshare -Urnm`).
+///
+/// # Panics
+/// Where `body` does.
+pub fn scratch<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    on_own_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError {
+            action: "create",
+            path: PathBuf::from("/proc/thread-self/ns/net"),
+            source: errno.into(),
+        })?;
+        Ok(body())
+    })
+}
+
 fn on_own_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| match scope.spawn(body).join() {
         Ok(value) => value,
