@@ -45,6 +45,14 @@ impl Cluster {
     pub fn start(topology: &Topology, net_conf: &Value, arguments: &[&str]) -> Outcome<Self> {
         let fabric = topology.build()?;
         fabric.write_net_conf(net_conf)?;
+        Self::on(fabric, arguments)
+    }
+
+    /// Starts netd on the machines of a built fabric whose store has a network configuration.
+    ///
+    /// # Errors
+    /// Where a netd does not get ready; with its log.
+    pub fn on(fabric: Fabric, arguments: &[&str]) -> Outcome<Self> {
         let arguments = arguments.iter().map(ToString::to_string).collect();
         let mut cluster = Self { daemons: Vec::new(), arguments, fabric };
         // Started together, as the nodes of a cluster are.

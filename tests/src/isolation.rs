@@ -17,6 +17,9 @@ use crate::failure::{Failure, Outcome, Told};
 
 const MARK: &str = "NETD_TESTS_ISOLATED";
 
+/// Set where root is only that of a user namespace.
+pub const MAPPED: &str = "NETD_TESTS_MAPPED_ROOT";
+
 /// The folders in which the programs under test, `ip` and `iptables` keep state outside the kernel.
 const PRIVATE: [&str; 4] = ["/run", "/var/lib/cni", "/etc/cni", "/opt/cni"];
 
@@ -54,7 +57,7 @@ fn start_again() -> Failure {
     let root = nix::unistd::geteuid().is_root();
     let mut command = Command::new("unshare");
     if !root {
-        command.arg("--map-root-user");
+        command.arg("--map-root-user").env(MAPPED, "1");
     }
     // Processes die with the first one of their namespace, and that one with `unshare` itself: nothing that a test
     // started can outlive it.
