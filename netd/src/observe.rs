@@ -87,7 +87,8 @@ pub fn observed(
         on_device(kernel, *index, device, &mut observed)?;
     }
     let routes = host.routes.iter();
-    observed.routes = routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
+    observed.routes =
+        routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
     for key in desired.sysctls.keys() {
         // One that is not there yet belongs to a device that is not there yet.
         if let Ok(value) = kernel.sysctl(key) {

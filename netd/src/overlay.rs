@@ -196,12 +196,7 @@ fn peer_entries(
                 return Err(NoWay::NoTunnelEnd { family });
             };
             let device = carrier.device.clone();
-            let fdb = (device.clone(), vtep.mac);
-            let own = desired.devices.get(&device).is_some_and(|own| own.mac == vtep.mac);
-            if own || desired.fdb.get(&fdb).is_some_and(|other| *other != endpoint) {
-                return Err(NoWay::MacTaken { mac: vtep.mac });
-            }
-            desired.fdb.insert(fdb, endpoint);
+            desired.fdb.insert((device.clone(), vtep.mac), endpoint);
             desired.neighbours.insert((device.clone(), subnet.address()), vtep.mac);
             (subnet.address(), device, true)
         }

@@ -2,7 +2,7 @@
 //!
 //! Pure. An accept in our own table does not count there: each table decides for itself. In the chain that iptables and
 //! Docker share, rules of ours at the end let pods' packets pass, as flannel's do; before them, the rules of others
-//! (NetworkPolicy engines among them) have decided already. Other chains are not ours to write to: an operator is told.
+//! (`NetworkPolicy` engines among them) have decided already. Other chains are not ours to write to: an operator is told.
 
 use dataplane::nft::{
     BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, TableId, Verdict,

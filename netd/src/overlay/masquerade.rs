@@ -45,7 +45,10 @@ pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
         for (family, network) in input.identity.networks.iter() {
             let Some(own) = input.cluster.own.subnets.get(family) else { continue };
             let nodes = direct.iter().filter(|address| Family::of(**address) == family);
-            table = table.with_set(nodes_set(family), Set::of([Type::Address(family)]).with_keys(nodes.map(|node| Value::Address(*node))));
+            table = table.with_set(
+                nodes_set(family),
+                Set::of([Type::Address(family)]).with_keys(nodes.map(|node| Value::Address(*node))),
+            );
             rules.extend(decisions(family, *network, *own, ports));
         }
         table =

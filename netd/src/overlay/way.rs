@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use dataplane::route::Route;
-use dataplane::words::{Family, Mac, PerFamily, Vni};
+use dataplane::words::{Family, PerFamily, Vni};
 
 use super::PROTOCOL;
 use super::carrier::Carrier;
@@ -57,12 +57,6 @@ pub enum NoWay {
     NoPublicAddress {
         /// The underlay's family.
         family: Family,
-    },
-    /// Another node, or this one, has the hardware address already.
-    #[error("its VXLAN device has the hardware address {mac} of another node: let one of the two have its own")]
-    MacTaken {
-        /// The address.
-        mac: Mac,
     },
     /// Plain routes need a link that both are on.
     #[error("no address of it is on-link ({addresses}) and host-gw needs that: put both on one segment or use vxlan")]

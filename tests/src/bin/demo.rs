@@ -1,0 +1,234 @@
+//! The demo: three nodes on two segments, pods, who reaches whom and which way. Started by `scripts/demo`.
+//!
+//! Everything is in namespaces of this program's own and goes with it, however it ends.
+
+#![forbid(unsafe_code)]
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
+
+use netd_tests::{Cluster, Node, Outcome, Pod, Sniffer, Stack, Told, Topology, Way, fail, isolation, net_conf};
+use serde_json::{Value, json};
+
+struct Wishes {
+    keep: bool,
+    backend: Value,
+    underlay: Stack,
+}
+
+fn main() -> ExitCode {
+    if let Err(code) = isolation::enter_or_exit() {
+        return code;
+    }
+    match wishes().and_then(|wishes| show(&wishes)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("\nerror: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wishes() -> Outcome<Wishes> {
+    let mut wishes = Wishes { keep: false, backend: json!({ "Type": "vxlan" }), underlay: Stack::V4 };
+    let mut words = std::env::args().skip(1);
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--keep" => wishes.keep = true,
+            "--backend" => wishes.backend = backend(&words.next().unwrap_or_default())?,
+            "--underlay" => wishes.underlay = underlay(&words.next().unwrap_or_default())?,
+            _ => fail!("unknown argument {word:?}; see scripts/demo --help"),
+        }
+    }
+    Ok(wishes)
+}
+
+fn backend(name: &str) -> Outcome<Value> {
+    Ok(match name {
+        "vxlan" => json!({ "Type": "vxlan" }),
+        "host-gw" => json!({ "Type": "host-gw" }),
+        "direct" => json!({ "Type": "vxlan", "DirectRouting": true }),
+        _ => fail!("--backend is vxlan, host-gw or direct, not {name:?}"),
+    })
+}
+
+fn underlay(name: &str) -> Outcome<Stack> {
+    Ok(match name {
+        "v4" => Stack::V4,
+        "v6" => Stack::V6,
+        "dual" => Stack::Dual,
+        _ => fail!("--underlay is v4, v6 or dual, not {name:?}"),
+    })
+}
+
+fn show(wishes: &Wishes) -> Outcome {
+    let host_gw = wishes.backend["Type"] == "host-gw";
+    let topology =
+        if host_gw { Topology::one_segment(wishes.underlay) } else { Topology::two_segments(wishes.underlay) };
+    // An IPv6 route has no IPv4 gateway, so plain routes carry what the machines speak themselves.
+    let pods = if host_gw { wishes.underlay } else { Stack::Dual };
+    let step = Step::begin("machines, cables, a router");
+    let fabric = topology.build()?;
+    step.end();
+    picture(&fabric.nodes);
+    fabric.write_net_conf(&net_conf(pods, &wishes.backend))?;
+    let step = Step::begin("netd on each node, until it is ready");
+    let cluster = Cluster::on(fabric, &["--ip-masq"])?;
+    step.end();
+    let step = Step::begin("pods, through the plugin");
+    let placed = [("n1", "a"), ("n1", "b"), ("n2", "c"), ("n3", "d")];
+    let pods: Vec<(&Node, Pod)> = placed
+        .into_iter()
+        .map(|(node, name)| Ok((cluster.node(node), cluster.pod(node, name)?)))
+        .collect::<Outcome<_>>()?;
+    step.end();
+    for (node, pod) in &pods {
+        let addresses: Vec<String> = pod.addresses().iter().map(|(_, address)| address.to_string()).collect();
+        println!("      {} on {}   {}", pod.name(), node.name(), addresses.join("   "));
+    }
+    println!();
+    everybody(&cluster, &pods)?;
+    inside(cluster.node("n1"), &wishes.backend)?;
+    if wishes.keep {
+        keep(&cluster)?;
+    }
+    println!("{} all of it goes now; `scripts/demo --keep` lets you look around", paint("1;34", "==>"));
+    Ok(())
+}
+
+/// A line of progress: what is being done, and when it is done how long it took.
+struct Step(Instant);
+
+impl Step {
+    fn begin(what: &str) -> Self {
+        print!("{} {what:<44}", paint("1;34", "==>"));
+        // Seen before the work starts, also where output is buffered; a closed output is noticed by the next line.
+        let _ = std::io::stdout().flush();
+        Self(Instant::now())
+    }
+
+    fn end(self) {
+        println!("{:>5} ms", self.0.elapsed().as_millis());
+    }
+}
+
+fn paint(code: &str, text: &str) -> String {
+    let plain = !std::io::stdout().is_terminal() || std::env::var_os("NO_COLOR").is_some();
+    if plain { text.to_owned() } else { format!("\x1b[{code}m{text}\x1b[0m") }
+}
+
+fn picture(nodes: &[Node]) {
+    println!();
+    for segment in 1..=nodes.iter().map(Node::segment).max().unwrap_or(0) {
+        let machines: Vec<String> = nodes
+            .iter()
+            .filter(|node| node.segment() == segment)
+            .map(|node| {
+                let addresses: Vec<String> = node.addresses().iter().map(|(_, address)| address.to_string()).collect();
+                format!("{} {}", paint("1", node.name()), addresses.join(" "))
+            })
+            .collect();
+        println!("      segment {segment} --- router      {}", machines.join("   "));
+    }
+    println!();
+}
+
+/// Ping, TCP and UDP of every pair in every family, and the ways they took, as a table.
+fn everybody(cluster: &Cluster, pods: &[(&Node, Pod)]) -> Outcome {
+    let step = Step::begin("who reaches whom: ping, TCP, UDP, each way");
+    let segments = 1..=u8::try_from(cluster.fabric.segments.len()).unwrap_or(u8::MAX);
+    let sniffers: Vec<Sniffer> = segments.map(|segment| cluster.fabric.sniffer(segment)).collect::<Outcome<_>>()?;
+    let mut table = format!("\n      {:<10}", "from \\ to");
+    for (node, pod) in pods {
+        let _ = write!(table, "{:<10}", format!("{} ({})", pod.name(), node.name()));
+    }
+    let mut example = None;
+    for (from, source) in pods {
+        let _ = write!(table, "\n      {:<10}", format!("{} ({})", source.name(), from.name()));
+        for (to, destination) in pods {
+            if source.name() == destination.name() {
+                table.push_str("-         ");
+                continue;
+            }
+            cluster.settle(source, destination)?;
+            sniffers.iter().for_each(Sniffer::forget);
+            cluster.talk(source, destination)?;
+            let sniffer = &sniffers[usize::from(from.segment() - 1)];
+            let word =
+                if from.name() == to.name() { "bridge" } else { way(sniffer, source, destination, &mut example)? };
+            let (color, pad) = (if word == "tunnel" { "36" } else { "32" }, 10 - word.len());
+            let _ = write!(table, "{}{:pad$}", paint(color, word), "");
+        }
+    }
+    step.end();
+    println!("{table}\n");
+    println!("      bridge: on the node's own cni0; plain: routed as it is; tunnel: inside VXLAN");
+    if let Some(example) = example {
+        println!("      one packet from the wire: {example}");
+    }
+    println!();
+    Ok(())
+}
+
+fn way(sniffer: &Sniffer, source: &Pod, destination: &Pod, example: &mut Option<String>) -> Outcome<&'static str> {
+    let mut word = "";
+    for (family, to) in destination.addresses().iter() {
+        let from = source.address(family)?;
+        let way = sniffer.way(from, *to)?;
+        let this = if way == Way::Plain { "plain" } else { "tunnel" };
+        word = if word.is_empty() || word == this { this } else { "mixed" };
+        if way != Way::Plain {
+            example.get_or_insert_with(|| format!("{from} > {to} in {way}"));
+        }
+    }
+    Ok(word)
+}
+
+/// One node opened: four lines of each view.
+fn inside(node: &Node, backend: &Value) -> Outcome {
+    println!("{} one node from inside: {}\n", paint("1;34", "==>"), node.name());
+    let mut views = vec!["ip -brief address", "ip route", "nft list ruleset"];
+    if backend["Type"] == "vxlan" {
+        views.insert(2, "bridge fdb show dev flannel.1");
+    }
+    for view in views {
+        println!("      {}", paint("1", &format!("{} # {view}", node.name())));
+        let text = node.namespace().run(view)?;
+        let lines: Vec<&str> = text.lines().filter(|line| is_telling(line)).collect();
+        for line in lines.iter().take(4) {
+            println!("      {}", line.trim_end());
+        }
+        if lines.len() > 4 {
+            println!("      ... {} more", lines.len() - 4);
+        }
+        println!();
+    }
+    Ok(())
+}
+
+/// Left out: lines that hold no fact about the network.
+fn is_telling(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && line != "}" && !line.starts_with("lo ") && !line.starts_with("comment")
+}
+
+/// Waits until somebody ends it.
+fn keep(cluster: &Cluster) -> Outcome {
+    // The mount of /proc is the one from outside, so this is the number that others know this program by.
+    let itself = std::fs::read_link("/proc/self").told("find the program's number")?;
+    let mapped = std::env::var_os(isolation::MAPPED).is_some();
+    let (enter, flags) = if mapped { ("", "--user --preserve-credentials ") } else { ("sudo ", "") };
+    println!("{} it stays until Ctrl-C. From another terminal:\n", paint("1;34", "==>"));
+    println!("      {enter}nsenter --target {} {flags}--mount --net sh      # then, in there:", itself.display());
+    for node in &cluster.fabric.nodes {
+        println!("      nsenter --net={} sh      # {}", node.namespace().path().display(), node.name());
+    }
+    println!("      cat {}/nodes/*.json      # the store", cluster.fabric.store.display());
+    println!("\n      In a node: ip route, bridge fdb, nft list ruleset, tcpdump -ni eth0");
+    loop {
+        thread::park();
+    }
+}
