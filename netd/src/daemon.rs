@@ -257,10 +257,7 @@ impl<S: Store> Daemon<S> {
         }
         let written = self.write_subnet_env().and_then(|()| self.install_conflist());
         if let Err(error) = written {
-            let text = error.to_string();
-            if self.told.insert(text) {
-                tracing::warn!("{error}");
-            }
+            tracing::warn!("{error}");
             return false;
         }
         self.ready = true;
