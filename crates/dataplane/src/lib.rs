@@ -1,4 +1,15 @@
 //! The kernel edge: the only crate that speaks to the kernel. Knows nothing of Kubernetes, peers or Services.
+//!
+//! Values come in and go out in the words of [`words`], [`link`], [`address`], [`route`] and [`neighbour`]. [`netlink`]
+//! carries them. Everything here blocks, and for no longer than the kernel takes to answer.
 
+pub mod address;
+pub mod attribute;
+pub mod link;
+pub mod neighbour;
+pub mod netlink;
 pub mod netns;
+pub mod process;
+pub mod route;
+pub mod sysctl;
 pub mod words;

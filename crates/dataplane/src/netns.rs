@@ -82,6 +82,24 @@ pub fn remove(name: &str) -> Result<(), NetnsError> {
     std::fs::remove_file(&path).map_err(fault)
 }
 
+/// Runs `body` in a network namespace of its own that ends with it.
+///
+/// # Errors
+/// Where no namespace may be made: that takes root, or a user namespace (`unshare -Urn`).
+///
+/// # Panics
+/// Where `body` does.
+pub fn scratch<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+    on_own_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError {
+            action: "create",
+            path: PathBuf::from("(unnamed)"),
+            source: errno.into(),
+        })?;
+        Ok(body())
+    })
+}
+
 fn on_own_thread<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| match scope.spawn(body).join() {
         Ok(value) => value,

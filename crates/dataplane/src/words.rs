@@ -18,7 +18,7 @@ pub struct WordError {
     expected: &'static str,
 }
 
-fn wrong(what: &'static str, value: impl ToString, expected: &'static str) -> WordError {
+fn wrong(what: &'static str, value: &dyn fmt::Display, expected: &'static str) -> WordError {
     WordError { what, value: value.to_string(), expected }
 }
 
@@ -162,7 +162,7 @@ impl FromStr for IfName {
         } else {
             return Ok(Self(name.to_owned()));
         };
-        Err(wrong("interface name", name, fault))
+        Err(wrong("interface name", &name, fault))
     }
 }
 
@@ -183,7 +183,7 @@ impl TryFrom<i64> for Vni {
     fn try_from(vni: i64) -> Result<Self, WordError> {
         match u32::try_from(vni) {
             Ok(number @ 1..=0x00ff_ffff) => Ok(Self(number)),
-            _ => Err(wrong("VNI", vni, "it must be from 1 to 16777215")),
+            _ => Err(wrong("VNI", &vni, "it must be from 1 to 16777215")),
         }
     }
 }
@@ -210,7 +210,7 @@ impl TryFrom<i64> for Mtu {
     fn try_from(mtu: i64) -> Result<Self, WordError> {
         match u32::try_from(mtu) {
             Ok(number @ 68..=65535) => Ok(Self(number)),
-            _ => Err(wrong("MTU", mtu, "it must be from 68 to 65535")),
+            _ => Err(wrong("MTU", &mtu, "it must be from 68 to 65535")),
         }
     }
 }
@@ -240,7 +240,7 @@ impl FromStr for Mac {
     type Err = WordError;
 
     fn from_str(text: &str) -> Result<Self, WordError> {
-        let fault = || wrong("MAC address", text, "it must be six octets like 0a:58:0a:f4:01:02");
+        let fault = || wrong("MAC address", &text, "it must be six octets like 0a:58:0a:f4:01:02");
         let mut octets = [0; 6];
         let mut parts = text.split(':');
         for octet in &mut octets {
@@ -261,6 +261,7 @@ pub struct Prefix {
     len: u8,
 }
 
+#[expect(clippy::len_without_is_empty, reason = "a prefix length, not a count")]
 impl Prefix {
     /// The range of `len` bits that holds `address`; `None` where the family has fewer bits.
     pub fn new(address: IpAddr, len: u8) -> Option<Self> {
@@ -348,7 +349,7 @@ impl FromStr for Prefix {
 
     /// Reads `ADDRESS/LENGTH` and clears the host bits.
     fn from_str(text: &str) -> Result<Self, WordError> {
-        let fault = || wrong("address range", text, "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56");
+        let fault = || wrong("address range", &text, "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56");
         let (address, len) = text.split_once('/').ok_or_else(fault)?;
         let address = address.parse().map_err(|_| fault())?;
         if !len.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -390,8 +391,10 @@ impl fmt::Display for RouteProtocol {
 
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, e, g] = self.0;
-        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+        for (place, octet) in self.0.iter().enumerate() {
+            write!(f, "{}{octet:02x}", if place == 0 { "" } else { ":" })?;
+        }
+        Ok(())
     }
 }
 

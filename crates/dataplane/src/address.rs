@@ -1,0 +1,116 @@
+//! Addresses of links: what `ip address` shows, and the requests that add and remove one.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::netlink::{KernelError, Request, Socket};
+use crate::words::{Family, Prefix};
+
+/// An address on a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's own")]
+pub struct Address {
+    /// The link's index.
+    pub index: u32,
+    /// The address itself.
+    pub address: IpAddr,
+    /// The length of the prefix that it is in: how much of it is on-link.
+    pub prefix_len: u8,
+    /// Valid beyond its link and host (`scope global`).
+    pub global: bool,
+    /// Duplicate address detection has not finished, or found a duplicate: not usable.
+    pub tentative: bool,
+    /// A temporary (privacy) address, RFC 8981.
+    pub temporary: bool,
+    /// No longer to be used for new connections.
+    pub deprecated: bool,
+    /// Configured for good, not learned for a lifetime.
+    pub permanent: bool,
+}
+
+impl Address {
+    /// Reads an address from a `RTM_NEWADDR`; `None` for other messages.
+    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+        Self::read(&message)
+    }
+
+    pub(crate) fn read(message: &AddressMessage) -> Option<Self> {
+        let (mut local, mut address, mut flags) = (None, None, AddressFlags::empty());
+        for attribute in &message.attributes {
+            match attribute {
+                // On a point-to-point link IFA_ADDRESS is the other end; IFA_LOCAL, where present, is ours.
+                AddressAttribute::Local(ip) => local = Some(*ip),
+                AddressAttribute::Address(ip) => address = Some(*ip),
+                AddressAttribute::Flags(bits) => flags = *bits,
+                _ => {}
+            }
+        }
+        Some(Self {
+            index: message.header.index,
+            address: local.or(address)?,
+            prefix_len: message.header.prefix_len,
+            global: message.header.scope == AddressScope::Universe,
+            tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
+            temporary: flags.contains(AddressFlags::Secondary) && local.or(address)?.is_ipv6(),
+            deprecated: flags.contains(AddressFlags::Deprecated),
+            permanent: flags.contains(AddressFlags::Permanent),
+        })
+    }
+
+    /// The prefix that the address is in.
+    pub fn prefix(&self) -> Option<Prefix> {
+        Prefix::new(self.address, self.prefix_len)
+    }
+}
+
+/// The request that adds an address. IPv6 skips duplicate address detection: the address was allocated, not guessed.
+pub fn add(index: u32, address: IpAddr, prefix_len: u8) -> Request {
+    let mut message = skeleton(index, address, prefix_len);
+    match address {
+        IpAddr::V4(v4) if prefix_len < 31 => {
+            let hosts = u32::MAX.checked_shr(u32::from(prefix_len)).unwrap_or(0);
+            let broadcast = (v4.to_bits() | hosts).into();
+            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+        }
+        IpAddr::V4(_) => {}
+        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    }
+    Request::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The request that removes an address.
+pub fn delete(index: u32, address: IpAddr, prefix_len: u8) -> Request {
+    Request::new(RouteNetlinkMessage::DelAddress(skeleton(index, address, prefix_len)), 0)
+}
+
+fn skeleton(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family = family(Family::of(address));
+    message.header.index = index;
+    message.header.prefix_len = prefix_len;
+    message.header.scope = AddressScope::Universe;
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    message
+}
+
+pub(crate) fn family(family: Family) -> AddressFamily {
+    match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    }
+}
+
+impl Socket {
+    /// Every address of the namespace, or of one link.
+    pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
+        let mut message = AddressMessage::default();
+        message.header.index = index.unwrap_or(0);
+        self.dump(RouteNetlinkMessage::GetAddress(message), move |message| {
+            Address::from_message(message).filter(|address| index.is_none_or(|index| address.index == index))
+        })
+    }
+}

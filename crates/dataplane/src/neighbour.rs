@@ -1,0 +1,164 @@
+//! Neighbour entries (`ip neighbour`) and VXLAN forwarding entries (`bridge fdb`): one message type serves both.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use crate::address::family;
+use crate::netlink::{KernelError, Request, Socket};
+use crate::words::{Family, Mac};
+
+/// A neighbour entry: which hardware address an address on a link has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Neighbour {
+    /// The link's index.
+    pub index: u32,
+    /// The neighbour's address.
+    pub address: IpAddr,
+    /// Its hardware address; `None` while it is being asked for, or has failed.
+    pub mac: Option<Mac>,
+    /// Set by somebody for good, not learned.
+    pub permanent: bool,
+}
+
+/// A forwarding entry of a VXLAN device: which tunnel end has a hardware address behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fdb {
+    /// The VXLAN device's index.
+    pub index: u32,
+    /// The hardware address; all zeros is the default entry.
+    pub mac: Mac,
+    /// The tunnel end.
+    pub destination: IpAddr,
+    /// Set by somebody for good, not learned from a received packet.
+    pub permanent: bool,
+}
+
+impl Neighbour {
+    /// Reads an entry from a `RTM_NEWNEIGH`; `None` for other messages and for forwarding entries.
+    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
+        Self::read(&message)
+    }
+
+    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
+        if message.header.family == AddressFamily::Bridge {
+            return None;
+        }
+        let (address, mac) = fields(message);
+        let permanent = message.header.state == NeighbourState::Permanent;
+        Some(Self { index: message.header.ifindex, address: address?, mac, permanent })
+    }
+}
+
+impl Fdb {
+    /// Reads an entry from a `RTM_NEWNEIGH`; `None` for other messages, for neighbours and for entries without a tunnel end.
+    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
+        Self::read(&message)
+    }
+
+    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
+        if message.header.family != AddressFamily::Bridge {
+            return None;
+        }
+        let (destination, mac) = fields(message);
+        let permanent = matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+        Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
+    }
+}
+
+fn fields(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(destination) => address = ip(destination),
+            NeighbourAttribute::LinkLayerAddress(octets) => mac = octets.as_slice().try_into().ok().map(Mac),
+            _ => {}
+        }
+    }
+    (address, mac)
+}
+
+fn ip(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        NeighbourAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        NeighbourAddress::Other(bytes) => match bytes.len() {
+            4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+            16 => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The request that sets a permanent neighbour entry, whatever is there now.
+pub fn put(index: u32, address: IpAddr, mac: Mac) -> Request {
+    let mut message = skeleton(index, family(Family::of(address)), address);
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    Request::new(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request that removes a neighbour entry.
+pub fn delete(index: u32, address: IpAddr) -> Request {
+    let message = skeleton(index, family(Family::of(address)), address);
+    Request::new(RouteNetlinkMessage::DelNeighbour(message), 0)
+}
+
+/// The request that sets the one tunnel end of a hardware address, whatever it was.
+pub fn put_fdb(index: u32, mac: Mac, destination: IpAddr) -> Request {
+    Request::new(RouteNetlinkMessage::NewNeighbour(fdb(index, mac, destination)), NLM_F_CREATE | NLM_F_REPLACE)
+}
+
+/// The request that removes one tunnel end of a hardware address.
+pub fn delete_fdb(index: u32, mac: Mac, destination: IpAddr) -> Request {
+    Request::new(RouteNetlinkMessage::DelNeighbour(fdb(index, mac, destination)), 0)
+}
+
+fn fdb(index: u32, mac: Mac, destination: IpAddr) -> NeighbourMessage {
+    let mut message = skeleton(index, AddressFamily::Bridge, destination);
+    // NTF_SELF: the device's own table. Without it the kernel looks for a bridge above the device.
+    message.header.flags = NeighbourFlags::Own;
+    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+    message
+}
+
+fn skeleton(index: u32, family: AddressFamily, destination: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = family;
+    message.header.ifindex = index;
+    message.header.state = NeighbourState::Permanent;
+    let destination = match destination {
+        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
+        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
+    };
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
+    message
+}
+
+impl Socket {
+    /// The neighbour entries of one link, of one family.
+    pub fn neighbours(&mut self, index: u32, of: Family) -> Result<Vec<Neighbour>, KernelError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = family(of);
+        message.attributes.push(NeighbourAttribute::IfIndex(index));
+        self.dump(RouteNetlinkMessage::GetNeighbour(message), move |message| {
+            Neighbour::from_message(message).filter(|entry| entry.index == index && Family::of(entry.address) == of)
+        })
+    }
+
+    /// The forwarding entries of one VXLAN device.
+    pub fn fdb(&mut self, index: u32) -> Result<Vec<Fdb>, KernelError> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        self.dump(RouteNetlinkMessage::GetNeighbour(message), move |message| {
+            Fdb::from_message(message).filter(|entry| entry.index == index)
+        })
+    }
+}

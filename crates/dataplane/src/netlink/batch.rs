@@ -1,0 +1,74 @@
+//! Many requests in one send, each matched with its outcome.
+
+use std::collections::BTreeMap;
+
+use super::{KernelError, Request, Socket, extack, message_sequence, messages};
+
+/// How many requests go out at once. All may fail, and the default receive buffer holds about 256 answers.
+const PER_SEND: usize = 100;
+
+impl Socket {
+    /// Carries out `requests` in their order and gives the outcome of each.
+    ///
+    /// A refused request does not stop the others. Only the last of a datagram asks for an ACK: the kernel reports
+    /// errors without being asked, so silence before that ACK is success.
+    pub fn batch(&mut self, requests: &[Request]) -> Vec<Result<(), KernelError>> {
+        let mut outcomes = Vec::with_capacity(requests.len());
+        for chunk in requests.chunks(PER_SEND) {
+            outcomes.extend(self.one_send(chunk));
+        }
+        outcomes
+    }
+
+    /// Carries out one request.
+    pub fn request(&mut self, request: Request) -> Result<(), KernelError> {
+        self.batch(&[request]).pop().unwrap_or(Ok(()))
+    }
+
+    fn one_send(&mut self, chunk: &[Request]) -> Vec<Result<(), KernelError>> {
+        let mut bytes = Vec::with_capacity(chunk.len() * 128);
+        let first = self.sequence.wrapping_add(1);
+        for (place, request) in chunk.iter().enumerate() {
+            let sequence = self.next_sequence();
+            request.serialize(sequence, place + 1 == chunk.len(), &mut bytes);
+        }
+        let answers = self.send(&bytes).and_then(|()| self.refusals_until(first, self.sequence));
+        match answers {
+            Ok(mut refusals) => (0..chunk.len()).map(|place| refusals.remove(&place).map_or(Ok(()), Err)).collect(),
+            Err(error) => {
+                // Which of them were carried out is not known: none counts as done.
+                let text = error.to_string();
+                let unknown = || KernelError::Malformed { length: 0, reason: text.clone() };
+                let mut outcomes: Vec<_> = (1..chunk.len()).map(|_| Err(unknown())).collect();
+                outcomes.insert(0, Err(error));
+                outcomes
+            }
+        }
+    }
+
+    /// Reads answers up to that of `last`; the refusals by their place in the send.
+    fn refusals_until(&mut self, first: u32, last: u32) -> Result<BTreeMap<usize, KernelError>, KernelError> {
+        let mut refusals = BTreeMap::new();
+        loop {
+            let Some(datagram) = self.receive()? else {
+                let source = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
+                return Err(KernelError::Socket { action: "receive every answer", source });
+            };
+            let mut finished = false;
+            for message in messages(datagram) {
+                let sequence = message_sequence(message);
+                let place = sequence.wrapping_sub(first) as usize;
+                if place > last.wrapping_sub(first) as usize {
+                    continue; // an answer to an earlier dump that was given up
+                }
+                if let Some(Err(refusal)) = extack::parse_answer(message) {
+                    refusals.insert(place, refusal);
+                }
+                finished |= sequence == last;
+            }
+            if finished {
+                return Ok(refusals);
+            }
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What changes in the kernel, as it changes: links, addresses, routes, neighbours and forwarding entries.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use netlink_packet_route::RouteNetlinkMessage as Message;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use nix::sys::socket::{setsockopt, sockopt};
+use rtnetlink::MulticastGroup;
+
+use super::{KernelError, RECEIVE_BYTES, dump, messages};
+use crate::address::Address;
+use crate::link::Link;
+use crate::neighbour::{Fdb, Neighbour};
+use crate::route::Route;
+
+/// Room for a burst of about 30,000 notifications; the default holds 256.
+const BUFFER_BYTES: usize = 8 * 1024 * 1024;
+
+const GROUPS: [MulticastGroup; 6] = [
+    MulticastGroup::Link,
+    MulticastGroup::Neigh,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
+
+/// What a notification is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A link, as it is now or was last.
+    Link(Box<Link>),
+    /// An address.
+    Address(Address),
+    /// A route of the main table.
+    Route(Route),
+    /// A neighbour entry.
+    Neighbour(Neighbour),
+    /// A forwarding entry of a VXLAN device.
+    Fdb(Fdb),
+}
+
+/// One notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The object is new or has changed.
+    Is(Subject),
+    /// The object is gone.
+    Gone(Subject),
+    /// Notifications were lost: whatever was known has to be read again.
+    Overrun,
+}
+
+/// A socket that hears every change in the namespace that it was opened in. Never blocks; wait on its descriptor.
+#[derive(Debug)]
+pub struct Monitor {
+    inner: netlink_sys::Socket,
+    received: Vec<u8>,
+}
+
+impl Monitor {
+    /// Opens one in the calling thread's network namespace.
+    pub fn open() -> Result<Self, KernelError> {
+        let fault = |action| move |source| KernelError::Socket { action, source };
+        let mut inner = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(fault("open"))?;
+        inner.bind_auto().map_err(fault("bind"))?;
+        inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
+        // Without the capability the default stays, and a burst ends in an overrun, which is handled.
+        let _ = setsockopt(&inner, sockopt::RcvBufForce, &BUFFER_BYTES);
+        for group in GROUPS {
+            inner.add_membership(group as u32).map_err(fault("join a multicast group of"))?;
+        }
+        Ok(Self { inner, received: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// The notifications that wait now, at most one datagram of them; `None` where none waits.
+    pub fn next_events(&mut self) -> Result<Option<Vec<Event>>, KernelError> {
+        loop {
+            self.received.clear();
+            match self.inner.recv(&mut self.received, 0) {
+                Ok(_) => return Ok(Some(messages(&self.received).filter_map(event).collect())),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
+                    return Ok(Some(vec![Event::Overrun]));
+                }
+                Err(source) => return Err(KernelError::Socket { action: "receive", source }),
+            }
+        }
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+impl AsRawFd for Monitor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
+fn event(message: &[u8]) -> Option<Event> {
+    let message = dump::parse(message).ok()?;
+    Some(match message {
+        Message::DelLink(link) => Event::Gone(Subject::Link(Box::new(Link::from_message(Message::NewLink(link))?))),
+        Message::DelAddress(address) => Event::Gone(Subject::Address(Address::read(&address)?)),
+        Message::DelRoute(route) => Event::Gone(Subject::Route(Route::read(&route)?)),
+        Message::DelNeighbour(entry) => Event::Gone(entry_subject(&entry)?),
+        Message::NewAddress(address) => Event::Is(Subject::Address(Address::read(&address)?)),
+        Message::NewRoute(route) => Event::Is(Subject::Route(Route::read(&route)?)),
+        Message::NewNeighbour(entry) => Event::Is(entry_subject(&entry)?),
+        other => Event::Is(Subject::Link(Box::new(Link::from_message(other)?))),
+    })
+}
+
+fn entry_subject(entry: &netlink_packet_route::neighbour::NeighbourMessage) -> Option<Subject> {
+    Neighbour::read(entry).map(Subject::Neighbour).or_else(|| Fdb::read(entry).map(Subject::Fdb))
+}

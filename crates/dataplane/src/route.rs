@@ -1,0 +1,171 @@
+//! Routes of the main table: what `ip route` shows, and the requests that add, replace and remove one.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol as Protocol, RouteScope,
+    RouteType, RouteVia,
+};
+
+use crate::address::family;
+use crate::netlink::{KernelError, Request, Socket};
+use crate::words::{Family, Prefix, RouteProtocol};
+
+/// A unicast route with one next hop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Where to.
+    pub destination: Prefix,
+    /// The next hop; `None` where the destination is on the link itself. An IPv4 destination may have an IPv6 next hop.
+    pub gateway: Option<IpAddr>,
+    /// The index of the link out of which it leads.
+    pub index: u32,
+    /// The next hop counts as on the link, whatever the link's addresses say.
+    pub onlink: bool,
+    /// Who made it.
+    pub protocol: RouteProtocol,
+    /// Lower wins among routes to one destination. The kernel gives IPv6 routes 1024 where none is asked for.
+    pub metric: u32,
+}
+
+impl Route {
+    /// The metric that a route has where none is asked for.
+    pub fn default_metric(of: Family) -> u32 {
+        match of {
+            Family::V4 => 0,
+            Family::V6 => 1024,
+        }
+    }
+
+    /// Reads a route from a `RTM_NEWROUTE`; `None` for other messages, other tables and other kinds of route.
+    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+        Self::read(&message)
+    }
+
+    pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
+        let header = &message.header;
+        let of = match header.address_family {
+            netlink_packet_route::AddressFamily::Inet => Family::V4,
+            netlink_packet_route::AddressFamily::Inet6 => Family::V6,
+            _ => return None,
+        };
+        if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
+            return None;
+        }
+        let (mut destination, mut gateway, mut index, mut metric) = (of.unspecified(), None, None, 0);
+        let mut table = u32::from(header.table);
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => destination = ip(address)?,
+                RouteAttribute::Gateway(address) => gateway = ip(address),
+                RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
+                RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
+                RouteAttribute::Oif(oif) => index = Some(*oif),
+                RouteAttribute::Priority(priority) => metric = *priority,
+                RouteAttribute::Table(number) => table = *number,
+                _ => {}
+            }
+        }
+        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
+            return None;
+        }
+        Some(Self {
+            destination: Prefix::new(destination, header.destination_prefix_length)?,
+            gateway,
+            index: index?,
+            onlink: header.flags.contains(RouteFlags::Onlink),
+            protocol: RouteProtocol(header.protocol.into()),
+            metric,
+        })
+    }
+
+    /// The request that adds the route; refused with `EEXIST` where one of its destination and metric is there.
+    pub fn add(&self) -> Request {
+        Request::new(RouteNetlinkMessage::NewRoute(self.message()), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// The request that puts the route in the place of whatever has its destination and metric.
+    pub fn replace(&self) -> Request {
+        Request::new(RouteNetlinkMessage::NewRoute(self.message()), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// The request that removes the route.
+    pub fn delete(&self) -> Request {
+        Request::new(RouteNetlinkMessage::DelRoute(self.message()), 0)
+    }
+
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        let header = &mut message.header;
+        header.address_family = family(self.destination.family());
+        header.destination_prefix_length = self.destination.len();
+        header.table = RouteHeader::RT_TABLE_MAIN;
+        header.protocol = Protocol::from(self.protocol.0);
+        header.kind = RouteType::Unicast;
+        header.scope = if self.gateway.is_none() && self.destination.family() == Family::V4 {
+            RouteScope::Link
+        } else {
+            RouteScope::Universe
+        };
+        if self.onlink {
+            header.flags |= RouteFlags::Onlink;
+        }
+        let attributes = &mut message.attributes;
+        if !self.destination.is_default() {
+            attributes.push(RouteAttribute::Destination(self.destination.address().into()));
+        }
+        match self.gateway {
+            Some(IpAddr::V6(v6)) if self.destination.family() == Family::V4 => {
+                attributes.push(RouteAttribute::Via(RouteVia::Inet6(v6)));
+            }
+            Some(gateway) => attributes.push(RouteAttribute::Gateway(gateway.into())),
+            None => {}
+        }
+        attributes.push(RouteAttribute::Oif(self.index));
+        if self.metric != 0 {
+            attributes.push(RouteAttribute::Priority(self.metric));
+        }
+        message
+    }
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        _ => None,
+    }
+}
+
+impl Socket {
+    /// The unicast routes of the main table, of one family.
+    pub fn routes(&mut self, of: Family) -> Result<Vec<Route>, KernelError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(of);
+        message.header.table = RouteHeader::RT_TABLE_MAIN;
+        self.dump(RouteNetlinkMessage::GetRoute(message), Route::from_message)
+    }
+
+    /// The source address and the link's index that the kernel would take to reach `destination`.
+    pub fn route_to(&mut self, destination: IpAddr) -> Result<Option<(IpAddr, u32)>, KernelError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(Family::of(destination));
+        message.header.destination_prefix_length = Family::of(destination).bits();
+        message.attributes.push(RouteAttribute::Destination(destination.into()));
+        let Some(RouteNetlinkMessage::NewRoute(answer)) = self.get(RouteNetlinkMessage::GetRoute(message))? else {
+            return Ok(None);
+        };
+        let (mut source, mut index) = (None, None);
+        for attribute in &answer.attributes {
+            match attribute {
+                RouteAttribute::PrefSource(address) => source = ip(address),
+                RouteAttribute::Oif(oif) => index = Some(*oif),
+                _ => {}
+            }
+        }
+        Ok(source.zip(index))
+    }
+}

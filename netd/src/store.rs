@@ -1,0 +1,136 @@
+//! Where the network's configuration and the nodes' leases come from. A store says what is; it never decides.
+//!
+//! [`Store`] is what the daemon knows of any of them; the kinds live in modules below. Nothing of a kind (paths, keys, versions) gets
+//! past the trait except as text for a person.
+
+pub mod dir;
+mod record;
+
+use std::error::Error;
+use std::future::Future;
+use std::net::IpAddr;
+
+use dataplane::words::{Mac, PerFamily, Prefix, Vni};
+use tokio::sync::mpsc;
+
+use crate::config::net_conf::NetConf;
+use crate::model::{BackendType, Lease, NodeName};
+
+/// A source of truth about the network.
+pub trait Store: Send + Sync + 'static {
+    /// Reads the network configuration, as text: [`NetConf::parse`] judges it.
+    fn net_conf(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
+
+    /// Reads every node's lease, this node's too. Changes nothing.
+    fn leases(&self) -> impl Future<Output = Result<Vec<Lease>, StoreError>> + Send;
+
+    /// Takes this node's subnets and publishes its lease. A node that has a lease gets the same subnets again as long as they suit
+    /// `conf`; where the lease in the store already says all that is asked for, nothing is written.
+    fn acquire(&self, request: &LeaseRequest, conf: &NetConf)
+    -> impl Future<Output = Result<Lease, StoreError>> + Send;
+
+    /// Gives this node's subnets back. Not having any is success.
+    fn release(&self, node: &NodeName) -> impl Future<Output = Result<(), StoreError>> + Send;
+
+    /// Follows the leases and the configuration until the receiver is dropped. To be called within a tokio runtime.
+    ///
+    /// The first events are a whole list: [`StoreEvent::Init`], a [`StoreEvent::Lease`] for each node, [`StoreEvent::InitDone`].
+    fn watch(&self) -> mpsc::Receiver<StoreEvent>;
+}
+
+/// What this node asks a store for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseRequest {
+    /// This node.
+    pub node: NodeName,
+    /// Where peers reach it, by underlay family.
+    pub public: PerFamily<IpAddr>,
+    /// How it wants packets carried.
+    pub backend: BackendType,
+    /// Its tunnel ends, by pod family; none for backends without a tunnel.
+    pub vteps: PerFamily<VtepRequest>,
+    /// The subnets that its pods have used before, from subnet.env: a node without a lease gets them when they are free and suit.
+    pub previous: PerFamily<Prefix>,
+}
+
+/// The tunnel end that a node asks to publish. The device's own MAC address goes first, then the one that the lease already has (so
+/// that peers need not learn a new one after a reboot), then the fresh one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VtepRequest {
+    /// The tunnel's network identifier.
+    pub vni: Vni,
+    /// The MAC address of the device, where there is a device to keep.
+    pub device: Option<Mac>,
+    /// A new MAC address, for a node that has none.
+    pub fresh: Mac,
+}
+
+impl VtepRequest {
+    /// The MAC address to publish, when the lease so far had `stored`.
+    pub fn mac(&self, stored: Option<Mac>) -> Mac {
+        let usable = |mac: &Mac| !mac.is_unusable();
+        self.device.filter(usable).or(stored.filter(usable)).unwrap_or(self.fresh)
+    }
+}
+
+/// What happened in a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoreEvent {
+    /// A whole list begins: what is not in it is gone.
+    Init,
+    /// A node's lease is new or has changed; this node's own is told like any other. Inside a list: it is there.
+    Lease(Lease),
+    /// The list is complete.
+    InitDone,
+    /// A node's lease is gone.
+    Removed(NodeName),
+    /// The network configuration has changed to this text.
+    NetConf(String),
+    /// The store cannot be followed; what was last told stands until [`StoreEvent::Recovered`]. Told once, for a person.
+    Trouble(String),
+    /// The trouble is over.
+    Recovered,
+}
+
+/// Why a store could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Something could not be read.
+    #[error("cannot read {object}: {advice}")]
+    Read {
+        /// What.
+        object: String,
+        /// What to do about it.
+        advice: &'static str,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Something could not be written.
+    #[error("cannot write {object}: {advice}")]
+    Write {
+        /// What.
+        object: String,
+        /// What to do about it.
+        advice: &'static str,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Another node holds the store for too long.
+    #[error("{object} has been locked for {seconds} s: {advice}")]
+    Busy {
+        /// What.
+        object: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// What to do about it.
+        advice: String,
+    },
+    /// No subnet could be had.
+    #[error("no subnet for node {node}")]
+    Allocate {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
+}

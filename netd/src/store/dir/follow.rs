@@ -1,0 +1,252 @@
+//! Follows the store's files: the kernel's notifications, and a slow poll where there are none (shared mounts).
+
+mod notifications;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio::{task, time};
+
+use self::notifications::Notifications;
+use super::files::{self, Fingerprint, Layout, LeaseFileError};
+use crate::model::{Lease, NodeName};
+use crate::store::{StoreError, StoreEvent};
+
+/// How long a file must be gone for its node to count as gone: `rm -r` of the whole store, or its unmounting, must not look like every
+/// node leaving on its own.
+const GONE_AFTER: Duration = Duration::from_millis(500);
+
+/// How often a store in trouble is tried.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Starts to follow, until the receiver is dropped.
+pub(super) fn start(layout: Layout, poll: Duration) -> mpsc::Receiver<StoreEvent> {
+    let (events, receiver) = mpsc::channel(1024);
+    task::spawn(follow(layout, poll, events));
+    receiver
+}
+
+async fn follow(layout: Layout, poll: Duration, events: mpsc::Sender<StoreEvent>) {
+    let mut notifications = Notifications::new();
+    let mut followed = Followed::new(layout, poll);
+    let mut changed = Changed::All;
+    let mut next_poll = Instant::now() + poll;
+    loop {
+        if changed == Changed::All {
+            // Before the files are read: what changes meanwhile is then notified.
+            notifications.watch(&followed.layout);
+            next_poll = Instant::now() + poll;
+        }
+        let looked = task::spawn_blocking(move || {
+            let told = followed.look(&changed, Instant::now());
+            (followed, told)
+        });
+        let Ok((again, told)) = looked.await else { return };
+        followed = again;
+        for event in told {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+        let due = followed.due().map_or(next_poll, |due| due.min(next_poll));
+        changed = tokio::select! {
+            () = events.closed() => return,
+            changed = notifications.next(&followed.layout) => changed,
+            () = time::sleep_until(due.into()) => {
+                if due < next_poll && !followed.in_trouble() { Changed::Names(BTreeSet::new()) } else { Changed::All }
+            }
+        };
+    }
+}
+
+/// What to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Changed {
+    /// Everything.
+    All,
+    /// The network configuration and the nodes' files of these names.
+    Names(BTreeSet<String>),
+}
+
+/// What is known of a node's file.
+struct Known {
+    fingerprint: Fingerprint,
+    /// Whether an equal fingerprint means an equal content.
+    settled: bool,
+    /// The last lease that was in it, still valid while its content is broken.
+    lease: Option<Lease>,
+}
+
+/// The files as last told of.
+struct Followed {
+    layout: Layout,
+    poll: Duration,
+    files: BTreeMap<String, Known>,
+    /// Files that are missing, and when that is to be believed.
+    leaving: BTreeMap<String, Instant>,
+    net_conf: Option<String>,
+    listed: bool,
+    /// When to try again; none while all is well.
+    trouble: Option<Instant>,
+    /// Set by trouble: files that are missing afterwards get a whole poll's time to come back.
+    returning: bool,
+}
+
+impl Followed {
+    fn new(layout: Layout, poll: Duration) -> Self {
+        Self {
+            layout,
+            poll,
+            files: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            net_conf: None,
+            listed: false,
+            trouble: None,
+            returning: false,
+        }
+    }
+
+    fn in_trouble(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// When to look again, if nothing is notified.
+    fn due(&self) -> Option<Instant> {
+        self.leaving.values().copied().chain(self.trouble).min()
+    }
+
+    /// Looks at what may have changed, and tells what did.
+    fn look(&mut self, changed: &Changed, now: Instant) -> Vec<StoreEvent> {
+        let mut told = Vec::new();
+        let net_conf = self.look_at_net_conf(&mut told);
+        let nodes = match changed {
+            Changed::Names(names) if self.listed && !self.in_trouble() => self.look_at_names(names, now, &mut told),
+            _ => self.look_at_all(now, &mut told),
+        };
+        match nodes.and(net_conf) {
+            Ok(()) => {
+                if self.trouble.take().is_some() {
+                    told.insert(0, StoreEvent::Recovered);
+                }
+            }
+            Err(error) => {
+                if self.trouble.replace(now + RETRY.min(self.poll)).is_none() {
+                    told.push(StoreEvent::Trouble(chain(&error)));
+                }
+            }
+        }
+        told
+    }
+
+    fn look_at_net_conf(&mut self, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let text = self.layout.read_net_conf()?;
+        if self.net_conf.as_ref() != Some(&text) {
+            told.push(StoreEvent::NetConf(text.clone()));
+            self.net_conf = Some(text);
+        }
+        Ok(())
+    }
+
+    fn look_at_all(&mut self, now: Instant, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let list = self.layout.list().inspect_err(|_| {
+            self.returning = true;
+            // They are missing with everything else; nothing can be said about them.
+            self.leaving.clear();
+        })?;
+        if !self.listed {
+            told.push(StoreEvent::Init);
+        }
+        let patience = if self.returning { self.poll.max(GONE_AFTER) } else { GONE_AFTER };
+        self.returning = false;
+        let missing: Vec<String> = self.files.keys().filter(|name| !list.contains_key(*name)).cloned().collect();
+        for name in missing {
+            self.miss(&name, now, patience, told);
+        }
+        for (name, fingerprint) in list {
+            self.look_at(name, fingerprint, told);
+        }
+        if !self.listed {
+            told.push(StoreEvent::InitDone);
+            self.listed = true;
+        }
+        Ok(())
+    }
+
+    fn look_at_names(
+        &mut self,
+        names: &BTreeSet<String>,
+        now: Instant,
+        told: &mut Vec<StoreEvent>,
+    ) -> Result<(), StoreError> {
+        let due = self.leaving.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
+        let names: BTreeSet<String> = names.iter().cloned().chain(due).collect();
+        let found: Vec<_> = names.into_iter().map(|name| (self.layout.fingerprint(&name), name)).collect();
+        if found.iter().any(|(fingerprint, _)| fingerprint.is_none()) && !self.layout.nodes().is_dir() {
+            return self.look_at_all(now, told);
+        }
+        for (fingerprint, name) in found {
+            match fingerprint {
+                Some(fingerprint) => self.look_at(name, fingerprint, told),
+                None => self.miss(&name, now, GONE_AFTER, told),
+            }
+        }
+        Ok(())
+    }
+
+    /// A file is not there. Its node is gone when that lasts.
+    fn miss(&mut self, name: &str, now: Instant, patience: Duration, told: &mut Vec<StoreEvent>) {
+        if !self.files.contains_key(name) || *self.leaving.entry(name.to_owned()).or_insert(now + patience) > now {
+            return;
+        }
+        self.leaving.remove(name);
+        if let Some(lease) = self.files.remove(name).and_then(|known| known.lease) {
+            told.push(StoreEvent::Removed(lease.node));
+        }
+    }
+
+    /// A file is there. Tells its lease if that is another one, and warns once for each content that is none.
+    fn look_at(&mut self, name: String, fingerprint: Fingerprint, told: &mut Vec<StoreEvent>) {
+        self.leaving.remove(&name);
+        let known = self.files.get(&name);
+        let same = known.is_some_and(|known| known.fingerprint == fingerprint);
+        if same && known.is_some_and(|known| known.settled) {
+            return;
+        }
+        let before = known.and_then(|known| known.lease.clone());
+        let settled = fingerprint.is_settled(SystemTime::now());
+        let lease = match self.read(&name, fingerprint) {
+            Ok(lease) => {
+                if before.as_ref() != Some(&lease) {
+                    told.push(StoreEvent::Lease(lease.clone()));
+                }
+                Some(lease)
+            }
+            Err(error) => {
+                if !same {
+                    files::tell(&name, &error);
+                }
+                before
+            }
+        };
+        self.files.insert(name, Known { fingerprint, settled, lease });
+    }
+
+    fn read(&self, name: &str, fingerprint: Fingerprint) -> Result<Lease, LeaseFileError> {
+        let node: NodeName = files::node_of(name).ok_or(LeaseFileError::Foreign)?;
+        self.layout.read_lease(&node, fingerprint)
+    }
+}
+
+/// An error with its causes, for a person.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

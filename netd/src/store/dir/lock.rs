@@ -1,0 +1,68 @@
+//! One daemon at a time takes subnets: the lock file of the store, waited for with a bound.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::{task, time};
+
+use super::files::Layout;
+use crate::model::NodeName;
+use crate::store::StoreError;
+
+/// How long to wait between two tries. flock(2) itself waits without a bound.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The store's lock, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
+
+/// Takes the lock for `node`, waiting up to `limit` for another to give it back.
+pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> Result<Lock, StoreError> {
+    let path = layout.lock();
+    let deadline = Instant::now() + limit;
+    loop {
+        let (of, holder) = (path.clone(), node.clone());
+        let tried = task::spawn_blocking(move || try_take(&of, &holder)).await;
+        match tried.unwrap_or_else(|stopped| Err(io::Error::other(stopped))) {
+            Ok(Some(lock)) => return Ok(lock),
+            Ok(None) if Instant::now() < deadline => time::sleep(RETRY).await,
+            Ok(None) => {
+                return Err(StoreError::Busy {
+                    object: path.display().to_string(),
+                    seconds: limit.as_secs(),
+                    advice: advice(&path),
+                });
+            }
+            Err(error) => {
+                return Err(StoreError::Write {
+                    object: path.display().to_string(),
+                    advice: "netd must be able to write the store's directory",
+                    source: error.into(),
+                });
+            }
+        }
+    }
+}
+
+/// The lock, or none where somebody else has it.
+fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => lock,
+        Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
+        Err((_, errno)) => return Err(errno.into()),
+    };
+    // Who holds it is for the people that wait; a full disk must not keep anybody from an address that needs no new file.
+    let _ = lock.set_len(0).and_then(|()| writeln!(lock, "node {node}, process {}", std::process::id()));
+    Ok(Some(Lock(lock)))
+}
+
+fn advice(path: &Path) -> String {
+    let holder = fs::read_to_string(path).unwrap_or_default();
+    let holder = holder.lines().next().unwrap_or("an unknown process");
+    format!("held by {holder}; see whether netd hangs there (its log, or `fuser -v {}`) and restart it", path.display())
+}

@@ -1,0 +1,119 @@
+//! A lease as JSON: flannel's etcd value with the subnets added, which flannel has in the key.
+//!
+//! Pure. Keys are read in any case; unknown ones are passed over.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane::words::{Family, Mac, PerFamily, Prefix, Vni};
+use serde::Serialize;
+
+use crate::caseless::{FieldError, Object};
+use crate::model::{BackendType, Lease, NodeName, Vtep};
+
+/// Why a text is no lease.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecordError {
+    /// It is no JSON object, or not a whole one.
+    #[error("it holds no complete JSON object")]
+    Syntax(#[from] serde_json::Error),
+    /// A field does not hold what it must.
+    #[error("a field is wrong")]
+    Field(#[from] FieldError),
+    /// A field that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+/// The fields in the order in which they are written. `None` is `null`.
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(rename = "Subnet")]
+    subnet: Option<Prefix>,
+    #[serde(rename = "IPv6Subnet")]
+    ipv6_subnet: Option<Prefix>,
+    #[serde(rename = "PublicIP")]
+    public_ip: Option<IpAddr>,
+    #[serde(rename = "PublicIPv6")]
+    public_ipv6: Option<IpAddr>,
+    #[serde(rename = "BackendType")]
+    backend_type: &'a str,
+    #[serde(rename = "BackendData")]
+    backend_data: Option<VtepRecord>,
+    #[serde(rename = "BackendV6Data")]
+    backend_v6_data: Option<VtepRecord>,
+}
+
+#[derive(Serialize)]
+struct VtepRecord {
+    #[serde(rename = "VNI")]
+    vni: Vni,
+    #[serde(rename = "VtepMAC")]
+    vtep_mac: Mac,
+}
+
+/// Writes a lease for people to read. The node's name is not in it.
+pub(crate) fn render(lease: &Lease) -> String {
+    let vteps = lease.vteps.map(|_, vtep| VtepRecord { vni: vtep.vni, vtep_mac: vtep.mac });
+    let record = Record {
+        subnet: lease.subnets.v4,
+        ipv6_subnet: lease.subnets.v6,
+        public_ip: lease.public.v4,
+        public_ipv6: lease.public.v6,
+        backend_type: lease.backend.as_str(),
+        backend_data: vteps.v4,
+        backend_v6_data: vteps.v6,
+    };
+    // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
+    let mut text = serde_json::to_string_pretty(&record).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Reads the lease of `node`.
+pub(crate) fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
+    let mut object: Object = serde_json::from_str(text)?;
+    let subnets =
+        PerFamily { v4: subnet(&mut object, "Subnet", Family::V4)?, v6: subnet(&mut object, "IPv6Subnet", Family::V6)? };
+    if subnets.is_empty() {
+        return Err(RecordError::Missing("Subnet or IPv6Subnet"));
+    }
+    let v4: Option<Ipv4Addr> = object.take("PublicIP", "an IPv4 address")?;
+    let v6: Option<Ipv6Addr> = object.take("PublicIPv6", "an IPv6 address")?;
+    // Flannel writes 0.0.0.0 for "none".
+    let public = PerFamily {
+        v4: v4.filter(|address| !address.is_unspecified()).map(IpAddr::from),
+        v6: v6.filter(|address| !address.is_unspecified()).map(IpAddr::from),
+    };
+    if public.is_empty() {
+        return Err(RecordError::Missing("PublicIP or PublicIPv6"));
+    }
+    let backend: String = object.take("BackendType", "a backend's name")?.ok_or(RecordError::Missing("BackendType"))?;
+    let backend = BackendType::from(backend.as_str());
+    let mut vteps = PerFamily::none();
+    if backend == BackendType::Vxlan {
+        vteps.v4 = vtep(&mut object, "BackendData")?;
+        vteps.v6 = vtep(&mut object, "BackendV6Data")?;
+    }
+    Ok(Lease { node: node.clone(), subnets, public, backend, vteps })
+}
+
+fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Prefix>, FieldError> {
+    let expected = format!("an {family} range like {}", if family == Family::V4 { "10.244.1.0/24" } else { "fd00::/64" });
+    match object.take::<Prefix>(field, &expected)? {
+        Some(subnet) if subnet.family() != family => {
+            Err(FieldError { field: field.to_owned(), value: format!("\"{subnet}\""), expected })
+        }
+        fits => Ok(fits),
+    }
+}
+
+fn vtep(object: &mut Object, field: &str) -> Result<Option<Vtep>, RecordError> {
+    let expected = r#"an object like {"VNI": 1, "VtepMAC": "0a:58:0a:f4:01:02"}"#;
+    let Some(mut vtep) = object.take::<Object>(field, expected)? else { return Ok(None) };
+    let vni = vtep.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
+    let mac = vtep.take("VtepMAC", "a MAC address like 0a:58:0a:f4:01:02")?.ok_or(RecordError::Missing("VtepMAC"))?;
+    Ok(Some(Vtep { vni, mac }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! `subnet.env`: what the CNI plugin and other programs read about this node's network, flannel's format byte for byte.
+//!
+//! The text is made and read purely; [`write`] alone touches a file.
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use dataplane::words::{Family, Mtu, PerFamily, Prefix};
+
+use crate::whole_file;
+
+/// What is in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubnetEnv {
+    /// The pods' whole ranges.
+    pub networks: PerFamily<Prefix>,
+    /// This node's ranges.
+    pub subnets: PerFamily<Prefix>,
+    /// The MTU of a pod's interface.
+    pub mtu: Mtu,
+    /// Whether traffic that leaves the network is masqueraded.
+    pub ip_masq: bool,
+}
+
+impl SubnetEnv {
+    /// The file's text. `FLANNEL_SUBNET` holds the range's first host, which the bridge gets.
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        for family in Family::BOTH {
+            let (Some(network), Some(subnet)) = (self.networks.get(family), self.subnets.get(family)) else { continue };
+            let (network_key, subnet_key) = keys(family);
+            let host = subnet.nth(1).unwrap_or(subnet.address());
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{network_key}={network}\n{subnet_key}={host}/{}", subnet.len());
+        }
+        let _ = writeln!(text, "FLANNEL_MTU={}\nFLANNEL_IPMASQ={}", self.mtu, self.ip_masq);
+        text
+    }
+}
+
+/// The names of a family's network and subnet.
+fn keys(family: Family) -> (&'static str, &'static str) {
+    match family {
+        Family::V4 => ("FLANNEL_NETWORK", "FLANNEL_SUBNET"),
+        Family::V6 => ("FLANNEL_IPV6_NETWORK", "FLANNEL_IPV6_SUBNET"),
+    }
+}
+
+/// The subnets that an earlier run left in the text. What makes no sense is as if it were not there: the file is only a memory.
+pub fn previous_subnets(text: &str) -> PerFamily<Prefix> {
+    PerFamily::from_fn(|family| {
+        let (_, key) = keys(family);
+        let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
+        value.trim().parse().ok().filter(|subnet: &Prefix| subnet.family() == family)
+    })
+}
+
+/// The file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {}: pods cannot start until netd can write it; look at the folder's permissions and free space", path.display())]
+pub struct WriteError {
+    path: PathBuf,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+/// Puts the text into the file at once, mode 0644; missing folders are made, mode 0755.
+pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), WriteError> {
+    install(path, env.render().as_bytes())
+        .map_err(|error| WriteError { path: path.to_owned(), source: error.into() })
+}
+
+fn install(path: &Path, text: &[u8]) -> io::Result<()> {
+    whole_file::make_folder(path.parent().unwrap_or(Path::new("")))?;
+    whole_file::write(path, text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,42 @@
+//! Files that readers see whole or not at all.
+
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
+
+/// Puts `contents` at `path` in one step, readable by everybody, whatever the umask. On failure the file is as it was, and nothing
+/// else stays behind.
+pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().ok_or_else(|| io::Error::other("it is no file's path"))?;
+    // A dot in front and no known suffix: nobody takes it for a configuration while it grows.
+    let prefix = format!(".{}.", name.to_string_lossy());
+    let mut file = tempfile::Builder::new().prefix(&prefix).suffix("~").tempfile_in(folder)?;
+    file.write_all(contents)?;
+    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|failed| failed.error)?;
+    // The rename itself is on disk only with the folder. Some file systems cannot do that, and the file is complete either way.
+    let _ = File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
+}
+
+/// Makes a folder and those above it that are missing, open to everybody's reading, whatever the umask.
+pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+    if folder.as_os_str().is_empty() || folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(above) = folder.parent() {
+        make_folder(above)?;
+    }
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o755)),
+        // Another daemon was quicker.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;
