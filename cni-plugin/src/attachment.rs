@@ -75,9 +75,16 @@ impl Attachment {
         Mac::local(octets)
     }
 
-    /// What `ip link` shows beside the host's end: whose it is. `None` where the kernel has no room for it (255 bytes).
-    pub fn alias(&self) -> Option<String> {
-        Some(format!("{} {} {}", self.network, self.container, self.ifname)).filter(|alias| alias.len() < 256)
+    /// What `ip link` shows beside the host's end: whose it is. Where the kernel has no room for all of it (255 bytes),
+    /// the two names' beginning, which does not read back.
+    pub fn alias(&self) -> String {
+        let whole = format!("{} {} {}", self.network, self.container, self.ifname);
+        if whole.len() < 256 {
+            return whole;
+        }
+        let mut short = format!("{} {}", self.network, self.container);
+        short.truncate(255);
+        short
     }
 
     /// Reads an [`Attachment::alias`] back.
