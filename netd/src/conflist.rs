@@ -40,8 +40,7 @@ struct Capabilities {
 /// The text of the list; the plugin is to read `subnet_file`.
 pub fn render(subnet_file: &Path) -> Result<String, ConflistError> {
     let plugin = Plugin { r#type: "netd", subnet_file, capabilities: Capabilities { ips: true, mac: true } };
-    let list =
-        Conflist { name: "cbr0", cni_version: "1.0.0", cni_versions: ["1.0.0", "1.1.0"], plugins: [plugin] };
+    let list = Conflist { name: "cbr0", cni_version: "1.0.0", cni_versions: ["1.0.0", "1.1.0"], plugins: [plugin] };
     let mut text = serde_json::to_string_pretty(&list)
         .map_err(|error| ConflistError::Render { subnet_file: subnet_file.to_owned(), source: error.into() })?;
     text.push('\n');

@@ -67,8 +67,7 @@ pub struct WriteError {
 
 /// Puts the text into the file at once, mode 0644; missing folders are made, mode 0755.
 pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), WriteError> {
-    install(path, env.render().as_bytes())
-        .map_err(|error| WriteError { path: path.to_owned(), source: error.into() })
+    install(path, env.render().as_bytes()).map_err(|error| WriteError { path: path.to_owned(), source: error.into() })
 }
 
 fn install(path: &Path, text: &[u8]) -> io::Result<()> {

@@ -1,1 +1,36 @@
-//! Harness.
+//! The harness: nodes, pods and packets for the black-box suites, in namespaces that nothing can leak out of.
+//!
+//! It drives the shipped binaries from outside and asks the kernel through `ip`, `bridge` and `nft`, so it cannot
+//! share a mistake with them. It must not depend on `netd` or the plugin as libraries.
+
+#![forbid(unsafe_code)]
+
+pub mod binaries;
+pub mod cluster;
+pub mod daemon;
+pub mod deadline;
+pub mod failure;
+pub mod flow;
+pub mod fuzz;
+pub mod isolation;
+pub mod kernel;
+pub mod namespace;
+pub mod node;
+pub mod peer;
+pub mod plugin;
+pub mod pod;
+pub mod snapshot;
+pub mod sniffer;
+pub mod suite;
+pub mod topology;
+
+pub use cluster::{Cluster, net_conf};
+pub use deadline::{eventually, seconds};
+pub use failure::{Failure, Outcome, Told};
+pub use namespace::Namespace;
+pub use node::Node;
+pub use peer::Peer;
+pub use pod::Pod;
+pub use snapshot::Snapshot;
+pub use sniffer::{Sniffer, Way};
+pub use topology::{Fabric, Stack, Topology};

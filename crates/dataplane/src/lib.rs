@@ -5,10 +5,14 @@
 
 pub mod address;
 pub mod attribute;
+pub mod fake;
+pub mod kernel;
 pub mod link;
 pub mod neighbour;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
+pub mod op;
 pub mod process;
 pub mod route;
 pub mod sysctl;

@@ -53,6 +53,9 @@ pub enum KernelError {
     /// Too many restarts of one dump: the table changes faster than it can be read.
     #[error("the kernel's table changed during each of {0} attempts to read it")]
     NeverConsistent(u32),
+    /// An nftables transaction failed.
+    #[error(transparent)]
+    Nft(#[from] crate::nft::Error),
     /// A sysctl or another file of the kernel could not be read or written.
     #[error("cannot {action} {path}")]
     File {

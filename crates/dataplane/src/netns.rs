@@ -82,10 +82,11 @@ pub fn remove(name: &str) -> Result<(), NetnsError> {
     std::fs::remove_file(&path).map_err(fault)
 }
 
-/// Runs `body` in a network namespace of its own that ends with it.
+/// Runs `body` in a new, empty namespace and gives what it returns. The namespace goes with the thread and whatever
+/// `body` leaves open.
 ///
 /// # Errors
-/// Where no namespace may be made: that takes root, or a user namespace (`unshare -Urn`).
+/// Where the process has no `CAP_SYS_ADMIN`: not root, and not in a user namespace of its own (`unshare -Urnm`).
 ///
 /// # Panics
 /// Where `body` does.
@@ -93,7 +94,7 @@ pub fn scratch<T: Send>(body: impl FnOnce() -> T + Send) -> Result<T, NetnsError
     on_own_thread(|| {
         unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| NetnsError {
             action: "create",
-            path: PathBuf::from("(unnamed)"),
+            path: PathBuf::from("/proc/thread-self/ns/net"),
             source: errno.into(),
         })?;
         Ok(body())

@@ -1,1 +1,139 @@
+//! Own node: `me`, 10.244.1.0/24 and `fd00:10:244:1::/64` of 10.244.0.0/16 and `fd00:10:244::/56`, public 192.0.2.1.
 
+use super::*;
+
+fn name(text: &str) -> NodeName {
+    text.parse().expect("node name")
+}
+
+fn prefix(text: &str) -> Prefix {
+    text.parse().expect("prefix")
+}
+
+fn lease(node: &str, v4: &str, public: &str, mac: u8) -> Lease {
+    let vtep = Vtep { vni: Vni::try_from(1).expect("VNI"), mac: Mac::local([mac; 6]) };
+    Lease {
+        node: name(node),
+        subnets: PerFamily { v4: Some(prefix(v4)), v6: None },
+        public: PerFamily { v4: Some(public.parse().expect("address")), v6: None },
+        backend: BackendType::Vxlan,
+        vteps: PerFamily { v4: Some(vtep), v6: None },
+    }
+}
+
+fn own() -> Lease {
+    let mut own = lease("me", "10.244.1.0/24", "192.0.2.1", 0x10);
+    own.subnets.v6 = Some(prefix("fd00:10:244:1::/64"));
+    own
+}
+
+fn networks() -> PerFamily<Prefix> {
+    PerFamily { v4: Some(prefix("10.244.0.0/16")), v6: Some(prefix("fd00:10:244::/56")) }
+}
+
+fn admit(candidates: Vec<Lease>, previous: Option<&Cluster>) -> (Vec<String>, Vec<(String, String)>) {
+    let (cluster, rejected) = Cluster::admit(own(), candidates, previous, &networks());
+    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.to_string())).collect();
+    (cluster.peers.keys().map(ToString::to_string).collect(), told)
+}
+
+#[test]
+fn node_names_are_file_names() {
+    for good in ["a", "node-1.example.com", "N_1", &"a".repeat(253)] {
+        assert_eq!(name(good).to_string(), good);
+    }
+    for bad in ["", ".", "..", ".hidden", "a/b", "a b", "ä", "a\0", "a\n", &"a".repeat(254)] {
+        bad.parse::<NodeName>().expect_err(bad);
+    }
+}
+
+#[test]
+fn backend_types_are_read_in_any_case_and_print_flannels_names() {
+    for (text, printed) in [("VXLAN", "vxlan"), ("Host-GW", "host-gw"), ("WireGuard", "wireguard")] {
+        assert_eq!(BackendType::from(text).to_string(), printed);
+    }
+}
+
+#[test]
+fn a_peer_that_lies_is_left_out_and_the_others_stay() {
+    let good = || lease("good", "10.244.9.0/24", "192.0.2.9", 9);
+    type Lie = fn(&mut Lease);
+    let lies: [(Lie, &str); 12] = [
+        (|l| l.subnets.v4 = Some(prefix("10.244.1.0/25")), "overlaps this node's own 10.244.1.0/24"),
+        (|l| l.subnets.v4 = Some(prefix("10.244.0.0/16")), "overlaps this node's own"),
+        (|l| l.subnets.v4 = Some(prefix("10.245.2.0/24")), "is not inside the Network 10.244.0.0/16"),
+        (|l| l.subnets.v4 = Some(prefix("fd00::/64")), "its IPv4 subnet fd00::/64 is not IPv4"),
+        (|l| l.subnets.v6 = Some(prefix("fd00:10:245::/64")), "is not inside the Network fd00:10:244::/56"),
+        (|l| l.subnets = PerFamily::none(), "it has no subnet of a family that this node's pods have (IPv4 and IPv6)"),
+        (|l| l.public.v4 = "192.0.2.1".parse().ok(), "its public address 192.0.2.1 is this node's own"),
+        (|l| l.public.v4 = "127.0.0.1".parse().ok(), "cannot be a node's"),
+        (|l| l.public.v4 = "10.244.7.7".parse().ok(), "inside the pods' Network 10.244.0.0/16"),
+        (|l| l.public = PerFamily { v4: None, v6: "2001:db8::1".parse().ok() }, "that this node can send from (IPv4)"),
+        (|l| l.vteps = own().vteps, "is that of node me"),
+        (|l| l.vteps.v4.iter_mut().for_each(|vtep| vtep.mac = Mac([1; 6])), "cannot be a device's"),
+    ];
+    for (lie, expected) in lies {
+        let mut bad = lease("bad", "10.244.2.0/24", "192.0.2.2", 2);
+        lie(&mut bad);
+        let (peers, told) = admit(vec![bad, good()], None);
+        assert_eq!(peers, ["good"], "{expected}");
+        assert!(told.len() == 1 && told[0].0 == "bad" && told[0].1.contains(expected), "{expected}: {told:?}");
+    }
+}
+
+#[test]
+fn of_two_claims_to_one_subnet_the_older_stays_and_else_the_first_by_name() {
+    let claim = |node: &str, mac| lease(node, "10.244.2.0/24", &format!("192.0.2.{mac}"), mac);
+    let (peers, told) = admit(vec![claim("b", 2), claim("a", 3)], None);
+    assert_eq!(peers, ["a"]);
+    assert!(told[0].1.contains("overlaps 10.244.2.0/24 of node a"), "{told:?}");
+
+    let (before, _) = Cluster::admit(own(), vec![claim("b", 2)], None, &networks());
+    assert_eq!(admit(vec![claim("b", 2), claim("a", 3)], Some(&before)).0, ["b"], "b was there first");
+
+    // Having been there with another subnet gives no right to this one.
+    let (before, _) = Cluster::admit(own(), vec![lease("b", "10.244.5.0/24", "192.0.2.2", 2)], None, &networks());
+    assert_eq!(admit(vec![claim("b", 2), claim("a", 3)], Some(&before)).0, ["a"]);
+}
+
+#[test]
+fn claims_that_cover_or_lie_inside_others_overlap_them() {
+    let inside = lease("b", "10.244.4.128/25", "192.0.2.3", 3);
+    let cover = lease("c", "10.244.4.0/22", "192.0.2.4", 4);
+    let (peers, _) = admit(vec![lease("a", "10.244.4.0/24", "192.0.2.2", 2), inside, cover], None);
+    assert_eq!(peers, ["a"]);
+    let (peers, _) =
+        admit(vec![lease("x", "10.244.6.0/24", "192.0.2.2", 2), lease("c", "10.244.4.0/22", "192.0.2.4", 4)], None);
+    assert_eq!(peers, ["c"], "a wider claim that starts earlier reaches into x");
+}
+
+#[test]
+fn two_peers_with_one_mac_cannot_both_be_reached() {
+    let (peers, told) =
+        admit(vec![lease("a", "10.244.2.0/24", "192.0.2.2", 2), lease("b", "10.244.3.0/24", "192.0.2.3", 2)], None);
+    assert_eq!((peers, told[0].0.as_str()), (vec!["a".to_owned()], "b"));
+}
+
+#[test]
+fn own_lease_is_no_peer_and_families_without_pods_here_are_dropped() {
+    let mut mine = own();
+    mine.subnets.v6 = None;
+    let mut dual = lease("dual", "10.244.2.0/24", "192.0.2.2", 2);
+    dual.subnets.v6 = Some(prefix("fd00:10:244:2::/64"));
+    dual.vteps.v6 = dual.vteps.v4;
+    let v4_only = PerFamily { v6: None, ..networks() };
+    let (cluster, rejected) = Cluster::admit(mine.clone(), vec![mine, dual], None, &v4_only);
+    assert!(rejected.is_empty(), "{rejected:?}");
+    let peer = cluster.peers.get(&name("dual")).expect("kept for its IPv4 subnet");
+    assert_eq!(cluster.peers.len(), 1);
+    assert!(peer.subnets.v6.is_none() && peer.vteps.v6.is_none());
+}
+
+#[test]
+fn pods_and_underlay_may_have_different_families() {
+    let v6 = |last: u16| PerFamily { v4: None, v6: Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])) };
+    let mine = Lease { public: v6(1), ..lease("me", "10.244.1.0/24", "192.0.2.1", 1) };
+    let peer = Lease { public: v6(2), ..lease("peer", "10.244.2.0/24", "192.0.2.2", 2) };
+    let (cluster, rejected) = Cluster::admit(mine, vec![peer], None, &networks());
+    assert_eq!((cluster.peers.len(), rejected), (1, vec![]));
+}

@@ -8,11 +8,13 @@ mod follow;
 mod lock;
 
 use std::error::Error;
+use std::future;
 use std::io;
+use std::panic;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane::words::{Family, PerFamily};
+use dataplane::words::{Family, PerFamily, Prefix};
 use tokio::sync::mpsc;
 use tokio::task;
 
@@ -51,7 +53,9 @@ impl DirStore {
         let layout = self.layout.clone();
         match task::spawn_blocking(move || work(&layout)).await {
             Ok(done) => done,
-            Err(stopped) => std::panic::resume_unwind(stopped.into_panic()),
+            Err(stopped) if stopped.is_panic() => panic::resume_unwind(stopped.into_panic()),
+            // The runtime ends, and this task with it.
+            Err(_) => future::pending().await,
         }
     }
 }
@@ -109,31 +113,36 @@ fn subnets(
     conf: &NetConf,
     stored: Option<&Lease>,
     leases: &[Lease],
-) -> Result<PerFamily<dataplane::words::Prefix>, StoreError> {
+) -> Result<PerFamily<Prefix>, StoreError> {
     let mut subnets = PerFamily::none();
     for family in Family::BOTH {
         let Some(range) = conf.networks.get(family) else { continue };
         // What the node has, its pods use: it stays, whatever other leases say.
         let stored = stored.and_then(|lease| lease.subnets.get(family)).filter(|subnet| range.suits(**subnet));
-        *subnets.slot(family) = Some(match stored {
-            Some(&subnet) => subnet,
-            None => {
-                let others = leases.iter().filter(|lease| lease.node != request.node);
-                let taken = others.filter_map(|lease| lease.subnets.get(family).copied());
-                let previous = request.previous.get(family).copied();
-                allocation::next_free(range, taken, previous, seed(&request.node))
-                    .map_err(|error| StoreError::Allocate { node: request.node.clone(), source: error.into() })?
-            }
-        });
+        let subnet = match stored {
+            Some(&subnet) => Ok(subnet),
+            None => allocation::next_free(
+                range,
+                leases
+                    .iter()
+                    .filter(|lease| lease.node != request.node)
+                    .filter_map(|lease| lease.subnets.get(family).copied()),
+                request.previous.get(family).copied(),
+                seed(&request.node),
+            ),
+        };
+        let subnet =
+            subnet.map_err(|error| StoreError::Allocate { node: request.node.clone(), source: error.into() })?;
+        *subnets.slot(family) = Some(subnet);
     }
     Ok(subnets)
 }
 
 /// A number that is a node's own, so that a node without any memory still tends to get the subnet it had (FNV-1a).
 fn seed(node: &NodeName) -> u64 {
-    node.as_str().bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    node.as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 fn cause(error: io::Error) -> Box<dyn Error + Send + Sync> {

@@ -72,8 +72,10 @@ pub(crate) fn render(lease: &Lease) -> String {
 /// Reads the lease of `node`.
 pub(crate) fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
     let mut object: Object = serde_json::from_str(text)?;
-    let subnets =
-        PerFamily { v4: subnet(&mut object, "Subnet", Family::V4)?, v6: subnet(&mut object, "IPv6Subnet", Family::V6)? };
+    let subnets = PerFamily {
+        v4: subnet(&mut object, "Subnet", Family::V4)?,
+        v6: subnet(&mut object, "IPv6Subnet", Family::V6)?,
+    };
     if subnets.is_empty() {
         return Err(RecordError::Missing("Subnet or IPv6Subnet"));
     }
@@ -98,7 +100,8 @@ pub(crate) fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
 }
 
 fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Prefix>, FieldError> {
-    let expected = format!("an {family} range like {}", if family == Family::V4 { "10.244.1.0/24" } else { "fd00::/64" });
+    let expected =
+        format!("an {family} range like {}", if family == Family::V4 { "10.244.1.0/24" } else { "fd00::/64" });
     match object.take::<Prefix>(field, &expected)? {
         Some(subnet) if subnet.family() != family => {
             Err(FieldError { field: field.to_owned(), value: format!("\"{subnet}\""), expected })

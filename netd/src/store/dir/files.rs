@@ -87,23 +87,23 @@ impl Layout {
     }
 
     pub(super) fn make_folders(&self) -> Result<(), StoreError> {
-        whole_file::make_folder(&self.nodes()).map_err(|error| self.unwritable(&self.nodes(), error))
+        whole_file::make_folder(&self.nodes()).map_err(|error| Self::unwritable(&self.nodes(), error))
     }
 
     pub(super) fn write_lease(&self, lease: &Lease) -> Result<(), StoreError> {
         let path = self.lease(&lease.node);
-        whole_file::write(&path, record::render(lease).as_bytes()).map_err(|error| self.unwritable(&path, error))
+        whole_file::write(&path, record::render(lease).as_bytes()).map_err(|error| Self::unwritable(&path, error))
     }
 
     pub(super) fn remove_lease(&self, node: &NodeName) -> Result<(), StoreError> {
         let path = self.lease(node);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.unwritable(&path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::unwritable(&path, error)),
             _ => Ok(()),
         }
     }
 
-    fn unwritable(&self, path: &Path, error: io::Error) -> StoreError {
+    fn unwritable(path: &Path, error: io::Error) -> StoreError {
         let advice = match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room on that file system",
             io::ErrorKind::ReadOnlyFilesystem => "mount it writable",

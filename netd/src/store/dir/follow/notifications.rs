@@ -1,38 +1,41 @@
 //! The kernel's notifications about the store's directories (inotify(7)).
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::future;
-use std::io;
 
-use inotify::{Event, EventMask, Inotify, WatchDescriptor, WatchMask};
-use tokio::io::unix::AsyncFd;
+use futures_util::{FutureExt, StreamExt};
+use inotify::{Event, EventMask, EventStream, Inotify, WatchDescriptor, WatchMask};
 
 use super::Changed;
 use crate::store::dir::files::Layout;
 
+/// How many notifications are taken together. More changes than this are looked at in several steps.
+const TOGETHER: usize = 4096;
+
 /// Notifications, as far as the kernel gives any: without them the poll remains.
 pub(super) struct Notifications {
-    inotify: Option<AsyncFd<Inotify>>,
+    stream: Option<EventStream<Vec<u8>>>,
     nodes: Option<WatchDescriptor>,
 }
 
 impl Notifications {
     pub(super) fn new() -> Self {
-        let inotify = Inotify::init().and_then(AsyncFd::register);
-        if let Err(error) = &inotify {
+        let stream = Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 16 * 1024]));
+        if let Err(error) = &stream {
             tracing::warn!(
                 %error,
                 "no notifications about the store's files, so changes are seen at the next poll: \
                  raise the sysctl fs.inotify.max_user_instances"
             );
         }
-        Self { inotify: inotify.ok(), nodes: None }
+        Self { stream: stream.ok(), nodes: None }
     }
 
     /// Watches the directories that are there now. Watching one again changes nothing; one that is missing is left to the next call.
     pub(super) fn watch(&mut self, layout: &Layout) {
-        let Some(inotify) = &self.inotify else { return };
-        let mut watches = inotify.get_ref().watches();
+        let Some(stream) = &self.stream else { return };
+        let mut watches = stream.watches();
         let around = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
         let moved = WatchMask::MOVED_FROM | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
         for folder in [layout.dir(), layout.net_conf_folder()] {
@@ -48,41 +51,33 @@ impl Notifications {
         self.nodes = nodes;
     }
 
-    /// Waits for something to change.
+    /// Waits for something to change. Nothing is lost when the wait is given up.
     pub(super) async fn next(&mut self, layout: &Layout) -> Changed {
-        loop {
-            let (Some(inotify), nodes) = (&mut self.inotify, self.nodes.as_ref()) else {
-                return future::pending().await;
+        let (mut names, mut any) = (BTreeSet::new(), false);
+        for _ in 0..TOGETHER {
+            let Some(stream) = &mut self.stream else { return future::pending().await };
+            let event = match stream.next().now_or_never() {
+                Some(event) => event,
+                None if any => break,
+                None => stream.next().await,
             };
-            let read = match inotify.readable_mut().await {
-                Ok(mut ready) => ready.try_io(|inotify| read(inotify.get_mut(), nodes, layout)),
-                Err(error) => Ok(Err(error)),
-            };
-            match read {
-                Ok(Ok(Some(changed))) => return changed,
-                Ok(Ok(None)) | Err(_) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%error, "notifications about the store's files ended; the poll remains");
-                    self.inotify = None;
+            match event {
+                Some(Ok(event)) => match concerns(&event, self.nodes.as_ref(), layout) {
+                    Concern::Nothing => {}
+                    Concern::NetConf => any = true,
+                    Concern::Node(name) => any |= names.insert(name),
+                    Concern::All => return Changed::All,
+                },
+                ended => {
+                    let error = ended.and_then(Result::err);
+                    tracing::warn!(?error, "notifications about the store's files ended; the poll remains");
+                    self.stream = None;
+                    return Changed::All;
                 }
             }
         }
+        Changed::Names(names)
     }
-}
-
-/// Reads what is notified; `None` where it concerns nobody.
-fn read(inotify: &mut Inotify, nodes: Option<&WatchDescriptor>, layout: &Layout) -> io::Result<Option<Changed>> {
-    let mut buffer = [0; 16 * 1024];
-    let (mut names, mut any) = (BTreeSet::new(), false);
-    for event in inotify.read_events(&mut buffer)? {
-        match concerns(&event, nodes, layout) {
-            Concern::Nothing => {}
-            Concern::NetConf => any = true,
-            Concern::Node(name) => any |= names.insert(name),
-            Concern::All => return Ok(Some(Changed::All)),
-        }
-    }
-    Ok(any.then_some(Changed::Names(names)))
 }
 
 enum Concern {
@@ -92,12 +87,12 @@ enum Concern {
     All,
 }
 
-fn concerns(event: &Event<&std::ffi::OsStr>, nodes: Option<&WatchDescriptor>, layout: &Layout) -> Concern {
+fn concerns(event: &Event<OsString>, nodes: Option<&WatchDescriptor>, layout: &Layout) -> Concern {
     let folder_itself = EventMask::Q_OVERFLOW | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT;
     if event.mask.intersects(folder_itself) {
         return Concern::All;
     }
-    let Some(name) = event.name else { return Concern::Nothing };
+    let Some(name) = event.name.as_deref() else { return Concern::Nothing };
     if nodes == Some(&event.wd) {
         let name = name.to_string_lossy();
         return if name.starts_with('.') { Concern::Nothing } else { Concern::Node(name.into_owned()) };

@@ -1,0 +1,188 @@
+//! What a daemon needs of the kernel, as a small trait; the running kernel is [`Linux`], the one for fault injection
+//! [`crate::fake::Fake`].
+
+use std::collections::HashMap;
+
+use crate::address::{self, Address};
+use crate::link::{self, Device, Link, NewVxlan};
+use crate::neighbour::{self, Fdb, Neighbour};
+use crate::netlink::{KernelError, Request, Socket};
+use crate::nft;
+use crate::op::{LinkChange, Op};
+use crate::route::Route;
+use crate::sysctl;
+use crate::words::{Family, IfName};
+
+/// Reads what is there and applies changes.
+pub trait Kernel {
+    /// Every link.
+    fn links(&mut self) -> Result<Vec<Link>, KernelError>;
+    /// Every address.
+    fn addresses(&mut self) -> Result<Vec<Address>, KernelError>;
+    /// The unicast routes of the main table, of one family.
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError>;
+    /// The neighbour entries of one link, of one family.
+    fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError>;
+    /// The forwarding entries of one VXLAN device.
+    fn fdb(&mut self, index: u32) -> Result<Vec<Fdb>, KernelError>;
+    /// One nftables table, whole; `None` where there is none of that name.
+    fn table(&mut self, id: &nft::TableId) -> Result<Option<nft::Table>, KernelError>;
+    /// Every chain of nftables that the kernel calls itself.
+    fn base_chains(&mut self) -> Result<Vec<nft::BaseChainFacts>, KernelError>;
+    /// The rules of one chain; none where there is no such chain.
+    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError>;
+    /// A sysctl's value; the key with slashes.
+    fn sysctl(&mut self, key: &str) -> Result<String, KernelError>;
+    /// Carries out `ops` in their order; one that fails does not stop the others. An outcome for each.
+    fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>>;
+}
+
+/// The running kernel, in the network namespace of the thread that opened it.
+///
+/// Sysctls go through `/proc/sys` of the calling thread: use it where it was opened.
+#[derive(Debug)]
+pub struct Linux {
+    route: Socket,
+    nft: nft::Socket,
+}
+
+/// Room for the answers to a burst of requests and for large dumps.
+const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
+
+impl Linux {
+    /// Opens the sockets in the calling thread's network namespace.
+    pub fn open() -> Result<Self, KernelError> {
+        let route = Socket::open()?;
+        route.reserve_receive_buffer(RECEIVE_BYTES);
+        Ok(Self { route, nft: nft::Socket::open()? })
+    }
+
+    /// The routing-netlink socket, for what the trait does not offer.
+    pub fn socket(&mut self) -> &mut Socket {
+        &mut self.route
+    }
+}
+
+impl Kernel for Linux {
+    fn links(&mut self) -> Result<Vec<Link>, KernelError> {
+        self.route.links()
+    }
+
+    fn addresses(&mut self) -> Result<Vec<Address>, KernelError> {
+        self.route.addresses(None)
+    }
+
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
+        self.route.routes(family)
+    }
+
+    fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError> {
+        self.route.neighbours(index, family)
+    }
+
+    fn fdb(&mut self, index: u32) -> Result<Vec<Fdb>, KernelError> {
+        self.route.fdb(index)
+    }
+
+    fn table(&mut self, id: &nft::TableId) -> Result<Option<nft::Table>, KernelError> {
+        Ok(self.nft.read_table(id.family, &id.name)?)
+    }
+
+    fn base_chains(&mut self) -> Result<Vec<nft::BaseChainFacts>, KernelError> {
+        Ok(self.nft.base_chains()?)
+    }
+
+    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError> {
+        Ok(self.nft.read_rules(table.family, &table.name, chain)?)
+    }
+
+    fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {
+        sysctl::read(key)
+    }
+
+    fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        Application { kernel: self, indexes: HashMap::new(), waiting: Vec::new(), outcomes: Vec::new() }.run(ops)
+    }
+}
+
+/// One run over a list of ops: requests wait until something must happen after them.
+struct Application<'k> {
+    kernel: &'k mut Linux,
+    /// The index of each device that was asked for; `None` where there is no such device.
+    indexes: HashMap<IfName, Option<u32>>,
+    /// Requests not sent yet, with the place of their op.
+    waiting: Vec<(usize, Request)>,
+    outcomes: Vec<Option<Result<(), KernelError>>>,
+}
+
+impl Application<'_> {
+    fn run(mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+        self.outcomes = ops.iter().map(|_| None).collect();
+        for (place, op) in ops.iter().enumerate() {
+            match op {
+                Op::SetSysctl { key, value } => {
+                    self.flush();
+                    self.outcomes[place] = Some(sysctl::write(key, value));
+                }
+                Op::Nft(change) => {
+                    self.flush();
+                    self.outcomes[place] =
+                        Some(self.kernel.nft.apply(std::slice::from_ref(change)).map_err(KernelError::from));
+                }
+                _ => match self.request(op) {
+                    Ok(request) => self.waiting.push((place, request)),
+                    Err(error) => self.outcomes[place] = Some(Err(error)),
+                },
+            }
+        }
+        self.flush();
+        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(()))).collect()
+    }
+
+    fn flush(&mut self) {
+        let (places, requests): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
+        for (place, outcome) in places.into_iter().zip(self.kernel.route.batch(&requests)) {
+            self.outcomes[place] = Some(outcome);
+        }
+    }
+
+    fn request(&mut self, op: &Op) -> Result<Request, KernelError> {
+        Ok(match op {
+            Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
+                self.indexes.remove(name);
+                link::add_vxlan(&NewVxlan { name, vxlan, mac: *mac, mtu: *mtu })
+            }
+            Op::DeleteLink(name) => {
+                self.indexes.remove(name);
+                link::delete(Device::Name(name))
+            }
+            Op::SetLink { name, change } => {
+                let LinkChange { up, mtu, mac, alias } = change.clone();
+                let change = link::Change { up, mtu, mac, alias, ..Default::default() };
+                link::set(Device::Name(name), &change)
+            }
+            Op::AddAddress(a) => address::add(self.index(&a.device)?, a.address, a.prefix_len),
+            Op::DeleteAddress(a) => address::delete(self.index(&a.device)?, a.address, a.prefix_len),
+            Op::PutNeighbour { device, address, mac } => neighbour::put(self.index(device)?, *address, *mac),
+            Op::DeleteNeighbour { device, address } => neighbour::delete(self.index(device)?, *address),
+            Op::PutFdb { device, mac, destination } => neighbour::put_fdb(self.index(device)?, *mac, *destination),
+            Op::DeleteFdb { device, mac, destination } => {
+                neighbour::delete_fdb(self.index(device)?, *mac, *destination)
+            }
+            Op::AddRoute(route) => route.with_index(self.index(&route.device)?).add(),
+            Op::ReplaceRoute(route) => route.with_index(self.index(&route.device)?).replace(),
+            Op::DeleteRoute(route) => route.with_index(self.index(&route.device)?).delete(),
+            Op::SetSysctl { .. } | Op::Nft(_) => unreachable!("carried out by run"),
+        })
+    }
+
+    fn index(&mut self, device: &IfName) -> Result<u32, KernelError> {
+        if !self.indexes.contains_key(device) {
+            // The device may be one that a waiting request makes.
+            self.flush();
+            let index = self.kernel.route.link(device)?.map(|link| link.index);
+            self.indexes.insert(device.clone(), index);
+        }
+        self.indexes[device].ok_or_else(|| KernelError::Missing(format!("link {device}")))
+    }
+}

@@ -1,0 +1,213 @@
+//! nftables over netlink: tables as values, written in atomic batches and read back to the element.
+//!
+//! Our own encoder: no `nft` binary and no C library. This room knows what a table is made of, not what for; which
+//! table is ours and what belongs in it is the caller's. A socket stays in the network namespace of the thread that
+//! opened it.
+
+use std::fmt;
+use std::io;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc::{EAGAIN, EINTR, ENOBUFS, ENOENT, MSG_DONTWAIT};
+use nix::sys::socket::{setsockopt, sockopt};
+
+mod abi;
+mod change;
+mod dump;
+mod encode;
+mod expression;
+mod monitor;
+pub mod read;
+mod table;
+mod text;
+mod wire;
+mod writer;
+
+pub use change::{Change, Elements};
+pub use encode::Invalid;
+pub use expression::{
+    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
+};
+pub use monitor::{Action, Event, Monitor, Subject};
+pub use table::{
+    Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Placed, Policy, Rule,
+    Set, SetFlags, Table, TableId,
+};
+
+use encode::Batch;
+use read::{Message, Record};
+
+/// Why nftables could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A change cannot be said to the kernel. Nothing was sent.
+    #[error("this cannot be written as nftables")]
+    Invalid(#[from] Invalid),
+    /// The kernel refused one change, and with it all that were applied together.
+    #[error("the kernel refused {what}: {}{}", io::Error::from_raw_os_error(*errno), Reason(reason))]
+    Refused {
+        /// Index of the change; `None` where the transaction failed as a whole.
+        change: Option<usize>,
+        /// The object that the refused message is about.
+        what: String,
+        /// The positive error number.
+        errno: i32,
+        /// The kernel's own sentence (extended ACK), where it gave one.
+        reason: Option<String>,
+    },
+    /// The kernel's answer was lost; whether the changes were made is not known. Read before the next attempt.
+    #[error("the kernel's answer to {0} nftables messages was lost: read the table again")]
+    Unanswered(usize),
+    /// The socket failed.
+    #[error("nftables socket: cannot {action}")]
+    Socket {
+        /// What was tried.
+        action: &'static str,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// An answer could not be read.
+    #[error("a netlink answer cannot be read")]
+    Malformed(#[from] read::Malformed),
+    /// The ruleset changed during each attempt to read it.
+    #[error("the ruleset changed during each of {0} attempts to read it: try again")]
+    NeverConsistent(u32),
+}
+
+struct Reason<'a>(&'a Option<String>);
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
+    }
+}
+
+impl Error {
+    /// The error number, where there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Error::Refused { errno, .. } => Some(*errno),
+            Error::Socket { source, .. } => source.raw_os_error(),
+            _ => None,
+        }
+    }
+
+    /// True where something that a change names is not there (`ENOENT`).
+    pub fn is_missing(&self) -> bool {
+        self.errno() == Some(ENOENT)
+    }
+}
+
+/// A netfilter socket of the network namespace that it was opened in.
+#[derive(Debug)]
+pub struct Socket {
+    inner: netlink_sys::Socket,
+    sequence: u32,
+    received: Vec<u8>,
+}
+
+/// The kernel's largest dump message is 32 KiB.
+const RECEIVE_BYTES: usize = 64 * 1024;
+/// The kernel takes a batch in one `send` only, and its default send buffer holds about 200 KB: 2,000 elements.
+const SEND_BUFFER_BYTES: usize = 64 << 20;
+/// Each refused message of a batch is answered.
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
+
+impl Socket {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, Error> {
+        let fault = |action| move |source| Error::Socket { action, source };
+        let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(fault("open"))?;
+        inner.bind_auto().map_err(fault("bind"))?;
+        inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
+        inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
+        grow_buffers(&inner);
+        Ok(Self { inner, sequence: 0, received: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// Makes all the changes in order, or none of them.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] names the first change that the kernel refused. After [`Error::Unanswered`] the changes may
+    /// or may not have been made; after any other error they have not.
+    pub fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
+        let batch = Batch::of(changes, self.sequence.wrapping_add(1))?;
+        let count = batch.subjects.len();
+        if count == 0 {
+            return Ok(());
+        }
+        self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)).wrapping_add(2);
+        let send = |source| Error::Socket { action: "send a batch", source };
+        self.inner.send(&batch.bytes, 0).map_err(send)?;
+        self.outcome(&batch)
+    }
+
+    /// Reads the answers to a batch. The kernel has given them all by the time that `send` returns.
+    fn outcome(&mut self, batch: &Batch) -> Result<(), Error> {
+        let count = batch.subjects.len();
+        let mut acknowledged = false;
+        let mut refused = None;
+        while let Some(datagram) = self.receive_ready()? {
+            for bytes in messages(datagram) {
+                let Message { sequence, record, .. } = read::parse_message(bytes)?;
+                let index = sequence.wrapping_sub(batch.first) as usize;
+                match record {
+                    Record::Answer { errno: 0, .. } => acknowledged |= index == count,
+                    Record::Answer { errno, reason } if index <= count && refused.is_none() => {
+                        let subject = index.checked_sub(1).and_then(|index| batch.subjects.get(index));
+                        let (change, what) = match subject {
+                            Some((change, what)) => (Some(*change), what.clone()),
+                            None => (None, "the transaction".to_owned()),
+                        };
+                        refused = Some(Error::Refused { change, what, errno, reason });
+                    }
+                    _ => {}
+                }
+            }
+        }
+        match refused {
+            Some(error) => Err(error),
+            None if acknowledged => Ok(()),
+            None => Err(Error::Unanswered(count)),
+        }
+    }
+
+    /// A datagram that is there already; `None` where there is none.
+    fn receive_ready(&mut self) -> Result<Option<&[u8]>, Error> {
+        loop {
+            self.received.clear();
+            match self.inner.recv(&mut self.received, MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(&self.received)),
+                // Answers were dropped; those that were not are still to be read.
+                Err(error) if [Some(ENOBUFS), Some(EINTR)].contains(&error.raw_os_error()) => {}
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(None),
+                Err(source) => return Err(Error::Socket { action: "receive an answer", source }),
+            }
+        }
+    }
+}
+
+/// Grows the buffers beyond the system's limits where permitted. Without, small batches still work and large ones fail
+/// with `EMSGSIZE`.
+fn grow_buffers(socket: &netlink_sys::Socket) {
+    if setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
+        let _ = setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER_BYTES);
+    }
+    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
+        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
+    }
+}
+
+/// Splits a datagram into its messages, header included.
+fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(datagram.get(..4)?.try_into().ok()?) as usize;
+        let message = datagram.get(..length).filter(|message| message.len() >= read::HEADER_BYTES)?;
+        datagram = &datagram[length.next_multiple_of(4).min(datagram.len())..];
+        Some(message)
+    })
+}
+
+#[cfg(test)]
+mod tests;

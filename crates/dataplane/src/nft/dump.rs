@@ -1,0 +1,221 @@
+//! Reading the kernel's ruleset.
+//!
+//! A table is read by several dumps. The ruleset's generation number before and after says whether they saw one
+//! state; each dump also says so itself. Otherwise everything is read again.
+
+use std::io;
+
+use nix::libc::{EINTR, ENOBUFS, ENOENT};
+
+use super::abi::{chain, element, flag, message, rule, set, table};
+use super::read::{self, Message, RawElement, Record};
+use super::table::{BaseChainFacts, Chain, Family, Placed, Table, TableId};
+use super::writer::{Writer, nftables};
+use super::{Error, Socket, messages};
+
+/// A foreign program that changes the ruleset without a pause would have to hit each of them.
+const ATTEMPTS: u32 = 32;
+/// `NFPROTO_UNSPEC`: all families.
+const ANY_FAMILY: u8 = 0;
+
+impl Socket {
+    /// The number of the ruleset's state. It grows with each transaction of anybody's.
+    pub fn generation(&mut self) -> Result<u32, Error> {
+        let records = self.ask((message::GETGEN, 0), ANY_FAMILY, |_| ())?;
+        let generation = records.into_iter().find_map(|record| match record {
+            Record::Generation(generation) => Some(generation),
+            _ => None,
+        });
+        generation.ok_or(Error::Unanswered(1))
+    }
+
+    /// Reads a table with all that is in it; `None` where there is none.
+    pub fn read_table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+        let id = TableId::new(family, name);
+        self.consistently(|socket| socket.read_table_once(&id))
+    }
+
+    /// The base chains of all tables.
+    pub fn base_chains(&mut self) -> Result<Vec<BaseChainFacts>, Error> {
+        let records = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
+        let facts = records.into_iter().filter_map(|record| match record {
+            Record::Chain { table, name, base: Some(base) } => Some(BaseChainFacts { table, chain: name, base }),
+            _ => None,
+        });
+        Ok(facts.collect())
+    }
+
+    /// The rules of a chain, in order, with their numbers. None where there is no such chain.
+    pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<Placed>, Error> {
+        let id = TableId::new(family, table);
+        let records = self.dump(message::GETRULE, family.number(), |writer| {
+            writer.text(rule::TABLE, table);
+            writer.text(rule::CHAIN, chain);
+        })?;
+        let rules = records.into_iter().filter_map(|record| match record {
+            // Older kernels pass over the filter.
+            Record::Rule { table, chain: name, placed } if table == id && name == chain => Some(placed),
+            _ => None,
+        });
+        Ok(rules.collect())
+    }
+
+    /// Reads until nothing has changed meanwhile.
+    fn consistently<T>(&mut self, mut read: impl FnMut(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            let before = self.generation()?;
+            let outcome = read(self);
+            if self.generation()? == before {
+                return outcome;
+            }
+        }
+        Err(Error::NeverConsistent(ATTEMPTS))
+    }
+
+    fn read_table_once(&mut self, id: &TableId) -> Result<Option<Table>, Error> {
+        let asked = self.ask((message::GETTABLE, 0), id.family.number(), |writer| writer.text(table::NAME, &id.name));
+        let records = match asked {
+            Err(error) if error.errno() == Some(ENOENT) => return Ok(None),
+            other => other?,
+        };
+        let mut found = None;
+        for record in records {
+            if let Record::Table { id: named, comment, dormant } = record
+                && named == *id
+            {
+                found = Some(Table { comment, dormant, ..Table::new(id.family, &id.name) });
+            }
+        }
+        let Some(mut found) = found else { return Ok(None) };
+        self.read_chains(&mut found)?;
+        self.read_sets(&mut found)?;
+        Ok(Some(found))
+    }
+
+    fn read_chains(&mut self, into: &mut Table) -> Result<(), Error> {
+        let id = into.id.clone();
+        let family = id.family.number();
+        for record in self.dump(message::GETCHAIN, family, |writer| writer.text(chain::TABLE, &id.name))? {
+            match record {
+                Record::Chain { table, name, base } if table == id => {
+                    into.chains.insert(name, Chain { base, rules: Vec::new() });
+                }
+                _ => {}
+            }
+        }
+        for record in self.dump(message::GETRULE, family, |writer| writer.text(rule::TABLE, &id.name))? {
+            if let Record::Rule { table, chain, placed } = record
+                && table == id
+                && let Some(chain) = into.chains.get_mut(&chain)
+            {
+                chain.rules.push(placed.rule);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_sets(&mut self, into: &mut Table) -> Result<(), Error> {
+        let id = into.id.clone();
+        for record in self.dump(message::GETSET, id.family.number(), |writer| writer.text(set::TABLE, &id.name))? {
+            match record {
+                Record::Set { table, name, set } if table == id => {
+                    into.sets.insert(name, set);
+                }
+                _ => {}
+            }
+        }
+        for (name, set) in &mut into.sets {
+            set.elements = read::assemble(set, self.read_elements(&id, name)?);
+        }
+        Ok(())
+    }
+
+    fn read_elements(&mut self, id: &TableId, name: &str) -> Result<Vec<RawElement>, Error> {
+        let records = self.dump(message::GETSETELEM, id.family.number(), |writer| {
+            writer.text(element::TABLE, &id.name);
+            writer.text(element::SET, name);
+        })?;
+        let elements = records.into_iter().filter_map(|record| match record {
+            Record::Elements { elements, .. } => Some(elements),
+            _ => None,
+        });
+        Ok(elements.flatten().collect())
+    }
+
+    /// Asks for one object, and waits for it or an error.
+    fn ask(
+        &mut self,
+        (kind, flags): (u8, u16),
+        family: u8,
+        body: impl FnOnce(&mut Writer),
+    ) -> Result<Vec<Record>, Error> {
+        let sequence = self.request(kind, flags | flag::ACK, family, body)?;
+        Ok(self.answers(sequence)?.0)
+    }
+
+    /// Lists all objects of a kind, again and again until nothing changed meanwhile.
+    fn dump(&mut self, kind: u8, family: u8, body: impl Fn(&mut Writer)) -> Result<Vec<Record>, Error> {
+        for _ in 0..ATTEMPTS {
+            let sequence = self.request(kind, flag::DUMP, family, &body)?;
+            match self.answers(sequence) {
+                Ok((records, false)) => return Ok(records),
+                Ok((_, true)) => {}
+                Err(error) if error.errno() == Some(EINTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::NeverConsistent(ATTEMPTS))
+    }
+
+    fn request(&mut self, kind: u8, flags: u16, family: u8, body: impl FnOnce(&mut Writer)) -> Result<u32, Error> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut writer = Writer::default();
+        writer.message((nftables(kind), flag::REQUEST | flags, self.sequence), (family, 0), body);
+        let send = |source| Error::Socket { action: "send a request", source };
+        self.inner.send(&writer.into_bytes(), 0).map_err(send)?;
+        Ok(self.sequence)
+    }
+
+    /// All that answers a request, to its end even where it is known to be of no use: the kernel begins no second dump
+    /// before. True where it was interrupted.
+    fn answers(&mut self, wanted: u32) -> Result<(Vec<Record>, bool), Error> {
+        let mut records = Vec::new();
+        let mut spoilt = false;
+        loop {
+            let Some(datagram) = self.receive()? else {
+                spoilt = true;
+                continue;
+            };
+            for bytes in messages(datagram) {
+                let Message { sequence, interrupted, record } = read::parse_message(bytes)?;
+                if sequence != wanted {
+                    continue;
+                }
+                spoilt |= interrupted;
+                match record {
+                    Record::Done(0) | Record::Answer { errno: 0, .. } => return Ok((records, spoilt)),
+                    Record::Done(errno) => return Err(refused(errno, None)),
+                    Record::Answer { errno, reason } => return Err(refused(errno, reason)),
+                    record => records.push(record),
+                }
+            }
+        }
+    }
+
+    /// Waits for a datagram; `None` where the kernel dropped one.
+    fn receive(&mut self) -> Result<Option<&[u8]>, Error> {
+        loop {
+            self.received.clear();
+            match self.inner.recv(&mut self.received, 0) {
+                Ok(_) => return Ok(Some(&self.received)),
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Socket { action: "receive an answer", source }),
+            }
+        }
+    }
+}
+
+fn refused(errno: i32, reason: Option<String>) -> Error {
+    Error::Refused { change: None, what: "to list the ruleset".to_owned(), errno, reason }
+}

@@ -1,0 +1,315 @@
+//! What rules are made of: types, values, what is read from a packet, and what is done with it. Pure.
+//!
+//! A value of this language says what `nft` would print. Registers are a matter of the encoder and the reader.
+
+use std::net::IpAddr;
+
+use crate::words::{self, IfName, Prefix};
+
+/// The type of a key or of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Type {
+    /// `ipv4_addr` or `ipv6_addr`.
+    Address(words::Family),
+    /// `inet_proto`: a transport protocol.
+    Protocol,
+    /// `inet_service`: a port.
+    Service,
+    /// `mark`.
+    Mark,
+    /// `ifname`.
+    IfName,
+    /// `nf_proto`: a packet's network protocol.
+    NetworkProtocol,
+    /// `fib_addrtype`.
+    AddressType,
+    /// `ct_state`.
+    ConnectionState,
+    /// One that is not modelled.
+    Other {
+        /// The number that its maker gave it. The kernel attaches no meaning to it.
+        id: u32,
+        /// Length in bytes.
+        bytes: u32,
+    },
+}
+
+/// What the routing tables say of an address (`RTN_*` of `linux/rtnetlink.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AddressType {
+    /// Somebody else's.
+    Unicast = 1,
+    /// This machine's.
+    Local,
+    /// A broadcast address.
+    Broadcast,
+    /// An anycast address.
+    Anycast,
+    /// A multicast address.
+    Multicast,
+    /// Under a blackhole route.
+    Blackhole,
+    /// Under an unreachable route.
+    Unreachable,
+    /// Under a prohibit route.
+    Prohibit,
+}
+
+/// A value of a type.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Value {
+    /// An address.
+    Address(IpAddr),
+    /// A transport protocol's number.
+    Protocol(u8),
+    /// A port.
+    Service(u16),
+    /// A packet mark.
+    Mark(u32),
+    /// A whole interface name.
+    IfName(IfName),
+    /// A packet's network protocol.
+    NetworkProtocol(words::Family),
+    /// What kind of address.
+    AddressType(AddressType),
+    /// Bits of [`state`].
+    ConnectionState(u32),
+    /// A value of a type that is not modelled.
+    Bytes(Vec<u8>),
+}
+
+/// Bits of a connection's state (`NF_CT_STATE_BIT` of `nf_conntrack_common.h`).
+pub mod state {
+    /// Belongs to no connection.
+    pub const INVALID: u32 = 1;
+    /// Belongs to a connection that has seen both directions.
+    pub const ESTABLISHED: u32 = 2;
+    /// Begins a connection that another one announced.
+    pub const RELATED: u32 = 4;
+    /// Begins a connection.
+    pub const NEW: u32 = 8;
+    /// Was exempted from tracking.
+    pub const UNTRACKED: u32 = 64;
+}
+
+/// Protocol numbers (IANA).
+pub mod protocol {
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+}
+
+/// Which end of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// Where it comes from.
+    Source,
+    /// Where it goes to.
+    Destination,
+}
+
+/// What can be read from a packet or made of it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Expression {
+    /// A value that is always the same.
+    Value(Value),
+    /// `meta nfproto`.
+    NetworkProtocol,
+    /// `meta l4proto`.
+    Protocol,
+    /// `meta mark`.
+    Mark,
+    /// `meta iifname`.
+    InputName,
+    /// `meta oifname`.
+    OutputName,
+    /// `ip saddr`, `ip6 daddr`, ... In an `inet` table a comparison of [`Expression::NetworkProtocol`] must come first.
+    Address(words::Family, Side),
+    /// `th sport`, `th dport`.
+    Port(Side),
+    /// `fib daddr type`.
+    DestinationType,
+    /// `ct state`.
+    ConnectionState,
+    /// `(of & mask) ^ xor` of a mark or a connection's state.
+    Bits {
+        /// A mark or a connection's state.
+        of: Box<Expression>,
+        /// The bits that stay.
+        mask: u32,
+        /// The bits that are turned over afterwards.
+        xor: u32,
+    },
+}
+
+impl Expression {
+    /// `self & mask`.
+    #[must_use]
+    pub fn masked(self, mask: u32) -> Self {
+        Self::Bits { of: Box::new(self), mask, xor: 0 }
+    }
+
+    /// `self | bits`.
+    #[must_use]
+    pub fn or(self, bits: u32) -> Self {
+        Self::Bits { of: Box::new(self), mask: !bits, xor: bits }
+    }
+
+    /// The type of what it gives.
+    pub fn kind(&self) -> Type {
+        match self {
+            Self::Value(value) => value.kind(),
+            Self::NetworkProtocol => Type::NetworkProtocol,
+            Self::Protocol => Type::Protocol,
+            Self::Mark => Type::Mark,
+            Self::InputName | Self::OutputName => Type::IfName,
+            Self::Address(family, _) => Type::Address(*family),
+            Self::Port(_) => Type::Service,
+            Self::DestinationType => Type::AddressType,
+            Self::ConnectionState => Type::ConnectionState,
+            Self::Bits { of, .. } => of.kind(),
+        }
+    }
+}
+
+/// How two sides are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Op {
+    /// Is, or is in.
+    Eq,
+    /// Is not, or is not in.
+    Ne,
+}
+
+/// What an expression is compared with.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operand {
+    /// A value that is not an address.
+    Value(Value),
+    /// One address or a range of them.
+    Prefix(Prefix),
+    /// Interface names that begin like this one (`cali*`).
+    NamesLike(IfName),
+}
+
+impl From<Value> for Operand {
+    fn from(value: Value) -> Self {
+        match value {
+            Value::Address(address) => Self::Prefix(Prefix::host(address)),
+            other => Self::Value(other),
+        }
+    }
+}
+
+impl From<Prefix> for Operand {
+    fn from(prefix: Prefix) -> Self {
+        Self::Prefix(prefix)
+    }
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It goes on to the next base chain.
+    Accept,
+    /// It is dropped.
+    Drop,
+    /// On with the next rule.
+    Continue,
+    /// Back to the chain that jumped here.
+    Return,
+    /// To another chain, and back at its end.
+    Jump(String),
+    /// To another chain for good.
+    Goto(String),
+}
+
+/// How masquerading picks a source port (`NF_NAT_RANGE_*` of `linux/netfilter/nf_nat.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct NatFlags {
+    /// Random from a per-host hash.
+    pub random: bool,
+    /// Random from a generator: fewer clashes where many connections begin at once.
+    pub fully_random: bool,
+    /// One client gets the same source for each connection.
+    pub persistent: bool,
+}
+
+/// One step of a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Statement {
+    /// The rule goes on where this comparison holds.
+    Compare {
+        /// What is read.
+        left: Expression,
+        /// How.
+        op: Op,
+        /// What it should be.
+        right: Operand,
+    },
+    /// The rule goes on where the key is in the set.
+    Lookup {
+        /// One expression per type of the set's key.
+        key: Vec<Expression>,
+        /// Whether it must be in or out.
+        op: Op,
+        /// The set's name.
+        set: String,
+    },
+    /// Counts packets and bytes. What it has counted is not part of the rule.
+    Counter,
+    /// `meta mark set`.
+    SetMark(Expression),
+    /// Gives the packet the address of the interface that it leaves by.
+    Masquerade(NatFlags),
+    /// Decides.
+    Verdict(Verdict),
+    /// What is not modelled: the kernel's name of it and its attributes as bytes. Only ever read.
+    Opaque {
+        /// The kernel's name.
+        name: String,
+        /// Its attributes.
+        data: Vec<u8>,
+    },
+}
+
+impl Statement {
+    /// Goes on where `left` is `right`.
+    pub fn eq(left: Expression, right: impl Into<Operand>) -> Self {
+        Self::Compare { left, op: Op::Eq, right: right.into() }
+    }
+
+    /// Goes on where `left` is not `right`.
+    pub fn ne(left: Expression, right: impl Into<Operand>) -> Self {
+        Self::Compare { left, op: Op::Ne, right: right.into() }
+    }
+
+    /// Goes on for packets of this network protocol. Needed in `inet` tables before anything that reads an address.
+    pub fn family(family: words::Family) -> Self {
+        Self::eq(Expression::NetworkProtocol, Value::NetworkProtocol(family))
+    }
+
+    /// Goes on where `key` is in the set.
+    pub fn is_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
+        Self::Lookup { key: key.into(), op: Op::Eq, set: set.into() }
+    }
+
+    /// Goes on where `key` is not in the set.
+    pub fn is_not_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
+        Self::Lookup { key: key.into(), op: Op::Ne, set: set.into() }
+    }
+
+    /// Goes on where the connection is in one of these states: bits of [`state`].
+    pub fn connection_in(states: u32) -> Self {
+        Self::ne(Expression::ConnectionState.masked(states), Value::ConnectionState(0))
+    }
+}
+
+impl From<Verdict> for Statement {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
+    }
+}

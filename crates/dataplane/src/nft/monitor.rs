@@ -1,0 +1,145 @@
+//! What anybody changes in the ruleset, as it happens.
+//!
+//! An event says what to look at again, not what it is now. After [`Event::Overrun`] everything has to be read again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+use netlink_sys::SocketAddr;
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use nix::libc::{EAGAIN, ENOBUFS};
+
+use super::abi::{chain, element, generation, message, rule, set, table};
+use super::read::Frame;
+use super::table::TableId;
+use super::{Error, RECEIVE_BYTES, grow_buffers, messages};
+
+/// `NFNLGRP_NFTABLES`.
+const GROUP: u32 = 7;
+
+/// Whether something came or went. A change of something that is there comes as new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// It is there now.
+    New,
+    /// It is gone.
+    Deleted,
+}
+
+/// What an event is about, with the name of the chain or set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Subject {
+    /// The table itself.
+    Table,
+    /// A chain.
+    Chain(String),
+    /// A rule of this chain.
+    Rule(String),
+    /// A set.
+    Set(String),
+    /// Elements of this set.
+    Elements(String),
+    /// An object or flow table, which are not modelled.
+    Other,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// One object changed. Many in a row that would read the same are one.
+    Changed {
+        /// The table.
+        table: TableId,
+        /// What in it.
+        subject: Subject,
+        /// Whether it came or went.
+        action: Action,
+        /// The lower 16 bits of the generation that the change made.
+        generation: u16,
+    },
+    /// A transaction is through, and this is the ruleset's generation now.
+    Committed {
+        /// As [`super::Socket::generation`] gives it.
+        generation: u32,
+    },
+    /// Events were lost.
+    Overrun,
+}
+
+/// A socket that hears of every change in its network namespace. It never blocks: wait until it is readable, then call
+/// [`Monitor::next`] until it gives nothing.
+#[derive(Debug)]
+pub struct Monitor {
+    inner: netlink_sys::Socket,
+    received: Vec<u8>,
+    events: VecDeque<Event>,
+}
+
+impl Monitor {
+    /// Opens a monitor in the calling thread's network namespace. It hears what happens from now on.
+    pub fn open() -> Result<Self, Error> {
+        let fault = |action| move |source| Error::Socket { action, source };
+        let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(fault("open"))?;
+        grow_buffers(&inner);
+        inner.bind(&SocketAddr::new(0, 0)).map_err(fault("bind"))?;
+        inner.add_membership(GROUP).map_err(fault("join the group of nftables"))?;
+        inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
+        Ok(Self { inner, received: Vec::with_capacity(RECEIVE_BYTES), events: VecDeque::new() })
+    }
+
+    /// The next event; `None` where there is none for now.
+    ///
+    /// # Errors
+    /// Where the socket fails for good.
+    #[expect(clippy::should_implement_trait, reason = "an iterator would be taken for ended")]
+    pub fn next(&mut self) -> Result<Option<Event>, Error> {
+        while self.events.is_empty() {
+            self.received.clear();
+            match self.inner.recv(&mut self.received, 0) {
+                Ok(_) => {
+                    for event in messages(&self.received).filter_map(event) {
+                        if self.events.back() != Some(&event) {
+                            self.events.push_back(event);
+                        }
+                    }
+                }
+                Err(error) if error.raw_os_error() == Some(ENOBUFS) => self.events.push_back(Event::Overrun),
+                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(None),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(Error::Socket { action: "receive an event", source }),
+            }
+        }
+        Ok(self.events.pop_front())
+    }
+}
+
+impl AsRawFd for Monitor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.inner.as_raw_fd()
+    }
+}
+
+fn event(bytes: &[u8]) -> Option<Event> {
+    use Action::{Deleted, New};
+    let frame = Frame::of(bytes)?;
+    let named = |kind| frame.text(kind);
+    let (table, subject, action) = match frame.message()? {
+        message::NEWGEN => return Some(Event::Committed { generation: frame.number(generation::ID)? }),
+        message::NEWTABLE => (table::NAME, Subject::Table, New),
+        message::DELTABLE => (table::NAME, Subject::Table, Deleted),
+        message::NEWCHAIN => (chain::TABLE, Subject::Chain(named(chain::NAME)?), New),
+        message::DELCHAIN => (chain::TABLE, Subject::Chain(named(chain::NAME)?), Deleted),
+        message::NEWRULE => (rule::TABLE, Subject::Rule(named(rule::CHAIN)?), New),
+        message::DELRULE => (rule::TABLE, Subject::Rule(named(rule::CHAIN)?), Deleted),
+        message::NEWSET => (set::TABLE, Subject::Set(named(set::NAME)?), New),
+        message::DELSET => (set::TABLE, Subject::Set(named(set::NAME)?), Deleted),
+        message::NEWSETELEM => (element::TABLE, Subject::Elements(named(element::SET)?), New),
+        message::DELSETELEM => (element::TABLE, Subject::Elements(named(element::SET)?), Deleted),
+        // Objects and flow tables have their table's name where tables have theirs.
+        message::NEWOBJ | message::NEWFLOWTABLE => (table::NAME, Subject::Other, New),
+        message::DELOBJ | message::DELFLOWTABLE => (table::NAME, Subject::Other, Deleted),
+        _ => return None,
+    };
+    Some(Event::Changed { table: frame.table(table)?, subject, action, generation: frame.generation })
+}

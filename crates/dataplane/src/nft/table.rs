@@ -1,0 +1,368 @@
+//! What an nftables table is made of, as values. Pure.
+//!
+//! Names are keys and elements are ordered, so two tables that do the same compare as equal.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::expression::{Statement, Type, Value, Verdict};
+use crate::words::{self, Prefix};
+
+/// The family of a table: which packets it sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4 and IPv6.
+    Inet,
+    /// IPv4.
+    Ip,
+    /// ARP.
+    Arp,
+    /// One device's ingress or egress.
+    Netdev,
+    /// Frames through a bridge.
+    Bridge,
+    /// IPv6.
+    Ip6,
+}
+
+/// Where a table is: its family and name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableId {
+    /// The family.
+    pub family: Family,
+    /// The name.
+    pub name: String,
+}
+
+impl TableId {
+    /// The table `name` of `family`.
+    pub fn new(family: Family, name: impl Into<String>) -> Self {
+        Self { family, name: name.into() }
+    }
+}
+
+/// A table with all that is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Family and name.
+    pub id: TableId,
+    /// A remark that `nft list` prints.
+    pub comment: Option<String>,
+    /// True where the table is there but sees no packet (`flags dormant`).
+    pub dormant: bool,
+    /// Sets and maps by name.
+    pub sets: BTreeMap<String, Set>,
+    /// Chains by name.
+    pub chains: BTreeMap<String, Chain>,
+}
+
+impl Table {
+    /// An empty table.
+    pub fn new(family: Family, name: impl Into<String>) -> Self {
+        Self {
+            id: TableId::new(family, name),
+            comment: None,
+            dormant: false,
+            sets: BTreeMap::new(),
+            chains: BTreeMap::new(),
+        }
+    }
+
+    /// The same with this comment.
+    #[must_use]
+    pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+
+    /// The same with one more set or map.
+    #[must_use]
+    pub fn with_set(mut self, name: impl Into<String>, set: Set) -> Self {
+        self.sets.insert(name.into(), set);
+        self
+    }
+
+    /// The same with one more chain.
+    #[must_use]
+    pub fn with_chain(mut self, name: impl Into<String>, chain: Chain) -> Self {
+        self.chains.insert(name.into(), chain);
+        self
+    }
+}
+
+/// `NFT_SET_*` of `linux/netfilter/nf_tables.h`, without those that follow from the rest of the set (map, concat).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct SetFlags(pub u32);
+
+impl SetFlags {
+    /// Made by `nft` for one rule, without a name of its own. Never written by us.
+    pub const ANONYMOUS: Self = Self(0x1);
+    /// Its elements do not change once a rule uses it.
+    pub const CONSTANT: Self = Self(0x2);
+    /// Its elements may be ranges and prefixes.
+    pub const INTERVAL: Self = Self(0x4);
+    /// Its elements may expire.
+    pub const TIMEOUT: Self = Self(0x10);
+    /// Rules may add elements.
+    pub const DYNAMIC: Self = Self(0x20);
+
+    /// True where every flag of `other` is set.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for SetFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// What a map's elements hold.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DataType {
+    /// A verdict.
+    Verdict,
+    /// A value, or several concatenated.
+    Values(Vec<Type>),
+}
+
+/// What one element of a map holds.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Data {
+    /// A verdict.
+    Verdict(Verdict),
+    /// A value, or several concatenated.
+    Values(Vec<Value>),
+}
+
+/// A set, or a map where `data` is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Set {
+    /// The types of the key: one, or several concatenated.
+    pub key: Vec<Type>,
+    /// What the elements hold; `None` for a set.
+    pub data: Option<DataType>,
+    /// What the set can do.
+    pub flags: SetFlags,
+    /// How many elements there may be. The kernel hashes better where it knows.
+    pub size: Option<u32>,
+    /// How long an element stays that does not say so itself.
+    pub timeout: Option<Duration>,
+    /// The elements by key.
+    pub elements: BTreeMap<Key, Element>,
+}
+
+impl Set {
+    /// An empty set with this key.
+    pub fn of(key: impl Into<Vec<Type>>) -> Self {
+        Self {
+            key: key.into(),
+            data: None,
+            flags: SetFlags::default(),
+            size: None,
+            timeout: None,
+            elements: BTreeMap::new(),
+        }
+    }
+
+    /// An empty map from this key.
+    pub fn map(key: impl Into<Vec<Type>>, data: DataType) -> Self {
+        Self { data: Some(data), ..Self::of(key) }
+    }
+
+    /// The same with these flags as well.
+    #[must_use]
+    pub fn with_flags(mut self, flags: SetFlags) -> Self {
+        self.flags = self.flags | flags;
+        self
+    }
+
+    /// The same with these elements of a set as well.
+    #[must_use]
+    pub fn with_keys<K: Into<Key>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
+        self.elements.extend(keys.into_iter().map(|key| (key.into(), Element::default())));
+        self
+    }
+}
+
+/// The values from `first` to `last`, both of one type.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Interval {
+    /// The lowest.
+    pub first: Value,
+    /// The highest; the same as `first` for a single value.
+    pub last: Value,
+}
+
+impl From<Value> for Interval {
+    fn from(value: Value) -> Self {
+        Self { first: value.clone(), last: value }
+    }
+}
+
+impl From<Prefix> for Interval {
+    fn from(prefix: Prefix) -> Self {
+        let end = |number| Value::Address(words::address(prefix.family(), number));
+        Self { first: end(prefix.first()), last: end(prefix.last()) }
+    }
+}
+
+/// The key of an element: one interval per concatenated type.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(pub Vec<Interval>);
+
+impl<I: Into<Interval>> From<I> for Key {
+    fn from(interval: I) -> Self {
+        Self(vec![interval.into()])
+    }
+}
+
+impl<I: Into<Interval>> FromIterator<I> for Key {
+    fn from_iter<T: IntoIterator<Item = I>>(intervals: T) -> Self {
+        Self(intervals.into_iter().map(Into::into).collect())
+    }
+}
+
+/// What is known of an element beside its key.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Element {
+    /// What a map's element holds.
+    pub data: Option<Data>,
+    /// How long it stays, counted from when it was added.
+    pub timeout: Option<Duration>,
+}
+
+impl From<Data> for Element {
+    fn from(data: Data) -> Self {
+        Self { data: Some(data), timeout: None }
+    }
+}
+
+/// What a base chain is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ChainType {
+    /// Decides whether packets pass.
+    Filter,
+    /// Sees the first packet of a connection and translates its addresses.
+    Nat,
+    /// Routes a packet again where its mark or addresses changed.
+    Route,
+}
+
+/// Where in a packet's way a base chain sits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hook {
+    /// Before the routing decision.
+    Prerouting,
+    /// To this machine.
+    Input,
+    /// Through this machine.
+    Forward,
+    /// From this machine.
+    Output,
+    /// After the routing decision.
+    Postrouting,
+    /// As it comes from a device.
+    Ingress,
+    /// As it goes to a device.
+    Egress,
+}
+
+/// What happens to a packet at the end of a base chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Policy {
+    /// It goes on.
+    Accept,
+    /// It is dropped.
+    Drop,
+}
+
+/// What makes a chain a base chain.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Base {
+    /// What it is for.
+    pub kind: ChainType,
+    /// Where it sits.
+    pub hook: Hook,
+    /// Its place among the chains of that hook: lower is earlier. `-100` is `dstnat`, `0` `filter`, `100` `srcnat`.
+    pub priority: i32,
+    /// What happens at its end.
+    pub policy: Policy,
+    /// The devices of an ingress or egress hook.
+    pub devices: Vec<String>,
+}
+
+/// A chain with its rules.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chain {
+    /// Where packets enter it by themselves; `None` for a chain that is only jumped to.
+    pub base: Option<Base>,
+    /// The rules in order.
+    pub rules: Vec<Rule>,
+}
+
+impl Chain {
+    /// An empty chain that is only jumped to.
+    pub fn regular() -> Self {
+        Self::default()
+    }
+
+    /// An empty base chain with the policy accept.
+    pub fn base(kind: ChainType, hook: Hook, priority: i32) -> Self {
+        let base = Base { kind, hook, priority, policy: Policy::Accept, devices: Vec::new() };
+        Self { base: Some(base), rules: Vec::new() }
+    }
+
+    /// The same with these rules at its end.
+    #[must_use]
+    pub fn with_rules(mut self, rules: impl IntoIterator<Item = Rule>) -> Self {
+        self.rules.extend(rules);
+        self
+    }
+}
+
+/// One rule: statements from left to right, until one does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rule {
+    /// The statements.
+    pub statements: Vec<Statement>,
+    /// A remark of up to 127 bytes that `nft list` prints.
+    pub comment: Option<String>,
+}
+
+impl Rule {
+    /// A rule of these statements.
+    pub fn new(statements: impl Into<Vec<Statement>>) -> Self {
+        Self { statements: statements.into(), comment: None }
+    }
+
+    /// The same with this comment.
+    #[must_use]
+    pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = Some(comment.into());
+        self
+    }
+}
+
+/// A rule in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The kernel's number for it, by which it can be deleted.
+    pub handle: u64,
+    /// The rule.
+    pub rule: Rule,
+}
+
+/// A base chain of any table, without its rules.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BaseChainFacts {
+    /// Family and name of its table.
+    pub table: TableId,
+    /// Its name.
+    pub chain: String,
+    /// What the kernel says of it.
+    pub base: Base,
+}

@@ -1,0 +1,205 @@
+//! Any table of the model, written and read; any bytes, read.
+
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+
+use super::*;
+
+fn side() -> impl Strategy<Value = Side> {
+    select(vec![Side::Source, Side::Destination])
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    select(vec![Op::Eq, Op::Ne])
+}
+
+fn name() -> impl Strategy<Value = words::IfName> {
+    "[a-z][a-z0-9.-]{0,14}".prop_map(|name| name.parse().expect("a name"))
+}
+
+fn ip(family: words::Family) -> impl Strategy<Value = std::net::IpAddr> {
+    any::<u128>().prop_map(move |number| words::address(family, number))
+}
+
+fn any_prefix(family: words::Family) -> impl Strategy<Value = Prefix> {
+    (ip(family), 0..=family.bits()).prop_map(|(address, len)| Prefix::new(address, len).expect("a prefix"))
+}
+
+fn value(kind: Type) -> BoxedStrategy<Value> {
+    match kind {
+        Type::Address(family) => ip(family).prop_map(Value::Address).boxed(),
+        Type::Protocol => any::<u8>().prop_map(Value::Protocol).boxed(),
+        Type::Service => any::<u16>().prop_map(Value::Service).boxed(),
+        Type::Mark => any::<u32>().prop_map(Value::Mark).boxed(),
+        Type::IfName => name().prop_map(Value::IfName).boxed(),
+        Type::NetworkProtocol => select(vec![V4, V6]).prop_map(Value::NetworkProtocol).boxed(),
+        Type::AddressType => select(AddressType::ALL.to_vec()).prop_map(Value::AddressType).boxed(),
+        Type::ConnectionState => any::<u32>().prop_map(Value::ConnectionState).boxed(),
+        Type::Other { bytes, .. } => vec(any::<u8>(), bytes as usize).prop_map(Value::Bytes).boxed(),
+    }
+}
+
+fn mark() -> impl Strategy<Value = Expression> {
+    let bits = |of: Expression| {
+        (any::<u32>(), any::<u32>()).prop_map(move |(mask, xor)| Expression::Bits {
+            of: Box::new(of.clone()),
+            mask,
+            xor,
+        })
+    };
+    prop_oneof![Just(Expression::Mark), bits(Expression::Mark)]
+}
+
+fn compared() -> impl Strategy<Value = Statement> {
+    let plain = prop_oneof![
+        Just(Expression::Protocol),
+        mark(),
+        Just(Expression::InputName),
+        Just(Expression::OutputName),
+        side().prop_map(Expression::Port),
+        Just(Expression::DestinationType),
+        Just(Expression::ConnectionState),
+        any::<u32>().prop_map(|mask| Expression::ConnectionState.masked(mask)),
+    ];
+    let operand = |left: &Expression| value(left.kind()).prop_map(Operand::Value);
+    let values = (plain, op()).prop_flat_map(move |(left, op)| {
+        (operand(&left)).prop_map(move |right| Statement::Compare { left: left.clone(), op, right })
+    });
+    let start = (op(), name()).prop_map(|(op, name)| Statement::Compare {
+        left: Expression::InputName,
+        op,
+        right: Operand::NamesLike(name),
+    });
+    prop_oneof![4 => values, 1 => start]
+}
+
+/// Statements that need to be together: an address only after its family.
+fn statements() -> impl Strategy<Value = Vec<Statement>> {
+    let addresses = select(vec![V4, V6]).prop_flat_map(|family| {
+        vec((side(), op(), any_prefix(family)), 1..3).prop_map(move |comparisons| {
+            let compared = comparisons.into_iter().map(|(side, op, right)| Statement::Compare {
+                left: Expression::Address(family, side),
+                op,
+                right: right.into(),
+            });
+            std::iter::once(Statement::family(family)).chain(compared).collect::<Vec<_>>()
+        })
+    });
+    let rest = vec(
+        prop_oneof![
+            4 => compared(),
+            1 => Just(Statement::Counter),
+            1 => mark().prop_map(Statement::SetMark),
+            1 => any::<u32>().prop_map(|mark| Statement::SetMark(Expression::Value(Value::Mark(mark)))),
+            1 => op().prop_map(|op| Statement::Lookup {
+                key: vec![Expression::Port(Side::Source), Expression::Mark, Expression::Protocol],
+                op,
+                set: "looked-up".into(),
+            }),
+        ],
+        0..4,
+    );
+    (prop_oneof![Just(Vec::new()), addresses], rest).prop_map(|(mut first, rest)| {
+        first.extend(rest);
+        first
+    })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let verdict = select(vec![
+        Verdict::Accept,
+        Verdict::Drop,
+        Verdict::Return,
+        Verdict::Continue,
+        Verdict::Jump("target".into()),
+        Verdict::Goto("target".into()),
+    ]);
+    let nat = any::<(bool, bool, bool)>().prop_map(|(random, fully_random, persistent)| {
+        Statement::Masquerade(NatFlags { random, fully_random, persistent })
+    });
+    let end = prop_oneof![Just(None), verdict.prop_map(|verdict| Some(verdict.into())), nat.prop_map(Some)];
+    (statements(), end, proptest::option::of("[ -~]{0,127}")).prop_map(|(mut statements, end, comment)| {
+        statements.extend(end);
+        Rule { statements, comment }
+    })
+}
+
+fn kinds() -> impl Strategy<Value = Vec<Type>> {
+    let kind = select(vec![
+        Type::Address(V4),
+        Type::Address(V6),
+        Type::Protocol,
+        Type::Service,
+        Type::Mark,
+        Type::IfName,
+        Type::ConnectionState,
+    ]);
+    vec(kind, 1..4).prop_filter("a key has room for 64 bytes", |kinds| wire::joined_bytes(kinds) <= 64)
+}
+
+fn values(kinds: Vec<Type>) -> impl Strategy<Value = Vec<Value>> {
+    kinds.into_iter().map(value).collect::<Vec<_>>()
+}
+
+fn plain_set() -> impl Strategy<Value = Set> {
+    (kinds(), proptest::option::of(kinds())).prop_flat_map(|(key, held)| {
+        let data = match &held {
+            None => Just(None).boxed(),
+            Some(kinds) => values(kinds.clone()).prop_map(|values| Some(Data::Values(values))).boxed(),
+        };
+        let keys = values(key.clone()).prop_map(|values| values.into_iter().collect::<Key>());
+        btree_map(keys, data.prop_map(|data| Element { data, timeout: None }), 0..12).prop_map(move |elements| Set {
+            data: held.clone().map(DataType::Values),
+            elements,
+            ..Set::of(key.clone())
+        })
+    })
+}
+
+/// Ranges that do not overlap, some of them neighbours.
+fn interval_set() -> impl Strategy<Value = Set> {
+    (select(vec![V4, V6]), vec(any::<u128>(), 0..8), any::<bool>()).prop_map(|(family, cuts, to_the_end)| {
+        let highest = family.default_route().last();
+        let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut & highest).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let end = |number| Value::Address(words::address(family, number));
+        let ranges = cuts.windows(2).map(|pair| Interval { first: end(pair[0]), last: end(pair[1] - 1) });
+        let last = cuts.last().filter(|_| to_the_end).map(|cut| Interval { first: end(*cut), last: end(highest) });
+        Set::of([Type::Address(family)]).with_flags(SetFlags::INTERVAL).with_keys(ranges.chain(last))
+    })
+}
+
+fn table() -> impl Strategy<Value = Table> {
+    let sets = btree_map("[a-z]{1,8}", prop_oneof![plain_set(), interval_set()], 0..4);
+    (sets, vec(rule(), 0..6), proptest::option::of("[ -~]{0,127}")).prop_map(|(sets, rules, comment)| {
+        let chain = Chain::base(ChainType::Nat, Hook::Postrouting, -7).with_rules(rules);
+        let table = Table { sets, comment, ..Table::new(Family::Inet, "any") };
+        table
+            .with_set("looked-up", Set::of([Type::Service, Type::Mark, Type::Protocol]))
+            .with_chain("base", chain)
+            .with_chain("target", Chain::regular())
+    })
+}
+
+fn read_again(socket: &mut Socket) -> Option<Table> {
+    socket.read_table(Family::Inet, "any").expect("a readable table")
+}
+
+#[test]
+fn any_table_is_read_back_as_it_was_written() {
+    with_socket(|socket| {
+        let socket = std::cell::RefCell::new(socket);
+        let cases = Config { cases: 300, failure_persistence: None, ..Config::default() };
+        let outcome = TestRunner::new(cases).run(&table(), |table| {
+            let written = socket.borrow_mut().apply(&[Change::ReplaceTable(table.clone())]);
+            prop_assert!(written.is_ok(), "the kernel takes it: {written:?}\n{table}");
+            let read = read_again(&mut socket.borrow_mut());
+            prop_assert_eq!(read, Some(table), "the kernel holds what was written");
+            Ok(())
+        });
+        outcome.expect("any table to be the same again");
+    });
+}

@@ -1,0 +1,247 @@
+//! One change to the kernel as a value. Printed, it is a line for a shell: `ip`, `bridge`, `nft` or `sysctl`.
+//!
+//! Pure. Devices go by name, so that an op can speak of one that an earlier op makes.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::link::Vxlan;
+use crate::nft;
+use crate::route::Route;
+use crate::words::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
+
+/// A change to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// Makes a VXLAN device, up.
+    AddVxlan {
+        /// Its name.
+        name: IfName,
+        /// What defines it.
+        vxlan: Vxlan,
+        /// The name of the device under it, for people; `vxlan` holds the index.
+        underlay: IfName,
+        /// Its hardware address.
+        mac: Mac,
+        /// Its MTU in bytes.
+        mtu: Mtu,
+    },
+    /// Changes a device.
+    SetLink {
+        /// The device.
+        name: IfName,
+        /// What to change.
+        change: LinkChange,
+    },
+    /// Removes a device with all that is on it.
+    DeleteLink(IfName),
+    /// Adds an address to a device.
+    AddAddress(DeviceAddress),
+    /// Removes an address from a device.
+    DeleteAddress(DeviceAddress),
+    /// Sets a permanent neighbour entry, whatever is there.
+    PutNeighbour {
+        /// The device.
+        device: IfName,
+        /// The neighbour's address.
+        address: IpAddr,
+        /// The neighbour's hardware address.
+        mac: Mac,
+    },
+    /// Removes a neighbour entry.
+    DeleteNeighbour {
+        /// The device.
+        device: IfName,
+        /// The neighbour's address.
+        address: IpAddr,
+    },
+    /// Sets the one tunnel end behind which a hardware address is, whatever it was.
+    PutFdb {
+        /// The VXLAN device.
+        device: IfName,
+        /// The hardware address.
+        mac: Mac,
+        /// The tunnel end.
+        destination: IpAddr,
+    },
+    /// Removes one tunnel end of a hardware address.
+    DeleteFdb {
+        /// The VXLAN device.
+        device: IfName,
+        /// The hardware address.
+        mac: Mac,
+        /// The tunnel end.
+        destination: IpAddr,
+    },
+    /// Adds a route; refused where one of the same destination and metric is there.
+    AddRoute(DeviceRoute),
+    /// Puts a route in the place of the one with its destination and metric.
+    ReplaceRoute(DeviceRoute),
+    /// Removes a route.
+    DeleteRoute(DeviceRoute),
+    /// Writes a sysctl.
+    SetSysctl {
+        /// The key with slashes, such as `net/ipv4/ip_forward`.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Changes nftables.
+    Nft(nft::Change),
+}
+
+/// What to change of a device. What is `None` stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LinkChange {
+    /// Administratively up or down.
+    pub up: Option<bool>,
+    /// MTU in bytes.
+    pub mtu: Option<Mtu>,
+    /// Hardware address.
+    pub mac: Option<Mac>,
+    /// A text for people, which also says whose the device is.
+    pub alias: Option<String>,
+}
+
+/// An address on a device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceAddress {
+    /// The device.
+    pub device: IfName,
+    /// The address.
+    pub address: IpAddr,
+    /// How much of it is on-link.
+    pub prefix_len: u8,
+}
+
+/// A route by its device's name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeviceRoute {
+    /// Where to.
+    pub destination: Prefix,
+    /// The next hop; `None` where the destination is on the link.
+    pub gateway: Option<IpAddr>,
+    /// The device.
+    pub device: IfName,
+    /// The next hop counts as on the link, whatever the device's addresses say.
+    pub onlink: bool,
+    /// Who made it.
+    pub protocol: RouteProtocol,
+    /// Lower wins.
+    pub metric: u32,
+}
+
+impl DeviceRoute {
+    /// The same with the device's index.
+    pub fn with_index(&self, index: u32) -> Route {
+        let DeviceRoute { destination, gateway, device: _, onlink, protocol, metric } = *self;
+        Route { destination, gateway, index, onlink, protocol, metric }
+    }
+
+    /// The same with the device's name.
+    pub fn of(route: &Route, device: IfName) -> Self {
+        let Route { destination, gateway, index: _, onlink, protocol, metric } = *route;
+        DeviceRoute { destination, gateway, device, onlink, protocol, metric }
+    }
+}
+
+impl Op {
+    /// The device without which the op cannot be carried out, where it needs one to be there.
+    pub fn device(&self) -> Option<&IfName> {
+        match self {
+            Op::SetLink { name, .. } | Op::DeleteLink(name) => Some(name),
+            Op::AddAddress(address) | Op::DeleteAddress(address) => Some(&address.device),
+            Op::PutNeighbour { device, .. }
+            | Op::DeleteNeighbour { device, .. }
+            | Op::PutFdb { device, .. }
+            | Op::DeleteFdb { device, .. } => Some(device),
+            Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Some(&route.device),
+            Op::AddVxlan { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
+        }
+    }
+
+    /// True for an op that takes something away.
+    pub fn is_removal(&self) -> bool {
+        matches!(
+            self,
+            Op::DeleteLink(_)
+                | Op::DeleteAddress(_)
+                | Op::DeleteNeighbour { .. }
+                | Op::DeleteFdb { .. }
+                | Op::DeleteRoute(_)
+                | Op::Nft(nft::Change::DeleteTable(_) | nft::Change::DeleteRule { .. })
+        )
+    }
+}
+
+impl fmt::Display for DeviceAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{} dev {}", self.address, self.prefix_len, self.device)?;
+        // As the request asks for: no duplicate address detection.
+        if self.address.is_ipv6() { f.write_str(" nodad") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for DeviceRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            let across = Family::of(gateway) != self.destination.family();
+            write!(f, " via {}{gateway}", if across { "inet6 " } else { "" })?;
+        }
+        write!(f, " dev {} proto {}", self.device, self.protocol)?;
+        if self.metric != Route::default_metric(self.destination.family()) {
+            write!(f, " metric {}", self.metric)?;
+        }
+        if self.onlink { f.write_str(" onlink") } else { Ok(()) }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::AddVxlan { name, vxlan, underlay, mac, mtu } => {
+                write!(f, "ip link add {name} address {mac} mtu {mtu} up type vxlan id {} dev {underlay}", vxlan.vni)?;
+                if let Some(local) = vxlan.local {
+                    write!(f, " local {local}")?;
+                }
+                let learning = if vxlan.learning { "learning" } else { "nolearning" };
+                write!(f, " dstport {} {learning}{}", vxlan.port, if vxlan.gbp { " gbp" } else { "" })
+            }
+            Op::SetLink { name, change } => {
+                write!(f, "ip link set {name}")?;
+                if let Some(mtu) = change.mtu {
+                    write!(f, " mtu {mtu}")?;
+                }
+                if let Some(mac) = change.mac {
+                    write!(f, " address {mac}")?;
+                }
+                if let Some(alias) = &change.alias {
+                    write!(f, " alias {alias}")?;
+                }
+                match change.up {
+                    Some(up) => f.write_str(if up { " up" } else { " down" }),
+                    None => Ok(()),
+                }
+            }
+            Op::DeleteLink(name) => write!(f, "ip link delete {name}"),
+            Op::AddAddress(address) => write!(f, "ip address add {address}"),
+            Op::DeleteAddress(a) => write!(f, "ip address delete {}/{} dev {}", a.address, a.prefix_len, a.device),
+            Op::PutNeighbour { device, address, mac } => {
+                write!(f, "ip neighbour replace {address} lladdr {mac} dev {device} nud permanent")
+            }
+            Op::DeleteNeighbour { device, address } => write!(f, "ip neighbour delete {address} dev {device}"),
+            Op::PutFdb { device, mac, destination } => {
+                write!(f, "bridge fdb replace {mac} dev {device} dst {destination} self permanent")
+            }
+            Op::DeleteFdb { device, mac, destination } => {
+                write!(f, "bridge fdb delete {mac} dev {device} dst {destination} self")
+            }
+            Op::AddRoute(route) => write!(f, "ip route add {route}"),
+            Op::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
+            Op::DeleteRoute(route) => write!(f, "ip route delete {route}"),
+            Op::SetSysctl { key, value } => write!(f, "sysctl -q -w {key}={value}"),
+            Op::Nft(change) => write!(f, "nft -f - <<'EOF'\n{change}\nEOF"),
+        }
+    }
+}

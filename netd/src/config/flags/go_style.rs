@@ -1,0 +1,36 @@
+//! Go's ways with flags, so that command lines written for flanneld work: one dash or two, and its words for true and false.
+//!
+//! Pure.
+
+use std::ffi::OsString;
+
+/// Go's booleans (`strconv.ParseBool`).
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("it must be true or false (or 1, 0, t, f)".to_owned()),
+    }
+}
+
+/// Makes `--flag` of `-flag`, and the subcommand of `--version`.
+pub(super) fn with_two_dashes(arg: OsString) -> OsString {
+    match arg.to_str() {
+        Some("-version" | "--version") => "version".into(),
+        // One letter is clap's own: `-h`.
+        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
+        _ => arg,
+    }
+}
+
+/// The name in `--name` and `--name=value`, also where it has one dash.
+pub(super) fn name(arg: &OsString) -> Option<&str> {
+    let text = arg.to_str()?;
+    let text = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
+    text.split('=').next().filter(|name| !name.is_empty())
+}
+
+/// The variable of a flag of flanneld's.
+pub(super) fn variable(flag: &str) -> String {
+    format!("FLANNELD_{}", flag.replace('-', "_").to_uppercase())
+}

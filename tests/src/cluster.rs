@@ -1,0 +1,146 @@
+//! A fabric with netd running on its machines.
+
+use serde_json::{Value, json};
+
+use crate::daemon::Daemon;
+use crate::deadline::{eventually, seconds};
+use crate::failure::{Failure, Outcome, Told};
+use crate::flow;
+use crate::node::Node;
+use crate::pod::Pod;
+use crate::topology::{Fabric, Stack, Topology};
+
+/// The pods' IPv4 network.
+pub const NETWORK: &str = "10.244.0.0/16";
+/// The pods' IPv6 network.
+pub const IPV6_NETWORK: &str = "fd00:10:244::/56";
+
+/// `net-conf.json` for pods of these families; `backend` is the object below `Backend`.
+pub fn net_conf(pods: Stack, backend: &Value) -> Value {
+    match pods {
+        Stack::V4 => json!({ "Network": NETWORK, "Backend": backend }),
+        Stack::V6 => {
+            json!({ "EnableIPv4": false, "EnableIPv6": true, "IPv6Network": IPV6_NETWORK, "Backend": backend })
+        }
+        Stack::Dual => {
+            json!({ "Network": NETWORK, "EnableIPv6": true, "IPv6Network": IPV6_NETWORK, "Backend": backend })
+        }
+    }
+}
+
+/// Machines, and the daemons on them. All goes when this does.
+#[derive(Debug)]
+pub struct Cluster {
+    daemons: Vec<(String, Daemon)>,
+    arguments: Vec<String>,
+    /// What it runs on.
+    pub fabric: Fabric,
+}
+
+impl Cluster {
+    /// Builds `topology` and starts netd on each machine that is called `n` and a number; others are hosts outside.
+    ///
+    /// # Errors
+    /// Where a netd does not get ready; with its log.
+    pub fn start(topology: &Topology, net_conf: &Value, arguments: &[&str]) -> Outcome<Self> {
+        let fabric = topology.build()?;
+        fabric.write_net_conf(net_conf)?;
+        let arguments = arguments.iter().map(ToString::to_string).collect();
+        let mut cluster = Self { daemons: Vec::new(), arguments, fabric };
+        // Started together, as the nodes of a cluster are.
+        let names: Vec<String> = cluster.fabric.nodes.iter().map(|node| node.name().to_owned()).collect();
+        for name in names.iter().filter(|name| is_node(name)) {
+            cluster.launch(name)?;
+        }
+        cluster.daemons.iter().try_for_each(|(_, daemon)| daemon.await_ready())?;
+        Ok(cluster)
+    }
+
+    fn launch(&mut self, name: &str) -> Outcome {
+        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let daemon = self.fabric.node(name).launch_netd(&arguments)?;
+        self.daemons.push((name.to_owned(), daemon));
+        Ok(())
+    }
+
+    /// The machine with this name.
+    pub fn node(&self, name: &str) -> &Node {
+        self.fabric.node(name)
+    }
+
+    /// The daemon on a node.
+    ///
+    /// # Panics
+    /// Where none runs there: a mistake in the test.
+    pub fn daemon(&self, name: &str) -> &Daemon {
+        let found = self.daemons.iter().find(|(node, _)| node == name);
+        &found.expect("netd runs on the node").1
+    }
+
+    /// Takes a node's daemon out, to end it.
+    ///
+    /// # Panics
+    /// Where none runs there: a mistake in the test.
+    pub fn take(&mut self, name: &str) -> Daemon {
+        let place = self.daemons.iter().position(|(node, _)| node == name).expect("netd runs on the node");
+        self.daemons.remove(place).1
+    }
+
+    /// Starts netd on a node, with the cluster's arguments, and waits until it is ready.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn resume(&mut self, name: &str) -> Outcome {
+        self.launch(name)?;
+        self.daemon(name).await_ready()
+    }
+
+    /// Adds a pod on a node.
+    ///
+    /// # Errors
+    /// Where the plugin fails.
+    pub fn pod(&self, node: &str, name: &str) -> Outcome<Pod> {
+        self.node(node).add_pod(name)
+    }
+
+    /// Waits until `from` reaches `to` in each family that both have. Peers are learnt after readiness.
+    ///
+    /// # Errors
+    /// Where it does not; with the logs of all daemons.
+    pub fn settle(&self, from: &Pod, to: &Pod) -> Outcome {
+        for (family, address) in to.addresses().iter() {
+            from.address(family)?;
+            let what = format!("{} reaches {} over {family}", from.name(), to.name());
+            eventually(seconds(10), &what, || {
+                from.namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop)
+            })
+            .map_err(|failure| self.told(failure))?;
+        }
+        Ok(())
+    }
+
+    /// Ping, TCP and UDP from one pod to another in each family, untranslated.
+    ///
+    /// # Errors
+    /// Where one does not arrive as it was sent; with the logs of all daemons.
+    pub fn talk(&self, from: &Pod, to: &Pod) -> Outcome {
+        for (family, address) in to.addresses().iter() {
+            let source = from.address(family)?;
+            flow::all(from.namespace(), source, to.namespace(), *address)
+                .told(format!("{} to {} over {family}", from.name(), to.name()))
+                .map_err(|failure| self.told(failure))?;
+        }
+        Ok(())
+    }
+
+    /// A failure with the logs of all daemons.
+    pub fn told(&self, failure: Failure) -> Failure {
+        self.daemons
+            .iter()
+            .fold(failure, |failure, (name, daemon)| failure.with(&format!("netd on {name}"), &daemon.log()))
+    }
+}
+
+fn is_node(name: &str) -> bool {
+    name.strip_prefix('n').is_some_and(|number| number.parse::<u8>().is_ok())
+}

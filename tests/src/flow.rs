@@ -1,0 +1,209 @@
+//! Traffic as an assertion: ping, TCP and UDP from one namespace to another, and who the receiver saw.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+use nix::unistd::Pid;
+
+use crate::deadline::seconds;
+use crate::failure::{Outcome, Told};
+use crate::namespace::Namespace;
+
+#[cfg(test)]
+mod tests;
+
+/// How long a packet may take. The first to a new neighbour may have to be asked for twice, a second apart.
+const PATIENCE: Duration = seconds(4);
+
+const WORDS: &[u8] = b"is anybody there?";
+
+/// Sends one echo request and waits for its reply.
+///
+/// # Errors
+/// Where no reply comes.
+pub fn ping(from: &Namespace, to: IpAddr) -> Outcome {
+    from.run(&format!("ping -n -q -c 1 -W {} {to}", PATIENCE.as_secs())).map(drop)
+}
+
+/// Sends one echo request of so many bytes of IP packet, not to be fragmented, and waits for its reply.
+///
+/// # Errors
+/// Where no reply comes or the packet is too big for a link on the way.
+pub fn ping_of(from: &Namespace, to: IpAddr, bytes: u32) -> Outcome {
+    let headers = if to.is_ipv4() { 28 } else { 48 };
+    from.run(&format!("ping -n -q -c 1 -W {} -M do -s {} {to}", PATIENCE.as_secs(), bytes - headers)).map(drop)
+}
+
+/// A text there and back over TCP. Gives the address that the server saw the client come from.
+///
+/// # Errors
+/// Where it does not arrive, either way.
+pub fn tcp(client: &Namespace, server: &Namespace, address: IpAddr) -> Outcome<IpAddr> {
+    exchange("TCP", client, server, address, tcp_server, tcp_client)
+}
+
+/// A text there and back over UDP. Gives the address that the server saw the client come from.
+///
+/// # Errors
+/// Where it does not arrive, either way.
+pub fn udp(client: &Namespace, server: &Namespace, address: IpAddr) -> Outcome<IpAddr> {
+    exchange("UDP", client, server, address, udp_server, udp_client)
+}
+
+/// Ping, TCP and UDP to `address` in `to`; the receiver must see `source`, so that no NAT was on the way.
+///
+/// # Errors
+/// At the first that does not hold.
+pub fn all(from: &Namespace, source: IpAddr, to: &Namespace, address: IpAddr) -> Outcome {
+    ping(from, address)?;
+    for (name, seen) in [("TCP", tcp(from, to, address)?), ("UDP", udp(from, to, address)?)] {
+        crate::ensure!(seen == source, "{name} from {source} to {address} arrived from {seen}: it was translated");
+    }
+    Ok(())
+}
+
+type Server = fn(SocketAddr, &Sender<u16>) -> std::io::Result<IpAddr>;
+type Client = fn(SocketAddr) -> std::io::Result<()>;
+
+fn exchange(
+    name: &str,
+    client: &Namespace,
+    server: &Namespace,
+    address: IpAddr,
+    serve: Server,
+    call: Client,
+) -> Outcome<IpAddr> {
+    let (tell, port) = channel();
+    thread::scope(|scope| {
+        let listener = scope.spawn(|| {
+            // Moved in, so that a server that fails closes the channel.
+            let tell = tell;
+            server.within(|| serve(SocketAddr::new(address, 0), &tell))
+        });
+        let called = match port.recv() {
+            Ok(port) => client.within(|| call(SocketAddr::new(address, port)))?,
+            Err(_) => Ok(()),
+        };
+        let answered = listener.join().ok().told(format!("the {name} server broke"))??;
+        called.told(format!("{name} to {address}: the client"))?;
+        answered.told(format!("{name} to {address}: the server"))
+    })
+}
+
+fn tcp_server(address: SocketAddr, tell: &Sender<u16>) -> std::io::Result<IpAddr> {
+    let listener = TcpListener::bind(address)?;
+    // Linux lets `accept` end by the receive timeout too.
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE.as_secs().cast_signed()))?;
+    told(tell, listener.local_addr()?);
+    let (mut stream, peer) = listener.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut heard = [0; WORDS.len()];
+    stream.read_exact(&mut heard)?;
+    stream.write_all(&heard)?;
+    Ok(peer.ip())
+}
+
+fn tcp_client(server: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(WORDS)?;
+    stream.read_exact(&mut [0; WORDS.len()])
+}
+
+fn udp_server(address: SocketAddr, tell: &Sender<u16>) -> std::io::Result<IpAddr> {
+    let socket = UdpSocket::bind(address)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    told(tell, socket.local_addr()?);
+    let mut heard = [0; WORDS.len()];
+    let (length, peer) = socket.recv_from(&mut heard)?;
+    socket.send_to(&heard[..length], peer)?;
+    Ok(peer.ip())
+}
+
+fn udp_client(server: SocketAddr) -> std::io::Result<()> {
+    let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(server)?;
+    socket.send(WORDS)?;
+    socket.recv(&mut [0; WORDS.len()]).map(drop)
+}
+
+fn told(tell: &Sender<u16>, bound: SocketAddr) {
+    // The other end waits for exactly this; it can only be gone where the test is over.
+    let _ = tell.send(bound.port());
+}
+
+/// Echo requests in a steady stream, to tell whether any was lost meanwhile.
+#[derive(Debug)]
+pub struct Stream {
+    child: Child,
+}
+
+/// What became of a [`Stream`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Count {
+    /// Requests sent.
+    pub sent: u32,
+    /// Replies received.
+    pub received: u32,
+}
+
+impl Stream {
+    /// Starts a request every 10 ms.
+    ///
+    /// # Errors
+    /// Where `ping` cannot be started.
+    pub fn start(from: &Namespace, to: IpAddr) -> Outcome<Self> {
+        let mut command = Command::new("ping");
+        command.args(["-n", "-q", "-i", "0.01", &to.to_string()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Self { child: from.spawn(&mut command)? })
+    }
+
+    /// Ends it and counts. The last request may still be under way, so one missing reply is none lost.
+    ///
+    /// # Errors
+    /// Where `ping` printed no summary.
+    pub fn stop(mut self) -> Outcome<Count> {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).told("name a process")?), Signal::SIGINT).told("end ping")?;
+        let mut text = String::new();
+        if let Some(mut output) = self.child.stdout.take() {
+            output.read_to_string(&mut text).told("read ping's summary")?;
+        }
+        count(&text).told(format!("no summary in what ping printed: {text}"))
+    }
+
+    /// Ends it, and fails where a reply is missing.
+    ///
+    /// # Errors
+    /// With the count where packets were lost.
+    pub fn nothing_lost(self) -> Outcome {
+        let count = self.stop()?;
+        crate::ensure!(count.received > 0, "no reply at all to {} requests", count.sent);
+        let lost = count.sent - count.received;
+        crate::ensure!(lost <= 1, "{lost} of {} packets were lost", count.sent);
+        Ok(())
+    }
+}
+
+fn count(text: &str) -> Option<Count> {
+    let line = text.lines().find(|line| line.contains("packets transmitted"))?;
+    let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().parse());
+    Some(Count { sent: numbers.next()?.ok()?, received: numbers.next()?.ok()? })
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Ended already where it was stopped.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,82 @@
+//! A world of its own for each suite: new mount, network and process namespaces, entered by running itself again.
+//!
+//! Whatever a test makes lives in there and dies with the program, even by SIGKILL: processes with the process
+//! namespace, links with the network namespace, `/run/netns` and `/run/flannel` with the mount namespace. As root
+//! the namespaces are taken directly; anybody else first becomes root of a user namespace.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::thread;
+
+use nix::mount::{MsFlags, mount};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::failure::{Failure, Outcome, Told};
+
+const MARK: &str = "NETD_TESTS_ISOLATED";
+
+/// The folders in which the programs under test, `ip` and `iptables` keep state outside the kernel.
+const PRIVATE: [&str; 4] = ["/run", "/var/lib/cni", "/etc/cni", "/opt/cni"];
+
+/// Goes on in fresh namespaces: the calling program starts again from `main`, and only then does this return.
+///
+/// # Errors
+/// Where this machine permits no namespaces. A test that cannot run fails; it never skips.
+pub fn enter() -> Outcome {
+    if std::env::var_os(MARK).is_none() {
+        return Err(start_again());
+    }
+    end_on_signal()?;
+    for folder in PRIVATE {
+        if Path::new(folder).is_dir() {
+            mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .told(format!("mount a private tmpfs on {folder}"))?;
+        }
+    }
+    crate::namespace::own().ip("link set lo up")
+}
+
+/// [`enter`] for a `main`: prints why it was impossible.
+///
+/// # Errors
+/// Gives the exit code of a failure.
+pub fn enter_or_exit() -> Result<(), ExitCode> {
+    enter().map_err(|failure| {
+        eprintln!("error: {failure}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Only returns where it failed.
+fn start_again() -> Failure {
+    let root = nix::unistd::geteuid().is_root();
+    let mut command = Command::new("unshare");
+    if !root {
+        command.arg("--map-root-user");
+    }
+    // Processes die with the first one of their namespace, and that one with `unshare` itself: nothing that a test
+    // started can outlive it.
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--propagation", "private", "--"]);
+    match std::env::current_exe() {
+        Ok(itself) => command.arg(itself),
+        Err(error) => return Failure::new(format!("find the program's own file: {error}")),
+    };
+    command.args(std::env::args_os().skip(1)).env(MARK, "1");
+    let error = command.exec();
+    Failure::new(format!(
+        "cannot run `unshare` (package util-linux), which gives the tests namespaces of their own: {error}"
+    ))
+}
+
+/// The first process of a namespace ignores SIGINT and SIGTERM unless it asks for them.
+fn end_on_signal() -> Outcome {
+    let mut signals = Signals::new([SIGINT, SIGTERM]).told("listen for Ctrl-C")?;
+    thread::spawn(move || {
+        if let Some(signal) = signals.forever().next() {
+            std::process::exit(128 + signal);
+        }
+    });
+    Ok(())
+}

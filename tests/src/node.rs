@@ -1,0 +1,154 @@
+//! A machine of the fabric: its namespace, its addresses, its files, and netd and the plugin run on it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use dataplane::words::{Family, PerFamily};
+
+use crate::binaries;
+use crate::daemon::Daemon;
+use crate::failure::{Outcome, Told};
+use crate::namespace::Namespace;
+use crate::pod::Pod;
+
+/// One machine. Whether it is a node of the cluster depends on whether netd is started on it.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    segment: u8,
+    namespace: Namespace,
+    addresses: PerFamily<IpAddr>,
+    disk: PathBuf,
+    store: PathBuf,
+}
+
+impl Node {
+    pub(crate) fn new(
+        name: &str,
+        segment: u8,
+        namespace: Namespace,
+        addresses: PerFamily<IpAddr>,
+        fabric: &Path,
+    ) -> Outcome<Self> {
+        let disk = fabric.join(name);
+        for folder in ["cni/net.d", "cni/bin", "cni/networks"] {
+            std::fs::create_dir_all(disk.join(folder)).told("make a node's folders")?;
+        }
+        Ok(Self { name: name.to_owned(), segment, namespace, addresses, disk, store: fabric.join("store") })
+    }
+
+    /// Its name, which is also the name of its port on the segment's bridge.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The segment it is on, from 1.
+    pub fn segment(&self) -> u8 {
+        self.segment
+    }
+
+    /// Its network namespace.
+    pub fn namespace(&self) -> &Namespace {
+        &self.namespace
+    }
+
+    /// Its addresses on the underlay.
+    pub fn addresses(&self) -> &PerFamily<IpAddr> {
+        &self.addresses
+    }
+
+    /// Its address of one family.
+    ///
+    /// # Panics
+    /// Where the underlay lacks the family: a mistake in the test.
+    pub fn address(&self, family: Family) -> IpAddr {
+        *self.addresses.get(family).expect("the underlay has the family")
+    }
+
+    /// What netd gets as `--subnet-file`.
+    pub fn subnet_file(&self) -> PathBuf {
+        self.disk.join("subnet.env")
+    }
+
+    /// What netd gets as `--cni-conf-dir`.
+    pub fn cni_conf_dir(&self) -> PathBuf {
+        self.disk.join("cni/net.d")
+    }
+
+    /// Where the plugin keeps its address files.
+    pub fn cni_data_dir(&self) -> PathBuf {
+        self.disk.join("cni/networks")
+    }
+
+    /// The folder of plugins, with ours installed as `netd`.
+    ///
+    /// # Errors
+    /// Where it was not built.
+    pub fn cni_bin_dir(&self) -> Outcome<PathBuf> {
+        let folder = self.disk.join("cni/bin");
+        let installed = folder.join("netd");
+        if !installed.exists() {
+            std::os::unix::fs::symlink(binaries::plugin()?, &installed).told("install the plugin")?;
+        }
+        Ok(folder)
+    }
+
+    /// The store's folder, shared by all nodes.
+    pub fn store(&self) -> &Path {
+        &self.store
+    }
+
+    /// netd with this node's folders, `verb` (`""` for the daemon) and further arguments.
+    ///
+    /// # Errors
+    /// Where it was not built.
+    pub fn netd(&self, verb: &str, arguments: &[&str]) -> Outcome<Command> {
+        let mut command = Command::new(binaries::netd()?);
+        if !verb.is_empty() {
+            command.arg(verb);
+        }
+        command.arg("--node-name").arg(&self.name);
+        command.arg("--store-dir").arg(&self.store);
+        if !arguments.contains(&"--subnet-file") {
+            command.arg("--subnet-file").arg(self.subnet_file());
+        }
+        command.arg("--cni-conf-dir").arg(self.cni_conf_dir());
+        command.args(arguments);
+        Ok(command)
+    }
+
+    /// Starts the daemon and waits until it says that it is ready.
+    ///
+    /// # Errors
+    /// Where it ends or stays silent instead; with its log.
+    pub fn start_netd(&self, arguments: &[&str]) -> Outcome<Daemon> {
+        let daemon = self.launch_netd(arguments)?;
+        daemon.await_ready()?;
+        Ok(daemon)
+    }
+
+    /// Starts the daemon and waits for nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn launch_netd(&self, arguments: &[&str]) -> Outcome<Daemon> {
+        Daemon::launch(&self.namespace, self.netd("", arguments)?, &self.name, &self.disk)
+    }
+
+    /// Runs `netd VERB` to its end.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn run_netd(&self, verb: &str, arguments: &[&str]) -> Outcome<Output> {
+        self.namespace.output(&mut self.netd(verb, arguments)?)
+    }
+
+    /// Adds a pod through the plugin, as a runtime does.
+    ///
+    /// # Errors
+    /// Where netd wrote no conflist, or the plugin fails.
+    pub fn add_pod(&self, name: &str) -> Outcome<Pod> {
+        Pod::add(self, name)
+    }
+}

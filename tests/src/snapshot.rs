@@ -1,0 +1,100 @@
+//! All that the kernel and the disk hold in one namespace, to compare before with after.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::failure::{Failure, Outcome, Told};
+use crate::namespace::Namespace;
+
+/// Links, addresses, routes, permanent neighbours, FDB entries, nftables rules and files, a line each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(BTreeSet<String>);
+
+/// What changes by itself: counters of time, and states that the kernel moves between on its own.
+const RESTLESS: [&str; 9] = [
+    "valid_life_time",
+    "preferred_life_time",
+    "expires",
+    "gc_timer",
+    "used",
+    "confirmed",
+    "updated",
+    "hello_timer",
+    "tcn_timer",
+];
+
+impl Snapshot {
+    /// Reads the kernel's state in `namespace`, and the names and contents of all files under `folders`.
+    ///
+    /// # Errors
+    /// Where `ip`, `bridge` or `nft` fails.
+    pub fn take(namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
+        let mut lines = BTreeSet::new();
+        let mut add = |kind: &str, items: Vec<Value>| {
+            for mut item in items {
+                calm(&mut item);
+                lines.insert(format!("{kind} {item}"));
+            }
+        };
+        add("link", namespace.json("ip -j -d link show")?);
+        add("address", namespace.json("ip -j address show")?);
+        for family in ["-4", "-6"] {
+            add(&format!("route {family}"), namespace.json(&format!("ip -j {family} route show table all"))?);
+            add(&format!("rule {family}"), namespace.json(&format!("ip -j {family} rule show"))?);
+            let neighbours = namespace.json(&format!("ip -j {family} neigh show nud permanent"))?;
+            add(&format!("neighbour {family}"), neighbours);
+        }
+        add("fdb", namespace.json("bridge -j fdb show")?);
+        for line in namespace.run("nft -nn list ruleset")?.lines() {
+            lines.insert(format!("nft {}", line.trim_end()));
+        }
+        for folder in folders {
+            files(folder, &mut lines)?;
+        }
+        Ok(Self(lines))
+    }
+
+    /// Fails where `after` is not the same, and lists what came and what went.
+    ///
+    /// # Errors
+    /// With the differences.
+    pub fn same_as(&self, after: &Self) -> Outcome {
+        let gone = self.0.difference(&after.0).map(|line| format!("- {line}"));
+        let new = after.0.difference(&self.0).map(|line| format!("+ {line}"));
+        let changes: Vec<String> = gone.chain(new).collect();
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::new("the state is not the one from before").with("changes", &changes.join("\n")))
+    }
+}
+
+fn calm(item: &mut Value) {
+    match item {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !RESTLESS.contains(&name.as_str()));
+            fields.values_mut().for_each(calm);
+        }
+        Value::Array(items) => items.iter_mut().for_each(calm),
+        _ => {}
+    }
+}
+
+fn files(folder: &Path, lines: &mut BTreeSet<String>) -> Outcome {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries {
+        let path = entry.told("list a folder")?.path();
+        if path.is_dir() {
+            lines.insert(format!("folder {}", path.display()));
+            files(&path, lines)?;
+        } else {
+            let text = std::fs::read(&path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            lines.insert(format!("file {} {:?}", path.display(), text.unwrap_or_default()));
+        }
+    }
+    Ok(())
+}

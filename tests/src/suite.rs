@@ -1,0 +1,24 @@
+//! The `main` of every suite: isolation first, then the tests, several at a time.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::failure::Outcome;
+use crate::isolation;
+
+/// A test with its name.
+pub fn test(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    Trial::test(name, move || body().map_err(Failed::from))
+}
+
+/// Runs the tests that `trials` lists, each in namespaces of its own, and exits as `cargo test` expects.
+pub fn run(trials: impl FnOnce() -> Vec<Trial>) -> ExitCode {
+    let arguments = Arguments::from_args();
+    if !arguments.list
+        && let Err(code) = isolation::enter_or_exit()
+    {
+        return code;
+    }
+    libtest_mimic::run(&arguments, trials()).exit_code()
+}

@@ -1,0 +1,223 @@
+//! The rules of the design that a program can check: who may depend on whom, which rooms are pure, where `unsafe` may
+//! be, and how files are shaped.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use netd_tests::suite::test;
+use netd_tests::{Failure, Outcome, Told, ensure, fail};
+use serde_json::Value;
+
+type Rule = (&'static str, fn() -> Outcome);
+
+fn main() -> ExitCode {
+    let rules: [Rule; 7] = [
+        ("dependencies point one way", direction),
+        ("the kernel edge and the plugin know no Kubernetes", no_kubernetes),
+        ("pure rooms do no I/O", pure_rooms),
+        ("unsafe is in dataplane alone", unsafe_code),
+        ("modules say what they are", module_heads),
+        ("files are short and well named", file_shape),
+        ("nothing is left for later", leftovers),
+    ];
+    let trials: Vec<Trial> = rules.into_iter().map(|(name, rule)| test(name, rule)).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Which workspace crates each may use, in what it ships. The suites may link a program to fuzz its parsers.
+const MAY_USE: [(&str, &[&str]); 4] = [
+    ("dataplane", &[]),
+    ("netd-cni", &["dataplane"]),
+    ("netd", &["dataplane", "netd-cni", "netd-proxy"]),
+    ("netd-tests", &["dataplane"]),
+];
+
+/// Files and folders in which values become values and nothing else happens. `conf` stands for `conf.rs` and `conf/`.
+const PURE: [&str; 1] = ["crates/dataplane/src/words"];
+
+/// Words that only code with a side effect needs.
+const IMPURE: [&str; 16] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "std::io::std",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "File::",
+    "SystemTime",
+    "Instant::now",
+    "tokio",
+    "tracing",
+    "rand::",
+    "nix::",
+    "println!",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above").to_owned()
+}
+
+fn direction() -> Outcome {
+    let metadata = cargo(&["metadata", "--format-version=1", "--no-deps", "--offline"])?;
+    let metadata: Value = serde_json::from_str(&metadata).told("read cargo's metadata")?;
+    let packages = metadata["packages"].as_array().told("cargo lists no packages")?;
+    let members: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
+    let rules: BTreeMap<&str, &[&str]> = MAY_USE.into_iter().collect();
+    for package in packages {
+        let name = package["name"].as_str().unwrap_or_default();
+        let allowed = rules.get(name).told(format!("{name} is new: say in MAY_USE what it may use"))?;
+        for dependency in package["dependencies"].as_array().into_iter().flatten() {
+            let used = dependency["name"].as_str().unwrap_or_default();
+            let shipped = dependency["kind"] != "dev";
+            let wrong = members.contains(&used) && !allowed.contains(&used) && (shipped || name != "netd-tests");
+            ensure!(!wrong, "{name} must not depend on {used}");
+        }
+    }
+    Ok(())
+}
+
+fn no_kubernetes() -> Outcome {
+    for package in ["dataplane", "netd-cni"] {
+        let tree = cargo(&["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none"])?;
+        let found = tree.lines().find(|line| line.starts_with("kube") || line.starts_with("k8s-"));
+        ensure!(found.is_none(), "{package} depends on {}", found.unwrap_or_default());
+    }
+    Ok(())
+}
+
+fn cargo(arguments: &[&str]) -> Outcome<String> {
+    let output = Command::new("cargo").args(arguments).current_dir(root()).output().told("run cargo")?;
+    netd_tests::namespace::printed("cargo", &output)
+}
+
+fn pure_rooms() -> Outcome {
+    let sources = sources()?;
+    let mut faults = Vec::new();
+    for room in PURE {
+        let (file, folder) = (format!("{room}.rs"), format!("{room}/"));
+        let inside: Vec<&Source> =
+            sources.iter().filter(|source| source.name == file || source.name.starts_with(&folder)).collect();
+        ensure!(!inside.is_empty(), "there is no room {room}: correct PURE");
+        for source in inside.into_iter().filter(|source| !source.is_test()) {
+            for (number, line) in source.code() {
+                let found = IMPURE.iter().find(|word| line.contains(**word));
+                faults.extend(found.map(|word| format!("{}:{number} uses {word}", source.name)));
+            }
+        }
+    }
+    none(&faults)
+}
+
+fn unsafe_code() -> Outcome {
+    let mut faults = Vec::new();
+    for source in sources()?.iter().filter(|source| !source.name.starts_with("crates/dataplane/")) {
+        let root = source.name.ends_with("/src/lib.rs") || source.name.ends_with("/src/main.rs");
+        if root && !source.text.contains("#![forbid(unsafe_code)]") {
+            faults.push(format!("{} lacks #![forbid(unsafe_code)]", source.name));
+        }
+    }
+    none(&faults)
+}
+
+fn module_heads() -> Outcome {
+    let faults: Vec<String> = sources()?
+        .iter()
+        .filter(|source| !source.is_test() && !source.text.starts_with("//! "))
+        .map(|source| format!("{} does not open with //!", source.name))
+        .collect();
+    none(&faults)
+}
+
+fn file_shape() -> Outcome {
+    let mut faults = Vec::new();
+    for source in sources()? {
+        let lines = source.code().count();
+        if lines > 400 {
+            faults.push(format!("{} has {lines} lines of code; 400 are allowed", source.name));
+        }
+        let stem = Path::new(&source.name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        if ["mod", "util", "utils", "common", "helper", "helpers", "manager"].contains(&stem.as_str()) {
+            faults.push(format!("{}: no file is called {stem}", source.name));
+        }
+    }
+    none(&faults)
+}
+
+fn leftovers() -> Outcome {
+    // In pieces, so that this file does not find itself.
+    let words = [
+        concat!("todo", "!("),
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("#[", "ignore"),
+        concat!("thread::", "sleep"),
+    ];
+    let mut faults = Vec::new();
+    for source in sources()? {
+        for (number, line) in (1..).zip(source.text.lines()) {
+            let found = words.iter().find(|word| line.contains(**word));
+            faults.extend(found.map(|word| format!("{}:{number} has {word}", source.name)));
+        }
+    }
+    none(&faults)
+}
+
+fn none(faults: &[String]) -> Outcome {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(faults.join("\n")))
+}
+
+/// A Rust file of the workspace, named from its root.
+struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn is_test(&self) -> bool {
+        self.name.ends_with("/tests.rs") || self.name.contains("/tests/")
+    }
+
+    /// Lines with code on them, numbered from 1, without their comments.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines()).filter_map(|(number, line)| {
+            let code = if line.trim_start().starts_with("//") { "" } else { line.split(" // ").next().unwrap_or(line) };
+            (!code.trim().is_empty()).then_some((number, code))
+        })
+    }
+}
+
+fn sources() -> Outcome<Vec<Source>> {
+    let root = root();
+    let mut sources = Vec::new();
+    for member in ["crates", "cni-plugin", "netd", "proxy", "tests"] {
+        let folder = root.join(member);
+        if folder.is_dir() {
+            collect(&root, &folder, &mut sources)?;
+        }
+    }
+    if sources.is_empty() {
+        fail!("no source file under {}", root.display());
+    }
+    Ok(sources)
+}
+
+fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Outcome {
+    for entry in std::fs::read_dir(folder).told(format!("list {}", folder.display()))? {
+        let path = entry.told("list a folder")?.path();
+        if path.is_dir() {
+            collect(root, &path, sources)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).told(format!("read {}", path.display()))?;
+            let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+            sources.push(Source { name, text });
+        }
+    }
+    Ok(())
+}
