@@ -5,6 +5,7 @@
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
 
 use crate::config::net_conf::{Backend, VxlanOptions};
+use crate::hash::fnv;
 use crate::interface::Underlay;
 use crate::model::NodeName;
 
@@ -127,12 +128,9 @@ pub fn pod_mtu(backend: &Backend, carriers: &PerFamily<Carrier>, underlay: &Unde
 }
 
 /// The hardware address of a node that has none yet: always the same for a node and a device, so that peers have nothing
-/// new to learn after a reboot, even where the store has lost it. FNV-1a, 64 bits.
+/// new to learn after a reboot, even where the store has lost it.
 pub fn fresh_mac(node: &NodeName, device: &IfName) -> Mac {
-    let text = [node.as_str().as_bytes(), b"/", device.as_str().as_bytes()].concat();
-    let hash = text
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv(format!("{node}/{device}").as_bytes());
     let bytes = hash.to_be_bytes();
     Mac::local(std::array::from_fn(|place| bytes[place]))
 }

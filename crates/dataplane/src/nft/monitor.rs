@@ -13,7 +13,8 @@ use nix::libc::{EAGAIN, ENOBUFS};
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::Frame;
 use super::table::TableId;
-use super::{Error, RECEIVE_BYTES, grow_buffers, messages};
+use super::{Error, RECEIVE_BYTES, grow_buffers};
+use crate::netlink::messages;
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
