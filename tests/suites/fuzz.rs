@@ -16,6 +16,7 @@ use netd::config::net_conf::NetConf;
 use netd::model::NodeName;
 use netd::store::record;
 use netd::subnet_env;
+use netd_cni::conf::{self, net_conf::NetConf as PluginConf};
 use netd_tests::fuzz::{self, recorded};
 use netd_tests::suite::test;
 use netd_tests::{Outcome, ensure};
@@ -30,6 +31,15 @@ const RECORD: &str = r#"{ "Subnet": "10.244.1.0/24", "IPv6Subnet": "fd00:10:244:
   "BackendV6Data": { "VNI": 1, "VtepMAC": "0a:58:0a:f4:01:00" } }"#;
 const SUBNET_ENV: &str = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00::/56\n\
                           FLANNEL_IPV6_SUBNET=fd00::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+const STDIN: &str = r#"{ "cniVersion": "1.0.0", "name": "cbr0", "type": "netd", "bridge": "cni0", "mtu": 1450,
+  "subnetFile": "/run/flannel/subnet.env", "isGateway": true, "hairpinMode": true, "capabilities": { "ips": true },
+  "ipam": { "type": "host-local", "dataDir": "/d", "ranges": [[{ "subnet": "10.9.0.0/24", "rangeStart": "10.9.0.9" }]],
+  "routes": [{ "dst": "0.0.0.0/0", "gw": "10.9.0.1" }] }, "dns": { "nameservers": ["10.96.0.10"] },
+  "runtimeConfig": { "ips": ["10.9.0.7/24"], "mac": "0a:58:0a:f4:01:02" }, "args": { "cni": { "ips": ["10.9.0.7"] } },
+  "prevResult": { "cniVersion": "1.0.0", "interfaces": [{ "name": "eth0", "sandbox": "/run/netns/x" }],
+  "ips": [{ "address": "10.9.0.7/24", "gateway": "10.9.0.1", "interface": 0 }], "routes": [], "dns": {} } }"#;
+const PORTS: &str = r#"{ "cniVersion": "1.1.0", "name": "cbr0", "type": "netd", "cni.dev/valid-attachments":
+  [{ "containerID": "a", "ifname": "eth0" }], "runtimeConfig": { "portMappings": [{ "HostPort": 80 }] } }"#;
 
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
@@ -40,6 +50,10 @@ fn main() -> ExitCode {
             texts("subnet.env, as the daemon reads it", &[SUBNET_ENV], |text| {
                 let _ = subnet_env::previous_subnets(text);
             }),
+            texts("subnet.env, as the plugin reads it", &[SUBNET_ENV], |text| {
+                let _ = conf::subnet_env::parse(text.as_bytes());
+            }),
+            texts("CNI stdin", &[STDIN, PORTS], stdin),
             bytes("rtnetlink messages", recorded::rtnetlink, rtnetlink),
             bytes("nftables messages", recorded::nftables, |bytes| {
                 let _ = nft::read::parse_message(bytes);
@@ -121,5 +135,19 @@ fn rtnetlink(bytes: &[u8]) {
         let _ = Route::from_message(message.clone());
         let _ = Neighbour::from_message(message.clone());
         let _ = Fdb::from_message(message);
+    }
+}
+
+/// What the plugin does with its stdin before it touches anything.
+fn stdin(text: &str) {
+    let _ = conf::version_of(text.as_bytes());
+    let Ok(document) = conf::parse_stdin(text.as_bytes()) else {
+        return;
+    };
+    let env = conf::subnet_env::parse(SUBNET_ENV.as_bytes()).expect("the sample is right");
+    let _ = conf::net_conf::Places::read(&document.fields());
+    let _ = conf::net_conf::subnet_file(&document);
+    for env in [None, Some(&env)] {
+        let _ = PluginConf::read(&document, "IgnoreUnknown=1;IP=10.9.0.8", env);
     }
 }

@@ -35,7 +35,14 @@ const MAY_USE: [(&str, &[&str]); 4] = [
 ];
 
 /// Files and folders in which values become values and nothing else happens. `conf` stands for `conf.rs` and `conf/`.
-const PURE: [&str; 15] = [
+const PURE: [&str; 22] = [
+    "cni-plugin/src/attachment",
+    "cni-plugin/src/call",
+    "cni-plugin/src/conf",
+    "cni-plugin/src/failure",
+    "cni-plugin/src/ipam/range",
+    "cni-plugin/src/result",
+    "cni-plugin/src/version",
     "crates/dataplane/src/words",
     "crates/dataplane/src/attribute",
     "crates/dataplane/src/op",
@@ -171,17 +178,14 @@ fn file_shape() -> Outcome {
 
 fn leftovers() -> Outcome {
     // In pieces, so that this file does not find itself.
-    let words = [
-        concat!("todo", "!("),
-        concat!("FIX", "ME"),
-        concat!("TO", "DO"),
-        concat!("#[", "ignore"),
-        concat!("thread::", "sleep"),
-    ];
+    let words = [concat!("todo", "!("), concat!("FIX", "ME"), concat!("TO", "DO"), concat!("#[", "ignore")];
+    let sleep = concat!("thread::", "sleep");
     let mut faults = Vec::new();
     for source in sources()? {
+        // A test waits for what it needs, never for a time.
+        let waits = source.is_test() || source.name.starts_with("tests/");
         for (number, line) in (1..).zip(source.text.lines()) {
-            let found = words.iter().find(|word| line.contains(**word));
+            let found = words.iter().chain(waits.then_some(&sleep)).find(|word| line.contains(**word));
             faults.extend(found.map(|word| format!("{}:{number} has {word}", source.name)));
         }
     }
