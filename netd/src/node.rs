@@ -72,7 +72,10 @@ impl Node {
         let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &wishes)?;
         let carriers = match &conf.backend {
             Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
-            Backend::HostGw => PerFamily::none(),
+            Backend::HostGw => {
+                carrier::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
+                PerFamily::none()
+            }
         };
         let identity = identity::of(&flags.subnet_file, conf.prefixes());
         Ok(Self { name, conf, underlay, carriers, identity })

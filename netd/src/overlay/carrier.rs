@@ -61,12 +61,28 @@ pub enum CarrierError {
         /// The pods' family.
         family: Family,
     },
+    /// Plain routes for IPv6 need IPv6 next hops.
+    #[error(
+        "host-gw cannot carry IPv6 pods over {interface}, which has no IPv6 address: the kernel has no IPv6 route by way of an IPv4 address; give the nodes IPv6 addresses or use vxlan"
+    )]
+    NoIpv6NextHop {
+        /// The interface of the underlay.
+        interface: IfName,
+    },
     /// The VNI makes a name that no device can have.
     #[error("VNI {vni} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
     Name {
         /// The VNI.
         vni: Vni,
     },
+}
+
+/// Checks that plain routes can carry the families of `pods`. IPv4 can take IPv6 next hops, but not the other way round.
+pub fn plain_routes(pods: &[Family], underlay: &Underlay) -> Result<(), CarrierError> {
+    if pods.contains(&Family::V6) && underlay.addresses.v6.is_none() {
+        return Err(CarrierError::NoIpv6NextHop { interface: underlay.ifname.clone() });
+    }
+    Ok(())
 }
 
 /// The carrier of each family of `pods`.
