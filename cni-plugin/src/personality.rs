@@ -32,3 +32,6 @@ impl Personality {
         Err(Failure::new(Code::UnsupportedField, message))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,3 @@ fn result_of(conf: &NetConf, attachment: &Attachment, sandbox: &str, links: &Lin
         dns: conf.dns.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;
