@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dataplane::link::{self, Device, Link};
 use dataplane::netlink::Socket;
 use dataplane::netns;
-use dataplane::words::{Family, Mac};
+use dataplane::words::{Family, Mac, Mtu};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
@@ -150,7 +150,7 @@ fn result_of(conf: &NetConf, attachment: &Attachment, sandbox: &str, links: &Lin
         ..Interface::default()
     };
     let host = attachment.host_veth();
-    let bridge_mtu = conf.bridge.mtu.map_or(links.bridge.mtu, |mtu| mtu.get());
+    let bridge_mtu = conf.bridge.mtu.map_or(links.bridge.mtu, Mtu::get);
     let mut container = interface(attachment.ifname.as_str(), Some(links.pod_mac), mtu);
     container.sandbox = Some(sandbox.to_owned());
     let ip = |lease: &Lease| Ip { address: lease.address, gateway: Some(lease.gateway), interface: Some(2) };

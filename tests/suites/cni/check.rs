@@ -6,8 +6,11 @@ use netd_tests::{Outcome, Told, ensure};
 
 use crate::bed::{BRIDGE, Bed};
 
+/// What is wrong, what CHECK must say, and how it came to be.
+type Spoiled = (&'static str, &'static str, fn(&Bed) -> Outcome);
+
 pub(crate) fn trials() -> Vec<Trial> {
-    let spoiled: [(&str, &str, fn(&Bed) -> Outcome); 8] = [
+    let spoiled: [Spoiled; 8] = [
         ("a lost address", "address", |bed| bed.pod.ip("addr del 10.9.0.2/24 dev eth0")),
         ("a lost default route", "route 0.0.0.0/0", |bed| bed.pod.ip("route del default")),
         ("a port off the bridge", "no port", |bed| {
@@ -24,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         ("a lost pod's end", "gone", |bed| bed.pod.ip("link del eth0")),
     ];
-    let spoil = |(name, text, how): (&str, &'static str, fn(&Bed) -> Outcome)| {
+    let spoil = |(name, text, how): Spoiled| {
         test(format!("CHECK sees {name}"), move || {
             let bed = added()?;
             how(&bed)?;

@@ -1,3 +1,4 @@
+use dataplane::words::{IfName, Mtu};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -37,7 +38,7 @@ fn fault(more: &Value) -> Failure {
 fn a_bare_entry_takes_everything_from_subnet_env() {
     let conf = read(&json!({})).expect("a bare entry");
     assert_eq!(conf.bridge.name.as_str(), "cni0");
-    assert_eq!(conf.bridge.mtu.map(|mtu| mtu.get()), Some(1450));
+    assert_eq!(conf.bridge.mtu.map(Mtu::get), Some(1450));
     assert!(conf.bridge.hairpin && conf.bridge.is_gateway && conf.is_default_gateway);
     assert!(!conf.bridge.promiscuous && !conf.bridge.force_address && !conf.bridge.port_isolation);
     let ranges: Vec<_> = conf.ranges.iter().map(ToString::to_string).collect();
@@ -120,7 +121,7 @@ fn places_are_read_from_anything() {
     let places = |more: &Value| Places::read(&document(more).fields());
     let wrong = places(&json!({"ipam": "x", "bridge": 7, "mtu": "x"}));
     assert_eq!(
-        (wrong.data_dir.to_str(), wrong.bridge.as_ref().map(|name| name.as_str())),
+        (wrong.data_dir.to_str(), wrong.bridge.as_ref().map(IfName::as_str)),
         (Some(super::DATA_DIR), Some("cni0"))
     );
     let given = places(&json!({"ipam": {"dataDir": "/x"}, "bridge": "a234567890123456"}));
