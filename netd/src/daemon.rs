@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
+use dataplane::watch::Event;
+use dataplane::words::IfName;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -21,6 +23,7 @@ use crate::overlay::carrier;
 use crate::reconcile::{self, Report, Trigger, chain};
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::subnet_env::{self, SubnetEnv};
+use crate::watch::{self, Interest};
 
 /// How often everything is compared where `--iptables-resync` says nothing.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -96,11 +99,15 @@ struct Daemon<S> {
     told: BTreeSet<String>,
     ready: bool,
     retry: Option<(Deadline, Duration)>,
+    interest: Interest,
+    /// Notifications from here on are not of what the last run saw.
+    kernel_events: mpsc::Receiver<Vec<Event>>,
 }
 
 impl<S: Store> Daemon<S> {
     async fn start(flags: Flags, store: S) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
         let mut kernel = Linux::open()?;
+        let kernel_events = watch::start()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
         let stored = store.leases().await.map_err(StartError::Lease)?.into_iter().find(|lease| lease.node == node.name);
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
@@ -114,7 +121,13 @@ impl<S: Store> Daemon<S> {
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
         let (ready, retry) = (false, None);
-        Ok((Self { flags, store, kernel, node, request, cluster, leases, listing, told, ready, retry }, events))
+        let (table, underlay) = (node.identity.table(), node.underlay.ifname.clone());
+        let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
+        #[rustfmt::skip]
+        let daemon = Self {
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, retry, interest, kernel_events,
+        };
+        Ok((daemon, events))
     }
 
     async fn follow(&mut self, mut events: mpsc::Receiver<StoreEvent>, ends: &mut Ends) {
@@ -134,6 +147,12 @@ impl<S: Store> Daemon<S> {
                         continue;
                     }
                     if listed { Trigger::StoreChanged } else { Trigger::Startup }
+                }
+                Some(events) = self.kernel_events.recv() => {
+                    if !listed || !events.iter().any(|event| self.interest.covers(event)) {
+                        continue;
+                    }
+                    Trigger::KernelChanged
                 }
                 () = sleep_until(retry), if listed && self.retry.is_some() => Trigger::Retry,
                 () = sleep_until(periodic), if listed => Trigger::Periodic,
@@ -211,8 +230,14 @@ impl<S: Store> Daemon<S> {
         let networks = &self.node.identity.networks;
         let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
+        // What has been told up to here is in what is read now.
+        while self.kernel_events.try_recv().is_ok() {}
         let mut report = match reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags) {
-            Ok((plan, outcome)) => reconcile::apply(&mut self.kernel, plan, &outcome),
+            Ok((plan, outcome)) => {
+                let report = reconcile::apply(&mut self.kernel, plan, &outcome);
+                self.look_after(outcome.desired.devices.keys());
+                report
+            }
             Err(error) => {
                 tracing::error!("{}", chain(&error));
                 self.schedule_retry();
@@ -232,6 +257,12 @@ impl<S: Store> Daemon<S> {
         let clean = report.is_clean() && published;
         self.tell(report.complaints);
         if clean { self.retry = None } else { self.schedule_retry() }
+    }
+
+    /// From now on, changes to these devices count too.
+    fn look_after<'d>(&mut self, devices: impl Iterator<Item = &'d IfName>) {
+        let ours = devices.filter_map(|name| self.kernel.socket().link(name).ok().flatten()).map(|link| link.index);
+        self.interest.indexes = ours.chain([self.node.underlay.index]).collect();
     }
 
     fn schedule_retry(&mut self) {

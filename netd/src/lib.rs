@@ -21,4 +21,5 @@ pub mod plan;
 pub mod reconcile;
 pub mod store;
 pub mod subnet_env;
+pub mod watch;
 mod whole_file;

@@ -25,6 +25,8 @@ pub enum Trigger {
     Startup,
     /// The store has told something new.
     StoreChanged,
+    /// Something that concerns us has changed in the kernel.
+    KernelChanged,
     /// It is time again.
     Periodic,
     /// The last run left something undone.
@@ -36,6 +38,7 @@ impl fmt::Display for Trigger {
         f.write_str(match self {
             Trigger::Startup => "startup",
             Trigger::StoreChanged => "store changed",
+            Trigger::KernelChanged => "kernel changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
         })

@@ -16,4 +16,5 @@ pub mod op;
 pub mod process;
 pub mod route;
 pub mod sysctl;
+pub mod watch;
 pub mod words;

@@ -50,7 +50,7 @@ impl Neighbour {
             return None;
         }
         let (address, mac) = fields(message);
-        let permanent = message.header.state == NeighbourState::Permanent;
+        let permanent = holds(message.header.state, NeighbourState::Permanent);
         Some(Self { index: message.header.ifindex, address: address?, mac, permanent })
     }
 }
@@ -67,9 +67,15 @@ impl Fdb {
             return None;
         }
         let (destination, mac) = fields(message);
-        let permanent = matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+        let state = message.header.state;
+        let permanent = holds(state, NeighbourState::Permanent) || holds(state, NeighbourState::Noarp);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
     }
+}
+
+/// States are bits: bridge(8) sets `NUD_NOARP` beside `NUD_PERMANENT`.
+fn holds(state: NeighbourState, bit: NeighbourState) -> bool {
+    u16::from(state) & u16::from(bit) != 0
 }
 
 fn fields(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {
