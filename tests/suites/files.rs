@@ -281,8 +281,9 @@ fn garbage() -> Outcome {
         .map_err(|failure| cluster.told(failure))
     };
     programmed("02:00:00:00:00:90")?;
-    let told = cluster.daemon("n1").log().lines().filter(|line| line.contains("broken")).count();
-    ensure!(told == 1, "it was told {told} times");
+    let log = cluster.daemon("n1").log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("broken")).collect();
+    ensure!(told.len() == 1, "it was told {} times:\n{}", told.len(), told.join("\n"));
     Peer::vxlan("broken", "10.244.91.0/24", "192.168.1.91", "02:00:00:00:00:91").write(store)?;
     programmed("02:00:00:00:00:91")
 }
