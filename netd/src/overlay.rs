@@ -214,4 +214,4 @@ fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAdd
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -234,7 +234,8 @@ impl<'a> Diff<'a> {
 
     fn peers_to_add(&mut self) {
         for ((device, address), mac) in &self.desired.neighbours {
-            let there = self.remembers(device) && self.observed.neighbours.get(&(device.clone(), *address)) == Some(mac);
+            let there =
+                self.remembers(device) && self.observed.neighbours.get(&(device.clone(), *address)) == Some(mac);
             if !there && self.usable(device) {
                 self.push(Op::PutNeighbour { device: device.clone(), address: *address, mac: *mac });
             }
@@ -265,11 +266,33 @@ impl<'a> Diff<'a> {
     }
 
     fn put_route(&mut self, wanted: &DeviceRoute) {
+        let stone = self.stepping_stone(wanted);
+        self.plan.ops.extend(stone.clone().map(Op::ReplaceRoute));
         let there = self.present.get(&(wanted.destination, wanted.metric)).cloned().unwrap_or_default();
-        let Some((_, others)) = there.split_first() else { return self.push(Op::AddRoute(wanted.clone())) };
-        // Which of several the kernel would replace depends on their order there, and for IPv6 on their kind.
-        self.plan.ops.extend(others.iter().map(|other| Op::DeleteRoute((*other).clone())));
-        self.push(Op::ReplaceRoute(wanted.clone()));
+        if let Some((_, others)) = there.split_first() {
+            // Which of several the kernel would replace depends on their order there, and for IPv6 on their kind.
+            self.plan.ops.extend(others.iter().map(|other| Op::DeleteRoute((*other).clone())));
+            self.push(Op::ReplaceRoute(wanted.clone()));
+        } else {
+            self.push(Op::AddRoute(wanted.clone()));
+        }
+        self.plan.ops.extend(stone.map(Op::DeleteRoute));
+    }
+
+    /// A route to the next hop itself, for as long as it takes to put the wanted one.
+    ///
+    /// The kernel refuses an IPv6 next hop, `onlink` or not, to which another route than the default one leads out of
+    /// another device (`ip6_route_check_nh_onlink`). Our next hop in a tunnel lies in the destination, so the route that
+    /// is to be replaced is such a one. To remove it first would lose packets.
+    fn stepping_stone(&self, wanted: &DeviceRoute) -> Option<DeviceRoute> {
+        let gateway = wanted.gateway.filter(|gateway| wanted.onlink && gateway.is_ipv6())?;
+        let lengths = (1..=128).rev().filter_map(|len| Prefix::new(gateway, len));
+        let to = |range: Prefix| self.present.range((range, 0)..=(range, u32::MAX)).flat_map(|(_, routes)| routes);
+        let nearest = lengths.map(|range| to(range).collect::<Vec<_>>()).find(|routes| !routes.is_empty())?;
+        let destination = Prefix::host(gateway);
+        let stone = DeviceRoute { destination, gateway: None, onlink: false, ..wanted.clone() };
+        let is_needed = nearest.iter().any(|route| route.device != wanted.device);
+        (is_needed && to(destination).all(|route| self.owns(route))).then_some(stone)
     }
 
     /// Ours are the routes into our networks that bear our protocol number, or lead out of our devices: those that another

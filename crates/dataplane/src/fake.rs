@@ -4,6 +4,7 @@
 //! with it, a route is added only where none has its destination and metric, one VXLAN device has a VNI, port and family,
 //! a new hardware address loses a device's neighbours, and the last IPv4 address takes the IPv4 routes with it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::address::Address;
@@ -188,6 +189,9 @@ impl Fake {
             }
             Op::AddRoute(route) | Op::ReplaceRoute(route) => {
                 let route = route.with_index(self.index(&route.device)?);
+                if !self.takes_next_hop(&route) {
+                    return Err(refused(nix::libc::EINVAL));
+                }
                 let same = |have: &Route| (have.destination, have.metric) == (route.destination, route.metric);
                 if matches!(op, Op::AddRoute(_)) && self.routes.iter().any(same) {
                     return Err(refused(nix::libc::EEXIST));
@@ -202,6 +206,14 @@ impl Fake {
             _ => {}
         }
         Ok(())
+    }
+
+    /// False for an IPv6 next hop to which another route than the default one leads out of another link.
+    fn takes_next_hop(&self, new: &Route) -> bool {
+        let Some(gateway) = new.gateway.filter(|gateway| new.onlink && gateway.is_ipv6()) else { return true };
+        let to = |route: &&Route| !route.destination.is_default() && route.destination.contains(gateway);
+        let best = self.routes.iter().filter(to).min_by_key(|route| (Reverse(route.destination.len()), route.metric));
+        best.is_none_or(|route| route.index == new.index)
     }
 
     fn change_table(&mut self, change: &nft::Change) -> Result<(), KernelError> {
@@ -232,7 +244,11 @@ impl Fake {
     }
 
     /// A chain's rules, with the handles by which they were read last.
-    fn chain(&mut self, table: &nft::TableId, chain: &str) -> Result<(&mut Vec<nft::Rule>, &mut Vec<u64>), KernelError> {
+    fn chain(
+        &mut self,
+        table: &nft::TableId,
+        chain: &str,
+    ) -> Result<(&mut Vec<nft::Rule>, &mut Vec<u64>), KernelError> {
         let found = self.tables.get_mut(table).and_then(|table| table.chains.get_mut(chain));
         let rules = found.map(|chain| &mut chain.rules).ok_or_else(|| refused(nix::libc::ENOENT))?;
         let read = || (1..).take(rules.len()).collect();
