@@ -98,6 +98,8 @@ struct Daemon<S> {
     /// What a person has been told and is still so.
     told: BTreeSet<String>,
     ready: bool,
+    /// What the plugin reads now.
+    written: Option<SubnetEnv>,
     retry: Option<(Deadline, Duration)>,
     interest: Interest,
     /// Notifications from here on are not of what the last run saw.
@@ -120,12 +122,12 @@ impl<S: Store> Daemon<S> {
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
-        let (ready, retry) = (false, None);
+        let (ready, written, retry) = (false, None, None);
         let (table, underlay) = (node.identity.table(), node.underlay.ifname.clone());
         let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, retry, interest, kernel_events,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, interest, kernel_events,
         };
         Ok((daemon, events))
     }
@@ -159,7 +161,34 @@ impl<S: Store> Daemon<S> {
             };
             listed = true;
             periodic = Deadline::now() + every;
-            self.reconcile(trigger);
+            let complaint = self.follow_underlay().await;
+            self.reconcile(trigger, complaint);
+        }
+    }
+
+    /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed.
+    /// What keeps it from being used is for a person; the network stays as it was.
+    async fn follow_underlay(&mut self) -> Option<String> {
+        match self.node.follow_underlay(&self.flags, &mut self.kernel) {
+            Ok(false) => return None,
+            Ok(true) => {}
+            Err(error) => return Some(format!("{}; the network stays as it was", chain(&error))),
+        }
+        let underlay = &self.node.underlay;
+        tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
+        self.interest.underlay = underlay.ifname.clone();
+        let request =
+            LeaseRequest { public: underlay.public, previous: self.cluster.own.subnets, ..self.request.clone() };
+        if request.public == self.request.public {
+            return None;
+        }
+        match self.store.acquire(&request, &self.node.conf).await {
+            Ok(own) => {
+                self.cluster.own.public = own.public;
+                self.request = request;
+                None
+            }
+            Err(error) => Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))),
         }
     }
 
@@ -224,7 +253,7 @@ impl<S: Store> Daemon<S> {
         }
     }
 
-    fn reconcile(&mut self, trigger: Trigger) {
+    fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
         let begun = Instant::now();
         let candidates = self.leases.values().cloned();
         let networks = &self.node.identity.networks;
@@ -245,7 +274,7 @@ impl<S: Store> Daemon<S> {
             }
         };
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers);
+        report.complaints.extend(peers.chain(complaint));
         if report.applied > 0 || !report.failed.is_empty() {
             tracing::info!(
                 %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
@@ -281,30 +310,37 @@ impl<S: Store> Daemon<S> {
         self.told = complaints;
     }
 
-    /// Writes what the plugin reads once the network is ready, and says so. True where nothing is left to write.
+    /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
+    /// left to write.
     fn publish(&mut self, report: &Report) -> bool {
-        if self.ready || !report.is_ready() {
-            return self.ready;
+        let env = self.subnet_env();
+        if self.written.as_ref() == Some(&env) {
+            return true;
         }
-        let written = self.write_subnet_env().and_then(|()| self.install_conflist());
-        if let Err(error) = written {
+        if !self.ready && !report.is_ready() {
+            return false;
+        }
+        let written = subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error));
+        if let Err(error) = written.and_then(|()| self.install_conflist()) {
             tracing::warn!("{error}");
             return false;
         }
-        self.ready = true;
-        tracing::info!(peers = self.cluster.peers.len(), "ready");
-        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        self.written = Some(env);
+        if !self.ready {
+            self.ready = true;
+            tracing::info!(peers = self.cluster.peers.len(), "ready");
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
         true
     }
 
-    fn write_subnet_env(&self) -> Result<(), String> {
-        let env = SubnetEnv {
+    fn subnet_env(&self) -> SubnetEnv {
+        SubnetEnv {
             networks: self.node.identity.networks,
             subnets: self.cluster.own.subnets,
             mtu: carrier::pod_mtu(&self.node.conf.backend, &self.node.carriers, &self.node.underlay),
             ip_masq: self.flags.ip_masq,
-        };
-        subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))
+        }
     }
 
     fn install_conflist(&self) -> Result<(), String> {

@@ -68,17 +68,17 @@ impl Node {
         for key in unknown.0 {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
-        let wishes = flags.wishes(&conf);
-        let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &wishes)?;
-        let carriers = match &conf.backend {
-            Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
-            Backend::HostGw => {
-                carrier::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
-                PerFamily::none()
-            }
-        };
+        let (underlay, carriers) = place(flags, &conf, kernel)?;
         let identity = identity::of(&flags.subnet_file, conf.prefixes());
         Ok(Self { name, conf, underlay, carriers, identity })
+    }
+
+    /// Looks again at the interface that carries the network; true where something about it is not as it was.
+    pub fn follow_underlay(&mut self, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
+        let (underlay, carriers) = place(flags, &self.conf, kernel)?;
+        let moved = (&underlay, &carriers) != (&self.underlay, &self.carriers);
+        (self.underlay, self.carriers) = (underlay, carriers);
+        Ok(moved)
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that
@@ -109,6 +109,19 @@ impl Node {
         let macs = carried.filter_map(|(family, _)| stored?.vteps.get(family).map(|vtep| vtep.mac));
         macs.into_iter().find(|mac| !mac.is_unusable())
     }
+}
+
+/// Chooses the interface, and checks that it can carry the network.
+fn place(flags: &Flags, conf: &NetConf, kernel: &mut Linux) -> Result<(Underlay, PerFamily<Carrier>), NodeError> {
+    let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &flags.wishes(conf))?;
+    let carriers = match &conf.backend {
+        Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
+        Backend::HostGw => {
+            carrier::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
+            PerFamily::none()
+        }
+    };
+    Ok((underlay, carriers))
 }
 
 fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {

@@ -144,12 +144,19 @@ impl Directory {
         text.trim().parse().ok()
     }
 
+    /// Writes over what is there and cuts off what is left of it. A file that is emptied first would be written to the
+    /// disk when it is closed: ext4 takes that for the replacement of a document.
     pub(super) fn set_last(&self, set: usize, address: IpAddr) -> Result<(), IpamError> {
         let path = self.last_file(set);
+        let text = address.to_string();
         let mut options = OpenOptions::new();
-        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&path);
-        file.and_then(|mut file| file.write_all(address.to_string().as_bytes()))
-            .map_err(fault("write the last address", &path))
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let write = |mut file: File| {
+            file.write_all(text.as_bytes())?;
+            let length = text.len() as u64;
+            if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+        };
+        file.and_then(write).map_err(fault("write the last address", &path))
     }
 
     fn last_file(&self, set: usize) -> PathBuf {

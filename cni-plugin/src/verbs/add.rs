@@ -58,10 +58,10 @@ fn attach(
     host: &mut Socket,
     made: &mut Made,
 ) -> Result<(Links, Vec<Lease>), Failure> {
-    bridge::find(host, &conf.bridge.name)?;
-    let inside = || attach_inside(conf, attachment, namespace, host, made);
+    let bridge = bridge::find(host, &conf.bridge.name)?;
+    let inside = || attach_inside(conf, attachment, namespace, host, bridge, made);
     let (links, leases) =
-        netns::within(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))??;
+        netns::visit(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))??;
     // These are files of the node's namespace.
     bridge::ignore_advertisements(&conf.bridge.name)?;
     bridge::ignore_advertisements(&attachment.host_veth())?;
@@ -78,6 +78,7 @@ fn attach_inside(
     attachment: &Attachment,
     namespace: &Namespace,
     host: &mut Socket,
+    bridge: Option<Link>,
     made: &mut Made,
 ) -> Result<(Links, Vec<Lease>), Failure> {
     let mut container = Socket::open().map_err(step("speak to the kernel in the container"))?;
@@ -87,7 +88,7 @@ fn attach_inside(
     let leases =
         Reservations::lock(&conf.data_dir, &conf.network)?.allocate(attachment, &conf.ranges, &conf.requested)?;
     made.addresses = true;
-    let bridge = bridge::ensure(host, &conf.bridge, &gateways(conf, &leases))?;
+    let bridge = bridge::ensure(host, &conf.bridge, bridge, &gateways(conf, &leases))?;
     let pod_mac = conf.mac.unwrap_or_else(|| mac_for(leases[0].address.ip()));
     veth::make(host, attachment, &bridge, &conf.bridge, pod_mac, namespace)?;
     made.veth = true;

@@ -30,7 +30,7 @@ pub(super) fn check(document: &Document, target: &Target) -> Result<(), Failure>
     let bridge = check_bridge(&mut host, &conf, wanted, &ips)?;
     let port = check_port(&mut host, &attachment, wanted, &bridge)?;
     let inside = || check_pod(&attachment, wanted, place, &ips, &port);
-    netns::within(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))?
+    netns::visit(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))?
 }
 
 fn differs(what: impl Into<String>) -> Failure {

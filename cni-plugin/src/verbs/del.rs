@@ -68,6 +68,6 @@ fn remove_foreign(places: &Places, attachment: &Attachment, target: &Target, hos
             _ => Ok(()),
         }
     };
-    netns::within(namespace.path(), remove).map_err(|error| Failure::of(Code::Io, &error))??;
+    netns::visit(namespace.path(), remove).map_err(|error| Failure::of(Code::Io, &error))??;
     Ok(())
 }

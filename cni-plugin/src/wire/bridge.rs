@@ -11,13 +11,22 @@ use super::{WireError, mac_for, step};
 use crate::attachment::fnv1a;
 use crate::conf::net_conf::BridgeConf;
 
-/// Makes the bridge what `conf` says, with the address of each of `gateways`, and gives it as it was found.
+/// Makes the bridge what `conf` says, with the address of each of `gateways`, and gives it as it was found. `present` is
+/// what [`find`] gave.
 ///
 /// # Errors
 /// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
-pub fn ensure(host: &mut Socket, conf: &BridgeConf, gateways: &[IpNetwork]) -> Result<Link, WireError> {
+pub fn ensure(
+    host: &mut Socket,
+    conf: &BridgeConf,
+    present: Option<Link>,
+    gateways: &[IpNetwork],
+) -> Result<Link, WireError> {
     let mac = gateways.first().map_or_else(|| named_mac(&conf.name), |gateway| mac_for(gateway.ip()));
-    let bridge = find_or_make(host, conf, mac)?;
+    let bridge = match present {
+        Some(bridge) => bridge,
+        None => make(host, conf, mac)?,
+    };
     let mut requests = Vec::new();
     let change = Change {
         up: (!bridge.up).then_some(true),
@@ -54,11 +63,9 @@ pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, WireError>
     }
 }
 
-fn find_or_make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, WireError> {
+/// Makes the bridge, or finds the one that another pod's ADD has made meanwhile.
+fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, WireError> {
     let name = &conf.name;
-    if let Some(bridge) = find(host, name)? {
-        return Ok(bridge);
-    }
     let make = || step(format!("create bridge {name}"));
     match host.request(link::add_bridge(name, mac, conf.mtu)) {
         Err(error) if !error.is_exists() => return Err(make()(error)),
