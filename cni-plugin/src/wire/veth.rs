@@ -16,8 +16,14 @@ use crate::conf::net_conf::BridgeConf;
 
 /// How long the kernel may take for what it does in a millisecond.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait before looking again.
+/// How long to wait at least before looking again.
 const PAUSE: Duration = Duration::from_micros(100);
+
+/// Waits before the next look, the longer the longer it has taken already: a hundred pods that go at once would keep
+/// the node busy with looking.
+fn pause(begun: Instant) {
+    thread::sleep(PAUSE.max(begun.elapsed() / 4));
+}
 
 /// Makes the pair in one message, on the bridge and up on the node's side, and sets the port up in the same send.
 ///
@@ -86,7 +92,7 @@ pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<()
         if link.and_then(|link| link.port).is_some_and(|port| port.forwarding) {
             return Ok(());
         }
-        thread::sleep(PAUSE);
+        pause(begun);
     }
     Err(WireError::NotForwarding { port: name, seconds: PATIENCE.as_secs() })
 }
@@ -127,7 +133,7 @@ pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireErro
             // The child is done, so the link went this moment or stays; asking once more ourselves tells why.
             return remove_waiting(host, &name);
         }
-        thread::sleep(PAUSE);
+        pause(begun);
     }
     Err(WireError::NotGone { name, seconds: PATIENCE.as_secs() })
 }
