@@ -118,7 +118,7 @@ impl Reservations {
     /// # Errors
     /// Where the directory cannot be made, locked or read.
     pub fn lock(data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
-        Self::behind(Directory::create(data_dir, network)?, data_dir, network)
+        Ok(Self { directory: Directory::create(data_dir, network)?, index: Index::of(data_dir, network) })
     }
 
     /// The same where there is something to lock; `None` where no directory is there.
@@ -126,11 +126,8 @@ impl Reservations {
     /// # Errors
     /// Where it is there and cannot be locked or read.
     pub fn lock_existing(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {
-        Directory::open(data_dir, network)?.map(|directory| Self::behind(directory, data_dir, network)).transpose()
-    }
-
-    fn behind(directory: Directory, data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
-        Ok(Self { index: Index::of(data_dir, network), directory })
+        let directory = Directory::open(data_dir, network)?;
+        Ok(directory.map(|directory| Self { directory, index: Index::of(data_dir, network) }))
     }
 
     /// Gives one address from each set: a requested one where it lies in the set, else the next in turn.

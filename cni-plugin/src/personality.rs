@@ -27,8 +27,14 @@ impl Personality {
         if OWN_NAMES.contains(&name) {
             return Ok(Personality::Netd);
         }
-        let message =
-            format!("type is {name:?}: this binary is the plugin \"netd\" and no other; set 'type' to \"netd\"");
+        let message = format!(
+            "type is {:?}, and the program was called as {called:?}: it is the plugin \"netd\" and no other; set 'type' \
+             to \"netd\" and install it under that name",
+            kind.unwrap_or_default()
+        );
         Err(Failure::new(Code::UnsupportedField, message))
     }
 }
+
+#[cfg(test)]
+mod tests;

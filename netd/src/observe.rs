@@ -73,6 +73,8 @@ pub fn observed(
 ) -> Result<Observed, KernelError> {
     let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
     let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
+    // What is on a device of another kind is somebody else's, whatever its name.
+    let wanted = wanted.filter(|link| matches!(link.kind, Kind::Vxlan(_)));
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();

@@ -207,13 +207,11 @@ fn peer_entries(
     Ok(way)
 }
 
-/// The addresses of the nodes to which plain routes lead, for each family that such a route has.
+/// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.
 fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAddr> {
     let direct = outcome.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { .. }));
-    let nodes: BTreeSet<&NodeName> = direct.map(|((node, _), _)| node).collect();
-    let peers = nodes.into_iter().filter_map(|node| input.cluster.peers.get(node));
-    peers.flat_map(|peer| peer.public.iter().map(|(_, address)| *address).collect::<Vec<_>>()).collect()
+    direct.filter_map(|((node, family), _)| input.cluster.peers.get(node)?.public.get(*family).copied()).collect()
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use dataplane::link::{Kind, Link};
 use dataplane::nft::{Change, Rule};
-use dataplane::op::{DeviceRoute, LinkChange, Op};
+use dataplane::op::{DeviceAddress, DeviceRoute, LinkChange, Op};
 use dataplane::words::{IfName, Prefix};
 
 use crate::observe::Observed;
@@ -60,11 +60,20 @@ impl Plan {
 
     /// What makes `observed` like `desired`.
     pub fn diff(observed: &Observed, desired: &Desired, identity: &Identity) -> Self {
-        let (blocked, fresh, present) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
-        let mut diff = Diff { observed, desired, identity, blocked, fresh, present, plan: Plan::default() };
+        let mut diff = Diff {
+            observed,
+            desired,
+            identity,
+            blocked: BTreeSet::new(),
+            replaced: BTreeSet::new(),
+            forgetful: BTreeSet::new(),
+            present: BTreeMap::new(),
+            plan: Plan::default(),
+        };
         diff.devices();
-        diff.addresses_to_add();
+        // A link on which IPv6 is switched off takes no IPv6 address.
         diff.sysctls();
+        diff.addresses_to_add();
         diff.peers_to_add();
         diff.rules();
         diff.peers_to_remove();
@@ -79,8 +88,10 @@ struct Diff<'a> {
     identity: &'a Identity,
     /// Devices that cannot be made: nothing on them can be either.
     blocked: BTreeSet<&'a IfName>,
-    /// Devices that this plan makes: whatever was observed on one of their name goes with the old one.
-    fresh: BTreeSet<&'a IfName>,
+    /// Devices that this plan makes, and those that go before: whatever was observed on them goes with the old ones.
+    replaced: BTreeSet<&'a IfName>,
+    /// Devices that get another hardware address, with which the kernel forgets even their permanent neighbours.
+    forgetful: BTreeSet<&'a IfName>,
     /// The routes that stay where they are, by what makes one of them stand in another's place: destination and metric.
     present: BTreeMap<(Prefix, u32), Vec<&'a DeviceRoute>>,
     plan: Plan,
@@ -92,15 +103,13 @@ impl<'a> Diff<'a> {
     }
 
     fn devices(&mut self) {
+        let mut to_make = Vec::new();
         for (name, device) in &self.desired.devices {
             match self.observed.links.get(name) {
-                None => self.make(name, device),
+                None => to_make.push((name, device)),
                 Some(link) => match &link.kind {
                     Kind::Vxlan(vxlan) if *vxlan == device.vxlan => self.adjust(link, device),
-                    Kind::Vxlan(_) => {
-                        self.push(Op::DeleteLink(name.clone()));
-                        self.make(name, device);
-                    }
+                    Kind::Vxlan(_) => to_make.push((name, device)),
                     _ => {
                         self.blocked.insert(name);
                         self.plan.conflicts.push(Conflict::Name { name: name.clone() });
@@ -108,36 +117,46 @@ impl<'a> Diff<'a> {
                 },
             }
         }
+        to_make.retain(|(name, device)| self.has_place(name, device));
+        // Two devices may have to change places, so all that stand in the way go before the first is made.
+        for (name, device) in &to_make {
+            self.make_room(name, device);
+        }
+        for (name, device) in to_make {
+            self.make(name, device);
+        }
+    }
+
+    /// False where a device of somebody else's has the VNI and port.
+    fn has_place(&mut self, name: &'a IfName, device: &Device) -> bool {
+        let others = self.observed.links.values().filter(|link| !self.desired.devices.contains_key(&link.name));
+        let mut foreign = others.filter(|link| !self.is_ours(link));
+        let Some(other) = foreign.find(|link| shares_socket(link, device)) else { return true };
+        self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other: other.name.clone() });
+        self.blocked.insert(name);
+        false
+    }
+
+    /// Removes what the kernel does not take beside the new device: one of its name, or of ours with its VNI and port.
+    fn make_room(&mut self, name: &'a IfName, device: &Device) {
+        let former = self.stale_devices().filter(|link| shares_socket(link, device));
+        let gone: Vec<_> = self.observed.links.get(name).into_iter().chain(former).map(|link| &link.name).collect();
+        for name in gone {
+            if self.replaced.insert(name) {
+                self.push(Op::DeleteLink(name.clone()));
+            }
+        }
     }
 
     fn make(&mut self, name: &'a IfName, device: &Device) {
-        let local_family = |local: Option<std::net::IpAddr>| local.map(|address| address.is_ipv4());
-        let same_socket = |link: &&Link| match &link.kind {
-            Kind::Vxlan(other) => {
-                (other.vni, other.port, local_family(other.local))
-                    == (device.vxlan.vni, device.vxlan.port, local_family(device.vxlan.local))
-            }
-            _ => false,
-        };
-        let others = self.observed.links.values().filter(|link| link.name != *name);
-        if let Some(other) = others.filter(|link| !self.is_ours(link)).find(same_socket) {
-            self.blocked.insert(name);
-            self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other: other.name.clone() });
-            return;
-        }
-        self.fresh.insert(name);
+        self.replaced.insert(name);
         let Device { vxlan, underlay, mac, mtu } = device.clone();
-        // The kernel takes one device per VNI and port: one of ours by another name goes first.
-        let former: Vec<_> = self.stale_devices().filter(same_socket).map(|link| link.name.clone()).collect();
-        for name in former {
-            self.push(Op::DeleteLink(name));
-        }
         self.push(Op::AddVxlan { name: name.clone(), vxlan, underlay, mac, mtu });
         let alias = Some(self.identity.mark.clone());
         self.push(Op::SetLink { name: name.clone(), change: LinkChange { alias, ..LinkChange::default() } });
     }
 
-    fn adjust(&mut self, link: &Link, device: &Device) {
+    fn adjust(&mut self, link: &'a Link, device: &Device) {
         let alias = Some(&self.identity.mark).filter(|mark| link.alias.as_ref() != Some(*mark)).cloned();
         let change = LinkChange {
             up: (!link.up).then_some(true),
@@ -145,6 +164,9 @@ impl<'a> Diff<'a> {
             mac: (link.mac != Some(device.mac)).then_some(device.mac),
             alias,
         };
+        if change.mac.is_some() {
+            self.forgetful.insert(&link.name);
+        }
         if change != LinkChange::default() {
             self.push(Op::SetLink { name: link.name.clone(), change });
         }
@@ -166,9 +188,15 @@ impl<'a> Diff<'a> {
 
     /// True for a device on which something that was observed is still there when its turn comes.
     fn keeps(&self, device: &IfName) -> bool {
-        !self.fresh.contains(device)
+        !self.replaced.contains(device)
     }
 
+    /// True for a device whose neighbours are still there when their turn comes.
+    fn remembers(&self, device: &IfName) -> bool {
+        self.keeps(device) && !self.forgetful.contains(device)
+    }
+
+    /// False for a device that is somebody else's: nothing is added there, and nothing taken away.
     fn usable(&self, device: &IfName) -> bool {
         !self.blocked.contains(device)
     }
@@ -177,16 +205,27 @@ impl<'a> Diff<'a> {
         for address in &self.desired.addresses {
             let there = self.keeps(&address.device) && self.observed.addresses.contains(address);
             if !there && self.usable(&address.device) {
+                self.make_room_for(address);
                 self.push(Op::AddAddress(address.clone()));
             }
         }
     }
 
+    /// IPv6 has an address once on a link, whatever its prefix length. An IPv4 address stays until the new one is there:
+    /// with the last one, the kernel removes the link's routes.
+    fn make_room_for(&mut self, wanted: &DeviceAddress) {
+        let same = |have: &&DeviceAddress| (&have.device, have.address) == (&wanted.device, wanted.address);
+        if wanted.address.is_ipv6() && self.keeps(&wanted.device) {
+            let there: Vec<_> = self.observed.addresses.iter().filter(same).cloned().collect();
+            self.plan.ops.extend(there.into_iter().map(Op::DeleteAddress));
+        }
+    }
+
     fn sysctls(&mut self) {
         for (key, value) in &self.desired.sysctls {
-            let of_fresh = self.fresh.iter().any(|device| key.contains(&format!("/{device}/")));
+            let of_replaced = self.replaced.iter().any(|device| key.contains(&format!("/{device}/")));
             let of_blocked = self.blocked.iter().any(|device| key.contains(&format!("/{device}/")));
-            if (of_fresh || self.observed.sysctls.get(key) != Some(value)) && !of_blocked {
+            if (of_replaced || self.observed.sysctls.get(key) != Some(value)) && !of_blocked {
                 let (key, value) = (key.clone(), value.clone());
                 self.push(Op::SetSysctl { key, value });
             }
@@ -195,7 +234,8 @@ impl<'a> Diff<'a> {
 
     fn peers_to_add(&mut self) {
         for ((device, address), mac) in &self.desired.neighbours {
-            let there = self.keeps(device) && self.observed.neighbours.get(&(device.clone(), *address)) == Some(mac);
+            let there =
+                self.remembers(device) && self.observed.neighbours.get(&(device.clone(), *address)) == Some(mac);
             if !there && self.usable(device) {
                 self.push(Op::PutNeighbour { device: device.clone(), address: *address, mac: *mac });
             }
@@ -207,7 +247,7 @@ impl<'a> Diff<'a> {
                 self.push(Op::PutFdb { device: device.clone(), mac: *mac, destination: *destination });
             }
         }
-        for route in self.observed.routes.iter().filter(|route| !self.fresh.contains(&route.device)) {
+        for route in self.observed.routes.iter().filter(|route| !self.replaced.contains(&route.device)) {
             self.present.entry((route.destination, route.metric)).or_default().push(route);
         }
         for (destination, wanted) in &self.desired.routes {
@@ -220,10 +260,39 @@ impl<'a> Diff<'a> {
                     let (wanted, present) = (Box::new(wanted.clone()), Box::new((*foreign).clone()));
                     self.plan.conflicts.push(Conflict::Route { wanted, present });
                 }
-                None if there.is_empty() => self.push(Op::AddRoute(wanted.clone())),
-                None => self.push(Op::ReplaceRoute(wanted.clone())),
+                None => self.put_route(wanted),
             }
         }
+    }
+
+    fn put_route(&mut self, wanted: &DeviceRoute) {
+        let stone = self.stepping_stone(wanted);
+        self.plan.ops.extend(stone.clone().map(Op::ReplaceRoute));
+        let there = self.present.get(&(wanted.destination, wanted.metric)).cloned().unwrap_or_default();
+        if let Some((_, others)) = there.split_first() {
+            // Which of several the kernel would replace depends on their order there, and for IPv6 on their kind.
+            self.plan.ops.extend(others.iter().map(|other| Op::DeleteRoute((*other).clone())));
+            self.push(Op::ReplaceRoute(wanted.clone()));
+        } else {
+            self.push(Op::AddRoute(wanted.clone()));
+        }
+        self.plan.ops.extend(stone.map(Op::DeleteRoute));
+    }
+
+    /// A route to the next hop itself, for as long as it takes to put the wanted one.
+    ///
+    /// The kernel refuses an IPv6 next hop, `onlink` or not, to which another route than the default one leads out of
+    /// another device (`ip6_route_check_nh_onlink`). Our next hop in a tunnel lies in the destination, so the route that
+    /// is to be replaced is such a one. To remove it first would lose packets.
+    fn stepping_stone(&self, wanted: &DeviceRoute) -> Option<DeviceRoute> {
+        let gateway = wanted.gateway.filter(|gateway| wanted.onlink && gateway.is_ipv6())?;
+        let lengths = (1..=128).rev().filter_map(|len| Prefix::new(gateway, len));
+        let to = |range: Prefix| self.present.range((range, 0)..=(range, u32::MAX)).flat_map(|(_, routes)| routes);
+        let nearest = lengths.map(|range| to(range).collect::<Vec<_>>()).find(|routes| !routes.is_empty())?;
+        let destination = Prefix::host(gateway);
+        let stone = DeviceRoute { destination, gateway: None, onlink: false, ..wanted.clone() };
+        let is_needed = nearest.iter().any(|route| route.device != wanted.device);
+        (is_needed && to(destination).all(|route| self.owns(route))).then_some(stone)
     }
 
     /// Ours are the routes into our networks that bear our protocol number, or lead out of our devices: those that another
@@ -232,7 +301,7 @@ impl<'a> Diff<'a> {
     fn owns(&self, route: &DeviceRoute) -> bool {
         const KERNEL: u8 = 2;
         const BOOT: u8 = 3;
-        let on_our_device = self.desired.devices.contains_key(&route.device)
+        let on_our_device = self.desired.devices.contains_key(&route.device) && self.usable(&route.device)
             || self.observed.links.get(&route.device).is_some_and(|link| self.is_ours(link));
         let in_our_place = self.desired.routes.get(&route.destination).is_some_and(|ours| ours.metric == route.metric);
         self.identity.covers(route.destination)
@@ -278,38 +347,37 @@ impl<'a> Diff<'a> {
 
     fn peers_to_remove(&mut self) {
         let replaced: BTreeSet<_> = self.plan.ops.iter().filter_map(replaced_by).collect();
-        let observed = self.observed;
-        for route in &observed.routes {
-            if !self.keeps(&route.device) || !self.owns(route) {
-                continue;
-            }
+        for route in &self.observed.routes {
             let wanted = self.desired.routes.get(&route.destination) == Some(route);
-            // A replacement takes the place of the first with its destination and metric. IPv6 may have several.
-            let gone = replaced.contains(&(route.destination, route.metric)) && self.is_first(route);
-            if !wanted && !gone {
+            let gone = replaced.contains(&(route.destination, route.metric));
+            if self.keeps(&route.device) && self.owns(route) && !wanted && !gone {
                 self.plan.ops.push(Op::DeleteRoute(route.clone()));
             }
         }
         for (device, mac, destination) in &self.observed.fdb {
             // Another tunnel end of a wanted address was replaced above.
-            if self.keeps(device) && !self.desired.fdb.contains_key(&(device.clone(), *mac)) {
+            if self.is_at_hand(device) && !self.desired.fdb.contains_key(&(device.clone(), *mac)) {
                 self.plan.ops.push(Op::DeleteFdb { device: device.clone(), mac: *mac, destination: *destination });
             }
         }
         for (device, address) in self.observed.neighbours.keys() {
-            if self.keeps(device) && !self.desired.neighbours.contains_key(&(device.clone(), *address)) {
+            let there = self.is_at_hand(device) && self.remembers(device);
+            if there && !self.desired.neighbours.contains_key(&(device.clone(), *address)) {
                 self.plan.ops.push(Op::DeleteNeighbour { device: device.clone(), address: *address });
             }
         }
         for address in &self.observed.addresses {
-            if self.keeps(&address.device) && !self.desired.addresses.contains(address) {
-                self.plan.ops.push(Op::DeleteAddress(address.clone()));
+            let op = Op::DeleteAddress(address.clone());
+            let stays = self.desired.addresses.contains(address) || self.plan.ops.contains(&op);
+            if self.is_at_hand(&address.device) && !stays {
+                self.plan.ops.push(op);
             }
         }
     }
 
-    fn is_first(&self, route: &DeviceRoute) -> bool {
-        self.present.get(&(route.destination, route.metric)).and_then(|same| same.first()) == Some(&route)
+    /// True for a device of ours that stays: what is on it can be taken away.
+    fn is_at_hand(&self, device: &IfName) -> bool {
+        self.keeps(device) && self.usable(device)
     }
 
     fn devices_to_remove(&mut self) {
@@ -321,6 +389,10 @@ impl<'a> Diff<'a> {
             self.plan.ops.push(Op::DeleteLink(name));
         }
     }
+}
+
+fn shares_socket(link: &Link, device: &Device) -> bool {
+    matches!(&link.kind, Kind::Vxlan(vxlan) if vxlan.shares_socket(&device.vxlan))
 }
 
 fn replaced_by(op: &Op) -> Option<(Prefix, u32)> {

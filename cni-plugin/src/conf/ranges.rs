@@ -68,6 +68,3 @@ fn of_node(subnet: IpNetwork) -> Option<Vec<RangeRequest>> {
     let subnet = IpNetwork::new(network.address(), network.len()).ok()?;
     Some(vec![RangeRequest { subnet, start: None, end: None, gateway }])
 }
-
-#[cfg(test)]
-mod tests;

@@ -111,7 +111,7 @@ impl<'a> Values<'a> {
         self.0.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
     }
 
-    /// What is not there of each family that the file begins to describe, and of what every file has. FLANNEL_IPMASQ
+    /// What is not there of each family that the file begins to describe, and of what every file has. `FLANNEL_IPMASQ`
     /// matters only to the daemon, but it is the last line: without it the file was cut short.
     fn missing(&self) -> Vec<&'static str> {
         let begun = |family: &Family| keys(*family).iter().any(|key| self.get(key).is_some());

@@ -12,12 +12,13 @@ fn object_has_the_version_that_was_asked_for() {
     );
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("cannot count")]
+struct Outer(#[source] std::num::ParseIntError);
+
 #[test]
 fn causes_follow_after_colons() {
     let cause = "nine".parse::<u8>().expect_err("a word is no number");
-    #[derive(Debug, thiserror::Error)]
-    #[error("cannot count")]
-    struct Outer(#[source] std::num::ParseIntError);
     let failure = Failure::of(Code::Decode, &Outer(cause));
     assert_eq!(failure.message, "cannot count: invalid digit found in string");
 }

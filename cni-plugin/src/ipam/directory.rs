@@ -44,18 +44,13 @@ pub(super) fn fault<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io:
 
 impl Directory {
     pub(super) fn create(data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
-        match Self::open(data_dir, network)? {
-            Some(directory) => Ok(directory),
-            None => {
-                let path = data_dir.join(network.as_str());
-                fs::DirBuilder::new()
-                    .recursive(true)
-                    .mode(0o755)
-                    .create(&path)
-                    .map_err(fault("create the directory of reservations", &path))?;
-                Self::locked(path)
-            }
+        if let Some(directory) = Self::open(data_dir, network)? {
+            return Ok(directory);
         }
+        let path = data_dir.join(network.as_str());
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&path);
+        made.map_err(fault("create the directory of reservations", &path))?;
+        Self::locked(path)
     }
 
     pub(super) fn open(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {

@@ -91,9 +91,9 @@ pub enum RangeError {
         /// Which set, from 0.
         set: usize,
         /// One range.
-        one: Range,
+        one: String,
         /// The other.
-        other: Range,
+        other: String,
     },
     /// Two sets share an address.
     #[error("range set {one} overlaps with {other}")]
@@ -200,7 +200,7 @@ impl RangeSet {
         }
         for (n, other) in ranges.iter().enumerate() {
             if let Some(one) = ranges[..n].iter().find(|one| one.overlaps(other)) {
-                return Err(RangeError::OverlapInSet { set, one: *one, other: *other });
+                return Err(RangeError::OverlapInSet { set, one: one.to_string(), other: other.to_string() });
             }
         }
         Ok(Self(ranges))

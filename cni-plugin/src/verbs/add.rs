@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dataplane::link::{self, Device, Link};
 use dataplane::netlink::Socket;
 use dataplane::netns;
-use dataplane::words::{Family, Mac};
+use dataplane::words::{Family, Mac, Mtu};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
@@ -26,10 +26,12 @@ struct Made {
     veth: bool,
 }
 
+/// The kernel's default for a veth.
+const VETH_MTU: u32 = 1500;
+
 /// What the result tells of the links.
 struct Links {
     bridge: Link,
-    pod: Link,
     pod_mac: Mac,
 }
 
@@ -82,7 +84,7 @@ fn attach_inside(
     made: &mut Made,
 ) -> Result<(Links, Vec<Lease>), Failure> {
     let mut container = Socket::open().map_err(step("speak to the kernel in the container"))?;
-    if pod::find(&mut container, &attachment.ifname)?.is_some() {
+    if link::index_of(&attachment.ifname).is_some() {
         return Err(WireError::IfnameTaken(attachment.ifname.clone()).into());
     }
     let leases =
@@ -95,8 +97,8 @@ fn attach_inside(
     let addresses: Vec<_> = leases.iter().map(|lease| lease.address).collect();
     let routes = routes(conf, &leases);
     let reachable: Vec<_> = routes.iter().map(|route| Route::via(route.dst, next_hop(route, &leases))).collect();
-    let pod = pod::configure(&mut container, &attachment.ifname, &addresses, &reachable)?;
-    Ok((Links { bridge, pod, pod_mac }, leases))
+    pod::configure(&mut container, &attachment.ifname, &addresses, &reachable)?;
+    Ok((Links { bridge, pod_mac }, leases))
 }
 
 /// The way back. What cannot be undone here is what DEL is for; the cause of the failure is what is told.
@@ -142,7 +144,7 @@ fn next_hop(route: &Route, leases: &[Lease]) -> Option<IpAddr> {
 }
 
 fn result_of(conf: &NetConf, attachment: &Attachment, sandbox: &str, links: &Links, leases: &[Lease]) -> CniResult {
-    let mtu = Some(links.pod.mtu);
+    let mtu = Some(conf.bridge.mtu.map_or(VETH_MTU, Mtu::get));
     let interface = |name: &str, mac: Option<Mac>, mtu| Interface {
         name: name.to_owned(),
         mac: mac.map(|mac| mac.to_string()),
@@ -150,7 +152,7 @@ fn result_of(conf: &NetConf, attachment: &Attachment, sandbox: &str, links: &Lin
         ..Interface::default()
     };
     let host = attachment.host_veth();
-    let bridge_mtu = conf.bridge.mtu.map_or(links.bridge.mtu, |mtu| mtu.get());
+    let bridge_mtu = conf.bridge.mtu.map_or(links.bridge.mtu, Mtu::get);
     let mut container = interface(attachment.ifname.as_str(), Some(links.pod_mac), mtu);
     container.sandbox = Some(sandbox.to_owned());
     let ip = |lease: &Lease| Ip { address: lease.address, gateway: Some(lease.gateway), interface: Some(2) };
@@ -165,6 +167,3 @@ fn result_of(conf: &NetConf, attachment: &Attachment, sandbox: &str, links: &Lin
         dns: conf.dns.clone(),
     }
 }
-
-#[cfg(test)]
-mod tests;

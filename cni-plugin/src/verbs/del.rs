@@ -40,6 +40,7 @@ fn remove_foreign(places: &Places, attachment: &Attachment, target: &Target, hos
     }
     let namespace = match Namespace::open(target) {
         Ok(namespace) => namespace,
+        Err(error) if error.may_be_there() => return Err(error.into()),
         // A namespace that is gone took its interfaces along; in the node's own none was made.
         Err(_) => return Ok(()),
     };

@@ -46,9 +46,9 @@ pub enum NamespaceError {
 }
 
 impl NamespaceError {
-    /// True where the path does not exist.
-    pub fn is_missing(&self) -> bool {
-        matches!(self, NamespaceError::Open { source, .. } if source.kind() == ErrorKind::NotFound)
+    /// True where another namespace may be at the path, and only could not be opened this time.
+    pub fn may_be_there(&self) -> bool {
+        matches!(self, NamespaceError::Open { source, .. } if source.kind() != ErrorKind::NotFound)
     }
 }
 

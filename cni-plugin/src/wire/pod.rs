@@ -31,35 +31,29 @@ pub fn configure(
     ifname: &IfName,
     addresses: &[IpNetwork],
     routes: &[result::Route],
-) -> Result<Link, WireError> {
-    let missing = || step(format!("read link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
-    let link = find(pod, ifname)?.ok_or_else(missing)?;
+) -> Result<(), WireError> {
+    let missing = || step(format!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
+    let index = link::index_of(ifname).ok_or_else(missing)?;
     announce(ifname, addresses)?;
     let mut actions = Vec::new();
     let mut requests = Vec::new();
     for address in addresses {
         actions.push(format!("add address {address} to {ifname}"));
-        requests.push(address::add(link.index, address.ip(), address.prefix()));
+        requests.push(address::add(index, address.ip(), address.prefix()));
     }
     // Up after the addresses: the kernel announces those that it finds when the link comes up.
     actions.push(format!("take {ifname} up"));
-    requests.push(link::set(Device::Index(link.index), &Change { up: Some(true), ..Change::default() }));
+    requests.push(link::set(Device::Index(index), &Change { up: Some(true), ..Change::default() }));
     for route in routes {
         actions.push(format!("add route {}", route.dst));
-        let on_link = Route {
-            destination: route.dst,
-            gateway: route.gw,
-            index: link.index,
-            onlink: false,
-            protocol: BOOT,
-            metric: 0,
-        };
+        let on_link =
+            Route { destination: route.dst, gateway: route.gw, index: index, onlink: false, protocol: BOOT, metric: 0 };
         requests.push(on_link.add());
     }
     for (action, outcome) in actions.into_iter().zip(pod.batch(&requests)) {
         outcome.map_err(step(format!("{action} in the container")))?;
     }
-    Ok(link)
+    Ok(())
 }
 
 /// Sets what makes neighbours learn of the pod at once, and its addresses usable at once.

@@ -7,7 +7,6 @@ use dataplane::link::{self, Change, Device, Link, NewVeth};
 use dataplane::netlink::Socket;
 use dataplane::process;
 use dataplane::words::Mac;
-use nix::net::if_::if_nametoindex;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;
@@ -110,7 +109,7 @@ pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireErro
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         // This look takes no lock that the removal holds.
-        if if_nametoindex(name.as_str()).is_err() {
+        if link::index_of(&name).is_none() {
             return Ok(());
         }
         let child = waitpid(None, Some(WaitPidFlag::WNOHANG));

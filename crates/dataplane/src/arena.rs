@@ -25,6 +25,7 @@ unsafe impl Sync for Arena {}
 
 impl Arena {
     /// An allocator with nothing given away.
+    #[expect(clippy::large_stack_arrays, reason = "a static's block is made when the program is built")]
     #[expect(clippy::new_without_default, reason = "it is for a static, which needs a const")]
     pub const fn new() -> Self {
         Self { block: UnsafeCell::new([0; BYTES]), used: AtomicUsize::new(0) }

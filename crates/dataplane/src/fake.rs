@@ -1,8 +1,10 @@
 //! A kernel in memory, for fault injection: what the running one refuses only on a bad day, this one refuses on request.
 //!
 //! It keeps the rules of the kernel that plans depend on: what needs a device fails without one, what is on a device goes
-//! with it, and a route is added only where none has its destination and metric.
+//! with it, a route is added only where none has its destination and metric, one VXLAN device has a VNI, port and family,
+//! a new hardware address loses a device's neighbours, and the last IPv4 address takes the IPv4 routes with it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::address::Address;
@@ -11,7 +13,7 @@ use crate::link::{Kind, Link};
 use crate::neighbour::{Fdb, Neighbour};
 use crate::netlink::KernelError;
 use crate::nft;
-use crate::op::{LinkChange, Op};
+use crate::op::{DeviceAddress, LinkChange, Op};
 use crate::route::Route;
 use crate::words::{Family, IfName};
 
@@ -37,6 +39,9 @@ pub struct Fake {
     /// How many ops it has been given.
     pub applied: usize,
     last_index: u32,
+    /// The handles of the rules of each chain that the current list of ops changes, as they were read before it; 0 for new
+    /// ones.
+    handles: BTreeMap<(nft::TableId, String), Vec<u64>>,
 }
 
 fn refused(errno: i32) -> KernelError {
@@ -76,13 +81,15 @@ impl Fake {
         }
         match op {
             Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
-                if self.index(name).is_ok() {
+                let taken = |link: &Link| matches!(&link.kind, Kind::Vxlan(other) if other.shares_socket(vxlan));
+                if self.index(name).is_ok() || self.links.iter().any(taken) {
                     return Err(refused(nix::libc::EEXIST));
                 }
                 let index = self.add_link(name, mtu.get());
                 if let Some(link) = self.links.iter_mut().find(|link| link.index == index) {
                     link.kind = Kind::Vxlan(vxlan.clone());
                     link.mac = Some(*mac);
+                    link.lower = vxlan.underlay;
                 }
             }
             Op::SetLink { name, change } => self.set_link(name, change)?,
@@ -93,29 +100,50 @@ impl Fake {
                 self.neighbours.retain(|entry| entry.index != index);
                 self.fdb.retain(|entry| entry.index != index);
                 self.routes.retain(|route| route.index != index);
+                self.sysctls.retain(|key, _| device_of(key) != Some(name.as_str()));
             }
-            Op::AddAddress(a) => {
-                let index = self.index(&a.device)?;
-                self.addresses.push(Address {
-                    index,
-                    address: a.address,
-                    prefix_len: a.prefix_len,
-                    global: true,
-                    tentative: false,
-                    temporary: false,
-                    deprecated: false,
-                    permanent: true,
-                });
-            }
-            Op::DeleteAddress(a) => {
-                let index = self.index(&a.device)?;
-                take(&mut self.addresses, |have| have.index == index && have.address == a.address)?;
-            }
+            Op::AddAddress(address) => self.add_address(address)?,
+            Op::DeleteAddress(address) => self.delete_address(address)?,
             Op::SetSysctl { key, value } => {
+                if let Some(device) = device_of(key).filter(|device| !["all", "default"].contains(device))
+                    && !self.links.iter().any(|link| link.name.as_str() == device)
+                {
+                    return Err(KernelError::Missing(format!("sysctl {key}")));
+                }
                 self.sysctls.insert(key.clone(), value.clone());
             }
             Op::Nft(change) => self.change_table(change)?,
             entry => self.change_entry(entry)?,
+        }
+        Ok(())
+    }
+
+    fn add_address(&mut self, new: &DeviceAddress) -> Result<(), KernelError> {
+        let index = self.index(&new.device)?;
+        let DeviceAddress { address, prefix_len, .. } = *new;
+        // IPv6 has an address once on a link, IPv4 once for each prefix length.
+        let same = |have: &Address| {
+            (have.index, have.address) == (index, address) && (address.is_ipv6() || have.prefix_len == prefix_len)
+        };
+        if self.addresses.iter().any(same) {
+            return Err(refused(nix::libc::EEXIST));
+        }
+        let (tentative, temporary, deprecated) = (false, false, false);
+        let made =
+            Address { index, address, prefix_len, global: true, tentative, temporary, deprecated, permanent: true };
+        self.addresses.push(made);
+        Ok(())
+    }
+
+    fn delete_address(&mut self, old: &DeviceAddress) -> Result<(), KernelError> {
+        let index = self.index(&old.device)?;
+        let is_old =
+            |have: &Address| (have.index, have.address, have.prefix_len) == (index, old.address, old.prefix_len);
+        take(&mut self.addresses, is_old)?;
+        let of_v4 = |have: &Address| have.index == index && have.address.is_ipv4();
+        if old.address.is_ipv4() && !self.addresses.iter().any(of_v4) {
+            self.routes.retain(|route| route.index != index || route.destination.family() == Family::V6);
+            self.neighbours.retain(|entry| entry.index != index || entry.address.is_ipv6());
         }
         Ok(())
     }
@@ -127,6 +155,9 @@ impl Fake {
             link.mtu = change.mtu.map_or(link.mtu, crate::words::Mtu::get);
             link.alias = change.alias.clone().or_else(|| link.alias.take());
             link.mac = change.mac.or(link.mac);
+        }
+        if change.mac.is_some() {
+            self.neighbours.retain(|entry| entry.index != index);
         }
         if change.up == Some(false) {
             // As the kernel does: routes and neighbours go, addresses and forwarding entries stay.
@@ -158,6 +189,9 @@ impl Fake {
             }
             Op::AddRoute(route) | Op::ReplaceRoute(route) => {
                 let route = route.with_index(self.index(&route.device)?);
+                if !self.takes_next_hop(&route) {
+                    return Err(refused(nix::libc::EINVAL));
+                }
                 let same = |have: &Route| (have.destination, have.metric) == (route.destination, route.metric);
                 if matches!(op, Op::AddRoute(_)) && self.routes.iter().any(same) {
                     return Err(refused(nix::libc::EEXIST));
@@ -174,6 +208,14 @@ impl Fake {
         Ok(())
     }
 
+    /// False for an IPv6 next hop to which another route than the default one leads out of another link.
+    fn takes_next_hop(&self, new: &Route) -> bool {
+        let Some(gateway) = new.gateway.filter(|gateway| new.onlink && gateway.is_ipv6()) else { return true };
+        let to = |route: &&Route| !route.destination.is_default() && route.destination.contains(gateway);
+        let best = self.routes.iter().filter(to).min_by_key(|route| (Reverse(route.destination.len()), route.metric));
+        best.is_none_or(|route| route.index == new.index)
+    }
+
     fn change_table(&mut self, change: &nft::Change) -> Result<(), KernelError> {
         match change {
             nft::Change::ReplaceTable(table) => {
@@ -183,9 +225,41 @@ impl Fake {
             nft::Change::DeleteTable(id) => {
                 self.tables.remove(id).map(drop).ok_or_else(|| KernelError::Missing(format!("table {}", id.name)))
             }
+            nft::Change::AddRule { table, chain, rule } => {
+                let (rules, handles) = self.chain(table, chain)?;
+                rules.push(rule.clone());
+                handles.push(0);
+                Ok(())
+            }
+            nft::Change::DeleteRule { table, chain, handle } => {
+                let (rules, handles) = self.chain(table, chain)?;
+                let place = handles.iter().position(|have| have == handle);
+                let place = place.ok_or_else(|| refused(nix::libc::ENOENT))?;
+                rules.remove(place);
+                handles.remove(place);
+                Ok(())
+            }
             _ => Err(refused(nix::libc::EOPNOTSUPP)),
         }
     }
+
+    /// A chain's rules, with the handles by which they were read last.
+    fn chain(
+        &mut self,
+        table: &nft::TableId,
+        chain: &str,
+    ) -> Result<(&mut Vec<nft::Rule>, &mut Vec<u64>), KernelError> {
+        let found = self.tables.get_mut(table).and_then(|table| table.chains.get_mut(chain));
+        let rules = found.map(|chain| &mut chain.rules).ok_or_else(|| refused(nix::libc::ENOENT))?;
+        let read = || (1..).take(rules.len()).collect();
+        let handles = self.handles.entry((table.clone(), chain.to_owned())).or_insert_with(read);
+        Ok((rules, handles))
+    }
+}
+
+/// The device that a sysctl belongs to.
+fn device_of(key: &str) -> Option<&str> {
+    key.strip_prefix("net/ipv4/conf/").or_else(|| key.strip_prefix("net/ipv6/conf/"))?.split('/').next()
 }
 
 fn take<T>(from: &mut Vec<T>, which: impl Fn(&T) -> bool) -> Result<(), KernelError> {
@@ -242,6 +316,7 @@ impl Kernel for Fake {
 
     fn apply(&mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
         self.applied += ops.len();
+        self.handles.clear();
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 }

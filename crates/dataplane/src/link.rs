@@ -73,6 +73,16 @@ pub struct Vxlan {
     pub foreign: bool,
 }
 
+impl Vxlan {
+    /// True where the kernel takes only one of the two: it tells received packets apart by VNI, port and IP family.
+    ///
+    /// One without a local address, and without a group of the other family, is of IPv4.
+    pub fn shares_socket(&self, other: &Self) -> bool {
+        let key = |vxlan: &Self| (vxlan.vni, vxlan.port, vxlan.local.is_some_and(|local| local.is_ipv6()));
+        key(self) == key(other)
+    }
+}
+
 /// How a device is a port of its bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -335,6 +345,12 @@ pub fn delete(device: Device<'_>) -> Request {
 
 fn create(message: LinkMessage) -> Request {
     Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The index of the link of this name in the calling thread's namespace. Unlike [`Socket::link`] it waits for no change
+/// of another link that is under way.
+pub fn index_of(name: &IfName) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name.as_str()).ok()
 }
 
 impl Socket {

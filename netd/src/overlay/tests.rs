@@ -1,1 +1,3 @@
+//! What is desired, as the plan that makes it from nothing. The addresses are in [`network`].
 
+pub(crate) mod network;

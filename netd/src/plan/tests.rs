@@ -1,1 +1,4 @@
+//! Plans: their order, what they spare, and that one run is enough. The addresses are in
+//! [`network`](crate::overlay::tests::network).
 
+mod kernel;

@@ -7,10 +7,8 @@ const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16,10.3.0.0/16\nFLANNEL_SUBNET=10
     FLANNEL_IPV6_NETWORK=fd00:10:244::/56\nFLANNEL_IPV6_SUBNET=fd00:10:244:1::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
 fn without(keys: &[&str]) -> String {
-    DUAL.lines()
-        .filter(|line| !keys.iter().any(|key| line.starts_with(&format!("{key}="))))
-        .map(|l| format!("{l}\n"))
-        .collect()
+    let stays = |line: &&str| !keys.iter().any(|key| line.split('=').next() == Some(key));
+    DUAL.split_inclusive('\n').filter(stays).collect()
 }
 
 #[test]

@@ -1,0 +1,164 @@
+//! Plans on the running kernel: it takes every op in the order in which it comes, and one run is enough.
+
+use std::process::Command;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::netns::scratch;
+use dataplane::words::{Family, PerFamily};
+
+use crate::overlay::masquerade::Ports;
+use crate::overlay::tests::network::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
+
+fn sh(line: &str) {
+    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
+    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Runs `body` in a namespace with eth0, as the network has it.
+fn on_a_node(underlay: PerFamily<()>, body: impl FnOnce(&mut Linux) + Send) {
+    scratch(|| {
+        sh("ip link set lo up; ip link add eth0 up type veth peer name wire; ip link set wire up");
+        for family in underlay.families() {
+            sh(match family {
+                Family::V4 => "ip address add 192.168.1.1/24 dev eth0; ip route add default via 192.168.1.254",
+                Family::V6 => {
+                    "ip address add fd00:1::1/64 dev eth0 nodad; ip route add default via fd00:1::fe dev eth0"
+                }
+            });
+        }
+        body(&mut Linux::open().expect("netlink sockets"));
+    })
+    .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
+}
+
+/// Networks of every backend and family of pods over an underlay.
+fn networks(underlay: PerFamily<()>) -> Vec<Network> {
+    let mut networks = Vec::new();
+    for pods in [V4, V6, DUAL] {
+        networks.extend([
+            vxlan(pods, underlay),
+            vxlan(pods, underlay).with(r#""DirectRouting": true"#),
+            vxlan(pods, underlay).with(r#""Port": 4789, "GBP": true, "Learning": true, "MTU": 1400"#),
+            vxlan(pods, underlay).vni(7).peers([far(2), near(4), far(5)]),
+            host_gw(pods, underlay),
+        ]);
+    }
+    for network in &mut networks {
+        network.masquerade = Some(Ports::FullyRandom);
+        network.forward_rules = true;
+    }
+    networks
+}
+
+fn each_after_each(underlay: PerFamily<()>) {
+    let networks = networks(underlay);
+    on_a_node(underlay, |kernel| {
+        for first in &networks {
+            for second in &networks {
+                first.settle(kernel);
+                second.settle(kernel);
+            }
+        }
+    });
+}
+
+#[test]
+fn every_network_follows_every_other_over_ipv4() {
+    each_after_each(V4);
+}
+
+#[test]
+fn every_network_follows_every_other_over_ipv6() {
+    each_after_each(V6);
+}
+
+#[test]
+fn every_network_follows_every_other_over_both() {
+    each_after_each(DUAL);
+}
+
+#[test]
+fn one_run_heals_every_injury() {
+    let injuries = [
+        "ip link set flannel.1 down",
+        "ip link set flannel.1 down; ip link set flannel.1 up",
+        "ip link set flannel.1 address 0a:00:00:00:00:99",
+        "ip link set flannel.1 mtu 1280",
+        "ip link set flannel.1 mtu 1000",
+        "ip link set flannel.1 alias other",
+        "ip link delete flannel.1",
+        "ip link delete flannel.1; ip link add flannel.1 up type vxlan id 1 dstport 8472 local 192.168.1.1 dev eth0",
+        "ip address flush dev flannel.1",
+        "ip address add 10.244.1.0/16 dev flannel.1; ip address delete 10.244.1.0/32 dev flannel.1",
+        "ip address add 10.244.9.0/32 dev flannel.1; ip address add fd00:10:0:9::/128 dev flannel-v6.1",
+        "ip address replace fd00:10:0:1::/128 dev flannel-v6.1; ip address delete fd00:10:0:1::/128 dev flannel-v6.1; \
+         ip address add fd00:10:0:1::/64 dev flannel-v6.1 nodad",
+        "ip route flush proto 110; ip -6 route flush proto 110",
+        "ip route replace 10.244.2.0/24 via 192.168.1.77 proto 110",
+        "ip -6 route replace fd00:10:0:2::/64 via fd00:1::77 dev eth0 proto 110",
+        "ip route append 10.244.2.0/24 via 192.168.1.77 proto 110; ip route append 10.244.2.0/24 via 192.168.1.78 proto 110",
+        "ip route delete 10.244.2.0/24; ip route append 10.244.2.0/24 via 192.168.1.78 proto 110; \
+         ip route append 10.244.2.0/24 via 192.168.1.77 proto 110",
+        "ip -6 route append fd00:10:0:2::/64 via fd00:1::77 dev eth0 proto 110",
+        "ip route add 10.244.2.0/24 via 192.168.1.77 proto 110 metric 5",
+        "ip route add 10.244.88.0/24 via 192.168.1.77 proto 110",
+        "ip route add 10.244.77.0/24 dev flannel.1 proto boot",
+        "ip neighbour flush dev flannel.1 nud permanent; ip -6 neighbour flush dev flannel-v6.1 nud permanent",
+        "ip neighbour replace 10.244.2.0 lladdr 0a:00:00:00:00:77 dev flannel.1 nud permanent",
+        "ip neighbour replace 10.244.2.0 lladdr 0a:00:00:00:00:77 dev flannel.1 nud reachable",
+        "ip neighbour replace 10.244.77.0 lladdr 0a:00:00:00:00:77 dev flannel.1 nud permanent",
+        "bridge fdb delete 0a:00:00:00:00:02 dev flannel.1 dst 192.168.1.2 self",
+        "bridge fdb replace 0a:00:00:00:00:02 dev flannel.1 dst 192.168.1.77 self permanent",
+        "bridge fdb append 0a:00:00:00:00:02 dev flannel.1 dst 192.168.1.77 self permanent || true",
+        "bridge fdb add 0a:00:00:00:00:77 dev flannel.1 dst 192.168.1.77 self permanent",
+        "bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.168.1.77 self permanent; \
+         bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.168.1.78 self permanent",
+        "nft delete table inet netd",
+        "nft flush ruleset",
+        "nft flush chain inet netd postrouting",
+        "nft add rule inet netd forward drop",
+        "nft insert rule inet netd postrouting return",
+        "nft 'add chain inet netd input { type filter hook input priority 0; policy drop; }'",
+        "nft 'delete chain inet netd forward'",
+        "sysctl -q -w net/ipv4/ip_forward=0",
+        "sysctl -q -w net/ipv6/conf/all/forwarding=0",
+        "sysctl -q -w net/ipv6/conf/flannel-v6.1/accept_ra=2",
+        "sysctl -q -w net/ipv6/conf/flannel-v6.1/disable_ipv6=1",
+    ];
+    let mut network = vxlan(DUAL, DUAL);
+    network.masquerade = Some(Ports::FullyRandom);
+    network.forward_rules = true;
+    on_a_node(DUAL, |kernel| {
+        network.settle(kernel);
+        for injury in injuries {
+            sh(injury);
+            let (plan, failed) = network.reconcile(kernel);
+            assert!(failed.is_empty(), "after `{injury}` every op is carried out, but: {failed:?}\nof\n{plan}");
+            let again = network.plan(kernel);
+            assert!(again.is_empty(), "one run heals `{injury}`, but then there is\n{again}after\n{plan}");
+            let harmless = injury.contains("|| true");
+            assert!(harmless || !plan.is_empty(), "`{injury}` is seen");
+        }
+    });
+}
+
+#[test]
+fn ipv6_that_is_off_for_new_links_is_switched_on() {
+    on_a_node(V4, |kernel| {
+        sh("sysctl -q -w net/ipv6/conf/default/disable_ipv6=1");
+        vxlan(DUAL, V4).settle(kernel);
+    });
+}
+
+#[test]
+fn peers_come_and_go_in_any_number() {
+    let network = vxlan(DUAL, DUAL);
+    let all: Vec<Peer> = (2..=200).map(|n| if n % 2 == 0 { near(n) } else { far(n) }).collect();
+    on_a_node(DUAL, |kernel| {
+        network.clone().peers(all.clone()).settle(kernel);
+        network.clone().peers(&all[50..60]).settle(kernel);
+        let plan = network.clone().peers([]).settle(kernel);
+        assert_eq!(plan.ops.len(), 10 * 2 * 3, "a route, a forwarding entry and a neighbour of each family");
+        assert_eq!(kernel.links().expect("links").len(), 5, "lo, eth0 with its other end, and the two tunnels");
+    });
+}
