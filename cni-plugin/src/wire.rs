@@ -65,15 +65,6 @@ pub enum WireError {
         /// How long it was waited for.
         seconds: u64,
     },
-    /// No child process could be made.
-    #[error("cannot remove link {name} in the background")]
-    NoChild {
-        /// The host end.
-        name: IfName,
-        /// What the system said.
-        #[source]
-        source: std::io::Error,
-    },
 }
 
 impl From<WireError> for Failure {
@@ -82,7 +73,7 @@ impl From<WireError> for Failure {
             WireError::NotABridge(_) | WireError::OtherAddress { .. } => Code::InvalidConfiguration,
             WireError::IfnameTaken(_) | WireError::VethTaken(_) => Code::AlreadyThere,
             WireError::NotForwarding { .. } | WireError::NotGone { .. } => Code::TryAgainLater,
-            WireError::Step { .. } | WireError::NoChild { .. } => Code::Kernel,
+            WireError::Step { .. } => Code::Kernel,
         };
         Failure::of(code, &error)
     }

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 
 use dataplane::link::{self, Device, Link};
 use dataplane::netlink::Socket;
-use dataplane::netns;
 use dataplane::words::{Family, Mac, Mtu};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -62,8 +61,7 @@ fn attach(
 ) -> Result<(Links, Vec<Lease>), Failure> {
     let bridge = bridge::find(host, &conf.bridge.name)?;
     let inside = || attach_inside(conf, attachment, namespace, host, bridge, made);
-    let (links, leases) =
-        netns::visit(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))??;
+    let (links, leases) = namespace.visit(inside)?;
     // These are files of the node's namespace.
     bridge::ignore_advertisements(&conf.bridge.name)?;
     bridge::ignore_advertisements(&attachment.host_veth())?;

@@ -2,7 +2,6 @@
 
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::Socket;
-use dataplane::netns;
 use dataplane::words::Family;
 use ipnetwork::IpNetwork;
 
@@ -30,7 +29,7 @@ pub(super) fn check(document: &Document, target: &Target) -> Result<(), Failure>
     let bridge = check_bridge(&mut host, &conf, wanted, &ips)?;
     let port = check_port(&mut host, &attachment, wanted, &bridge)?;
     let inside = || check_pod(&attachment, wanted, place, &ips, &port);
-    netns::visit(namespace.path(), inside).map_err(|error| Failure::of(Code::UnknownContainer, &error))?
+    namespace.visit(inside)
 }
 
 fn differs(what: impl Into<String>) -> Failure {

@@ -3,13 +3,12 @@
 
 use dataplane::link::{self, Device, Kind};
 use dataplane::netlink::Socket;
-use dataplane::netns;
 
 use crate::attachment::Attachment;
 use crate::call::Target;
 use crate::conf::Document;
 use crate::conf::net_conf::Places;
-use crate::failure::{Code, Failure};
+use crate::failure::Failure;
 use crate::ipam::Reservations;
 use crate::wire::namespace::Namespace;
 use crate::wire::{bridge, pod, step, veth};
@@ -64,11 +63,10 @@ fn remove_foreign(places: &Places, attachment: &Attachment, target: &Target, hos
         }
         match container.request(link::delete(Device::Index(link.index))) {
             Err(error) if !error.is_missing() => {
-                Err(step(format!("remove link {} in the container", attachment.ifname))(error))
+                Err(step(format!("remove link {} in the container", attachment.ifname))(error).into())
             }
             _ => Ok(()),
         }
     };
-    netns::visit(namespace.path(), remove).map_err(|error| Failure::of(Code::Io, &error))??;
-    Ok(())
+    namespace.visit(remove)
 }

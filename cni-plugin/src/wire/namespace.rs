@@ -4,7 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+use dataplane::netns;
 
 use crate::call::Target;
 use crate::failure::{Code, Failure};
@@ -83,9 +85,13 @@ impl Namespace {
         Ok(Self { path: PathBuf::from(&target.netns), file })
     }
 
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Runs `body` inside.
+    ///
+    /// # Errors
+    /// Where the namespace went away meanwhile, or is of another kind; what `body` fails with.
+    pub fn visit<T>(&self, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        let code = |missing| if missing { Code::UnknownContainer } else { Code::InvalidEnvironment };
+        netns::visit(&self.path, body).map_err(|error| Failure::of(code(error.is_missing()), &error))?
     }
 
     /// The open file.

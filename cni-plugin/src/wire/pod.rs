@@ -47,7 +47,7 @@ pub fn configure(
     for route in routes {
         actions.push(format!("add route {}", route.dst));
         let on_link =
-            Route { destination: route.dst, gateway: route.gw, index: index, onlink: false, protocol: BOOT, metric: 0 };
+            Route { destination: route.dst, gateway: route.gw, index, onlink: false, protocol: BOOT, metric: 0 };
         requests.push(on_link.add());
     }
     for (action, outcome) in actions.into_iter().zip(pod.batch(&requests)) {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dataplane::link::{self, Change, Device, Link, NewVeth};
 use dataplane::netlink::Socket;
 use dataplane::process;
-use dataplane::words::Mac;
+use dataplane::words::{IfName, Mac};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;
@@ -91,6 +91,13 @@ pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<()
     Err(WireError::NotForwarding { port: name, seconds: PATIENCE.as_secs() })
 }
 
+fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), WireError> {
+    match host.request(link::delete(Device::Name(name))) {
+        Err(error) if !error.is_missing() => Err(step(format!("remove link {name}"))(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Removes the pair by its host end, and returns when the name is gone: then no frame passes, and the name is free.
 ///
 /// The kernel answers a removal only after a grace period of 16 to 20 ms, in which nothing more happens to the pod.
@@ -101,11 +108,14 @@ pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<()
 pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireError> {
     let name = attachment.host_veth();
     let request = link::delete(Device::Name(&name));
-    process::detach(|| {
+    let detached = process::detach(|| {
         // Whether it is gone is what the parent looks at.
         let _ = host.request(request);
-    })
-    .map_err(|source| WireError::NoChild { name: name.clone(), source })?;
+    });
+    if detached.is_err() {
+        // No process to be had, as on a node at its limit: then this one waits.
+        return remove_waiting(host, &name);
+    }
     let begun = Instant::now();
     while begun.elapsed() < PATIENCE {
         // This look takes no lock that the removal holds.
@@ -114,11 +124,8 @@ pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireErro
         }
         let child = waitpid(None, Some(WaitPidFlag::WNOHANG));
         if !matches!(child, Ok(WaitStatus::StillAlive)) {
-            // The child is done, so it stays or went this moment; asking once more ourselves tells why it stays.
-            return match host.request(link::delete(Device::Name(&name))) {
-                Err(error) if !error.is_missing() => Err(step(format!("remove link {name}"))(error)),
-                _ => Ok(()),
-            };
+            // The child is done, so the link went this moment or stays; asking once more ourselves tells why.
+            return remove_waiting(host, &name);
         }
         thread::sleep(PAUSE);
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use netd_tests::failure::{Outcome, Told};
 use netd_tests::namespace::Namespace;
@@ -112,6 +113,20 @@ impl Bed {
         let answer = self.succeed(verb)?;
         ensure!(answer.is_null(), "{verb} must print nothing but printed {answer}");
         Ok(())
+    }
+
+    /// Calls the plugin and kills it some time after its start.
+    pub(crate) fn killed(&self, verb: &str, after: Duration) -> Outcome {
+        let mut command = Command::new(binaries::plugin()?);
+        command.env_clear().envs(&self.env).env("CNI_COMMAND", verb);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = self.node.spawn(&mut command)?;
+        if let Some(mut input) = child.stdin.take() {
+            let _ = input.write_all(self.conf.to_string().as_bytes());
+        }
+        std::thread::park_timeout(after);
+        child.kill().told("kill the plugin")?;
+        child.wait().told("wait for the plugin").map(drop)
     }
 
     /// Calls the plugin, which must fail with one of `codes` and say `text`.

@@ -1,6 +1,7 @@
 //! DEL: succeeds whatever is gone already, removes whatever is left (cases 28 to 32).
 
 use std::process::Command;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
@@ -18,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a DEL that failed can be repeated", repeated),
         test("DEL whatever else the configuration says", other_configuration),
         test("pods of the reference plugins", reference_pods),
+        test("what a killed ADD or DEL leaves, the next DEL removes", killed),
     ]
 }
 
@@ -87,6 +89,20 @@ fn other_configuration() -> Outcome {
     bed.conf["ipam"]["subnet"] = json!("10.9.0.0/31");
     bed.set("CNI_ARGS", "FOO").quiet("DEL")?;
     bed.is_clean()
+}
+
+fn killed() -> Outcome {
+    let bed = Bed::new()?;
+    for (verb, delay) in (0..40).map(|n| (if n % 2 == 0 { "ADD" } else { "DEL" }, Duration::from_micros(n * 75))) {
+        if verb == "DEL" {
+            bed.succeed("ADD")?;
+        }
+        bed.killed(verb, delay)?;
+        bed.quiet("DEL")?;
+        bed.is_clean()?;
+        ensure!(bed.interface().is_err(), "{verb} killed after {delay:?}: the pod's end is gone");
+    }
+    bed.succeed("ADD").map(drop)
 }
 
 fn reference_pods() -> Outcome {
