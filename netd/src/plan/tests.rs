@@ -2,3 +2,4 @@
 //! [`network`](crate::overlay::tests::network).
 
 mod kernel;
+mod properties;
