@@ -188,7 +188,7 @@ impl Network {
         Cluster { own: self.lease(&Peer { public: self.underlay, ..near(1) }), peers }
     }
 
-    fn underlay(&self, index: u32) -> Underlay {
+    pub(crate) fn underlay(&self, index: u32) -> Underlay {
         let addresses = self.underlay.map(|family, ()| on_segment(1, 1, family));
         let mut public = addresses;
         if self.nat {
@@ -234,7 +234,7 @@ impl Network {
         self.outcome_on(&host)
     }
 
-    fn outcome_on(&self, host: &observe::Host) -> Result<Outcome, CarrierError> {
+    pub(crate) fn outcome_on(&self, host: &observe::Host) -> Result<Outcome, CarrierError> {
         let (conf, cluster, identity) = (self.conf(), self.cluster(), self.identity());
         let underlay = self.underlay(host.links[&name("eth0")].index);
         desired(&Input {
