@@ -34,14 +34,70 @@ fn no_rule_is_wanted_where_none_is_asked_for() {
 #[test]
 fn masquerading_of_ipv4() {
     let network = Network { masquerade: Some(Ports::FullyRandom), forward_rules: true, ..vxlan(V4, V4) };
-    assert_eq!(table(&network), "@@");
+    assert_eq!(
+        table(&network),
+        r#"table inet netd {
+	comment "netd: the pod network"
+	set direct-nodes-v4 {
+		type ipv4_addr
+	}
+
+	chain forward {
+		type filter hook forward priority 0; policy accept;
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 accept
+		meta nfproto ipv4 ip daddr 10.244.0.0/16 accept
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		meta mark & 0x00004000 == 0x00004000 return comment "kube-proxy masquerades this itself"
+		meta nfproto ipv4 ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return comment "own pods to pods"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "pods to own pods"
+		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "others to own pods: the client's address is kept"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr @direct-nodes-v4 return comment "pods to nodes on a plain route"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random comment "pods to the world"
+		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random comment "others to pods of other nodes"
+	}
+}"#
+    );
 }
 
 #[test]
 fn masquerading_of_both_with_a_near_peer() {
     let network = vxlan(DUAL, DUAL).with(r#""DirectRouting": true"#).peers([near(2), far(3)]);
     let network = Network { masquerade: Some(Ports::Kernel), ..network };
-    assert_eq!(table(&network), "@@");
+    assert_eq!(
+        table(&network),
+        r#"table inet netd {
+	comment "netd: the pod network"
+	set direct-nodes-v4 {
+		type ipv4_addr
+		elements = { 192.168.1.2 }
+	}
+
+	set direct-nodes-v6 {
+		type ipv6_addr
+		elements = { fd00:1::2 }
+	}
+
+	chain postrouting {
+		type nat hook postrouting priority 100; policy accept;
+		meta mark & 0x00004000 == 0x00004000 return comment "kube-proxy masquerades this itself"
+		meta nfproto ipv4 ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return comment "own pods to pods"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "pods to own pods"
+		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "others to own pods: the client's address is kept"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr @direct-nodes-v4 return comment "pods to nodes on a plain route"
+		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade comment "pods to the world"
+		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade comment "others to pods of other nodes"
+		meta nfproto ipv6 ip6 saddr fd00:10:0:1::/64 ip6 daddr fd00:10::/48 return comment "own pods to pods"
+		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return comment "pods to own pods"
+		meta nfproto ipv6 ip6 saddr != fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return comment "others to own pods: the client's address is kept"
+		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr @direct-nodes-v6 return comment "pods to nodes on a plain route"
+		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr != ff00::/8 masquerade comment "pods to the world"
+		meta nfproto ipv6 ip6 saddr != fd00:10::/48 ip6 daddr fd00:10::/48 masquerade comment "others to pods of other nodes"
+	}
+}"#
+    );
 }
 
 #[test]
@@ -71,7 +127,8 @@ fn the_chain_of_iptables_gets_rules_of_ours() {
 #[test]
 fn other_chains_are_the_operators() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
-    let chains = [(Family::Inet, "mine", "fwd"), (Family::Inet, "firewalld", "filter_FORWARD"), (Family::Ip6, "six", "f")];
+    let chains =
+        [(Family::Inet, "mine", "fwd"), (Family::Inet, "firewalld", "filter_FORWARD"), (Family::Ip6, "six", "f")];
     let (accepts, blockers) = forward(&network, &chains);
     assert_eq!(accepts, [], "nothing is written to them");
     let told: Vec<_> = blockers.iter().map(ToString::to_string).collect();

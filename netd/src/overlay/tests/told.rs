@@ -31,7 +31,11 @@ fn each_peer_that_cannot_be_reached_is_told_and_the_others_are_reached() {
     assert_eq!(told(&network), expected, "each is told with what is wrong");
     let plan = network.settle(&mut network.fake());
     let routes: Vec<_> = plan.ops.iter().map(ToString::to_string).filter(|op| op.starts_with("ip route")).collect();
-    assert_eq!(routes, ["ip route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 proto 110 onlink"], "node 2 is reached");
+    assert_eq!(
+        routes,
+        ["ip route add 10.244.2.0/24 via 10.244.2.0 dev flannel.1 proto 110 onlink"],
+        "node 2 is reached"
+    );
 }
 
 #[test]
@@ -53,10 +57,16 @@ fn no_plain_route_leads_from_ipv6_to_an_ipv4_next_hop() {
 
 #[test]
 fn direct_routing_needs_no_tunnel_end_and_no_vni() {
-    let network = vxlan(V4, V4)
-        .with(r#""DirectRouting": true"#)
-        .peers([Peer { vtep: false, ..near(2) }, Peer { vni: Some(7), ..near(3) }, Peer { vtep: false, ..far(4) }]);
-    assert_eq!(told(&network), ["node-4 IPv4: it has published no VXLAN device for IPv4 pods"], "only the far one is told");
+    let network = vxlan(V4, V4).with(r#""DirectRouting": true"#).peers([
+        Peer { vtep: false, ..near(2) },
+        Peer { vni: Some(7), ..near(3) },
+        Peer { vtep: false, ..far(4) },
+    ]);
+    assert_eq!(
+        told(&network),
+        ["node-4 IPv4: it has published no VXLAN device for IPv4 pods"],
+        "only the far one is told"
+    );
 }
 
 #[test]

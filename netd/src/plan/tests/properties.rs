@@ -169,7 +169,7 @@ fn assert_untouched(before: &Fake, after: &Fake) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_run_makes_what_is_desired(network in network()) {
