@@ -60,14 +60,16 @@ fn healed() -> Outcome {
     Ok(())
 }
 
+/// A route that somebody signed stays, and netd says what to type.
 fn usurped() -> Outcome {
     let cluster = Cluster::start(&Topology::one_segment(Stack::V4), &host_gw(), &[])?;
     Peer::host_gw("p1", "10.244.80.0/24", "192.168.1.80").write(&cluster.fabric.store)?;
     gateway(&cluster, "10.244.80.0/24", Some("192.168.1.80"))?;
     cluster.node("n1").namespace().run("ip route replace 10.244.80.0/24 via 192.168.1.12 proto static")?;
-    let told = "ip route delete 10.244.80.0/24 via 192.168.1.12";
-    cluster.daemon("n1").await_log(told, seconds(5))?;
-    cluster.node("n1").namespace().run(told)?;
+    let remedy = "ip route delete 10.244.80.0/24 via 192.168.1.12";
+    cluster.daemon("n1").await_log(remedy, seconds(5))?;
+    gateway(&cluster, "10.244.80.0/24", Some("192.168.1.12"))?;
+    cluster.node("n1").namespace().run(remedy)?;
     gateway(&cluster, "10.244.80.0/24", Some("192.168.1.80"))
 }
 

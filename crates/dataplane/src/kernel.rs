@@ -186,3 +186,6 @@ impl Application<'_> {
         self.indexes[device].ok_or_else(|| KernelError::Missing(format!("link {device}")))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,7 +50,7 @@ impl Neighbour {
             return None;
         }
         let (address, mac) = fields(message);
-        let permanent = holds(message.header.state, NeighbourState::Permanent);
+        let permanent = has_state(message, &[NeighbourState::Permanent]);
         Some(Self { index: message.header.ifindex, address: address?, mac, permanent })
     }
 }
@@ -67,15 +67,14 @@ impl Fdb {
             return None;
         }
         let (destination, mac) = fields(message);
-        let state = message.header.state;
-        let permanent = holds(state, NeighbourState::Permanent) || holds(state, NeighbourState::Noarp);
+        let permanent = has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
     }
 }
 
-/// States are bits: bridge(8) sets `NUD_NOARP` beside `NUD_PERMANENT`.
-fn holds(state: NeighbourState, bit: NeighbourState) -> bool {
-    u16::from(state) & u16::from(bit) != 0
+/// True where the entry is in one of these states. They are bits: `bridge fdb` sets several at once.
+fn has_state(message: &NeighbourMessage, states: &[NeighbourState]) -> bool {
+    states.iter().any(|state| u16::from(message.header.state) & u16::from(*state) != 0)
 }
 
 fn fields(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {

@@ -174,6 +174,19 @@ impl Op {
     }
 }
 
+/// A text as one word of a shell, in quotes where it needs them.
+struct Word<'a>(&'a str);
+
+impl fmt::Display for Word<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@%+=,".contains(&byte);
+        if !self.0.is_empty() && self.0.bytes().all(plain) {
+            return f.write_str(self.0);
+        }
+        write!(f, "'{}'", self.0.replace('\'', r"'\''"))
+    }
+}
+
 impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} dev {}", self.address, self.prefix_len, self.device)?;
@@ -217,7 +230,7 @@ impl fmt::Display for Op {
                     write!(f, " address {mac}")?;
                 }
                 if let Some(alias) = &change.alias {
-                    write!(f, " alias {alias}")?;
+                    write!(f, " alias {}", Word(alias))?;
                 }
                 match change.up {
                     Some(up) => f.write_str(if up { " up" } else { " down" }),

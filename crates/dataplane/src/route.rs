@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol as Protocol, RouteScope,
-    RouteType, RouteVia,
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
+    RouteProtocol as Protocol, RouteScope, RouteType, RouteVia,
 };
 
 use crate::address::family;
@@ -43,6 +43,26 @@ impl Route {
     pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
         let RouteNetlinkMessage::NewRoute(message) = message else { return None };
         Self::read(&message)
+    }
+
+    /// Reads a route of any number of next hops as one route for each.
+    fn each_hop(message: &RouteMessage) -> Vec<Self> {
+        let hops = message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::MultiPath(hops) => Some(hops),
+            _ => None,
+        });
+        let Some(hops) = hops else { return Self::read(message).into_iter().collect() };
+        let alone = |hop: &RouteNextHop| {
+            let mut message = message.clone();
+            message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::MultiPath(_)));
+            message.attributes.extend(hop.attributes.iter().cloned());
+            message.attributes.push(RouteAttribute::Oif(hop.interface_index));
+            if hop.flags.contains(RouteNextHopFlags::Onlink) {
+                message.header.flags |= RouteFlags::Onlink;
+            }
+            Self::read(&message)
+        };
+        hops.iter().filter_map(alone).collect()
     }
 
     pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
@@ -141,12 +161,17 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 impl Socket {
-    /// The unicast routes of the main table, of one family.
+    /// The unicast routes of the main table, of one family. One of several next hops is as many routes: so the kernel keeps
+    /// those of IPv6, and takes them away one by one.
     pub fn routes(&mut self, of: Family) -> Result<Vec<Route>, KernelError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(of);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
-        self.dump(RouteNetlinkMessage::GetRoute(message), Route::from_message)
+        let hops = self.dump(RouteNetlinkMessage::GetRoute(message), |message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Some(Route::each_hop(&message)),
+            _ => None,
+        })?;
+        Ok(hops.into_iter().flatten().collect())
     }
 
     /// The source address and the link's index that the kernel would take to reach `destination`.
