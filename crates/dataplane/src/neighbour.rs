@@ -50,7 +50,7 @@ impl Neighbour {
             return None;
         }
         let (address, mac) = fields(message);
-        let permanent = message.header.state == NeighbourState::Permanent;
+        let permanent = has_state(message, &[NeighbourState::Permanent]);
         Some(Self { index: message.header.ifindex, address: address?, mac, permanent })
     }
 }
@@ -67,9 +67,14 @@ impl Fdb {
             return None;
         }
         let (destination, mac) = fields(message);
-        let permanent = matches!(message.header.state, NeighbourState::Permanent | NeighbourState::Noarp);
+        let permanent = has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
     }
+}
+
+/// True where the entry is in one of these states. They are bits: `bridge fdb` sets several at once.
+fn has_state(message: &NeighbourMessage, states: &[NeighbourState]) -> bool {
+    states.iter().any(|state| u16::from(message.header.state) & u16::from(*state) != 0)
 }
 
 fn fields(message: &NeighbourMessage) -> (Option<IpAddr>, Option<Mac>) {

@@ -248,8 +248,14 @@ fn every_op_does_what_it_prints() {
         assert_eq!(sh(&lines.join("\n")), Ok(()), "a shell carries out the whole");
         state(kernel)
     });
-    assert_eq!(applied, typed, "what is printed does what is applied");
-    assert_eq!(applied, pasted, "what is printed can be pasted as a whole");
+    for (other, how) in [(&typed, "line by line"), (&pasted, "as a whole")] {
+        assert_eq!(applied.links, other.links, "links are the same when the ops are typed {how}");
+        assert_eq!(applied.neighbours, other.neighbours, "neighbours are the same when the ops are typed {how}");
+        assert_eq!(applied.fdb, other.fdb, "forwarding entries are the same when the ops are typed {how}");
+        assert_eq!(applied.routes, other.routes, "routes are the same when the ops are typed {how}");
+        assert_eq!(applied.table, other.table, "the table is the same when the ops are typed {how}");
+        assert_eq!(applied, *other, "all is the same when the ops are typed {how}");
+    }
 }
 
 #[test]
