@@ -133,3 +133,6 @@ fn our_rules(
     }
     Ok(ours)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,53 @@
+//! What others' tools made is seen as it is, and ours in it is known again.
+
+use std::process::Command;
+
+use dataplane::kernel::Linux;
+use dataplane::netns::scratch;
+
+use crate::overlay::tests::network::{DUAL, Network, V4, vxlan};
+
+/// What a command prints.
+fn sh(line: &str) -> String {
+    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
+    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8_lossy(&done.stdout).into_owned()
+}
+
+#[test]
+fn our_rules_in_the_chain_of_iptables_are_printed_by_it_and_known_again() {
+    let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
+    scratch(|| {
+        sh("ip link add eth0 up type veth peer name wire; ip link set wire up; ip address add 192.168.1.1/24 dev eth0");
+        sh("iptables -P FORWARD DROP; iptables -A FORWARD -s 192.0.2.1 -j DROP; ip6tables -P FORWARD DROP");
+        let mut kernel = Linux::open().expect("netlink sockets");
+        network.settle(&mut kernel);
+        let ours = [
+            "-A FORWARD -s 10.244.0.0/16 -m comment --comment \"netd: pods may be forwarded\" -j ACCEPT",
+            "-A FORWARD -d 10.244.0.0/16 -m comment --comment \"netd: pods may be forwarded\" -j ACCEPT",
+        ];
+        let expected = ["-P FORWARD DROP", "-A FORWARD -s 192.0.2.1/32 -j DROP", ours[0], ours[1]];
+        let shown = |line| sh(line).lines().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(shown("iptables -S FORWARD"), expected, "iptables prints them as its own, after those of others");
+        assert_eq!(shown("ip6tables -S FORWARD").len(), 3, "ip6tables too");
+
+        sh("iptables -A FORWARD -s 192.0.2.2 -j DROP; iptables -D FORWARD -s 192.0.2.1 -j DROP");
+        assert!(network.plan(&mut kernel).is_empty(), "they are known again among what iptables has changed");
+        sh("iptables-save > /dev/null; iptables-save | iptables-restore");
+        assert!(network.plan(&mut kernel).is_empty(), "they are known after iptables has written them itself");
+
+        sh("iptables -F FORWARD; iptables -A FORWARD -s 192.0.2.2 -j DROP");
+        network.settle(&mut kernel);
+        let expected = ["-P FORWARD DROP", "-A FORWARD -s 192.0.2.2/32 -j DROP", ours[0], ours[1]];
+        assert_eq!(shown("iptables -S FORWARD"), expected, "they come back after a flush");
+        sh("iptables -A FORWARD -s 10.244.0.0/16 -m comment --comment 'netd: pods may be forwarded' -j ACCEPT");
+        network.settle(&mut kernel);
+        assert_eq!(shown("iptables -S FORWARD"), expected, "one too many is removed");
+
+        sh("iptables -P FORWARD ACCEPT");
+        network.settle(&mut kernel);
+        let expected = ["-P FORWARD ACCEPT", "-A FORWARD -s 192.0.2.2/32 -j DROP"];
+        assert_eq!(shown("iptables -S FORWARD"), expected, "they go where they are not needed, and nothing else does");
+    })
+    .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
+}
