@@ -69,7 +69,9 @@ fn network() -> impl Strategy<Value = Network> {
 /// not known as ours.
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     (families(), vec(network(), 1..4)).prop_map(|(pods, mut networks)| {
-        networks.iter_mut().for_each(|network| network.pods = pods);
+        for network in &mut networks {
+            network.pods = pods;
+        }
         networks
     })
 }
@@ -169,7 +171,7 @@ fn assert_untouched(before: &Fake, after: &Fake) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn one_run_makes_what_is_desired(network in network()) {
