@@ -9,6 +9,9 @@ cache=${XDG_CACHE_HOME:-$HOME/.cache}/netd-tests
 deny_version=0.20.2
 cd "$root" || exit
 
+# Ctrl-C ends a script by its own exit, so that its clean-up runs.
+trap 'exit 130' INT TERM
+
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
     bold=$'\e[1m' green=$'\e[32m' red=$'\e[31m' yellow=$'\e[33m' plain=$'\e[0m'
 else
@@ -50,6 +53,8 @@ isolated() {
 # Debian packages, each with a file that it brings: where all files are there, no package manager is asked.
 packages=(
     gcc:/usr/bin/gcc
+    libc6-dev:/usr/include/stdlib.h
+    git:/usr/bin/git
     iproute2:/usr/bin/ip:/sbin/ip
     util-linux:/usr/bin/unshare
     iputils-ping:/usr/bin/ping:/bin/ping

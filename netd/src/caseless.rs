@@ -23,7 +23,7 @@ struct Field {
 /// A field that does not hold what it must.
 #[derive(Debug, thiserror::Error)]
 #[error("{field} is {value}, but must be {expected}")]
-pub(crate) struct FieldError {
+pub struct FieldError {
     pub(crate) field: String,
     pub(crate) value: String,
     pub(crate) expected: String,

@@ -5,13 +5,21 @@
 
 pub mod allocation;
 mod caseless;
+pub mod cleanup;
 pub mod config;
 pub mod conflist;
+pub mod daemon;
+mod hash;
+pub mod host;
+pub mod identity;
 pub mod interface;
 pub mod model;
+pub mod node;
 pub mod observe;
 pub mod overlay;
 pub mod plan;
+pub mod reconcile;
 pub mod store;
 pub mod subnet_env;
+pub mod watch;
 mod whole_file;

@@ -139,13 +139,18 @@ impl Diff<'_> {
     }
 
     /// Ours are the routes into our networks that bear our protocol number, or lead out of our devices: those that another
-    /// daemon made there before us are adopted.
+    /// daemon made there before us are adopted. A route that nobody signed (`ip route` without `proto` says "boot") in the very
+    /// place of one of ours is ours bent by hand.
     fn owns(&self, route: &DeviceRoute) -> bool {
         const KERNEL: u8 = 2;
+        const BOOT: u8 = 3;
         let on_our_device = self.desired.devices.contains_key(&route.device) && self.usable(&route.device)
             || self.observed.links.get(&route.device).is_some_and(|link| self.is_ours(link));
+        let in_our_place = self.desired.routes.get(&route.destination).is_some_and(|ours| ours.metric == route.metric);
         self.identity.covers(route.destination)
-            && (route.protocol == PROTOCOL || on_our_device && route.protocol.0 != KERNEL)
+            && (route.protocol == PROTOCOL
+                || on_our_device && route.protocol.0 != KERNEL
+                || in_our_place && route.protocol.0 == BOOT)
     }
 }
 

@@ -4,7 +4,7 @@
 //! past the trait except as text for a person.
 
 pub mod dir;
-mod record;
+pub mod record;
 
 use std::error::Error;
 use std::future::Future;

@@ -50,10 +50,18 @@ fn keys(family: Family) -> (&'static str, &'static str) {
 
 /// The subnets that an earlier run left in the text. What makes no sense is as if it were not there: the file is only a memory.
 pub fn previous_subnets(text: &str) -> PerFamily<Prefix> {
+    previous(text, |family| keys(family).1)
+}
+
+/// The networks that an earlier run left in the text, likewise.
+pub fn previous_networks(text: &str) -> PerFamily<Prefix> {
+    previous(text, |family| keys(family).0)
+}
+
+fn previous(text: &str, key: impl Fn(Family) -> &'static str) -> PerFamily<Prefix> {
     PerFamily::from_fn(|family| {
-        let (_, key) = keys(family);
-        let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))?;
-        value.trim().parse().ok().filter(|subnet: &Prefix| subnet.family() == family)
+        let value = text.lines().rev().find_map(|line| line.trim().strip_prefix(key(family))?.strip_prefix('='))?;
+        value.trim().parse().ok().filter(|range: &Prefix| range.family() == family)
     })
 }
 

@@ -41,6 +41,20 @@ pub fn ping_of(from: &Namespace, to: IpAddr, bytes: u32) -> Outcome {
     from.run(&format!("ping -n -q -c 1 -W {} -M do -s {} {to}", PATIENCE.as_secs(), bytes - headers)).map(drop)
 }
 
+/// Sends one echo request of so many bytes, which must not fit into the way.
+///
+/// # Errors
+/// Where it is sent all the same.
+pub fn too_big(from: &Namespace, to: IpAddr, bytes: u32) -> Outcome {
+    let headers = if to.is_ipv4() { 28 } else { 48 };
+    let mut command = Command::new("ping");
+    command.args(["-n", "-c", "1", "-W", "0.2", "-M", "do", "-s"]);
+    let output = from.output(command.args([(bytes - headers).to_string(), to.to_string()]))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    crate::ensure!(said.contains("too long"), "a packet of {bytes} bytes was sent to {to}: {said}");
+    Ok(())
+}
+
 /// A text there and back over TCP. Gives the address that the server saw the client come from.
 ///
 /// # Errors

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::failure::{Failure, Outcome, Told};
 
+pub mod recorded;
+
 #[cfg(test)]
 mod tests;
 

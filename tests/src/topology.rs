@@ -92,7 +92,9 @@ impl Topology {
     /// # Errors
     /// Where the kernel refuses a part; what was made goes again.
     pub fn build(&self) -> Outcome<Fabric> {
-        let disk = tempfile::Builder::new().prefix("nt-").tempdir().told("make a folder for the nodes' files")?;
+        // The suite's own tmpfs, so that it goes with the suite however that ends.
+        let disk =
+            tempfile::Builder::new().prefix("nt-").tempdir_in("/run").told("make a folder for the nodes' files")?;
         let store = disk.path().join("store");
         std::fs::create_dir(&store).told("make the store's folder")?;
         let count = self.machines.iter().map(|(_, segment)| *segment).max().unwrap_or(0);

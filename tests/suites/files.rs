@@ -29,7 +29,8 @@ fn main() -> ExitCode {
             test("a garbage record is told once and skipped", garbage),
             test("a store that vanishes leaves the data path alone", vanished),
             test("a store that cannot be is a clear error", no_store),
-            test("an interface that is not there is a clear error", no_interface),
+            test("an interface that is not there is a clear error", || no_interface("nope0")),
+            test("an interface name of 16 bytes is a clear error", || no_interface("a-name-of-16-byt")),
         ];
         for (name, conf, said) in wrong_net_confs() {
             trials.push(test(format!("a wrong net-conf is an error before anything is touched/{name}"), move || {
@@ -88,8 +89,8 @@ fn refuses(fabric: &Fabric, arguments: &[&str], said: &[&str]) -> Outcome {
     Ok(())
 }
 
-fn no_interface() -> Outcome {
-    refused(&net_conf(Stack::V4, &vxlan()).to_string(), &["--iface", "nope0"], &["nope0"])
+fn no_interface(name: &'static str) -> Outcome {
+    refused(&net_conf(Stack::V4, &vxlan()).to_string(), &["--iface", name], &[name])
 }
 
 fn no_store() -> Outcome {
@@ -281,8 +282,9 @@ fn garbage() -> Outcome {
         .map_err(|failure| cluster.told(failure))
     };
     programmed("02:00:00:00:00:90")?;
-    let told = cluster.daemon("n1").log().lines().filter(|line| line.contains("broken")).count();
-    ensure!(told == 1, "it was told {told} times");
+    let log = cluster.daemon("n1").log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("broken")).collect();
+    ensure!(told.len() == 1, "it was told {} times:\n{}", told.len(), told.join("\n"));
     Peer::vxlan("broken", "10.244.91.0/24", "192.168.1.91", "02:00:00:00:00:91").write(store)?;
     programmed("02:00:00:00:00:91")
 }

@@ -102,8 +102,7 @@ fn lost() -> Outcome {
 fn leftovers() -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).build()?;
     let namespace = fabric.node("n1").namespace();
-    let disk = tempfile_folder()?;
-    let folders = [disk.path().to_owned()];
+    let folders = [fabric.disk().to_owned()];
     let before = Snapshot::take(namespace, &folders)?;
     before.same_as(&Snapshot::take(namespace, &folders)?)?;
 
@@ -119,13 +118,9 @@ fn leftovers() -> Outcome {
         namespace.run(clear)?;
         before.same_as(&Snapshot::take(namespace, &folders)?)?;
     }
-    namespace.run(&format!("touch {}/left", disk.path().display()))?;
+    namespace.run(&format!("touch {}/left", fabric.disk().display()))?;
     ensure!(before.same_as(&Snapshot::take(namespace, &folders)?).is_err(), "a file went unnoticed");
     Ok(())
-}
-
-fn tempfile_folder() -> Outcome<tempfile::TempDir> {
-    tempfile::tempdir().map_err(|error| netd_tests::Failure::new(error.to_string()))
 }
 
 fn dropped() -> Outcome {

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         vec![
             test("G1 a peer that moves has one route, to its new address", moved),
             test("G2 a route that is deleted or bent comes back", healed),
+            test("G2 a route that somebody signed in place of ours stays, and netd says what to type", usurped),
             test("G3 host-gw behind NAT is refused", nat),
             test("V6 DirectRouting follows a peer behind a router and back", direct_and_back),
             test("DirectRouting is decided again when the underlay's routes change", underlay_changes),
@@ -57,6 +58,19 @@ fn healed() -> Outcome {
         gateway(&cluster, "10.244.80.0/24", Some("192.168.1.80"))?;
     }
     Ok(())
+}
+
+/// A route that somebody signed stays, and netd says what to type.
+fn usurped() -> Outcome {
+    let cluster = Cluster::start(&Topology::one_segment(Stack::V4), &host_gw(), &[])?;
+    Peer::host_gw("p1", "10.244.80.0/24", "192.168.1.80").write(&cluster.fabric.store)?;
+    gateway(&cluster, "10.244.80.0/24", Some("192.168.1.80"))?;
+    cluster.node("n1").namespace().run("ip route replace 10.244.80.0/24 via 192.168.1.12 proto static")?;
+    let remedy = "ip route delete 10.244.80.0/24 via 192.168.1.12";
+    cluster.daemon("n1").await_log(remedy, seconds(5))?;
+    gateway(&cluster, "10.244.80.0/24", Some("192.168.1.12"))?;
+    cluster.node("n1").namespace().run(remedy)?;
+    gateway(&cluster, "10.244.80.0/24", Some("192.168.1.80"))
 }
 
 fn nat() -> Outcome {

@@ -149,7 +149,7 @@ fn full_size() -> Outcome {
         ensure!(own == mtu, "the pod has MTU {own} over {underlay:?}");
         for (_, address) in d.addresses().iter() {
             flow::ping_of(a.namespace(), *address, mtu)?;
-            ensure!(flow::ping_of(a.namespace(), *address, mtu + 1).is_err(), "a packet of {} bytes passed", mtu + 1);
+            flow::too_big(a.namespace(), *address, mtu + 1)?;
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! carries them. Everything here blocks, and for no longer than the kernel takes to answer.
 
 pub mod address;
+pub mod arena;
 pub mod attribute;
 pub mod fake;
 pub mod kernel;
@@ -16,4 +17,5 @@ pub mod op;
 pub mod process;
 pub mod route;
 pub mod sysctl;
+pub mod watch;
 pub mod words;

@@ -347,6 +347,12 @@ fn create(message: LinkMessage) -> Request {
     Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
+/// The index of the link of this name in the calling thread's namespace. Unlike [`Socket::link`] it waits for no change
+/// of another link that is under way.
+pub fn index_of(name: &IfName) -> Option<u32> {
+    nix::net::if_::if_nametoindex(name.as_str()).ok()
+}
+
 impl Socket {
     /// Every link of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, KernelError> {

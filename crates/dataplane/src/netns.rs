@@ -50,6 +50,33 @@ pub fn within<T: Send>(path: &Path, body: impl FnOnce() -> T + Send) -> Result<T
     })
 }
 
+/// Runs `body` in the namespace at `path` on the calling thread, which then is back in its own.
+///
+/// A thread of its own costs 0.1 ms, a tenth of what the plugin takes; it has one thread, which can have nothing else to
+/// do meanwhile. Everything else uses [`within`].
+///
+/// # Errors
+/// Where `path` cannot be opened or is no network namespace.
+pub fn visit<T>(path: &Path, body: impl FnOnce() -> T) -> Result<T, NetnsError> {
+    let fault = |source| NetnsError { action: "enter", path: path.to_owned(), source };
+    let namespace = File::open(path).map_err(fault)?;
+    let _home = Home(File::open("/proc/thread-self/ns/net").map_err(fault)?);
+    setns(&namespace, CloneFlags::CLONE_NEWNET).map_err(|errno| fault(errno.into()))?;
+    Ok(body())
+}
+
+/// The thread's own namespace, to which it returns when this is dropped.
+struct Home(File);
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        // In the wrong namespace the next request would change another machine, as it were.
+        if setns(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+            std::process::abort();
+        }
+    }
+}
+
 /// Makes a namespace called `name`, as `ip netns add` does, without a fork.
 ///
 /// # Errors

@@ -34,6 +34,7 @@ pub use table::{
     Set, SetFlags, Table, TableId,
 };
 
+use crate::netlink::messages;
 use encode::Batch;
 use read::{Message, Record};
 
@@ -197,16 +198,6 @@ fn grow_buffers(socket: &netlink_sys::Socket) {
     if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
         let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
     }
-}
-
-/// Splits a datagram into its messages, header included.
-fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
-    std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(datagram.get(..4)?.try_into().ok()?) as usize;
-        let message = datagram.get(..length).filter(|message| message.len() >= read::HEADER_BYTES)?;
-        datagram = &datagram[length.next_multiple_of(4).min(datagram.len())..];
-        Some(message)
-    })
 }
 
 #[cfg(test)]

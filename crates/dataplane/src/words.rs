@@ -80,12 +80,18 @@ impl fmt::Display for Family {
 }
 
 /// One optional value for each family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PerFamily<T> {
     /// The IPv4 value.
     pub v4: Option<T>,
     /// The IPv6 value.
     pub v6: Option<T>,
+}
+
+impl<T> Default for PerFamily<T> {
+    fn default() -> Self {
+        Self::none()
+    }
 }
 
 impl<T> PerFamily<T> {

@@ -18,6 +18,9 @@ use super::net_conf::{Backend, NetConf};
 use crate::interface::Wishes;
 use crate::model::NodeName;
 
+/// Where flannel's users and plugins look for it.
+pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
+
 /// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
 ///
 /// Every flag can be given by its environment variable too; a flag wins. `-flag` is the same as `--flag`.
@@ -71,7 +74,7 @@ pub struct Flags {
         long,
         global = true,
         env = "FLANNELD_SUBNET_FILE",
-        default_value = "/run/flannel/subnet.env",
+        default_value = SUBNET_FILE,
         value_name = "FILE"
     )]
     pub subnet_file: PathBuf,
@@ -91,7 +94,7 @@ pub struct Flags {
           action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub iptables_forward_rules: bool,
 
-    /// Seconds between two full comparisons of the kernel with what it should have (changes in between are seen at once).
+    /// Seconds between two comparisons of the kernel with what it should have [default: 10].
     #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
     pub iptables_resync: Option<NonZeroU32>,
 

@@ -5,6 +5,7 @@
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
 
 use crate::config::net_conf::{Backend, VxlanOptions};
+use crate::hash::fnv;
 use crate::interface::Underlay;
 use crate::model::NodeName;
 
@@ -60,12 +61,28 @@ pub enum CarrierError {
         /// The pods' family.
         family: Family,
     },
+    /// Plain routes for IPv6 need IPv6 next hops.
+    #[error(
+        "host-gw cannot carry IPv6 pods over {interface}, which has no IPv6 address: the kernel has no IPv6 route by way of an IPv4 address; give the nodes IPv6 addresses or use vxlan"
+    )]
+    NoIpv6NextHop {
+        /// The interface of the underlay.
+        interface: IfName,
+    },
     /// The VNI makes a name that no device can have.
     #[error("VNI {vni} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
     Name {
         /// The VNI.
         vni: Vni,
     },
+}
+
+/// Checks that plain routes can carry the families of `pods`. IPv4 can take IPv6 next hops, but not the other way round.
+pub fn plain_routes(pods: &[Family], underlay: &Underlay) -> Result<(), CarrierError> {
+    if pods.contains(&Family::V6) && underlay.addresses.v6.is_none() {
+        return Err(CarrierError::NoIpv6NextHop { interface: underlay.ifname.clone() });
+    }
+    Ok(())
 }
 
 /// The carrier of each family of `pods`.
@@ -127,12 +144,9 @@ pub fn pod_mtu(backend: &Backend, carriers: &PerFamily<Carrier>, underlay: &Unde
 }
 
 /// The hardware address of a node that has none yet: always the same for a node and a device, so that peers have nothing
-/// new to learn after a reboot, even where the store has lost it. FNV-1a, 64 bits.
+/// new to learn after a reboot, even where the store has lost it.
 pub fn fresh_mac(node: &NodeName, device: &IfName) -> Mac {
-    let text = [node.as_str().as_bytes(), b"/", device.as_str().as_bytes()].concat();
-    let hash = text
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv(format!("{node}/{device}").as_bytes());
     let bytes = hash.to_be_bytes();
     Mac::local(std::array::from_fn(|place| bytes[place]))
 }

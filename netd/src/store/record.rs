@@ -12,7 +12,7 @@ use crate::model::{BackendType, Lease, NodeName, Vtep};
 
 /// Why a text is no lease.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RecordError {
+pub enum RecordError {
     /// It is no JSON object, or not a whole one.
     #[error("it holds no complete JSON object")]
     Syntax(#[from] serde_json::Error),
@@ -52,7 +52,7 @@ struct VtepRecord {
 }
 
 /// Writes a lease for people to read. The node's name is not in it.
-pub(crate) fn render(lease: &Lease) -> String {
+pub fn render(lease: &Lease) -> String {
     let vteps = lease.vteps.map(|_, vtep| VtepRecord { vni: vtep.vni, vtep_mac: vtep.mac });
     let record = Record {
         subnet: lease.subnets.v4,
@@ -70,7 +70,7 @@ pub(crate) fn render(lease: &Lease) -> String {
 }
 
 /// Reads the lease of `node`.
-pub(crate) fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
+pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
     let mut object: Object = serde_json::from_str(text)?;
     let subnets = PerFamily {
         v4: subnet(&mut object, "Subnet", Family::V4)?,

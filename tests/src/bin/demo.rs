@@ -190,16 +190,17 @@ fn way(sniffer: &Sniffer, source: &Pod, destination: &Pod, example: &mut Option<
 /// One node opened: four lines of each view.
 fn inside(node: &Node, backend: &Value) -> Outcome {
     println!("{} one node from inside: {}\n", paint("1;34", "==>"), node.name());
-    let mut views = vec!["ip -brief address", "ip route", "nft list ruleset"];
+    // Each view with what its telling lines hold.
+    let mut views = vec![("ip -brief address", "/"), ("ip route", ""), ("nft list ruleset", "saddr")];
     if backend["Type"] == "vxlan" {
-        views.insert(2, "bridge fdb show dev flannel.1");
+        views.insert(2, ("bridge fdb show", "dst"));
     }
-    for view in views {
+    for (view, telling) in views {
         println!("      {}", paint("1", &format!("{} # {view}", node.name())));
         let text = node.namespace().run(view)?;
-        let lines: Vec<&str> = text.lines().filter(|line| is_telling(line)).collect();
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(telling) && !line.starts_with("lo ")).collect();
         for line in lines.iter().take(4) {
-            println!("      {}", line.trim_end());
+            println!("      {}", line.trim());
         }
         if lines.len() > 4 {
             println!("      ... {} more", lines.len() - 4);
@@ -207,12 +208,6 @@ fn inside(node: &Node, backend: &Value) -> Outcome {
         println!();
     }
     Ok(())
-}
-
-/// Left out: lines that hold no fact about the network.
-fn is_telling(line: &str) -> bool {
-    let line = line.trim();
-    !line.is_empty() && line != "}" && !line.starts_with("lo ") && !line.starts_with("comment")
 }
 
 /// Waits until somebody ends it.

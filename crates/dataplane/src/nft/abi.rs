@@ -39,10 +39,6 @@ pub(super) mod flag {
     pub(in crate::nft) const DUMP: u16 = 0x300;
     pub(in crate::nft) const CREATE: u16 = 0x400;
     pub(in crate::nft) const APPEND: u16 = 0x800;
-    /// In an error: the request is not repeated, attributes follow its header.
-    pub(in crate::nft) const CAPPED: u16 = 0x100;
-    /// In an error: attributes follow.
-    pub(in crate::nft) const ACK_TLVS: u16 = 0x200;
 }
 
 pub(super) const LIST_ELEM: u16 = 1;

@@ -11,7 +11,8 @@ use super::abi::{chain, element, flag, message, rule, set, table};
 use super::read::{self, Message, RawElement, Record};
 use super::table::{BaseChainFacts, Chain, Family, Placed, Table, TableId};
 use super::writer::{Writer, nftables};
-use super::{Error, Socket, messages};
+use super::{Error, Socket};
+use crate::netlink::messages;
 
 /// A foreign program that changes the ruleset without a pause would have to hit each of them.
 const ATTEMPTS: u32 = 32;

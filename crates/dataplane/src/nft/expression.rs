@@ -15,7 +15,8 @@ pub enum Type {
     Protocol,
     /// `inet_service`: a port.
     Service,
-    /// `mark`.
+    /// `mark`. Alone in a key or in a map's data, `nft list` prints its bytes reversed: it looks for their order in
+    /// userdata, which we do not write. In a concatenation it prints it right.
     Mark,
     /// `ifname`.
     IfName,

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -13,7 +13,8 @@ use nix::libc::{EAGAIN, ENOBUFS};
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::Frame;
 use super::table::TableId;
-use super::{Error, RECEIVE_BYTES, grow_buffers, messages};
+use super::{Error, RECEIVE_BYTES, grow_buffers};
+use crate::netlink::messages;
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -111,6 +112,12 @@ impl Monitor {
             }
         }
         Ok(self.events.pop_front())
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
     }
 }
 

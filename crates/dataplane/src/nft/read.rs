@@ -7,14 +7,13 @@ use super::expression::{Statement, Verdict};
 use super::table::{Base, ChainType, DataType, Family, Hook, Placed, Policy, Rule, Set, SetFlags, TableId};
 use super::wire;
 use crate::attribute;
+use crate::netlink::{self, HEADER_BYTES, KernelError};
 
 mod elements;
 mod expressions;
 
 pub use elements::{RawData, RawElement, assemble};
 
-/// `nlmsghdr`.
-pub(super) const HEADER_BYTES: usize = 16;
 /// `nlmsghdr` and `nfgenmsg`.
 const FULL_HEADER_BYTES: usize = 20;
 
@@ -176,7 +175,7 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
     let frame = Frame::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
     let record = match (frame.kind, frame.message()) {
-        (abi::NLMSG_ERROR, _) => answer(&frame).ok_or_else(|| malformed("an answer", "it has no error number"))?,
+        (abi::NLMSG_ERROR, _) => answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?,
         (abi::NLMSG_DONE, _) => {
             let errno = frame.body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
             Record::Done(errno.saturating_neg())
@@ -213,20 +212,12 @@ fn object(frame: &Frame<'_>, kind: u8) -> Option<Record> {
     }
 }
 
-/// `nlmsgerr`: the error number, the header of the request, the rest of it unless capped, attributes.
-fn answer(frame: &Frame<'_>) -> Option<Record> {
-    const TEXT: u16 = 1;
-    let errno = i32::from_ne_bytes(frame.body.get(..4)?.try_into().ok()?).saturating_neg();
-    let request = frame.body.get(4..).unwrap_or_default();
-    let attributes = if frame.flags & flag::ACK_TLVS == 0 {
-        None
-    } else if frame.flags & flag::CAPPED != 0 {
-        request.get(HEADER_BYTES..)
-    } else {
-        let length = request.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, u32::from_ne_bytes);
-        request.get((length as usize).next_multiple_of(4)..)
-    };
-    Some(Record::Answer { errno, reason: attributes.and_then(|bytes| find(bytes, TEXT)).and_then(text) })
+fn answer(bytes: &[u8]) -> Option<Record> {
+    match netlink::parse_answer(bytes)? {
+        Ok(()) => Some(Record::Answer { errno: 0, reason: None }),
+        Err(KernelError::Refused { errno, reason }) => Some(Record::Answer { errno, reason }),
+        Err(_) => None,
+    }
 }
 
 fn table_of(frame: &Frame<'_>) -> Option<Record> {

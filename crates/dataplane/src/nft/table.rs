@@ -210,7 +210,7 @@ impl From<Prefix> for Interval {
     }
 }
 
-/// The key of an element: one interval per concatenated type.
+/// The key of an element: one interval per concatenated type; none for the element that stands for all other keys (`*`).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Vec<Interval>);
 

@@ -115,7 +115,12 @@ impl Layout {
     /// Every node's lease. A file that holds none is told and passed over.
     pub(super) fn read_leases(&self) -> Result<Vec<Lease>, StoreError> {
         let mut leases = Vec::new();
-        for (name, fingerprint) in self.list()? {
+        // A store that no node has written to yet has no folder of nodes.
+        let files = match self.list() {
+            Err(_) if !self.nodes().exists() && self.nodes().parent().is_some_and(Path::is_dir) => BTreeMap::new(),
+            files => files?,
+        };
+        for (name, fingerprint) in files {
             let Some(node) = node_of(&name) else { continue };
             match self.read_lease(&node, fingerprint) {
                 Ok(lease) => leases.push(lease),

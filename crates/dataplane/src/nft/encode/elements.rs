@@ -17,27 +17,34 @@ use super::super::writer::Writer;
 pub(super) struct Part<'e> {
     key: Vec<u8>,
     key_end: Option<Vec<u8>>,
-    is_end: bool,
+    flags: u32,
     element: Option<&'e Element>,
 }
 
 /// The kernel's elements for ours.
-pub(super) fn parts(flags: SetFlags, elements: &BTreeMap<Key, Element>) -> Result<Vec<Part<'_>>, &'static str> {
+pub(super) fn parts(set: SetFlags, elements: &BTreeMap<Key, Element>) -> Result<Vec<Part<'_>>, &'static str> {
     let mut parts = Vec::with_capacity(elements.len());
-    for (Key(key), element) in elements {
+    for (Key(key), held) in elements {
         let first = wire::join(key.iter().map(|interval| &interval.first));
         let last = wire::join(key.iter().map(|interval| &interval.last));
-        let whole = Part { key: first, key_end: None, is_end: false, element: Some(element) };
+        let flags = if key.is_empty() { element::CATCHALL } else { 0 };
+        let whole = Part { key: first, key_end: None, flags, element: Some(held) };
         if !key.iter().all(is_sound) {
             return Err("an interval must begin and end with values of one type, the lower first");
         }
-        match (flags.has(SetFlags::INTERVAL), key.as_slice()) {
+        match (set.has(SetFlags::INTERVAL), key.as_slice()) {
+            (_, []) => parts.push(whole),
             (false, _) if whole.key != last => return Err("only a set with the interval flag can hold ranges"),
             (false, _) => parts.push(whole),
             (true, [_]) => {
                 parts.push(whole);
                 // A range that reaches the highest value has no end: there is nothing outside.
-                parts.extend(after(last).map(|key| Part { key, key_end: None, is_end: true, element: None }));
+                parts.extend(after(last).map(|key| Part {
+                    key,
+                    key_end: None,
+                    flags: element::INTERVAL_END,
+                    element: None,
+                }));
             }
             (true, _) => parts.push(Part { key_end: Some(last), ..whole }),
         }
@@ -94,12 +101,14 @@ impl Part<'_> {
 /// Writes one element.
 pub(super) fn write(writer: &mut Writer, part: &Part<'_>) {
     writer.nest(abi::LIST_ELEM, |writer| {
-        writer.nest(element::KEY, |writer| writer.put(data::VALUE, &part.key));
+        if !part.key.is_empty() {
+            writer.nest(element::KEY, |writer| writer.put(data::VALUE, &part.key));
+        }
         if let Some(key_end) = &part.key_end {
             writer.nest(element::KEY_END, |writer| writer.put(data::VALUE, key_end));
         }
-        if part.is_end {
-            writer.number(element::FLAGS, element::INTERVAL_END);
+        if part.flags != 0 {
+            writer.number(element::FLAGS, part.flags);
         }
         let Some(element) = part.element else { return };
         match &element.data {

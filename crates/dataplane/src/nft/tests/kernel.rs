@@ -260,3 +260,34 @@ fn a_table_is_read_while_another_socket_writes() {
     })
     .expect("a new namespace");
 }
+
+#[test]
+fn a_map_may_say_what_all_other_keys_hold() {
+    let held = |verdict| Element::from(Data::Verdict(verdict));
+    let mut map = Set::map([Type::Address(V6)], DataType::Verdict).with_flags(SetFlags::INTERVAL);
+    map.elements.insert(prefix("fd00::/8").into(), held(Verdict::Accept));
+    map.elements.insert(Key(Vec::new()), held(Verdict::Drop));
+    let table = Table::new(Family::Ip6, "t").with_set("m", map);
+    with_socket(|socket| {
+        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("the map");
+        assert_eq!(read(socket, &table), Some(table), "both elements are there");
+    });
+}
+
+#[test]
+fn chains_of_devices_name_them() {
+    let chain = |devices: &[&str]| {
+        let mut chain = Chain::base(ChainType::Filter, Hook::Ingress, 3);
+        chain.base.as_mut().expect("a base chain").devices = devices.iter().map(ToString::to_string).collect();
+        chain
+    };
+    let table = Table::new(Family::Netdev, "t").with_chain("one", chain(&["lo"]));
+    let inet = Table::new(Family::Inet, "t").with_chain("one", chain(&["lo"]));
+    with_socket(|socket| {
+        for table in [table, inet] {
+            socket.apply(&[Change::ReplaceTable(table.clone())]).expect("a chain of lo's");
+            assert_eq!(read(socket, &table), Some(table), "the device is read back");
+        }
+        assert_eq!(socket.base_chains().expect("base chains").len(), 2, "chains of all families are listed");
+    });
+}

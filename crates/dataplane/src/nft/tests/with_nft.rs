@@ -190,3 +190,51 @@ fn reads_a_whole_field(statement: &Statement) -> bool {
         _ => false,
     }
 }
+
+/// A host's firewall by iptables: our rule passes its drop, and `iptables` goes on working beside it.
+#[test]
+fn iptables_lists_a_rule_of_ours_as_one_of_its_own() {
+    let iptables = |arguments: &[&str]| {
+        let output = Command::new("iptables-nft").args(arguments).output().expect("iptables-nft: install iptables");
+        assert!(output.status.success() && output.stderr.is_empty(), "iptables takes this: {output:?}");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let rule = |side, text: &str| {
+        Rule::new([
+            Statement::eq(Expression::Address(V4, side), prefix(text)),
+            Statement::Counter,
+            Verdict::Accept.into(),
+        ])
+        .with_comment("netd forward")
+    };
+    let (from, to) = (rule(Side::Source, "10.244.0.0/16"), rule(Side::Destination, "10.244.0.0/15"));
+    with_socket(|socket| {
+        iptables(&["-P", "FORWARD", "DROP"]);
+        iptables(&["-A", "FORWARD", "-i", "docker0", "-m", "conntrack", "--ctstate", "NEW", "-j", "DROP"]);
+        let dropping = socket
+            .base_chains()
+            .expect("base chains")
+            .into_iter()
+            .find(|chain| chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop);
+        let BaseChainFacts { table, chain, .. } = dropping.expect("the policy drop is seen");
+        let insert = |rule| Change::InsertRule { table: table.clone(), chain: chain.clone(), rule };
+        socket.apply(&[insert(to.clone()), insert(from.clone())]).expect("rules of ours");
+        let listed = iptables(&["-S", "FORWARD"]);
+        assert_eq!(
+            listed,
+            "-P FORWARD DROP\n\
+             -A FORWARD -s 10.244.0.0/16 -m comment --comment \"netd forward\" -j ACCEPT\n\
+             -A FORWARD -d 10.244.0.0/15 -m comment --comment \"netd forward\" -j ACCEPT\n\
+             -A FORWARD -i docker0 -m conntrack --ctstate NEW -j DROP\n",
+            "ours come first, and iptables knows them"
+        );
+        iptables(&["-I", "FORWARD", "-j", "ACCEPT"]);
+        let placed = socket.read_rules(table.family, &table.name, &chain).expect("rules");
+        let ours: Vec<_> = placed.into_iter().filter(|placed| [&from, &to].contains(&&placed.rule)).collect();
+        assert_eq!(ours.len(), 2, "after a change by iptables ours still read as what they are");
+        let delete =
+            |placed: &Placed| Change::DeleteRule { table: table.clone(), chain: chain.clone(), handle: placed.handle };
+        socket.apply(&ours.iter().map(delete).collect::<Vec<_>>()).expect("our rules go");
+        assert!(!iptables(&["-S", "FORWARD"]).contains("netd"), "nothing of ours is left");
+    });
+}

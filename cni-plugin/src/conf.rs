@@ -1,0 +1,173 @@
+//! What the runtime says on stdin: the network configuration, read once into typed values. Pure.
+//!
+//! Keys match in any case, as they do for the plugins that users have today, and runtimes rely on it: containerd writes
+//! `HostPort` where the specification says `hostPort`.
+
+pub mod arguments;
+pub mod attachments;
+pub mod fields;
+pub mod net_conf;
+pub mod ranges;
+pub mod subnet_env;
+
+use serde_json::{Map, Value};
+
+use crate::attachment::{Id, InvalidId};
+use crate::failure::{Code, Failure};
+use crate::ipam::range::RangeError;
+use crate::result::PrevResultError;
+use crate::version::{UnknownVersion, Version};
+
+pub use fields::Fields;
+
+/// More than this on stdin is refused unread: real configurations have some kilobytes.
+pub const MAX_STDIN: usize = 16 << 20;
+
+/// Why a configuration cannot be used. The message names the field and its value.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfError {
+    /// No JSON.
+    #[error("error unmarshall network config")]
+    Json(#[source] serde_json::Error),
+    /// JSON, but no object.
+    #[error("error unmarshall network config: expected an object with the keys 'cniVersion', 'name' and 'type'")]
+    NotAnObject,
+    /// Too much to be one.
+    #[error("error unmarshall network config: more than {MAX_STDIN} bytes")]
+    TooLong,
+    /// No `name`.
+    #[error("missing network name")]
+    NoName,
+    /// `name` cannot be the name of a directory.
+    #[error("invalid characters found in network name: {name:?}")]
+    Name {
+        /// What was given.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: InvalidId,
+    },
+    /// `cniVersion` is not one of ours.
+    #[error(transparent)]
+    Version(#[from] UnknownVersion),
+    /// A field has the wrong JSON type.
+    #[error("error unmarshall network config: {field} must be {expected}, but it is {found}")]
+    Type {
+        /// Where it is.
+        field: String,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// A field has the right type and a value that cannot be.
+    #[error("{field} is {value}: {reason}")]
+    Value {
+        /// Where it is.
+        field: String,
+        /// What it is.
+        value: String,
+        /// Why it cannot be.
+        reason: String,
+    },
+    /// A field asks for what the plugin does not do.
+    #[error("{field} is {value}: the plugin does not support it; remove the field")]
+    Unsupported {
+        /// Where it is.
+        field: String,
+        /// What it is.
+        value: String,
+    },
+    /// Two fields exclude each other.
+    #[error("cannot set hairpin mode and promiscuous mode at the same time")]
+    HairpinAndPromiscuous,
+    /// `ipam` and `subnet.env` give no range to allocate from.
+    #[error("no IP ranges specified")]
+    NoRanges,
+    /// A range is wrong.
+    #[error(transparent)]
+    Range(#[from] RangeError),
+    /// `CNI_ARGS` is wrong.
+    #[error("ARGS: {0}")]
+    Arguments(String),
+    /// `prevResult` is wrong.
+    #[error(transparent)]
+    PrevResult(#[from] PrevResultError),
+    /// A verb needs what an earlier plugin or ADD returned.
+    #[error("required prevResult missing")]
+    NoPrevResult,
+    /// GC was not told what to keep.
+    #[error("missing cni.dev/valid-attachments: without the list of what to keep, nothing is removed")]
+    NoAttachments,
+}
+
+impl From<ConfError> for Failure {
+    fn from(error: ConfError) -> Self {
+        let code = match &error {
+            ConfError::Json(_) | ConfError::NotAnObject | ConfError::TooLong | ConfError::Type { .. } => Code::Decode,
+            ConfError::Version(_) => Code::IncompatibleVersion,
+            ConfError::Unsupported { .. } => Code::UnsupportedField,
+            ConfError::Arguments(_) => Code::InvalidEnvironment,
+            _ => Code::InvalidConfiguration,
+        };
+        let details = match &error {
+            ConfError::Version(UnknownVersion { wanted }) => {
+                format!("config is {wanted:?}, plugin supports {:?}", Version::ALL.map(Version::as_str))
+            }
+            _ => String::new(),
+        };
+        Failure::of(code, &error).with_details(details)
+    }
+}
+
+/// A network configuration of which only the parts that every verb needs are read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// `cniVersion`: what to answer in.
+    pub version: Version,
+    /// `name`
+    pub network: Id,
+    /// `type`, where given.
+    pub kind: Option<String>,
+    root: Map<String, Value>,
+}
+
+impl Document {
+    /// The whole, by key.
+    pub fn fields(&self) -> Fields<'_> {
+        Fields::root(&self.root)
+    }
+}
+
+/// Reads what came on stdin, as far as every verb needs it: an object with a usable name and a version that we speak.
+///
+/// # Errors
+/// In the order in which the specification's own library checks.
+pub fn parse_stdin(stdin: &[u8]) -> Result<Document, ConfError> {
+    if stdin.len() > MAX_STDIN {
+        return Err(ConfError::TooLong);
+    }
+    let root = match serde_json::from_slice(stdin).map_err(ConfError::Json)? {
+        Value::Object(root) => root,
+        Value::Null => Map::new(),
+        _ => return Err(ConfError::NotAnObject),
+    };
+    let fields = Fields::root(&root);
+    let name = fields.text("name")?.unwrap_or_default();
+    if name.is_empty() {
+        return Err(ConfError::NoName);
+    }
+    let network = name.parse().map_err(|source| ConfError::Name { name: name.to_owned(), source })?;
+    let version = fields.text("cniVersion")?.unwrap_or_default().parse()?;
+    let kind = fields.text("type")?.map(str::to_owned);
+    Ok(Document { version, network, kind, root })
+}
+
+/// The version to report an error in, from a stdin that may be anything.
+pub fn version_of(stdin: &[u8]) -> Option<Version> {
+    let Ok(Value::Object(root)) = serde_json::from_slice(stdin) else { return None };
+    Fields::root(&root).text("cniVersion").ok()??.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;

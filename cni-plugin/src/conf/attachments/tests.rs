@@ -1,0 +1,31 @@
+use serde_json::{Value, json};
+
+use super::ValidAttachments;
+use crate::conf::{ConfError, Fields};
+
+fn read(document: &Value) -> Result<ValidAttachments, ConfError> {
+    ValidAttachments::read(&Fields::of("", document).expect("an object"))
+}
+
+#[test]
+fn both_spellings_are_read_and_match_exactly() {
+    for key in ["cni.dev/valid-attachments", "cni.dev/attachments"] {
+        let valid = read(&json!({key: [{"containerID": "cid1", "ifname": "eth0"}]})).expect("a list");
+        assert!(valid.keeps("cid1", "eth0"));
+        assert!(valid.keeps("cid1", ""), "an old reservation belongs to the container as a whole");
+        for (container, ifname) in [("cid", "eth0"), ("cid11", "eth0"), ("cid1", "eth1")] {
+            assert!(!valid.keeps(container, ifname), "{container} {ifname} is not in the list");
+        }
+    }
+}
+
+#[test]
+fn nothing_to_keep_must_be_said() {
+    for empty in [json!([]), Value::Null] {
+        let valid = read(&json!({"cni.dev/valid-attachments": empty})).expect("an empty list");
+        assert!(!valid.keeps("cid1", "eth0"));
+    }
+    assert!(matches!(read(&json!({})), Err(ConfError::NoAttachments)));
+    assert!(read(&json!({"cni.dev/attachments": [{"containerID": "a"}]})).is_err(), "an item without ifname");
+    assert!(read(&json!({"cni.dev/attachments": ["a"]})).is_err(), "an item that is no object");
+}

@@ -1,0 +1,196 @@
+//! host-local's directory: `<dataDir>/<network>/` with a file for each taken address, `last_reserved_ip.N` for each range
+//! set and `lock`. Only the lock's holder changes it.
+
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::IpamError;
+use crate::attachment::{Attachment, Id};
+
+/// More than any owner is long.
+const MAX_OWNER: u64 = 4096;
+
+/// The locked directory.
+#[derive(Debug)]
+pub(super) struct Directory {
+    path: PathBuf,
+    _lock: Flock<File>,
+}
+
+/// Who has an address, as a file says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) container: String,
+    /// Empty in files that old plugins wrote.
+    pub(super) ifname: String,
+}
+
+/// What came of claiming an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    Ours,
+    Taken,
+}
+
+pub(super) fn fault<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> IpamError + 'a {
+    move |source| IpamError::Io { action, path: path.to_owned(), source }
+}
+
+impl Directory {
+    pub(super) fn create(data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
+        if let Some(directory) = Self::open(data_dir, network)? {
+            return Ok(directory);
+        }
+        let path = data_dir.join(network.as_str());
+        let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&path);
+        made.map_err(fault("create the directory of reservations", &path))?;
+        Self::locked(path)
+    }
+
+    pub(super) fn open(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {
+        let path = data_dir.join(network.as_str());
+        match Self::locked(path) {
+            Err(IpamError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
+    fn locked(path: PathBuf) -> Result<Self, IpamError> {
+        let lock = path.join("lock");
+        let file = open_or_create(&lock).map_err(fault("open the lock", &lock))?;
+        let held =
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| fault("lock", &lock)(errno.into()))?;
+        Ok(Self { path, _lock: held })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn file(&self, address: IpAddr) -> PathBuf {
+        self.path.join(address.to_string())
+    }
+
+    /// Writes the owner into the address's file where nobody has it. An empty file is nobody's: its writer died between
+    /// making and filling it, and no writer is at work while we hold the lock.
+    pub(super) fn claim(&self, address: IpAddr, owner: &Attachment) -> Result<Claim, IpamError> {
+        let path = self.file(address);
+        let mut options = OpenOptions::new();
+        options.write(true).mode(0o600);
+        let file = match options.create_new(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let is_empty = fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0);
+                if !is_empty {
+                    return Ok(Claim::Taken);
+                }
+                options.create_new(false).open(&path)
+            }
+            other => other,
+        };
+        let mut file = file.map_err(fault("reserve", &path))?;
+        let written = file.write_all(format!("{}\r\n{}", owner.container, owner.ifname).as_bytes());
+        if let Err(error) = written {
+            // Half a reservation would be a stranger's; the cause is what matters.
+            let _ = fs::remove_file(&path);
+            return Err(fault("write the reservation", &path)(error));
+        }
+        Ok(Claim::Ours)
+    }
+
+    /// Removes the address's file. One that is gone already is no error.
+    pub(super) fn release(&self, address: IpAddr) -> Result<(), IpamError> {
+        let path = self.file(address);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("remove the reservation", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Who has the address; `None` where nobody has.
+    pub(super) fn owner(&self, address: IpAddr) -> Result<Option<Owner>, IpamError> {
+        let path = self.file(address);
+        let mut content = Vec::new();
+        let read = File::open(&path).and_then(|file| file.take(MAX_OWNER).read_to_end(&mut content));
+        match read {
+            Ok(_) => Ok(owner_in(&content)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(fault("read the reservation", &path)(error)),
+        }
+    }
+
+    /// True where the address is the attachment's. A file of old has no interface and is any of its container's.
+    pub(super) fn is_of(&self, address: IpAddr, attachment: &Attachment) -> bool {
+        self.owner(address).ok().flatten().is_some_and(|owner| {
+            let is_ifname = owner.ifname.is_empty() || owner.ifname == attachment.ifname.as_str();
+            owner.container == attachment.container.as_str() && is_ifname
+        })
+    }
+
+    /// The address that was given last from a range set. What cannot be read is as good as absent.
+    pub(super) fn last(&self, set: usize) -> Option<IpAddr> {
+        let mut text = String::new();
+        File::open(self.last_file(set)).ok()?.take(64).read_to_string(&mut text).ok()?;
+        text.trim().parse().ok()
+    }
+
+    /// Writes over what is there and cuts off what is left of it. A file that is emptied first would be written to the
+    /// disk when it is closed: ext4 takes that for the replacement of a document.
+    pub(super) fn set_last(&self, set: usize, address: IpAddr) -> Result<(), IpamError> {
+        let path = self.last_file(set);
+        let text = address.to_string();
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let write = |mut file: File| {
+            file.write_all(text.as_bytes())?;
+            let length = text.len() as u64;
+            if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
+        };
+        file.and_then(write).map_err(fault("write the last address", &path))
+    }
+
+    fn last_file(&self, set: usize) -> PathBuf {
+        self.path.join(format!("last_reserved_ip.{set}"))
+    }
+
+    /// Every address that has a file.
+    pub(super) fn addresses(&self) -> Result<HashSet<IpAddr>, IpamError> {
+        addresses_in(&self.path)
+    }
+}
+
+/// Every address that has a file in a directory; none where there is no directory.
+pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, IpamError> {
+    let list = match fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
+        other => other.map_err(fault("list", path))?,
+    };
+    let address = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
+        Err(error) => Some(Err(fault("list", path)(error))),
+    };
+    list.filter_map(address).collect()
+}
+
+/// Reading is enough for a lock, and works where the file is there and the file system is read-only.
+fn open_or_create(path: &Path) -> io::Result<File> {
+    match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+        }
+        other => other,
+    }
+}
+
+/// The container, a line end of either kind, the interface.
+fn owner_in(content: &[u8]) -> Option<Owner> {
+    let text = String::from_utf8_lossy(content);
+    let mut lines = text.trim().lines();
+    let container = lines.next()?.trim().to_owned();
+    Some(Owner { container, ifname: lines.next().unwrap_or_default().trim().to_owned() })
+}

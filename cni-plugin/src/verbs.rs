@@ -1,0 +1,98 @@
+//! The verbs, one file each: the order in which things are read, checked, done and undone.
+
+mod add;
+mod check;
+mod del;
+mod gc;
+mod status;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::attachment::Attachment;
+use crate::call::{Call, Target};
+use crate::conf::net_conf::{NetConf, subnet_file};
+use crate::conf::subnet_env::{self, SubnetEnv, SubnetEnvError};
+use crate::conf::{self, Document};
+use crate::failure::{Code, Failure};
+use crate::personality::Personality;
+use crate::version::Version;
+
+/// Carries out a verb and gives what belongs on stdout.
+///
+/// # Errors
+/// What the runtime is to be told.
+pub fn run(call: &Call, argv0: &str, stdin: &[u8]) -> Result<Option<Value>, Failure> {
+    if *call == Call::Version {
+        return Ok(Some(version(stdin)));
+    }
+    let document = conf::parse_stdin(stdin)?;
+    since(call, document.version)?;
+    let Personality::Netd = Personality::of(argv0, document.kind.as_deref())?;
+    match call {
+        Call::Add(target) => add::add(&document, target).map(Some),
+        Call::Del(target) => del::del(&document, target).map_err(Failure::worth_repeating).map(|()| None),
+        Call::Check(target) => check::check(&document, target).map(|()| None),
+        Call::Gc => gc::gc(&document).map(|()| None),
+        Call::Status => status::status(&document).map(|()| None),
+        Call::Version => Ok(None),
+    }
+}
+
+fn version(stdin: &[u8]) -> Value {
+    let version = conf::version_of(stdin).unwrap_or(Version::NEWEST);
+    json!({"cniVersion": version.as_str(), "supportedVersions": Version::ALL.map(Version::as_str)})
+}
+
+fn since(call: &Call, version: Version) -> Result<(), Failure> {
+    let (verb, first) = match call {
+        Call::Check(_) => ("CHECK", Version::V0_4_0),
+        Call::Gc => ("GC", Version::V1_1_0),
+        Call::Status => ("STATUS", Version::V1_1_0),
+        Call::Add(_) | Call::Del(_) | Call::Version => return Ok(()),
+    };
+    if version >= first {
+        return Ok(());
+    }
+    let message = format!("config version does not allow {verb}");
+    let details = format!("config is {:?}, {verb} needs {:?} or later", version.as_str(), first.as_str());
+    Err(Failure::new(Code::IncompatibleVersion, message).with_details(details))
+}
+
+/// Why the node's part of the network is not known.
+#[derive(Debug, thiserror::Error)]
+enum SubnetFileError {
+    #[error(
+        "failed to load flannel 'subnet.env' file: cannot read {path}. Is the network's daemon running on this node?"
+    )]
+    Read {
+        path: String,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("failed to load flannel 'subnet.env' file: {path} cannot be used. Check the daemon's log on this node")]
+    Parse {
+        path: String,
+        #[source]
+        source: SubnetEnvError,
+    },
+}
+
+fn read_subnet_env(path: &Path) -> Result<SubnetEnv, SubnetFileError> {
+    let named = || path.display().to_string();
+    let content = std::fs::read(path).map_err(|source| SubnetFileError::Read { path: named(), source })?;
+    subnet_env::parse(&content).map_err(|source| SubnetFileError::Parse { path: named(), source })
+}
+
+/// Reads the whole configuration, `subnet.env` included. `unready` is the code where the daemon has not written it.
+fn read_conf(document: &Document, cni_args: &str, unready: Code) -> Result<NetConf, Failure> {
+    let env = subnet_file(document)?.map(read_subnet_env).transpose();
+    let env = env.map_err(|error| Failure::of(unready, &error))?;
+    Ok(NetConf::read(document, cni_args, env.as_ref())?)
+}
+
+fn attachment_of(document: &Document, target: &Target) -> Attachment {
+    let (container, ifname) = (target.container.clone(), target.ifname.clone());
+    Attachment { network: document.network.clone(), container, ifname }
+}

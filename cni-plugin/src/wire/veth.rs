@@ -1,0 +1,133 @@
+//! The veth pair: one end on the node's bridge, the other in the pod.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use dataplane::link::{self, Change, Device, Link, NewVeth};
+use dataplane::netlink::Socket;
+use dataplane::process;
+use dataplane::words::{IfName, Mac};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+
+use super::namespace::Namespace;
+use super::{WireError, step};
+use crate::attachment::Attachment;
+use crate::conf::net_conf::BridgeConf;
+
+/// How long the kernel may take for what it does in a millisecond.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait before looking again.
+const PAUSE: Duration = Duration::from_micros(100);
+
+/// Makes the pair in one message, on the bridge and up on the node's side, and sets the port up in the same send.
+///
+/// # Errors
+/// Where the kernel refuses; then there is no pair.
+pub fn make(
+    host: &mut Socket,
+    attachment: &Attachment,
+    bridge: &Link,
+    conf: &BridgeConf,
+    pod_mac: Mac,
+    namespace: &Namespace,
+) -> Result<(), WireError> {
+    let name = attachment.host_veth();
+    let pair = NewVeth {
+        name: &name,
+        mac: Some(attachment.host_mac()),
+        master: Some(bridge.index),
+        mtu: conf.mtu,
+        peer: &attachment.ifname,
+        peer_mac: Some(pod_mac),
+        peer_netns: namespace.fd(),
+    };
+    let alias = Change { alias: Some(attachment.alias()), ..Change::default() };
+    let mut outcomes = host.batch(&[
+        link::add_veth(&pair),
+        link::set_port(Device::Name(&name), conf.hairpin, conf.port_isolation),
+        link::set(Device::Name(&name), &alias),
+    ]);
+    let rest = outcomes.split_off(1);
+    match outcomes.pop() {
+        Some(Err(error)) if error.is_exists() => return Err(WireError::VethTaken(name)),
+        Some(Err(error)) => return Err(step(format!("create veth {name}"))(error)),
+        _ => {}
+    }
+    if let Some(error) = rest.into_iter().find_map(Result::err) {
+        let _ = host.request(link::delete(Device::Name(&name)));
+        return Err(step(format!("configure bridge port {name}"))(error));
+    }
+    Ok(())
+}
+
+/// The host end, where it is there and this attachment's.
+///
+/// # Errors
+/// Where the kernel cannot be asked.
+pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, WireError> {
+    let name = attachment.host_veth();
+    let link = host.link(&name).map_err(step(format!("read link {name}")))?;
+    // Without an alias it is the name alone that tells.
+    let is_ours =
+        |link: &Link| link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == attachment.alias());
+    Ok(link.filter(is_ours))
+}
+
+/// Waits until the bridge passes the pod's frames. Reading a link makes the kernel finish what the carrier's change
+/// began (6.10 and later), so the first look is nearly always the last.
+///
+/// # Errors
+/// Where it never does.
+pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), WireError> {
+    let name = attachment.host_veth();
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        let link = host.link(&name).map_err(step(format!("read link {name}")))?;
+        if link.and_then(|link| link.port).is_some_and(|port| port.forwarding) {
+            return Ok(());
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(WireError::NotForwarding { port: name, seconds: PATIENCE.as_secs() })
+}
+
+fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), WireError> {
+    match host.request(link::delete(Device::Name(name))) {
+        Err(error) if !error.is_missing() => Err(step(format!("remove link {name}"))(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the pair by its host end, and returns when the name is gone: then no frame passes, and the name is free.
+///
+/// The kernel answers a removal only after a grace period of 16 to 20 ms, in which nothing more happens to the pod.
+/// A child process waits for it.
+///
+/// # Errors
+/// Where the link stays.
+pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireError> {
+    let name = attachment.host_veth();
+    let request = link::delete(Device::Name(&name));
+    let detached = process::detach(|| {
+        // Whether it is gone is what the parent looks at.
+        let _ = host.request(request);
+    });
+    if detached.is_err() {
+        // No process to be had, as on a node at its limit: then this one waits.
+        return remove_waiting(host, &name);
+    }
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE {
+        // This look takes no lock that the removal holds.
+        if link::index_of(&name).is_none() {
+            return Ok(());
+        }
+        let child = waitpid(None, Some(WaitPidFlag::WNOHANG));
+        if !matches!(child, Ok(WaitStatus::StillAlive)) {
+            // The child is done, so the link went this moment or stays; asking once more ourselves tells why.
+            return remove_waiting(host, &name);
+        }
+        thread::sleep(PAUSE);
+    }
+    Err(WireError::NotGone { name, seconds: PATIENCE.as_secs() })
+}

@@ -1,0 +1,108 @@
+//! `netd cleanup`: takes away all that is ours on this node, and nothing else.
+//!
+//! It goes on over what fails and tells all of it at the end.
+
+use std::fs;
+use std::io;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::link::{self, Device, Kind, Link};
+use dataplane::netlink::KernelError;
+use dataplane::words::{PerFamily, Prefix};
+
+use crate::config::flags::Flags;
+use crate::config::net_conf::NetConf;
+use crate::conflist;
+use crate::daemon::conflist_path;
+use crate::identity;
+use crate::node::node_name;
+use crate::observe;
+use crate::overlay::{Desired, Outcome};
+use crate::plan::Plan;
+use crate::reconcile::{self, chain};
+use crate::store::Store;
+use crate::subnet_env;
+
+/// The bridge that the plugin makes.
+const BRIDGE: &str = "cni0";
+
+/// Removes everything; what could not be removed as sentences.
+pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
+    let mut left = Vec::new();
+    if let Err(error) = kernel_state(flags, store, &mut left).await {
+        left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
+    }
+    if let Some(path) = conflist_path(flags) {
+        match conflist::remove(&path) {
+            Ok(true) => tracing::info!(path = %path.display(), "CNI configuration removed"),
+            Ok(false) => {}
+            Err(error) => left.push(chain(&error)),
+        }
+    }
+    match fs::remove_file(&flags.subnet_file) {
+        Ok(()) => tracing::info!(path = %flags.subnet_file.display(), "subnet file removed"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => left.push(format!("{} cannot be removed: {error}", flags.subnet_file.display())),
+    }
+    match node_name(flags) {
+        Ok(name) => match store.release(&name).await {
+            Ok(()) => tracing::info!(node = %name, "lease given back"),
+            Err(error) => left.push(chain(&error)),
+        },
+        Err(error) => left.push(chain(&error)),
+    }
+    left
+}
+
+async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<(), KernelError> {
+    let mut kernel = Linux::open()?;
+    let identity = identity::of(&flags.subnet_file, networks(flags, store).await);
+    let host = observe::host(&mut kernel)?;
+    let bridge = idle_bridge(&mut kernel, flags)?;
+    let nothing = Desired::default();
+    let observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
+    let plan = Plan::diff(&observed, &nothing, &identity);
+    for op in &plan.ops {
+        tracing::info!(op = %op, "removing");
+    }
+    let report = reconcile::apply(&mut kernel, plan, &Outcome::default());
+    left.extend(report.complaints);
+    if let Some(bridge) = bridge {
+        tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
+        let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));
+        left.extend(gone.err().map(|error| format!("bridge {} cannot be removed: {}", bridge.name, chain(&error))));
+    }
+    Ok(())
+}
+
+/// The networks that routes of ours lead into: as configured now, else as the subnet file has them.
+async fn networks(flags: &Flags, store: &impl Store) -> PerFamily<Prefix> {
+    let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
+    let from_file = || subnet_env::previous_networks(&fs::read_to_string(&flags.subnet_file).unwrap_or_default());
+    conf.map_or_else(from_file, |(conf, _)| conf.prefixes())
+}
+
+/// The plugin's bridge, where it has this node's gateway address and no pod is on it any more.
+fn idle_bridge(kernel: &mut Linux, flags: &Flags) -> Result<Option<Link>, KernelError> {
+    let subnets = subnet_env::previous_subnets(&fs::read_to_string(&flags.subnet_file).unwrap_or_default());
+    let Some(bridge) =
+        kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE && link.kind == Kind::Bridge)
+    else {
+        return Ok(None);
+    };
+    let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
+    let ours = kernel.addresses()?.iter().any(|a| a.index == bridge.index && gateways.contains(&a.address));
+    if !ours {
+        return Ok(None);
+    }
+    let pods = kernel.socket().ports(bridge.index)?.len();
+    if pods > 0 {
+        tracing::warn!(
+            bridge = BRIDGE,
+            pods,
+            "the bridge stays, since pods are on it: delete them, then run this again"
+        );
+        return Ok(None);
+    }
+    Ok(Some(bridge))
+}

@@ -1,0 +1,360 @@
+//! The daemon: takes the lease, follows the store, and reconciles until it is told to end.
+//!
+//! Nothing is changed before the store's first list is complete. At its end the data path stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use dataplane::kernel::Linux;
+use dataplane::netlink::KernelError;
+use dataplane::watch::Event;
+use dataplane::words::IfName;
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant as Deadline, sleep_until};
+
+use crate::config::flags::Flags;
+use crate::conflist;
+use crate::model::{Cluster, Lease, NodeName};
+use crate::node::{self, Node, NodeError};
+use crate::overlay::carrier;
+use crate::reconcile::{self, Report, Trigger, chain};
+use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
+use crate::subnet_env::{self, SubnetEnv};
+use crate::watch::{self, Interest};
+
+/// How often everything is compared where `--iptables-resync` says nothing.
+const RESYNC: Duration = Duration::from_secs(10);
+/// The first and the longest wait before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// Why the daemon cannot begin. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The node cannot take part.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// No lease.
+    #[error("cannot take this node's subnets")]
+    Lease(#[source] StoreError),
+    /// The kernel cannot be spoken to.
+    #[error("cannot speak to the kernel: netd needs the capability NET_ADMIN")]
+    Kernel(#[from] KernelError),
+    /// Signals cannot be received.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+    /// The store ended before it had told what there is.
+    #[error("the store stopped telling what there is")]
+    StoreEnded,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
+    let mut ends = Ends::listen().map_err(StartError::Signals)?;
+    tokio::select! {
+        started = Daemon::start(flags, store) => {
+            let (mut daemon, events) = started?;
+            daemon.follow(events, &mut ends).await;
+        }
+        () = ends.wait() => {}
+    }
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    tracing::info!("ending; the data path stays as it is");
+    Ok(())
+}
+
+/// The signals that end the daemon.
+struct Ends {
+    term: Signal,
+    int: Signal,
+}
+
+impl Ends {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}
+
+struct Daemon<S> {
+    flags: Flags,
+    store: S,
+    kernel: Linux,
+    node: Node,
+    request: LeaseRequest,
+    cluster: Cluster,
+    /// Every node's lease as the store told it.
+    leases: BTreeMap<NodeName, Lease>,
+    /// The list that is being told, until it is complete.
+    listing: Option<BTreeMap<NodeName, Lease>>,
+    /// What a person has been told and is still so.
+    told: BTreeSet<String>,
+    ready: bool,
+    /// What the plugin reads now.
+    written: Option<SubnetEnv>,
+    retry: Option<(Deadline, Duration)>,
+    interest: Interest,
+    /// Notifications from here on are not of what the last run saw.
+    kernel_events: mpsc::Receiver<Vec<Event>>,
+}
+
+impl<S: Store> Daemon<S> {
+    async fn start(flags: Flags, store: S) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
+        let mut kernel = Linux::open()?;
+        let kernel_events = watch::start()?;
+        let node = Node::discover(&flags, &store, &mut kernel).await?;
+        let stored = store.leases().await.map_err(StartError::Lease)?.into_iter().find(|lease| lease.node == node.name);
+        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
+        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
+        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+        tracing::info!(
+            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
+            "lease taken"
+        );
+        let cluster = Cluster { own, peers: BTreeMap::new() };
+        let events = store.watch();
+        let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
+        let (ready, written, retry) = (false, None, None);
+        let (table, underlay) = (node.identity.table(), node.underlay.ifname.clone());
+        let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
+        #[rustfmt::skip]
+        let daemon = Self {
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, interest, kernel_events,
+        };
+        Ok((daemon, events))
+    }
+
+    async fn follow(&mut self, mut events: mpsc::Receiver<StoreEvent>, ends: &mut Ends) {
+        let every = self.flags.iptables_resync.map_or(RESYNC, |seconds| Duration::from_secs(seconds.get().into()));
+        let mut periodic = Deadline::now() + every;
+        let mut listed = false;
+        loop {
+            let retry = self.retry.map_or(periodic, |(at, _)| at);
+            let trigger = tokio::select! {
+                () = ends.wait() => return,
+                event = events.recv() => {
+                    let Some(event) = event else {
+                        tracing::error!("the store stopped telling of changes; ending so that a restart can follow it again");
+                        return;
+                    };
+                    if !self.take(event, &mut events).await {
+                        continue;
+                    }
+                    if listed { Trigger::StoreChanged } else { Trigger::Startup }
+                }
+                Some(events) = self.kernel_events.recv() => {
+                    if !listed || !events.iter().any(|event| self.interest.covers(event)) {
+                        continue;
+                    }
+                    Trigger::KernelChanged
+                }
+                () = sleep_until(retry), if listed && self.retry.is_some() => Trigger::Retry,
+                () = sleep_until(periodic), if listed => Trigger::Periodic,
+            };
+            listed = true;
+            periodic = Deadline::now() + every;
+            let complaint = self.follow_underlay().await;
+            self.reconcile(trigger, complaint);
+        }
+    }
+
+    /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed.
+    /// What keeps it from being used is for a person; the network stays as it was.
+    async fn follow_underlay(&mut self) -> Option<String> {
+        match self.node.follow_underlay(&self.flags, &mut self.kernel) {
+            Ok(false) => return None,
+            Ok(true) => {}
+            Err(error) => return Some(format!("{}; the network stays as it was", chain(&error))),
+        }
+        let underlay = &self.node.underlay;
+        tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
+        self.interest.underlay = underlay.ifname.clone();
+        let request =
+            LeaseRequest { public: underlay.public, previous: self.cluster.own.subnets, ..self.request.clone() };
+        if request.public == self.request.public {
+            return None;
+        }
+        match self.store.acquire(&request, &self.node.conf).await {
+            Ok(own) => {
+                self.cluster.own.public = own.public;
+                self.request = request;
+                None
+            }
+            Err(error) => Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))),
+        }
+    }
+
+    /// Takes an event and all that wait behind it; true where there is something to reconcile and no list is half told.
+    async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) -> bool {
+        let mut changed = false;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            changed |= self.take_one(event);
+            next = events.try_recv().ok();
+        }
+        if !changed || self.listing.is_some() {
+            return false;
+        }
+        self.keep_own_lease().await;
+        true
+    }
+
+    fn take_one(&mut self, event: StoreEvent) -> bool {
+        match event {
+            StoreEvent::Init => self.listing = Some(BTreeMap::new()),
+            StoreEvent::Lease(lease) => match &mut self.listing {
+                Some(listing) => drop(listing.insert(lease.node.clone(), lease)),
+                None => return self.leases.insert(lease.node.clone(), lease.clone()).as_ref() != Some(&lease),
+            },
+            StoreEvent::InitDone => {
+                self.leases = self.listing.take().unwrap_or_default();
+                return true;
+            }
+            StoreEvent::Removed(node) => return self.leases.remove(&node).is_some(),
+            StoreEvent::NetConf(text) => self.compare_conf(&text),
+            StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
+            StoreEvent::Recovered => tracing::info!("the store can be followed again"),
+        }
+        false
+    }
+
+    fn compare_conf(&self, text: &str) {
+        match crate::config::net_conf::NetConf::parse(text) {
+            Ok((conf, _)) if conf == self.node.conf => {}
+            Ok(_) => tracing::warn!("the network configuration has changed: restart netd on this node to take it"),
+            Err(error) => tracing::warn!("the network configuration is not valid any more: {}", chain(&error)),
+        }
+    }
+
+    /// Publishes this node's lease again where the store has lost or altered it.
+    async fn keep_own_lease(&mut self) {
+        if self.leases.get(&self.node.name) == Some(&self.cluster.own) {
+            return;
+        }
+        let request = LeaseRequest { previous: self.cluster.own.subnets, ..self.request.clone() };
+        match self.store.acquire(&request, &self.node.conf).await {
+            Ok(lease) if lease == self.cluster.own => tracing::info!("this node's lease is in the store again"),
+            Ok(lease) => {
+                let subnets: Vec<_> = lease.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+                tracing::warn!(
+                    subnets = subnets.join(" "),
+                    "the store has other subnets for this node: restart netd to take them"
+                );
+            }
+            Err(error) => tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error)),
+        }
+    }
+
+    fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+        let begun = Instant::now();
+        let candidates = self.leases.values().cloned();
+        let networks = &self.node.identity.networks;
+        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        self.cluster = cluster;
+        // What has been told up to here is in what is read now.
+        while self.kernel_events.try_recv().is_ok() {}
+        let mut report = match reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags) {
+            Ok((plan, outcome)) => {
+                let report = reconcile::apply(&mut self.kernel, plan, &outcome);
+                self.look_after(outcome.desired.devices.keys());
+                report
+            }
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                self.schedule_retry();
+                return;
+            }
+        };
+        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
+        report.complaints.extend(peers.chain(complaint));
+        if report.applied > 0 || !report.failed.is_empty() {
+            tracing::info!(
+                %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
+                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "reconciled"
+            );
+        }
+        let published = self.publish(&report);
+        let clean = report.is_clean() && published;
+        self.tell(report.complaints);
+        if clean { self.retry = None } else { self.schedule_retry() }
+    }
+
+    /// From now on, changes to these devices count too.
+    fn look_after<'d>(&mut self, devices: impl Iterator<Item = &'d IfName>) {
+        let ours = devices.filter_map(|name| self.kernel.socket().link(name).ok().flatten()).map(|link| link.index);
+        self.interest.indexes = ours.chain([self.node.underlay.index]).collect();
+    }
+
+    fn schedule_retry(&mut self) {
+        let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
+        self.retry = Some((Deadline::now() + wait, wait));
+    }
+
+    /// Tells what is new among the complaints, and what is over.
+    fn tell(&mut self, complaints: BTreeSet<String>) {
+        for new in complaints.difference(&self.told) {
+            tracing::warn!("{new}");
+        }
+        for over in self.told.difference(&complaints) {
+            tracing::info!("no longer: {over}");
+        }
+        self.told = complaints;
+    }
+
+    /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
+    /// left to write.
+    fn publish(&mut self, report: &Report) -> bool {
+        let env = self.subnet_env();
+        if self.written.as_ref() == Some(&env) {
+            return true;
+        }
+        if !self.ready && !report.is_ready() {
+            return false;
+        }
+        let written = subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error));
+        if let Err(error) = written.and_then(|()| self.install_conflist()) {
+            tracing::warn!("{error}");
+            return false;
+        }
+        self.written = Some(env);
+        if !self.ready {
+            self.ready = true;
+            tracing::info!(peers = self.cluster.peers.len(), "ready");
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
+        true
+    }
+
+    fn subnet_env(&self) -> SubnetEnv {
+        SubnetEnv {
+            networks: self.node.identity.networks,
+            subnets: self.cluster.own.subnets,
+            mtu: carrier::pod_mtu(&self.node.conf.backend, &self.node.carriers, &self.node.underlay),
+            ip_masq: self.flags.ip_masq,
+        }
+    }
+
+    fn install_conflist(&self) -> Result<(), String> {
+        let Some(path) = conflist_path(&self.flags) else { return Ok(()) };
+        match conflist::install(&path, &self.flags.subnet_file) {
+            Ok(true) => tracing::info!(path = %path.display(), "CNI configuration installed"),
+            Ok(false) => {}
+            Err(error) => return Err(chain(&error)),
+        }
+        Ok(())
+    }
+}
+
+/// Where the plugin's configuration goes, if it is to be written.
+pub fn conflist_path(flags: &Flags) -> Option<PathBuf> {
+    flags.cni_conf_dir.as_ref().map(|dir| dir.join(&flags.cni_conf_name))
+}

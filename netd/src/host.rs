@@ -1,0 +1,41 @@
+//! What the host's links, addresses and routes say about which interface to use.
+//!
+//! Reads the kernel and converts; [`crate::interface`] chooses.
+
+use std::net::IpAddr;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::netlink::KernelError;
+use dataplane::words::{Family, Mtu, PerFamily};
+
+use crate::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
+
+/// Reads what the choice of an interface is made from; `can_reach` is the address of `--iface-can-reach`.
+pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts, KernelError> {
+    let addresses = kernel.addresses()?;
+    let mut links = Vec::new();
+    for link in kernel.links()? {
+        // Loopback's MTU is beyond what a network carries: no underlay.
+        let Ok(mtu) = Mtu::try_from(i64::from(link.mtu)) else { continue };
+        let of_link = addresses.iter().filter(|address| address.index == link.index);
+        let addresses = of_link.map(|address| AddressFacts {
+            address: address.address,
+            prefix_len: address.prefix_len,
+            scope_global: address.global,
+            temporary: address.temporary,
+            deprecated: address.deprecated,
+        });
+        let addresses = addresses.collect();
+        links.push(LinkFacts { name: link.name, index: link.index, mtu, up: link.up, addresses });
+    }
+    let mut default_routes = PerFamily::none();
+    for family in Family::BOTH {
+        let defaults = kernel.routes(family)?.into_iter().filter(|route| route.destination.is_default());
+        *default_routes.slot(family) = defaults.min_by_key(|route| route.metric).map(|route| route.index);
+    }
+    let reach = match can_reach {
+        Some(target) => kernel.socket().route_to(target)?.map(|(source, index)| Reach { index, source }),
+        None => None,
+    };
+    Ok(HostFacts { links, default_routes, reach })
+}

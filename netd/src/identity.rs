@@ -1,0 +1,25 @@
+//! How this daemon's objects are told from those of another one on the same host.
+//!
+//! Pure. Two daemons always have two subnet files, so the mark follows from the file's path.
+
+use std::path::Path;
+
+use dataplane::words::{PerFamily, Prefix};
+
+use crate::config::flags::SUBNET_FILE;
+use crate::hash::fnv;
+use crate::overlay::Identity;
+
+/// `netd` for the usual subnet file, `netd-` and eight hexadecimal digits for another.
+pub fn mark(subnet_file: &Path) -> String {
+    if subnet_file == Path::new(SUBNET_FILE) {
+        return "netd".to_owned();
+    }
+    let hash = fnv(subnet_file.as_os_str().as_encoded_bytes());
+    format!("netd-{:08x}", hash >> 32 ^ hash & 0xffff_ffff)
+}
+
+/// The identity of the daemon with this subnet file, in these networks.
+pub fn of(subnet_file: &Path, networks: PerFamily<Prefix>) -> Identity {
+    Identity { mark: mark(subnet_file), networks }
+}

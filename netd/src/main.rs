@@ -1,0 +1,102 @@
+//! The program `netd`: reads the command line and runs what it asks for.
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use dataplane::kernel::Linux;
+use netd::config::flags::{Cli, Command, Flags};
+use netd::model::Cluster;
+use netd::node::Node;
+use netd::store::Store;
+use netd::store::dir::{DirStore, POLL};
+use netd::{cleanup, daemon, reconcile};
+use tracing_subscriber::EnvFilter;
+
+/// `netd plan` has changes to show.
+const CHANGES: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
+        Ok(cli) => cli,
+        Err(error) if error.exit_code() == 0 => {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(error.exit_code());
+        }
+    };
+    start_log();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colour)
+        .with_target(false)
+        .init();
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if cli.command == Some(Command::Version) {
+        println!("netd {}", env!("CARGO_PKG_VERSION"));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let flags = cli.flags;
+    let store = DirStore::new(flags.store_dir.clone(), flags.net_config_path.clone(), POLL);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        match cli.command {
+            Some(Command::Plan) => plan(&flags, &store).await,
+            Some(Command::Cleanup) => clean_up(&flags, &store).await,
+            Some(Command::Version) | None => {
+                daemon::run(flags, store).await?;
+                Ok(ExitCode::SUCCESS)
+            }
+        }
+    })
+}
+
+async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
+    let mut kernel = Linux::open().context("cannot speak to the kernel: netd needs the capability NET_ADMIN")?;
+    let node = Node::discover(flags, store, &mut kernel).await?;
+    let leases = store.leases().await.context("cannot read the nodes' leases")?;
+    let Some(own) = leases.iter().find(|lease| lease.node == node.name).cloned() else {
+        println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
+        return Ok(ExitCode::from(CHANGES));
+    };
+    let (cluster, rejected) = Cluster::admit(own, leases, None, &node.identity.networks);
+    let (plan, outcome) = reconcile::plan(&mut kernel, &node, &cluster, flags)?;
+    for peer in rejected {
+        println!("# node {} is left out: {}", peer.node, peer.reason);
+    }
+    for ((name, family), why) in &outcome.unreachable {
+        println!("# no way to {family} pods of node {name}: {why}");
+    }
+    for blocker in &outcome.blockers {
+        println!("# {blocker}");
+    }
+    print!("{plan}");
+    Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+}
+
+async fn clean_up(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
+    let left = cleanup::run(flags, store).await;
+    for what in &left {
+        tracing::error!("{what}");
+    }
+    Ok(if left.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,144 @@
+//! This node before it has a lease: its network, its interface, its tunnel ends. Found out without changing anything.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::link::{Kind, Link};
+use dataplane::netlink::KernelError;
+use dataplane::words::{IfName, Mac, PerFamily};
+
+use crate::config::flags::Flags;
+use crate::config::net_conf::{Backend, NetConf, NetConfError};
+use crate::host;
+use crate::identity;
+use crate::interface::{self, InterfaceError, Underlay};
+use crate::model::{Lease, NodeName, NodeNameError};
+use crate::overlay::Identity;
+use crate::overlay::carrier::{self, Carrier, CarrierError};
+use crate::store::{LeaseRequest, Store, StoreError, VtepRequest};
+use crate::subnet_env;
+
+/// Why the node cannot take part in the network as it is configured.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// The configuration cannot be read.
+    #[error("cannot get the network configuration")]
+    Store(#[from] StoreError),
+    /// The configuration is wrong.
+    #[error("the network configuration is not valid")]
+    NetConf(#[from] NetConfError),
+    /// No interface fits.
+    #[error("cannot choose the interface for packets between nodes")]
+    Interface(#[from] InterfaceError),
+    /// The interface cannot carry the network.
+    #[error("cannot carry the network over that interface")]
+    Carrier(#[from] CarrierError),
+    /// The kernel cannot be asked.
+    #[error("cannot read the kernel's state: netd needs the capability NET_ADMIN")]
+    Kernel(#[from] KernelError),
+    /// The host's name will not do.
+    #[error("the host's name will not do as this node's: give one by --node-name")]
+    Name(#[from] NodeNameError),
+    /// The host has no name.
+    #[error("cannot read the host's name: give one by --node-name")]
+    NoName(#[source] std::io::Error),
+}
+
+/// What is known of the node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its name.
+    pub name: NodeName,
+    /// The network.
+    pub conf: NetConf,
+    /// The interface and addresses that packets between nodes have.
+    pub underlay: Underlay,
+    /// Which device carries the pods of a family.
+    pub carriers: PerFamily<Carrier>,
+    /// How its objects are marked.
+    pub identity: Identity,
+}
+
+impl Node {
+    /// Finds out, from the configuration's text and the kernel.
+    pub async fn discover(flags: &Flags, store: &impl Store, kernel: &mut Linux) -> Result<Self, NodeError> {
+        let name = node_name(flags)?;
+        let (conf, unknown) = NetConf::parse(&store.net_conf().await?)?;
+        for key in unknown.0 {
+            tracing::debug!(%key, "net-conf.json has a key that netd does not know");
+        }
+        let (underlay, carriers) = place(flags, &conf, kernel)?;
+        let identity = identity::of(&flags.subnet_file, conf.prefixes());
+        Ok(Self { name, conf, underlay, carriers, identity })
+    }
+
+    /// Looks again at the interface that carries the network; true where something about it is not as it was.
+    pub fn follow_underlay(&mut self, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
+        let (underlay, carriers) = place(flags, &self.conf, kernel)?;
+        let moved = (&underlay, &carriers) != (&self.underlay, &self.carriers);
+        (self.underlay, self.carriers) = (underlay, carriers);
+        Ok(moved)
+    }
+
+    /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that
+    /// peers need not learn new ones.
+    pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
+        let vteps = match &self.conf.backend {
+            Backend::HostGw => PerFamily::none(),
+            Backend::Vxlan(options) => self.carriers.map(|_, carrier| {
+                let device = device_mac(links, &carrier.device).or_else(|| self.stored_mac(stored, &carrier.device));
+                let fresh = carrier::fresh_mac(&self.name, &carrier.device);
+                VtepRequest { vni: options.vni, device, fresh }
+            }),
+        };
+        LeaseRequest {
+            node: self.name.clone(),
+            public: self.underlay.public,
+            backend: self.conf.backend.kind(),
+            vteps,
+            previous: std::fs::read_to_string(subnet_file)
+                .map(|text| subnet_env::previous_subnets(&text))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// The address that the lease has for a device. One device may carry both families: then the first one's counts.
+    fn stored_mac(&self, stored: Option<&Lease>, device: &IfName) -> Option<Mac> {
+        let carried = self.carriers.iter().filter(|(_, carrier)| carrier.device == *device);
+        let macs = carried.filter_map(|(family, _)| stored?.vteps.get(family).map(|vtep| vtep.mac));
+        macs.into_iter().find(|mac| !mac.is_unusable())
+    }
+}
+
+/// Chooses the interface, and checks that it can carry the network.
+fn place(flags: &Flags, conf: &NetConf, kernel: &mut Linux) -> Result<(Underlay, PerFamily<Carrier>), NodeError> {
+    let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &flags.wishes(conf))?;
+    let carriers = match &conf.backend {
+        Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
+        Backend::HostGw => {
+            carrier::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
+            PerFamily::none()
+        }
+    };
+    Ok((underlay, carriers))
+}
+
+fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {
+    let link = links.get(device).filter(|link| matches!(link.kind, Kind::Vxlan(_)))?;
+    link.mac.filter(|mac| !mac.is_unusable())
+}
+
+/// The node's name: as given, else the host's.
+pub fn node_name(flags: &Flags) -> Result<NodeName, NodeError> {
+    if let Some(name) = &flags.node_name {
+        return Ok(name.clone());
+    }
+    let host = nix::unistd::gethostname().map_err(|errno| NodeError::NoName(errno.into()))?;
+    Ok(host.to_string_lossy().parse()?)
+}
+
+/// Every link by name.
+pub fn links(kernel: &mut impl Kernel) -> Result<BTreeMap<IfName, Link>, KernelError> {
+    Ok(kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect())
+}

@@ -1,0 +1,156 @@
+//! Makes the kernel as it should be: observe, desired, diff, apply, and a report of what came of it.
+//!
+//! The order of calls and nothing else: what to want is said by [`crate::overlay`], what to do by [`crate::plan`].
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use dataplane::kernel::Kernel;
+use dataplane::netlink::KernelError;
+use dataplane::op::Op;
+
+use crate::config::flags::Flags;
+use crate::model::Cluster;
+use crate::node::Node;
+use crate::observe::{self, Host};
+use crate::overlay::carrier::CarrierError;
+use crate::overlay::masquerade::Ports;
+use crate::overlay::{self, Input, Outcome};
+use crate::plan::Plan;
+
+/// Why the kernel is compared with what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trigger {
+    /// netd has started.
+    Startup,
+    /// The store has told something new.
+    StoreChanged,
+    /// Something that concerns us has changed in the kernel.
+    KernelChanged,
+    /// It is time again.
+    Periodic,
+    /// The last run left something undone.
+    Retry,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Trigger::Startup => "startup",
+            Trigger::StoreChanged => "store changed",
+            Trigger::KernelChanged => "kernel changed",
+            Trigger::Periodic => "periodic",
+            Trigger::Retry => "retry",
+        })
+    }
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The kernel's state could not be read.
+    #[error("cannot read the kernel's state")]
+    Observe(#[from] KernelError),
+    /// The network cannot be carried.
+    #[error("cannot carry the network over the chosen interface")]
+    Carrier(#[from] CarrierError),
+}
+
+/// What came of a run.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many changes were made.
+    pub applied: usize,
+    /// The changes that the kernel refused.
+    pub failed: Vec<(Op, KernelError)>,
+    /// Everything that a person should know: what failed, what stands in the way, which peers cannot be reached and why.
+    pub complaints: BTreeSet<String>,
+}
+
+impl Report {
+    /// True where nothing is left undone that another try could do.
+    pub fn is_clean(&self) -> bool {
+        self.failed.is_empty()
+    }
+
+    /// True where this node's own part stands: pods can be wired, even if the way to a peer is missing.
+    pub fn is_ready(&self) -> bool {
+        let of_a_peer = |op: &Op| {
+            matches!(op, Op::PutNeighbour { .. } | Op::PutFdb { .. } | Op::AddRoute(_) | Op::ReplaceRoute(_))
+                || op.is_removal()
+        };
+        self.failed.iter().all(|(op, _)| of_a_peer(op))
+    }
+}
+
+/// Compares the kernel with what it should be, and gives the plan. Changes nothing.
+pub fn plan(
+    kernel: &mut impl Kernel,
+    node: &Node,
+    cluster: &Cluster,
+    flags: &Flags,
+) -> Result<(Plan, Outcome), ReconcileError> {
+    let host = observe::host(kernel)?;
+    let outcome = overlay::desired(&input(&host, node, cluster, flags))?;
+    let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
+    Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))
+}
+
+fn input<'a>(host: &'a Host, node: &'a Node, cluster: &'a Cluster, flags: &Flags) -> Input<'a> {
+    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
+    Input {
+        conf: &node.conf,
+        cluster,
+        underlay: &node.underlay,
+        identity: &node.identity,
+        masquerade: flags.ip_masq.then_some(ports),
+        forward_rules: flags.iptables_forward_rules,
+        routes: &host.routes,
+        forward_chains: &host.base_chains,
+    }
+}
+
+/// Carries a plan out. One change that fails does not stop the others.
+pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
+    let outcomes = kernel.apply(&plan.ops);
+    let mut report = Report::default();
+    for (op, result) in plan.ops.into_iter().zip(outcomes) {
+        match result {
+            // Gone already is what a removal is for.
+            Err(error) if !(op.is_removal() && error.is_missing()) => report.failed.push((op, error)),
+            _ => {
+                tracing::debug!(op = first_line(&op), "changed");
+                report.applied += 1;
+            }
+        }
+    }
+    let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
+    let unreachable = outcome.unreachable.iter();
+    let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
+    let conflicts = plan.conflicts.iter().map(ToString::to_string);
+    let blockers = outcome.blockers.iter().map(ToString::to_string);
+    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).collect();
+    report
+}
+
+fn first_line(op: &Op) -> String {
+    let text = op.to_string();
+    let mut lines = text.lines();
+    let first = lines.next().unwrap_or_default();
+    // A transaction is a document on standard input; its first line says what it is about.
+    match first.strip_suffix("<<'EOF'") {
+        Some(command) => format!("{command}<<< {}", lines.next().unwrap_or_default()),
+        None => first.to_owned(),
+    }
+}
+
+/// An error with its causes, on one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
