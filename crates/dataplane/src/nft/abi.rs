@@ -72,6 +72,8 @@ pub(super) mod rule {
     pub(in crate::nft) const HANDLE: u16 = 3;
     pub(in crate::nft) const EXPRESSIONS: u16 = 4;
     pub(in crate::nft) const USERDATA: u16 = 7;
+    pub(in crate::nft) const MATCH_NAME: u16 = 1;
+    pub(in crate::nft) const MATCH_INFO: u16 = 3;
 }
 
 pub(super) mod set {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::abi::{self, chain, data, element, flag, generation, hook, message, rule, set, table, verdict};
-use super::expression::Verdict;
+use super::expression::{Statement, Verdict};
 use super::table::{Base, ChainType, DataType, Family, Hook, Placed, Policy, Rule, Set, SetFlags, TableId};
 use super::wire;
 use crate::attribute;
@@ -272,8 +272,8 @@ fn base_of(frame: &Frame<'_>, family: Family, hook: &[u8]) -> Option<Base> {
 
 fn rule_of(frame: &Frame<'_>) -> Option<Record> {
     let table = frame.table(rule::TABLE)?;
-    let statements = expressions::statements(table.family, frame.attribute(rule::EXPRESSIONS).unwrap_or_default());
-    let comment = frame.attribute(rule::USERDATA).and_then(comment);
+    let mut statements = expressions::statements(table.family, frame.attribute(rule::EXPRESSIONS).unwrap_or_default());
+    let comment = frame.attribute(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
     Some(Record::Rule {
         table,
         chain: frame.text(rule::CHAIN)?,
@@ -282,6 +282,23 @@ fn rule_of(frame: &Frame<'_>) -> Option<Record> {
             rule: Rule { statements, comment },
         },
     })
+}
+
+/// Takes the comment of a rule that `iptables` wrote: it has a statement for it, which matches every packet. So a rule that
+/// was saved and restored by it is still the same rule.
+fn take_match_comment(statements: &mut Vec<Statement>) -> Option<String> {
+    let comment = |statement: &Statement| match statement {
+        Statement::Opaque { name, data } if name == "match" => {
+            let kind = find(data, rule::MATCH_NAME).and_then(text)?;
+            let padded = find(data, rule::MATCH_INFO).filter(|_| kind == "comment")?;
+            text(padded)
+        }
+        _ => None,
+    };
+    let (place, comment) =
+        statements.iter().enumerate().find_map(|(place, statement)| Some((place, comment(statement)?)))?;
+    statements.remove(place);
+    Some(comment)
 }
 
 fn set_of(frame: &Frame<'_>) -> Option<Record> {

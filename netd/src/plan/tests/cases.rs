@@ -295,3 +295,33 @@ fn a_foreign_route_to_our_destination_is_told_with_the_way_out() {
     );
     assert!(plan.to_string().starts_with("# route 10.244.2.0/24 "), "a printed plan has it as a comment");
 }
+
+#[test]
+fn a_gateway_that_changes_gives_one_route_to_the_new_one() {
+    for (pods, expected) in [
+        (V4, "ip route replace 10.244.2.0/24 via 192.168.1.9 dev eth0 proto 110"),
+        (V6, "ip route replace fd00:10:0:2::/64 via fd00:1::9 dev eth0 proto 110"),
+    ] {
+        let mut fake = settled(&host_gw(pods, pods).peers([near(2)]));
+        let moved = host_gw(pods, pods).peers([Peer { host: 9, ..near(2) }]);
+        assert_eq!(lines(&moved, &mut fake), [expected], "the route is replaced in its place");
+    }
+}
+
+#[test]
+fn a_peer_that_left_while_nobody_watched_is_purged_and_strangers_are_kept() {
+    let network = vxlan(V4, V4).peers([near(2)]);
+    let mut fake = settled(&network);
+    let stranger = DeviceRoute {
+        destination: prefix("10.9.0.0/16"),
+        gateway: Some(address("192.168.1.2")),
+        device: name("eth0"),
+        onlink: false,
+        protocol: RouteProtocol(4),
+        metric: 0,
+    };
+    fake.routes.push(stranger.with_index(1));
+    lines(&network.peers([]), &mut fake);
+    assert!(fake.fdb.is_empty() && fake.neighbours.is_empty(), "nothing of the peer is left");
+    assert!(fake.routes.contains(&stranger.with_index(1)), "the stranger's route is kept");
+}

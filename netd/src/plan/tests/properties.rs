@@ -69,7 +69,9 @@ fn network() -> impl Strategy<Value = Network> {
 /// not known as ours.
 fn networks() -> impl Strategy<Value = Vec<Network>> {
     (families(), vec(network(), 1..4)).prop_map(|(pods, mut networks)| {
-        networks.iter_mut().for_each(|network| network.pods = pods);
+        for network in &mut networks {
+            network.pods = pods;
+        }
         networks
     })
 }

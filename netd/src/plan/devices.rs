@@ -1,0 +1,115 @@
+//! The part of a plan about devices: which are made, changed and removed.
+//!
+//! Pure.
+
+use std::collections::BTreeSet;
+
+use dataplane::link::{Kind, Link};
+use dataplane::op::{LinkChange, Op};
+use dataplane::words::IfName;
+
+use super::{Conflict, Diff};
+use crate::overlay::Device;
+
+impl<'a> Diff<'a> {
+    pub(super) fn devices(&mut self) {
+        let mut to_make = Vec::new();
+        for (name, device) in &self.desired.devices {
+            match self.observed.links.get(name) {
+                None => to_make.push((name, device)),
+                Some(link) => match &link.kind {
+                    Kind::Vxlan(vxlan) if *vxlan == device.vxlan => self.adjust(link, device),
+                    Kind::Vxlan(_) => to_make.push((name, device)),
+                    _ => {
+                        self.blocked.insert(name);
+                        self.plan.conflicts.push(Conflict::Name { name: name.clone() });
+                    }
+                },
+            }
+        }
+        to_make.retain(|(name, device)| self.has_place(name, device));
+        // Two devices may have to change places, so all that stand in the way go before the first is made.
+        for (name, device) in &to_make {
+            self.make_room(name, device);
+        }
+        for (name, device) in to_make {
+            self.make(name, device);
+        }
+    }
+
+    /// False where a device of somebody else's has the VNI and port.
+    fn has_place(&mut self, name: &'a IfName, device: &Device) -> bool {
+        let others = self.observed.links.values().filter(|link| !self.desired.devices.contains_key(&link.name));
+        let mut foreign = others.filter(|link| !self.is_ours(link));
+        let Some(other) = foreign.find(|link| shares_socket(link, device)) else { return true };
+        self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other: other.name.clone() });
+        self.blocked.insert(name);
+        false
+    }
+
+    /// Removes what the kernel does not take beside the new device: one of its name, or of ours with its VNI and port.
+    fn make_room(&mut self, name: &'a IfName, device: &Device) {
+        let former = self.stale_devices().filter(|link| shares_socket(link, device));
+        let gone: Vec<_> = self.observed.links.get(name).into_iter().chain(former).map(|link| &link.name).collect();
+        for name in gone {
+            if self.replaced.insert(name) {
+                self.push(Op::DeleteLink(name.clone()));
+            }
+        }
+    }
+
+    fn make(&mut self, name: &'a IfName, device: &Device) {
+        self.replaced.insert(name);
+        let Device { vxlan, underlay, mac, mtu } = device.clone();
+        self.push(Op::AddVxlan { name: name.clone(), vxlan, underlay, mac, mtu });
+        let alias = Some(self.identity.mark.clone());
+        self.push(Op::SetLink { name: name.clone(), change: LinkChange { alias, ..LinkChange::default() } });
+    }
+
+    fn adjust(&mut self, link: &'a Link, device: &Device) {
+        let alias = Some(&self.identity.mark).filter(|mark| link.alias.as_ref() != Some(*mark)).cloned();
+        let change = LinkChange {
+            up: (!link.up).then_some(true),
+            mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
+            mac: (link.mac != Some(device.mac)).then_some(device.mac),
+            alias,
+        };
+        if change.mac.is_some() {
+            self.forgetful.insert(&link.name);
+        }
+        if change != LinkChange::default() {
+            self.push(Op::SetLink { name: link.name.clone(), change });
+        }
+    }
+
+    /// Devices of ours that are not wanted any more.
+    fn stale_devices(&self) -> impl Iterator<Item = &'a Link> + use<'a> {
+        let (desired, mark) = (self.desired, &self.identity.mark);
+        self.observed.links.values().filter(move |link| {
+            matches!(link.kind, Kind::Vxlan(_))
+                && link.alias.as_ref() == Some(mark)
+                && !desired.devices.contains_key(&link.name)
+        })
+    }
+
+    pub(super) fn devices_to_remove(&mut self) {
+        let stale: Vec<_> = self.stale_devices().map(|link| link.name.clone()).collect();
+        let deleted: BTreeSet<_> = self.plan.ops.iter().filter_map(deleted_link).cloned().collect();
+        for name in stale.into_iter().filter(|name| !deleted.contains(name)) {
+            // What is on the device goes with it.
+            self.plan.ops.retain(|op| !(op.is_removal() && op.device() == Some(&name)));
+            self.plan.ops.push(Op::DeleteLink(name));
+        }
+    }
+}
+
+fn shares_socket(link: &Link, device: &Device) -> bool {
+    matches!(&link.kind, Kind::Vxlan(vxlan) if vxlan.shares_socket(&device.vxlan))
+}
+
+fn deleted_link(op: &Op) -> Option<&IfName> {
+    match op {
+        Op::DeleteLink(name) => Some(name),
+        _ => None,
+    }
+}
