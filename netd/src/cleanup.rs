@@ -57,7 +57,7 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
 async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<(), KernelError> {
     let mut kernel = Linux::open()?;
     let identity = identity::of(&flags.subnet_file, networks(flags, store).await);
-    let host = observe::host(&mut kernel)?;
+    let host = observe::host(&mut kernel, &identity)?;
     let bridge = idle_bridge(&mut kernel, flags)?;
     let nothing = Desired::default();
     let observed = observe::observed(&mut kernel, host, &identity, &nothing)?;

@@ -11,9 +11,11 @@ use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, Placed, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
-use dataplane::words::{Family, IfName, Mac};
+use dataplane::words::{Family, IfName, Mac, PerFamily};
 
+use crate::overlay::forward::Others;
 use crate::overlay::{Desired, Identity, forward};
+use crate::reconcile::chain;
 
 /// What about the host decides what is desired: read first.
 #[derive(Debug, Clone, Default)]
@@ -24,6 +26,8 @@ pub struct Host {
     pub routes: Vec<Route>,
     /// The chains that the kernel calls itself.
     pub base_chains: Vec<BaseChainFacts>,
+    /// What others' rules do with forwarded packets.
+    pub others: Others,
 }
 
 /// What can be ours, or stands where something of ours should be.
@@ -48,13 +52,33 @@ pub struct Observed {
 }
 
 /// Reads what the desired state follows from.
-pub fn host(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
+pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, KernelError> {
     let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
     let mut routes = Vec::new();
     for family in Family::BOTH {
         routes.extend(kernel.routes(family)?);
     }
-    Ok(Host { links, routes, base_chains: kernel.base_chains()? })
+    let base_chains = kernel.base_chains()?;
+    let others = others(kernel, &base_chains, &identity.table())?;
+    Ok(Host { links, routes, base_chains, others })
+}
+
+fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) -> Result<Others, KernelError> {
+    let mut others = Others::default();
+    for facts in chains {
+        for chain in forward::to_read(facts, own) {
+            let rules = kernel.rules(&facts.table, &chain)?.into_iter().map(|placed| placed.rule).collect();
+            others.rules.insert((facts.table.clone(), chain), rules);
+        }
+    }
+    others.legacy = PerFamily::from_fn(|family| {
+        kernel.legacy_forward(family).unwrap_or_else(|error| {
+            // Nothing that is done depends on it: without it, an operator is not told what it blocks.
+            tracing::debug!("{}", chain(&error));
+            None
+        })
+    });
+    Ok(others)
 }
 
 /// The names of the VXLAN devices that are ours: those that we marked.

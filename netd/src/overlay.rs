@@ -68,6 +68,8 @@ pub struct Input<'a> {
 }
 
 /// The kernel as it should be: all that is ours, and nothing else.
+    /// What others do with those packets.
+    pub others: &'a forward::Others,
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
     /// VXLAN devices.

@@ -90,7 +90,7 @@ pub fn plan(
     cluster: &Cluster,
     flags: &Flags,
 ) -> Result<(Plan, Outcome), ReconcileError> {
-    let host = observe::host(kernel)?;
+    let host = observe::host(kernel, &node.identity)?;
     let outcome = overlay::desired(&input(&host, node, cluster, flags))?;
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
     Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))
@@ -107,6 +107,7 @@ fn input<'a>(host: &'a Host, node: &'a Node, cluster: &'a Cluster, flags: &Flags
         forward_rules: flags.iptables_forward_rules,
         routes: &host.routes,
         forward_chains: &host.base_chains,
+        others: &host.others,
     }
 }
 
