@@ -32,6 +32,9 @@ pub struct Identity {
     pub mark: String,
     /// The pod networks: routes of ours lead into them.
     pub networks: PerFamily<Prefix>,
+    /// The networks of an earlier run: routes of ours that still lead into them are ours to remove. Nothing else follows
+    /// from them.
+    pub former: PerFamily<Prefix>,
 }
 
 impl Identity {
@@ -40,9 +43,9 @@ impl Identity {
         nft::TableId::new(nft::Family::Inet, self.mark.clone())
     }
 
-    /// True where `range` is a part of one of our networks.
+    /// True where `range` is a part of one of our networks, or of one that was.
     pub fn covers(&self, range: Prefix) -> bool {
-        self.networks.iter().any(|(_, network)| network.covers(range))
+        self.networks.iter().chain(self.former.iter()).any(|(_, network)| network.covers(range))
     }
 }
 

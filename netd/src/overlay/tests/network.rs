@@ -166,7 +166,7 @@ impl Network {
     }
 
     pub(crate) fn identity(&self) -> Identity {
-        Identity { mark: "netd".to_owned(), networks: self.conf().prefixes() }
+        Identity { mark: "netd".to_owned(), networks: self.conf().prefixes(), former: PerFamily::none() }
     }
 
     fn lease(&self, peer: &Peer) -> Lease {
