@@ -43,7 +43,7 @@ pub struct Observed {
     pub fdb: BTreeSet<(IfName, Mac, IpAddr)>,
     /// Every route of the main table whose link is known.
     pub routes: BTreeSet<DeviceRoute>,
-    /// The sysctls that are wanted, where they exist.
+    /// The sysctls that something is wanted of, where they exist.
     pub sysctls: BTreeMap<String, String>,
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
@@ -115,7 +115,7 @@ pub fn observed(
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
-    for key in desired.sysctls.keys() {
+    for key in desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key)) {
         // One that is not there yet belongs to a device that is not there yet.
         if let Ok(value) = kernel.sysctl(key) {
             observed.sysctls.insert(key.clone(), value);

@@ -68,11 +68,11 @@ pub struct Input<'a> {
     pub routes: &'a [Route],
     /// Every chain that the kernel calls for forwarded packets.
     pub forward_chains: &'a [nft::BaseChainFacts],
+    /// What others do with those packets.
+    pub others: &'a forward::Others,
 }
 
 /// The kernel as it should be: all that is ours, and nothing else.
-    /// What others do with those packets.
-    pub others: &'a forward::Others,
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
     /// VXLAN devices.
@@ -87,10 +87,25 @@ pub struct Desired {
     pub routes: BTreeMap<Prefix, DeviceRoute>,
     /// Sysctls by key, with slashes.
     pub sysctls: BTreeMap<String, String>,
+    /// Sysctls whose value would do harm together with those.
+    pub exchanges: Vec<Exchange>,
     /// Our nftables table.
     pub table: Option<nft::Table>,
     /// Rules of ours in chains that are not.
     pub accepts: Vec<forward::Accept>,
+}
+
+/// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The key, with slashes.
+    pub key: String,
+    /// The value that would do harm.
+    pub from: &'static str,
+    /// What it is to be in its place.
+    pub to: &'static str,
+    /// The key of the other one, which is changed right after it.
+    pub before: &'static str,
 }
 
 /// A VXLAN device to be.
@@ -145,11 +160,17 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
         }
     }
     for family in input.cluster.own.subnets.families() {
-        let (key, on) = match family {
-            Family::V4 => ("net/ipv4/ip_forward", "1"),
-            Family::V6 => ("net/ipv6/conf/all/forwarding", "1"),
+        let key = match family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
         };
-        outcome.desired.sysctls.insert(key.to_owned(), on.to_owned());
+        outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
+        if family == Family::V6 {
+            // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
+            // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
+            let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);
+            outcome.desired.exchanges.push(Exchange { key: accept_ra, from: "1", to: "2", before: key });
+        }
     }
     let direct = directly_routed_nodes(input, &outcome);
     outcome.desired.table = masquerade::table(input, &direct);
