@@ -58,8 +58,9 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
 
 async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<(), KernelError> {
     let mut kernel = Linux::open()?;
-    let identity = identity::of(&flags.subnet_file, networks(flags, store).await);
-    let host = observe::host(&mut kernel)?;
+    let previous = fs::read_to_string(&flags.subnet_file).unwrap_or_default();
+    let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
+    let host = observe::host(&mut kernel, &identity)?;
     let bridge = idle_bridge(&mut kernel, flags)?;
     // Reverse-path filters that a change of the backend has loosened are as they were again.
     let nothing = Desired { sysctls: switch::loosened(&flags.subnet_file), ..Desired::default() };
@@ -78,11 +79,10 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
     Ok(())
 }
 
-/// The networks that routes of ours lead into: as configured now, else as the subnet file has them.
-async fn networks(flags: &Flags, store: &impl Store) -> PerFamily<Prefix> {
+/// The networks that routes of ours lead into, as configured now; none where that cannot be read.
+async fn networks(store: &impl Store) -> PerFamily<Prefix> {
     let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
-    let from_file = || subnet_env::previous_networks(&fs::read_to_string(&flags.subnet_file).unwrap_or_default());
-    conf.map_or_else(from_file, |(conf, _)| conf.prefixes())
+    conf.map(|(conf, _)| conf.prefixes()).unwrap_or_default()
 }
 
 /// The plugin's bridge, where it has this node's gateway address and no pod is on it any more.

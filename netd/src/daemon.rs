@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
 use dataplane::watch::Event;
-use dataplane::words::IfName;
+use dataplane::words::{IfName, PerFamily};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -272,7 +272,13 @@ impl<S: Store> Daemon<S> {
         let published = self.publish(&report, &outcome);
         let clean = report.is_clean() && published;
         self.tell(report.complaints);
-        if clean { self.retry = None } else { self.schedule_retry() }
+        if clean {
+            self.retry = None;
+            // Nothing of ours is left there, and the network may be somebody else's by now.
+            self.node.identity.former = PerFamily::none();
+        } else {
+            self.schedule_retry();
+        }
     }
 
     /// From now on, changes to these devices count too.

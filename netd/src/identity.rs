@@ -9,6 +9,7 @@ use dataplane::words::{PerFamily, Prefix};
 use crate::config::flags::SUBNET_FILE;
 use crate::hash::fnv;
 use crate::overlay::Identity;
+use crate::subnet_env;
 
 /// `netd` for the usual subnet file, `netd-` and eight hexadecimal digits for another.
 pub fn mark(subnet_file: &Path) -> String {
@@ -19,7 +20,8 @@ pub fn mark(subnet_file: &Path) -> String {
     format!("netd-{:08x}", hash >> 32 ^ hash & 0xffff_ffff)
 }
 
-/// The identity of the daemon with this subnet file, in these networks.
-pub fn of(subnet_file: &Path, networks: PerFamily<Prefix>) -> Identity {
-    Identity { mark: mark(subnet_file), networks }
+/// The identity of the daemon with this subnet file, in these networks. `previous` is what an earlier run wrote into that
+/// file: a route of its must not outlive the network that it led into.
+pub fn of(subnet_file: &Path, networks: PerFamily<Prefix>, previous: &str) -> Identity {
+    Identity { mark: mark(subnet_file), networks, former: subnet_env::previous_networks(previous) }
 }

@@ -74,7 +74,8 @@ impl Node {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
         let (underlay, carriers) = place(flags, &conf, kernel)?;
-        let identity = identity::of(&flags.subnet_file, conf.prefixes());
+        let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
+        let identity = identity::of(&flags.subnet_file, conf.prefixes(), &previous);
         Ok(Self { name, conf, underlay, carriers, identity })
     }
 

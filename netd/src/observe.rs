@@ -11,10 +11,12 @@ use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, Placed, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
-use dataplane::words::{Family, IfName, Mac};
+use dataplane::words::{Family, IfName, Mac, PerFamily};
 
+use crate::overlay::forward::Others;
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
+use crate::reconcile::chain;
 
 /// What about the host decides what is desired: read first.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,8 @@ pub struct Host {
     pub routes: Vec<Route>,
     /// The chains that the kernel calls itself.
     pub base_chains: Vec<BaseChainFacts>,
+    /// What others' rules do with forwarded packets.
+    pub others: Others,
 }
 
 /// What can be ours, or stands where something of ours should be.
@@ -40,7 +44,7 @@ pub struct Observed {
     pub fdb: BTreeSet<(IfName, Mac, IpAddr)>,
     /// Every route of the main table whose link is known.
     pub routes: BTreeSet<DeviceRoute>,
-    /// The sysctls that are wanted, where they exist.
+    /// The sysctls that something is wanted of, where they exist.
     pub sysctls: BTreeMap<String, String>,
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
@@ -49,13 +53,33 @@ pub struct Observed {
 }
 
 /// Reads what the desired state follows from.
-pub fn host(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
+pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, KernelError> {
     let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
     let mut routes = Vec::new();
     for family in Family::BOTH {
         routes.extend(kernel.routes(family)?);
     }
-    Ok(Host { links, routes, base_chains: kernel.base_chains()? })
+    let base_chains = kernel.base_chains()?;
+    let others = others(kernel, &base_chains, &identity.table())?;
+    Ok(Host { links, routes, base_chains, others })
+}
+
+fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) -> Result<Others, KernelError> {
+    let mut others = Others::default();
+    for facts in chains {
+        for chain in forward::to_read(facts, own) {
+            let rules = kernel.rules(&facts.table, &chain)?.into_iter().map(|placed| placed.rule).collect();
+            others.rules.insert((facts.table.clone(), chain), rules);
+        }
+    }
+    others.legacy = PerFamily::from_fn(|family| {
+        kernel.legacy_forward(family).unwrap_or_else(|error| {
+            // Nothing that is done depends on it: without it, an operator is not told what it blocks.
+            tracing::debug!("{}", chain(&error));
+            None
+        })
+    });
+    Ok(others)
 }
 
 /// Reads the reverse-path filters that packets between nodes meet, by sysctl.
@@ -100,7 +124,7 @@ pub fn observed(
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
-    for key in desired.sysctls.keys() {
+    for key in desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key)) {
         // One that is not there yet belongs to a device that is not there yet.
         if let Ok(value) = kernel.sysctl(key) {
             observed.sysctls.insert(key.clone(), value);

@@ -33,6 +33,9 @@ pub struct Identity {
     pub mark: String,
     /// The pod networks: routes of ours lead into them.
     pub networks: PerFamily<Prefix>,
+    /// The networks of an earlier run: routes of ours that still lead into them are ours to remove. Nothing else follows
+    /// from them.
+    pub former: PerFamily<Prefix>,
 }
 
 impl Identity {
@@ -41,9 +44,9 @@ impl Identity {
         nft::TableId::new(nft::Family::Inet, self.mark.clone())
     }
 
-    /// True where `range` is a part of one of our networks.
+    /// True where `range` is a part of one of our networks, or of one that was.
     pub fn covers(&self, range: Prefix) -> bool {
-        self.networks.iter().any(|(_, network)| network.covers(range))
+        self.networks.iter().chain(self.former.iter()).any(|(_, network)| network.covers(range))
     }
 }
 
@@ -72,6 +75,8 @@ pub struct Input<'a> {
     pub transition: &'a transition::Transition,
     /// Every chain that the kernel calls for forwarded packets.
     pub forward_chains: &'a [nft::BaseChainFacts],
+    /// What others do with those packets.
+    pub others: &'a forward::Others,
 }
 
 /// The kernel as it should be: all that is ours, and nothing else.
@@ -89,10 +94,25 @@ pub struct Desired {
     pub routes: BTreeMap<Prefix, DeviceRoute>,
     /// Sysctls by key, with slashes.
     pub sysctls: BTreeMap<String, String>,
+    /// Sysctls whose value would do harm together with those.
+    pub exchanges: Vec<Exchange>,
     /// Our nftables table.
     pub table: Option<nft::Table>,
     /// Rules of ours in chains that are not.
     pub accepts: Vec<forward::Accept>,
+}
+
+/// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The key, with slashes.
+    pub key: String,
+    /// The value that would do harm.
+    pub from: &'static str,
+    /// What it is to be in its place.
+    pub to: &'static str,
+    /// The key of the other one, which is changed right after it.
+    pub before: &'static str,
 }
 
 /// A VXLAN device to be.
@@ -156,11 +176,17 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     }
     transition::receive(input, &tunnels, &mut outcome);
     for family in input.cluster.own.subnets.families() {
-        let (key, on) = match family {
-            Family::V4 => ("net/ipv4/ip_forward", "1"),
-            Family::V6 => ("net/ipv6/conf/all/forwarding", "1"),
+        let key = match family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
         };
-        outcome.desired.sysctls.insert(key.to_owned(), on.to_owned());
+        outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
+        if family == Family::V6 {
+            // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
+            // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
+            let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);
+            outcome.desired.exchanges.push(Exchange { key: accept_ra, from: "1", to: "2", before: key });
+        }
     }
     let direct = directly_routed_nodes(input, &outcome);
     outcome.desired.table = masquerade::table(input, &direct);

@@ -132,8 +132,18 @@ impl Diff<'_> {
             let of_replaced = self.replaced.iter().any(|device| key.contains(&format!("/{device}/")));
             let of_blocked = self.blocked.iter().any(|device| key.contains(&format!("/{device}/")));
             if (of_replaced || self.observed.sysctls.get(key) != Some(value)) && !of_blocked {
+                self.exchanges_before(key);
                 let (key, value) = (key.clone(), value.clone());
                 self.push(Op::SetSysctl { key, value });
+            }
+        }
+    }
+
+    /// What the change of `key` would do harm with is changed first.
+    fn exchanges_before(&mut self, key: &str) {
+        for exchange in self.desired.exchanges.iter().filter(|exchange| exchange.before == key) {
+            if self.observed.sysctls.get(&exchange.key).is_some_and(|value| value == exchange.from) {
+                self.push(Op::SetSysctl { key: exchange.key.clone(), value: exchange.to.to_owned() });
             }
         }
     }

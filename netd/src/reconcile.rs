@@ -95,7 +95,7 @@ pub fn plan(
     flags: &Flags,
     transition: &Transition,
 ) -> Result<(Plan, Outcome), ReconcileError> {
-    let host = observe::host(kernel)?;
+    let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
     let outcome = overlay::desired(&Input {
         conf: &node.conf,
@@ -109,6 +109,7 @@ pub fn plan(
         reverse_path: &reverse_path,
         transition,
         forward_chains: &host.base_chains,
+        others: &host.others,
     })?;
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
     Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))

@@ -31,6 +31,10 @@ fn main() -> ExitCode {
             let without = move || unmasqueraded(&Bed::build(family, &[])?);
             trials.push(test(format!("without --ip-masq a pod keeps its address/{family}"), without));
             trials.push(test(format!("a FORWARD policy of DROP does not stop pods/{family}"), move || dropped(family)));
+            for blocker in [Blocker::Nftables, Blocker::Legacy] {
+                let name = format!("what blocks pods is told with what opens it/{blocker:?}/{family}");
+                trials.push(test(name, move || opened(blocker, family)));
+            }
         }
         trials
     })
@@ -152,4 +156,49 @@ fn dropped(family: Family) -> Outcome {
     let said = one.log().contains("FORWARD");
     ensure!(reached.is_ok() || said, "pods cannot talk, and netd does not say what blocks them:\n{}", one.log());
     Ok(())
+}
+
+/// What an operator has on a node that drops what it forwards, and that is not ours to write to.
+#[derive(Debug, Clone, Copy)]
+enum Blocker {
+    Nftables,
+    Legacy,
+}
+
+/// netd says what blocks pods; what it says to type lets them talk, and it takes note of that.
+fn opened(blocker: Blocker, family: Family) -> Outcome {
+    let cluster = {
+        let fabric = Topology::two_segments(Stack::Dual).build()?;
+        fabric.write_net_conf(&net_conf(Stack::Dual, &json!({ "Type": "vxlan" })))?;
+        fabric.node("n1").namespace().shell(match (blocker, family) {
+            (Blocker::Nftables, _) => {
+                "nft add table inet other
+                 nft add chain inet other pass '{ type filter hook forward priority 0; policy drop; }'
+                 nft add rule inet other pass tcp dport 1 accept"
+            }
+            (Blocker::Legacy, Family::V4) => "iptables-legacy -P FORWARD DROP",
+            (Blocker::Legacy, Family::V6) => "ip6tables-legacy -P FORWARD DROP",
+        })?;
+        Cluster::on(fabric, &["--iptables-resync", "1"])?
+    };
+    let (n1, told) = (cluster.node("n1"), "drops forwarded packets of pods; to let them pass: ");
+    cluster.daemon("n1").await_log(told, seconds(5))?;
+    let log = cluster.daemon("n1").log();
+    let remedy = log.lines().find_map(|line| Some(line.split_once(told)?.1.to_owned())).unwrap_or_default();
+    let (a, d) = (cluster.pod("n1", "a")?, cluster.pod("n3", "d")?);
+    let address = d.address(family)?;
+    for name in ["n1", "n3"] {
+        eventually(seconds(5), "routes to both peers in both families", || {
+            let routes = cluster.node(name).namespace().shell("ip route show proto 110; ip -6 route show proto 110")?;
+            ensure!(routes.lines().count() == 4, "{name} has the routes {routes}");
+            Ok(())
+        })?;
+    }
+    let silent = a.namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).is_err();
+    ensure!(silent, "nothing keeps the pods from talking");
+
+    n1.namespace().shell(&remedy)?;
+    eventually(seconds(5), "pods to talk", || flow::ping(a.namespace(), address))
+        .map_err(|failure| cluster.told(failure))?;
+    cluster.daemon("n1").await_log("no longer: chain", seconds(5))
 }

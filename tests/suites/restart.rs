@@ -16,6 +16,7 @@ fn main() -> ExitCode {
             test("H2 SIGTERM and start again: same kernel, no packet lost/host-gw", || again(&host_gw(), End::Asked)),
             test("H2 SIGKILL and start again: same kernel, no packet lost/host-gw", || again(&host_gw(), End::Killed)),
             test("V4 a peer that left meanwhile is purged, what is foreign stays", purge),
+            test("routes into a network that was left go at the next start", left),
             test("V8 a changed MTU reaches the device", changed_mtu),
             test("V11 a compatible device is adopted", adopt),
             test("V11 a device with another VNI is rebuilt", || {
@@ -124,6 +125,43 @@ fn purge() -> Outcome {
     let (a, d) = (cluster.pod("n1", "a")?, cluster.pod("n3", "d")?);
     cluster.settle(&a, &d)?;
     cluster.talk(&a, &d)
+}
+
+/// The network moves while every netd is down; then n1's comes back.
+fn left() -> Outcome {
+    let conf = net_conf(Stack::Dual, &host_gw());
+    let mut cluster = Cluster::start(&Topology::one_segment(Stack::Dual), &conf, &[])?;
+    let ours = |cluster: &Cluster| {
+        let namespace = cluster.node("n1").namespace();
+        Ok([namespace.run("ip route show proto 110")?, namespace.run("ip -6 route show proto 110")?])
+    };
+    eventually(seconds(10), "routes to both peers", || {
+        let routes = ours(&cluster)?;
+        ensure!(routes.iter().all(|routes| routes.lines().count() == 2), "there are {routes:?}");
+        Ok(())
+    })
+    .map_err(|failure| cluster.told(failure))?;
+    for name in ["n1", "n2", "n3"] {
+        cluster.take(name).terminate()?;
+    }
+    let moved = json!({ "Network": "10.245.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:245::/56",
+        "Backend": host_gw() });
+    cluster.fabric.write_net_conf(&moved)?;
+    let foreign = [(Family::V4, "10.244.201.0/24"), (Family::V6, "fd00:10:244:c9::/64")];
+    for (family, range) in foreign {
+        let through = cluster.node("n2").address(family);
+        cluster.node("n1").namespace().run(&format!("ip route add {range} via {through}"))?;
+    }
+    cluster.resume("n1")?;
+
+    let routes = ours(&cluster)?;
+    let gone = routes.iter().all(|routes| !routes.contains("10.244.") && !routes.contains("fd00:10:244:"));
+    ensure!(gone, "routes into the network that was left are still there: {routes:?}\n{}", cluster.daemon("n1").log());
+    for (family, range) in foreign {
+        let there = kernel::route(cluster.node("n1").namespace(), family, range)?.is_some();
+        ensure!(there, "the foreign route to {range} was removed");
+    }
+    Ok(())
 }
 
 fn changed_mtu() -> Outcome {

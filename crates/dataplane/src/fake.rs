@@ -15,7 +15,8 @@ use crate::netlink::KernelError;
 use crate::nft;
 use crate::op::{DeviceAddress, LinkChange, Op};
 use crate::route::Route;
-use crate::words::{Family, IfName};
+use crate::words::{Family, IfName, PerFamily};
+use crate::xtables;
 
 /// The kernel in memory.
 #[derive(Debug, Clone, Default)]
@@ -32,6 +33,8 @@ pub struct Fake {
     pub fdb: Vec<Fdb>,
     /// nftables.
     pub tables: BTreeMap<nft::TableId, nft::Table>,
+    /// What iptables-legacy does with forwarded packets.
+    pub legacy_forward: PerFamily<xtables::Forward>,
     /// Sysctls by key.
     pub sysctls: BTreeMap<String, String>,
     /// Ops whose printed form holds one of these texts are refused with `EPERM`.
@@ -308,6 +311,10 @@ impl Kernel for Fake {
         let rules = self.tables.get(table).and_then(|table| table.chains.get(chain)).map(|chain| chain.rules.clone());
         let placed = rules.unwrap_or_default().into_iter().zip(1..);
         Ok(placed.map(|(rule, handle)| nft::Placed { handle, rule }).collect())
+    }
+
+    fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError> {
+        Ok(self.legacy_forward.get(family).cloned())
     }
 
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {

@@ -12,6 +12,7 @@ use crate::op::{LinkChange, Op};
 use crate::route::Route;
 use crate::sysctl;
 use crate::words::{Family, IfName};
+use crate::xtables;
 
 /// Reads what is there and applies changes.
 pub trait Kernel {
@@ -31,6 +32,8 @@ pub trait Kernel {
     fn base_chains(&mut self) -> Result<Vec<nft::BaseChainFacts>, KernelError>;
     /// The rules of one chain; none where there is no such chain.
     fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError>;
+    /// What iptables-legacy does with forwarded packets; `None` where it is not in use.
+    fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError>;
     /// A sysctl's value; the key with slashes.
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError>;
     /// Carries out `ops` in their order; one that fails does not stop the others. An outcome for each.
@@ -39,7 +42,7 @@ pub trait Kernel {
 
 /// The running kernel, in the network namespace of the thread that opened it.
 ///
-/// Sysctls go through `/proc/sys` of the calling thread: use it where it was opened.
+/// Sysctls and iptables-legacy's tables are those of the calling thread's namespace: use it where it was opened.
 #[derive(Debug)]
 pub struct Linux {
     route: Socket,
@@ -94,6 +97,10 @@ impl Kernel for Linux {
 
     fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError> {
         Ok(self.nft.read_rules(table.family, &table.name, chain)?)
+    }
+
+    fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError> {
+        Ok(xtables::forward(family)?)
     }
 
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {

@@ -19,3 +19,4 @@ pub mod route;
 pub mod sysctl;
 pub mod watch;
 pub mod words;
+pub mod xtables;

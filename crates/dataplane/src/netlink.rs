@@ -56,6 +56,9 @@ pub enum KernelError {
     /// An nftables transaction failed.
     #[error(transparent)]
     Nft(#[from] crate::nft::Error),
+    /// A table of iptables-legacy could not be read.
+    #[error(transparent)]
+    Xtables(#[from] crate::xtables::Error),
     /// A sysctl or another file of the kernel could not be read or written.
     #[error("cannot {action} {path}")]
     File {

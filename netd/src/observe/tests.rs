@@ -51,3 +51,55 @@ fn our_rules_in_the_chain_of_iptables_are_printed_by_it_and_known_again() {
     })
     .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
 }
+
+#[test]
+fn what_an_operator_typed_against_a_blocker_is_seen() {
+    let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
+    scratch(|| {
+        sh("ip link add eth0 up type veth peer name wire; ip link set wire up; ip address add 192.168.1.1/24 dev eth0");
+        // As firewalld 1.3 lays out its table.
+        sh("nft -f - <<'EOF'
+            table inet firewalld {
+                chain filter_FORWARD {
+                    type filter hook forward priority 10; policy accept;
+                    ct state { established, related } accept
+                    jump filter_FORWARD_ZONES
+                    reject with icmpx admin-prohibited
+                }
+                chain filter_FWD_trusted { accept; }
+                chain filter_FWD_public { reject with icmpx admin-prohibited; }
+                chain filter_FORWARD_ZONES { goto filter_FWD_public; }
+            }
+            table inet other {
+                chain f {
+                    type filter hook forward priority 0; policy drop;
+                }
+            }
+            table ip6 late {
+                chain f {
+                    type filter hook forward priority 0; policy drop;
+                    counter log reject
+                    accept
+                }
+            }\nEOF");
+        sh("iptables-legacy -P FORWARD DROP");
+        let mut kernel = Linux::open().expect("netlink sockets");
+        let told = |kernel: &mut Linux| {
+            let outcome = network.outcome(kernel).expect("a network that can be carried");
+            outcome.blockers.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let before = told(&mut kernel);
+        assert_eq!(before.len(), 4, "each is told, but: {before:#?}");
+        for blocker in before.iter().filter_map(|told| told.split_once("to let them pass: ")) {
+            sh(blocker.1);
+        }
+        let zones = "nft insert rule inet firewalld filter_FORWARD_ZONES";
+        sh(&format!("{zones} ip saddr 10.244.0.0/16 goto filter_FWD_trusted"));
+        let after = told(&mut kernel);
+        let [firewalld] = after.as_slice() else { panic!("only IPv6 is not trusted yet, but: {after:#?}") };
+        assert!(firewalld.contains("does not trust fd00:10::/48:"), "IPv4 is trusted: {firewalld}");
+        sh(&format!("{zones} ip6 saddr fd00:10::/48 goto filter_FWD_trusted"));
+        assert_eq!(told(&mut kernel), [""; 0], "nothing blocks any more");
+    })
+    .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
+}

@@ -1,19 +1,35 @@
-//! Chains of others that drop forwarded packets by policy, such as Docker's: pods' packets have to pass those too.
+//! Chains of others that drop forwarded packets, such as Docker's: pods' packets have to pass those too.
 //!
 //! Pure. An accept in our own table does not count there: each table decides for itself. In the chain that iptables and
 //! Docker share, rules of ours at the end let pods' packets pass, as flannel's do; before them, the rules of others
-//! (`NetworkPolicy` engines among them) have decided already. Other chains are not ours to write to: an operator is told.
+//! (`NetworkPolicy` engines among them) have decided already. Other chains are not ours to write to: an operator is told,
+//! for as long as they block.
+
+pub mod blocker;
+
+use std::collections::BTreeMap;
 
 use dataplane::nft::{
     BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, TableId, Verdict,
 };
-use dataplane::words::{Family, Prefix};
+use dataplane::words::{Family, PerFamily, Prefix};
+use dataplane::xtables;
 
 use super::Input;
+pub use blocker::Blocker;
 
 /// By this comment our rules in others' chains are known.
 pub fn comment(mark: &str) -> String {
     format!("{mark}: pods may be forwarded")
+}
+
+/// What others' rules do with forwarded packets, as far as it has to be known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Others {
+    /// The rules of each chain that [`to_read`] names.
+    pub rules: BTreeMap<(TableId, String), Vec<Rule>>,
+    /// What iptables-legacy does, where it is in use.
+    pub legacy: PerFamily<xtables::Forward>,
 }
 
 /// A rule of ours in a chain that is not.
@@ -27,39 +43,67 @@ pub struct Accept {
     pub rule: Rule,
 }
 
-/// What keeps pods' packets from being forwarded, with what to type.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("chain {chain} of table {table} drops forwarded packets of pods; to let them pass: {remedy}")]
-pub struct Blocker {
-    /// `FAMILY NAME` as `nft` takes them.
-    pub table: String,
-    /// The chain.
-    pub chain: String,
-    /// Commands for a shell.
-    pub remedy: String,
+/// What a chain is to forwarded packets of pods.
+enum Role {
+    /// Nothing that concerns us.
+    Harmless,
+    /// Its policy drops them, and rules of ours may stand in it.
+    Shared,
+    /// Its policy drops them.
+    Dropping,
+    /// It lets pass what firewalld's zones do.
+    Firewalld,
 }
 
-/// The rules to be in others' chains, and the chains that only an operator can open.
+fn role(facts: &BaseChainFacts, own: &TableId) -> Role {
+    if facts.table == *own || facts.base.hook != Hook::Forward {
+        return Role::Harmless;
+    }
+    if facts.table.name == blocker::FIREWALLD {
+        // It rejects by a rule at its end; its policy is to accept.
+        return if facts.chain == "filter_FORWARD" { Role::Firewalld } else { Role::Harmless };
+    }
+    match facts.base.policy {
+        Policy::Accept => Role::Harmless,
+        Policy::Drop if is_iptables(facts) => Role::Shared,
+        Policy::Drop => Role::Dropping,
+    }
+}
+
+/// The chains whose rules say whether `facts`, a chain that the kernel calls, blocks pods.
+pub fn to_read(facts: &BaseChainFacts, own: &TableId) -> Vec<String> {
+    match role(facts, own) {
+        Role::Harmless | Role::Shared => Vec::new(),
+        Role::Dropping => vec![facts.chain.clone()],
+        Role::Firewalld => blocker::FIREWALLD_ZONES.map(str::to_owned).to_vec(),
+    }
+}
+
+/// The rules to be in others' chains, and what only an operator can open.
 pub fn accepts(input: &Input<'_>) -> (Vec<Accept>, Vec<Blocker>) {
     let (mut accepts, mut blockers) = (Vec::new(), Vec::new());
     let own = input.identity.table();
     for facts in input.forward_chains {
-        if facts.table == own || facts.base.hook != Hook::Forward || facts.base.policy != Policy::Drop {
-            continue;
-        }
         let networks = networks(facts.table.family, input);
-        if is_iptables(facts) {
-            let comment = comment(&input.identity.mark);
-            accepts.extend(networks.iter().flat_map(|(family, network)| {
-                [Side::Source, Side::Destination].map(|side| Accept {
-                    table: facts.table.clone(),
-                    chain: facts.chain.clone(),
-                    rule: accept(*family, side, *network).with_comment(&comment),
-                })
-            }));
-        } else if !networks.is_empty() {
-            blockers.push(blocker(facts, &networks));
+        match role(facts, &own) {
+            Role::Harmless => {}
+            Role::Shared => {
+                let comment = comment(&input.identity.mark);
+                accepts.extend(networks.iter().flat_map(|network| {
+                    [Side::Source, Side::Destination].map(|side| Accept {
+                        table: facts.table.clone(),
+                        chain: facts.chain.clone(),
+                        rule: accept(side, *network).with_comment(&comment),
+                    })
+                }));
+            }
+            Role::Dropping => blockers.extend(Blocker::of_chain(facts, &networks, input.others)),
+            Role::Firewalld => blockers.extend(Blocker::of_firewalld(facts, &networks, input.others)),
         }
+    }
+    for (family, network) in input.identity.networks.iter() {
+        let legacy = input.others.legacy.get(family);
+        blockers.extend(legacy.and_then(|forward| Blocker::of_legacy(forward, *network)));
     }
     (accepts, blockers)
 }
@@ -72,35 +116,19 @@ pub fn is_iptables(facts: &BaseChainFacts) -> bool {
 }
 
 /// The pod networks whose packets a table of this family sees.
-fn networks(family: TableFamily, input: &Input<'_>) -> Vec<(Family, Prefix)> {
+fn networks(family: TableFamily, input: &Input<'_>) -> Vec<Prefix> {
     let sees = |of: Family| match family {
         TableFamily::Ip => of == Family::V4,
         TableFamily::Ip6 => of == Family::V6,
         TableFamily::Inet => true,
         _ => false,
     };
-    let networks = input.identity.networks.iter().map(|(family, network)| (family, *network));
-    networks.filter(|(family, _)| sees(*family)).collect()
+    let networks = input.identity.networks.iter().map(|(_, network)| *network);
+    networks.filter(|network| sees(network.family())).collect()
 }
 
 /// With a counter, as iptables writes and expects its own.
-fn accept(family: Family, side: Side, network: Prefix) -> Rule {
-    let matches = Statement::eq(Expression::Address(family, side), network);
+fn accept(side: Side, network: Prefix) -> Rule {
+    let matches = Statement::eq(Expression::Address(network.family(), side), network);
     Rule::new([matches, Statement::Counter, Verdict::Accept.into()])
-}
-
-fn blocker(facts: &BaseChainFacts, networks: &[(Family, Prefix)]) -> Blocker {
-    let table = format!("{} {}", facts.table.family, facts.table.name);
-    let ranges = networks.iter().map(|(_, network)| *network);
-    let remedy = if facts.table.name == "firewalld" {
-        let add = |range: Prefix| format!("firewall-cmd --permanent --zone=trusted --add-source={range}");
-        ranges.map(add).chain(["firewall-cmd --reload".to_owned()]).collect::<Vec<_>>()
-    } else {
-        let words = |family| if family == Family::V4 { "ip" } else { "ip6" };
-        let insert = |(family, range): &(Family, Prefix), side: &str| {
-            format!("nft insert rule {table} {} {} {side} {range} accept", facts.chain, words(*family))
-        };
-        networks.iter().flat_map(|network| ["saddr", "daddr"].map(|side| insert(network, side))).collect()
-    };
-    Blocker { table, chain: facts.chain.clone(), remedy: remedy.join(" && ") }
 }

@@ -2,5 +2,6 @@
 //! [`network`](crate::overlay::tests::network).
 
 mod cases;
+mod hosts;
 mod kernel;
 mod properties;

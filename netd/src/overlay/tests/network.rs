@@ -167,7 +167,7 @@ impl Network {
     }
 
     pub(crate) fn identity(&self) -> Identity {
-        Identity { mark: "netd".to_owned(), networks: self.conf().prefixes() }
+        Identity { mark: "netd".to_owned(), networks: self.conf().prefixes(), former: PerFamily::none() }
     }
 
     fn lease(&self, peer: &Peer) -> Lease {
@@ -232,7 +232,7 @@ impl Network {
 
     /// What should be, as it follows from a kernel.
     pub(crate) fn outcome(&self, kernel: &mut impl Kernel) -> Result<Outcome, CarrierError> {
-        let host = observe::host(kernel).expect("a readable kernel");
+        let host = observe::host(kernel, &self.identity()).expect("a readable kernel");
         self.outcome_on(&host)
     }
 
@@ -251,12 +251,13 @@ impl Network {
             reverse_path: &BTreeMap::new(),
             transition: &Transition::default(),
             forward_chains: &host.base_chains,
+            others: &host.others,
         })
     }
 
     /// What a reconcile would do now.
     pub(crate) fn plan(&self, kernel: &mut impl Kernel) -> Plan {
-        let host = observe::host(kernel).expect("a readable kernel");
+        let host = observe::host(kernel, &self.identity()).expect("a readable kernel");
         let desired = self.outcome_on(&host).expect("a network that can be carried").desired;
         let identity = self.identity();
         let observed = observe::observed(kernel, host, &identity, &desired).expect("a readable kernel");

@@ -1,10 +1,16 @@
 //! Plans on the running kernel: it takes every op in the order in which it comes, and one run is enough.
 
+use std::ffi::OsString;
+use std::net::SocketAddrV6;
+use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netns::scratch;
 use dataplane::words::{Family, PerFamily};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt, socket, sockopt,
+};
 
 use crate::overlay::masquerade::Ports;
 use crate::overlay::tests::network::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
@@ -163,5 +169,37 @@ fn peers_come_and_go_in_any_number() {
         let plan = network.clone().peers([]).settle(kernel);
         assert_eq!(plan.ops.len(), 10 * 2 * 3, "a route, a forwarding entry and a neighbour of each family");
         assert_eq!(kernel.links().expect("links").len(), 5, "lo, eth0 with its other end, and the two tunnels");
+    });
+}
+
+/// Sends a router advertisement out of `wire`: a router of 30 minutes without prefixes.
+fn advertise() {
+    let socket =
+        socket(AddressFamily::Inet6, SockType::Raw, SockFlag::empty(), SockProtocol::IcmpV6).expect("a socket");
+    setsockopt(&socket, sockopt::BindToDevice, &OsString::from("wire")).expect("a socket of wire");
+    setsockopt(&socket, sockopt::Ipv6MulticastHops, &255).expect("hops that no router takes from");
+    let [life_high, life_low] = 1800_u16.to_be_bytes();
+    // Type 134, code, checksum (the kernel's), hop limit, flags, lifetime, reachable and retransmission time (RFC 4861 4.2).
+    let packet = [134, 0, 0, 0, 64, 0, life_high, life_low, 0, 0, 0, 0, 0, 0, 0, 0];
+    let to = SockaddrIn6::from(SocketAddrV6::new("ff02::1".parse().expect("all nodes"), 0, 0, 0));
+    sendto(socket.as_raw_fd(), &packet, &to, MsgFlags::empty()).expect("an advertisement that is sent");
+}
+
+#[test]
+fn the_default_route_that_a_router_advertised_stays_when_the_host_begins_to_forward() {
+    on_a_node(V4, |kernel| {
+        // The router is a cable's other end, which here is the host's too.
+        sh("sysctl -q -w net/ipv6/conf/eth0/accept_ra_from_local=1; ip address add fe80::fe/64 dev wire nodad");
+        let routes = "ip -6 route show default proto ra";
+        let advertised = || {
+            advertise();
+            !Command::new("sh").args(["-c", routes]).output().expect("a shell").stdout.is_empty()
+        };
+        assert!(advertised(), "the advertisement is taken");
+        vxlan(V6, V4).settle(kernel);
+        let there = !Command::new("sh").args(["-c", routes]).output().expect("a shell").stdout.is_empty();
+        assert!(there, "the route outlives the switch");
+        sh("ip -6 route flush default");
+        assert!(advertised(), "and the next advertisement is taken too");
     });
 }

@@ -118,7 +118,8 @@ impl Layout {
         // A store that no node has written to yet has no folder of nodes.
         let files = match self.list() {
             Err(_) if !self.nodes().exists() && self.nodes().parent().is_some_and(Path::is_dir) => BTreeMap::new(),
-            files => files?,
+            // Or it has got one since.
+            files => files.or_else(|_| self.list())?,
         };
         for (name, fingerprint) in files {
             let Some(node) = node_of(&name) else { continue };

@@ -1,0 +1,138 @@
+//! What `iptables-legacy` does with forwarded packets: its tables (`x_tables`) are none of nftables', so they are asked for
+//! as it asks for them itself. Read only.
+//!
+//! A table is read by two `getsockopt`s: one tells its size and where each hook begins and ends, the other gives the rules.
+//! Layouts are those of `linux/netfilter/x_tables.h`, `linux/netfilter_ipv4/ip_tables.h` and `netfilter_ipv6/ip6_tables.h`.
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::libc::{self, EAGAIN, socklen_t};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::nft::{Policy, Side};
+use crate::words::{Family, Prefix};
+
+mod entries;
+
+pub use entries::parse;
+
+/// Why a table could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused.
+    #[error("cannot read the table filter of iptables-legacy for {family}")]
+    Refused {
+        /// Of which packets.
+        family: Family,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel's answer makes no sense.
+    #[error("the table filter of iptables-legacy for {family} makes no sense: {reason}")]
+    Malformed {
+        /// Of which packets.
+        family: Family,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// The chain FORWARD of the table `filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// What happens at its end.
+    pub policy: Policy,
+    /// True where a rule drops or rejects all that gets to it, so that what is appended to the chain is never reached.
+    pub closed: bool,
+    /// The ranges that it accepts whatever else a packet is, by source or by destination.
+    pub accepts: Vec<(Side, Prefix)>,
+}
+
+/// `XT_TABLE_MAXNAMELEN`.
+const NAME_BYTES: usize = 32;
+/// `NF_INET_NUMHOOKS`.
+const HOOKS: usize = 5;
+/// `struct ipt_getinfo`: name, `valid_hooks`, `hook_entry` and `underflow` by hook, `num_entries`, `size`.
+const INFO_BYTES: usize = NAME_BYTES + 4 + 4 * HOOKS + 4 * HOOKS + 4 + 4;
+/// `struct ipt_get_entries`: name and size, then the rules, aligned as their 64-bit counters are.
+const ENTRIES_HEADER_BYTES: usize = (NAME_BYTES + 4).next_multiple_of(align_of::<u64>());
+/// `IPT_SO_GET_INFO` and `IP6T_SO_GET_INFO`.
+const GET_INFO: i32 = 64;
+/// `IPT_SO_GET_ENTRIES` and `IP6T_SO_GET_ENTRIES`.
+const GET_ENTRIES: i32 = 65;
+/// The table may change between the two questions.
+const ATTEMPTS: u32 = 8;
+
+/// Reads what `iptables-legacy` (`ip6tables-legacy`) does with forwarded packets, in the calling thread's network
+/// namespace. `None` where it has no table `filter`; to ask for one that is not there would make it.
+pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
+    let fault = |source| Error::Refused { family, source };
+    let names = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    match std::fs::read_to_string(names) {
+        Ok(names) if names.lines().any(|name| name == "filter") => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(fault(error)),
+    }
+    let domain = match family {
+        Family::V4 => AddressFamily::Inet,
+        Family::V6 => AddressFamily::Inet6,
+    };
+    // Any socket of the family will do: the kernel looks at the option alone, and at the capability NET_ADMIN.
+    let socket =
+        socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| fault(errno.into()))?;
+    let (info, entries) = read(&socket, family).map_err(fault)?;
+    parse(family, &info, &entries).map(Some).map_err(|reason| Error::Malformed { family, reason })
+}
+
+/// The answers to both questions, of one state of the table.
+fn read(socket: &OwnedFd, family: Family) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut attempt = 0;
+    loop {
+        attempt += 1;
+        let info = ask(socket, family, GET_INFO, named(INFO_BYTES))?;
+        let size = info.last_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
+        let mut request = named(ENTRIES_HEADER_BYTES.saturating_add(size as usize));
+        request[NAME_BYTES..NAME_BYTES + 4].copy_from_slice(&size.to_ne_bytes());
+        match ask(socket, family, GET_ENTRIES, request) {
+            // The size is not that of the table any more.
+            Err(error) if error.raw_os_error() == Some(EAGAIN) && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+            Ok(answer) => return Ok((info, answer.get(ENTRIES_HEADER_BYTES..).unwrap_or_default().to_vec())),
+        }
+    }
+}
+
+/// A request that begins with the name of the table.
+fn named(bytes: usize) -> Vec<u8> {
+    let mut request = vec![0; bytes];
+    request[..6].copy_from_slice(b"filter");
+    request
+}
+
+/// Asks, and gives what the kernel wrote over the request, cut to its length.
+fn ask(socket: &OwnedFd, family: Family, option: i32, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
+    let level = match family {
+        Family::V4 => libc::SOL_IP,
+        Family::V6 => libc::SOL_IPV6,
+    };
+    let mut length = socklen_t::try_from(buffer.len()).map_err(io::Error::other)?;
+    #[expect(unsafe_code, reason = "an option that takes a request and gives an answer in one buffer")]
+    // SAFETY: the buffer is ours alone, initialised and `length` bytes long; the kernel writes no more than that into it
+    // (`do_ipt_get_ctl` refuses any other length than that of its answer), and keeps neither pointer.
+    let code =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), level, option, buffer.as_mut_ptr().cast(), &raw mut length) };
+    if code != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    buffer.truncate(length as usize);
+    Ok(buffer)
+}
+
+#[cfg(test)]
+mod tests;

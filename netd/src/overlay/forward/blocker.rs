@@ -1,0 +1,178 @@
+//! What in the host's own rules keeps pods' packets from being forwarded, and what opens it.
+//!
+//! Pure. Only what is sure to let all packets of a range pass counts as open: a rule that asks for one address and nothing
+//! else, before any that ends the way of all packets.
+
+use dataplane::nft::{BaseChainFacts, Expression, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict};
+use dataplane::words::{Family, Prefix};
+use dataplane::xtables;
+
+use super::Others;
+
+/// The name of firewalld's table.
+pub(super) const FIREWALLD: &str = "firewalld";
+/// The chains in which firewalld sorts packets by their source, in releases 0.x and 1.x.
+pub(super) const FIREWALLD_ZONES: [&str; 2] = ["filter_FORWARD_IN_ZONES", "filter_FORWARD_ZONES"];
+
+/// What keeps pods' packets from being forwarded, with what to type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Blocker {
+    /// A chain of nftables.
+    #[error("chain {chain} of table {table} drops forwarded packets of pods; to let them pass: {remedy}")]
+    Chain {
+        /// `FAMILY NAME` as `nft` takes them.
+        table: String,
+        /// The chain.
+        chain: String,
+        /// Commands for a shell.
+        remedy: String,
+    },
+    /// firewalld, whose rules are more than can be judged here.
+    #[error(
+        "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}: if pods cannot talk, {remedy}",
+        ranges(networks)
+    )]
+    Firewalld {
+        /// The networks that are in no trusted zone.
+        networks: Vec<Prefix>,
+        /// Commands for a shell.
+        remedy: String,
+    },
+    /// iptables-legacy.
+    #[error("chain FORWARD of {command} drops forwarded packets of pods; to let them pass: {remedy}")]
+    Legacy {
+        /// `iptables-legacy` or `ip6tables-legacy`.
+        command: &'static str,
+        /// Commands for a shell.
+        remedy: String,
+    },
+}
+
+fn ranges(networks: &[Prefix]) -> String {
+    networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Commands of which each is only carried out after the one before.
+fn in_turn(commands: impl Iterator<Item = String>) -> Option<String> {
+    let commands: Vec<_> = commands.collect();
+    (!commands.is_empty()).then(|| commands.join(" && "))
+}
+
+impl Blocker {
+    /// A chain of nftables whose policy is to drop.
+    pub(super) fn of_chain(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
+        let table = format!("{} {}", facts.table.family, facts.table.name);
+        let rules = others.rules.get(&(facts.table.clone(), facts.chain.clone())).map_or(&[][..], Vec::as_slice);
+        let remedy = in_turn(missing(networks, &passes(rules)).map(|(side, range)| {
+            let words = if range.family() == Family::V4 { "ip" } else { "ip6" };
+            let side = if side == Side::Source { "saddr" } else { "daddr" };
+            format!("nft insert rule {table} {} {words} {side} {range} accept", facts.chain)
+        }))?;
+        Some(Self::Chain { table, chain: facts.chain.clone(), remedy })
+    }
+
+    /// firewalld's chain. Whether its zones let pods pass can be many things; that their networks are trusted is one that
+    /// shows.
+    pub(super) fn of_firewalld(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
+        let zones = FIREWALLD_ZONES.iter().filter_map(|chain| {
+            let rules = others.rules.get(&(facts.table.clone(), (*chain).to_owned()))?;
+            Some(rules.iter().filter_map(trusted))
+        });
+        let trusted: Vec<Prefix> = zones.flatten().collect();
+        let is_trusted = |network: &Prefix| trusted.iter().any(|range| range.covers(*network));
+        let networks: Vec<_> = networks.iter().filter(|network| !is_trusted(network)).copied().collect();
+        let add = |range: &Prefix| format!("firewall-cmd --permanent --zone=trusted --add-source={range}");
+        let remedy = format!("{} && firewall-cmd --reload", in_turn(networks.iter().map(add))?);
+        Some(Self::Firewalld { networks, remedy })
+    }
+
+    /// iptables-legacy's chain for one family.
+    pub(super) fn of_legacy(forward: &xtables::Forward, network: Prefix) -> Option<Self> {
+        if forward.policy == Policy::Accept && !forward.closed {
+            return None;
+        }
+        let command = if network.family() == Family::V4 { "iptables-legacy" } else { "ip6tables-legacy" };
+        // At the end, the rules of others decide before; after one for all packets, the end is not reached.
+        let how = if forward.closed { "-I" } else { "-A" };
+        let remedy = in_turn(missing(&[network], &forward.accepts).map(|(side, range)| {
+            let side = if side == Side::Source { "-s" } else { "-d" };
+            format!("{command} {how} FORWARD {side} {range} -j ACCEPT")
+        }))?;
+        Some(Self::Legacy { command, remedy })
+    }
+}
+
+/// What of the networks is not let pass, by its end of a packet.
+fn missing(networks: &[Prefix], passes: &[(Side, Prefix)]) -> impl Iterator<Item = (Side, Prefix)> {
+    let ends = networks.iter().flat_map(|network| [Side::Source, Side::Destination].map(|side| (side, *network)));
+    ends.filter(|(side, network)| !passes.iter().any(|(of, range)| of == side && range.covers(*network)))
+}
+
+/// The ranges of which all packets pass, by their end of a packet.
+fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
+    let mut passes = Vec::new();
+    for rule in rules {
+        match (conditions(rule).as_slice(), rule.statements.last()) {
+            ([], Some(Statement::Verdict(Verdict::Accept))) => passes.extend(Family::BOTH.into_iter().flat_map(all)),
+            ([one], Some(Statement::Verdict(Verdict::Accept))) => {
+                passes.extend(range(one));
+                passes.extend(family(one).into_iter().flat_map(all));
+            }
+            // What follows is not reached.
+            ([], Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)))) => break,
+            ([Statement::Opaque { name, .. }], _) if name == "reject" => break,
+            _ => {}
+        }
+    }
+    passes
+}
+
+fn all(family: Family) -> [(Side, Prefix); 2] {
+    [Side::Source, Side::Destination].map(|side| (side, family.default_route()))
+}
+
+/// What a rule asks for before its verdict.
+fn conditions(rule: &Rule) -> Vec<&Statement> {
+    let addressed: Vec<_> = rule.statements.iter().filter_map(|one| Some(range(one)?.1.family())).collect();
+    let asks = |statement: &&Statement| match statement {
+        Statement::Counter | Statement::Verdict(_) => false,
+        Statement::Opaque { name, .. } => name != "log",
+        // An address of the family asks for it too.
+        other => family(other).is_none_or(|family| !addressed.contains(&family)),
+    };
+    rule.statements.iter().filter(asks).collect()
+}
+
+/// The network protocol that a statement asks for.
+fn family(statement: &Statement) -> Option<Family> {
+    match statement {
+        Statement::Compare {
+            left: Expression::NetworkProtocol,
+            op: Op::Eq,
+            right: Operand::Value(Value::NetworkProtocol(family)),
+        } => Some(*family),
+        _ => None,
+    }
+}
+
+/// The range of addresses that a statement asks for.
+fn range(statement: &Statement) -> Option<(Side, Prefix)> {
+    match statement {
+        Statement::Compare { left: Expression::Address(_, side), op: Op::Eq, right: Operand::Prefix(range) } => {
+            Some((*side, *range))
+        }
+        _ => None,
+    }
+}
+
+/// The range of sources that a rule of firewalld's sends to its zone `trusted`.
+fn trusted(rule: &Rule) -> Option<Prefix> {
+    match (conditions(rule).as_slice(), rule.statements.last()) {
+        ([one], Some(Statement::Verdict(Verdict::Goto(chain) | Verdict::Jump(chain))))
+            if chain.ends_with("_trusted") =>
+        {
+            range(one).filter(|(side, _)| *side == Side::Source).map(|(_, range)| range)
+        }
+        _ => None,
+    }
+}
