@@ -1,0 +1,1 @@
+//! Checks on facts made by hand.
