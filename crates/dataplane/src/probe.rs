@@ -3,6 +3,7 @@
 //! The other side's kernel answers by itself, so nothing has to run there. What an answer means is the caller's.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -63,26 +64,25 @@ pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
     let deadline = Instant::now() + within;
     for (place, request) in requests.iter().enumerate() {
         let key = (Family::of(request.to), request.from);
-        if !sockets.contains_key(&key) {
-            match EchoSocket::open(key.0, key.1) {
-                Ok(socket) => drop(sockets.insert(key, socket)),
+        let socket = match sockets.entry(key) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => match EchoSocket::open(key.0, key.1) {
+                Ok(socket) => vacant.insert(socket),
                 // The address to ask from is not there.
                 Err(Errno::EADDRNOTAVAIL) => {
                     round.replies[place] = Reply::NotSent(libc::EADDRNOTAVAIL);
                     continue;
                 }
                 Err(errno) => return Err(errno.into()),
-            }
-        }
-        if let Some(socket) = sockets.get(&key) {
-            round.send(socket, place, request);
-        }
+            },
+        };
+        round.send(socket, place, request);
         if place % AT_ONCE == AT_ONCE - 1 {
-            sockets.values().for_each(|socket| round.hear(socket));
+            round.hear_all(sockets.values());
         }
     }
     while round.open > 0 && await_any(sockets.values().map(|socket| socket.fd.as_fd()), deadline)? {
-        sockets.values().for_each(|socket| round.hear(socket));
+        round.hear_all(sockets.values());
     }
     Ok(round.replies)
 }
@@ -120,6 +120,12 @@ impl Round {
             // The queue is full: as good as lost on the way.
             Err(Errno::EAGAIN | Errno::ENOBUFS) => {}
             Err(errno) => self.replies[place] = Reply::NotSent(errno as i32),
+        }
+    }
+
+    fn hear_all<'s>(&mut self, sockets: impl Iterator<Item = &'s EchoSocket>) {
+        for socket in sockets {
+            self.hear(socket);
         }
     }
 

@@ -36,15 +36,17 @@ pub(super) fn all(questions: &Questions) -> io::Result<BTreeMap<(NodeName, Famil
 }
 
 type Asked<'q> = (&'q (NodeName, Family), &'q Question);
+/// Which field of an answer an echo is for.
+type Field = fn(&mut Answer) -> &mut bool;
 
 /// Small and large packets, along the pods' way and on the underlay.
 fn greet(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
     for within in ROUNDS {
         let mut echoes = Vec::new();
-        let mut fields: Vec<(usize, fn(&mut Answer) -> &mut bool)> = Vec::new();
+        let mut fields: Vec<(usize, Field)> = Vec::new();
         for (place, ((_, question), answer)) in questions.iter().zip(answers.iter_mut()).enumerate() {
             let Question { inner: (inner, _), outer, from, inner_bytes, outer_bytes, .. } = **question;
-            let asks: [(fn(&mut Answer) -> &mut bool, Echo); 4] = [
+            let asks: [(Field, Echo); 4] = [
                 (|answer| &mut answer.inner, Echo { to: inner, from, bytes: SMALL }),
                 (|answer| &mut answer.inner_full, Echo { to: inner, from, bytes: inner_bytes }),
                 (|answer| &mut answer.outer, Echo { to: outer, from: None, bytes: SMALL }),
