@@ -1,6 +1,7 @@
 //! `netd doctor`: nothing to say of a healthy cluster; each injury is named with its remedy, and the remedy, typed, heals it.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use netd_tests::suite::test;
 use netd_tests::{
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         trials.push(test("a router on the way has a smaller MTU", narrow_router));
         trials.push(test("a link on the way drops what is too big without a word", narrow_link));
         trials.push(test("a device on the way spoils checksums", spoilt_checksums));
+        trials.push(test("hundreds of peers that are down cost no more time than one", many_peers));
         trials.push(test("two nodes have one subnet", one_subnet_twice));
         trials.push(test("a node that has no lease yet is told to start netd", no_lease));
         trials.push(test("a strict filter, and a peer whose answers leave by another device", strict_filter));
@@ -344,6 +346,27 @@ fn spoilt_checksums() -> Outcome {
     ensure!(right, "it says {}", Value::from(bad));
     router.run("nft delete table ip block")?;
     await_well(&cluster, "n1")
+}
+
+fn many_peers() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    for n in 0..400_u32 {
+        let (high, low) = (n / 200, n % 200);
+        let (subnet, public) = (format!("10.244.{}.0/28", 40 + low), format!("172.{}.0.{}", 16 + high, low + 1));
+        let subnet = if high == 0 { subnet } else { subnet.replace(".0/28", ".128/28") };
+        let mac = format!("02:00:00:01:{high:02x}:{low:02x}");
+        Peer::vxlan(&format!("p{n}"), &subnet, &public, &mac).write(&cluster.fabric.store)?;
+    }
+    let begun = Instant::now();
+    let bad = troubles(&cluster, "n1")?;
+    let took = begun.elapsed();
+    // Some have a subnet that one of the three nodes has taken.
+    let told = |finding: &&Value| finding["check"] == "peers" || finding["check"] == "subnets";
+    let down = bad.iter().filter(told).count();
+    let living = bad.iter().any(|finding| finding["subject"] == "n2" || finding["subject"] == "n3");
+    ensure!(down == 400 && !living, "{down} of 400 peers are told to be down; n2 or n3 among them: {living}");
+    ensure!(took < seconds(6), "it took {took:?}");
+    Ok(())
 }
 
 fn one_subnet_twice() -> Outcome {
