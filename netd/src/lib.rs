@@ -9,6 +9,7 @@ pub mod cleanup;
 pub mod config;
 pub mod conflist;
 pub mod daemon;
+pub mod doctor;
 mod hash;
 pub mod host;
 pub mod identity;

@@ -6,16 +6,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use dataplane::kernel::Linux;
-use netd::config::flags::{Cli, Command, Flags};
+use netd::config::flags::{Cli, Command, Flags, Output};
 use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::dir::{DirStore, POLL};
-use netd::{cleanup, daemon, reconcile};
+use netd::{cleanup, daemon, doctor, reconcile};
 use tracing_subscriber::EnvFilter;
 
 /// `netd plan` has changes to show.
 const CHANGES: u8 = 2;
+/// `netd doctor` has found something.
+const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -61,6 +63,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match cli.command {
             Some(Command::Plan) => plan(&flags, &store).await,
+            Some(Command::Doctor { output }) => examine(&flags, &store, output).await,
             Some(Command::Cleanup) => clean_up(&flags, &store).await,
             Some(Command::Version) | None => {
                 daemon::run(flags, store).await?;
@@ -91,6 +94,15 @@ async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
     }
     print!("{plan}");
     Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
+}
+
+async fn examine(flags: &Flags, store: &impl Store, output: Output) -> anyhow::Result<ExitCode> {
+    let findings = doctor::run(flags, store).await?;
+    match output {
+        Output::Table => print!("{}", doctor::table(&findings)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
+    }
+    Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }
 
 async fn clean_up(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use dataplane::words::PerFamily;
 use regex::Regex;
 
@@ -40,10 +40,27 @@ pub struct Cli {
 pub enum Command {
     /// Print what a reconcile would change now, as shell commands, and change nothing: exit 0 nothing, 2 changes, 1 error.
     Plan,
+    /// Look for what keeps pods from talking, ask every peer, and say what to type: exit 0 all is well, 2 something is wrong, 1 error.
+    ///
+    /// Give it the daemon's own flags. It changes nothing.
+    Doctor {
+        /// How to show the findings.
+        #[arg(short, long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
     /// Remove from this node all that netd made, and nothing else.
     Cleanup,
     /// Print the version.
     Version,
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    Table,
+    /// JSON for programs.
+    Json,
 }
 
 /// The flags, before or after the subcommand.

@@ -13,7 +13,7 @@ use crate::interface::Underlay;
 use crate::model::{NodeName, TunnelId};
 
 /// Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 bytes (RFC 7348 section 5).
-fn overhead(underlay: Family) -> u32 {
+pub fn overhead(underlay: Family) -> u32 {
     match underlay {
         Family::V4 => 50,
         Family::V6 => 70,

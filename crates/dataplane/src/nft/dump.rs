@@ -46,6 +46,16 @@ impl Socket {
         Ok(facts.collect())
     }
 
+    /// Every chain by its table and name.
+    pub fn chain_names(&mut self) -> Result<Vec<(TableId, String)>, Error> {
+        let records = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
+        let names = records.into_iter().filter_map(|record| match record {
+            Record::Chain { table, name, .. } => Some((table, name)),
+            _ => None,
+        });
+        Ok(names.collect())
+    }
+
     /// The rules of a chain, in order, with their numbers. None where there is no such chain.
     pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<Placed>, Error> {
         let id = TableId::new(family, table);

@@ -1,0 +1,25 @@
+//! Whether a device on the way spoils the checksums of what is inside the tunnel. Pure.
+//!
+//! Told on evidence alone: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
+
+use super::facts::Facts;
+use super::{Check, Trouble};
+
+pub(super) const CHECK: Check =
+    Check { name: "checksum", well: "datagrams arrive through the tunnel with their checksums right", judge };
+
+fn judge(facts: &Facts) -> Vec<Trouble> {
+    let spoilt = facts.questions.iter().filter(|(key, _)| facts.answers.get(key).is_some_and(|answer| answer.spoilt));
+    spoilt
+        .map(|((name, _), question)| {
+            let tunnel = &question.device;
+            let what = "a datagram without a checksum arrives through the tunnel, one with does not: a device on the way makes wrong checksums";
+            let device = match facts.tx_checksum.get(tunnel) {
+                Some(false) => &facts.node.underlay.ifname,
+                _ => tunnel,
+            };
+            let remedy = format!("ethtool -K {device} tx-checksum-ip-generic off, here and on {name}");
+            Trouble::fault(name, what).remedy(remedy)
+        })
+        .collect()
+}

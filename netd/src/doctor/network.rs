@@ -1,0 +1,52 @@
+//! Whether the kernel has the devices, addresses, entries and routes that it should have, as `netd plan` says. Pure.
+//!
+//! Rules depend on flags that only the daemon has, and sysctls and MTUs have checks of their own.
+
+use dataplane::op::{LinkChange, Op};
+
+use super::facts::Facts;
+use super::{Check, Trouble};
+use crate::plan::Conflict;
+
+pub(super) const CHECK: Check =
+    Check { name: "network", well: "the kernel has every device, entry and route of the network", judge };
+
+fn judge(facts: &Facts) -> Vec<Trouble> {
+    let mut troubles: Vec<_> = facts.plan.conflicts.iter().map(conflict).collect();
+    let missing: Vec<_> = facts.plan.ops.iter().filter(|op| concerns(op)).collect();
+    if let Some(first) = missing.first() {
+        let what = match missing.len() {
+            1 => format!("the kernel is not as it should be; what would mend it: {first}"),
+            n => format!("the kernel is not as it should be in {n} places; what would mend the first: {first}"),
+        };
+        let how = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh";
+        troubles.push(Trouble::fault("kernel", what).remedy(how));
+    }
+    for ((node, family), why) in &facts.outcome.unreachable {
+        troubles.push(Trouble::fault(node, format!("there is no way to its {family} pods: {why}")));
+    }
+    troubles
+}
+
+fn concerns(op: &Op) -> bool {
+    match op {
+        Op::Nft(_) | Op::SetSysctl { .. } => false,
+        Op::SetLink { change, .. } => LinkChange { mtu: None, ..change.clone() } != LinkChange::default(),
+        _ => true,
+    }
+}
+
+fn conflict(conflict: &Conflict) -> Trouble {
+    match conflict {
+        Conflict::Route { wanted, present } => {
+            let what = format!("{wanted} has no place, since a route is there that is not netd's");
+            Trouble::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
+        }
+        Conflict::Name { name } => Trouble::fault(name, "a device of another kind has the name of netd's VXLAN device")
+            .remedy(format!("ip link delete {name}")),
+        Conflict::Tunnel { name, other } => {
+            Trouble::fault(other, format!("this VXLAN device, not netd's, has the VNI and port that {name} needs"))
+                .remedy(format!("ip link delete {other}"))
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Checks on facts made by hand. The addresses are in [`network`](crate::overlay::tests::network).
+
+mod host;
+mod others;
+mod peers;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use dataplane::address::Address;
+use dataplane::kernel::Kernel;
+use dataplane::words::PerFamily;
+
+use super::facts::{ConfDir, Facts, SubnetFile};
+use super::peers::{Answer, Questions, questions};
+use super::{Check, Finding, Verdict, judge, table};
+use crate::node::Node;
+use crate::observe;
+use crate::overlay::tests::network::{Network, address, node_name};
+
+/// What node 1 finds in a network where all is well and every peer answers.
+fn well(network: &Network) -> Facts {
+    let mut kernel = network.fake();
+    let plan = network.plan(&mut kernel);
+    assert!(kernel.apply(&plan.ops).iter().all(Result::is_ok), "the kernel takes the network");
+    let host = observe::host(&mut kernel).expect("a readable kernel");
+    let (cluster, conf, identity) = (network.cluster(), network.conf(), network.identity());
+    let mut facts = Facts {
+        node: Node { name: node_name(1), conf, underlay: network.underlay(1), carriers: PerFamily::none(), identity },
+        cluster: Some(cluster),
+        rejected: Vec::new(),
+        outcome: network.outcome(&mut kernel).expect("a network that can be carried"),
+        plan: network.plan(&mut kernel),
+        addresses: kernel.addresses().expect("a readable kernel"),
+        host,
+        sysctls: BTreeMap::new(),
+        chains: BTreeSet::new(),
+        rules: BTreeMap::new(),
+        subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },
+        conf_dir: ConfDir {
+            path: PathBuf::from("/etc/cni/net.d"),
+            own: "10-netd.conflist".to_owned(),
+            wanted: true,
+            files: BTreeSet::from(["10-netd.conflist".to_owned()]),
+        },
+        tx_checksum: BTreeMap::new(),
+        questions: Questions::new(),
+        answers: BTreeMap::new(),
+    };
+    for (key, value) in [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")] {
+        facts.sysctls.insert(key.to_owned(), value.to_owned());
+    }
+    facts.questions = questions(&facts);
+    let answer = Answer { inner: true, inner_full: true, outer: true, outer_full: true, ..Answer::default() };
+    facts.answers = facts.questions.keys().map(|key| (key.clone(), answer)).collect();
+    facts
+}
+
+/// What a check says: subject, verdict and remedy of each trouble.
+fn said(check: &Check, facts: &Facts) -> Vec<(String, Verdict, String)> {
+    let troubles = (check.judge)(facts).into_iter();
+    troubles.map(|trouble| (trouble.subject, trouble.verdict, trouble.remedy.unwrap_or_default())).collect()
+}
+
+/// The facts that a link has an address.
+fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
+    facts.addresses.push(Address {
+        index,
+        address: address(ip),
+        prefix_len,
+        global: true,
+        tentative: false,
+        temporary: false,
+        deprecated: false,
+        permanent: true,
+    });
+}
+
+#[test]
+fn the_table_shows_what_to_type_below_what_is_wrong() {
+    let finding = |check, verdict, subject: &str, remedy: Option<&str>| Finding {
+        check,
+        subject: subject.to_owned(),
+        verdict,
+        what: format!("what of {check}"),
+        remedy: remedy.map(str::to_owned),
+    };
+    let findings = [
+        finding("mtu", Verdict::Ok, "", None),
+        finding("peers", Verdict::Fault, "n2", Some("one\ntwo")),
+        finding("subnets", Verdict::Warning, "br9", None),
+    ];
+    let lines = [
+        "ok       mtu      what of mtu",
+        "FAULT    peers    n2   what of peers",
+        "                  > one",
+        "                  > two",
+        "warning  subnets  br9  what of subnets",
+        "",
+    ];
+    assert_eq!(table(&findings), lines.join("\n"), "a line each, aligned");
+}
+
+#[test]
+fn every_check_says_something() {
+    let facts = well(&crate::overlay::tests::network::vxlan(
+        crate::overlay::tests::network::DUAL,
+        crate::overlay::tests::network::DUAL,
+    ));
+    let findings = judge(&facts);
+    let bad: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
+    assert!(bad.is_empty(), "a healthy node is well: {bad:?}");
+    assert_eq!(findings.len(), super::CHECKS.len(), "one line for each check");
+}

@@ -1,0 +1,447 @@
+//! `netd doctor`: nothing to say of a healthy cluster; each injury is named with its remedy, and the remedy, typed, heals it.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use netd_tests::suite::test;
+use netd_tests::{
+    Cluster, Failure, Namespace, Outcome, Peer, Stack, Told, Topology, ensure, eventually, net_conf, seconds,
+};
+use serde_json::{Value, json};
+
+fn main() -> ExitCode {
+    netd_tests::suite::run(|| {
+        let mut trials = Vec::new();
+        for (name, backend, underlay, pods) in healthy_clusters() {
+            trials.push(test(format!("a healthy cluster is well/{name}"), move || healthy(&backend, underlay, pods)));
+        }
+        for injury in INJURIES {
+            trials.push(test(format!("told and healed by what it says/{}", injury.name), move || injured(injury)));
+        }
+        trials.push(test("the tunnel's port is blocked on the way", blocked_port));
+        trials.push(test("a peer is down", peer_down));
+        trials.push(test("a router on the way has a smaller MTU", narrow_router));
+        trials.push(test("a link on the way drops what is too big without a word", narrow_link));
+        trials.push(test("a device on the way spoils checksums", spoilt_checksums));
+        trials.push(test("hundreds of peers that are down cost no more time than one", many_peers));
+        trials.push(test("two nodes have one subnet", one_subnet_twice));
+        trials.push(test("a node that has no lease yet is told to start netd", no_lease));
+        trials.push(test("a strict filter, and a peer whose answers leave by another device", strict_filter));
+        trials.push(test("the table names check, verdict and what to type", table));
+        trials.push(test("what it cannot read is an error of its own", no_store));
+        trials
+    })
+}
+
+fn vxlan() -> Value {
+    json!({ "Type": "vxlan" })
+}
+
+fn healthy_clusters() -> [(&'static str, Value, Stack, Stack); 7] {
+    let direct = json!({ "Type": "vxlan", "DirectRouting": true });
+    [
+        ("vxlan v4", vxlan(), Stack::V4, Stack::V4),
+        ("vxlan v6", vxlan(), Stack::V6, Stack::V6),
+        ("vxlan dual", vxlan(), Stack::Dual, Stack::Dual),
+        ("vxlan dual over v6", vxlan(), Stack::V6, Stack::Dual),
+        ("direct dual", direct.clone(), Stack::Dual, Stack::Dual),
+        ("direct v4", direct, Stack::V4, Stack::V4),
+        ("host-gw dual", json!({ "Type": "host-gw" }), Stack::Dual, Stack::Dual),
+    ]
+}
+
+/// What `netd doctor` says on a node that is not well: all findings but the good ones.
+fn troubles(cluster: &Cluster, node: &str) -> Outcome<Vec<Value>> {
+    let output = cluster.node(node).run_netd("doctor", &["-o", "json"])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let code = output.status.code();
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(matches!(code, Some(0 | 2)), "doctor ended with {}: {said}{error}", output.status);
+    let findings: Vec<Value> = serde_json::from_str(&said).told(format!("read what doctor printed: {said}"))?;
+    let bad: Vec<Value> = findings.into_iter().filter(|finding| finding["verdict"] != "ok").collect();
+    ensure!((code == Some(0)) == bad.is_empty(), "exit code {code:?} with {bad:?}");
+    Ok(bad)
+}
+
+/// Waits until the doctor on a node finds nothing.
+fn await_well(cluster: &Cluster, node: &str) -> Outcome {
+    eventually(seconds(15), &format!("the doctor on {node} to be content"), || {
+        let bad = troubles(cluster, node)?;
+        ensure!(bad.is_empty(), "it says {}", Value::from(bad));
+        Ok(())
+    })
+    .map_err(|failure| cluster.told(failure))
+}
+
+/// The one finding of a check.
+fn trouble(cluster: &Cluster, node: &str, check: &str) -> Outcome<Value> {
+    let bad = troubles(cluster, node)?;
+    let found = bad.iter().find(|finding| finding["check"] == check).cloned();
+    found.told(format!("no finding of {check} among {}", Value::from(bad)))
+}
+
+fn text<'v>(finding: &'v Value, field: &str) -> &'v str {
+    finding[field].as_str().unwrap_or_default()
+}
+
+fn start(backend: &Value, topology: &Topology, pods: Stack) -> Outcome<Cluster> {
+    let cluster = Cluster::start(topology, &net_conf(pods, backend), &["--ip-masq"])?;
+    // Each node learns of the others after it is ready.
+    for node in ["n1", "n2"] {
+        await_well(&cluster, node)?;
+    }
+    Ok(cluster)
+}
+
+fn healthy(backend: &Value, underlay: Stack, pods: Stack) -> Outcome {
+    let topology =
+        if backend["Type"] == "host-gw" { Topology::one_segment(underlay) } else { Topology::two_segments(underlay) };
+    let mut cluster = start(backend, &topology, pods)?;
+    let (a, d) = (cluster.pod("n1", "a")?, cluster.pod("n3", "d")?);
+    cluster.settle(&a, &d)?;
+    for node in ["n1", "n2", "n3"] {
+        await_well(&cluster, node)?;
+    }
+    // Nor does it need the daemon.
+    cluster.take("n1").terminate()?;
+    let bad = troubles(&cluster, "n1")?;
+    ensure!(bad.is_empty(), "with the daemon gone it says {}", Value::from(bad));
+    Ok(())
+}
+
+/// Something that goes wrong on n1 while its daemon is not there to mend it.
+struct Injury {
+    name: &'static str,
+    harm: &'static str,
+    check: &'static str,
+    subject: &'static str,
+    /// A part of what is to be typed.
+    remedy: &'static str,
+}
+
+/// `$CONF` is the folder of CNI configurations.
+const INJURIES: &[Injury] = &[
+    Injury {
+        name: "ip_forward is 0",
+        harm: "sysctl -q -w net.ipv4.ip_forward=0",
+        check: "forwarding",
+        subject: "IPv4",
+        remedy: "sysctl -w net/ipv4/ip_forward=1",
+    },
+    Injury {
+        name: "IPv6 forwarding is 0",
+        harm: "sysctl -q -w net.ipv6.conf.all.forwarding=0",
+        check: "forwarding",
+        subject: "IPv6",
+        remedy: "sysctl -w net/ipv6/conf/all/forwarding=1",
+    },
+    Injury {
+        name: "a device does not forward",
+        harm: "sysctl -q -w net/ipv4/conf/flannel.1/forwarding=0",
+        check: "forwarding",
+        subject: "flannel.1",
+        remedy: "sysctl -w net/ipv4/conf/flannel.1/forwarding=1",
+    },
+    Injury {
+        name: "a chain of nft drops by policy",
+        harm: "nft add table inet guard; nft add chain inet guard forward '{ type filter hook forward priority 0; policy drop; }'",
+        check: "forward policy",
+        subject: "inet guard forward",
+        remedy: "nft insert rule inet guard forward ip saddr 10.244.0.0/16 accept",
+    },
+    Injury {
+        name: "a firewall lets only answers pass",
+        harm:
+            "nft add table ip guard; nft add chain ip guard forward '{ type filter hook forward priority 0; policy drop; }'
+               nft add rule ip guard forward ct state established accept",
+        check: "forward policy",
+        subject: "ip guard forward",
+        remedy: "nft insert rule ip guard forward ip daddr 10.244.0.0/16 accept",
+    },
+    Injury {
+        name: "iptables drops by policy",
+        harm: "iptables -P FORWARD DROP",
+        check: "forward policy",
+        subject: "ip filter FORWARD",
+        remedy: "iptables -A FORWARD -s 10.244.0.0/16 -j ACCEPT",
+    },
+    Injury {
+        name: "a configuration sorts before ours",
+        harm: "echo '{}' >$CONF/05-other.conflist; echo >$CONF/05-readme.txt; echo '{}' >$CONF/99-last.conflist",
+        check: "leftovers",
+        subject: "05-other.conflist",
+        remedy: "mv ",
+    },
+    Injury {
+        name: "flannel's chains stay",
+        harm: "iptables -t nat -N FLANNEL-POSTRTG
+               iptables -t nat -A POSTROUTING -m comment --comment 'flanneld masq' -j FLANNEL-POSTRTG",
+        check: "leftovers",
+        subject: "iptables FLANNEL-POSTRTG",
+        remedy: "iptables-save | grep -v",
+    },
+    Injury {
+        name: "flannel's table stays",
+        harm: "nft add table ip flannel-ipv4; nft add chain ip flannel-ipv4 postrtg",
+        check: "leftovers",
+        subject: "ip flannel-ipv4",
+        remedy: "nft delete table ip flannel-ipv4",
+    },
+    Injury {
+        name: "the bridge has another address",
+        harm: "ip link add cni0 type bridge; ip address add 10.244.77.1/24 dev cni0; ip link set cni0 up",
+        check: "leftovers",
+        subject: "cni0",
+        remedy: "ip address delete 10.244.77.1/24 dev cni0",
+    },
+    Injury {
+        name: "another device is inside the pod network",
+        harm: "ip link add br9 type bridge; ip address add 10.244.251.1/24 dev br9; ip link set br9 up",
+        check: "subnets",
+        subject: "br9",
+        remedy: "ip address delete 10.244.251.1/24 dev br9",
+    },
+    Injury {
+        name: "another route leads into the pod network",
+        harm: "ip route add 10.244.250.0/24 via 192.168.1.12",
+        check: "subnets",
+        subject: "10.244.250.0/24",
+        remedy: "ip route delete 10.244.250.0/24 via 192.168.1.12 dev eth0",
+    },
+    Injury {
+        name: "the tunnel's MTU is too large",
+        harm: "ip link set flannel.1 mtu 1300",
+        check: "mtu",
+        subject: "flannel.1",
+        remedy: "ip link set flannel.1 mtu 1450",
+    },
+    Injury {
+        name: "the bridge's MTU is too large",
+        harm: "ip link add cni0 mtu 1500 type bridge; ip link set cni0 up",
+        check: "mtu",
+        subject: "cni0",
+        remedy: "ip link set cni0 mtu 1430",
+    },
+    Injury {
+        name: "another VXLAN device has our VNI and port",
+        harm: "ip link delete flannel.1; ip link add vx9 type vxlan id 1 dstport 8472 local 192.168.1.11 dev eth0",
+        check: "network",
+        subject: "vx9",
+        remedy: "ip link delete vx9",
+    },
+];
+
+fn injured(injury: &Injury) -> Outcome {
+    let mut cluster = start(&vxlan(), &Topology::one_segment(Stack::Dual), Stack::Dual)?;
+    cluster.take("n1").terminate()?;
+    let conf = cluster.node("n1").cni_conf_dir();
+    let namespace = cluster.node("n1").namespace();
+    namespace.shell(&format!("CONF={}\n{}", conf.display(), injury.harm))?;
+    let found = trouble(&cluster, "n1", injury.check)?;
+    let right = text(&found, "subject") == injury.subject && text(&found, "remedy").contains(injury.remedy);
+    ensure!(right, "it says {found}");
+    heal(&cluster, namespace)
+}
+
+/// Types what the doctor on n1 says until it says nothing more, and starts netd where it says that.
+fn heal(cluster: &Cluster, namespace: &Namespace) -> Outcome {
+    for _ in 0..4 {
+        let bad = troubles(cluster, "n1")?;
+        let Some(first) = bad.first() else { return Ok(()) };
+        let remedy = text(first, "remedy");
+        ensure!(!remedy.is_empty(), "there is nothing to type in {first}");
+        if remedy.starts_with("start netd") {
+            let _daemon = cluster.node("n1").start_netd(&["--ip-masq"])?;
+            return await_well(cluster, "n1");
+        }
+        namespace.shell(remedy)?;
+    }
+    let bad = troubles(cluster, "n1")?;
+    Err(Failure::new(format!("having typed what it says, it says {}", Value::from(bad))))
+}
+
+fn block(namespace: &Namespace, condition: &str) -> Outcome {
+    namespace
+        .shell(&format!(
+            "nft add table ip block
+             nft add chain ip block forward '{{ type filter hook forward priority 0; }}'
+             nft add rule ip block forward {condition} drop"
+        ))
+        .map(drop)
+}
+
+fn blocked_port() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::two_segments(Stack::V4), Stack::V4)?;
+    let router = &cluster.fabric.router;
+    block(router, "udp dport 8472")?;
+    let bad = troubles(&cluster, "n1")?;
+    let told = bad.iter().any(|finding| {
+        finding["subject"] == "n3" && finding["check"] == "peers" && text(finding, "what").contains("UDP port 8472")
+    });
+    ensure!(told && bad.len() == 1, "it says {}", Value::from(bad));
+    router.run("nft delete table ip block")?;
+    await_well(&cluster, "n1")?;
+
+    // The same by the host's own firewall: then it says what to type.
+    let n1 = cluster.node("n1").namespace();
+    n1.shell(
+        "nft add table inet wall
+         nft add chain inet wall inbound '{ type filter hook input priority 0; policy drop; }'
+         nft add rule inet wall inbound meta l4proto '{ icmp, ipv6-icmp }' accept
+         nft add rule inet wall inbound iif lo accept",
+    )?;
+    let found = trouble(&cluster, "n1", "peers")?;
+    let remedy = text(&found, "remedy").lines().next().unwrap_or_default();
+    ensure!(remedy == "nft insert rule inet wall inbound udp dport 8472 accept", "it says {found}");
+    n1.run(remedy)?;
+    let bad = troubles(&cluster, "n1")?;
+    ensure!(!bad.iter().any(|finding| finding["check"] == "peers"), "it says {}", Value::from(bad));
+    Ok(())
+}
+
+fn peer_down() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    cluster.fabric.segments[0].ip("link set n3 down")?;
+    let found = trouble(&cluster, "n1", "peers")?;
+    let right = found["subject"] == "n3" && text(&found, "what").contains("down or cut off");
+    ensure!(right, "it says {found}");
+    cluster.fabric.segments[0].ip("link set n3 up")?;
+    await_well(&cluster, "n1")
+}
+
+fn narrow_router() -> Outcome {
+    for underlay in [Stack::V4, Stack::V6] {
+        let cluster = start(&vxlan(), &Topology::two_segments(underlay), Stack::V4)?;
+        cluster.fabric.router.ip("link set eth2 mtu 1400")?;
+        let found = trouble(&cluster, "n1", "path mtu")?;
+        let right = found["subject"] == "n3" && text(&found, "remedy").contains("\"MTU\": 1400");
+        ensure!(right, "over {underlay:?} it says {found}");
+        cluster.fabric.write_net_conf(&net_conf(Stack::V4, &json!({ "Type": "vxlan", "MTU": 1400 })))?;
+        await_well(&cluster, "n1")?;
+    }
+    Ok(())
+}
+
+fn narrow_link() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    // A port of a switch: no router that could say so.
+    cluster.fabric.segments[0].ip("link set n3 mtu 1400")?;
+    let found = trouble(&cluster, "n1", "path mtu")?;
+    let right = found["subject"] == "n3" && text(&found, "what").contains("carries packets of 1400 bytes");
+    ensure!(right, "it says {found}");
+    cluster.fabric.write_net_conf(&net_conf(Stack::V4, &json!({ "Type": "vxlan", "MTU": 1400 })))?;
+    await_well(&cluster, "n1")
+}
+
+/// A device that spoils the checksums inside the tunnel is the same as one that drops what has any.
+fn spoilt_checksums() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::two_segments(Stack::V4), Stack::V4)?;
+    let router = &cluster.fabric.router;
+    // Behind outer UDP 8 + VXLAN 8 + Ethernet 14: the inner protocol is at byte 9, the checksum 6 into its UDP header.
+    block(router, "udp dport 8472 @th,312,8 17 @th,448,16 != 0")?;
+    let bad = troubles(&cluster, "n1")?;
+    let right = bad.len() == 1
+        && bad[0]["check"] == "checksum"
+        && text(&bad[0], "remedy").contains("ethtool -K flannel.1 tx-checksum-ip-generic off");
+    ensure!(right, "it says {}", Value::from(bad));
+    router.run("nft delete table ip block")?;
+    await_well(&cluster, "n1")
+}
+
+fn many_peers() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    for n in 0..400_u32 {
+        let (high, low) = (n / 200, n % 200);
+        let (subnet, public) = (format!("10.244.{}.0/28", 40 + low), format!("172.{}.0.{}", 16 + high, low + 1));
+        let subnet = if high == 0 { subnet } else { subnet.replace(".0/28", ".128/28") };
+        let mac = format!("02:00:00:01:{high:02x}:{low:02x}");
+        Peer::vxlan(&format!("p{n}"), &subnet, &public, &mac).write(&cluster.fabric.store)?;
+    }
+    let begun = Instant::now();
+    let bad = troubles(&cluster, "n1")?;
+    let took = begun.elapsed();
+    // Some have a subnet that one of the three nodes has taken.
+    let told = |finding: &&Value| finding["check"] == "peers" || finding["check"] == "subnets";
+    let down = bad.iter().filter(told).count();
+    let living = bad.iter().any(|finding| finding["subject"] == "n2" || finding["subject"] == "n3");
+    ensure!(down == 400 && !living, "{down} of 400 peers are told to be down; n2 or n3 among them: {living}");
+    ensure!(took < seconds(6), "it took {took:?}");
+    Ok(())
+}
+
+fn one_subnet_twice() -> Outcome {
+    let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    let record = netd_tests::peer::read(&cluster.fabric.store, "n2")?;
+    let subnet = record["Subnet"].as_str().unwrap_or_default();
+    let twin = Peer::vxlan("z1", subnet, "192.168.1.90", "02:00:00:00:00:90");
+    twin.write(&cluster.fabric.store)?;
+    let found = trouble(&cluster, "n1", "subnets")?;
+    ensure!(found["subject"] == "z1" && text(&found, "what").contains("overlaps"), "it says {found}");
+    twin.remove(&cluster.fabric.store)?;
+    await_well(&cluster, "n1")
+}
+
+fn no_lease() -> Outcome {
+    let fabric = Topology::one_segment(Stack::V4).build()?;
+    fabric.write_net_conf(&net_conf(Stack::V4, &vxlan()))?;
+    let cluster = Cluster::on(fabric, &[])?;
+    let fresh = cluster.node("n1");
+    let output = fresh.run_netd("doctor", &["--node-name", "n9"]);
+    drop(output);
+    let mut command = fresh.netd("doctor", &["-o", "json", "--subnet-file", "/run/none/subnet.env"])?;
+    command.env("NODE_NAME", "n1");
+    let output = fresh.namespace().output(&mut command)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(2) && said.contains("the file is missing"), "it says {said}");
+    ensure!(said.contains("start netd on this node"), "it says {said}");
+    Ok(())
+}
+
+fn strict_filter() -> Outcome {
+    let mut cluster = start(&vxlan(), &Topology::two_segments(Stack::V4), Stack::V4)?;
+    cluster.take("n1").terminate()?;
+    let n1 = cluster.node("n1").namespace();
+    n1.sysctl("net/ipv4/conf/all/rp_filter", "0")?;
+    for device in ["eth0", "flannel.1"] {
+        n1.sysctl(&format!("net/ipv4/conf/{device}/rp_filter"), "1")?;
+    }
+    let bad = troubles(&cluster, "n1")?;
+    ensure!(bad.is_empty(), "a strict filter harms nobody by itself, but it says {}", Value::from(bad));
+
+    // Answers to n3 would leave by another device, which leads nowhere.
+    n1.shell("ip link add other type bridge; ip link set other up; ip route add 192.168.2.0/24 dev other")?;
+    let found = trouble(&cluster, "n1", "reverse path")?;
+    let right = found["subject"] == "n3" && found["remedy"] == "sysctl -w net/ipv4/conf/eth0/rp_filter=2";
+    ensure!(right, "it says {found}");
+    n1.run(text(&found, "remedy"))?;
+    let bad = troubles(&cluster, "n1")?;
+    ensure!(!bad.iter().any(|finding| finding["check"] == "reverse path"), "it says {}", Value::from(bad));
+    // `all` counts where it is larger, and 2 is larger than 1.
+    n1.sysctl("net/ipv4/conf/eth0/rp_filter", "0")?;
+    n1.sysctl("net/ipv4/conf/all/rp_filter", "1")?;
+    trouble(&cluster, "n1", "reverse path").map(drop)
+}
+
+fn table() -> Outcome {
+    let mut cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
+    cluster.take("n1").terminate()?;
+    let n1 = cluster.node("n1");
+    n1.namespace().sysctl("net/ipv4/ip_forward", "0")?;
+    let output = n1.run_netd("doctor", &[])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.code() == Some(2), "it ended with {}: {said}", output.status);
+    let fault = said.lines().any(|line| line.starts_with("FAULT") && line.contains("forwarding"));
+    let typed = said.lines().any(|line| line.trim() == "> sysctl -w net/ipv4/ip_forward=1");
+    let well = said.lines().filter(|line| line.starts_with("ok")).count();
+    ensure!(fault && typed && well == 11, "it says\n{said}");
+    Ok(())
+}
+
+fn no_store() -> Outcome {
+    let fabric = Topology::one_segment(Stack::V4).build()?;
+    let output = fabric.node("n1").run_netd("doctor", &[])?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(1), "it ended with {}: {said}", output.status);
+    ensure!(said.contains("net-conf.json"), "it says {said}");
+    Ok(())
+}
