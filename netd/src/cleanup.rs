@@ -76,7 +76,7 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
 }
 
 /// The networks that routes of ours lead into: as configured now, else as the subnet file has them.
-async fn networks(flags: &Flags, store: &impl Store) -> PerFamily<Prefix> {
+pub(crate) async fn networks(flags: &Flags, store: &impl Store) -> PerFamily<Prefix> {
     let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
     let from_file = || subnet_env::previous_networks(&fs::read_to_string(&flags.subnet_file).unwrap_or_default());
     conf.map_or_else(from_file, |(conf, _)| conf.prefixes())

@@ -21,6 +21,9 @@ use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
 use crate::overlay::carrier;
 use crate::reconcile::{self, Report, Trigger, chain};
+use crate::status::Run;
+use crate::status::board::Board;
+use crate::status::doors::{self, DoorError};
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::subnet_env::{self, SubnetEnv};
 use crate::watch::{self, Interest};
@@ -33,6 +36,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The node cannot take part.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -53,8 +59,10 @@ pub enum StartError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
+    let board = Board::new();
+    let _doors = doors::open(&flags, &board).await?;
     tokio::select! {
-        started = Daemon::start(flags, store) => {
+        started = Daemon::start(flags, store, board) => {
             let (mut daemon, events) = started?;
             daemon.follow(events, &mut ends).await;
         }
@@ -104,10 +112,12 @@ struct Daemon<S> {
     interest: Interest,
     /// Notifications from here on are not of what the last run saw.
     kernel_events: mpsc::Receiver<Vec<Event>>,
+    /// Where those who ask see how it goes.
+    board: Board,
 }
 
 impl<S: Store> Daemon<S> {
-    async fn start(flags: Flags, store: S) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
+    async fn start(flags: Flags, store: S, board: Board) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
         let mut kernel = Linux::open()?;
         let kernel_events = watch::start()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
@@ -119,6 +129,7 @@ impl<S: Store> Daemon<S> {
             node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
             "lease taken"
         );
+        board.update(|status, _| status.joined(&node, &own));
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
@@ -127,7 +138,7 @@ impl<S: Store> Daemon<S> {
         let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, interest, kernel_events,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, interest, kernel_events, board,
         };
         Ok((daemon, events))
     }
@@ -208,6 +219,7 @@ impl<S: Store> Daemon<S> {
     }
 
     fn take_one(&mut self, event: StoreEvent) -> bool {
+        self.board.heard(&event);
         match event {
             StoreEvent::Init => self.listing = Some(BTreeMap::new()),
             StoreEvent::Lease(lease) => match &mut self.listing {
@@ -261,14 +273,15 @@ impl<S: Store> Daemon<S> {
         self.cluster = cluster;
         // What has been told up to here is in what is read now.
         while self.kernel_events.try_recv().is_ok() {}
-        let mut report = match reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags) {
+        let (mut report, outcome) = match reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags) {
             Ok((plan, outcome)) => {
                 let report = reconcile::apply(&mut self.kernel, plan, &outcome);
                 self.look_after(outcome.desired.devices.keys());
-                report
+                (report, outcome)
             }
             Err(error) => {
                 tracing::error!("{}", chain(&error));
+                self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
                 self.schedule_retry();
                 return;
             }
@@ -282,7 +295,18 @@ impl<S: Store> Daemon<S> {
                 "reconciled"
             );
         }
-        let published = self.publish(&report);
+        let took = begun.elapsed();
+        let published = match self.publish(&report) {
+            Ok(published) => published,
+            Err(error) => {
+                report.complaints.insert(error);
+                false
+            }
+        };
+        let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
+        let run =
+            Run { trigger, took, full: true, node, cluster, rejected, outcome: &outcome, report: &report, published };
+        self.board.reconciled(&run);
         let clean = report.is_clean() && published;
         self.tell(report.complaints);
         if clean { self.retry = None } else { self.schedule_retry() }
@@ -312,26 +336,23 @@ impl<S: Store> Daemon<S> {
 
     /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
     /// left to write.
-    fn publish(&mut self, report: &Report) -> bool {
+    fn publish(&mut self, report: &Report) -> Result<bool, String> {
         let env = self.subnet_env();
         if self.written.as_ref() == Some(&env) {
-            return true;
+            return Ok(true);
         }
         if !self.ready && !report.is_ready() {
-            return false;
+            return Ok(false);
         }
-        let written = subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error));
-        if let Err(error) = written.and_then(|()| self.install_conflist()) {
-            tracing::warn!("{error}");
-            return false;
-        }
+        subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))?;
+        self.install_conflist()?;
         self.written = Some(env);
         if !self.ready {
             self.ready = true;
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
-        true
+        Ok(true)
     }
 
     fn subnet_env(&self) -> SubnetEnv {

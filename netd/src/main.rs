@@ -11,7 +11,7 @@ use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::dir::{DirStore, POLL};
-use netd::{cleanup, daemon, reconcile};
+use netd::{cleanup, daemon, reconcile, status};
 use tracing_subscriber::EnvFilter;
 
 /// `netd plan` has changes to show.
@@ -62,6 +62,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         match cli.command {
             Some(Command::Plan) => plan(&flags, &store).await,
             Some(Command::Cleanup) => clean_up(&flags, &store).await,
+            Some(Command::Status(arguments)) => {
+                let code = status::client::run(&flags, &store, arguments).await?;
+                Ok(ExitCode::from(code))
+            }
             Some(Command::Version) | None => {
                 daemon::run(flags, store).await?;
                 Ok(ExitCode::SUCCESS)
