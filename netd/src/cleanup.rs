@@ -20,6 +20,8 @@ use crate::observe;
 use crate::overlay::{Desired, Outcome};
 use crate::plan::Plan;
 use crate::reconcile::{self, chain};
+use crate::status;
+use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
 
@@ -43,6 +45,11 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
         Ok(()) => tracing::info!(path = %flags.subnet_file.display(), "subnet file removed"),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => left.push(format!("{} cannot be removed: {error}", flags.subnet_file.display())),
+    }
+    // It is there only where netd was killed. One that answers belongs to a running netd.
+    match socket::remove_stale(&status::socket(flags)) {
+        Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
+        Err(error) => left.push(chain(&error)),
     }
     match node_name(flags) {
         Ok(name) => match store.release(&name).await {

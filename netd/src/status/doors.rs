@@ -36,6 +36,7 @@ pub enum DoorError {
 /// The open doors. They close, and the socket's file goes, when this is dropped.
 #[derive(Debug)]
 pub struct Doors {
+    // Goes first: see Claim.
     _claim: Option<Claim>,
     _servers: JoinSet<()>,
 }

@@ -42,7 +42,8 @@ pub enum ClaimError {
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    /// Device and inode: another daemon may have put its own there meanwhile.
+    /// Device and inode: another daemon may have put its own there meanwhile. No other file gets this number while the listener
+    /// lives, so a claim goes before its listener.
     file: (u64, u64),
 }
 

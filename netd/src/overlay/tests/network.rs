@@ -183,7 +183,7 @@ impl Network {
         }
     }
 
-    fn cluster(&self) -> Cluster {
+    pub(crate) fn cluster(&self) -> Cluster {
         let peers = self.peers.iter().map(|peer| (node_name(peer.n), self.lease(peer))).collect();
         Cluster { own: self.lease(&Peer { public: self.underlay, ..near(1) }), peers }
     }
