@@ -124,7 +124,7 @@ fn killed() -> Outcome {
     let seen: Value = serde_json::from_str(&text).told("parse the status")?;
     ensure!(code == Some(3) && seen["running"] == false, "exit {code:?}: {seen:#}");
     let device = &seen["devices"][0];
-    ensure!(device["fdb"] == 1 && device["up"] == true && seen["routes"][0].is_string(), "{seen:#}");
+    ensure!(device["fdb"] == 2 && device["up"] == true && seen["routes"][0].is_string(), "{seen:#}");
     // Its socket is still there, and does not keep the next one from starting.
     ensure!(sockets(n1)?.len() == 1, "{:?}", sockets(n1)?);
     cluster.resume("n1")?;
@@ -273,7 +273,7 @@ fn readiness() -> Outcome {
     ghost(&fabric)?;
     let n1 = fabric.node("n1");
     // A device of another kind in the place of ours: the network cannot be made.
-    n1.namespace().run("ip link add flannel.1 type dummy")?;
+    n1.namespace().run("ip link add flannel.1 type bridge")?;
     let daemon = n1.launch_netd(&["--healthz-port", "8081"])?;
     let is = |code: u16, body: &str| {
         eventually(seconds(10), &format!("/readyz is {code}"), || answers(n1, "/readyz", code, body))
@@ -346,9 +346,9 @@ fn metrics() -> Outcome {
             Ok(())
         })
     };
-    is("netd_peers_programmed", 1.0)?;
-    is("netd_peers_desired", 1.0)?;
-    is(r#"netd_peers{family="ipv4",way="tunnel"}"#, 1.0)?;
+    is("netd_peers_programmed", 2.0)?;
+    is("netd_peers_desired", 2.0)?;
+    is(r#"netd_peers{family="ipv4",way="tunnel"}"#, 2.0)?;
     is("netd_ready", 1.0)?;
     is("netd_store_trouble_timestamp_seconds", 0.0)?;
     let subnet = peer::read(n1.store(), "n2")?["Subnet"].as_str().told("n2 has a subnet")?.to_owned();
