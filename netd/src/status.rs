@@ -42,7 +42,7 @@ pub const SOCKET: &str = "/run/netd/netd.sock";
 pub fn socket(flags: &Flags) -> PathBuf {
     match &flags.status_socket {
         Some(path) => path.clone(),
-        None if flags.subnet_file == PathBuf::from(SUBNET_FILE) => SOCKET.into(),
+        None if flags.subnet_file == SUBNET_FILE => SOCKET.into(),
         None => flags.subnet_file.with_file_name(format!("{}.sock", identity::mark(&flags.subnet_file))),
     }
 }

@@ -63,7 +63,7 @@ async fn answer(stream: UnixStream, board: &Board) -> std::io::Result<()> {
         // One who goes away must not keep a place until the next change.
         let mut rest = [0];
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return Ok(()) },
+            next = changes.changed() => if next.is_err() { return Ok(()) },
             gone = reader.read(&mut rest) => return gone.map(drop),
         }
     }
