@@ -13,7 +13,7 @@ use dataplane::words::{PerFamily, Prefix};
 use crate::config::flags::Flags;
 use crate::config::net_conf::NetConf;
 use crate::conflist;
-use crate::daemon::conflist_path;
+use crate::daemon::{conflist_path, switch};
 use crate::identity;
 use crate::node::node_name;
 use crate::observe;
@@ -41,10 +41,12 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
             Err(error) => left.push(chain(&error)),
         }
     }
-    match fs::remove_file(&flags.subnet_file) {
-        Ok(()) => tracing::info!(path = %flags.subnet_file.display(), "subnet file removed"),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => left.push(format!("{} cannot be removed: {error}", flags.subnet_file.display())),
+    for file in [switch::file(&flags.subnet_file), flags.subnet_file.clone()] {
+        match fs::remove_file(&file) {
+            Ok(()) => tracing::info!(path = %file.display(), "file removed"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
+        }
     }
     // It is there only where netd was killed. One that answers belongs to a running netd.
     match socket::remove_stale(&status::socket(flags)) {
@@ -66,7 +68,8 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
     let identity = identity::of(&flags.subnet_file, networks(flags, store).await);
     let host = observe::host(&mut kernel)?;
     let bridge = idle_bridge(&mut kernel, flags)?;
-    let nothing = Desired::default();
+    // Reverse-path filters that a change of the backend has loosened are as they were again.
+    let nothing = Desired { sysctls: switch::loosened(&flags.subnet_file), ..Desired::default() };
     let observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     let plan = Plan::diff(&observed, &nothing, &identity);
     for op in &plan.ops {

@@ -2,6 +2,9 @@
 //!
 //! Nothing is changed before the store's first list is complete. At its end the data path stays as it is.
 
+mod own;
+pub(crate) mod switch;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,7 +22,8 @@ use crate::config::flags::Flags;
 use crate::conflist;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
-use crate::overlay::carrier;
+use crate::overlay::Outcome;
+use crate::overlay::transition::Transition;
 use crate::reconcile::{self, Report, Trigger, chain};
 use crate::status::Run;
 use crate::status::board::Board;
@@ -27,6 +31,7 @@ use crate::status::doors::{self, DoorError};
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::subnet_env::{self, SubnetEnv};
 use crate::watch::{self, Interest};
+use switch::Switch;
 
 /// How often everything is compared where `--iptables-resync` says nothing.
 const RESYNC: Duration = Duration::from_secs(10);
@@ -109,6 +114,7 @@ struct Daemon<S> {
     /// What the plugin reads now.
     written: Option<SubnetEnv>,
     retry: Option<(Deadline, Duration)>,
+    switch: Switch,
     interest: Interest,
     /// Notifications from here on are not of what the last run saw.
     kernel_events: mpsc::Receiver<Vec<Event>>,
@@ -129,16 +135,18 @@ impl<S: Store> Daemon<S> {
             node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
             "lease taken"
         );
-        board.update(|status, _| status.joined(&node, &own));
+        board.update(|status, _| status.joined(&node, &own, None));
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
         let (ready, written, retry) = (false, None, None);
+        let switch = Switch::resume(&flags.subnet_file);
         let (table, underlay) = (node.identity.table(), node.underlay.ifname.clone());
         let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, interest, kernel_events, board,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, switch, interest, kernel_events,
+            board,
         };
         Ok((daemon, events))
     }
@@ -168,12 +176,16 @@ impl<S: Store> Daemon<S> {
                     Trigger::KernelChanged
                 }
                 () = sleep_until(retry), if listed && self.retry.is_some() => Trigger::Retry,
+                () = sleep_until(self.switch.next().unwrap_or(periodic)), if listed && self.switch.next().is_some() => {
+                    self.switch.let_go(Deadline::now());
+                    Trigger::Lingered
+                }
                 () = sleep_until(periodic), if listed => Trigger::Periodic,
             };
             listed = true;
             periodic = Deadline::now() + every;
             let complaint = self.follow_underlay().await;
-            self.reconcile(trigger, complaint);
+            self.reconcile(trigger, complaint).await;
         }
     }
 
@@ -231,41 +243,14 @@ impl<S: Store> Daemon<S> {
                 return true;
             }
             StoreEvent::Removed(node) => return self.leases.remove(&node).is_some(),
-            StoreEvent::NetConf(text) => self.compare_conf(&text),
+            StoreEvent::NetConf(text) => return self.reconfigure(&text),
             StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
             StoreEvent::Recovered => tracing::info!("the store can be followed again"),
         }
         false
     }
 
-    fn compare_conf(&self, text: &str) {
-        match crate::config::net_conf::NetConf::parse(text) {
-            Ok((conf, _)) if conf == self.node.conf => {}
-            Ok(_) => tracing::warn!("the network configuration has changed: restart netd on this node to take it"),
-            Err(error) => tracing::warn!("the network configuration is not valid any more: {}", chain(&error)),
-        }
-    }
-
-    /// Publishes this node's lease again where the store has lost or altered it.
-    async fn keep_own_lease(&mut self) {
-        if self.leases.get(&self.node.name) == Some(&self.cluster.own) {
-            return;
-        }
-        let request = LeaseRequest { previous: self.cluster.own.subnets, ..self.request.clone() };
-        match self.store.acquire(&request, &self.node.conf).await {
-            Ok(lease) if lease == self.cluster.own => tracing::info!("this node's lease is in the store again"),
-            Ok(lease) => {
-                let subnets: Vec<_> = lease.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-                tracing::warn!(
-                    subnets = subnets.join(" "),
-                    "the store has other subnets for this node: restart netd to take them"
-                );
-            }
-            Err(error) => tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error)),
-        }
-    }
-
-    fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+    async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
         let begun = Instant::now();
         let candidates = self.leases.values().cloned();
         let networks = &self.node.identity.networks;
@@ -273,12 +258,10 @@ impl<S: Store> Daemon<S> {
         self.cluster = cluster;
         // What has been told up to here is in what is read now.
         while self.kernel_events.try_recv().is_ok() {}
-        let (mut report, outcome) = match reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags) {
-            Ok((plan, outcome)) => {
-                let report = reconcile::apply(&mut self.kernel, plan, &outcome);
-                self.look_after(outcome.desired.devices.keys());
-                (report, outcome)
-            }
+        let transition = self.switch.transition();
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
+        let (plan, outcome) = match planned {
+            Ok(planned) => planned,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
                 self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
@@ -286,8 +269,11 @@ impl<S: Store> Daemon<S> {
                 return;
             }
         };
+        let remembered = self.switch.remember(&outcome.loosens);
+        let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        self.look_after(outcome.desired.devices.keys());
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers.chain(complaint));
+        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
         if report.applied > 0 || !report.failed.is_empty() {
             tracing::info!(
                 %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
@@ -295,14 +281,12 @@ impl<S: Store> Daemon<S> {
                 "reconciled"
             );
         }
+        let told = self.tell_peers(&report, &outcome).await;
+        report.complaints.extend(told.err());
         let took = begun.elapsed();
-        let published = match self.publish(&report) {
-            Ok(published) => published,
-            Err(error) => {
-                report.complaints.insert(error);
-                false
-            }
-        };
+        let published = self.publish(&report, &outcome);
+        report.complaints.extend(published.clone().err());
+        let published = published == Ok(true);
         let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
         let run =
             Run { trigger, took, full: true, node, cluster, rejected, outcome: &outcome, report: &report, published };
@@ -336,8 +320,8 @@ impl<S: Store> Daemon<S> {
 
     /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
     /// left to write.
-    fn publish(&mut self, report: &Report) -> Result<bool, String> {
-        let env = self.subnet_env();
+    fn publish(&mut self, report: &Report, outcome: &Outcome) -> Result<bool, String> {
+        let env = self.subnet_env(outcome);
         if self.written.as_ref() == Some(&env) {
             return Ok(true);
         }
@@ -355,11 +339,11 @@ impl<S: Store> Daemon<S> {
         Ok(true)
     }
 
-    fn subnet_env(&self) -> SubnetEnv {
+    fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
         SubnetEnv {
             networks: self.node.identity.networks,
             subnets: self.cluster.own.subnets,
-            mtu: carrier::pod_mtu(&self.node.conf.backend, &self.node.carriers, &self.node.underlay),
+            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
             ip_masq: self.flags.ip_masq,
         }
     }
@@ -373,6 +357,11 @@ impl<S: Store> Daemon<S> {
         }
         Ok(())
     }
+}
+
+/// What a change of the backend has left to do, as far as a file tells.
+pub fn left_by_a_change(flags: &Flags) -> Transition {
+    Transition { loosened: switch::loosened(&flags.subnet_file), ..Transition::default() }
 }
 
 /// Where the plugin's configuration goes, if it is to be written.

@@ -3,6 +3,7 @@
 //! Pure. What a store says is converted to these types at its border; everything behind knows nothing but them.
 
 mod admit;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use dataplane::words::{Mac, PerFamily, Prefix, Vni};
 
 pub use admit::{RejectReason, Rejected};
+pub use ways::{Manner, TunnelId, Ways};
 
 /// A node's name: 1 to 253 bytes of letters, digits, `.`, `-` and `_`, not starting with `.`, so that it is always a file name too
 /// (Kubernetes' node names, RFC 1123 subdomains, are all of them).
@@ -114,6 +116,8 @@ pub struct Lease {
     pub backend: BackendType,
     /// The node's tunnel ends, by pod family; none for backends without a tunnel.
     pub vteps: PerFamily<Vtep>,
+    /// What the node receives and sends by; none from nodes that do not say so, such as flannel's.
+    pub ways: Option<Ways>,
 }
 
 /// This node and the peers that it believes.

@@ -28,6 +28,11 @@ pub enum NodeError {
     /// The configuration is wrong.
     #[error("the network configuration is not valid")]
     NetConf(#[from] NetConfError),
+    /// The pods' ranges are others.
+    #[error(
+        "the address ranges of the network (Network, SubnetLen, SubnetMin, SubnetMax and those of IPv6) cannot change while pods have addresses of them: put them back, or drain the nodes, run `netd cleanup` on each and start netd again"
+    )]
+    OtherNetwork,
     /// No interface fits.
     #[error("cannot choose the interface for packets between nodes")]
     Interface(#[from] InterfaceError),
@@ -79,6 +84,20 @@ impl Node {
         let moved = (&underlay, &carriers) != (&self.underlay, &self.carriers);
         (self.underlay, self.carriers) = (underlay, carriers);
         Ok(moved)
+    }
+
+    /// Takes another configuration, where this node can: a running network keeps its address ranges.
+    pub fn reconfigure(&mut self, text: &str, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
+        let (conf, _) = NetConf::parse(text)?;
+        if conf == self.conf {
+            return Ok(false);
+        }
+        if conf.networks != self.conf.networks {
+            return Err(NodeError::OtherNetwork);
+        }
+        let (underlay, carriers) = place(flags, &conf, kernel)?;
+        (self.conf, self.underlay, self.carriers) = (conf, underlay, carriers);
+        Ok(true)
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that

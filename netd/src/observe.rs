@@ -13,6 +13,7 @@ use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::words::{Family, IfName, Mac};
 
+use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
 
 /// What about the host decides what is desired: read first.
@@ -55,6 +56,14 @@ pub fn host(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
         routes.extend(kernel.routes(family)?);
     }
     Ok(Host { links, routes, base_chains: kernel.base_chains()? })
+}
+
+/// Reads the reverse-path filters that packets between nodes meet, by sysctl.
+pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) -> BTreeMap<String, String> {
+    let tunnels = host.links.values().filter(|link| matches!(link.kind, Kind::Vxlan(_))).map(|link| link.name.as_str());
+    let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
+    // A link that has gone meanwhile has none.
+    keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
 }
 
 /// The names of the VXLAN devices that are ours: those that we marked.

@@ -5,22 +5,23 @@
 pub mod carrier;
 pub mod forward;
 pub mod masquerade;
+pub mod transition;
 pub mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use dataplane::link::Vxlan;
+use dataplane::link::{Link, Vxlan};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
-use crate::config::net_conf::{Backend, NetConf, VxlanOptions};
+use crate::config::net_conf::NetConf;
 use crate::interface::Underlay;
-use crate::model::{Cluster, NodeName};
-use carrier::{Carrier, CarrierError};
-use way::{NoWay, OnLink, Way};
+use crate::model::{Cluster, NodeName, Ways};
+use carrier::CarrierError;
+use way::{NoWay, OnLink, Tunnels, Way};
 
 /// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
 pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
@@ -63,6 +64,12 @@ pub struct Input<'a> {
     pub forward_rules: bool,
     /// Every route of the main table.
     pub routes: &'a [Route],
+    /// Every link by name.
+    pub links: &'a BTreeMap<IfName, Link>,
+    /// The reverse-path filters of the links that matter, by sysctl.
+    pub reverse_path: &'a BTreeMap<String, String>,
+    /// What a change of the backend has left to do.
+    pub transition: &'a transition::Transition,
     /// Every chain that the kernel calls for forwarded packets.
     pub forward_chains: &'a [nft::BaseChainFacts],
 }
@@ -110,6 +117,14 @@ pub struct Outcome {
     pub ways: BTreeMap<(NodeName, Family), Way>,
     /// The peers whose pods cannot be reached, and why.
     pub unreachable: BTreeMap<(NodeName, Family), NoWay>,
+    /// What to tell the peers once the kernel is as desired.
+    pub told: Ways,
+    /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
+    pub loosens: BTreeMap<String, String>,
+    /// False while a change of the backend is under way.
+    pub settled: bool,
+    /// The MTU that pods are given: what fits each way that their packets may take.
+    pub pod_mtu: Option<Mtu>,
     /// What in the host's own rules keeps pods' packets from being forwarded, and what to do.
     pub blockers: Vec<forward::Blocker>,
 }
@@ -120,25 +135,20 @@ pub struct Outcome {
 /// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
 pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     let mut outcome = Outcome::default();
-    let carriers = match &input.conf.backend {
-        Backend::Vxlan(options) => {
-            let carriers = carrier::carriers(options, input.cluster.own.subnets.families(), input.underlay)?;
-            tunnel_ends(input, options, &carriers, &mut outcome.desired);
-            carriers
-        }
-        Backend::HostGw => PerFamily::none(),
-    };
+    let tunnels = transition::tunnels(input)?;
     let on_link = OnLink::new(input.routes, input.underlay.index);
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
-            let found = way::to(input.conf, &carriers, peer, family, &on_link)
-                .and_then(|way| peer_entries(input, &carriers, peer, (family, *subnet), way, &mut outcome.desired));
-            match found {
-                Ok(way) => drop(outcome.ways.insert((node.clone(), family), way)),
+            match way::to(input.conf, &tunnels, peer, family, &on_link) {
+                Ok(way) => {
+                    peer_entries(input, &tunnels, *subnet, way, &mut outcome.desired);
+                    outcome.ways.insert((node.clone(), family), way);
+                }
                 Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
             }
         }
     }
+    transition::receive(input, &tunnels, &mut outcome);
     for family in input.cluster.own.subnets.families() {
         let (key, on) = match family {
             Family::V4 => ("net/ipv4/ip_forward", "1"),
@@ -154,57 +164,22 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     Ok(outcome)
 }
 
-/// The devices of this node, with their addresses.
-fn tunnel_ends(input: &Input<'_>, options: &VxlanOptions, carriers: &PerFamily<Carrier>, desired: &mut Desired) {
-    for (family, carrier) in carriers.iter() {
-        let own = &input.cluster.own;
-        let (Some(subnet), Some(vtep)) = (own.subnets.get(family), own.vteps.get(family)) else { continue };
-        let vxlan = Vxlan {
-            vni: options.vni,
-            local: input.underlay.addresses.get(carrier.underlay).copied(),
-            underlay: Some(input.underlay.index),
-            port: options.port.unwrap_or(carrier::PORT),
-            learning: options.learning,
-            gbp: options.gbp,
-            foreign: false,
-        };
-        let device = Device { vxlan, underlay: input.underlay.ifname.clone(), mac: vtep.mac, mtu: carrier.mtu };
-        desired.devices.entry(carrier.device.clone()).or_insert(device);
-        let (address, prefix_len) = (subnet.address(), family.bits());
-        desired.addresses.insert(DeviceAddress { device: carrier.device.clone(), address, prefix_len });
-        if family == Family::V6 {
-            for (key, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
-                desired.sysctls.insert(format!("net/ipv6/conf/{}/{key}", carrier.device), value.to_owned());
-            }
-        }
-    }
-}
-
 /// The entries for one peer's pods of one family.
-fn peer_entries(
-    input: &Input<'_>,
-    carriers: &PerFamily<Carrier>,
-    peer: &crate::model::Lease,
-    (family, subnet): (Family, Prefix),
-    way: Way,
-    desired: &mut Desired,
-) -> Result<Way, NoWay> {
+fn peer_entries(input: &Input<'_>, tunnels: &Tunnels, subnet: Prefix, way: Way, desired: &mut Desired) {
+    let family = subnet.family();
     let (gateway, device, onlink) = match way {
         Way::Direct { gateway } => (gateway, input.underlay.ifname.clone(), false),
-        Way::Tunnel { endpoint } => {
-            let (Some(carrier), Some(vtep)) = (carriers.get(family), peer.vteps.get(family)) else {
-                return Err(NoWay::NoTunnelEnd { family });
-            };
+        Way::Tunnel { tunnel, endpoint, mac } => {
+            let Some(carrier) = tunnels.get(&tunnel).and_then(|carriers| carriers.get(family)) else { return };
             let device = carrier.device.clone();
-            desired.fdb.insert((device.clone(), vtep.mac), endpoint);
-            desired.neighbours.insert((device.clone(), subnet.address()), vtep.mac);
+            desired.fdb.insert((device.clone(), mac), endpoint);
+            desired.neighbours.insert((device.clone(), subnet.address()), mac);
             (subnet.address(), device, true)
         }
     };
     let metric = Route::default_metric(family);
     let route = DeviceRoute { destination: subnet, gateway: Some(gateway), device, onlink, protocol: PROTOCOL, metric };
     desired.routes.insert(subnet, route);
-    Ok(way)
 }
 
 /// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.

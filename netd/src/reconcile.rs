@@ -12,9 +12,10 @@ use dataplane::op::Op;
 use crate::config::flags::Flags;
 use crate::model::Cluster;
 use crate::node::Node;
-use crate::observe::{self, Host};
+use crate::observe;
 use crate::overlay::carrier::CarrierError;
 use crate::overlay::masquerade::Ports;
+use crate::overlay::transition::Transition;
 use crate::overlay::{self, Input, Outcome};
 use crate::plan::{Conflict, Plan};
 
@@ -31,6 +32,8 @@ pub enum Trigger {
     Periodic,
     /// The last run left something undone.
     Retry,
+    /// The last packets of a former way have passed.
+    Lingered,
 }
 
 impl Trigger {
@@ -42,13 +45,14 @@ impl Trigger {
             Trigger::KernelChanged => "kernel changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
+            Trigger::Lingered => "last packets passed",
         }
     }
 
     /// True where the world has not asked for anything new: a change to the kernel then puts right what was right before.
     pub fn repairs(self) -> bool {
         match self {
-            Trigger::Startup | Trigger::StoreChanged => false,
+            Trigger::Startup | Trigger::StoreChanged | Trigger::Lingered => false,
             Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry => true,
         }
     }
@@ -117,25 +121,30 @@ pub fn plan(
     node: &Node,
     cluster: &Cluster,
     flags: &Flags,
+    transition: &Transition,
 ) -> Result<(Plan, Outcome), ReconcileError> {
     let host = observe::host(kernel)?;
-    let outcome = overlay::desired(&input(&host, node, cluster, flags))?;
-    let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
-    Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))
-}
-
-fn input<'a>(host: &'a Host, node: &'a Node, cluster: &'a Cluster, flags: &Flags) -> Input<'a> {
-    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
-    Input {
+    let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
+    let outcome = overlay::desired(&Input {
         conf: &node.conf,
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: flags.ip_masq.then_some(ports),
+        masquerade: masquerade(flags),
         forward_rules: flags.iptables_forward_rules,
         routes: &host.routes,
+        links: &host.links,
+        reverse_path: &reverse_path,
+        transition,
         forward_chains: &host.base_chains,
-    }
+    })?;
+    let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
+    Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))
+}
+
+fn masquerade(flags: &Flags) -> Option<Ports> {
+    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
+    flags.ip_masq.then_some(ports)
 }
 
 /// Carries a plan out. One change that fails does not stop the others.

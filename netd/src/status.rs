@@ -18,7 +18,7 @@ mod yaml;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dataplane::words::{Family, IfName, Mac, PerFamily, Prefix, Vni};
@@ -29,8 +29,8 @@ use crate::config::net_conf::Backend;
 use crate::identity;
 use crate::model::{Cluster, Lease, Rejected};
 use crate::node::Node;
+use crate::overlay::Outcome;
 use crate::overlay::way::Way;
-use crate::overlay::{Outcome, carrier};
 use crate::reconcile::{Report, Trigger};
 use missing::Missing;
 use moment::Moment;
@@ -42,7 +42,7 @@ pub const SOCKET: &str = "/run/netd/netd.sock";
 pub fn socket(flags: &Flags) -> PathBuf {
     match &flags.status_socket {
         Some(path) => path.clone(),
-        None if flags.subnet_file == SUBNET_FILE => SOCKET.into(),
+        None if flags.subnet_file == Path::new(SUBNET_FILE) => SOCKET.into(),
         None => flags.subnet_file.with_file_name(format!("{}.sock", identity::mark(&flags.subnet_file))),
     }
 }
@@ -59,6 +59,9 @@ pub struct Status {
     pub started: Moment,
     /// Everything that should be in the kernel is there, and pods can be wired.
     pub ready: bool,
+    /// A change of the backend is under way: some ways are still the former ones.
+    #[serde(default)]
+    pub changing: bool,
     /// The node and its lease, once it has one.
     pub node: Option<Own>,
     /// The other nodes, by name.
@@ -91,8 +94,8 @@ pub struct Own {
     pub lease: LeaseFacts,
     /// What packets between nodes leave by.
     pub interface: Interface,
-    /// The MTU that pods get.
-    pub pod_mtu: u32,
+    /// The MTU that pods get, once that is known.
+    pub pod_mtu: Option<u32>,
 }
 
 /// A backend with its options.
@@ -119,7 +122,7 @@ impl From<&Backend> for BackendFacts {
         Self {
             kind: backend.kind().to_string(),
             vni: options.map(|options| options.vni),
-            port: options.map(|options| options.port.unwrap_or(carrier::PORT)),
+            port: options.map(|options| options.tunnel().port),
             direct_routing: options.map(|options| options.direct_routing),
         }
     }
@@ -163,7 +166,7 @@ pub struct Interface {
 }
 
 impl Own {
-    fn of(node: &Node, lease: &Lease) -> Self {
+    fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
         let underlay = &node.underlay;
         let mtu = underlay.mtu.get();
         Self {
@@ -172,7 +175,7 @@ impl Own {
             backend: (&node.conf.backend).into(),
             lease: lease.into(),
             interface: Interface { name: underlay.ifname.clone(), mtu, addresses: values(&underlay.addresses) },
-            pod_mtu: carrier::pod_mtu(&node.conf.backend, &node.carriers, underlay).get(),
+            pod_mtu: outcome.map(|outcome| outcome.pod_mtu.unwrap_or(underlay.mtu).get()),
         }
     }
 }
@@ -311,6 +314,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: now,
             ready: false,
+            changing: false,
             node: None,
             peers: BTreeMap::new(),
             left_out: BTreeMap::new(),
@@ -322,14 +326,15 @@ impl Status {
         }
     }
 
-    /// The node has its lease.
-    pub fn joined(&mut self, node: &Node, lease: &Lease) {
-        self.node = Some(Own::of(node, lease));
+    /// The node has its lease, and what was wanted last, if anything.
+    pub fn joined(&mut self, node: &Node, lease: &Lease, outcome: Option<&Outcome>) {
+        self.node = Some(Own::of(node, lease, outcome));
     }
 
     /// A run is over.
     pub fn reconciled(&mut self, run: &Run<'_>, now: Moment) {
-        self.joined(run.node, &run.cluster.own);
+        self.joined(run.node, &run.cluster.own, Some(run.outcome));
+        self.changing = !run.outcome.settled;
         self.left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string())).collect();
         let report = run.report;
         self.follow(run, &Missing::of(report), now);
@@ -420,11 +425,11 @@ impl Peer {
 impl WayTo {
     fn find(run: &Run<'_>, lease: &Lease, (family, subnet): (Family, Prefix), missing: &Missing, now: Moment) -> Self {
         let key = (lease.node.clone(), family);
-        let programmed = || !missing.covers(&run.outcome.desired, lease, family, subnet);
         let (way, to, why, programmed) = match (run.outcome.ways.get(&key), run.outcome.unreachable.get(&key)) {
             (Some(way), _) => {
                 let (sort, to) = sort(*way);
-                (sort, Some(to), why(&run.node.conf.backend, sort).into(), programmed())
+                let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
+                (sort, Some(to), why(&run.node.conf.backend, *way), programmed)
             }
             (None, Some(reason)) => (Sort::None, None, reason.to_string().into(), false),
             (None, None) => (Sort::None, None, "nothing is known of it yet".into(), false),
@@ -440,19 +445,23 @@ impl WayTo {
 
 fn sort(way: Way) -> (Sort, IpAddr) {
     match way {
-        Way::Tunnel { endpoint } => (Sort::Tunnel, endpoint),
+        Way::Tunnel { endpoint, .. } => (Sort::Tunnel, endpoint),
         Way::Direct { gateway } => (Sort::Direct, gateway),
     }
 }
 
 /// Why a way that there is, is this one.
-fn why(backend: &Backend, sort: Sort) -> &'static str {
-    match (backend, sort) {
-        (Backend::Vxlan(options), Sort::Tunnel) if options.direct_routing => "not on this node's link",
-        (Backend::Vxlan(_), Sort::Direct) => "on this node's link (DirectRouting)",
-        (Backend::Vxlan(_), _) => "backend vxlan",
-        (Backend::HostGw, _) => "backend host-gw",
+fn why(backend: &Backend, way: Way) -> Cow<'static, str> {
+    if !backend.manners().contains(&way.manner()) {
+        return format!("{}: it does not receive by this node's backend yet", way.manner()).into();
     }
+    let reason = match (backend, way) {
+        (Backend::Vxlan(options), Way::Tunnel { .. }) if options.direct_routing => "not on this node's link",
+        (Backend::Vxlan(_), Way::Direct { .. }) => "on this node's link (DirectRouting)",
+        (Backend::Vxlan(_), Way::Tunnel { .. }) => "backend vxlan",
+        (Backend::HostGw, _) => "backend host-gw",
+    };
+    reason.into()
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub trait Store: Send + Sync + 'static {
     fn acquire(&self, request: &LeaseRequest, conf: &NetConf)
     -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
+    /// Tells the peers what this node's lease says now; its subnets are those that it has.
+    fn publish(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
+
     /// Gives this node's subnets back. Not having any is success.
     fn release(&self, node: &NodeName) -> impl Future<Output = Result<(), StoreError>> + Send;
 

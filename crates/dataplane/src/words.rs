@@ -177,6 +177,9 @@ impl FromStr for IfName {
 pub struct Vni(u32);
 
 impl Vni {
+    /// The first.
+    pub const ONE: Self = Self(1);
+
     /// The VNI as a number.
     pub fn get(self) -> u32 {
         self.0

@@ -8,7 +8,7 @@ mod ranges;
 use dataplane::words::{Mtu, PerFamily, Prefix, Vni, WordError};
 
 use crate::caseless::{FieldError, Object};
-use crate::model::BackendType;
+use crate::model::{BackendType, Manner, TunnelId};
 
 /// The network configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,17 @@ impl Backend {
             Backend::HostGw => BackendType::HostGw,
         }
     }
+
+    /// The manners in which packets should travel, the best first.
+    pub fn manners(&self) -> Vec<Manner> {
+        match self {
+            Backend::HostGw => vec![Manner::Direct],
+            Backend::Vxlan(options) => {
+                let direct = options.direct_routing.then_some(Manner::Direct);
+                direct.into_iter().chain([Manner::Tunnel(options.tunnel())]).collect()
+            }
+        }
+    }
 }
 
 /// The options of the vxlan backend.
@@ -69,6 +80,26 @@ pub struct VxlanOptions {
     /// Whether on-link peers get a plain route in place of the tunnel.
     pub direct_routing: bool,
 }
+
+impl VxlanOptions {
+    /// As flannel has them where nothing is given, but without a VNI to go by.
+    pub const PLAIN: Self =
+        Self { vni: Vni::ONE, port: None, mtu: None, gbp: false, learning: false, direct_routing: false };
+
+    /// The tunnel that they describe.
+    pub fn tunnel(&self) -> TunnelId {
+        TunnelId { vni: self.vni, port: self.port.unwrap_or(DEFAULT_PORT) }
+    }
+
+    /// The same for another tunnel of the network.
+    #[must_use]
+    pub fn of(&self, tunnel: TunnelId) -> Self {
+        Self { vni: tunnel.vni, port: Some(tunnel.port), ..*self }
+    }
+}
+
+/// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
+const DEFAULT_PORT: u16 = 8472;
 
 /// Keys of the file that nothing knows, as written, `Backend.` before those inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

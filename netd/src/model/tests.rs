@@ -18,6 +18,7 @@ fn lease(node: &str, v4: &str, public: &str, mac: u8) -> Lease {
         public: PerFamily { v4: Some(public.parse().expect("address")), v6: None },
         backend: BackendType::Vxlan,
         vteps: PerFamily { v4: Some(vtep), v6: None },
+        ways: None,
     }
 }
 

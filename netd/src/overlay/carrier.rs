@@ -2,15 +2,15 @@
 //!
 //! Pure. Pods' and underlay's families are independent: IPv4 pods may be carried over IPv6 and the other way round.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataplane::link::{Kind, Link};
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
 
-use crate::config::net_conf::{Backend, VxlanOptions};
+use crate::config::net_conf::VxlanOptions;
 use crate::hash::fnv;
 use crate::interface::Underlay;
-use crate::model::NodeName;
-
-/// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
-pub const PORT: u16 = 8472;
+use crate::model::{NodeName, TunnelId};
 
 /// Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 bytes (RFC 7348 section 5).
 fn overhead(underlay: Family) -> u32 {
@@ -115,6 +115,40 @@ fn device_name(family: Family, vni: Vni) -> Result<IfName, CarrierError> {
     name.parse().map_err(|_| CarrierError::Name { vni })
 }
 
+/// The carriers with the names that their devices have on this host: a device of ours that is the tunnel already keeps the name
+/// that it has. Where another tunnel of `wanted` has the usual name, since only its port differs, the name is made of both.
+pub fn placed(
+    carriers: &PerFamily<Carrier>,
+    tunnel: TunnelId,
+    wanted: &BTreeSet<TunnelId>,
+    links: &BTreeMap<IfName, Link>,
+    mark: &str,
+) -> PerFamily<Carrier> {
+    let ours = |link: &&Link| link.alias.as_deref() == Some(mark);
+    carriers.map(|_, carrier| {
+        let is_it = |link: &&Link| tunnel_of(link) == Some((tunnel, carrier.underlay));
+        let mut device = carrier.device.clone();
+        if let Some(link) = links.values().filter(ours).find(is_it) {
+            device = link.name.clone();
+        } else if let Some(other) = links.get(&device).filter(ours).and_then(tunnel_of)
+            && wanted.contains(&other.0)
+            && other.0 != tunnel
+        {
+            let family = if carrier.underlay == Family::V4 { 4 } else { 6 };
+            device = format!("fl{family}.{:x}.{:x}", tunnel.vni.get(), tunnel.port).parse().unwrap_or(device);
+        }
+        Carrier { device, ..carrier.clone() }
+    })
+}
+
+/// Which tunnel a device is an end of, and the family of the tunnel's own packets.
+pub fn tunnel_of(link: &Link) -> Option<(TunnelId, Family)> {
+    match &link.kind {
+        Kind::Vxlan(vxlan) => Some((TunnelId { vni: vxlan.vni, port: vxlan.port }, Family::of(vxlan.local?))),
+        _ => None,
+    }
+}
+
 /// The same family where the underlay has it, else the other.
 fn underlay_family<T>(pods: Family, addresses: &PerFamily<T>) -> Option<Family> {
     addresses.get(pods).map(|_| pods).or_else(|| addresses.families().next())
@@ -133,14 +167,6 @@ fn device_mtu(options: &VxlanOptions, underlay: &Underlay, over: Family, family:
         least: least + overhead,
     };
     outer.minus(overhead).ok().filter(|mtu| mtu.get() >= least).ok_or_else(too_small)
-}
-
-/// The MTU that pods are given: what fits each way that their packets may take.
-pub fn pod_mtu(backend: &Backend, carriers: &PerFamily<Carrier>, underlay: &Underlay) -> Mtu {
-    match backend {
-        Backend::HostGw => underlay.mtu,
-        Backend::Vxlan(_) => carriers.iter().map(|(_, carrier)| carrier.mtu).min().unwrap_or(underlay.mtu),
-    }
 }
 
 /// The hardware address of a node that has none yet: always the same for a node and a device, so that peers have nothing

@@ -2,29 +2,44 @@
 //!
 //! Pure. Whether a peer is on-link follows from the routes that were observed.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane::route::Route;
-use dataplane::words::{Family, PerFamily, Vni};
+use dataplane::words::{Family, Mac, PerFamily, Vni};
 
 use super::PROTOCOL;
 use super::carrier::Carrier;
-use crate::config::net_conf::{Backend, NetConf};
-use crate::model::{BackendType, Lease};
+use crate::config::net_conf::NetConf;
+use crate::model::{BackendType, Lease, Manner, TunnelId, Ways};
 
 /// The way to a peer's pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Way {
-    /// Through the VXLAN tunnel to this address of the underlay.
+    /// Through a VXLAN tunnel to this address of the underlay.
     Tunnel {
+        /// Which tunnel.
+        tunnel: TunnelId,
         /// The peer's tunnel end.
         endpoint: IpAddr,
+        /// The hardware address behind it.
+        mac: Mac,
     },
     /// Along a plain route.
     Direct {
         /// The peer's address on the shared link.
         gateway: IpAddr,
     },
+}
+
+impl Way {
+    /// In what manner packets travel that way.
+    pub fn manner(&self) -> Manner {
+        match self {
+            Way::Tunnel { tunnel, .. } => Manner::Tunnel(*tunnel),
+            Way::Direct { .. } => Manner::Direct,
+        }
+    }
 }
 
 /// Why there is no way to a peer's pods of a family.
@@ -51,6 +66,14 @@ pub enum NoWay {
         theirs: Vni,
         /// Ours.
         ours: Vni,
+    },
+    /// The peer has said what it receives, and this is not in it.
+    #[error(
+        "it does not receive by {manner}, and this node sends by nothing that it receives: set one Backend for all nodes"
+    )]
+    NotReceived {
+        /// What this node would send by.
+        manner: Manner,
     },
     /// The peer has no address of the tunnel's family.
     #[error("it has published no {family} address, which this node's tunnel needs")]
@@ -94,36 +117,60 @@ impl OnLink {
     }
 }
 
-/// Chooses the way to the pods of one family behind a peer.
-pub fn to(
+/// The tunnels that this node has or can have, with what carries each family's pods.
+pub type Tunnels = BTreeMap<TunnelId, PerFamily<Carrier>>;
+
+/// Chooses the way to the pods of one family behind a peer: the first manner of this node's configuration that the peer
+/// receives, else any that both know. A peer that does not say what it receives has to be configured as this node is.
+pub fn to(conf: &NetConf, tunnels: &Tunnels, peer: &Lease, family: Family, on_link: &OnLink) -> Result<Way, NoWay> {
+    let configured = conf.backend.manners();
+    let mut reason = None;
+    let others = peer.ways.iter().flat_map(Ways::receives).filter(|manner| !configured.contains(manner));
+    for manner in configured.iter().copied().chain(others) {
+        match by(manner, conf, tunnels, peer, family, on_link) {
+            Ok(way) => return Ok(way),
+            // The last one of the configuration tells the most: DirectRouting is never meant for all.
+            Err(why) if configured.contains(&manner) => reason = Some(why),
+            Err(_) => {}
+        }
+    }
+    Err(reason.unwrap_or(NoWay::NoTunnelEnd { family }))
+}
+
+fn by(
+    manner: Manner,
     conf: &NetConf,
-    carriers: &PerFamily<Carrier>,
+    tunnels: &Tunnels,
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
 ) -> Result<Way, NoWay> {
     let ours = conf.backend.kind();
-    if peer.backend != ours {
-        return Err(NoWay::OtherBackend { theirs: peer.backend.clone(), ours });
+    match &peer.ways {
+        Some(ways) if !ways.receives().contains(&manner) => return Err(NoWay::NotReceived { manner }),
+        None if peer.backend != ours => return Err(NoWay::OtherBackend { theirs: peer.backend.clone(), ours }),
+        _ => {}
     }
-    match &conf.backend {
-        Backend::HostGw => direct(peer, family, on_link),
-        Backend::Vxlan(options) => {
-            if options.direct_routing
-                && let Ok(way) = direct(peer, family, on_link)
-            {
-                return Ok(way);
-            }
-            let vtep = peer.vteps.get(family).ok_or(NoWay::NoTunnelEnd { family })?;
-            if vtep.vni != options.vni {
-                return Err(NoWay::OtherVni { theirs: vtep.vni, ours: options.vni });
-            }
-            let carrier = carriers.get(family).ok_or(NoWay::NoTunnelEnd { family })?;
-            let over = carrier.underlay;
-            let endpoint = peer.public.get(over).ok_or(NoWay::NoPublicAddress { family: over })?;
-            Ok(Way::Tunnel { endpoint: *endpoint })
+    match manner {
+        Manner::Direct => direct(peer, family, on_link),
+        Manner::Tunnel(tunnel) => {
+            let mac = tunnel_end(peer, tunnel, family)?;
+            let carrier = tunnels.get(&tunnel).and_then(|carriers| carriers.get(family));
+            let over = carrier.ok_or(NoWay::NoTunnelEnd { family })?.underlay;
+            let endpoint = *peer.public.get(over).ok_or(NoWay::NoPublicAddress { family: over })?;
+            Ok(Way::Tunnel { tunnel, endpoint, mac })
         }
     }
+}
+
+/// The hardware address of the peer's end.
+fn tunnel_end(peer: &Lease, tunnel: TunnelId, family: Family) -> Result<Mac, NoWay> {
+    if let Some(ways) = &peer.ways {
+        let mac = ways.tunnels.get(&tunnel).and_then(|macs| macs.get(family));
+        return mac.copied().ok_or(NoWay::NoTunnelEnd { family });
+    }
+    let vtep = peer.vteps.get(family).ok_or(NoWay::NoTunnelEnd { family })?;
+    if vtep.vni == tunnel.vni { Ok(vtep.mac) } else { Err(NoWay::OtherVni { theirs: vtep.vni, ours: tunnel.vni }) }
 }
 
 fn direct(peer: &Lease, family: Family, on_link: &OnLink) -> Result<Way, NoWay> {

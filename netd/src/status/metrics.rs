@@ -60,6 +60,7 @@ pub struct Metrics {
     desired: Gauge,
     programmed: Gauge,
     left_out: Gauge,
+    changing: Gauge,
     problems: Gauge,
     ways: Family<ByWay, Gauge>,
     last_full_read: Seconds,
@@ -81,6 +82,7 @@ impl Metrics {
             desired: Gauge::default(),
             programmed: Gauge::default(),
             left_out: Gauge::default(),
+            changing: Gauge::default(),
             problems: Gauge::default(),
             ways: Family::default(),
             last_full_read: Seconds::default(),
@@ -101,6 +103,7 @@ impl Metrics {
         all.register("netd_peers_desired", "Other nodes that should be reachable", self.desired.clone());
         all.register("netd_peers_programmed", "Those whose ways are in the kernel", self.programmed.clone());
         all.register("netd_peers_left_out", "Nodes of the store that cannot be believed", self.left_out.clone());
+        all.register("netd_backend_changing", "1 while a change of the backend is under way", self.changing.clone());
         all.register("netd_peers", "Other nodes by the way to their pods", self.ways.clone());
         all.register("netd_problems", "What netd status lists as problems", self.problems.clone());
         all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
@@ -142,6 +145,7 @@ impl Metrics {
             Trigger::KernelChanged => "kernel_changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
+            Trigger::Lingered => "lingered",
         };
         self.durations.get_or_create(&Why { trigger }).observe(took.as_secs_f64());
     }
@@ -153,6 +157,7 @@ impl Metrics {
         let programmed = status.peers.values().filter(|peer| peer.ways.iter().all(|way| way.programmed));
         self.programmed.set(count(programmed.count()));
         self.left_out.set(count(status.left_out.len()));
+        self.changing.set(status.changing.into());
         self.problems.set(count(status.problems.len()));
         self.set_ways(status);
         let seconds = |gauge: &Seconds, at: Option<Moment>| {

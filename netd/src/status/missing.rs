@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::op::Op;
-use dataplane::words::{Family, IfName, Mac, Prefix};
+use dataplane::words::{IfName, Mac, Prefix};
 
-use crate::model::Lease;
 use crate::overlay::Desired;
+use crate::overlay::way::Way;
 use crate::plan::Conflict;
 use crate::reconcile::Report;
 
@@ -45,7 +45,7 @@ impl Missing {
     }
 
     /// True where a part of the way to these pods of a peer is missing.
-    pub fn covers(&self, desired: &Desired, peer: &Lease, family: Family, subnet: Prefix) -> bool {
+    pub fn covers(&self, desired: &Desired, way: Way, subnet: Prefix) -> bool {
         if self.routes.is_empty()
             && self.neighbours.is_empty()
             && self.tunnel_ends.is_empty()
@@ -56,7 +56,7 @@ impl Missing {
         let device = desired.routes.get(&subnet).map(|route| &route.device);
         self.routes.contains(&subnet)
             || self.neighbours.contains(&subnet.address())
-            || peer.vteps.get(family).is_some_and(|vtep| self.tunnel_ends.contains(&vtep.mac))
+            || matches!(way, Way::Tunnel { mac, .. } if self.tunnel_ends.contains(&mac))
             || device.is_some_and(|device| self.devices.contains(device))
     }
 }

@@ -45,7 +45,7 @@ fn joined<T: Display>(values: &[T]) -> String {
 pub fn running(status: &Status, now: Moment) -> String {
     let mut head = Vec::new();
     if let Some(own) = &status.node {
-        head.extend(about(own));
+        head.extend(about(own, status.changing));
     }
     let reconciled = match &status.last_reconcile {
         None => "not yet".to_owned(),
@@ -84,20 +84,16 @@ fn first_line(status: &Status) -> String {
     format!("netd {}{node}: {state}", status.version)
 }
 
-fn about(own: &Own) -> Vec<Vec<String>> {
+fn about(own: &Own, changing: bool) -> Vec<Vec<String>> {
     let interface = &own.interface;
+    let pods = own.pod_mtu.map(|mtu| format!(" (pods {mtu})")).unwrap_or_default();
+    let change = if changing { "; a change is under way" } else { "" };
     let mut rows = vec![
-        row(&[&"backend", &backend(&own.backend)]),
+        row(&[&"backend", &format!("{}{change}", backend(&own.backend))]),
         row(&[&"subnets", &joined(&own.lease.subnets)]),
         row(&[
             &"interface",
-            &format!(
-                "{}, MTU {} (pods {}), {}",
-                interface.name,
-                interface.mtu,
-                own.pod_mtu,
-                joined(&interface.addresses)
-            ),
+            &format!("{}, MTU {}{pods}, {}", interface.name, interface.mtu, joined(&interface.addresses)),
         ]),
     ];
     if own.lease.public != interface.addresses {

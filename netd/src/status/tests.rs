@@ -8,6 +8,7 @@ use super::remains::Remains;
 use super::*;
 use crate::model::BackendType;
 use crate::observe;
+use crate::overlay::carrier;
 use crate::overlay::tests::network::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
 use crate::plan::Plan;
 use crate::reconcile;

@@ -22,6 +22,7 @@ use self::files::Layout;
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::allocation;
 use crate::config::net_conf::NetConf;
+use crate::hash::fnv;
 use crate::model::{Lease, NodeName, Vtep};
 
 /// How often the files are looked at where the kernel does not tell of changes: on shared mounts.
@@ -78,6 +79,11 @@ impl Store for DirStore {
         lease
     }
 
+    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        let lease = lease.clone();
+        self.run(move |layout| layout.write_lease(&lease)).await
+    }
+
     async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         let node = node.clone();
         self.run(move |layout| layout.remove_lease(&node)).await
@@ -101,6 +107,8 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Le
             let stored = stored.and_then(|lease| lease.vteps.get(family));
             Vtep { vni: wish.vni, mac: wish.mac(stored.map(|vtep| vtep.mac)) }
         }),
+        // What peers rely on stays until the kernel is as the new configuration wants it.
+        ways: stored.and_then(|lease| lease.ways.clone()),
     };
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
@@ -138,11 +146,9 @@ fn subnets(
     Ok(subnets)
 }
 
-/// A number that is a node's own, so that a node without any memory still tends to get the subnet it had (FNV-1a).
+/// A number that is a node's own, so that a node without any memory still tends to get the subnet it had.
 fn seed(node: &NodeName) -> u64 {
-    node.as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    fnv(node.as_str().as_bytes())
 }
 
 fn cause(error: io::Error) -> Box<dyn Error + Send + Sync> {

@@ -8,7 +8,7 @@ use dataplane::words::{Family, Mac, PerFamily, Prefix, Vni};
 use serde::Serialize;
 
 use crate::caseless::{FieldError, Object};
-use crate::model::{BackendType, Lease, NodeName, Vtep};
+use crate::model::{BackendType, Lease, Manner, NodeName, TunnelId, Vtep, Ways};
 
 /// Why a text is no lease.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +41,46 @@ struct Record<'a> {
     backend_data: Option<VtepRecord>,
     #[serde(rename = "BackendV6Data")]
     backend_v6_data: Option<VtepRecord>,
+    // Ours beyond flannel's: what the node receives and sends by.
+    #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
+    receives: Option<Vec<MannerRecord>>,
+    #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
+    sends: Option<Vec<MannerRecord>>,
+}
+
+/// A manner in which packets travel, by flannel's names of backends.
+#[derive(Serialize)]
+struct MannerRecord {
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
+    vni: Option<Vni>,
+    #[serde(rename = "Port", skip_serializing_if = "Option::is_none")]
+    port: Option<u16>,
+    #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
+    mac: Option<Mac>,
+    #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
+    v6_mac: Option<Mac>,
+}
+
+impl MannerRecord {
+    fn of(manner: Manner, macs: PerFamily<Mac>) -> Self {
+        let (kind, id) = match manner {
+            Manner::Direct => ("host-gw", None),
+            Manner::Tunnel(id) => ("vxlan", Some(id)),
+        };
+        Self { kind, vni: id.map(|id| id.vni), port: id.map(|id| id.port), mac: macs.v4, v6_mac: macs.v6 }
+    }
+
+    fn received(ways: &Ways) -> Vec<Self> {
+        let tunnels = ways.tunnels.iter().map(|(id, macs)| Self::of(Manner::Tunnel(*id), *macs));
+        let direct = ways.direct.then(|| Self::of(Manner::Direct, PerFamily::none()));
+        direct.into_iter().chain(tunnels).collect()
+    }
+
+    fn sent(ways: &Ways) -> Vec<Self> {
+        ways.sends.iter().map(|manner| Self::of(*manner, PerFamily::none())).collect()
+    }
 }
 
 #[derive(Serialize)]
@@ -62,6 +102,8 @@ pub fn render(lease: &Lease) -> String {
         backend_type: lease.backend.as_str(),
         backend_data: vteps.v4,
         backend_v6_data: vteps.v6,
+        receives: lease.ways.as_ref().map(MannerRecord::received),
+        sends: lease.ways.as_ref().map(MannerRecord::sent),
     };
     // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
     let mut text = serde_json::to_string_pretty(&record).unwrap_or_default();
@@ -96,7 +138,44 @@ pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
         vteps.v4 = vtep(&mut object, "BackendData")?;
         vteps.v6 = vtep(&mut object, "BackendV6Data")?;
     }
-    Ok(Lease { node: node.clone(), subnets, public, backend, vteps })
+    let ways = ways(&mut object)?;
+    Ok(Lease { node: node.clone(), subnets, public, backend, vteps, ways })
+}
+
+/// Both lists or none: half of them says nothing that could be relied on.
+fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
+    const EXPECTED: &str = r#"a list of objects like {"Type": "vxlan", "VNI": 1, "Port": 8472}"#;
+    let receives: Option<Vec<Object>> = object.take("Receives", EXPECTED)?;
+    let sends: Option<Vec<Object>> = object.take("Sends", EXPECTED)?;
+    let (Some(receives), Some(sends)) = (receives, sends) else { return Ok(None) };
+    let mut ways = Ways::default();
+    for mut entry in receives {
+        let mac = "a MAC address like 0a:58:0a:f4:01:02";
+        let macs = PerFamily { v4: entry.take("VtepMAC", mac)?, v6: entry.take("VtepV6MAC", mac)? };
+        match manner(&mut entry)? {
+            Some(Manner::Direct) => ways.direct = true,
+            Some(Manner::Tunnel(id)) => drop(ways.tunnels.insert(id, macs)),
+            None => {}
+        }
+    }
+    for mut entry in sends {
+        ways.sends.extend(manner(&mut entry)?);
+    }
+    Ok(Some(ways))
+}
+
+/// A manner that a later version knows is none to this one.
+fn manner(entry: &mut Object) -> Result<Option<Manner>, RecordError> {
+    let kind: String = entry.take("Type", "a backend's name")?.ok_or(RecordError::Missing("Type"))?;
+    Ok(match BackendType::from(kind.as_str()) {
+        BackendType::HostGw => Some(Manner::Direct),
+        BackendType::Vxlan => {
+            let vni = entry.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
+            let port = entry.take("Port", "a UDP port")?.ok_or(RecordError::Missing("Port"))?;
+            Some(Manner::Tunnel(TunnelId { vni, port }))
+        }
+        BackendType::Other(_) => None,
+    })
 }
 
 fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Prefix>, FieldError> {

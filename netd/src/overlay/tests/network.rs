@@ -28,6 +28,7 @@ use crate::model::{BackendType, Cluster, Lease, NodeName, Vtep};
 use crate::observe;
 use crate::overlay::carrier::CarrierError;
 use crate::overlay::masquerade::Ports;
+use crate::overlay::transition::Transition;
 use crate::overlay::{Identity, Input, Outcome, desired};
 use crate::plan::Plan;
 
@@ -180,6 +181,7 @@ impl Network {
             public: peer.public.map(|family, ()| on_segment(peer.segment, peer.host, family)),
             backend: peer.backend.clone().unwrap_or(ours),
             vteps: if has_vtep { self.pods.map(|_, ()| vtep) } else { PerFamily::none() },
+            ways: None,
         }
     }
 
@@ -245,6 +247,9 @@ impl Network {
             masquerade: self.masquerade,
             forward_rules: self.forward_rules,
             routes: &host.routes,
+            links: &host.links,
+            reverse_path: &BTreeMap::new(),
+            transition: &Transition::default(),
             forward_chains: &host.base_chains,
         })
     }

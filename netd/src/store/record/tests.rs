@@ -16,6 +16,7 @@ fn lease() -> Lease {
             v4: Some(Vtep { vni: Vni::try_from(1).expect("VNI"), mac: Mac([0x12, 0xc6, 0x65, 0x89, 0xb4, 0xe3]) }),
             v6: None,
         },
+        ways: None,
     }
 }
 

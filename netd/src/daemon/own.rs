@@ -1,0 +1,96 @@
+//! This node's own record in the store: kept there, and kept true.
+
+use super::Daemon;
+use crate::model::{Lease, Vtep};
+use crate::node;
+use crate::overlay::Outcome;
+use crate::reconcile::{Report, chain};
+use crate::store::{LeaseRequest, Store};
+
+impl<S: Store> Daemon<S> {
+    /// Puts this node's lease back where the store has lost or altered it.
+    pub(super) async fn keep_own_lease(&mut self) {
+        let own = &self.cluster.own;
+        let stored = self.leases.get(&own.node);
+        if stored == Some(own) {
+            return;
+        }
+        if let Some(other) = stored.filter(|lease| lease.subnets != own.subnets) {
+            let subnets: Vec<_> = other.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+            let subnets = subnets.join(" ");
+            tracing::warn!(subnets, "the store has other subnets for this node: restart netd to take them");
+            return;
+        }
+        if stored.is_none() {
+            let request = LeaseRequest { previous: own.subnets, ..self.request.clone() };
+            match self.store.acquire(&request, &self.node.conf).await {
+                Ok(lease) if lease.subnets == own.subnets => tracing::info!("this node's lease is in the store again"),
+                Ok(_) => {
+                    return tracing::warn!("another node has taken this node's subnets: restart netd to take others");
+                }
+                Err(error) => {
+                    return tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error));
+                }
+            }
+        }
+        if let Err(error) = self.store.publish(own).await {
+            tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error));
+        }
+    }
+
+    /// Tells the peers what this node receives and sends by, once the kernel does. What they can no longer rely on lingers
+    /// until the last packets have passed.
+    ///
+    /// # Errors
+    /// Where the store cannot be written, for a person.
+    pub(super) async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
+        if outcome.settled && report.is_clean() {
+            self.switch.forget()?;
+        }
+        let lease = Lease { ways: Some(outcome.told.clone()), ..self.cluster.own.clone() };
+        let is_stored = self.leases.get(&lease.node) == Some(&lease);
+        if !report.is_ready() || is_stored && lease == self.cluster.own {
+            return Ok(());
+        }
+        self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
+        let former = self.cluster.own.ways.iter().flat_map(|ways| ways.tunnels.keys());
+        self.switch.linger(former.filter(|tunnel| !outcome.told.tunnels.contains_key(tunnel)));
+        self.leases.insert(lease.node.clone(), lease.clone());
+        self.cluster.own = lease;
+        Ok(())
+    }
+
+    /// Takes a changed configuration without a restart; true where there is something to do. One that cannot be taken is
+    /// told, and the network stays as it is.
+    pub(super) fn reconfigure(&mut self, text: &str) -> bool {
+        let former = self.node.conf.clone();
+        match self.node.reconfigure(text, &self.flags, &mut self.kernel) {
+            Ok(changed) => {
+                let was_refused = self.switch.refused.take().is_some();
+                if !changed {
+                    return was_refused;
+                }
+            }
+            Err(error) => {
+                let text = format!(
+                    "the changed network configuration is refused, the network stays as it is: {}",
+                    chain(&error)
+                );
+                self.switch.refused = Some(text);
+                return true;
+            }
+        }
+        tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
+        // Links are read again by the reconcile; without them the addresses in the lease count.
+        let links = node::links(&mut self.kernel).unwrap_or_default();
+        self.request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
+        let own = &mut self.cluster.own;
+        own.backend = self.request.backend.clone();
+        let stored = own.vteps;
+        own.vteps = self
+            .request
+            .vteps
+            .map(|family, wish| Vtep { vni: wish.vni, mac: wish.mac(stored.get(family).map(|vtep| vtep.mac)) });
+        true
+    }
+}

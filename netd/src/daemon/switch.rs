@@ -1,0 +1,113 @@
+//! What the daemon remembers of a change of the backend: ways that linger, filters that were loosened, and a
+//! configuration that was refused.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::TunnelId;
+use crate::overlay::transition::Transition;
+use crate::whole_file;
+
+/// How long a tunnel stays after the peers were told that it goes: packets and news may be under way.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// The memory of a change.
+#[derive(Debug)]
+pub(crate) struct Switch {
+    transition: Transition,
+    until: BTreeMap<TunnelId, Instant>,
+    file: PathBuf,
+    /// Why the configuration of the store is not the one in use.
+    pub(crate) refused: Option<String>,
+}
+
+/// Beside the subnet file: both are of this boot.
+pub(crate) fn file(subnet_file: &Path) -> PathBuf {
+    let mut name = subnet_file.as_os_str().to_owned();
+    name.push(".loosened");
+    name.into()
+}
+
+/// The reverse-path filters that a daemon has loosened and not put back, as they were, by sysctl.
+pub(crate) fn loosened(subnet_file: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file(subnet_file)).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    // The file says which sysctls are written: nothing but these filters may be among them.
+    let filters = lines.filter(|(key, value)| {
+        key.starts_with("net/ipv4/conf/")
+            && key.ends_with("/rp_filter")
+            && !key.contains("..")
+            && ["0", "1", "2"].contains(value)
+    });
+    filters.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+impl Switch {
+    /// Goes on where an earlier run ended.
+    pub(crate) fn resume(subnet_file: &Path) -> Self {
+        let transition = Transition { loosened: loosened(subnet_file), ..Transition::default() };
+        Self { transition, until: BTreeMap::new(), file: file(subnet_file), refused: None }
+    }
+
+    /// What the overlay needs to know.
+    pub(crate) fn transition(&self) -> &Transition {
+        &self.transition
+    }
+
+    /// Remembers filters before they are loosened.
+    ///
+    /// # Errors
+    /// Where that cannot be written, for a person.
+    pub(crate) fn remember(&mut self, loosens: &BTreeMap<String, String>) -> Result<(), String> {
+        if loosens.is_empty() {
+            return Ok(());
+        }
+        self.transition.loosened.extend(loosens.clone());
+        let lines = self.transition.loosened.iter().map(|(key, value)| format!("{key}={value}\n"));
+        let text: String = lines.collect();
+        let written = whole_file::write(&self.file, text.as_bytes());
+        written.map_err(|error| {
+            format!("cannot write {}, so a restart would not put rp_filter back: {error}", self.file.display())
+        })
+    }
+
+    /// Forgets them once they are as they were.
+    ///
+    /// # Errors
+    /// Where the file stays, for a person.
+    pub(crate) fn forget(&mut self) -> Result<(), String> {
+        if self.transition.loosened.is_empty() {
+            return Ok(());
+        }
+        self.transition.loosened.clear();
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(format!("cannot remove {}: {error}", self.file.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps these tunnels for a while.
+    pub(crate) fn linger<'t>(&mut self, tunnels: impl Iterator<Item = &'t TunnelId>) {
+        let until = Instant::now() + LINGER;
+        self.until.extend(tunnels.map(|tunnel| (*tunnel, until)));
+        self.transition.lingering = self.until.keys().copied().collect();
+    }
+
+    /// When the next tunnel may go.
+    pub(crate) fn next(&self) -> Option<Instant> {
+        self.until.values().min().copied()
+    }
+
+    /// Lets go of those whose time is over.
+    pub(crate) fn let_go(&mut self, now: Instant) {
+        self.until.retain(|_, until| *until > now);
+        self.transition.lingering = self.until.keys().copied().collect();
+    }
+}

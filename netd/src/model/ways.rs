@@ -1,0 +1,70 @@
+//! What a node can receive and what it sends by: told to its peers, so that a change of the backend loses no packet.
+//!
+//! Pure. A node sends to a peer only in a manner that the peer has said it receives, and goes on receiving in each manner
+//! that a peer still sends by. So nodes may change their configuration in any order, with pauses of any length.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use dataplane::words::{Mac, PerFamily, Vni};
+
+/// One VXLAN tunnel of the network; the nodes of a cluster have the same one, but while it changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TunnelId {
+    /// The network identifier.
+    pub vni: Vni,
+    /// The UDP port.
+    pub port: u16,
+}
+
+/// In what manner packets travel from one node to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Manner {
+    /// As they are, by a plain route.
+    Direct,
+    /// In a tunnel.
+    Tunnel(TunnelId),
+}
+
+/// What a node tells of itself.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Ways {
+    /// The tunnels that it receives from, with the hardware address of its end for the pods of each family.
+    pub tunnels: BTreeMap<TunnelId, PerFamily<Mac>>,
+    /// It receives plain packets for its pods.
+    pub direct: bool,
+    /// In what manners it sends to its peers, each to at least one of them.
+    pub sends: BTreeSet<Manner>,
+}
+
+impl Ways {
+    /// The manners in which it receives.
+    pub fn receives(&self) -> BTreeSet<Manner> {
+        let tunnels = self.tunnels.keys().map(|id| Manner::Tunnel(*id));
+        tunnels.chain(self.direct.then_some(Manner::Direct)).collect()
+    }
+
+    /// The tunnels that it speaks of, whether it sends or receives by them.
+    pub fn all_tunnels(&self) -> impl Iterator<Item = TunnelId> {
+        let sends = self.sends.iter().filter_map(|manner| match manner {
+            Manner::Direct => None,
+            Manner::Tunnel(id) => Some(*id),
+        });
+        self.tunnels.keys().copied().chain(sends)
+    }
+}
+
+impl fmt::Display for TunnelId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VNI {} port {}", self.vni, self.port)
+    }
+}
+
+impl fmt::Display for Manner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Manner::Direct => f.write_str("plain routes"),
+            Manner::Tunnel(id) => write!(f, "the tunnel of {id}"),
+        }
+    }
+}
