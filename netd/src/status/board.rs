@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use super::metrics::Metrics;
 use super::moment::Moment;
-use super::{Run, Status, Trouble};
+use super::run::Run;
+use super::{Status, Trouble};
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 

@@ -16,7 +16,8 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::moment::Moment;
-use super::{Run, Sort, Status};
+use super::run::Run;
+use super::{Sort, Status};
 use crate::reconcile::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,17 +1,20 @@
 //! The status as runs leave it, in each form. The network is that of the overlay's tests, node 1 seen from inside.
 
+use std::time::Duration;
+
 use dataplane::fake::Fake;
 use serde_json::json;
 
 use super::metrics::Metrics;
 use super::remains::Remains;
+use super::run::Run;
 use super::*;
 use crate::model::BackendType;
 use crate::observe;
 use crate::overlay::carrier;
 use crate::overlay::tests::network::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
 use crate::plan::Plan;
-use crate::reconcile;
+use crate::reconcile::{self, Trigger};
 
 /// 2026-02-28T23:59:00Z.
 const START: Moment = Moment(1_772_323_140);
