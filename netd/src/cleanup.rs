@@ -20,6 +20,8 @@ use crate::observe;
 use crate::overlay::{Desired, Outcome};
 use crate::plan::Plan;
 use crate::reconcile::{self, chain};
+use crate::status;
+use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
 
@@ -45,6 +47,11 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
+    }
+    // It is there only where netd was killed. One that answers belongs to a running netd.
+    match socket::remove_stale(&status::socket(flags)) {
+        Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
+        Err(error) => left.push(chain(&error)),
     }
     match node_name(flags) {
         Ok(name) => match store.release(&name).await {
@@ -80,7 +87,7 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
 }
 
 /// The networks that routes of ours lead into, as configured now; none where that cannot be read.
-async fn networks(store: &impl Store) -> PerFamily<Prefix> {
+pub(crate) async fn networks(store: &impl Store) -> PerFamily<Prefix> {
     let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
     conf.map(|(conf, _)| conf.prefixes()).unwrap_or_default()
 }

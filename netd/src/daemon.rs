@@ -25,6 +25,9 @@ use crate::node::{self, Node, NodeError};
 use crate::overlay::Outcome;
 use crate::overlay::transition::Transition;
 use crate::reconcile::{self, Report, Trigger, chain};
+use crate::status::board::Board;
+use crate::status::doors::{self, DoorError};
+use crate::status::run::Run;
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::subnet_env::{self, SubnetEnv};
 use crate::watch::{self, Interest};
@@ -38,6 +41,9 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Door(#[from] DoorError),
     /// The node cannot take part.
     #[error(transparent)]
     Node(#[from] NodeError),
@@ -58,8 +64,10 @@ pub enum StartError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
+    let board = Board::new();
+    let _doors = doors::open(&flags, &board).await?;
     tokio::select! {
-        started = Daemon::start(flags, store) => {
+        started = Daemon::start(flags, store, board) => {
             let (mut daemon, events) = started?;
             daemon.follow(events, &mut ends).await;
         }
@@ -110,10 +118,12 @@ struct Daemon<S> {
     interest: Interest,
     /// Notifications from here on are not of what the last run saw.
     kernel_events: mpsc::Receiver<Vec<Event>>,
+    /// Where those who ask see how it goes.
+    board: Board,
 }
 
 impl<S: Store> Daemon<S> {
-    async fn start(flags: Flags, store: S) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
+    async fn start(flags: Flags, store: S, board: Board) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
         let mut kernel = Linux::open()?;
         let kernel_events = watch::start()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
@@ -125,6 +135,7 @@ impl<S: Store> Daemon<S> {
             node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
             "lease taken"
         );
+        board.update(|status, _| status.joined(&node, &own, None));
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
@@ -135,6 +146,7 @@ impl<S: Store> Daemon<S> {
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, switch, interest, kernel_events,
+            board,
         };
         Ok((daemon, events))
     }
@@ -219,6 +231,7 @@ impl<S: Store> Daemon<S> {
     }
 
     fn take_one(&mut self, event: StoreEvent) -> bool {
+        self.board.heard(&event);
         match event {
             StoreEvent::Init => self.listing = Some(BTreeMap::new()),
             StoreEvent::Lease(lease) => match &mut self.listing {
@@ -251,6 +264,7 @@ impl<S: Store> Daemon<S> {
             Ok(planned) => planned,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
+                self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
                 self.schedule_retry();
                 return;
             }
@@ -269,7 +283,14 @@ impl<S: Store> Daemon<S> {
         }
         let told = self.tell_peers(&report, &outcome).await;
         report.complaints.extend(told.err());
+        let took = begun.elapsed();
         let published = self.publish(&report, &outcome);
+        report.complaints.extend(published.clone().err());
+        let published = published == Ok(true);
+        let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
+        let run =
+            Run { trigger, took, full: true, node, cluster, rejected, outcome: &outcome, report: &report, published };
+        self.board.reconciled(&run);
         let clean = report.is_clean() && published;
         self.tell(report.complaints);
         if clean {
@@ -305,26 +326,23 @@ impl<S: Store> Daemon<S> {
 
     /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
     /// left to write.
-    fn publish(&mut self, report: &Report, outcome: &Outcome) -> bool {
+    fn publish(&mut self, report: &Report, outcome: &Outcome) -> Result<bool, String> {
         let env = self.subnet_env(outcome);
         if self.written.as_ref() == Some(&env) {
-            return true;
+            return Ok(true);
         }
         if !self.ready && !report.is_ready() {
-            return false;
+            return Ok(false);
         }
-        let written = subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error));
-        if let Err(error) = written.and_then(|()| self.install_conflist()) {
-            tracing::warn!("{error}");
-            return false;
-        }
+        subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))?;
+        self.install_conflist()?;
         self.written = Some(env);
         if !self.ready {
             self.ready = true;
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
-        true
+        Ok(true)
     }
 
     fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {

@@ -20,6 +20,7 @@ pub mod observe;
 pub mod overlay;
 pub mod plan;
 pub mod reconcile;
+pub mod status;
 pub mod store;
 pub mod subnet_env;
 pub mod watch;

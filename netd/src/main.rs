@@ -11,7 +11,7 @@ use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::dir::{DirStore, POLL};
-use netd::{cleanup, daemon, doctor, reconcile};
+use netd::{cleanup, daemon, doctor, reconcile, status};
 use tracing_subscriber::EnvFilter;
 
 /// `netd plan` has changes to show.
@@ -65,6 +65,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(Command::Plan) => plan(&flags, &store).await,
             Some(Command::Doctor { output }) => examine(&flags, &store, output).await,
             Some(Command::Cleanup) => clean_up(&flags, &store).await,
+            Some(Command::Status(arguments)) => {
+                let code = status::client::run(&flags, &store, arguments).await?;
+                Ok(ExitCode::from(code))
+            }
             Some(Command::Version) | None => {
                 daemon::run(flags, store).await?;
                 Ok(ExitCode::SUCCESS)
@@ -101,6 +105,12 @@ async fn examine(flags: &Flags, store: &impl Store, output: Output) -> anyhow::R
     match output {
         Output::Table => print!("{}", doctor::table(&findings)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
+        Output::Yaml => {
+            print!(
+                "{}",
+                status::yaml::document(&serde_json::to_value(&findings).context("cannot print the findings")?)
+            );
+        }
     }
     Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }

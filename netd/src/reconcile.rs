@@ -2,7 +2,7 @@
 //!
 //! The order of calls and nothing else: what to want is said by [`crate::overlay`], what to do by [`crate::plan`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dataplane::kernel::Kernel;
@@ -17,10 +17,10 @@ use crate::overlay::carrier::CarrierError;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
 use crate::overlay::{self, Input, Outcome};
-use crate::plan::Plan;
+use crate::plan::{Conflict, Plan};
 
 /// Why the kernel is compared with what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Trigger {
     /// netd has started.
     Startup,
@@ -36,16 +36,31 @@ pub enum Trigger {
     Lingered,
 }
 
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Trigger {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
             Trigger::Startup => "startup",
             Trigger::StoreChanged => "store changed",
             Trigger::KernelChanged => "kernel changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
             Trigger::Lingered => "last packets passed",
-        })
+        }
+    }
+
+    /// True where the world has not asked for anything new: a change to the kernel then puts right what was right before.
+    pub fn repairs(self) -> bool {
+        match self {
+            Trigger::Startup | Trigger::StoreChanged | Trigger::Lingered => false,
+            Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry => true,
+        }
+    }
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -67,8 +82,21 @@ pub struct Report {
     pub applied: usize,
     /// The changes that the kernel refused.
     pub failed: Vec<(Op, KernelError)>,
+    /// Where something that is not ours stands in the way.
+    pub conflicts: Vec<Conflict>,
+    /// Both kinds of changes, by [`Op::kind`].
+    pub counts: BTreeMap<&'static str, Count>,
     /// Everything that a person should know: what failed, what stands in the way, which peers cannot be reached and why.
     pub complaints: BTreeSet<String>,
+}
+
+/// How many changes of one kind there were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Made.
+    pub applied: u64,
+    /// Refused by the kernel.
+    pub failed: u64,
 }
 
 impl Report {
@@ -125,11 +153,16 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     let outcomes = kernel.apply(&plan.ops);
     let mut report = Report::default();
     for (op, result) in plan.ops.into_iter().zip(outcomes) {
+        let count = report.counts.entry(op.kind()).or_default();
         match result {
             // Gone already is what a removal is for.
-            Err(error) if !(op.is_removal() && error.is_missing()) => report.failed.push((op, error)),
+            Err(error) if !(op.is_removal() && error.is_missing()) => {
+                count.failed += 1;
+                report.failed.push((op, error));
+            }
             _ => {
                 tracing::debug!(op = first_line(&op), "changed");
+                count.applied += 1;
                 report.applied += 1;
             }
         }
@@ -144,6 +177,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     let conflicts = plan.conflicts.iter().map(ToString::to_string);
     let blockers = outcome.blockers.iter().map(ToString::to_string);
     report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
+    report.conflicts = plan.conflicts;
     report
 }
 

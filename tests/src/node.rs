@@ -1,5 +1,6 @@
 //! A machine of the fabric: its namespace, its addresses, its files, and netd and the plugin run on it.
 
+use std::ffi::OsStr;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -99,7 +100,7 @@ impl Node {
         &self.store
     }
 
-    /// netd with this node's folders, `verb` (`""` for the daemon) and further arguments.
+    /// netd with this node's folders, where `arguments` name no others, `verb` (`""` for the daemon) and further arguments.
     ///
     /// # Errors
     /// Where it was not built.
@@ -108,12 +109,15 @@ impl Node {
         if !verb.is_empty() {
             command.arg(verb);
         }
-        command.arg("--node-name").arg(&self.name);
-        command.arg("--store-dir").arg(&self.store);
-        if !arguments.contains(&"--subnet-file") {
-            command.arg("--subnet-file").arg(self.subnet_file());
+        let own: [(&str, &OsStr); 4] = [
+            ("--node-name", self.name.as_ref()),
+            ("--store-dir", self.store.as_ref()),
+            ("--subnet-file", &self.subnet_file().into_os_string()),
+            ("--cni-conf-dir", &self.cni_conf_dir().into_os_string()),
+        ];
+        for (flag, value) in own.into_iter().filter(|(flag, _)| !arguments.contains(flag)) {
+            command.arg(flag).arg(value);
         }
-        command.arg("--cni-conf-dir").arg(self.cni_conf_dir());
         command.args(arguments);
         Ok(command)
     }

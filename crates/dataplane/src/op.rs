@@ -160,6 +160,26 @@ impl Op {
         }
     }
 
+    /// What sort of change it is, in one word for counters: the same for all devices, peers and tables.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Op::AddVxlan { .. } => "add_vxlan",
+            Op::SetLink { .. } => "set_link",
+            Op::DeleteLink(_) => "delete_link",
+            Op::AddAddress(_) => "add_address",
+            Op::DeleteAddress(_) => "delete_address",
+            Op::PutNeighbour { .. } => "put_neighbour",
+            Op::DeleteNeighbour { .. } => "delete_neighbour",
+            Op::PutFdb { .. } => "put_fdb",
+            Op::DeleteFdb { .. } => "delete_fdb",
+            Op::AddRoute(_) => "add_route",
+            Op::ReplaceRoute(_) => "replace_route",
+            Op::DeleteRoute(_) => "delete_route",
+            Op::SetSysctl { .. } => "set_sysctl",
+            Op::Nft(_) => "change_nftables",
+        }
+    }
+
     /// True for an op that takes something away.
     pub fn is_removal(&self) -> bool {
         matches!(

@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
 use regex::Regex;
 
@@ -50,17 +50,35 @@ pub enum Command {
     },
     /// Remove from this node all that netd made, and nothing else.
     Cleanup,
+    /// Print what the running netd knows: its readiness, lease, peers and the ways to them, its last reconcile, its problems.
+    ///
+    /// Exit 0 ready, 1 error, 2 not ready, 3 no netd is running here: then, what the kernel has.
+    Status(StatusArgs),
     /// Print the version.
     Version,
 }
 
-/// The form of what is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// How `netd status` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct StatusArgs {
+    /// Format.
+    #[arg(short, long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    pub output: Output,
+
+    /// Print it again at each change, until netd ends.
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+/// A format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
-    /// Lines for people.
+    /// For people.
     Table,
-    /// JSON for programs.
+    /// JSON; one line each with --watch.
     Json,
+    /// YAML.
+    Yaml,
 }
 
 /// The flags, before or after the subcommand.
@@ -141,6 +159,18 @@ pub struct Flags {
         value_name = "NAME"
     )]
     pub cni_conf_name: String,
+
+    /// Address to answer /healthz, /readyz and /metrics on.
+    #[arg(long, global = true, env = "FLANNELD_HEALTHZ_IP", default_value = "0.0.0.0", value_name = "IP")]
+    pub healthz_ip: IpAddr,
+
+    /// Port to answer them on; 0 for none.
+    #[arg(long, global = true, env = "FLANNELD_HEALTHZ_PORT", default_value_t = 0, value_name = "PORT")]
+    pub healthz_port: u16,
+
+    /// Socket that `netd status` asks [default: /run/netd/netd.sock, or next to --subnet-file where that is given].
+    #[arg(long, global = true, env = "FLANNELD_STATUS_SOCKET", value_name = "FILE")]
+    pub status_socket: Option<PathBuf>,
 }
 
 impl Flags {
@@ -158,7 +188,7 @@ impl Flags {
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).
-const NOT_SUPPORTED: [&str; 20] = [
+const NOT_SUPPORTED: [&str; 18] = [
     "etcd-endpoints",
     "etcd-prefix",
     "etcd-keyfile",
@@ -171,8 +201,6 @@ const NOT_SUPPORTED: [&str; 20] = [
     "kube-api-url",
     "kube-annotation-prefix",
     "kubeconfig-file",
-    "healthz-ip",
-    "healthz-port",
     "ip-blackhole-route",
     "set-node-network-unavailable",
     "v",

@@ -178,7 +178,7 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
         (plan, outcome) = reconcile::plan(&mut kernel, &node, &admitted, &flags, &daemon::left_by_a_change(&flags))?;
         (cluster, rejected) = (Some(admitted), left_out);
     }
-    let host = observe::host(&mut kernel)?;
+    let host = observe::host(&mut kernel, &node.identity)?;
     let text = std::fs::read_to_string(&flags.subnet_file).ok();
     let mut facts = Facts {
         node,

@@ -10,13 +10,24 @@ use dataplane::words::{Family, Prefix};
 
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
-use crate::overlay::forward;
+use crate::overlay::forward::{self, Blocker};
 
 pub(super) const CHECK: Check =
     Check { name: "forward policy", well: "no chain drops forwarded packets of pods by policy", judge };
 
 fn judge(facts: &Facts) -> Vec<Trouble> {
-    closed(facts).map(|chain| trouble(facts, chain)).collect()
+    let others = facts.outcome.blockers.iter().filter_map(|blocker| match blocker {
+        Blocker::Chain { .. } => None,
+        Blocker::Firewalld { remedy, .. } => Some(
+            Trouble::warning("firewalld".to_owned(), "may reject forwarded packets of pods, which it does not trust")
+                .remedy(remedy.clone()),
+        ),
+        Blocker::Legacy { command, remedy } => Some(
+            Trouble::fault(format!("{command} FORWARD"), "drops forwarded packets, those of pods among them")
+                .remedy(remedy.clone()),
+        ),
+    });
+    closed(facts).map(|chain| trouble(facts, chain)).chain(others).collect()
 }
 
 /// The chains that drop pods' packets by policy.
@@ -84,8 +95,11 @@ fn trouble(facts: &Facts, chain: &BaseChainFacts) -> Trouble {
     let blockers = &facts.outcome.blockers;
     if forward::is_iptables(chain) {
         trouble.remedy(iptables(facts, chain))
-    } else if let Some(blocker) = blockers.iter().find(|b| b.table == table && b.chain == chain.chain) {
-        trouble.remedy(blocker.remedy.clone())
+    } else if let Some(remedy) = blockers.iter().find_map(|blocker| match blocker {
+        Blocker::Chain { table: of, chain: name, remedy } if *of == table && *name == chain.chain => Some(remedy),
+        _ => None,
+    }) {
+        trouble.remedy(remedy.clone())
     } else {
         trouble
     }

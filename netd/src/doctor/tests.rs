@@ -23,7 +23,7 @@ fn well(network: &Network) -> Facts {
     let mut kernel = network.fake();
     let plan = network.plan(&mut kernel);
     assert!(kernel.apply(&plan.ops).iter().all(Result::is_ok), "the kernel takes the network");
-    let host = observe::host(&mut kernel).expect("a readable kernel");
+    let host = observe::host(&mut kernel, &network.identity()).expect("a readable kernel");
     let (cluster, conf, identity) = (network.cluster(), network.conf(), network.identity());
     let mut facts = Facts {
         node: Node { name: node_name(1), conf, underlay: network.underlay(1), carriers: PerFamily::none(), identity },

@@ -17,10 +17,16 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 pub(super) fn with_two_dashes(arg: OsString) -> OsString {
     match arg.to_str() {
         Some("-version" | "--version") => "version".into(),
-        // One letter is clap's own: `-h`.
+        // One letter is clap's own: `-h`, and `-ojson` as kubectl's users type it.
+        Some(text) if is_format(text) => arg,
         Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
         _ => arg,
     }
+}
+
+fn is_format(text: &str) -> bool {
+    let format = text.strip_prefix("-o").map(|rest| rest.strip_prefix('=').unwrap_or(rest));
+    format.is_some_and(|format| ["json", "table", "yaml"].contains(&format))
 }
 
 /// The name in `--name` and `--name=value`, also where it has one dash.

@@ -91,6 +91,8 @@ fn a_wrong_value_names_flag_value_and_variable() {
         ("--ip-masq", "maybe", "FLANNELD_IP_MASQ"),
         ("--node-name", "a/b", "NODE_NAME"),
         ("--cni-conf-name", "../x.conflist", "FLANNELD_CNI_CONF_NAME"),
+        ("--healthz-ip", "localhost", "FLANNELD_HEALTHZ_IP"),
+        ("--healthz-port", "65536", "FLANNELD_HEALTHZ_PORT"),
     ];
     for (flag, value, variable) in cases {
         for message in [refusal(&[&format!("{flag}={value}")], &[]), refusal(&[], &[(variable, value)])] {
@@ -103,7 +105,7 @@ fn a_wrong_value_names_flag_value_and_variable() {
 
 #[test]
 fn flannels_flags_that_netd_lacks_are_refused_aloud() {
-    for flag in ["--kube-subnet-mgr", "-etcd-endpoints=http://x", "--healthz-port=8081", "-v=4", "--vmodule=a=1"] {
+    for flag in ["--kube-subnet-mgr", "-etcd-endpoints=http://x", "--kubeconfig-file=/x", "-v=4", "--vmodule=a=1"] {
         assert!(refusal(&[flag], &[]).contains("netd does not support"), "{flag}");
     }
     assert!(refusal(&[], &[("FLANNELD_ETCD_PREFIX", "/x")]).contains("FLANNELD_ETCD_PREFIX"));

@@ -1,0 +1,86 @@
+//! Where the daemon writes what it knows, and everybody who asks reads it.
+//!
+//! Holds the one status and the counters, and tells those who wait of each change. Decides nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+
+use super::metrics::Metrics;
+use super::moment::Moment;
+use super::run::Run;
+use super::{Status, Trouble};
+use crate::reconcile::Trigger;
+use crate::store::StoreEvent;
+
+/// The board. A clone is the same board.
+#[derive(Debug, Clone)]
+pub struct Board {
+    status: watch::Sender<Status>,
+    metrics: Arc<Metrics>,
+}
+
+impl Board {
+    /// Of a netd that starts now.
+    pub fn new() -> Self {
+        Self { status: watch::Sender::new(Status::new(now())), metrics: Arc::new(Metrics::new()) }
+    }
+
+    /// Changes the status; the time is given with it.
+    pub fn update(&self, change: impl FnOnce(&mut Status, Moment)) {
+        self.status.send_modify(|status| change(status, now()));
+    }
+
+    /// A run is over.
+    pub fn reconciled(&self, run: &Run<'_>) {
+        self.metrics.count(run);
+        self.update(|status, now| status.reconciled(run, now));
+    }
+
+    /// A run could not even begin.
+    pub fn gave_up(&self, trigger: Trigger, took: Duration, why: &str) {
+        self.metrics.time(trigger, took);
+        self.update(|status, now| status.gave_up(trigger, took, why, now));
+    }
+
+    /// The store has said something.
+    pub fn heard(&self, event: &StoreEvent) {
+        self.update(|status, now| match event {
+            StoreEvent::Trouble(what) => status.store.trouble = Some(Trouble { what: what.clone(), since: now }),
+            StoreEvent::Recovered => status.store.trouble = None,
+            _ => status.store.last_event = Some(now),
+        });
+    }
+
+    /// Whether netd is ready.
+    pub fn is_ready(&self) -> bool {
+        self.status.borrow().ready
+    }
+
+    /// The status as one line of JSON.
+    pub fn document(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(&*self.status.borrow())
+    }
+
+    /// The counters, and the status as numbers, as Prometheus reads them.
+    pub fn metrics(&self) -> String {
+        self.metrics.text(&self.status.borrow())
+    }
+
+    /// Tells of each change from now on.
+    pub fn changes(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
+    }
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What the clock says.
+pub fn now() -> Moment {
+    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}

@@ -1,0 +1,74 @@
+//! `/healthz`, `/readyz` and `/metrics` over HTTP. Flannel's paths and words, as far as it has them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use super::board::Board;
+
+/// Connections at a time; others wait.
+const CONNECTIONS: usize = 64;
+/// How long one may last: each asks one thing.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const OPEN_METRICS: HeaderValue =
+    HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+
+/// Answers until it is dropped.
+pub(super) async fn serve(listener: TcpListener, board: Board) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        // It is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Too many open files: there is nothing to do but wait.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let board = board.clone();
+        tokio::spawn(async move {
+            let service = service_fn(|request| {
+                let response = respond(&request, &board);
+                async { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+            // Who goes away or speaks something else gets no answer.
+            let _ = timeout(PATIENCE, connection).await;
+            drop(place);
+        });
+    }
+}
+
+fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+    if ![Method::GET, Method::HEAD].contains(request.method()) {
+        let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
+        refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refusal;
+    }
+    match request.uri().path() {
+        "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
+        "/readyz" if board.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
+        "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "netd is not ready yet"),
+        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, board.metrics()),
+        _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n"),
+    }
+}
+
+fn answer(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,122 @@
+//! What the kernel and the files still say of a netd that does not run. Reads, never changes.
+//!
+//! What cannot be read is listed, and the rest is told all the same.
+
+use std::fs;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::netlink::KernelError;
+use dataplane::op::DeviceRoute;
+use dataplane::words::{Family, IfName, Mac, PerFamily, Prefix};
+use serde::{Deserialize, Serialize};
+
+use super::LeaseFacts;
+use crate::cleanup::networks;
+use crate::config::flags::Flags;
+use crate::identity;
+use crate::node::node_name;
+use crate::observe;
+use crate::overlay::PROTOCOL;
+use crate::reconcile::chain;
+use crate::store::Store;
+use crate::subnet_env;
+
+/// What is left.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Remains {
+    /// False.
+    pub running: bool,
+    /// How that is known.
+    pub why: String,
+    /// The node.
+    pub node: Option<String>,
+    /// Its lease.
+    pub lease: Option<LeaseFacts>,
+    /// Where the lease is from: the store, or else the subnet file.
+    pub lease_from: String,
+    /// netd's VXLAN devices.
+    pub devices: Vec<Device>,
+    /// netd's routes, as `ip route` writes them.
+    pub routes: Vec<String>,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+/// A VXLAN device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its name.
+    pub name: IfName,
+    /// Whether it is up.
+    pub up: bool,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its hardware address.
+    pub mac: Option<Mac>,
+    /// Permanent forwarding entries on it.
+    pub fdb: usize,
+    /// Permanent neighbours on it.
+    pub neighbours: usize,
+}
+
+/// Looks for all of it. `why` says how it is known that no netd runs.
+pub async fn look(flags: &Flags, store: &impl Store, why: String) -> Remains {
+    let mut remains = Remains { why, ..Remains::default() };
+    match node_name(flags) {
+        Ok(name) => remains.node = Some(name.to_string()),
+        Err(error) => remains.problems.push(chain(&error)),
+    }
+    lease(flags, store, &mut remains).await;
+    let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
+    let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
+    if let Err(error) = kernel(&identity, &mut remains) {
+        remains.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
+    }
+    remains
+}
+
+async fn lease(flags: &Flags, store: &impl Store, remains: &mut Remains) {
+    let stored = match store.leases().await {
+        Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == remains.node.as_deref()),
+        Err(error) => {
+            remains.problems.push(chain(&error));
+            None
+        }
+    };
+    if let Some(lease) = stored {
+        (remains.lease, remains.lease_from) = (Some((&lease).into()), "the store".to_owned());
+        return;
+    }
+    let text = fs::read_to_string(&flags.subnet_file).unwrap_or_default();
+    let subnets: PerFamily<Prefix> = subnet_env::previous_subnets(&text);
+    let subnets: Vec<Prefix> = subnets.iter().map(|(_, subnet)| *subnet).collect();
+    if !subnets.is_empty() {
+        remains.lease = Some(LeaseFacts { subnets, ..LeaseFacts::default() });
+        remains.lease_from = flags.subnet_file.display().to_string();
+    }
+}
+
+fn kernel(identity: &crate::overlay::Identity, remains: &mut Remains) -> Result<(), KernelError> {
+    let mut kernel = Linux::open()?;
+    let host = observe::host(&mut kernel, identity)?;
+    for link in observe::our_devices(&host, identity) {
+        let fdb = kernel.fdb(link.index)?.into_iter().filter(|entry| entry.permanent).count();
+        let mut neighbours = 0;
+        for family in Family::BOTH {
+            neighbours += kernel.neighbours(link.index, family)?.into_iter().filter(|entry| entry.permanent).count();
+        }
+        let (name, up, mtu, mac) = (link.name.clone(), link.up, link.mtu, link.mac);
+        remains.devices.push(Device { name, up, mtu, mac, fdb, neighbours });
+    }
+    let everywhere = identity.networks.families().next().is_none();
+    let ours = host.routes.iter().filter(|route| route.protocol == PROTOCOL);
+    let ours = ours.filter(|route| everywhere || identity.covers(route.destination));
+    for route in ours {
+        if let Some(link) = host.links.values().find(|link| link.index == route.index) {
+            remains.routes.push(DeviceRoute::of(route, link.name.clone()).to_string());
+        }
+    }
+    Ok(())
+}

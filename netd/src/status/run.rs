@@ -1,0 +1,175 @@
+//! How a run changes the status.
+//!
+//! Pure: the time is an argument. What has not changed keeps its age, and is not written anew: there may be thousands of peers.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use dataplane::words::{Family, Prefix};
+
+use super::missing::Missing;
+use super::moment::Moment;
+use super::{Peer, Reconcile, Sort, Status, WayTo, values};
+use crate::config::net_conf::Backend;
+use crate::model::{Cluster, Lease, NodeName, Rejected};
+use crate::node::Node;
+use crate::overlay::Outcome;
+use crate::overlay::way::Way;
+use crate::reconcile::{Report, Trigger};
+
+/// What the daemon says of a run.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Why it ran.
+    pub trigger: Trigger,
+    /// How long it took.
+    pub took: Duration,
+    /// Whether all that is ours was read.
+    pub full: bool,
+    /// This node.
+    pub node: &'a Node,
+    /// The nodes.
+    pub cluster: &'a Cluster,
+    /// Nodes that are left out.
+    pub rejected: &'a [Rejected],
+    /// What was wanted.
+    pub outcome: &'a Outcome,
+    /// What came of it.
+    pub report: &'a Report,
+    /// Whether the plugin can read how things are.
+    pub published: bool,
+}
+
+impl Status {
+    /// A run is over.
+    pub fn reconciled(&mut self, run: &Run<'_>, now: Moment) {
+        self.joined(run.node, &run.cluster.own, Some(run.outcome));
+        self.changing = !run.outcome.settled;
+        self.left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string())).collect();
+        let report = run.report;
+        self.follow(run, &Missing::of(report), now);
+        for (kind, count) in &report.counts {
+            let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();
+            sum.applied += count.applied;
+            sum.failed += count.failed;
+            sum.repairs += if run.trigger.repairs() { count.applied } else { 0 };
+        }
+        let failed = report.failed.len() + report.conflicts.len();
+        self.ready = run.published && failed == 0;
+        self.last_reconcile = Some(Reconcile {
+            trigger: run.trigger.name().into(),
+            at: now,
+            milliseconds: milliseconds(run.took),
+            changed: u64::try_from(report.applied).unwrap_or(u64::MAX),
+            failed: u64::try_from(failed).unwrap_or(u64::MAX),
+        });
+        if run.full {
+            self.last_full_read = Some(now);
+        }
+        self.complain(report.complaints.iter().map(String::as_str), now);
+    }
+
+    /// A run could not even begin.
+    pub fn gave_up(&mut self, trigger: Trigger, took: Duration, why: &str, now: Moment) {
+        self.ready = false;
+        let (trigger, milliseconds) = (trigger.name().into(), milliseconds(took));
+        self.last_reconcile = Some(Reconcile { trigger, at: now, milliseconds, changed: 0, failed: 1 });
+        self.complain([why].into_iter(), now);
+    }
+
+    /// These are the problems now; those that were known stay as old as they are.
+    fn complain<'t>(&mut self, problems: impl Iterator<Item = &'t str>, now: Moment) {
+        let mut known = std::mem::take(&mut self.problems);
+        self.problems =
+            problems.map(|what| known.remove_entry(what).unwrap_or_else(|| (what.to_owned(), now))).collect();
+    }
+
+    /// Takes over the peers and the ways to them. A way that has not changed keeps its age.
+    fn follow(&mut self, run: &Run<'_>, missing: &Missing, now: Moment) {
+        let peers = &run.cluster.peers;
+        if self.peers.len() != peers.len() || !self.peers.keys().zip(peers.keys()).all(|(a, b)| a == b.as_str()) {
+            let mut known = std::mem::take(&mut self.peers);
+            let name = |(node, lease): (&NodeName, &Lease)| {
+                known.remove_entry(node.as_str()).unwrap_or_else(|| (node.to_string(), Peer::new(lease)))
+            };
+            self.peers = peers.iter().map(name).collect();
+        }
+        // Both are sorted by the same names.
+        for (peer, lease) in self.peers.values_mut().zip(peers.values()) {
+            peer.follow(run, lease, missing, now);
+        }
+    }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Peer {
+    fn new(lease: &Lease) -> Self {
+        Self { backend: lease.backend.to_string(), public: values(&lease.public), ways: Vec::new() }
+    }
+
+    fn follow(&mut self, run: &Run<'_>, lease: &Lease, missing: &Missing, now: Moment) {
+        if self.backend != lease.backend.as_str() {
+            self.backend = lease.backend.to_string();
+        }
+        if !self.public.iter().eq(lease.public.iter().map(|(_, address)| address)) {
+            self.public = values(&lease.public);
+        }
+        let mut place = 0;
+        for (family, subnet) in lease.subnets.iter() {
+            let new = WayTo::find(run, lease, (family, *subnet), missing, now);
+            match self.ways.get_mut(place) {
+                Some(known) if known.is_as(&new) => {}
+                Some(known) => *known = new,
+                None => self.ways.push(new),
+            }
+            place += 1;
+        }
+        self.ways.truncate(place);
+    }
+}
+
+impl WayTo {
+    fn find(run: &Run<'_>, lease: &Lease, (family, subnet): (Family, Prefix), missing: &Missing, now: Moment) -> Self {
+        let key = (lease.node.clone(), family);
+        let (way, to, why, programmed) = match (run.outcome.ways.get(&key), run.outcome.unreachable.get(&key)) {
+            (Some(way), _) => {
+                let (sort, to) = sort(*way);
+                let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
+                (sort, Some(to), why(&run.node.conf.backend, *way), programmed)
+            }
+            (None, Some(reason)) => (Sort::None, None, reason.to_string().into(), false),
+            (None, None) => (Sort::None, None, "nothing is known of it yet".into(), false),
+        };
+        Self { subnet, way, to, why, programmed, since: now }
+    }
+
+    fn is_as(&self, new: &Self) -> bool {
+        (self.subnet, self.way, self.to, self.programmed) == (new.subnet, new.way, new.to, new.programmed)
+            && self.why == new.why
+    }
+}
+
+fn sort(way: Way) -> (Sort, IpAddr) {
+    match way {
+        Way::Tunnel { endpoint, .. } => (Sort::Tunnel, endpoint),
+        Way::Direct { gateway } => (Sort::Direct, gateway),
+    }
+}
+
+/// Why a way that there is, is this one.
+fn why(backend: &Backend, way: Way) -> Cow<'static, str> {
+    if !backend.manners().contains(&way.manner()) {
+        return format!("{}: it does not receive by this node's backend yet", way.manner()).into();
+    }
+    let reason = match (backend, way) {
+        (Backend::Vxlan(options), Way::Tunnel { .. }) if options.direct_routing => "not on this node's link",
+        (Backend::Vxlan(_), Way::Direct { .. }) => "on this node's link (DirectRouting)",
+        (Backend::Vxlan(_), Way::Tunnel { .. }) => "backend vxlan",
+        (Backend::HostGw, _) => "backend host-gw",
+    };
+    reason.into()
+}

@@ -1,0 +1,140 @@
+//! The file of the status socket: taken by one live daemon at a time, left to nobody's disadvantage by a dead one.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+use tokio::net::UnixListener;
+
+use crate::whole_file;
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Somebody answers there.
+    #[error(
+        "another netd answers on {}: stop it first, or give this one a --subnet-file (or --status-socket) of its own", path.display()
+    )]
+    Alive {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// A file is there that is no socket.
+    #[error("{} is no socket: netd status cannot ask this netd; remove the file, or choose another by --status-socket", path.display())]
+    NoSocket {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It cannot be made.
+    #[error("cannot listen on {}: netd status cannot ask this netd; choose another file by --status-socket", path.display())]
+    Make {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A socket's file that is ours. Removed with this value.
+#[derive(Debug)]
+pub struct Claim {
+    path: PathBuf,
+    /// Device and inode: another daemon may have put its own there meanwhile. No other file gets this number while the listener
+    /// lives, so a claim goes before its listener.
+    file: (u64, u64),
+}
+
+impl Claim {
+    /// Takes `path`, also from a daemon that was killed. Mode 0600.
+    pub fn take(path: &Path) -> Result<(Self, UnixListener), ClaimError> {
+        let failed = |source| ClaimError::Make { path: path.to_owned(), source };
+        let folder = folder(path);
+        whole_file::make_folder(folder).map_err(failed)?;
+        // Of two that start at once, the second must see the first's.
+        let _turn = turn(folder).map_err(failed)?;
+        if is_alive(path)? {
+            return Err(ClaimError::Alive { path: path.to_owned() });
+        }
+        remove_if_there(path).map_err(failed)?;
+        let before = umask(Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(path);
+        umask(before);
+        let listener = listener.map_err(failed)?;
+        let file = identity(path).map_err(failed)?;
+        Ok((Self { path: path.to_owned(), file }, listener))
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Ok(_turn) = turn(folder(&self.path)) else { return };
+        if identity(&self.path).is_ok_and(|file| file == self.file) {
+            // A file that stays is replaced by the next daemon.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Removes the file that a killed daemon has left; one that answers keeps its own.
+///
+/// # Errors
+/// Where it cannot be removed, or somebody answers there.
+pub fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
+    let failed = |source| ClaimError::Make { path: path.to_owned(), source };
+    let folder = folder(path);
+    if !folder.is_dir() {
+        return Ok(false);
+    }
+    let _turn = turn(folder).map_err(failed)?;
+    if is_alive(path)? {
+        return Err(ClaimError::Alive { path: path.to_owned() });
+    }
+    remove_if_there(path).map_err(failed)
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Holds the folder until the value is dropped: no file stays behind as one made for locking would.
+fn turn(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    folder.lock()?;
+    Ok(folder)
+}
+
+fn is_alive(path: &Path) -> Result<bool, ClaimError> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if !file.file_type().is_socket() => return Err(ClaimError::NoSocket { path: path.to_owned() }),
+        _ => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Ok(true),
+        Err(error) if is_dead(&error) => Ok(false),
+        Err(source) => Err(ClaimError::Make { path: path.to_owned(), source }),
+    }
+}
+
+/// True where nobody listens.
+pub(super) fn is_dead(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let file = fs::symlink_metadata(path)?;
+    Ok((file.dev(), file.ino()))
+}
+
+#[cfg(test)]
+mod tests;

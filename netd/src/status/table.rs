@@ -1,0 +1,187 @@
+//! The status for a person's eyes.
+//!
+//! Pure: `now` is an argument.
+
+use std::fmt::{Display, Write};
+
+use super::moment::Moment;
+use super::remains::Remains;
+use super::{BackendFacts, LeaseFacts, Own, Peer, Sort, Status, WayTo};
+
+/// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
+fn columns(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(cells: &[&dyn Display]) -> Vec<String> {
+    cells.iter().map(ToString::to_string).collect()
+}
+
+fn joined<T: Display>(values: &[T]) -> String {
+    if values.is_empty() {
+        return "none".to_owned();
+    }
+    values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Of a netd that runs.
+pub fn running(status: &Status, now: Moment) -> String {
+    let mut head = Vec::new();
+    if let Some(own) = &status.node {
+        head.extend(about(own, status.changing));
+    }
+    let reconciled = match &status.last_reconcile {
+        None => "not yet".to_owned(),
+        Some(last) => format!(
+            "{} ago in {} ms ({}): {} changed, {} failed",
+            last.at.age(now),
+            last.milliseconds,
+            last.trigger,
+            last.changed,
+            last.failed
+        ),
+    };
+    head.push(row(&[&"reconciled", &reconciled]));
+    head.push(row(&[&"repairs", &repairs(status)]));
+    head.push(row(&[&"store", &store(status, now)]));
+    head.push(row(&[&"running", &format!("for {}", status.started.age(now))]));
+    let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
+    if !status.left_out.is_empty() {
+        let rows: Vec<_> = status.left_out.iter().map(|(node, why)| row(&[&node, &why])).collect();
+        let _ = write!(text, "\nLEFT OUT\n{}", columns(&rows));
+    }
+    if !status.problems.is_empty() {
+        let rows: Vec<_> = status.problems.iter().map(|(what, since)| row(&[&since.age(now), &what])).collect();
+        let _ = write!(text, "\nPROBLEMS\n{}", columns(&rows));
+    }
+    text
+}
+
+fn first_line(status: &Status) -> String {
+    let node = status.node.as_ref().map(|own| format!(" on {}", own.name)).unwrap_or_default();
+    let state = match &status.last_reconcile {
+        _ if status.ready => "ready",
+        None => "not ready: it has not programmed the network yet",
+        Some(_) => "not ready: see PROBLEMS",
+    };
+    format!("netd {}{node}: {state}", status.version)
+}
+
+fn about(own: &Own, changing: bool) -> Vec<Vec<String>> {
+    let interface = &own.interface;
+    let pods = own.pod_mtu.map(|mtu| format!(" (pods {mtu})")).unwrap_or_default();
+    let change = if changing { "; a change is under way" } else { "" };
+    let mut rows = vec![
+        row(&[&"backend", &format!("{}{change}", backend(&own.backend))]),
+        row(&[&"subnets", &joined(&own.lease.subnets)]),
+        row(&[
+            &"interface",
+            &format!("{}, MTU {}{pods}, {}", interface.name, interface.mtu, joined(&interface.addresses)),
+        ]),
+    ];
+    if own.lease.public != interface.addresses {
+        rows.push(row(&[&"public", &joined(&own.lease.public)]));
+    }
+    rows
+}
+
+fn backend(backend: &BackendFacts) -> String {
+    let mut text = backend.kind.clone();
+    if let Some(vni) = backend.vni {
+        let _ = write!(text, ", VNI {vni}");
+    }
+    if let Some(port) = backend.port {
+        let _ = write!(text, ", port {port}");
+    }
+    if backend.direct_routing == Some(true) {
+        text.push_str(", DirectRouting");
+    }
+    text
+}
+
+fn repairs(status: &Status) -> String {
+    let repaired = status.operations.iter().filter(|(_, count)| count.repairs > 0);
+    let kinds: Vec<_> = repaired.map(|(kind, count)| format!("{} {kind}", count.repairs)).collect();
+    if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
+}
+
+fn store(status: &Status, now: Moment) -> String {
+    match (&status.store.trouble, status.store.last_event) {
+        (Some(trouble), _) => format!("in trouble for {}: {}", trouble.since.age(now), trouble.what),
+        (None, Some(at)) => format!("followed; told something {} ago", at.age(now)),
+        (None, None) => "has not told anything yet".to_owned(),
+    }
+}
+
+fn peers(status: &Status, now: Moment) -> String {
+    if status.peers.is_empty() {
+        return "no other nodes\n".to_owned();
+    }
+    let mut rows = vec![row(&[&"NODE", &"SUBNET", &"WAY", &"FOR", &"WHY"])];
+    for (name, peer) in &status.peers {
+        let Peer { ways, .. } = peer;
+        for (place, way) in ways.iter().enumerate() {
+            let name = if place == 0 { name } else { "" };
+            rows.push(row(&[&name, &way.subnet, &described(way), &way.since.age(now), &way.why]));
+        }
+    }
+    columns(&rows)
+}
+
+fn described(way: &WayTo) -> String {
+    let to = way.to.map(|to| to.to_string()).unwrap_or_default();
+    let missing = if way.programmed { "" } else { " (not programmed)" };
+    match way.way {
+        Sort::Tunnel => format!("tunnel to {to}{missing}"),
+        Sort::Direct => format!("direct via {to}{missing}"),
+        Sort::None => "none".to_owned(),
+    }
+}
+
+/// Of the kernel that a netd has left.
+pub fn dead(remains: &Remains) -> String {
+    let node = remains.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let mut text = format!("netd is not running{node}: {}\n", remains.why);
+    text.push_str("The data path stays as netd left it, and nothing repairs it. This is what the kernel has:\n");
+    let lease = match &remains.lease {
+        Some(lease) => format!("{} (from {})", joined(&of_lease(lease)), remains.lease_from),
+        None => "none".to_owned(),
+    };
+    text.push_str(&columns(&[row(&[&"lease", &lease]), row(&[&"routes", &remains.routes.len()])]));
+    let mut rows = vec![row(&[&"DEVICE", &"STATE", &"MTU", &"MAC", &"FDB", &"NEIGHBOURS"])];
+    rows.extend(remains.devices.iter().map(|device| {
+        let mac = device.mac.map(|mac| mac.to_string()).unwrap_or_default();
+        let state = if device.up { "up" } else { "down" };
+        row(&[&device.name, &state, &device.mtu, &mac, &device.fdb, &device.neighbours])
+    }));
+    text.push('\n');
+    text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no VXLAN device of netd's\n".to_owned() });
+    if !remains.routes.is_empty() {
+        let _ = write!(text, "\nROUTES\n{}\n", remains.routes.join("\n"));
+    }
+    if !remains.problems.is_empty() {
+        let _ = write!(text, "\nPROBLEMS\n{}\n", remains.problems.join("\n"));
+    }
+    text
+}
+
+fn of_lease(lease: &LeaseFacts) -> Vec<String> {
+    lease.subnets.iter().map(ToString::to_string).collect()
+}
