@@ -7,7 +7,7 @@ use std::fmt::Write;
 use serde_json::Value;
 
 /// The value as a YAML document, with a line break at its end.
-pub(super) fn document(value: &Value) -> String {
+pub fn document(value: &Value) -> String {
     let mut text = String::new();
     match value {
         Value::Object(_) | Value::Array(_) if !is_empty(value) => block(value, 0, &mut text),
