@@ -117,6 +117,8 @@ pub struct Outcome {
     pub ways: BTreeMap<(NodeName, Family), Way>,
     /// The peers whose pods cannot be reached, and why.
     pub unreachable: BTreeMap<(NodeName, Family), NoWay>,
+    /// The peers to whose pods packets take another way than the configuration's, and why.
+    pub degraded: BTreeMap<(NodeName, Family), NoWay>,
     /// What to tell the peers once the kernel is as desired.
     pub told: Ways,
     /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
@@ -140,7 +142,11 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
             match way::to(input.conf, &tunnels, peer, family, &on_link) {
-                Ok(way) => {
+                Ok((way, instead)) => {
+                    // A peer that has not changed its backend yet will: nothing to tell a person.
+                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoWay::NotReceived { .. })) {
+                        outcome.degraded.insert((node.clone(), family), reason);
+                    }
                     peer_entries(input, &tunnels, *subnet, way, &mut outcome.desired);
                     outcome.ways.insert((node.clone(), family), way);
                 }

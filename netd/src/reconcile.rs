@@ -169,9 +169,13 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
     let unreachable = outcome.unreachable.iter();
     let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
+    let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
+        let manner = outcome.ways.get(&(node.clone(), *family))?.manner();
+        Some(format!("{family} pods of node {node} are reached by {manner}, not as configured: {why}"))
+    });
     let conflicts = plan.conflicts.iter().map(ToString::to_string);
     let blockers = outcome.blockers.iter().map(ToString::to_string);
-    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).collect();
+    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
     report.conflicts = plan.conflicts;
     report
 }

@@ -48,7 +48,8 @@ impl Cluster {
         Self::on(fabric, arguments)
     }
 
-    /// Starts netd on the machines of a built fabric whose store has a network configuration.
+    /// Starts netd on the machines of a built fabric whose store has a network configuration. `%n` in an argument is the
+    /// node's name.
     ///
     /// # Errors
     /// Where a netd does not get ready; with its log.
@@ -65,7 +66,8 @@ impl Cluster {
     }
 
     fn launch(&mut self, name: &str) -> Outcome {
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        let arguments: Vec<String> = self.arguments.iter().map(|argument| argument.replace("%n", name)).collect();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let daemon = self.fabric.node(name).launch_netd(&arguments)?;
         self.daemons.push((name.to_owned(), daemon));
         Ok(())

@@ -1,6 +1,11 @@
 //! Traffic as an assertion: ping, TCP and UDP from one namespace to another, and who the receiver saw.
 
-use std::io::{Read, Write};
+mod conversation;
+
+pub use conversation::Conversation;
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -155,19 +160,22 @@ fn told(tell: &Sender<u16>, bound: SocketAddr) {
     let _ = tell.send(bound.port());
 }
 
-/// Echo requests in a steady stream, to tell whether any was lost meanwhile.
+/// Echo requests in a steady stream, to tell whether any was lost meanwhile, and when.
 #[derive(Debug)]
 pub struct Stream {
     child: Child,
+    said: File,
 }
 
 /// What became of a [`Stream`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
     /// Requests sent.
     pub sent: u32,
     /// Replies received.
     pub received: u32,
+    /// What was said of late or missing replies, with the time in seconds since 1970.
+    pub missing: Vec<String>,
 }
 
 impl Stream {
@@ -176,10 +184,13 @@ impl Stream {
     /// # Errors
     /// Where `ping` cannot be started.
     pub fn start(from: &Namespace, to: IpAddr) -> Outcome<Self> {
+        let said = tempfile::tempfile().told("make a file for what ping says")?;
         let mut command = Command::new("ping");
-        command.args(["-n", "-q", "-i", "0.01", &to.to_string()]);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        Ok(Self { child: from.spawn(&mut command)? })
+        command.args(["-n", "-O", "-D", "-i", "0.01", &to.to_string()]);
+        // To a file: nobody reads while it runs, and a pipe would fill.
+        let output = said.try_clone().told("share a file with ping")?;
+        command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+        Ok(Self { child: from.spawn(&mut command)?, said })
     }
 
     /// Ends it and counts. The last request may still be under way, so one missing reply is none lost.
@@ -188,10 +199,10 @@ impl Stream {
     /// Where `ping` printed no summary.
     pub fn stop(mut self) -> Outcome<Count> {
         kill(Pid::from_raw(i32::try_from(self.child.id()).told("name a process")?), Signal::SIGINT).told("end ping")?;
+        self.child.wait().told("wait for ping")?;
         let mut text = String::new();
-        if let Some(mut output) = self.child.stdout.take() {
-            output.read_to_string(&mut text).told("read ping's summary")?;
-        }
+        self.said.rewind().told("read what ping said")?;
+        self.said.read_to_string(&mut text).told("read what ping said")?;
         count(&text).told(format!("no summary in what ping printed: {text}"))
     }
 
@@ -202,8 +213,8 @@ impl Stream {
     pub fn nothing_lost(self) -> Outcome {
         let count = self.stop()?;
         crate::ensure!(count.received > 0, "no reply at all to {} requests", count.sent);
-        let lost = count.sent - count.received;
-        crate::ensure!(lost <= 1, "{lost} of {} packets were lost", count.sent);
+        let lost = count.sent.saturating_sub(count.received);
+        crate::ensure!(lost <= 1, "{lost} of {} packets were lost: {}", count.sent, count.missing.join(", "));
         Ok(())
     }
 }
@@ -211,13 +222,6 @@ impl Stream {
 fn count(text: &str) -> Option<Count> {
     let line = text.lines().find(|line| line.contains("packets transmitted"))?;
     let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().parse());
-    Some(Count { sent: numbers.next()?.ok()?, received: numbers.next()?.ok()? })
-}
-
-impl Drop for Stream {
-    fn drop(&mut self) {
-        // Ended already where it was stopped.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    let missing = text.lines().filter(|line| line.contains("no answer yet")).map(str::to_owned).collect();
+    Some(Count { sent: numbers.next()?.ok()?, received: numbers.next()?.ok()?, missing })
 }

@@ -1,7 +1,9 @@
 //! This node's own record in the store: kept there, and kept true.
 
+use std::collections::BTreeSet;
+
 use super::Daemon;
-use crate::model::{Lease, Vtep};
+use crate::model::{Lease, Vtep, Ways};
 use crate::node;
 use crate::overlay::Outcome;
 use crate::reconcile::{Report, chain};
@@ -53,8 +55,8 @@ impl<S: Store> Daemon<S> {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
-        let former = self.cluster.own.ways.iter().flat_map(|ways| ways.tunnels.keys());
-        self.switch.linger(former.filter(|tunnel| !outcome.told.tunnels.contains_key(tunnel)));
+        let former = self.cluster.own.ways.iter().flat_map(Ways::receives).collect::<BTreeSet<_>>();
+        self.switch.linger(&former - &outcome.told.receives());
         self.leases.insert(lease.node.clone(), lease.clone());
         self.cluster.own = lease;
         Ok(())

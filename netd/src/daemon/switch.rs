@@ -9,18 +9,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::TunnelId;
+use crate::model::Manner;
 use crate::overlay::transition::Transition;
 use crate::whole_file;
 
-/// How long a tunnel stays after the peers were told that it goes: packets and news may be under way.
+/// How long a way stays open after the peers were told that it closes: packets and news may be under way.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// The memory of a change.
 #[derive(Debug)]
 pub(crate) struct Switch {
     transition: Transition,
-    until: BTreeMap<TunnelId, Instant>,
+    until: BTreeMap<Manner, Instant>,
     file: PathBuf,
     /// Why the configuration of the store is not the one in use.
     pub(crate) refused: Option<String>,
@@ -93,19 +93,19 @@ impl Switch {
         }
     }
 
-    /// Keeps these tunnels for a while.
-    pub(crate) fn linger<'t>(&mut self, tunnels: impl Iterator<Item = &'t TunnelId>) {
+    /// Goes on receiving in these manners for a while.
+    pub(crate) fn linger(&mut self, manners: impl IntoIterator<Item = Manner>) {
         let until = Instant::now() + LINGER;
-        self.until.extend(tunnels.map(|tunnel| (*tunnel, until)));
+        self.until.extend(manners.into_iter().map(|manner| (manner, until)));
         self.transition.lingering = self.until.keys().copied().collect();
     }
 
-    /// When the next tunnel may go.
+    /// When the next way may close.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.until.values().min().copied()
     }
 
-    /// Lets go of those whose time is over.
+    /// Closes those whose time is over.
     pub(crate) fn let_go(&mut self, now: Instant) {
         self.until.retain(|_, until| *until > now);
         self.transition.lingering = self.until.keys().copied().collect();

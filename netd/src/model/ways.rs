@@ -26,6 +26,16 @@ pub enum Manner {
     Tunnel(TunnelId),
 }
 
+impl Manner {
+    /// The tunnel, where it is one.
+    pub fn tunnel(&self) -> Option<TunnelId> {
+        match self {
+            Manner::Direct => None,
+            Manner::Tunnel(id) => Some(*id),
+        }
+    }
+}
+
 /// What a node tells of itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ways {
@@ -46,11 +56,7 @@ impl Ways {
 
     /// The tunnels that it speaks of, whether it sends or receives by them.
     pub fn all_tunnels(&self) -> impl Iterator<Item = TunnelId> {
-        let sends = self.sends.iter().filter_map(|manner| match manner {
-            Manner::Direct => None,
-            Manner::Tunnel(id) => Some(*id),
-        });
-        self.tunnels.keys().copied().chain(sends)
+        self.tunnels.keys().copied().chain(self.sends.iter().filter_map(Manner::tunnel))
     }
 }
 

@@ -115,8 +115,8 @@ fn device_name(family: Family, vni: Vni) -> Result<IfName, CarrierError> {
     name.parse().map_err(|_| CarrierError::Name { vni })
 }
 
-/// The carriers with the names that their devices have on this host: a device of ours that is the tunnel already keeps the name
-/// that it has. Where another tunnel of `wanted` has the usual name, since only its port differs, the name is made of both.
+/// The carriers with the names that their devices have on this host. Where another tunnel of `wanted` has the usual name, since
+/// only its port differs, the name is made of both; a device keeps that name for as long as it is.
 pub fn placed(
     carriers: &PerFamily<Carrier>,
     tunnel: TunnelId,
@@ -124,19 +124,13 @@ pub fn placed(
     links: &BTreeMap<IfName, Link>,
     mark: &str,
 ) -> PerFamily<Carrier> {
-    let ours = |link: &&Link| link.alias.as_deref() == Some(mark);
+    let ours = |name: &IfName| links.get(name).filter(|link| link.alias.as_deref() == Some(mark)).and_then(tunnel_of);
     carriers.map(|_, carrier| {
-        let is_it = |link: &&Link| tunnel_of(link) == Some((tunnel, carrier.underlay));
-        let mut device = carrier.device.clone();
-        if let Some(link) = links.values().filter(ours).find(is_it) {
-            device = link.name.clone();
-        } else if let Some(other) = links.get(&device).filter(ours).and_then(tunnel_of)
-            && wanted.contains(&other.0)
-            && other.0 != tunnel
-        {
-            let family = if carrier.underlay == Family::V4 { 4 } else { 6 };
-            device = format!("fl{family}.{:x}.{:x}", tunnel.vni.get(), tunnel.port).parse().unwrap_or(device);
-        }
+        let family = if carrier.underlay == Family::V4 { 4 } else { 6 };
+        let by_port = format!("fl{family}.{:x}.{:x}", tunnel.vni.get(), tunnel.port).parse();
+        let is_there = |name: &IfName| ours(name) == Some((tunnel, carrier.underlay));
+        let is_taken = ours(&carrier.device).is_some_and(|(other, _)| other != tunnel && wanted.contains(&other));
+        let device = by_port.ok().filter(|name| is_taken || is_there(name)).unwrap_or_else(|| carrier.device.clone());
         Carrier { device, ..carrier.clone() }
     })
 }

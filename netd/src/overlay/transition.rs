@@ -23,8 +23,8 @@ const MOST_OTHERS: usize = 4;
 /// What the daemon remembers of a change of the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Transition {
-    /// Tunnels that nobody sends by any more, but whose last packets may still be under way.
-    pub lingering: BTreeSet<TunnelId>,
+    /// Manners in which nobody sends any more, but in which the last packets may still be under way.
+    pub lingering: BTreeSet<Manner>,
     /// The reverse-path filters that were loosened, as they were, by sysctl.
     pub loosened: BTreeMap<String, String>,
 }
@@ -40,7 +40,7 @@ pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, CarrierError> {
     let own = configured.map(|options| options.tunnel());
     let leases = input.cluster.peers.values().chain([&input.cluster.own]);
     let spoken_of = leases.filter_map(|lease| lease.ways.as_ref()).flat_map(Ways::all_tunnels);
-    let lingering = input.transition.lingering.iter().copied();
+    let lingering = input.transition.lingering.iter().filter_map(Manner::tunnel);
     let others: BTreeSet<TunnelId> = spoken_of.chain(lingering).filter(|id| Some(*id) != own).collect();
     let wanted: BTreeSet<TunnelId> = own.into_iter().chain(others.into_iter().take(MOST_OTHERS)).collect();
     let mut tunnels = Tunnels::new();
@@ -85,7 +85,7 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         let in_use = receives.contains(&Manner::Tunnel(*id));
         // What peers have been told stands until they have been told otherwise, and a little longer.
         let relied_on = published(input).is_some_and(|ways| ways.tunnels.contains_key(id));
-        if in_use || relied_on || input.transition.lingering.contains(id) {
+        if in_use || relied_on || input.transition.lingering.contains(&Manner::Tunnel(*id)) {
             let macs = tunnel_ends(input, *id, carriers, outcome);
             mtus.extend(carriers.iter().map(|(_, carrier)| carrier.mtu));
             if in_use {
@@ -94,11 +94,17 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    let none_left = published(input).is_none_or(|ways| ways.receives().is_subset(&configured));
-    let settled = told.receives() == configured && none_left && input.transition.lingering.is_empty();
+    let settled = told.receives().len() == 1 && is_settled(input, &told);
     reverse_path(input, settled, outcome);
     outcome.settled = settled;
     outcome.told = told;
+}
+
+/// True where both directions of every flow take the same way: there is only one in which packets may come in. With
+/// `DirectRouting` there are two for good, and each end decides by its own routes.
+fn is_settled(input: &Input<'_>, told: &Ways) -> bool {
+    input.transition.lingering.is_empty()
+        && published(input).is_none_or(|ways| ways.receives().is_subset(&told.receives()))
 }
 
 /// The devices of one tunnel, with their addresses; the hardware address for each family's pods.

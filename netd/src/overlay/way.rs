@@ -122,13 +122,21 @@ pub type Tunnels = BTreeMap<TunnelId, PerFamily<Carrier>>;
 
 /// Chooses the way to the pods of one family behind a peer: the first manner of this node's configuration that the peer
 /// receives, else any that both know. A peer that does not say what it receives has to be configured as this node is.
-pub fn to(conf: &NetConf, tunnels: &Tunnels, peer: &Lease, family: Family, on_link: &OnLink) -> Result<Way, NoWay> {
+/// With the way goes why it is none of the configuration's, where it is not.
+pub fn to(
+    conf: &NetConf,
+    tunnels: &Tunnels,
+    peer: &Lease,
+    family: Family,
+    on_link: &OnLink,
+) -> Result<(Way, Option<NoWay>), NoWay> {
     let configured = conf.backend.manners();
     let mut reason = None;
     let others = peer.ways.iter().flat_map(Ways::receives).filter(|manner| !configured.contains(manner));
     for manner in configured.iter().copied().chain(others) {
         match by(manner, conf, tunnels, peer, family, on_link) {
-            Ok(way) => return Ok(way),
+            Ok(way) if configured.contains(&manner) => return Ok((way, None)),
+            Ok(way) => return Ok((way, reason)),
             // The last one of the configuration tells the most: DirectRouting is never meant for all.
             Err(why) if configured.contains(&manner) => reason = Some(why),
             Err(_) => {}

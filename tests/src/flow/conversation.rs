@@ -1,0 +1,91 @@
+//! One TCP connection that goes on while other things happen, with words both ways all the time.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crate::deadline::{eventually, seconds};
+use crate::failure::{Outcome, Told};
+use crate::namespace::Namespace;
+
+/// Far more than a retransmission takes.
+const PATIENCE: Duration = seconds(20);
+/// As much as fits into a few segments, so that their size matters too.
+const BYTES: usize = 4000;
+
+/// A connection between two pods: each block that the client writes comes back before the next.
+#[derive(Debug)]
+pub struct Conversation {
+    end: Arc<AtomicBool>,
+    blocks: Arc<AtomicU64>,
+    client: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+impl Conversation {
+    /// Connects from one namespace to an address of the other.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn start(client: &Namespace, server: &Namespace, address: IpAddr) -> Outcome<Self> {
+        let listener = server.within(|| TcpListener::bind(SocketAddr::new(address, 0)))?.told("listen in a pod")?;
+        let port = listener.local_addr().told("read the port")?.port();
+        let server = thread::spawn(move || echo(&listener));
+        let to = SocketAddr::new(address, port);
+        let mut stream =
+            client.within(|| TcpStream::connect_timeout(&to, PATIENCE))?.told(format!("connect to {to}"))?;
+        stream.set_read_timeout(Some(PATIENCE)).told("bound the wait")?;
+        let (end, blocks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let client = thread::spawn({
+            let (end, blocks) = (Arc::clone(&end), Arc::clone(&blocks));
+            move || {
+                let (words, mut heard) = ([0x5a; BYTES], [0; BYTES]);
+                while !end.load(Ordering::Relaxed) {
+                    stream.write_all(&words)?;
+                    stream.read_exact(&mut heard)?;
+                    blocks.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+        });
+        Ok(Self { end, blocks, client, server })
+    }
+
+    /// Waits for another block to come back, so that what happened before is behind it.
+    ///
+    /// # Errors
+    /// Where none does.
+    pub fn goes_on(&self) -> Outcome {
+        let before = self.blocks.load(Ordering::Relaxed);
+        eventually(PATIENCE, "a connection goes on", || {
+            crate::ensure!(self.blocks.load(Ordering::Relaxed) > before, "no block has come back since");
+            Ok(())
+        })
+    }
+
+    /// Ends it, and fails where it broke.
+    ///
+    /// # Errors
+    /// With what broke it.
+    pub fn unbroken(self) -> Outcome {
+        self.goes_on()?;
+        self.end.store(true, Ordering::Relaxed);
+        self.client.join().ok().told("the client's thread broke")?.told("the client's end of a connection")?;
+        self.server.join().ok().told("the server's thread broke")?.told("the server's end of a connection")
+    }
+}
+
+fn echo(listener: &TcpListener) -> std::io::Result<()> {
+    let (mut stream, _) = listener.accept()?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut heard = [0; BYTES];
+    loop {
+        match stream.read(&mut heard)? {
+            0 => return Ok(()),
+            length => stream.write_all(&heard[..length])?,
+        }
+    }
+}

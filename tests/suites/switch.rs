@@ -1,0 +1,254 @@
+//! The backend changes while packets flow: nothing is lost, no connection breaks, and nothing of the old one stays.
+//!
+//! Reverse-path filters are strict on every node, as many distributions have them.
+
+use std::process::ExitCode;
+
+use dataplane::words::Family;
+use libtest_mimic::Trial;
+use netd_tests::flow::{Conversation, Stream};
+use netd_tests::suite::test;
+use netd_tests::{
+    Cluster, Node, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
+};
+use serde_json::{Value, json};
+
+/// The backends, each reached from the one before it, and the first from the last.
+fn backends() -> Vec<Value> {
+    vec![
+        json!({ "Type": "vxlan" }),
+        json!({ "Type": "host-gw" }),
+        json!({ "Type": "vxlan", "VNI": 7 }),
+        json!({ "Type": "vxlan", "VNI": 7, "DirectRouting": true }),
+        json!({ "Type": "vxlan", "VNI": 7, "Port": 4789, "DirectRouting": true }),
+        json!({ "Type": "vxlan", "VNI": 7, "Port": 4789, "MTU": 1400 }),
+        json!({ "Type": "vxlan" }),
+    ]
+}
+
+fn main() -> ExitCode {
+    netd_tests::suite::run(|| {
+        let mut trials: Vec<Trial> = [Stack::V4, Stack::V6, Stack::Dual]
+            .into_iter()
+            .map(|pods| {
+                test(format!("every backend to the next, all nodes at once/{pods:?} pods"), move || at_once(pods))
+            })
+            .collect();
+        trials.push(test("every backend to the next, node by node, each order", node_by_node));
+        trials.push(test("a restart in the middle of a change", restart_between));
+        trials.push(test("host-gw keeps the tunnel to a peer behind a router, and says so", behind_a_router));
+        trials.push(test("what cannot be is refused, and the network stays", refused));
+        trials
+    })
+}
+
+struct Running {
+    cluster: Cluster,
+    pods: Vec<(&'static str, Pod)>,
+}
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+impl Running {
+    /// Three nodes, each with its own configuration file, and a pod on each.
+    fn start(pods: Stack, topology: &Topology) -> Outcome<Self> {
+        let fabric = topology.build()?;
+        for name in NODES {
+            let strict = "for link in all eth0 default; do echo 1 > /proc/sys/net/ipv4/conf/$link/rp_filter; done";
+            fabric.node(name).namespace().shell(strict)?;
+            write_conf(fabric.disk(), name, &net_conf(pods, &backends()[0]))?;
+        }
+        let path = fabric.disk().join("%n.json").display().to_string();
+        let cluster = Cluster::on(fabric, &["--ip-masq", "--net-config-path", &path])?;
+        let pods = NODES.map(|node| Ok((node, cluster.pod(node, &format!("p-{node}"))?)));
+        let pods = pods.into_iter().collect::<Outcome<Vec<_>>>()?;
+        let running = Self { cluster, pods };
+        for (from, to) in running.pairs() {
+            running.cluster.settle(from, to)?;
+        }
+        Ok(running)
+    }
+
+    fn pairs(&self) -> Vec<(&Pod, &Pod)> {
+        let pods = || self.pods.iter().map(|(_, pod)| pod);
+        pods().flat_map(|from| pods().filter(|to| to.name() != from.name()).map(move |to| (from, to))).collect()
+    }
+
+    fn configure(&self, node: &str, pods: Stack, backend: &Value) -> Outcome {
+        write_conf(self.cluster.fabric.disk(), node, &net_conf(pods, backend))
+    }
+
+    /// Runs `body` with a ping every 10 ms and a connection between every pair of pods, and fails where one suffers.
+    fn under_load(&self, body: impl FnOnce() -> Outcome) -> Outcome {
+        let (mut pings, mut conversations) = (Vec::new(), Vec::new());
+        for (from, to) in self.pairs() {
+            for (family, address) in to.addresses().iter() {
+                pings.push((
+                    format!("{} to {} over {family}", from.name(), to.name()),
+                    Stream::start(from.namespace(), *address)?,
+                ));
+            }
+            let address = *to.addresses().iter().next().told("the pod has an address")?.1;
+            conversations.push(Conversation::start(from.namespace(), to.namespace(), address)?);
+        }
+        let told = |failure| self.cluster.told(failure);
+        body().map_err(told)?;
+        conversations.into_iter().try_for_each(Conversation::unbroken).map_err(told)?;
+        pings.into_iter().try_for_each(|(pair, ping)| ping.nothing_lost().told(pair)).map_err(told)
+    }
+
+    /// Waits until every node receives by nothing but what `backend` has.
+    fn settled(&self, backend: &Value) -> Outcome {
+        for name in NODES {
+            eventually(seconds(15), &format!("{name} is settled on {backend}"), || {
+                let node = self.cluster.node(name);
+                let record = peer::read(node.store(), name)?;
+                let received = received(&record);
+                ensure!(received == expected(backend), "{name} receives {received:?}, not {:?}", expected(backend));
+                let devices = vxlan_devices(node)?;
+                let wanted = usize::from(backend["Type"] == "vxlan") * tunnel_families(&record);
+                ensure!(devices.len() == wanted, "{name} has the devices {devices:?}; its record is {record}");
+                let filter = node.namespace().run("cat /proc/sys/net/ipv4/conf/eth0/rp_filter")?;
+                // With DirectRouting, packets may come in by two ways for good.
+                let wanted = if backend["DirectRouting"] == true { "2" } else { "1" };
+                ensure!(filter.trim() == wanted, "rp_filter of eth0 is {filter}");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn write_conf(disk: &std::path::Path, node: &str, conf: &Value) -> Outcome {
+    let path = disk.join(format!("{node}.json"));
+    let fresh = path.with_extension("new");
+    std::fs::write(&fresh, conf.to_string()).told("write a configuration")?;
+    std::fs::rename(&fresh, &path).told("put a configuration in its place")
+}
+
+fn received(record: &Value) -> Vec<String> {
+    let entries = record["Receives"].as_array().map_or(&[][..], Vec::as_slice);
+    let words =
+        |entry: &Value| format!("{} {} {}", entry["Type"].as_str().unwrap_or_default(), entry["VNI"], entry["Port"]);
+    entries.iter().map(words).collect()
+}
+
+fn expected(backend: &Value) -> Vec<String> {
+    let direct = backend["Type"] == "host-gw" || backend["DirectRouting"] == true;
+    let port = backend["Port"].as_u64().unwrap_or(8472);
+    let tunnel = (backend["Type"] == "vxlan").then(|| format!("vxlan {} {port}", backend["VNI"].as_u64().unwrap_or(1)));
+    direct.then(|| "host-gw null null".to_owned()).into_iter().chain(tunnel).collect()
+}
+
+/// The underlay has both families, so each family's pods have a device of their own.
+fn tunnel_families(record: &Value) -> usize {
+    ["Subnet", "IPv6Subnet"].into_iter().filter(|field| record[*field].is_string()).count()
+}
+
+fn vxlan_devices(node: &Node) -> Outcome<Vec<String>> {
+    let text = node.namespace().run("ip -o link show type vxlan")?;
+    Ok(text.lines().filter_map(|line| Some(line.split(": ").nth(1)?.to_owned())).collect())
+}
+
+fn at_once(pods: Stack) -> Outcome {
+    let running = Running::start(pods, &Topology::one_segment(Stack::Dual))?;
+    running.under_load(|| {
+        for backend in &backends()[1..] {
+            NODES.iter().try_for_each(|node| running.configure(node, pods, backend))?;
+            running.settled(backend)?;
+        }
+        Ok(())
+    })
+}
+
+fn node_by_node() -> Outcome {
+    let running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
+    let orders = [["n1", "n2", "n3"], ["n3", "n1", "n2"], ["n2", "n3", "n1"]];
+    running.under_load(|| {
+        for (backend, order) in backends()[1..].iter().zip(orders.iter().cycle()) {
+            for node in order {
+                running.configure(node, Stack::V4, backend)?;
+                // Long enough for every node to have taken notice, and a pause in which all stays as it is.
+                eventually(seconds(10), &format!("{node} receives by the new way"), || {
+                    let record = peer::read(running.cluster.node(node).store(), node)?;
+                    let (has, wants) = (received(&record), expected(backend));
+                    ensure!(wants.iter().all(|way| has.contains(way)), "{node} receives {has:?}, not yet {wants:?}");
+                    Ok(())
+                })?;
+                for (from, to) in running.pairs() {
+                    running.cluster.talk(from, to)?;
+                }
+            }
+            running.settled(backend)?;
+        }
+        Ok(())
+    })
+}
+
+fn restart_between() -> Outcome {
+    let mut running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
+    let backend = &backends()[1];
+    running.configure("n1", Stack::V4, backend)?;
+    running.cluster.daemon("n1").await_log("the network configuration has changed", seconds(10))?;
+    running.cluster.take("n1").crash()?;
+    running.configure("n2", Stack::V4, backend)?;
+    running.cluster.resume("n1")?;
+    running.under_load(|| {
+        running.configure("n3", Stack::V4, backend)?;
+        running.settled(backend)
+    })
+}
+
+/// n3 is on the other side of a router.
+fn behind_a_router() -> Outcome {
+    let running = Running::start(Stack::V4, &Topology::two_segments(Stack::V4))?;
+    let backend = json!({ "Type": "host-gw" });
+    running.under_load(|| {
+        NODES.iter().try_for_each(|node| running.configure(node, Stack::V4, &backend))?;
+        running.cluster.daemon("n1").await_log("IPv4 pods of node n3 are reached by the tunnel", seconds(10))?;
+        eventually(seconds(10), "n1 and n2 have plain routes", || {
+            let route = kernel::route(running.cluster.node("n1").namespace(), Family::V4, &subnet(&running, "n2")?)?;
+            ensure!(route.as_ref().is_some_and(|route| route["dev"] == "eth0"), "the route is {route:?}");
+            Ok(())
+        })?;
+        ensure!(!vxlan_devices(running.cluster.node("n3"))?.is_empty(), "n3 has lost its tunnel");
+        Ok(())
+    })
+}
+
+fn subnet(running: &Running, node: &str) -> Outcome<String> {
+    let record = peer::read(running.cluster.node(node).store(), node)?;
+    record["Subnet"].as_str().map(str::to_owned).told("the record has a subnet")
+}
+
+fn refused() -> Outcome {
+    let running = Running::start(Stack::V4, &Topology::one_segment(Stack::V4))?;
+    let vxlan = &backends()[0];
+    let bad = [
+        ("no JSON", "{".to_owned(), "not valid"),
+        ("VNI", net_conf(Stack::V4, &json!({ "Type": "vxlan", "VNI": 16_777_216 })).to_string(), "VNI"),
+        (
+            "Network",
+            json!({ "Network": "10.99.0.0/16", "Backend": vxlan }).to_string(),
+            "cannot change while pods have addresses",
+        ),
+        (
+            "SubnetLen",
+            json!({ "Network": "10.244.0.0/16", "SubnetLen": 25, "Backend": vxlan }).to_string(),
+            "SubnetLen",
+        ),
+        ("backend", json!({ "Network": "10.244.0.0/16", "Backend": { "Type": "bogus" } }).to_string(), "bogus"),
+    ];
+    running.under_load(|| {
+        for (what, text, said) in bad {
+            let path = running.cluster.fabric.disk().join("n1.json");
+            std::fs::write(&path, text).told("write a configuration")?;
+            let daemon = running.cluster.daemon("n1");
+            daemon.await_log(said, seconds(10)).told(what)?;
+            daemon.await_log("is refused, the network stays as it is", seconds(1)).told(what)?;
+            running.configure("n1", Stack::V4, vxlan)?;
+            daemon.await_log("no longer: the changed network configuration is refused", seconds(10)).told(what)?;
+        }
+        running.settled(vxlan)
+    })
+}
