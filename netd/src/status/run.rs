@@ -139,7 +139,11 @@ impl WayTo {
             (Some(way), _) => {
                 let (sort, to) = sort(*way);
                 let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
-                (sort, Some(to), why(&run.node.conf.backend, *way), programmed)
+                let why = match run.outcome.degraded.get(&key) {
+                    Some(reason) => format!("{}, not as configured: {reason}", way.manner()).into(),
+                    None => why(&run.node.conf.backend, *way),
+                };
+                (sort, Some(to), why, programmed)
             }
             (None, Some(reason)) => (Sort::None, None, reason.to_string().into(), false),
             (None, None) => (Sort::None, None, "nothing is known of it yet".into(), false),
