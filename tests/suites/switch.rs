@@ -100,7 +100,7 @@ impl Running {
     /// Waits until every node receives by nothing but what `backend` has.
     fn settled(&self, backend: &Value) -> Outcome {
         for name in NODES {
-            eventually(seconds(15), &format!("{name} is settled on {backend}"), || {
+            eventually(seconds(60), &format!("{name} is settled on {backend}"), || {
                 let node = self.cluster.node(name);
                 let record = peer::read(node.store(), name)?;
                 let received = received(&record);
@@ -169,7 +169,7 @@ fn node_by_node() -> Outcome {
             for node in order {
                 running.configure(node, Stack::V4, backend)?;
                 // Long enough for every node to have taken notice, and a pause in which all stays as it is.
-                eventually(seconds(10), &format!("{node} receives by the new way"), || {
+                eventually(seconds(60), &format!("{node} receives by the new way"), || {
                     let record = peer::read(running.cluster.node(node).store(), node)?;
                     let (has, wants) = (received(&record), expected(backend));
                     ensure!(wants.iter().all(|way| has.contains(way)), "{node} receives {has:?}, not yet {wants:?}");
@@ -189,7 +189,7 @@ fn restart_between() -> Outcome {
     let mut running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
     let backend = &backends()[1];
     running.configure("n1", Stack::V4, backend)?;
-    running.cluster.daemon("n1").await_log("the network configuration has changed", seconds(10))?;
+    running.cluster.daemon("n1").await_log("the network configuration has changed", seconds(60))?;
     running.cluster.take("n1").crash()?;
     running.configure("n2", Stack::V4, backend)?;
     running.cluster.resume("n1")?;
@@ -205,7 +205,7 @@ fn behind_a_router() -> Outcome {
     let backend = json!({ "Type": "host-gw" });
     running.under_load(|| {
         NODES.iter().try_for_each(|node| running.configure(node, Stack::V4, &backend))?;
-        running.cluster.daemon("n1").await_log("IPv4 pods of node n3 are reached by the tunnel", seconds(10))?;
+        running.cluster.daemon("n1").await_log("IPv4 pods of node n3 are reached by the tunnel", seconds(60))?;
         eventually(seconds(10), "n1 and n2 have plain routes", || {
             let route = kernel::route(running.cluster.node("n1").namespace(), Family::V4, &subnet(&running, "n2")?)?;
             ensure!(route.as_ref().is_some_and(|route| route["dev"] == "eth0"), "the route is {route:?}");
@@ -244,10 +244,10 @@ fn refused() -> Outcome {
             let path = running.cluster.fabric.disk().join("n1.json");
             std::fs::write(&path, text).told("write a configuration")?;
             let daemon = running.cluster.daemon("n1");
-            daemon.await_log(said, seconds(10)).told(what)?;
+            daemon.await_log(said, seconds(60)).told(what)?;
             daemon.await_log("is refused, the network stays as it is", seconds(1)).told(what)?;
             running.configure("n1", Stack::V4, vxlan)?;
-            daemon.await_log("no longer: the changed network configuration is refused", seconds(10)).told(what)?;
+            daemon.await_log("no longer: the changed network configuration is refused", seconds(60)).told(what)?;
         }
         running.settled(vxlan)
     })

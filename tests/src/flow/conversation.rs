@@ -3,7 +3,8 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -13,13 +14,16 @@ use crate::namespace::Namespace;
 
 /// Far more than a retransmission takes.
 const PATIENCE: Duration = seconds(20);
+/// From one block to the next, so that the machine does not spend itself on talk.
+const PACE: Duration = Duration::from_millis(10);
 /// As much as fits into a few segments, so that their size matters too.
 const BYTES: usize = 4000;
 
 /// A connection between two pods: each block that the client writes comes back before the next.
 #[derive(Debug)]
 pub struct Conversation {
-    end: Arc<AtomicBool>,
+    /// Dropped to end it.
+    end: Sender<()>,
     blocks: Arc<AtomicU64>,
     client: JoinHandle<std::io::Result<()>>,
     server: JoinHandle<std::io::Result<()>>,
@@ -38,12 +42,13 @@ impl Conversation {
         let mut stream =
             client.within(|| TcpStream::connect_timeout(&to, PATIENCE))?.told(format!("connect to {to}"))?;
         stream.set_read_timeout(Some(PATIENCE)).told("bound the wait")?;
-        let (end, blocks) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (end, ended) = channel();
+        let blocks = Arc::new(AtomicU64::new(0));
         let client = thread::spawn({
-            let (end, blocks) = (Arc::clone(&end), Arc::clone(&blocks));
+            let blocks = Arc::clone(&blocks);
             move || {
                 let (words, mut heard) = ([0x5a; BYTES], [0; BYTES]);
-                while !end.load(Ordering::Relaxed) {
+                while ended.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
                     stream.write_all(&words)?;
                     stream.read_exact(&mut heard)?;
                     blocks.fetch_add(1, Ordering::Relaxed);
@@ -72,7 +77,7 @@ impl Conversation {
     /// With what broke it.
     pub fn unbroken(self) -> Outcome {
         self.goes_on()?;
-        self.end.store(true, Ordering::Relaxed);
+        drop(self.end);
         self.client.join().ok().told("the client's thread broke")?.told("the client's end of a connection")?;
         self.server.join().ok().told("the server's thread broke")?.told("the server's end of a connection")
     }
