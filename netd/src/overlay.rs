@@ -145,6 +145,8 @@ pub struct Outcome {
     pub loosens: BTreeMap<String, String>,
     /// False while a change of the backend is under way.
     pub settled: bool,
+    /// True where both directions of every flow take the same way: only then may reverse-path filters be strict.
+    pub one_way: bool,
     /// The MTU that pods are given: what fits each way that their packets may take.
     pub pod_mtu: Option<Mtu>,
     /// What in the host's own rules keeps pods' packets from being forwarded, and what to do.

@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -59,7 +59,7 @@ const CLOSED_PORT: u16 = 33434;
 /// # Errors
 /// Where the process may open no such socket: it needs `CAP_NET_RAW`.
 pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
-    let mut round = Round { token: Token::fresh(), replies: vec![Reply::Silent; requests.len()], open: 0 };
+    let mut round = Round { token: fresh_token(), replies: vec![Reply::Silent; requests.len()], open: 0 };
     let mut sockets: BTreeMap<(Family, Option<IpAddr>), EchoSocket> = BTreeMap::new();
     let deadline = Instant::now() + within;
     for (place, request) in requests.iter().enumerate() {
@@ -276,6 +276,14 @@ fn ask(to: IpAddr, from: Option<IpAddr>, checksum: Checksum) -> io::Result<UdpSo
     socket.set_nonblocking(true)?;
     socket.send(b"is anybody there?")?;
     Ok(socket)
+}
+
+/// Another one in each process and round.
+fn fresh_token() -> Token {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut bytes = now.as_nanos().to_be_bytes();
+    bytes[8..12].copy_from_slice(&std::process::id().to_be_bytes());
+    Token::of(std::array::from_fn(|place| bytes[place + 8] ^ bytes[(place + 4) % 16]))
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ impl<S: Store> Daemon<S> {
     /// # Errors
     /// Where the store cannot be written, for a person.
     pub(super) async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
-        if outcome.settled && report.is_clean() {
+        if outcome.one_way && report.is_clean() {
             self.switch.forget()?;
         }
         let lease = Lease { ways: Some(outcome.told.clone()), ..self.cluster.own.clone() };

@@ -170,7 +170,7 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
     let leases = store.leases().await?;
     let own = leases.iter().find(|lease| lease.node == node.name).cloned();
     let (mut cluster, mut rejected) = (None, Vec::new());
-    let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, ..Outcome::default() });
+    let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {
         let (admitted, left_out) = Cluster::admit(own, leases, None, &node.identity.networks);
         // What a chain of others drops is told even where netd has been told not to mind.

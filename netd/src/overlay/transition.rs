@@ -94,14 +94,14 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    let settled = told.receives().len() == 1 && is_settled(input, &told);
-    reverse_path(input, settled, outcome);
-    outcome.settled = settled;
+    outcome.settled = told.receives() == configured && is_settled(input, &told);
+    // With DirectRouting packets may come in by two ways for good, since each end decides by its own routes.
+    outcome.one_way = outcome.settled && configured.len() == 1;
+    reverse_path(input, outcome);
     outcome.told = told;
 }
 
-/// True where both directions of every flow take the same way: there is only one in which packets may come in. With
-/// `DirectRouting` there are two for good, and each end decides by its own routes.
+/// True where nobody can rely on more than what is told now.
 fn is_settled(input: &Input<'_>, told: &Ways) -> bool {
     input.transition.lingering.is_empty()
         && published(input).is_none_or(|ways| ways.receives().is_subset(&told.receives()))
@@ -156,7 +156,7 @@ fn own_mac(input: &Input<'_>, id: TunnelId, family: Family, device: &IfName) -> 
 }
 
 /// Loosens strict filters while the directions of a flow may differ, and puts them back as they were.
-fn reverse_path(input: &Input<'_>, settled: bool, outcome: &mut Outcome) {
+fn reverse_path(input: &Input<'_>, outcome: &mut Outcome) {
     let loosened = &input.transition.loosened;
     let devices = outcome.desired.devices.keys().chain([&input.underlay.ifname]);
     for device in devices {
@@ -166,7 +166,7 @@ fn reverse_path(input: &Input<'_>, settled: bool, outcome: &mut Outcome) {
         let now = of(device.as_str()).or_else(|| of("default")).unwrap_or("0");
         // The kernel takes the larger of the link's own and that of all.
         let is_strict = [of("all").unwrap_or("0"), now].into_iter().max() == Some("1");
-        let value = if settled {
+        let value = if outcome.one_way {
             loosened.get(&key).cloned()
         } else {
             if is_strict && !loosened.contains_key(&key) {

@@ -10,7 +10,12 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use netd_tests::{Cluster, Node, Outcome, Pod, Sniffer, Stack, Told, Topology, Way, fail, isolation, net_conf};
+use dataplane::words::Family;
+use netd_tests::flow::Stream;
+use netd_tests::{
+    Cluster, Node, Outcome, Pod, Sniffer, Stack, Told, Topology, Way, ensure, eventually, fail, isolation, kernel,
+    net_conf, peer, seconds,
+};
 use serde_json::{Value, json};
 
 struct Wishes {
@@ -92,6 +97,10 @@ fn show(wishes: &Wishes) -> Outcome {
     println!();
     everybody(&cluster, &pods)?;
     inside(cluster.node("n1"), &wishes.backend)?;
+    heal(&cluster)?;
+    change(&cluster, &pods, &wishes.backend)?;
+    everybody(&cluster, &pods)?;
+    status(cluster.node("n1"))?;
     if wishes.keep {
         keep(&cluster)?;
     }
@@ -166,6 +175,9 @@ fn everybody(cluster: &Cluster, pods: &[(&Node, Pod)]) -> Outcome {
     step.end();
     println!("{table}\n");
     println!("      bridge: on the node's own cni0; plain: routed as it is; tunnel: inside VXLAN");
+    if table.contains("mixed") {
+        println!("      mixed: plain for the pods of the underlay's family, tunnel for the other's");
+    }
     if let Some(example) = example {
         println!("      one packet from the wire: {example}");
     }
@@ -207,6 +219,78 @@ fn inside(node: &Node, backend: &Value) -> Outcome {
         }
         println!();
     }
+    Ok(())
+}
+
+/// Somebody deletes a route; how long it is gone.
+fn heal(cluster: &Cluster) -> Outcome {
+    let node = cluster.node("n1");
+    let record = peer::read(node.store(), "n2")?;
+    let field = if record["Subnet"].is_string() { "Subnet" } else { "IPv6Subnet" };
+    let range = record[field].as_str().told("the record has a subnet")?;
+    let family = if field == "Subnet" { Family::V4 } else { Family::V6 };
+    println!("{} somebody types on n1: ip route del {range}", paint("1;34", "==>"));
+    let gone = Instant::now();
+    node.namespace().run(&format!("ip route del {range}"))?;
+    eventually(seconds(10), "the route is back", || {
+        ensure!(kernel::route(node.namespace(), family, range)?.is_some(), "there is none to {range}");
+        Ok(())
+    })?;
+    println!("      it is back after {} ms, of which most is the looking\n", gone.elapsed().as_millis());
+    Ok(())
+}
+
+/// Another backend, while a packet travels every 10 ms between every pair of pods of different nodes.
+fn change(cluster: &Cluster, pods: &[(&Node, Pod)], from: &Value) -> Outcome {
+    let to = if from["Type"] == "vxlan" && from["DirectRouting"] != true {
+        json!({ "Type": "vxlan", "DirectRouting": true })
+    } else {
+        json!({ "Type": "vxlan" })
+    };
+    let conf = std::fs::read_to_string(cluster.node("n1").store().join("net-conf.json")).told("read net-conf.json")?;
+    let mut conf: Value = serde_json::from_str(&conf).told("read net-conf.json")?;
+    conf["Backend"] = to.clone();
+    println!("{} net-conf.json changes from {from} to {to}", paint("1;34", "==>"));
+    let mut streams = Vec::new();
+    for (node, source) in pods {
+        for (_, destination) in pods.iter().filter(|(other, _)| other.name() != node.name()) {
+            for (_, address) in destination.addresses().iter() {
+                streams.push(Stream::start(source.namespace(), *address)?);
+            }
+        }
+    }
+    cluster.fabric.write_net_conf(&conf)?;
+    let direct = json!({ "Type": "host-gw" });
+    for node in &cluster.fabric.nodes {
+        eventually(seconds(30), &format!("{} has changed", node.name()), || {
+            let record = peer::read(node.store(), node.name())?;
+            let received = record["Receives"].as_array().told("the record says what is received")?;
+            let has = |wanted: &str| received.iter().any(|way| way["Type"] == wanted);
+            let is_done = has("vxlan") && received.contains(&direct) == (to["DirectRouting"] == true);
+            ensure!(is_done, "it receives {received:?}");
+            Ok(())
+        })?;
+    }
+    let (mut sent, mut lost) = (0, 0);
+    for stream in streams {
+        let count = stream.stop()?;
+        sent += count.sent;
+        // The last one may still have been under way.
+        lost += (count.sent - count.received).saturating_sub(1);
+    }
+    println!("      {sent} packets sent meanwhile, {lost} lost\n");
+    ensure!(lost == 0, "{lost} packets were lost");
+    Ok(())
+}
+
+/// What the daemon says of itself.
+fn status(node: &Node) -> Outcome {
+    println!("{} netd status on {}\n", paint("1;34", "==>"), node.name());
+    let output = node.run_netd("status", &[])?;
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        println!("      {line}");
+    }
+    println!();
     Ok(())
 }
 

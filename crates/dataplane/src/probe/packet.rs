@@ -1,7 +1,5 @@
 //! Echo requests as bytes (RFC 792, RFC 4443 section 4), and whose answer a received one is. Pure.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use crate::words::Family;
 
 /// Header and token: the least that a request has after the IP header.
@@ -13,15 +11,7 @@ const HEADER: usize = 8;
 pub(super) struct Token([u8; 8]);
 
 impl Token {
-    /// Another one in each process and round.
-    pub(super) fn fresh() -> Self {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut bytes = now.as_nanos().to_be_bytes();
-        bytes[8..12].copy_from_slice(&std::process::id().to_be_bytes());
-        Self(std::array::from_fn(|place| bytes[place + 8] ^ bytes[(place + 4) % 16]))
-    }
-
-    #[cfg(test)]
+    /// The one of these bytes.
     pub(super) const fn of(bytes: [u8; 8]) -> Self {
         Self(bytes)
     }
