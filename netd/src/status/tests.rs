@@ -87,7 +87,7 @@ fn a_person_sees_the_node_its_peers_and_why() {
     let table = table::running(&scene.status, Moment(scene.now.0 + 5));
     let expected = "\
 netd 0.1.0 on node-1: ready
-backend     vxlan, VNI 1, port 8472, DirectRouting; a change is under way
+backend     vxlan, VNI 1, port 8472, DirectRouting
 subnets     10.244.1.0/24 fd00:10:0:1::/64
 interface   eth0, MTU 1500 (pods 1430), 192.168.1.1 fd00:1::1
 reconciled  5s ago in 4 ms (kernel changed): 1 changed, 0 failed
