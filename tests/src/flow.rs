@@ -4,6 +4,7 @@ mod conversation;
 
 pub use conversation::Conversation;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -174,6 +175,8 @@ pub struct Count {
     pub sent: u32,
     /// Replies received.
     pub received: u32,
+    /// Requests without a reply, but for the very last, which may still be under way.
+    pub lost: u32,
     /// What was said of late or missing replies, with the time in seconds since 1970.
     pub missing: Vec<String>,
 }
@@ -193,7 +196,7 @@ impl Stream {
         Ok(Self { child: from.spawn(&mut command)?, said })
     }
 
-    /// Ends it and counts. The last request may still be under way, so one missing reply is none lost.
+    /// Ends it and counts.
     ///
     /// # Errors
     /// Where `ping` printed no summary.
@@ -213,8 +216,8 @@ impl Stream {
     pub fn nothing_lost(self) -> Outcome {
         let count = self.stop()?;
         crate::ensure!(count.received > 0, "no reply at all to {} requests", count.sent);
-        let lost = count.sent.saturating_sub(count.received);
-        crate::ensure!(lost <= 1, "{lost} of {} packets were lost: {}", count.sent, count.missing.join(", "));
+        let lost = count.lost;
+        crate::ensure!(lost == 0, "{lost} of {} packets were lost: {}", count.sent, count.missing.join(", "));
         Ok(())
     }
 }
@@ -222,6 +225,12 @@ impl Stream {
 fn count(text: &str) -> Option<Count> {
     let line = text.lines().find(|line| line.contains("packets transmitted"))?;
     let mut numbers = line.split(", ").map(|part| part.split(' ').next().unwrap_or_default().parse());
+    let (sent, received) = (numbers.next()?.ok()?, numbers.next()?.ok()?);
     let missing = text.lines().filter(|line| line.contains("no answer yet")).map(str::to_owned).collect();
-    Some(Count { sent: numbers.next()?.ok()?, received: numbers.next()?.ok()?, missing })
+    // By number: a missing reply in the middle is a loss, whatever became of the last.
+    let replies = text.lines().filter(|line| line.contains("bytes from"));
+    let number = |line: &str| line.split("icmp_seq=").nth(1)?.split(' ').next()?.parse::<u32>().ok();
+    let answered: BTreeSet<u32> = replies.filter_map(number).collect();
+    let lost = (1..sent).filter(|number| !answered.contains(number)).count();
+    Some(Count { sent, received, lost: u32::try_from(lost).ok()?, missing })
 }

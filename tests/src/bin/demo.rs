@@ -275,8 +275,7 @@ fn change(cluster: &Cluster, pods: &[(&Node, Pod)], from: &Value) -> Outcome {
     for stream in streams {
         let count = stream.stop()?;
         sent += count.sent;
-        // The last one may still have been under way.
-        lost += (count.sent - count.received).saturating_sub(1);
+        lost += count.lost;
     }
     println!("      {sent} packets sent meanwhile, {lost} lost\n");
     ensure!(lost == 0, "{lost} packets were lost");
