@@ -81,7 +81,11 @@ fn addressing(
     bridge: &Link,
     gateways: &[IpNetwork],
 ) -> Result<Vec<Request>, WireError> {
-    let present = host.addresses(Some(bridge.index)).map_err(step(format!("read addresses of {}", conf.name)))?;
+    let mut present = Vec::new();
+    for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
+        let of_family = host.addresses_of(bridge.index, family);
+        present.extend(of_family.map_err(step(format!("read addresses of {}", conf.name)))?);
+    }
     let is_wanted = |address: &Address| gateways.iter().any(|wanted| is_same(address, wanted));
     let mut requests = Vec::new();
     for wanted in gateways.iter().filter(|wanted| !present.iter().any(|address| is_same(address, wanted))) {

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane::link::{self, Change, Device, Link, NewVeth};
+use dataplane::link::{self, Device, Link, NewVeth};
 use dataplane::netlink::Socket;
 use dataplane::process;
 use dataplane::words::{IfName, Mac};
@@ -47,19 +47,17 @@ pub fn make(
         peer_mac: Some(pod_mac),
         peer_netns: namespace.fd(),
     };
-    let alias = Change { alias: Some(attachment.alias()), ..Change::default() };
     let mut outcomes = host.batch(&[
         link::add_veth(&pair),
-        link::set_port(Device::Name(&name), conf.hairpin, conf.port_isolation),
-        link::set(Device::Name(&name), &alias),
+        link::set_port(Device::Name(&name), conf.hairpin, conf.port_isolation, &attachment.alias()),
     ]);
-    let rest = outcomes.split_off(1);
+    let port = outcomes.pop();
     match outcomes.pop() {
         Some(Err(error)) if error.is_exists() => return Err(WireError::VethTaken(name)),
         Some(Err(error)) => return Err(step(format!("create veth {name}"))(error)),
         _ => {}
     }
-    if let Some(error) = rest.into_iter().find_map(Result::err) {
+    if let Some(Err(error)) = port {
         let _ = host.request(link::delete(Device::Name(&name)));
         return Err(step(format!("configure bridge port {name}"))(error));
     }

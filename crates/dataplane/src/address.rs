@@ -107,7 +107,17 @@ pub(crate) fn family(family: Family) -> AddressFamily {
 impl Socket {
     /// Every address of the namespace, or of one link.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
+        self.addresses_in(AddressFamily::Unspec, index)
+    }
+
+    /// The addresses of one link in one family, which waits for no change of another link that is under way.
+    pub fn addresses_of(&mut self, index: u32, of: Family) -> Result<Vec<Address>, KernelError> {
+        self.addresses_in(family(of), Some(index))
+    }
+
+    fn addresses_in(&mut self, family: AddressFamily, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
         let mut message = AddressMessage::default();
+        message.header.family = family;
         message.header.index = index.unwrap_or(0);
         self.dump(RouteNetlinkMessage::GetAddress(message), move |message| {
             Address::from_message(message).filter(|address| index.is_none_or(|index| address.index == index))

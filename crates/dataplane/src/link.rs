@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    BridgePortState, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVxlan};
@@ -246,10 +246,11 @@ pub struct NewVeth<'a> {
     pub peer_netns: BorrowedFd<'a>,
 }
 
-/// The request that makes a veth pair.
+/// The request that makes a veth pair, with one queue each way, as the kernel uses it. Not told, the kernel makes one
+/// for each processor and takes all but one away again: two grace periods under the lock that every link waits for.
 pub fn add_veth(new: &NewVeth<'_>) -> Request {
-    let mut peer = LinkMessageBuilder::<LinkUnspec>::default().name(new.peer.as_str());
-    let mut host = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Veth).name(new.name.as_str());
+    let mut peer = one_queue(LinkMessageBuilder::<LinkUnspec>::default().name(new.peer.as_str()));
+    let mut host = one_queue(LinkMessageBuilder::new_with_info_kind(InfoKind::Veth).name(new.name.as_str()));
     if let Some(mtu) = new.mtu {
         (peer, host) = (peer.mtu(mtu.get()), host.mtu(mtu.get()));
     }
@@ -264,6 +265,10 @@ pub fn add_veth(new: &NewVeth<'_>) -> Request {
     }
     let peer = peer.setns_by_fd(new.peer_netns.as_raw_fd()).build();
     create(host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).up().build())
+}
+
+fn one_queue(builder: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec> {
+    builder.append_extra_attribute(LinkAttribute::NumTxQueues(1)).append_extra_attribute(LinkAttribute::NumRxQueues(1))
 }
 
 /// Which device a request is about. By name, a request can follow the one that makes the device in the same batch.
@@ -327,10 +332,14 @@ pub fn set(device: Device<'_>, change: &Change) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(builder.build()), 0)
 }
 
-/// The request that sets a bridge port's hairpin mode and isolation.
-pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool) -> Request {
+/// The request that sets a bridge port's hairpin mode and isolation, and its alias. The port gets no address from IPv6:
+/// nobody speaks to it, and making one sends to every other port.
+pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) -> Request {
+    let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let message = device
         .builder::<LinkBridgePort>()
+        .alias(alias)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
         .set_port_kind(netlink_packet_route::link::InfoPortKind::Bridge)
         .hairpin(hairpin)
         .isolated(isolated)
