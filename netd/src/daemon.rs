@@ -3,40 +3,36 @@
 //! Nothing is changed before the store's first list is complete. At its end the data path stays as it is.
 
 mod own;
+mod pace;
+mod publish;
 pub(crate) mod switch;
+mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
-use dataplane::watch::Event;
-use dataplane::words::{IfName, PerFamily};
+use dataplane::notifications::Notifications;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep_until};
 
 use crate::config::flags::Flags;
-use crate::conflist;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
-use crate::overlay::Outcome;
+use crate::observe::Quiet;
 use crate::overlay::transition::Transition;
-use crate::reconcile::{self, Report, Trigger, chain};
+use crate::reconcile::{Trigger, chain};
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError};
-use crate::status::run::Run;
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
-use crate::subnet_env::{self, SubnetEnv};
-use crate::watch::{self, Interest};
+use crate::subnet_env::SubnetEnv;
+use crate::upkeep::Upkeep;
+use pace::Pace;
+pub use publish::conflist_path;
 use switch::Switch;
-
-/// How often everything is compared where `--iptables-resync` says nothing.
-const RESYNC: Duration = Duration::from_secs(10);
-/// The first and the longest wait before what failed is tried again.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -113,11 +109,20 @@ struct Daemon<S> {
     ready: bool,
     /// What the plugin reads now.
     written: Option<SubnetEnv>,
-    retry: Option<(Deadline, Duration)>,
     switch: Switch,
-    interest: Interest,
-    /// Notifications from here on are not of what the last run saw.
-    kernel_events: mpsc::Receiver<Vec<Event>>,
+    pace: Pace,
+    notifications: Notifications,
+    /// Notifications wait that have not been read.
+    behind: bool,
+    upkeep: Upkeep,
+    /// What the last look saw.
+    quiet: Option<Quiet>,
+    /// The first list of the store is complete.
+    listed: bool,
+    /// The nodes of which the store has told something that has not been acted on.
+    news: BTreeSet<NodeName>,
+    /// Who has asked for a full run.
+    asked: Option<Trigger>,
     /// Where those who ask see how it goes.
     board: Board,
 }
@@ -125,7 +130,7 @@ struct Daemon<S> {
 impl<S: Store> Daemon<S> {
     async fn start(flags: Flags, store: S, board: Board) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
         let mut kernel = Linux::open()?;
-        let kernel_events = watch::start()?;
+        let notifications = Notifications::open()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
         let stored = store.leases().await.map_err(StartError::Lease)?.into_iter().find(|lease| lease.node == node.name);
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
@@ -139,53 +144,36 @@ impl<S: Store> Daemon<S> {
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
-        let (ready, written, retry) = (false, None, None);
+        let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
+        let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
         let switch = Switch::resume(&flags.subnet_file);
-        let (table, underlay) = (node.identity.table(), node.underlay.ifname.clone());
-        let interest = Interest { table, underlay, indexes: BTreeSet::from([node.underlay.index]) };
+        let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
+        let pace = Pace::new(every, Deadline::now());
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, retry, switch, interest, kernel_events,
-            board,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, notifications, behind,
+            upkeep, quiet, listed, news, asked, board,
         };
         Ok((daemon, events))
     }
 
     async fn follow(&mut self, mut events: mpsc::Receiver<StoreEvent>, ends: &mut Ends) {
-        let every = self.flags.iptables_resync.map_or(RESYNC, |seconds| Duration::from_secs(seconds.get().into()));
-        let mut periodic = Deadline::now() + every;
-        let mut listed = false;
         loop {
-            let retry = self.retry.map_or(periodic, |(at, _)| at);
-            let trigger = tokio::select! {
+            tokio::select! {
                 () = ends.wait() => return,
                 event = events.recv() => {
                     let Some(event) = event else {
                         tracing::error!("the store stopped telling of changes; ending so that a restart can follow it again");
                         return;
                     };
-                    if !self.take(event, &mut events).await {
-                        continue;
-                    }
-                    if listed { Trigger::StoreChanged } else { Trigger::Startup }
+                    self.take(event, &mut events).await;
                 }
-                Some(events) = self.kernel_events.recv() => {
-                    if !listed || !events.iter().any(|event| self.interest.covers(event)) {
-                        continue;
-                    }
-                    Trigger::KernelChanged
-                }
-                () = sleep_until(retry), if listed && self.retry.is_some() => Trigger::Retry,
-                () = sleep_until(self.switch.next().unwrap_or(periodic)), if listed && self.switch.next().is_some() => {
-                    self.switch.let_go(Deadline::now());
-                    Trigger::Lingered
-                }
-                () = sleep_until(periodic), if listed => Trigger::Periodic,
-            };
-            listed = true;
-            periodic = Deadline::now() + every;
-            let complaint = self.follow_underlay().await;
-            self.reconcile(trigger, complaint).await;
+                () = self.notifications.changed(), if self.listed => {}
+                () = sleep_until(self.next()), if self.listed => {}
+            }
+            if self.listed && self.listing.is_none() {
+                self.work().await;
+            }
         }
     }
 
@@ -199,7 +187,6 @@ impl<S: Store> Daemon<S> {
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
-        self.interest.underlay = underlay.ifname.clone();
         let request =
             LeaseRequest { public: underlay.public, previous: self.cluster.own.subnets, ..self.request.clone() };
         if request.public == self.request.public {
@@ -215,102 +202,52 @@ impl<S: Store> Daemon<S> {
         }
     }
 
-    /// Takes an event and all that wait behind it; true where there is something to reconcile and no list is half told.
-    async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) -> bool {
-        let mut changed = false;
+    /// Takes an event and all that wait behind it.
+    async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
         let mut next = Some(first);
         while let Some(event) = next {
-            changed |= self.take_one(event);
+            self.take_one(event);
             next = events.try_recv().ok();
         }
-        if !changed || self.listing.is_some() {
-            return false;
+        let concerns_us = self.news.contains(&self.cluster.own.node) || self.asked.is_some();
+        if concerns_us && self.listed && self.listing.is_none() {
+            self.keep_own_lease().await;
         }
-        self.keep_own_lease().await;
-        true
     }
 
-    fn take_one(&mut self, event: StoreEvent) -> bool {
+    fn take_one(&mut self, event: StoreEvent) {
         self.board.heard(&event);
         match event {
             StoreEvent::Init => self.listing = Some(BTreeMap::new()),
-            StoreEvent::Lease(lease) => match &mut self.listing {
-                Some(listing) => drop(listing.insert(lease.node.clone(), lease)),
-                None => return self.leases.insert(lease.node.clone(), lease.clone()).as_ref() != Some(&lease),
-            },
-            StoreEvent::InitDone => {
-                self.leases = self.listing.take().unwrap_or_default();
-                return true;
+            StoreEvent::Lease(lease) => {
+                let node = lease.node.clone();
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(node, lease);
+                } else if self.leases.insert(node.clone(), lease.clone()).as_ref() != Some(&lease) {
+                    self.news.insert(node);
+                }
             }
-            StoreEvent::Removed(node) => return self.leases.remove(&node).is_some(),
-            StoreEvent::NetConf(text) => return self.reconfigure(&text),
+            StoreEvent::InitDone => {
+                let former = std::mem::replace(&mut self.leases, self.listing.take().unwrap_or_default());
+                let differs = |node: &&NodeName| former.get(*node) != self.leases.get(*node);
+                self.news.extend(former.keys().chain(self.leases.keys()).filter(differs).cloned());
+                if !std::mem::replace(&mut self.listed, true) {
+                    self.asked = Some(Trigger::Startup);
+                }
+            }
+            StoreEvent::Removed(node) => {
+                if self.leases.remove(&node).is_some() {
+                    self.news.insert(node);
+                }
+            }
+            StoreEvent::NetConf(text) => {
+                if self.reconfigure(&text) {
+                    self.ask(Trigger::StoreChanged);
+                }
+            }
             StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
             StoreEvent::Recovered => tracing::info!("the store can be followed again"),
         }
-        false
-    }
-
-    async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
-        let begun = Instant::now();
-        let candidates = self.leases.values().cloned();
-        let networks = &self.node.identity.networks;
-        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
-        self.cluster = cluster;
-        // What has been told up to here is in what is read now.
-        while self.kernel_events.try_recv().is_ok() {}
-        let transition = self.switch.transition();
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
-        let (plan, outcome) = match planned {
-            Ok(planned) => planned,
-            Err(error) => {
-                tracing::error!("{}", chain(&error));
-                self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
-                self.schedule_retry();
-                return;
-            }
-        };
-        let remembered = self.switch.remember(&outcome.loosens);
-        let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
-        self.look_after(outcome.desired.devices.keys());
-        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
-        if report.applied > 0 || !report.failed.is_empty() {
-            tracing::info!(
-                %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
-                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "reconciled"
-            );
-        }
-        let told = self.tell_peers(&report, &outcome).await;
-        report.complaints.extend(told.err());
-        let took = begun.elapsed();
-        let published = self.publish(&report, &outcome);
-        report.complaints.extend(published.clone().err());
-        let published = published == Ok(true);
-        let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
-        let run =
-            Run { trigger, took, full: true, node, cluster, rejected, outcome: &outcome, report: &report, published };
-        self.board.reconciled(&run);
-        let clean = report.is_clean() && published;
-        self.tell(report.complaints);
-        if clean {
-            self.retry = None;
-            // Nothing of ours is left there, and the network may be somebody else's by now.
-            self.node.identity.former = PerFamily::none();
-        } else {
-            self.schedule_retry();
-        }
-    }
-
-    /// From now on, changes to these devices count too.
-    fn look_after<'d>(&mut self, devices: impl Iterator<Item = &'d IfName>) {
-        let ours = devices.filter_map(|name| self.kernel.socket().link(name).ok().flatten()).map(|link| link.index);
-        self.interest.indexes = ours.chain([self.node.underlay.index]).collect();
-    }
-
-    fn schedule_retry(&mut self) {
-        let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
-        self.retry = Some((Deadline::now() + wait, wait));
     }
 
     /// Tells what is new among the complaints, and what is over.
@@ -323,54 +260,9 @@ impl<S: Store> Daemon<S> {
         }
         self.told = complaints;
     }
-
-    /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
-    /// left to write.
-    fn publish(&mut self, report: &Report, outcome: &Outcome) -> Result<bool, String> {
-        let env = self.subnet_env(outcome);
-        if self.written.as_ref() == Some(&env) {
-            return Ok(true);
-        }
-        if !self.ready && !report.is_ready() {
-            return Ok(false);
-        }
-        subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))?;
-        self.install_conflist()?;
-        self.written = Some(env);
-        if !self.ready {
-            self.ready = true;
-            tracing::info!(peers = self.cluster.peers.len(), "ready");
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
-        }
-        Ok(true)
-    }
-
-    fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
-        SubnetEnv {
-            networks: self.node.identity.networks,
-            subnets: self.cluster.own.subnets,
-            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
-            ip_masq: self.flags.ip_masq,
-        }
-    }
-
-    fn install_conflist(&self) -> Result<(), String> {
-        let Some(path) = conflist_path(&self.flags) else { return Ok(()) };
-        match conflist::install(&path, &self.flags.subnet_file) {
-            Ok(true) => tracing::info!(path = %path.display(), "CNI configuration installed"),
-            Ok(false) => {}
-            Err(error) => return Err(chain(&error)),
-        }
-        Ok(())
-    }
 }
 
 /// What a change of the backend has left to do, as far as a file tells.
 pub fn left_by_a_change(flags: &Flags) -> Transition {
     Transition { loosened: switch::loosened(&flags.subnet_file), ..Transition::default() }
-}
-
-/// Where the plugin's configuration goes, if it is to be written.
-pub fn conflist_path(flags: &Flags) -> Option<PathBuf> {
-    flags.cni_conf_dir.as_ref().map(|dir| dir.join(&flags.cni_conf_name))
 }

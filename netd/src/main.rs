@@ -86,7 +86,8 @@ async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(CHANGES));
     };
     let (cluster, rejected) = Cluster::admit(own, leases, None, &node.identity.networks);
-    let (plan, outcome) = reconcile::plan(&mut kernel, &node, &cluster, flags, &daemon::left_by_a_change(flags))?;
+    let reconcile::Planned { plan, outcome, .. } =
+        reconcile::plan(&mut kernel, &node, &cluster, flags, &daemon::left_by_a_change(flags))?;
     for peer in rejected {
         println!("# node {} is left out: {}", peer.node, peer.reason);
     }

@@ -9,16 +9,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use dataplane::words::{Mac, PerFamily, Prefix, Vni};
 
-pub use admit::{RejectReason, Rejected};
+pub use admit::{Claims, RejectReason, Rejected};
 pub use ways::{Manner, TunnelId, Ways};
 
 /// A node's name: 1 to 253 bytes of letters, digits, `.`, `-` and `_`, not starting with `.`, so that it is always a file name too
-/// (Kubernetes' node names, RFC 1123 subdomains, are all of them).
+/// (Kubernetes' node names, RFC 1123 subdomains, are all of them). A clone is the same text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeName(String);
+pub struct NodeName(Arc<str>);
 
 impl NodeName {
     /// The name as text.
@@ -40,7 +41,7 @@ impl FromStr for NodeName {
     fn from_str(name: &str) -> Result<Self, NodeNameError> {
         let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
         if (1..=253).contains(&name.len()) && !name.starts_with('.') && name.bytes().all(good) {
-            Ok(Self(name.to_owned()))
+            Ok(Self(name.into()))
         } else {
             Err(NodeNameError { name: name.to_owned() })
         }

@@ -97,6 +97,30 @@ pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<
         .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
 }
 
+/// What the kernel does not tell of by itself, and what others' rules do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiet {
+    sysctls: BTreeMap<String, Option<String>>,
+    base_chains: Vec<BaseChainFacts>,
+    others: Others,
+}
+
+/// Reads what has to be looked at now and then, of what `desired` follows from or wants.
+pub fn quiet(
+    kernel: &mut impl Kernel,
+    identity: &Identity,
+    desired: &Desired,
+    underlay: &IfName,
+) -> Result<Quiet, KernelError> {
+    let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
+    let wanted = desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key));
+    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
+    let sysctls = keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect();
+    let base_chains = kernel.base_chains()?;
+    let others = others(kernel, &base_chains, &identity.table())?;
+    Ok(Quiet { sysctls, base_chains, others })
+}
+
 /// Reads what is on our devices, and what stands at each place where `desired` wants something.
 pub fn observed(
     kernel: &mut impl Kernel,

@@ -2,6 +2,7 @@
 //!
 //! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
 
+pub mod amend;
 pub mod carrier;
 pub mod forward;
 pub mod masquerade;
@@ -169,7 +170,7 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
                     if let Some(reason) = instead.filter(|reason| !matches!(reason, NoWay::NotReceived { .. })) {
                         outcome.degraded.insert((node.clone(), family), reason);
                     }
-                    peer_entries(input, &tunnels, *subnet, way, &mut outcome.desired);
+                    peer_entries(&input.underlay.ifname, &tunnels, *subnet, way, &mut outcome.desired);
                     outcome.ways.insert((node.clone(), family), way);
                 }
                 Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
@@ -199,10 +200,10 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
 }
 
 /// The entries for one peer's pods of one family.
-fn peer_entries(input: &Input<'_>, tunnels: &Tunnels, subnet: Prefix, way: Way, desired: &mut Desired) {
+fn peer_entries(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: Way, desired: &mut Desired) {
     let family = subnet.family();
     let (gateway, device, onlink) = match way {
-        Way::Direct { gateway } => (gateway, input.underlay.ifname.clone(), false),
+        Way::Direct { gateway } => (gateway, underlay.clone(), false),
         Way::Tunnel { tunnel, endpoint, mac } => {
             let Some(carrier) = tunnels.get(&tunnel).and_then(|carriers| carriers.get(family)) else { return };
             let device = carrier.device.clone();

@@ -12,7 +12,8 @@ use dataplane::op::Op;
 use crate::config::flags::Flags;
 use crate::model::Cluster;
 use crate::node::Node;
-use crate::observe;
+use crate::observe::{self, Observed};
+use crate::overlay::amend::Ground;
 use crate::overlay::carrier::CarrierError;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
@@ -115,6 +116,19 @@ impl Report {
     }
 }
 
+/// What a comparison came to.
+#[derive(Debug)]
+pub struct Planned {
+    /// What to do.
+    pub plan: Plan,
+    /// What is wanted, and why.
+    pub outcome: Outcome,
+    /// What there is.
+    pub observed: Observed,
+    /// What the ways to peers follow from.
+    pub ground: Ground,
+}
+
 /// Compares the kernel with what it should be, and gives the plan. Changes nothing.
 pub fn plan(
     kernel: &mut impl Kernel,
@@ -122,10 +136,10 @@ pub fn plan(
     cluster: &Cluster,
     flags: &Flags,
     transition: &Transition,
-) -> Result<(Plan, Outcome), ReconcileError> {
+) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
-    let outcome = overlay::desired(&Input {
+    let input = Input {
         conf: &node.conf,
         cluster,
         underlay: &node.underlay,
@@ -138,9 +152,12 @@ pub fn plan(
         transition,
         forward_chains: &host.base_chains,
         others: &host.others,
-    })?;
+    };
+    let outcome = overlay::desired(&input)?;
+    let ground = Ground::of(&input, &outcome)?;
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
-    Ok((Plan::diff(&observed, &outcome.desired, &node.identity), outcome))
+    let plan = Plan::diff(&observed, &outcome.desired, &node.identity);
+    Ok(Planned { plan, outcome, observed, ground })
 }
 
 fn masquerade(flags: &Flags) -> Option<Ports> {

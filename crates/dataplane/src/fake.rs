@@ -242,8 +242,22 @@ impl Fake {
                 handles.remove(place);
                 Ok(())
             }
+            nft::Change::AddElements(added) => {
+                self.set(added)?.elements.extend(added.elements.clone());
+                Ok(())
+            }
+            nft::Change::DeleteElements(removed) => {
+                let present = &mut self.set(removed)?.elements;
+                let all_there = removed.elements.keys().all(|key| present.remove(key).is_some());
+                all_there.then_some(()).ok_or_else(|| refused(nix::libc::ENOENT))
+            }
             _ => Err(refused(nix::libc::EOPNOTSUPP)),
         }
+    }
+
+    fn set(&mut self, of: &nft::Elements) -> Result<&mut nft::Set, KernelError> {
+        let found = self.tables.get_mut(&of.table).and_then(|table| table.sets.get_mut(&of.set));
+        found.ok_or_else(|| refused(nix::libc::ENOENT))
     }
 
     /// A chain's rules, with the handles by which they were read last.

@@ -60,6 +60,11 @@ impl Linux {
         Ok(Self { route, nft: nft::Socket::open()? })
     }
 
+    /// The port of the nftables socket: notifications of what is changed through it bear it.
+    pub fn nft_port(&self) -> u32 {
+        self.nft.port()
+    }
+
     /// The routing-netlink socket, for what the trait does not offer.
     pub fn socket(&mut self) -> &mut Socket {
         &mut self.route

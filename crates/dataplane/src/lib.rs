@@ -13,6 +13,8 @@ pub mod neighbour;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+#[cfg(feature = "tokio")]
+pub mod notifications;
 pub mod offload;
 pub mod op;
 pub mod probe;

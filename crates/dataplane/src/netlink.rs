@@ -208,5 +208,10 @@ fn message_sequence(message: &[u8]) -> u32 {
     u32::from_ne_bytes([message[8], message[9], message[10], message[11]])
 }
 
+/// The address of the socket whose request a notification tells of.
+pub(crate) fn message_port(message: &[u8]) -> u32 {
+    u32::from_ne_bytes([message[12], message[13], message[14], message[15]])
+}
+
 #[cfg(test)]
 mod tests;

@@ -14,6 +14,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 mod abi;
 mod change;
 mod dump;
+mod elements;
 mod encode;
 mod expression;
 mod monitor;
@@ -104,6 +105,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Socket {
     inner: netlink_sys::Socket,
+    port: u32,
     sequence: u32,
     received: Vec<u8>,
 }
@@ -120,11 +122,16 @@ impl Socket {
     pub fn open() -> Result<Self, Error> {
         let fault = |action| move |source| Error::Socket { action, source };
         let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(fault("open"))?;
-        inner.bind_auto().map_err(fault("bind"))?;
+        let port = inner.bind_auto().map_err(fault("bind"))?.port_number();
         inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
         inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
         grow_buffers(&inner);
-        Ok(Self { inner, sequence: 0, received: Vec::with_capacity(RECEIVE_BYTES) })
+        Ok(Self { inner, port, sequence: 0, received: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// The socket's address: notifications of what it asked for bear it.
+    pub fn port(&self) -> u32 {
+        self.port
     }
 
     /// Makes all the changes in order, or none of them.

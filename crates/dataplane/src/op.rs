@@ -138,6 +138,12 @@ impl DeviceRoute {
         Route { destination, gateway, index, onlink, protocol, metric }
     }
 
+    /// What sorts before every route to `destination`, for a search in a sorted set.
+    pub fn least_to(destination: Prefix) -> Self {
+        let (gateway, onlink, protocol, metric) = (None, false, RouteProtocol(0), 0);
+        Self { destination, gateway, device: IfName::LEAST, onlink, protocol, metric }
+    }
+
     /// The same with the device's name.
     pub fn of(route: &Route, device: IfName) -> Self {
         let Route { destination, gateway, index: _, onlink, protocol, metric } = *route;

@@ -65,6 +65,16 @@ impl Route {
         hops.iter().filter_map(alone).collect()
     }
 
+    /// True for what somebody has put into the main table, of whatever kind.
+    pub(crate) fn is_of_main_table(message: &RouteMessage) -> bool {
+        let table = message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Table(number) => Some(*number),
+            _ => None,
+        });
+        table.unwrap_or_else(|| message.header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN)
+            && !message.header.flags.contains(RouteFlags::Cloned)
+    }
+
     pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         let of = match header.address_family {
@@ -72,11 +82,10 @@ impl Route {
             netlink_packet_route::AddressFamily::Inet6 => Family::V6,
             _ => return None,
         };
-        if header.kind != RouteType::Unicast || header.flags.contains(RouteFlags::Cloned) {
+        if header.kind != RouteType::Unicast || !Self::is_of_main_table(message) {
             return None;
         }
         let (mut destination, mut gateway, mut index, mut metric) = (of.unspecified(), None, None, 0);
-        let mut table = u32::from(header.table);
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Destination(address) => destination = ip(address)?,
@@ -85,12 +94,8 @@ impl Route {
                 RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
                 RouteAttribute::Oif(oif) => index = Some(*oif),
                 RouteAttribute::Priority(priority) => metric = *priority,
-                RouteAttribute::Table(number) => table = *number,
                 _ => {}
             }
-        }
-        if table != u32::from(RouteHeader::RT_TABLE_MAIN) {
-            return None;
         }
         Some(Self {
             destination: Prefix::new(destination, header.destination_prefix_length)?,

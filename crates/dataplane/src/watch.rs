@@ -1,10 +1,6 @@
-//! Everything that changes in one network namespace, links to nftables, heard on one thread.
+//! Everything that changes in one network namespace, links to nftables, in the order in which it happened.
 
-use std::io;
-use std::os::fd::AsFd;
-
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::netlink::{self, KernelError};
 use crate::nft;
@@ -18,7 +14,10 @@ pub enum Event {
     Nft(nft::Event),
 }
 
-/// Hears changes in the namespace that it was opened in.
+/// Hears changes in the namespace that it was opened in. Never blocks: wait until one of its sockets is readable.
+///
+/// The kernel tells of a change before it answers the request for it, so what an applied plan has changed can be read
+/// here as soon as the plan is applied.
 #[derive(Debug)]
 pub struct Watch {
     route: netlink::Monitor,
@@ -31,26 +30,24 @@ impl Watch {
         Ok(Self { route: netlink::Monitor::open()?, nft: nft::Monitor::open()? })
     }
 
-    /// Waits for changes and gives all that wait. Blocks for as long as nothing changes.
-    pub fn wait(&mut self) -> Result<Vec<Event>, KernelError> {
-        loop {
-            let mut events = Vec::new();
-            while let Some(some) = self.route.next_events()? {
-                events.extend(some.into_iter().map(Event::Route));
-            }
-            while let Some(event) = self.nft.next()? {
-                events.push(Event::Nft(event));
-            }
-            if !events.is_empty() {
-                return Ok(events);
-            }
-            let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            match poll(&mut sockets, PollTimeout::NONE) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(errno) => {
-                    return Err(KernelError::Socket { action: "wait for changes", source: io::Error::from(errno) });
-                }
-            }
+    /// The sockets to wait for.
+    pub fn sockets(&self) -> [BorrowedFd<'_>; 2] {
+        [self.route.as_fd(), self.nft.as_fd()]
+    }
+
+    /// The changes that wait, not many more than `limit`; none where none waits.
+    pub fn pending(&mut self, limit: usize) -> Result<Vec<Event>, KernelError> {
+        let mut events = Vec::new();
+        while events.len() < limit
+            && let Some(some) = self.route.next_events()?
+        {
+            events.extend(some.into_iter().map(Event::Route));
         }
+        while events.len() < limit
+            && let Some(event) = self.nft.next()?
+        {
+            events.push(Event::Nft(event));
+        }
+        Ok(events)
     }
 }

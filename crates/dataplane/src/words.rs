@@ -143,13 +143,27 @@ impl<T> PerFamily<T> {
 }
 
 /// An interface name: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..` (kernel: `dev_valid_name`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IfName(String);
+///
+/// Held in place, zeros behind it: a large network has tens of thousands of entries that each name a device.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IfName([u8; Self::BYTES]);
 
 impl IfName {
+    /// `IFNAMSIZ`
+    const BYTES: usize = 16;
+    /// What sorts before every name, and is none.
+    pub(crate) const LEAST: Self = Self([0; Self::BYTES]);
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(Self::BYTES);
+        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for IfName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
     }
 }
 
@@ -166,7 +180,9 @@ impl FromStr for IfName {
         } else if name.contains(|c: char| c == '/' || c == ':' || c == '\0' || c.is_whitespace()) {
             "it must not hold '/', ':' or white space"
         } else {
-            return Ok(Self(name.to_owned()));
+            let mut bytes = [0; Self::BYTES];
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
+            return Ok(Self(bytes));
         };
         Err(wrong("interface name", &name, fault))
     }
@@ -376,7 +392,7 @@ impl fmt::Display for Prefix {
 
 impl fmt::Display for IfName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(self.as_str())
     }
 }
 

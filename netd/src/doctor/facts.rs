@@ -175,7 +175,9 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
         let (admitted, left_out) = Cluster::admit(own, leases, None, &node.identity.networks);
         // What a chain of others drops is told even where netd has been told not to mind.
         let flags = Flags { iptables_forward_rules: true, ..flags.clone() };
-        (plan, outcome) = reconcile::plan(&mut kernel, &node, &admitted, &flags, &daemon::left_by_a_change(&flags))?;
+        let left = daemon::left_by_a_change(&flags);
+        let planned = reconcile::plan(&mut kernel, &node, &admitted, &flags, &left)?;
+        (plan, outcome) = (planned.plan, planned.outcome);
         (cluster, rejected) = (Some(admitted), left_out);
     }
     let host = observe::host(&mut kernel, &node.identity)?;

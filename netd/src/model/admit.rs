@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use dataplane::words::{Family, Mac, PerFamily, Prefix};
 
-use super::{Cluster, Lease, NodeName};
+use super::{Cluster, Lease, NodeName, Vtep};
 
 /// A peer that is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,11 +101,11 @@ pub enum RejectReason {
     },
 }
 
-/// Who has what so far. Ranges in it are disjoint.
-#[derive(Default)]
-struct Claims<'a> {
-    subnets: BTreeMap<(Family, u128), (Prefix, &'a NodeName)>,
-    macs: BTreeMap<(Family, Mac), &'a NodeName>,
+/// Who has what: the ranges are disjoint, and a hardware address is one node's.
+#[derive(Debug, Clone, Default)]
+pub struct Claims {
+    subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
+    macs: BTreeMap<Mac, NodeName>,
 }
 
 impl Cluster {
@@ -142,6 +142,40 @@ impl Cluster {
             peers.remove(node);
         }
         (Cluster { own, peers }, rejected)
+    }
+
+    /// The leases of some nodes as [`Cluster::admit`] would take them, were they told beside all the peers that are here.
+    /// `None` where one of them would be left out: then it has to be asked. `claims` are those of the peers, and become
+    /// those of the peers with these leases; after `None` they are of no use.
+    pub fn amend(
+        &self,
+        claims: &mut Claims,
+        told: BTreeMap<NodeName, Option<Lease>>,
+        networks: &PerFamily<Prefix>,
+    ) -> Option<BTreeMap<NodeName, Option<Lease>>> {
+        for node in told.keys() {
+            self.peers.get(node).into_iter().for_each(|lease| claims.remove(lease));
+        }
+        let take = |(node, lease): (NodeName, Option<Lease>)| {
+            let lease = lease.map(|lease| only_families_of(&self.own, lease));
+            if let Some(lease) = &lease {
+                judge(&self.own, lease, networks).and_then(|()| claims.refuse(lease)).ok()?;
+                claims.add(lease);
+            }
+            Some((node, lease))
+        };
+        told.into_iter().filter(|(node, _)| *node != self.own.node).map(take).collect()
+    }
+}
+
+impl Lease {
+    /// True where only one of the two can be believed.
+    pub fn clashes_with(&self, other: &Self) -> bool {
+        let overlap = |(family, subnet): (Family, &Prefix)| {
+            other.subnets.get(family).is_some_and(|other| other.overlaps(*subnet))
+        };
+        let same_mac = |(_, vtep): (Family, &Vtep)| other.vteps.iter().any(|(_, other)| other.mac == vtep.mac);
+        self.subnets.iter().any(overlap) || self.vteps.iter().any(same_mac)
     }
 }
 
@@ -208,30 +242,46 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
     Some(format!("it lies inside the pods' Network {network}"))
 }
 
-impl<'a> Claims<'a> {
+impl Claims {
+    /// What the peers claim.
+    pub fn of(cluster: &Cluster) -> Self {
+        let mut claims = Self::default();
+        cluster.peers.values().for_each(|lease| claims.add(lease));
+        claims
+    }
+
     /// Why somebody else's claims leave no place for this lease.
     fn refuse(&self, lease: &Lease) -> Result<(), RejectReason> {
         for (family, &subnet) in lease.subnets.iter() {
             // Claims are disjoint, so the last one that starts before our end is the only one that can reach into us.
             let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
-            if let Some((_, &(taken, other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
+            if let Some((_, &(taken, ref other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
                 return Err(RejectReason::OverlapsPeer { subnet, taken, other: other.clone() });
             }
         }
-        for (family, vtep) in lease.vteps.iter() {
-            if let Some(&other) = self.macs.get(&(family, vtep.mac)) {
+        for (_, vtep) in lease.vteps.iter() {
+            if let Some(other) = self.macs.get(&vtep.mac) {
                 return Err(RejectReason::MacTaken { mac: vtep.mac, other: other.clone() });
             }
         }
         Ok(())
     }
 
-    fn add(&mut self, lease: &'a Lease) {
+    fn add(&mut self, lease: &Lease) {
         for (family, &subnet) in lease.subnets.iter() {
-            self.subnets.insert((family, subnet.first()), (subnet, &lease.node));
+            self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
         }
-        for (family, vtep) in lease.vteps.iter() {
-            self.macs.insert((family, vtep.mac), &lease.node);
+        for (_, vtep) in lease.vteps.iter() {
+            self.macs.insert(vtep.mac, lease.node.clone());
+        }
+    }
+
+    fn remove(&mut self, lease: &Lease) {
+        for (family, subnet) in lease.subnets.iter() {
+            self.subnets.remove(&(family, subnet.first()));
+        }
+        for (_, vtep) in lease.vteps.iter() {
+            self.macs.remove(&vtep.mac);
         }
     }
 }

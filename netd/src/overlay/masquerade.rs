@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::nft::{
-    Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement, Table, Type,
+    Chain, ChainType, Expression, Family as TableFamily, Hook, Key, NatFlags, Rule, Set, Side, Statement, Table, Type,
     Value, Verdict,
 };
 use dataplane::words::{Family, Prefix};
@@ -45,10 +45,8 @@ pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
         for (family, network) in input.identity.networks.iter() {
             let Some(own) = input.cluster.own.subnets.get(family) else { continue };
             let nodes = direct.iter().filter(|address| Family::of(**address) == family);
-            table = table.with_set(
-                nodes_set(family),
-                Set::of([Type::Address(family)]).with_keys(nodes.map(|node| Value::Address(*node))),
-            );
+            table = table
+                .with_set(nodes_set(family), Set::of([Type::Address(family)]).with_keys(nodes.map(|node| key(*node))));
             rules.extend(decisions(family, *network, *own, ports));
         }
         table =
@@ -62,6 +60,29 @@ pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
         table = table.with_chain("forward", Chain::base(ChainType::Filter, Hook::Forward, FILTER).with_rules(rules));
     }
     (!table.chains.is_empty()).then_some(table)
+}
+
+/// The elements that nodes are, in whichever set.
+pub fn keys(nodes: &BTreeSet<IpAddr>) -> BTreeSet<Key> {
+    nodes.iter().copied().map(key).collect()
+}
+
+fn key(node: IpAddr) -> Key {
+    Key::from(Value::Address(node))
+}
+
+/// Tells the sets of our table which nodes plain routes lead to, as far as those among `nodes` go.
+pub(super) fn set_direct(table: &mut Table, nodes: &BTreeSet<IpAddr>, is_direct: impl Fn(IpAddr) -> bool) {
+    for family in Family::BOTH {
+        let Some(set) = table.sets.get_mut(nodes_set(family)) else { continue };
+        for node in nodes.iter().copied().filter(|node| Family::of(*node) == family) {
+            if is_direct(node) {
+                set.elements.entry(key(node)).or_default();
+            } else {
+                set.elements.remove(&key(node));
+            }
+        }
+    }
 }
 
 fn nodes_set(family: Family) -> &'static str {

@@ -12,7 +12,9 @@ impl Diff<'_> {
         let (present, wanted) = (&self.observed.table, &self.desired.table);
         match wanted {
             Some(table) if present.as_ref() != Some(table) => {
-                self.push(Op::Nft(Change::ReplaceTable(table.clone())));
+                let elements = present.as_ref().and_then(|present| present.element_changes(table));
+                let changes = elements.unwrap_or_else(|| vec![Change::ReplaceTable(table.clone())]);
+                self.plan.ops.extend(changes.into_iter().map(Op::Nft));
             }
             None if present.is_some() => self.push(Op::Nft(Change::DeleteTable(self.identity.table()))),
             _ => {}

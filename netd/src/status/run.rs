@@ -25,8 +25,8 @@ pub struct Run<'a> {
     pub trigger: Trigger,
     /// How long it took.
     pub took: Duration,
-    /// Whether all that is ours was read.
-    pub full: bool,
+    /// The peers that came, went or changed, where nothing else was looked at; `None` where all that is ours was read.
+    pub only: Option<&'a [NodeName]>,
     /// This node.
     pub node: &'a Node,
     /// The nodes.
@@ -44,11 +44,18 @@ pub struct Run<'a> {
 impl Status {
     /// A run is over.
     pub fn reconciled(&mut self, run: &Run<'_>, now: Moment) {
-        self.joined(run.node, &run.cluster.own, Some(run.outcome));
-        self.changing = !run.outcome.settled;
-        self.left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string())).collect();
         let report = run.report;
-        self.follow(run, &Missing::of(report), now);
+        if let Some(nodes) = run.only {
+            self.follow_some(run, nodes, now);
+        } else {
+            self.joined(run.node, &run.cluster.own, Some(run.outcome));
+            self.changing = !run.outcome.settled;
+            let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
+            self.left_out = left_out.collect();
+            self.follow(run, &Missing::of(report), now);
+            self.last_full_read = Some(now);
+            self.complain(report.complaints.iter().map(String::as_str), now);
+        }
         for (kind, count) in &report.counts {
             let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();
             sum.applied += count.applied;
@@ -64,10 +71,6 @@ impl Status {
             changed: u64::try_from(report.applied).unwrap_or(u64::MAX),
             failed: u64::try_from(failed).unwrap_or(u64::MAX),
         });
-        if run.full {
-            self.last_full_read = Some(now);
-        }
-        self.complain(report.complaints.iter().map(String::as_str), now);
     }
 
     /// A run could not even begin.
@@ -83,6 +86,20 @@ impl Status {
         let mut known = std::mem::take(&mut self.problems);
         self.problems =
             problems.map(|what| known.remove_entry(what).unwrap_or_else(|| (what.to_owned(), now))).collect();
+    }
+
+    /// Takes over some peers.
+    fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Moment) {
+        let missing = Missing::of(run.report);
+        for node in nodes {
+            match run.cluster.peers.get(node) {
+                Some(lease) => {
+                    let peer = self.peers.entry(node.to_string()).or_insert_with(|| Peer::new(lease));
+                    peer.follow(run, lease, &missing, now);
+                }
+                None => drop(self.peers.remove(node.as_str())),
+            }
+        }
     }
 
     /// Takes over the peers and the ways to them. A way that has not changed keeps its age.

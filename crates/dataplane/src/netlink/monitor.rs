@@ -3,12 +3,13 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
+use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 
-use super::{KernelError, RECEIVE_BYTES, dump, messages};
+use super::{KernelError, RECEIVE_BYTES, dump, message_flags, messages};
 use crate::address::Address;
 use crate::link::Link;
 use crate::neighbour::{Fdb, Neighbour};
@@ -48,6 +49,11 @@ pub enum Event {
     Is(Subject),
     /// The object is gone.
     Gone(Subject),
+    /// The route has taken the place of another one of its destination and metric, of which nothing else is told.
+    Replaced(Route),
+    /// Some route of the main table has changed that cannot be shown here, such as one of several next hops: routes have to
+    /// be read again.
+    Unclear,
     /// Notifications were lost: whatever was known has to be read again.
     Overrun,
 }
@@ -103,9 +109,13 @@ impl AsRawFd for Monitor {
     }
 }
 
-fn event(message: &[u8]) -> Option<Event> {
-    let message = dump::parse(message).ok()?;
+fn event(bytes: &[u8]) -> Option<Event> {
+    let message = dump::parse(bytes).ok()?;
     Some(match message {
+        Message::NewRoute(route) | Message::DelRoute(route) if Route::read(&route).is_none() => {
+            return Route::is_of_main_table(&route).then_some(Event::Unclear);
+        }
+        Message::NewRoute(route) if message_flags(bytes) & NLM_F_REPLACE != 0 => Event::Replaced(Route::read(&route)?),
         Message::DelLink(link) => Event::Gone(Subject::Link(Box::new(Link::from_message(Message::NewLink(link))?))),
         Message::DelAddress(address) => Event::Gone(Subject::Address(Address::read(&address)?)),
         Message::DelRoute(route) => Event::Gone(Subject::Route(Route::read(&route)?)),

@@ -14,7 +14,7 @@ use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::Frame;
 use super::table::TableId;
 use super::{Error, RECEIVE_BYTES, grow_buffers};
-use crate::netlink::messages;
+use crate::netlink::{message_port, messages};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -58,6 +58,8 @@ pub enum Event {
         action: Action,
         /// The lower 16 bits of the generation that the change made.
         generation: u16,
+        /// The port of the socket that asked for it, as [`super::Socket::port`] gives it.
+        origin: u32,
     },
     /// A transaction is through, and this is the ruleset's generation now.
     Committed {
@@ -148,5 +150,6 @@ fn event(bytes: &[u8]) -> Option<Event> {
         message::DELOBJ | message::DELFLOWTABLE => (table::NAME, Subject::Other, Deleted),
         _ => return None,
     };
-    Some(Event::Changed { table: frame.table(table)?, subject, action, generation: frame.generation })
+    let origin = message_port(bytes);
+    Some(Event::Changed { table: frame.table(table)?, subject, action, generation: frame.generation, origin })
 }

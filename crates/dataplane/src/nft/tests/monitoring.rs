@@ -8,11 +8,11 @@ fn hear(monitor: &mut Monitor) -> Vec<Event> {
 
 #[test]
 fn a_replaced_table_is_heard() {
-    let (events, generation) = with_socket(|socket| {
+    let (events, generation, origin) = with_socket(|socket| {
         let mut monitor = Monitor::open().expect("a monitor");
         assert_eq!(hear(&mut monitor), [], "nothing has happened");
         socket.apply(&[Change::ReplaceTable(sample())]).expect("the table");
-        (hear(&mut monitor), socket.generation().expect("a generation"))
+        (hear(&mut monitor), socket.generation().expect("a generation"), socket.port())
     });
     let Some((Event::Committed { generation: last }, changed)) = events.split_last() else {
         panic!("a transaction ends with its generation: {events:?}");
@@ -28,7 +28,7 @@ fn a_replaced_table_is_heard() {
     let table = TableId::new(Family::Inet, "netd");
     for (subject, action) in wanted {
         let generation = u16::try_from(generation & 0xffff).expect("16 bits");
-        let event = Event::Changed { table: table.clone(), subject, action, generation };
+        let event = Event::Changed { table: table.clone(), subject, action, generation, origin };
         assert!(changed.contains(&event), "heard: {event:?} of {changed:?}");
     }
 }

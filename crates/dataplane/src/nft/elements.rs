@@ -1,0 +1,78 @@
+//! The elements of a table's sets apart from the rest of it. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::change::{Change, Elements};
+use super::table::{Element, Key, Set, Table};
+
+impl Table {
+    /// The same with no other elements than these.
+    #[must_use]
+    pub fn narrowed(&self, keys: &BTreeSet<Key>) -> Self {
+        let narrow = |set: &Set| {
+            let kept = keys.iter().filter_map(|key| Some((key.clone(), set.elements.get(key)?.clone())));
+            set.with_elements(kept.collect())
+        };
+        Self {
+            id: self.id.clone(),
+            comment: self.comment.clone(),
+            dormant: self.dormant,
+            sets: self.sets.iter().map(|(name, set)| (name.clone(), narrow(set))).collect(),
+            chains: self.chains.clone(),
+        }
+    }
+
+    /// Takes over what `other` has of these elements: that they are there, and with what, or that they are not.
+    pub fn take_elements(&mut self, keys: &BTreeSet<Key>, other: &Self) {
+        for (name, set) in &mut self.sets {
+            let Some(other) = other.sets.get(name) else { continue };
+            for key in keys {
+                match other.elements.get(key) {
+                    Some(element) => drop(set.elements.insert(key.clone(), element.clone())),
+                    None => drop(set.elements.remove(key)),
+                }
+            }
+        }
+    }
+
+    /// What makes this table like `wanted` where nothing but elements differs, additions first; `None` where more does.
+    pub fn element_changes(&self, wanted: &Self) -> Option<Vec<Change>> {
+        let alike = (&self.id, &self.comment, self.dormant, &self.chains)
+            == (&wanted.id, &wanted.comment, wanted.dormant, &wanted.chains)
+            && self.sets.len() == wanted.sets.len();
+        let mut additions = Vec::new();
+        let mut removals = Vec::new();
+        for (name, present) in &self.sets {
+            let wanted_set = wanted.sets.get(name).filter(|_| alike)?;
+            let (added, removed) = present.changes_to(wanted_set)?;
+            let change =
+                |elements| Elements { table: self.id.clone(), set: name.clone(), flags: present.flags, elements };
+            additions.extend((!added.is_empty()).then(|| Change::AddElements(change(added))));
+            removals.extend((!removed.is_empty()).then(|| Change::DeleteElements(change(removed))));
+        }
+        additions.append(&mut removals);
+        alike.then_some(additions)
+    }
+}
+
+impl Set {
+    fn with_elements(&self, elements: BTreeMap<Key, Element>) -> Self {
+        let (key, data) = (self.key.clone(), self.data.clone());
+        Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, elements }
+    }
+
+    /// The elements to add and those to remove; `None` where the sets are of different kinds, or an element would have to
+    /// be changed in its place.
+    fn changes_to(&self, wanted: &Self) -> Option<(BTreeMap<Key, Element>, BTreeMap<Key, Element>)> {
+        let kind = |set: &Self| (set.key.clone(), set.data.clone(), set.flags, set.size, set.timeout);
+        let is_kept = |(key, element): (&Key, &Element)| wanted.elements.get(key).is_none_or(|other| other == element);
+        if kind(self) != kind(wanted) || !self.elements.iter().all(is_kept) {
+            return None;
+        }
+        let missing = |of: &Self, from: &Self| {
+            let elements = of.elements.iter().filter(|(key, _)| !from.elements.contains_key(*key));
+            elements.map(|(key, element)| (key.clone(), element.clone())).collect()
+        };
+        Some((missing(wanted, self), missing(self, wanted)))
+    }
+}

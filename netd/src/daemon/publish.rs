@@ -1,0 +1,60 @@
+//! What the plugin reads: written when the network is ready, and whenever it changes or has gone.
+
+use std::path::PathBuf;
+
+use sd_notify::NotifyState;
+
+use super::Daemon;
+use crate::config::flags::Flags;
+use crate::conflist;
+use crate::overlay::Outcome;
+use crate::reconcile::{Report, chain};
+use crate::store::Store;
+use crate::subnet_env::{self, SubnetEnv};
+
+impl<S: Store> Daemon<S> {
+    /// Writes what the plugin reads, once the network is ready and whenever it changes, and says so. True where nothing is
+    /// left to write.
+    pub(super) fn publish(&mut self, report: &Report, outcome: &Outcome) -> Result<bool, String> {
+        let env = self.subnet_env(outcome);
+        if self.written.as_ref() == Some(&env) {
+            return Ok(true);
+        }
+        if !self.ready && !report.is_ready() {
+            return Ok(false);
+        }
+        subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))?;
+        self.install_conflist()?;
+        self.written = Some(env);
+        if !self.ready {
+            self.ready = true;
+            tracing::info!(peers = self.cluster.peers.len(), "ready");
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
+        Ok(true)
+    }
+
+    fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
+        SubnetEnv {
+            networks: self.node.identity.networks,
+            subnets: self.cluster.own.subnets,
+            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
+            ip_masq: self.flags.ip_masq,
+        }
+    }
+
+    fn install_conflist(&self) -> Result<(), String> {
+        let Some(path) = conflist_path(&self.flags) else { return Ok(()) };
+        match conflist::install(&path, &self.flags.subnet_file) {
+            Ok(true) => tracing::info!(path = %path.display(), "CNI configuration installed"),
+            Ok(false) => {}
+            Err(error) => return Err(chain(&error)),
+        }
+        Ok(())
+    }
+}
+
+/// Where the plugin's configuration goes, if it is to be written.
+pub fn conflist_path(flags: &Flags) -> Option<PathBuf> {
+    flags.cni_conf_dir.as_ref().map(|dir| dir.join(&flags.cni_conf_name))
+}

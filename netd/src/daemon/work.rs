@@ -1,0 +1,212 @@
+//! One step of the daemon's work: hear the kernel, then do what there is to do, the least that answers it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use dataplane::netlink;
+use dataplane::watch::Event;
+use dataplane::words::PerFamily;
+use tokio::time::Instant as Deadline;
+
+use super::Daemon;
+use super::pace::Due;
+use crate::model::{Cluster, Lease, NodeName};
+use crate::observe;
+use crate::reconcile::{self, Planned, Trigger, chain};
+use crate::status::run::Run;
+use crate::store::Store;
+use crate::upkeep::{Amended, Found, Upkeep};
+
+/// How many notifications are read at once, and how often in a row: then the others get their turn.
+const AT_ONCE: usize = 4096;
+const ROUNDS: usize = 16;
+
+impl<S: Store> Daemon<S> {
+    /// When there is something to do even though nothing is told.
+    pub(super) fn next(&self) -> Deadline {
+        let now = Deadline::now();
+        let next = self.switch.next().map_or(self.pace.next(), |at| at.min(self.pace.next()));
+        match self.asked {
+            Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
+            Some(_) => now,
+            None if self.behind || self.upkeep.is_stirred() || !self.news.is_empty() => now,
+            None => next,
+        }
+    }
+
+    /// Asks for a full run. Who cannot wait comes first.
+    pub(super) fn ask(&mut self, trigger: Trigger) {
+        if self.asked.is_none_or(|asked| rests(asked) && !rests(trigger)) {
+            self.asked = Some(trigger);
+        }
+    }
+
+    pub(super) async fn work(&mut self) {
+        self.hear();
+        let now = Deadline::now();
+        match self.pace.due(now) {
+            Some(Due::Full) => self.ask(Trigger::Periodic),
+            Some(Due::Retry) => self.ask(Trigger::Retry),
+            Some(Due::Look) if self.looks_different() => self.ask(Trigger::Periodic),
+            Some(Due::Look) | None => {}
+        }
+        if self.switch.next().is_some_and(|at| at <= now) {
+            self.switch.let_go(now);
+            self.ask(Trigger::Lingered);
+        }
+        if self.upkeep.needs_whole() {
+            self.ask(Trigger::KernelChanged);
+        }
+        // Whoever is behind does not know how the kernel is now.
+        if self.asked.is_none() && !self.behind {
+            self.amend();
+        }
+        if let Some(trigger) = self.asked
+            && (!rests(trigger) || self.pace.rest() <= Deadline::now())
+        {
+            self.asked = None;
+            let complaint = self.follow_underlay().await;
+            self.reconcile(trigger, complaint).await;
+        }
+    }
+
+    /// Takes what the kernel has told since.
+    fn hear(&mut self) {
+        self.behind = false;
+        for _ in 0..ROUNDS {
+            match self.notifications.pending(AT_ONCE) {
+                Ok(events) if events.is_empty() => return,
+                Ok(events) => self.upkeep.hear(events),
+                Err(error) => {
+                    tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
+                    return self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
+                }
+            }
+        }
+        self.behind = true;
+    }
+
+    /// True where something that nobody tells of is not as it was after the last full run.
+    fn looks_different(&mut self) -> bool {
+        let is_gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
+        let conflist = super::publish::conflist_path(&self.flags);
+        if self.written.is_some() && (is_gone(&self.flags.subnet_file) || conflist.is_some_and(|path| is_gone(&path))) {
+            self.written = None;
+            return true;
+        }
+        let quiet = self.look();
+        quiet != self.quiet
+    }
+
+    fn look(&mut self) -> Option<observe::Quiet> {
+        let desired = &self.upkeep.outcome()?.desired;
+        observe::quiet(&mut self.kernel, &self.node.identity, desired, &self.node.underlay.ifname).ok()
+    }
+
+    /// Answers what was told of some peers and of some places in the kernel, where that is all there is to do.
+    fn amend(&mut self) {
+        if self.news.is_empty() && !self.upkeep.is_stirred() {
+            return;
+        }
+        let begun = Instant::now();
+        let trigger = if self.news.is_empty() { Trigger::KernelChanged } else { Trigger::StoreChanged };
+        let told = std::mem::take(&mut self.news).into_iter();
+        let told: BTreeMap<NodeName, Option<Lease>> =
+            told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
+        let Some(Amended { report, nodes }) = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told)
+        else {
+            return self.ask(trigger);
+        };
+        let took = begun.elapsed();
+        if report.applied > 0 {
+            tracing::info!(
+                %trigger, changed = report.applied, peers = self.cluster.peers.len(),
+                us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "reconciled"
+            );
+        }
+        let Some(outcome) = self.upkeep.outcome() else { return };
+        let (node, cluster, only) = (&self.node, &self.cluster, Some(nodes.as_slice()));
+        let published = self.board.is_ready();
+        self.board.reconciled(&Run {
+            trigger,
+            took,
+            only,
+            node,
+            cluster,
+            rejected: &[],
+            outcome,
+            report: &report,
+            published,
+        });
+    }
+
+    /// A full run: reads, compares and changes everything.
+    async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+        let begun = Instant::now();
+        self.news.clear();
+        let candidates = self.leases.values().cloned();
+        let networks = &self.node.identity.networks;
+        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        self.cluster = cluster;
+        // What has been told up to here is in what is read now.
+        self.hear();
+        let transition = self.switch.transition();
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
+        let Planned { plan, outcome, observed, ground } = match planned {
+            Ok(planned) => planned,
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
+                self.upkeep = Upkeep::default();
+                return self.pace.ran(begun.elapsed(), false, Deadline::now());
+            }
+        };
+        let remembered = self.switch.remember(&outcome.loosens);
+        let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
+        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
+        if report.applied > 0 || !report.failed.is_empty() {
+            tracing::info!(
+                %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
+                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+                "reconciled"
+            );
+        }
+        let told = self.tell_peers(&report, &outcome).await;
+        report.complaints.extend(told.err());
+        let took = begun.elapsed();
+        let published = self.publish(&report, &outcome);
+        report.complaints.extend(published.clone().err());
+        let published = published == Ok(true);
+        let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
+        let (report, outcome_ref) = (report, &outcome);
+        self.board.reconciled(&Run {
+            trigger,
+            took,
+            only: None,
+            node,
+            cluster,
+            rejected,
+            outcome: outcome_ref,
+            report: &report,
+            published,
+        });
+        let clean = report.is_clean() && published;
+        let is_left_out = |lease: &&Lease| rejected.iter().any(|peer| peer.node == lease.node);
+        let left_out: Vec<Lease> = self.leases.values().filter(is_left_out).cloned().collect();
+        self.tell(report.complaints);
+        if clean {
+            // Nothing of ours is left there, and the network may be somebody else's by now.
+            self.node.identity.former = PerFamily::none();
+        }
+        let found = Found { outcome, observed, ground, left_out, clean };
+        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port());
+        self.quiet = self.look();
+        self.pace.ran(begun.elapsed(), clean, Deadline::now());
+    }
+}
+
+/// True for triggers that come in storms.
+fn rests(trigger: Trigger) -> bool {
+    matches!(trigger, Trigger::StoreChanged | Trigger::KernelChanged)
+}

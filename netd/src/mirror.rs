@@ -1,0 +1,307 @@
+//! What the kernel has, kept true by its own notifications from one full read to the next.
+//!
+//! Pure. What a notification cannot say, or what decides more than the entry that it is about, asks for a full read.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::link::{Kind, Link};
+use dataplane::netlink::{self, Subject};
+use dataplane::nft::{self, TableId};
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::Route;
+use dataplane::watch::Event;
+use dataplane::words::{IfName, Mac, Prefix};
+
+use crate::observe::Observed;
+use crate::overlay::{Desired, Identity, masquerade};
+
+/// Places in the kernel where something of ours is, or was, or should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Keys {
+    /// Destinations of routes.
+    pub routes: BTreeSet<Prefix>,
+    /// Neighbours on our devices.
+    pub neighbours: BTreeSet<(IfName, IpAddr)>,
+    /// Hardware addresses on our devices.
+    pub fdb: BTreeSet<(IfName, Mac)>,
+    /// Nodes in the sets of our table.
+    pub nodes: BTreeSet<IpAddr>,
+    /// Our devices themselves, and their addresses.
+    pub devices: bool,
+}
+
+/// What has to be looked at again.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Stir {
+    /// These places.
+    pub keys: Keys,
+    /// Everything, after a full read.
+    pub whole: bool,
+}
+
+impl Keys {
+    /// True where there is none.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// These places too.
+    pub fn extend(&mut self, more: Self) {
+        self.routes.extend(more.routes);
+        self.neighbours.extend(more.neighbours);
+        self.fdb.extend(more.fdb);
+        self.nodes.extend(more.nodes);
+        self.devices |= more.devices;
+    }
+}
+
+impl Stir {
+    /// True where nothing has to be.
+    pub fn is_empty(&self) -> bool {
+        !self.whole && self.keys.is_empty()
+    }
+}
+
+/// What we look after.
+#[derive(Debug, Clone)]
+pub struct Interest {
+    /// How our objects are known.
+    pub identity: Identity,
+    /// Our nftables table.
+    pub table: TableId,
+    /// What the socket at this port asks of nftables is known already.
+    pub port: u32,
+    /// The interface under the tunnels.
+    pub underlay: (u32, IfName),
+    /// Routes of others decide which way packets to peers take.
+    pub follows_routes: bool,
+}
+
+/// The kernel as last read and heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    observed: Observed,
+    names: BTreeMap<u32, IfName>,
+    /// The devices that are ours, or will be.
+    ours: BTreeSet<IfName>,
+}
+
+impl Mirror {
+    /// From a full read.
+    pub fn new(observed: Observed, desired: &Desired, identity: &Identity) -> Self {
+        let names = observed.links.values().map(|link| (link.index, link.name.clone())).collect();
+        let marked = observed.links.values().filter(|link| is_marked(link, identity)).map(|link| link.name.clone());
+        let ours = marked.chain(desired.devices.keys().cloned()).collect();
+        Self { observed, names, ours }
+    }
+
+    /// What there is.
+    pub fn observed(&self) -> &Observed {
+        &self.observed
+    }
+
+    /// The sets of our table now have of these nodes what is wanted: we do not listen to what we change there ourselves.
+    pub fn take_nodes(&mut self, nodes: &BTreeSet<IpAddr>, desired: &Desired) {
+        if let (Some(table), Some(wanted)) = (&mut self.observed.table, &desired.table) {
+            table.take_elements(&masquerade::keys(nodes), wanted);
+        }
+    }
+
+    /// Takes a notification, and says what has to be looked at again. What it brings into the place where it is wanted
+    /// does not: that is how our own changes come back.
+    pub fn take(&mut self, event: Event, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+        match event {
+            Event::Route(netlink::Event::Overrun | netlink::Event::Unclear) | Event::Nft(nft::Event::Overrun) => {
+                stir.whole = true;
+            }
+            Event::Route(netlink::Event::Is(subject)) => self.put(subject, interest, desired, stir),
+            Event::Route(netlink::Event::Gone(subject)) => self.remove(subject, interest, desired, stir),
+            Event::Route(netlink::Event::Replaced(route)) => {
+                if let Some(route) = self.named(&route, stir) {
+                    let former = self.observed.routes_to(route.destination).filter(|r| r.metric == route.metric);
+                    let former: Vec<_> = former.cloned().collect();
+                    // Which of several has gone is not told.
+                    stir.whole |= former.len() > 1;
+                    for route in &former {
+                        self.observed.routes.remove(route);
+                    }
+                    self.route(route, true, interest, desired, stir);
+                }
+            }
+            // The filter table is where iptables' policies are.
+            Event::Nft(nft::Event::Changed { table, origin, .. }) => {
+                stir.whole |= origin != interest.port && (table == interest.table || table.name == "filter");
+            }
+            Event::Nft(nft::Event::Committed { .. }) => {}
+        }
+    }
+
+    fn put(&mut self, subject: Subject, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+        match subject {
+            Subject::Link(link) => self.link(*link, interest, stir),
+            Subject::Address(address) if address.index == interest.underlay.0 => stir.whole = true,
+            Subject::Address(address) => {
+                if let Some(device) = self.device(address.index).filter(|_| address.global) {
+                    let (address, prefix_len) = (address.address, address.prefix_len);
+                    self.observed.addresses.insert(DeviceAddress { device, address, prefix_len });
+                    stir.keys.devices = true;
+                }
+            }
+            Subject::Route(route) => {
+                if let Some(route) = self.named(&route, stir) {
+                    self.route(route, true, interest, desired, stir);
+                }
+            }
+            Subject::Neighbour(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    let key = (device, entry.address);
+                    match entry.mac.filter(|_| entry.permanent) {
+                        Some(mac) => self.observed.neighbours.insert(key.clone(), mac),
+                        None => self.observed.neighbours.remove(&key),
+                    };
+                    self.neighbour(key, desired, stir);
+                }
+            }
+            Subject::Fdb(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    // A hardware address of one device has one tunnel end; all zeros and groups may have several.
+                    if !entry.mac.is_unusable() || !entry.permanent {
+                        self.forget_fdb(&device, entry.mac, (!entry.permanent).then_some(entry.destination));
+                    }
+                    if entry.permanent {
+                        self.observed.fdb.insert((device.clone(), entry.mac, entry.destination));
+                    }
+                    self.end((device, entry.mac), desired, stir);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, subject: Subject, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+        match subject {
+            Subject::Link(link) => self.link_gone(&link, interest, stir),
+            Subject::Address(address) if address.index == interest.underlay.0 => stir.whole = true,
+            Subject::Address(address) => {
+                if let Some(device) = self.device(address.index).filter(|_| address.global) {
+                    let (address, prefix_len) = (address.address, address.prefix_len);
+                    self.observed.addresses.remove(&DeviceAddress { device, address, prefix_len });
+                    // The kernel tells nothing of the IPv4 routes and neighbours that go with the last one.
+                    stir.whole = true;
+                }
+            }
+            Subject::Route(route) => {
+                if let Some(route) = self.named(&route, stir) {
+                    // One that was never seen has been told in another way than it was read.
+                    stir.whole |= !self.observed.routes.remove(&route);
+                    self.route(route, false, interest, desired, stir);
+                }
+            }
+            Subject::Neighbour(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    let key = (device, entry.address);
+                    self.observed.neighbours.remove(&key);
+                    self.neighbour(key, desired, stir);
+                }
+            }
+            Subject::Fdb(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    self.forget_fdb(&device, entry.mac, Some(entry.destination));
+                    self.end((device, entry.mac), desired, stir);
+                }
+            }
+        }
+    }
+
+    fn neighbour(&self, key: (IfName, IpAddr), desired: &Desired, stir: &mut Stir) {
+        if self.observed.neighbours.get(&key) != desired.neighbours.get(&key) {
+            stir.keys.neighbours.insert(key);
+        }
+    }
+
+    fn end(&self, key: (IfName, Mac), desired: &Desired, stir: &mut Stir) {
+        let ends = self.observed.ends_of(&key.0, key.1).map(|entry| &entry.2);
+        if !ends.eq(desired.fdb.get(&key)) {
+            stir.keys.fdb.insert(key);
+        }
+    }
+
+    fn forget_fdb(&mut self, device: &IfName, mac: Mac, destination: Option<IpAddr>) {
+        let ends: Vec<_> = self.observed.ends_of(device, mac).cloned().collect();
+        for entry in ends.into_iter().filter(|entry| destination.is_none_or(|only| entry.2 == only)) {
+            self.observed.fdb.remove(&entry);
+        }
+    }
+
+    /// A device that is ours.
+    fn device(&self, index: u32) -> Option<IfName> {
+        self.names.get(&index).filter(|name| self.ours.contains(*name)).cloned()
+    }
+
+    /// The route by its device's name. A link without one was made and not told yet.
+    fn named(&self, route: &Route, stir: &mut Stir) -> Option<DeviceRoute> {
+        let name = self.names.get(&route.index);
+        stir.whole |= name.is_none();
+        name.map(|name| DeviceRoute::of(route, name.clone()))
+    }
+
+    fn route(&mut self, route: DeviceRoute, is_there: bool, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+        let is_wanted = desired.routes.get(&route.destination) == Some(&route);
+        if is_there && is_wanted || !is_there && !desired.routes.contains_key(&route.destination) {
+            // As it should be.
+        } else if interest.identity.covers(route.destination) {
+            stir.keys.routes.insert(route.destination);
+        } else {
+            stir.whole |= interest.follows_routes;
+        }
+        if is_there {
+            self.observed.routes.insert(route);
+        }
+    }
+
+    /// A link is there. Only the names count of most: a node's pods come and go all the time.
+    fn link(&mut self, link: Link, interest: &Interest, stir: &mut Stir) {
+        let known = self.names.insert(link.index, link.name.clone());
+        let is_renamed = known.is_some_and(|known| known != link.name);
+        let is_underlay = link.index == interest.underlay.0 || link.name == interest.underlay.1;
+        if is_renamed || is_underlay {
+            stir.whole = true;
+        } else if self.ours.contains(&link.name) {
+            let is_new = self.observed.links.get(&link.name).is_none_or(|known| known.index != link.index);
+            // With the state or the hardware address of a device goes more than is told.
+            stir.whole |= !is_new && self.observed.links.get(&link.name).is_some_and(|known| forgets(known, &link));
+            stir.keys.devices = true;
+            self.observed.links.insert(link.name.clone(), link);
+        } else {
+            stir.whole |= matches!(link.kind, Kind::Vxlan(_));
+        }
+    }
+
+    fn link_gone(&mut self, link: &Link, interest: &Interest, stir: &mut Stir) {
+        self.names.remove(&link.index);
+        let is_ours = self.ours.contains(&link.name);
+        let is_underlay = link.index == interest.underlay.0 || link.name == interest.underlay.1;
+        stir.whole |= is_ours || is_underlay || matches!(link.kind, Kind::Vxlan(_));
+        // What was on it went with it, most of it without a word.
+        let observed = &mut self.observed;
+        observed.links.retain(|_, known| known.index != link.index);
+        observed.routes.retain(|route| route.device != link.name);
+        if is_ours {
+            observed.addresses.retain(|address| address.device != link.name);
+            observed.neighbours.retain(|(device, _), _| *device != link.name);
+            observed.fdb.retain(|(device, _, _)| *device != link.name);
+        }
+    }
+}
+
+/// True where the kernel drops entries of a device without telling of each.
+fn forgets(known: &Link, now: &Link) -> bool {
+    known.up && !now.up || known.mac != now.mac
+}
+
+fn is_marked(link: &Link, identity: &Identity) -> bool {
+    matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Between two full runs: what the last one found and wanted, kept true by what is heard since, so that a change costs what
+//! it changes.
+//!
+//! What raises a question that one peer's entries do not answer is left to a full run.
+
+use std::collections::BTreeMap;
+
+use dataplane::kernel::Kernel;
+use dataplane::watch::Event;
+use dataplane::words::PerFamily;
+
+use crate::mirror::{Interest, Keys, Mirror, Stir};
+use crate::model::{Claims, Cluster, Lease, NodeName};
+use crate::node::Node;
+use crate::observe::Observed;
+use crate::overlay::amend::{Change, Ground};
+use crate::overlay::{Identity, Outcome};
+use crate::plan::Plan;
+use crate::reconcile::{self, Report};
+
+/// What is known since the last full run; nothing before the first.
+#[derive(Debug, Default)]
+pub struct Upkeep {
+    standing: Option<Standing>,
+    stir: Stir,
+}
+
+/// What a full run leaves behind.
+#[derive(Debug)]
+struct Standing {
+    outcome: Outcome,
+    mirror: Mirror,
+    interest: Interest,
+    ground: Ground,
+    claims: Claims,
+    left_out: Vec<Lease>,
+    /// False where the run left something undone, or the rest of this is not true any more.
+    sound: bool,
+}
+
+/// A full run, as far as it stays true.
+#[derive(Debug)]
+pub struct Found {
+    /// What was wanted.
+    pub outcome: Outcome,
+    /// What was there before the run changed anything.
+    pub observed: Observed,
+    /// What the ways to peers follow from.
+    pub ground: Ground,
+    /// The leases of nodes that were left out.
+    pub left_out: Vec<Lease>,
+    /// Whether everything was done.
+    pub clean: bool,
+}
+
+/// A run that looked at some places only.
+#[derive(Debug)]
+pub struct Amended {
+    /// What came of it.
+    pub report: Report,
+    /// The peers that came, went or changed.
+    pub nodes: Vec<NodeName>,
+}
+
+impl Upkeep {
+    /// Goes on from a full run. Events that were not heard before it began are still to come.
+    pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32) {
+        let Found { outcome, observed, ground, left_out, clean } = found;
+        let interest = Interest {
+            identity: Identity { former: PerFamily::none(), ..node.identity.clone() },
+            table: node.identity.table(),
+            port,
+            underlay: (node.underlay.index, node.underlay.ifname.clone()),
+            follows_routes: ground.follows_routes(&node.conf),
+        };
+        let mirror = Mirror::new(observed, &outcome.desired, &node.identity);
+        let sound = clean && outcome.settled;
+        let claims = Claims::of(cluster);
+        self.standing = Some(Standing { outcome, mirror, interest, ground, claims, left_out, sound });
+        self.stir = Stir::default();
+    }
+
+    /// Takes what has happened in the kernel since.
+    pub fn hear(&mut self, events: Vec<Event>) {
+        if let Some(standing) = &mut self.standing {
+            for event in events {
+                standing.mirror.take(event, &standing.interest, &standing.outcome.desired, &mut self.stir);
+            }
+        }
+    }
+
+    /// True where something is to be looked at.
+    pub fn is_stirred(&self) -> bool {
+        !self.stir.is_empty()
+    }
+
+    /// True where only a full run will do.
+    pub fn needs_whole(&self) -> bool {
+        self.stir.whole || !self.stir.is_empty() && !self.standing.as_ref().is_some_and(|standing| standing.sound)
+    }
+
+    /// What was wanted last.
+    pub fn outcome(&self) -> Option<&Outcome> {
+        self.standing.as_ref().map(|standing| &standing.outcome)
+    }
+
+    /// Makes some places as they should be: those that have stirred, and those of peers of which `told` is new. `None`
+    /// where a full run is needed; then nothing was changed, or something could not be.
+    pub fn amend(
+        &mut self,
+        kernel: &mut impl Kernel,
+        node: &Node,
+        cluster: &mut Cluster,
+        told: BTreeMap<NodeName, Option<Lease>>,
+    ) -> Option<Amended> {
+        let stir = std::mem::take(&mut self.stir);
+        let standing = self.standing.as_mut();
+        let amended = standing.filter(|standing| standing.sound && !stir.whole).and_then(|standing| {
+            let amended = standing.amend(kernel, node, cluster, told, stir.keys);
+            standing.sound = amended.is_some();
+            amended
+        });
+        self.stir.whole = amended.is_none();
+        amended
+    }
+}
+
+impl Standing {
+    fn amend(
+        &mut self,
+        kernel: &mut impl Kernel,
+        node: &Node,
+        cluster: &mut Cluster,
+        told: BTreeMap<NodeName, Option<Lease>>,
+        mut keys: Keys,
+    ) -> Option<Amended> {
+        let mut leases = BTreeMap::new();
+        if !told.is_empty() {
+            if told.keys().any(|node| self.may_let_in(node, cluster)) {
+                return None;
+            }
+            leases = cluster.amend(&mut self.claims, told, &node.identity.networks)?;
+            let change = |(node, now)| Change { node, former: cluster.peers.get(node), now: Option::as_ref(now) };
+            let changes: Vec<_> = leases.iter().map(change).collect();
+            let places = self.ground.amend(&node.conf, &node.underlay.ifname, &mut self.outcome, &changes)?;
+            keys.extend(places);
+        }
+        let desired = &self.outcome.desired;
+        let keys = keys.widened(self.mirror.observed(), desired);
+        let plan =
+            Plan::diff(&self.mirror.observed().part(&keys, desired), &desired.part(&keys), &self.interest.identity);
+        if !plan.is_of_entries() {
+            return None;
+        }
+        let report = reconcile::apply(kernel, plan, &Outcome::default());
+        if !report.is_clean() {
+            return None;
+        }
+        self.mirror.take_nodes(&keys.nodes, desired);
+        let nodes: Vec<NodeName> = leases.keys().cloned().collect();
+        for (node, lease) in leases {
+            match lease {
+                Some(lease) => drop(cluster.peers.insert(node, lease)),
+                None => drop(cluster.peers.remove(&node)),
+            }
+        }
+        Some(Amended { report, nodes })
+    }
+
+    /// True where what becomes of a node may make room for one that was left out.
+    fn may_let_in(&self, node: &NodeName, cluster: &Cluster) -> bool {
+        let former = cluster.peers.get(node);
+        let stands_in_its_way = |out: &Lease| former.is_some_and(|former| former.clashes_with(out));
+        self.left_out.iter().any(|out| out.node == *node || stands_in_its_way(out))
+    }
+}
+
+#[cfg(test)]
+mod tests;
