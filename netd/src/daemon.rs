@@ -242,6 +242,8 @@ impl<S: Store> Daemon<S> {
             }
             StoreEvent::NetConf(text) => {
                 if self.reconfigure(&text) {
+                    // What was wanted before says nothing any more.
+                    self.upkeep = Upkeep::default();
                     self.ask(Trigger::StoreChanged);
                 }
             }

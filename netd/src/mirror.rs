@@ -38,6 +38,8 @@ pub struct Stir {
     pub keys: Keys,
     /// Everything, after a full read.
     pub whole: bool,
+    /// The same, since what is known is not true any more.
+    pub lost: bool,
 }
 
 impl Keys {
@@ -59,7 +61,7 @@ impl Keys {
 impl Stir {
     /// True where nothing has to be.
     pub fn is_empty(&self) -> bool {
-        !self.whole && self.keys.is_empty()
+        !self.whole && !self.lost && self.keys.is_empty()
     }
 }
 
@@ -113,7 +115,7 @@ impl Mirror {
     pub fn take(&mut self, event: Event, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match event {
             Event::Route(netlink::Event::Overrun | netlink::Event::Unclear) | Event::Nft(nft::Event::Overrun) => {
-                stir.whole = true;
+                stir.lost = true;
             }
             Event::Route(netlink::Event::Is(subject)) => self.put(subject, interest, desired, stir),
             Event::Route(netlink::Event::Gone(subject)) => self.remove(subject, interest, desired, stir),
@@ -122,7 +124,7 @@ impl Mirror {
                     let former = self.observed.routes_to(route.destination).filter(|r| r.metric == route.metric);
                     let former: Vec<_> = former.cloned().collect();
                     // Which of several has gone is not told.
-                    stir.whole |= former.len() > 1;
+                    stir.lost |= former.len() > 1;
                     for route in &former {
                         self.observed.routes.remove(route);
                     }
@@ -181,19 +183,19 @@ impl Mirror {
     fn remove(&mut self, subject: Subject, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match subject {
             Subject::Link(link) => self.link_gone(&link, interest, stir),
-            Subject::Address(address) if address.index == interest.underlay.0 => stir.whole = true,
+            Subject::Address(address) if address.index == interest.underlay.0 => stir.lost = true,
             Subject::Address(address) => {
                 if let Some(device) = self.device(address.index).filter(|_| address.global) {
                     let (address, prefix_len) = (address.address, address.prefix_len);
                     self.observed.addresses.remove(&DeviceAddress { device, address, prefix_len });
                     // The kernel tells nothing of the IPv4 routes and neighbours that go with the last one.
-                    stir.whole = true;
+                    stir.lost = true;
                 }
             }
             Subject::Route(route) => {
                 if let Some(route) = self.named(&route, stir) {
                     // One that was never seen has been told in another way than it was read.
-                    stir.whole |= !self.observed.routes.remove(&route);
+                    stir.lost |= !self.observed.routes.remove(&route);
                     self.route(route, false, interest, desired, stir);
                 }
             }
@@ -241,18 +243,17 @@ impl Mirror {
     /// The route by its device's name. A link without one was made and not told yet.
     fn named(&self, route: &Route, stir: &mut Stir) -> Option<DeviceRoute> {
         let name = self.names.get(&route.index);
-        stir.whole |= name.is_none();
+        stir.lost |= name.is_none();
         name.map(|name| DeviceRoute::of(route, name.clone()))
     }
 
     fn route(&mut self, route: DeviceRoute, is_there: bool, interest: &Interest, desired: &Desired, stir: &mut Stir) {
-        let is_wanted = desired.routes.get(&route.destination) == Some(&route);
-        if is_there && is_wanted || !is_there && !desired.routes.contains_key(&route.destination) {
-            // As it should be.
-        } else if interest.identity.covers(route.destination) {
-            stir.keys.routes.insert(route.destination);
-        } else {
+        let wanted = desired.routes.get(&route.destination);
+        let is_right = if is_there { wanted == Some(&route) } else { wanted.is_none() };
+        if !interest.identity.covers(route.destination) {
             stir.whole |= interest.follows_routes;
+        } else if !is_right {
+            stir.keys.routes.insert(route.destination);
         }
         if is_there {
             self.observed.routes.insert(route);
@@ -265,15 +266,18 @@ impl Mirror {
         let is_renamed = known.is_some_and(|known| known != link.name);
         let is_underlay = link.index == interest.underlay.0 || link.name == interest.underlay.1;
         if is_renamed || is_underlay {
-            stir.whole = true;
+            stir.lost |= is_renamed;
+            stir.lost |= self.observed.links.get(&link.name) != Some(&link);
+            self.observed.links.insert(link.name.clone(), link);
         } else if self.ours.contains(&link.name) {
             let is_new = self.observed.links.get(&link.name).is_none_or(|known| known.index != link.index);
             // With the state or the hardware address of a device goes more than is told.
-            stir.whole |= !is_new && self.observed.links.get(&link.name).is_some_and(|known| forgets(known, &link));
+            stir.lost |= !is_new && self.observed.links.get(&link.name).is_some_and(|known| forgets(known, &link));
             stir.keys.devices = true;
             self.observed.links.insert(link.name.clone(), link);
         } else {
-            stir.whole |= matches!(link.kind, Kind::Vxlan(_));
+            let is_known = self.observed.links.get(&link.name) == Some(&link);
+            stir.whole |= matches!(link.kind, Kind::Vxlan(_)) && !is_known;
         }
     }
 
@@ -281,7 +285,7 @@ impl Mirror {
         self.names.remove(&link.index);
         let is_ours = self.ours.contains(&link.name);
         let is_underlay = link.index == interest.underlay.0 || link.name == interest.underlay.1;
-        stir.whole |= is_ours || is_underlay || matches!(link.kind, Kind::Vxlan(_));
+        stir.lost |= is_ours || is_underlay || matches!(link.kind, Kind::Vxlan(_));
         // What was on it went with it, most of it without a word.
         let observed = &mut self.observed;
         observed.links.retain(|_, known| known.index != link.index);

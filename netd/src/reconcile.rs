@@ -8,6 +8,7 @@ use std::fmt;
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
+use dataplane::words::Prefix;
 
 use crate::config::flags::Flags;
 use crate::model::Cluster;
@@ -104,6 +105,15 @@ impl Report {
     /// True where nothing is left undone that another try could do.
     pub fn is_clean(&self) -> bool {
         self.failed.is_empty()
+    }
+
+    /// The destinations at which somebody else's routes stand.
+    pub fn taken(&self) -> BTreeSet<Prefix> {
+        let of_route = |conflict: &Conflict| match conflict {
+            Conflict::Route { wanted, .. } => Some(wanted.destination),
+            Conflict::Name { .. } | Conflict::Tunnel { .. } => None,
+        };
+        self.conflicts.iter().filter_map(of_route).collect()
     }
 
     /// True where this node's own part stands: pods can be wired, even if the way to a peer is missing.

@@ -3,11 +3,11 @@
 //!
 //! What raises a question that one peer's entries do not answer is left to a full run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::kernel::Kernel;
 use dataplane::watch::Event;
-use dataplane::words::PerFamily;
+use dataplane::words::{PerFamily, Prefix};
 
 use crate::mirror::{Interest, Keys, Mirror, Stir};
 use crate::model::{Claims, Cluster, Lease, NodeName};
@@ -34,6 +34,8 @@ struct Standing {
     ground: Ground,
     claims: Claims,
     left_out: Vec<Lease>,
+    /// Where somebody else's routes stand.
+    taken: BTreeSet<Prefix>,
     /// False where the run left something undone, or the rest of this is not true any more.
     sound: bool,
 }
@@ -49,7 +51,9 @@ pub struct Found {
     pub ground: Ground,
     /// The leases of nodes that were left out.
     pub left_out: Vec<Lease>,
-    /// Whether everything was done.
+    /// Where somebody else's routes stand.
+    pub taken: BTreeSet<Prefix>,
+    /// Whether everything else was done.
     pub clean: bool,
 }
 
@@ -65,7 +69,9 @@ pub struct Amended {
 impl Upkeep {
     /// Goes on from a full run. Events that were not heard before it began are still to come.
     pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32) {
-        let Found { outcome, observed, ground, left_out, clean } = found;
+        let Found { outcome, mut observed, ground, left_out, taken, clean } = found;
+        // Of what we change in nftables ourselves nothing is heard.
+        observed.table.clone_from(&outcome.desired.table);
         let interest = Interest {
             identity: Identity { former: PerFamily::none(), ..node.identity.clone() },
             table: node.identity.table(),
@@ -76,7 +82,7 @@ impl Upkeep {
         let mirror = Mirror::new(observed, &outcome.desired, &node.identity);
         let sound = clean && outcome.settled;
         let claims = Claims::of(cluster);
-        self.standing = Some(Standing { outcome, mirror, interest, ground, claims, left_out, sound });
+        self.standing = Some(Standing { outcome, mirror, interest, ground, claims, left_out, taken, sound });
         self.stir = Stir::default();
     }
 
@@ -94,9 +100,14 @@ impl Upkeep {
         !self.stir.is_empty()
     }
 
-    /// True where only a full run will do.
+    /// True where something is to be looked at that only a full run can answer.
     pub fn needs_whole(&self) -> bool {
-        self.stir.whole || !self.stir.is_empty() && !self.standing.as_ref().is_some_and(|standing| standing.sound)
+        self.stir.whole || !self.stir.is_empty() && !self.is_sound()
+    }
+
+    /// True where a change can be answered without a full run.
+    pub fn is_sound(&self) -> bool {
+        !self.stir.lost && self.standing.as_ref().is_some_and(|standing| standing.sound)
     }
 
     /// What was wanted last.
@@ -115,12 +126,12 @@ impl Upkeep {
     ) -> Option<Amended> {
         let stir = std::mem::take(&mut self.stir);
         let standing = self.standing.as_mut();
-        let amended = standing.filter(|standing| standing.sound && !stir.whole).and_then(|standing| {
+        let amended = standing.filter(|standing| standing.sound && !stir.lost).and_then(|standing| {
             let amended = standing.amend(kernel, node, cluster, told, stir.keys);
             standing.sound = amended.is_some();
             amended
         });
-        self.stir.whole = amended.is_none();
+        self.stir = Stir { whole: stir.whole || amended.is_none(), lost: stir.lost, keys: Keys::default() };
         amended
     }
 }
@@ -147,6 +158,9 @@ impl Standing {
         }
         let desired = &self.outcome.desired;
         let keys = keys.widened(self.mirror.observed(), desired);
+        if !keys.routes.is_disjoint(&self.taken) {
+            return None;
+        }
         let plan =
             Plan::diff(&self.mirror.observed().part(&keys, desired), &desired.part(&keys), &self.interest.identity);
         if !plan.is_of_entries() {

@@ -10,9 +10,10 @@ const LOOK: Duration = Duration::from_secs(10);
 const FULL: Duration = Duration::from_mins(5);
 /// The first and the longest wait before what failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
-/// After a full run, a storm of events is left alone for so many times as long as the run took: among thousands of peers
-/// it must not keep the node busy. What happened first was answered at once.
-const REST: u32 = 9;
+/// Full runs that a storm of events asks for may take one part in so many of the time, once they have taken that much of
+/// `BURST`: among thousands of peers a storm must not keep the node busy.
+const SHARE: u32 = 10;
+const BURST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// What it is time for.
@@ -33,6 +34,8 @@ pub(super) struct Pace {
     look: Instant,
     full: Instant,
     retry: Option<(Instant, Duration)>,
+    /// When the full runs so far would have had their share.
+    earned: Instant,
     rest: Instant,
 }
 
@@ -40,7 +43,7 @@ impl Pace {
     /// From now on. `every` is how often to look, where that was said.
     pub(super) fn new(every: Option<Duration>, now: Instant) -> Self {
         let every = every.unwrap_or(LOOK);
-        Self { every, look: now + every, full: now + FULL, retry: None, rest: now }
+        Self { every, look: now + every, full: now + FULL, retry: None, earned: now, rest: now }
     }
 
     /// When it is time for something.
@@ -71,7 +74,8 @@ impl Pace {
 
     /// A full run has ended, and left nothing undone where it was clean.
     pub(super) fn ran(&mut self, took: Duration, clean: bool, now: Instant) {
-        self.rest = now + (took * REST).min(LONGEST_REST);
+        self.earned = self.earned.max(now) + took * SHARE;
+        self.rest = (self.earned - BURST).min(now + LONGEST_REST);
         (self.look, self.full) = (now + self.every, now + FULL);
         self.retry = if clean {
             None

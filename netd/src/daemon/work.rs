@@ -27,9 +27,10 @@ impl<S: Store> Daemon<S> {
         let now = Deadline::now();
         let next = self.switch.next().map_or(self.pace.next(), |at| at.min(self.pace.next()));
         match self.asked {
+            _ if self.behind => now,
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
             Some(_) => now,
-            None if self.behind || self.upkeep.is_stirred() || !self.news.is_empty() => now,
+            None if self.upkeep.is_stirred() || !self.news.is_empty() => now,
             None => next,
         }
     }
@@ -55,10 +56,11 @@ impl<S: Store> Daemon<S> {
             self.ask(Trigger::Lingered);
         }
         if self.upkeep.needs_whole() {
-            self.ask(Trigger::KernelChanged);
+            self.ask(self.cause());
         }
-        // Whoever is behind does not know how the kernel is now.
-        if self.asked.is_none() && !self.behind {
+        // What is asked for may have to wait for its time; what can be done does not. Whoever is behind does not know how
+        // the kernel is now.
+        if !self.behind && self.asked.is_none_or(|_| self.upkeep.is_sound()) {
             self.amend();
         }
         if let Some(trigger) = self.asked
@@ -103,13 +105,18 @@ impl<S: Store> Daemon<S> {
         observe::quiet(&mut self.kernel, &self.node.identity, desired, &self.node.underlay.ifname).ok()
     }
 
+    /// Who has brought what there is to do.
+    fn cause(&self) -> Trigger {
+        if self.news.is_empty() { Trigger::KernelChanged } else { Trigger::StoreChanged }
+    }
+
     /// Answers what was told of some peers and of some places in the kernel, where that is all there is to do.
     fn amend(&mut self) {
         if self.news.is_empty() && !self.upkeep.is_stirred() {
             return;
         }
         let begun = Instant::now();
-        let trigger = if self.news.is_empty() { Trigger::KernelChanged } else { Trigger::StoreChanged };
+        let trigger = self.cause();
         let told = std::mem::take(&mut self.news).into_iter();
         let told: BTreeMap<NodeName, Option<Lease>> =
             told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
@@ -194,12 +201,15 @@ impl<S: Store> Daemon<S> {
         let clean = report.is_clean() && published;
         let is_left_out = |lease: &&Lease| rejected.iter().any(|peer| peer.node == lease.node);
         let left_out: Vec<Lease> = self.leases.values().filter(is_left_out).cloned().collect();
+        let taken = report.taken();
+        // A device that cannot be made leaves more open than some places.
+        let whole = clean && taken.len() == report.conflicts.len();
         self.tell(report.complaints);
         if clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
-        let found = Found { outcome, observed, ground, left_out, clean };
+        let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
         self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port());
         self.quiet = self.look();
         self.pace.ran(begun.elapsed(), clean, Deadline::now());

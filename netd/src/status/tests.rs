@@ -11,7 +11,6 @@ use super::run::Run;
 use super::*;
 use crate::model::BackendType;
 use crate::observe;
-use crate::overlay::carrier;
 use crate::overlay::tests::network::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
 use crate::plan::Plan;
 use crate::reconcile::{self, Trigger};
@@ -34,13 +33,6 @@ impl Scene {
         Self { network, kernel, status: Status::new(START), metrics: Metrics::new(), now: START }
     }
 
-    fn node(&self) -> Node {
-        let (conf, underlay) = (self.network.conf(), self.network.underlay(1));
-        let Backend::Vxlan(options) = &conf.backend else { panic!("these tests are about vxlan") };
-        let carriers = carrier::carriers(options, conf.networks.families(), &underlay).expect("carriers");
-        Node { name: node_name(1), carriers, underlay, identity: self.network.identity(), conf }
-    }
-
     /// Reconciles `seconds` after the last time.
     fn run(&mut self, trigger: Trigger, seconds: u64) {
         self.now.0 += seconds;
@@ -51,7 +43,7 @@ impl Scene {
             observe::observed(&mut self.kernel, host, &identity, &outcome.desired).expect("a readable kernel");
         let plan = Plan::diff(&observed, &outcome.desired, &identity);
         let report = reconcile::apply(&mut self.kernel, plan, &outcome);
-        let (node, cluster) = (&self.node(), &self.network.cluster());
+        let (node, cluster) = (&self.network.node(), &self.network.cluster());
         let (took, report, outcome) = (Duration::from_millis(4), &report, &outcome);
         let run = Run { trigger, took, only: None, node, cluster, rejected: &[], outcome, report, published: true };
         self.metrics.count(&run);

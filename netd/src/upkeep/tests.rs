@@ -1,1 +1,143 @@
+//! Whatever the store and the kernel do, in whatever order and with whatever of it lost: what is made of it bit by bit is
+//! what a full run makes of it.
+//!
+//! Two nodes meet the same. One goes on from its last full run wherever it can, the other makes a full run each time.
 
+mod world;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::*;
+use crate::overlay::tests::network::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
+use world::{Injury, World, events};
+
+/// What happens.
+#[derive(Debug, Clone)]
+enum Step {
+    /// The store tells of a node.
+    Told(Peer),
+    /// The store tells that a node has gone.
+    Left(u8),
+    /// Somebody changes the kernel.
+    Hurt(Injury, usize),
+    /// Notifications are lost.
+    Lost,
+    /// netd gets to work.
+    Work,
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    // A few numbers and hardware addresses, so that nodes get into each other's way.
+    (2..=6_u8, 2..=7_u8, 1..=2_u8, 0..2_u8, proptest::bool::weighted(0.9))
+        .prop_map(|(n, mac, segment, host, vtep)| Peer { mac, segment, host: n + 16 * host, vtep, ..near(n) })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => peer().prop_map(Step::Told),
+        1 => (2..=6_u8).prop_map(Step::Left),
+        4 => (proptest::sample::select(Injury::ALL.to_vec()), 0..1000_usize).prop_map(|(what, at)| Step::Hurt(what, at)),
+        1 => Just(Step::Lost),
+        5 => Just(Step::Work),
+    ]
+}
+
+fn network() -> impl Strategy<Value = Network> {
+    let networks = [
+        vxlan(V4, V4),
+        vxlan(DUAL, DUAL),
+        vxlan(V6, V6).with(r#""DirectRouting": true"#),
+        vxlan(DUAL, V4).with(r#""DirectRouting": true"#),
+        host_gw(V4, V4),
+        host_gw(DUAL, DUAL),
+    ];
+    let masquerade = Some(crate::overlay::masquerade::Ports::FullyRandom);
+    let networks = networks.map(|network| Network { masquerade, forward_rules: true, ..network });
+    proptest::sample::select(networks.to_vec())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn bit_by_bit_comes_to_the_same_as_all_at_once(network in network(), steps in vec(step(), 1..40)) {
+        let (mut one, mut other) = (World::new(&network), World::new(&network));
+        for step in steps.iter().chain([&Step::Work]) {
+            for world in [&mut one, &mut other] {
+                match step {
+                    Step::Told(peer) => world.tell(peer),
+                    Step::Left(n) => world.forget(*n),
+                    Step::Hurt(injury, at) => world.hurt(*injury, *at),
+                    Step::Lost => world.lose(),
+                    Step::Work => {}
+                }
+            }
+            if matches!(step, Step::Work) {
+                one.work();
+                other.work_in_full();
+                prop_assert_eq!(one.snapshot(), other.snapshot(), "the kernels after {:?}", step);
+                prop_assert_eq!(&one.cluster, &other.cluster, "the peers after {:?}", step);
+            }
+        }
+        prop_assert!(one.plan_of_a_full_run().is_empty(), "a full run has nothing to do: {}", one.plan_of_a_full_run());
+    }
+}
+
+#[test]
+fn a_peer_that_comes_changes_and_goes_asks_for_no_full_run() {
+    for network in [vxlan(V4, V4), vxlan(DUAL, DUAL), host_gw(V4, V4)] {
+        let mut world = World::new(&network.peers([near(2), near(3)]));
+        world.work();
+        let before = world.full_runs;
+        for peer in [near(4), Peer { host: 36, mac: 9, ..near(4) }, Peer { mac: 10, ..near(2) }] {
+            world.tell(&peer);
+            world.work();
+        }
+        world.forget(4);
+        world.work();
+        assert_eq!(world.full_runs, before, "{}: only what changed was looked at", world.network.backend);
+        assert!(world.plan_of_a_full_run().is_empty(), "{}", world.plan_of_a_full_run());
+    }
+}
+
+#[test]
+fn an_entry_that_is_hurt_asks_for_no_full_run() {
+    let network = vxlan(DUAL, DUAL).peers([near(2), far(3)]);
+    let mut world = World::new(&network);
+    world.work();
+    let before = world.full_runs;
+    for injury in [
+        Injury::RouteGone,
+        Injury::RouteBent,
+        Injury::NeighbourGone,
+        Injury::NeighbourBent,
+        Injury::EndBent,
+        Injury::EndGone,
+    ] {
+        world.hurt(injury, 0);
+        world.work();
+        assert!(world.plan_of_a_full_run().is_empty(), "{injury:?} is healed");
+    }
+    assert_eq!(world.full_runs, before, "only what changed was looked at");
+}
+
+#[test]
+fn our_own_changes_come_back_as_nothing_to_do() {
+    let mut world = World::new(&vxlan(DUAL, DUAL).peers([near(2), far(3)]));
+    world.work();
+    assert!(!world.upkeep.is_stirred(), "after the first run");
+    world.tell(&near(4));
+    world.work();
+    assert!(!world.upkeep.is_stirred(), "after a peer has come");
+}
+
+#[test]
+fn foreign_changes_do_not_stir() {
+    let mut world = World::new(&vxlan(V4, V4));
+    world.work();
+    let before = world.kernel.clone();
+    let pod = world.kernel.add_link(&"veth0".parse().expect("a name"), 1450);
+    world.upkeep.hear(events(&before, &world.kernel, world::OTHER));
+    assert!(!world.upkeep.is_stirred(), "a pod has come: link {pod}");
+}

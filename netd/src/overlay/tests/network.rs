@@ -22,11 +22,12 @@ use dataplane::nft::{BaseChainFacts, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol, Vni};
 
-use crate::config::net_conf::NetConf;
+use crate::config::net_conf::{Backend, NetConf};
 use crate::interface::Underlay;
 use crate::model::{BackendType, Cluster, Lease, NodeName, Vtep};
+use crate::node::Node;
 use crate::observe;
-use crate::overlay::carrier::CarrierError;
+use crate::overlay::carrier::{self, CarrierError};
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
 use crate::overlay::{Identity, Input, Outcome, desired};
@@ -170,7 +171,7 @@ impl Network {
         Identity { mark: "netd".to_owned(), networks: self.conf().prefixes(), former: PerFamily::none() }
     }
 
-    fn lease(&self, peer: &Peer) -> Lease {
+    pub(crate) fn lease(&self, peer: &Peer) -> Lease {
         let ours = self.conf().backend.kind();
         let vni = Vni::try_from(peer.vni.unwrap_or(self.vni)).expect("a VNI");
         let vtep = Vtep { vni, mac: mac(peer.mac) };
@@ -198,6 +199,18 @@ impl Network {
         }
         let mtu = Mtu::try_from(i64::from(self.mtu)).expect("an MTU");
         Underlay { ifname: name("eth0"), index, mtu, addresses, public }
+    }
+
+    /// Node 1 itself.
+    pub(crate) fn node(&self) -> Node {
+        let (conf, underlay) = (self.conf(), self.underlay(1));
+        let carriers = match &conf.backend {
+            Backend::Vxlan(options) => {
+                carrier::carriers(options, conf.networks.families(), &underlay).expect("a network that can be carried")
+            }
+            Backend::HostGw => PerFamily::none(),
+        };
+        Node { name: node_name(1), carriers, underlay, identity: self.identity(), conf }
     }
 
     /// The routes that eth0's addresses bring, and the default ones.
