@@ -93,11 +93,9 @@ impl Ghost {
         let subnet = self.subnet()?;
         Ok(match backend {
             Backend::HostGw => vec![News::NoRoute(subnet)],
-            Backend::Vxlan => vec![
-                News::NoNeighbour(subnet.address()),
-                News::NoFdb(self.mac(), self.public()),
-                News::NoRoute(subnet),
-            ],
+            Backend::Vxlan => {
+                vec![News::NoNeighbour(subnet.address()), News::NoFdb(self.mac(), self.public()), News::NoRoute(subnet)]
+            }
         })
     }
 
@@ -229,7 +227,8 @@ impl Bed {
 /// A namespace with `eth0`, 172.16.0.1/12, whose packets go nowhere.
 fn machine() -> Outcome<Namespace> {
     let namespace = Namespace::new("n1")?;
-    namespace.ip("link add eth0 type dummy\naddr add 172.16.0.1/12 brd + dev eth0\nlink set eth0 up")?;
+    namespace.ip("link add eth0 type veth peer name wire\nlink set wire up\n\
+         addr add 172.16.0.1/12 brd + dev eth0\nlink set eth0 up")?;
     Ok(namespace)
 }
 

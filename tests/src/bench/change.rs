@@ -27,8 +27,11 @@ pub(super) fn measure() -> Outcome {
             medians.push(lines);
         }
         if let [few, many] = medians.as_slice() {
-            let ratios: Vec<String> =
-                few.iter().zip(many).map(|((what, few), (_, many))| format!("{what} {:.2}x", ratio(*many, *few))).collect();
+            let ratios: Vec<String> = few
+                .iter()
+                .zip(many)
+                .map(|((what, few), (_, many))| format!("{what} {:.2}x", ratio(*many, *few)))
+                .collect();
             note(&format!("{} peers against {}: {}", SIZES[1], SIZES[0], ratios.join(", ")));
         }
         println!();

@@ -1,7 +1,6 @@
 //! From nothing to all peers in the kernel, against the same entries written as fast as netlink takes them.
 
 use std::net::IpAddr;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::link::{self, NewVxlan, Vxlan};
@@ -12,7 +11,9 @@ use dataplane::{address, neighbour};
 
 use super::SIZES;
 use super::bed::{Backend, Bed, Ghost, device};
-use super::figures::{Times, head, note, ratio};
+use super::figures::{Times, head, note, quantile, ratio};
+use super::process::Process;
+use crate::deadline::pause;
 use crate::failure::{Outcome, Told};
 
 const ROUNDS: usize = 7;
@@ -22,28 +23,56 @@ pub(super) fn measure() -> Outcome {
     let peers = SIZES[1];
     head(&format!("cold start, {peers} peers, {} entries", peers * 3));
     let mut bed = Bed::new(Backend::Vxlan, peers)?;
-    let (mut sent, mut raw, mut whole, mut program) =
-        (Times::default(), Times::default(), Times::default(), Times::default());
+    let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let (building, sending) = write_raw(&bed, peers)?;
-        sent.push(sending);
-        raw.push(building + sending);
-        clear(&mut bed)?;
-        let running = bed.start(&[])?;
-        whole.push(running.took);
-        let (_, took) = bed.metrics()?.runs("startup");
-        program.push(Duration::from_secs_f64(took));
-        count(&bed, peers)?;
-        running.daemon.crash()?;
-        clear(&mut bed)?;
+        rounds.push(round(&mut bed, peers)?);
     }
-    sent.row("raw netlink, requests ready-made");
-    raw.row("raw netlink, with the making of the requests");
-    whole.row("netd, from the start of the process to ready");
-    program.row("netd, of that from the store listed to programmed");
-    let of = |times: &Times| format!("{:.2}x", ratio(times.median(), sent.median()));
-    note(&format!("against raw, ready-made: whole {}, store listed to programmed {}", of(&whole), of(&program)));
+    let times = |of: fn(&Round) -> Duration| rounds.iter().map(of).collect::<Times>();
+    times(|round| round.built + round.sent).row("raw netlink, with the making of the requests");
+    times(|round| round.sent).row("raw netlink, requests ready-made");
+    times(|round| round.whole).row("netd, from the start of the process to ready");
+    times(|round| round.program).row("netd, of that from the store listed to programmed");
+    times(|round| round.raw_cpu).row("raw netlink, processor time (steps of 10 ms)");
+    times(|round| round.cpu).row("netd, processor time until ready (steps of 10 ms)");
+    let against = |of: fn(&Round) -> Duration, other: fn(&Round) -> Duration| {
+        let ratios: Vec<f64> = rounds.iter().map(|round| ratio(of(round), other(round))).collect();
+        let [low, middle, high] = [10, 50, 90].map(|percent| quantile(&ratios, percent));
+        format!("{middle:.2}x ({low:.2}-{high:.2})")
+    };
+    note(&format!(
+        "against raw, ready-made, in the same round: whole {}, from the store listed {}, processor time {}",
+        against(|round| round.whole, |round| round.sent),
+        against(|round| round.program, |round| round.sent),
+        against(|round| round.cpu, |round| round.raw_cpu),
+    ));
     Ok(())
+}
+
+/// What both took, one right after the other.
+struct Round {
+    built: Duration,
+    sent: Duration,
+    raw_cpu: Duration,
+    whole: Duration,
+    program: Duration,
+    cpu: Duration,
+}
+
+fn round(bed: &mut Bed, peers: u32) -> Outcome<Round> {
+    let itself = Process(std::process::id());
+    let before = itself.cpu()?;
+    let (built, sent) = write_raw(bed, peers)?;
+    let raw_cpu = itself.cpu()?.saturating_sub(before);
+    count(bed, peers)?;
+    clear(bed)?;
+    let running = bed.start(&[])?;
+    let cpu = running.process.cpu()?;
+    let (_, took) = bed.metrics()?.runs("startup");
+    count(bed, peers)?;
+    let whole = running.took;
+    running.daemon.crash()?;
+    clear(bed)?;
+    Ok(Round { built, sent, raw_cpu, whole, program: Duration::from_secs_f64(took), cpu })
 }
 
 /// Removes the device, waits for the kernel to have freed its entries, and makes the machine anew.
@@ -52,7 +81,7 @@ fn clear(bed: &mut Bed) -> Outcome {
     kernel.socket().request(link::delete(link::Device::Name(&device()?))).told("delete the device")?;
     bed.renew()?;
     // The kernel frees a namespace behind everybody's back and tells nobody; the next round must not pay for it.
-    thread::park_timeout(Duration::from_millis(400));
+    pause(Duration::from_millis(400));
     Ok(())
 }
 
@@ -78,7 +107,6 @@ fn write_raw(bed: &Bed, peers: u32) -> Outcome<(Duration, Duration)> {
     for outcome in outcomes {
         outcome.told("write an entry")?;
     }
-    count(bed, peers)?;
     Ok((built, took - built))
 }
 

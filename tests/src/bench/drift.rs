@@ -31,7 +31,9 @@ pub(super) fn measure() -> Outcome {
     Patient::new(Backend::Vxlan, few)?.all()?;
     Patient::new(Backend::HostGw, few)?.set()?;
     Patient::new(Backend::Vxlan, many)?.entries()?;
-    note("each from rest; of no sysctl does the kernel tell: the next full comparison finds it (--iptables-resync, 10 s)");
+    note(
+        "each from rest; of no sysctl does the kernel tell: the next full comparison finds it (--iptables-resync, 10 s)",
+    );
     Ok(())
 }
 
@@ -76,9 +78,7 @@ impl Patient {
         self.entry("forwarding entry deleted", 1, |ghost| {
             Ok(neighbour::delete_fdb(index, ghost.mac(), ghost.public()))
         })?;
-        self.entry("forwarding entry to another end", 1, |ghost| {
-            Ok(neighbour::put_fdb(index, ghost.mac(), elsewhere))
-        })
+        self.entry("forwarding entry to another end", 1, |ghost| Ok(neighbour::put_fdb(index, ghost.mac(), elsewhere)))
     }
 
     fn entry(&mut self, what: &str, place: usize, harm: impl Fn(Ghost) -> Outcome<Request>) -> Outcome {
@@ -144,7 +144,7 @@ impl Patient {
     }
 
     fn rules(&mut self) -> Outcome {
-        let id = id();
+        let id = self.id()?;
         self.nft("masquerading table deleted", |_| Ok(nft::Change::DeleteTable(id.clone())))?;
         self.nft("one masquerading rule deleted", |kernel| {
             let rules = kernel.rules(&id, "postrouting").told("read the rules")?;
@@ -158,7 +158,7 @@ impl Patient {
 
     /// The set of nodes on plain routes, which only host-gw fills.
     fn set(mut self) -> Outcome {
-        let table = id();
+        let table = self.id()?;
         let name = "direct-nodes-v4".to_owned();
         let set = self.table()?.sets.get(&name).told("there is no set")?.clone();
         let elements = nft::Elements { table, set: name, flags: set.flags, elements: set.elements };
@@ -208,10 +208,14 @@ impl Patient {
     }
 
     fn table(&mut self) -> Outcome<Table> {
-        self.kernel.table(&id()).told("read the table")?.told("there is no table")
+        let id = self.id()?;
+        self.kernel.table(&id).told("read the table")?.told("there is no table")
     }
-}
 
-fn id() -> TableId {
-    TableId::new(nft::Family::Inet, "netd")
+    /// netd's table: the mark of a daemon with files of its own is in its name.
+    fn id(&mut self) -> Outcome<TableId> {
+        let chains = self.kernel.base_chains().told("read the chains")?;
+        let ours = chains.into_iter().find(|facts| facts.table.name.starts_with("netd"));
+        Ok(ours.told("there is no table of netd's")?.table)
+    }
 }

@@ -1,10 +1,9 @@
 //! What a process has used up: processor time and memory, from `/proc`.
 
 use std::fs;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::deadline::seconds;
+use crate::deadline::{pause, seconds};
 use crate::failure::{Outcome, Told};
 
 /// `USER_HZ`: the clock ticks of `/proc/PID/stat`, 100 a second on every architecture that netd is built for.
@@ -58,7 +57,7 @@ impl Process {
         while still < 2 {
             crate::ensure!(Instant::now() < patience, "the process {} does not come to rest", self.0);
             // Nothing tells that a process has stopped running: this has to be looked at.
-            thread::park_timeout(STILL);
+            pause(STILL);
             let now = self.running()?;
             still = if now.saturating_sub(before) < NOTHING { still + 1 } else { 0 };
             before = now;
