@@ -1,6 +1,5 @@
 //! TCP through netd's tunnel against TCP through a VXLAN made by hand, on the same two machines, in turns.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
@@ -10,6 +9,7 @@ use dataplane::words::Family;
 use serde_json::json;
 
 use super::figures::{note, quantile, to_f64};
+use super::process::Process;
 use crate::cluster::{Cluster, net_conf};
 use crate::failure::{Outcome, Told};
 use crate::kernel;
@@ -20,7 +20,7 @@ const BLOCKS: usize = 14;
 const BLOCK: Duration = Duration::from_millis(450);
 const CHUNK: usize = 128 * 1024;
 
-/// What one block gave: megabits a second, and milliseconds of all processors for each gigabyte.
+/// What one block gave: megabits a second, and milliseconds of processor time for each gigabyte.
 #[derive(Default)]
 struct Blocks {
     rate: Vec<f64>,
@@ -43,7 +43,7 @@ pub(super) fn measure() -> Outcome {
     under(false)?;
     under(true)?;
     note(&format!(
-        "medians of {BLOCKS} blocks of {} ms each, in turns; CPU: of both processors, whoever used it",
+        "medians of {BLOCKS} blocks of {} ms each, in turns; CPU: the sender's and the receiver's, with what the kernel did on their account",
         BLOCK.as_millis()
     ));
     note(
@@ -133,26 +133,17 @@ fn stream(ends: &Ends<'_>) -> Outcome<(f64, f64)> {
         }
     });
     let mut sender = ends.from.within(|| TcpStream::connect(address))?.told("connect")?;
-    let (begun, busy) = (Instant::now(), busy()?);
+    let itself = Process(std::process::id());
+    let (begun, before) = (Instant::now(), itself.cpu()?);
     let buffer = vec![0; CHUNK];
     while begun.elapsed() < BLOCK {
         sender.write_all(&buffer).told("send")?;
     }
     drop(sender);
     let sum = receiver.join().ok().told("the receiver broke")?.told("receive")?;
-    let (took, used) = (begun.elapsed(), self::busy()?.saturating_sub(busy));
+    let (took, used) = (begun.elapsed(), itself.cpu()?.saturating_sub(before));
     let gigabytes = to_f64(sum) / 1e9;
     Ok((gigabytes * 8000.0 / took.as_secs_f64(), used.as_secs_f64() * 1000.0 / gigabytes))
-}
-
-/// Time that all processors have been busy.
-fn busy() -> Outcome<Duration> {
-    let text = fs::read_to_string("/proc/stat").told("read the processors' times")?;
-    let line = text.lines().next().unwrap_or_default();
-    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|field| field.parse().ok()).collect();
-    crate::ensure!(ticks.len() >= 8, "no times in {line}");
-    // User, nice, system, interrupts; not idle, waiting and what the host took.
-    Ok(Duration::from_millis(10 * (ticks[0] + ticks[1] + ticks[2] + ticks[5] + ticks[6])))
 }
 
 /// The same tunnel end as netd makes, by `ip` and `bridge`: `10.60.<number>.0`.
