@@ -73,7 +73,8 @@ impl Daemon {
         let _ = std::fs::remove_file(&socket);
         let notify = UnixDatagram::bind(&socket).told("make the readiness socket")?;
         command.env("NOTIFY_SOCKET", &socket).env("NO_COLOR", "1");
-        if std::env::var_os("RUST_LOG").is_none() {
+        let told = command.get_envs().any(|(name, _)| name == "RUST_LOG");
+        if !told && std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info,netd=debug");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -88,6 +89,11 @@ impl Daemon {
         }
         await_notification(notify, Arc::clone(&ear));
         Ok(Self { name: name.to_owned(), child, ear })
+    }
+
+    /// Its number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its `READY=1`.

@@ -24,7 +24,15 @@ pub fn eventually<T>(within: Duration, what: &str, mut check: impl FnMut() -> Ou
             }
             // What is waited for has many sources (netlink, files, another process), some of which send no event.
             // A short pause between looks serves all of them; it bounds the load and decides nothing.
-            Err(_) => thread::park_timeout(Duration::from_millis(10)),
+            Err(_) => pause(Duration::from_millis(10)),
         }
+    }
+}
+
+/// Lets so much time pass, all of it: a thread that has waited for another one may find its next parking cut short.
+pub fn pause(time: Duration) {
+    let begun = Instant::now();
+    while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }

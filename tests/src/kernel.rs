@@ -25,6 +25,16 @@ pub fn existing_link(namespace: &Namespace, name: &str) -> Outcome<Value> {
     link(namespace, name)?.told(format!("there is no link {name}"))
 }
 
+/// The global addresses of a link, in the kernel's order.
+///
+/// # Errors
+/// Where `ip` fails or there is no such link.
+pub fn addresses(namespace: &Namespace, name: &str) -> Outcome<Vec<IpAddr>> {
+    let links = namespace.json(&format!("ip -j address show dev {name} scope global"))?;
+    let entries = links.iter().filter_map(|link| link["addr_info"].as_array()).flatten();
+    Ok(entries.filter_map(|entry| entry["local"].as_str()?.parse().ok()).collect())
+}
+
 /// What `ip -d link` tells below `info_data` of all VXLAN links, with their names.
 ///
 /// # Errors

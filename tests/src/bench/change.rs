@@ -1,0 +1,110 @@
+//! One peer changes: from the renaming of its record to the kernel's notification of the changed entry.
+
+use std::time::Duration;
+
+use super::SIZES;
+use super::bed::{Backend, Bed, Ghost, Running};
+use super::ear::{Ear, News};
+use super::figures::{Times, head, note, ratio};
+use crate::failure::Outcome;
+
+const CHANGES: u32 = 100;
+const JOINS: u32 = 30;
+/// Few: a record must be missing for half a second before its node counts as gone.
+const LEAVES: u32 = 8;
+
+/// Prints the tables.
+pub(super) fn measure() -> Outcome {
+    for backend in [Backend::Vxlan, Backend::HostGw] {
+        head(&format!("one peer changes, {}: record renamed to kernel", backend.name()));
+        let mut medians: Vec<Vec<(&str, Duration)>> = Vec::new();
+        for peers in SIZES {
+            let mut lines = Vec::new();
+            for (what, times) in at(backend, peers)? {
+                times.row(&format!("{what}, at {peers} peers"));
+                lines.push((what, times.median()));
+            }
+            medians.push(lines);
+        }
+        if let [few, many] = medians.as_slice() {
+            let ratios: Vec<String> = few
+                .iter()
+                .zip(many)
+                .map(|((what, few), (_, many))| format!("{what} {:.2}x", ratio(*many, *few)))
+                .collect();
+            note(&format!("{} peers against {}: {}", SIZES[1], SIZES[0], ratios.join(", ")));
+        }
+        println!();
+    }
+    note("each from rest, to the last of the entries that change; host-gw's to the masquerading set too");
+    note("a peer that leaves is given 500 ms to come back, by intention; they are in its times");
+    Ok(())
+}
+
+fn at(backend: Backend, peers: u32) -> Outcome<Vec<(&'static str, Times)>> {
+    let bed = Bed::new(backend, peers)?;
+    let running = bed.start(&[])?;
+    let ear = Ear::open(&bed.namespace)?;
+    let mut probe = Probe { bed, running, ear, ghosts: (1..=peers).map(Ghost::new).collect() };
+    let mut all = Vec::new();
+    if backend == Backend::Vxlan {
+        all.push(("new MAC", probe.repeat(|ghost| ghost.mac ^= 1)?));
+    }
+    all.push(("new address", probe.repeat(|ghost| ghost.address ^= 1)?));
+    let newcomers: Vec<Ghost> = (1..=JOINS).map(|number| Ghost::new(peers + number)).collect();
+    let mut joins = Times::default();
+    for ghost in &newcomers {
+        joins.push(probe.time(|bed| bed.tell(*ghost), &ghost.entries(backend)?)?);
+    }
+    all.push(("a peer joins", joins));
+    let mut leaves = Times::default();
+    for ghost in newcomers.iter().take(LEAVES as usize) {
+        leaves.push(probe.time(|bed| bed.remove(*ghost), &ghost.farewell(backend)?)?);
+    }
+    all.push(("a peer leaves", leaves));
+    Ok(all)
+}
+
+struct Probe {
+    bed: Bed,
+    running: Running,
+    ear: Ear,
+    ghosts: Vec<Ghost>,
+}
+
+impl Probe {
+    /// Changes one peer after the other, spread over all.
+    fn repeat(&mut self, change: impl Fn(&mut Ghost)) -> Outcome<Times> {
+        let mut times = Times::default();
+        for round in 0..CHANGES as usize {
+            let place = round * 47 % self.ghosts.len();
+            let old = self.ghosts[place];
+            let mut new = old;
+            change(&mut new);
+            self.ghosts[place] = new;
+            let mut wanted = new.entries(self.bed.backend)?;
+            wanted.retain(|news| match news {
+                News::Neighbour(..) => new.mac != old.mac,
+                News::Route(..) => self.bed.backend == Backend::HostGw,
+                _ => true,
+            });
+            if new.mac != old.mac {
+                wanted.push(News::NoFdb(old.mac(), old.public()));
+            }
+            times.push(self.time(|bed| bed.tell(new), &wanted)?);
+        }
+        Ok(times)
+    }
+
+    fn time(&mut self, act: impl FnOnce(&Bed) -> Outcome<std::time::Instant>, wanted: &[News]) -> Outcome<Duration> {
+        let mut wanted = wanted.to_vec();
+        if self.bed.backend == Backend::HostGw {
+            wanted.push(News::Committed);
+        }
+        self.running.process.rest()?;
+        self.ear.forget()?;
+        let at = act(&self.bed)?;
+        let heard = self.ear.hear("a change of a peer", &wanted);
+        Ok(heard.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
+    }
+}

@@ -1,0 +1,221 @@
+//! Something of netd's is changed by somebody else: how long until it is as it was.
+//!
+//! Timed from before the request that breaks it, so with the kernel's own time for that: it waits for a grace period
+//! before a device is gone.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::link::{self, Change, Device};
+use dataplane::netlink::Request;
+use dataplane::nft::{self, Table, TableId};
+use dataplane::op::Op;
+use dataplane::route::Route;
+use dataplane::words::{Family, Mtu, RouteProtocol};
+use dataplane::{address, neighbour};
+
+use super::SIZES;
+use super::bed::{Backend, Bed, DEVICE, Ghost, Running, device};
+use super::ear::{Ear, News};
+use super::figures::{Times, head, note};
+use crate::deadline::{eventually, seconds};
+use crate::failure::{Outcome, Told};
+
+const ROUNDS: u32 = 20;
+
+/// Prints the table.
+pub(super) fn measure() -> Outcome {
+    let [few, many] = SIZES;
+    head("drift to healed");
+    Patient::new(Backend::Vxlan, few)?.all()?;
+    Patient::new(Backend::HostGw, few)?.set()?;
+    Patient::new(Backend::Vxlan, many)?.entries()?;
+    note(
+        "each from rest; of no sysctl does the kernel tell: the next full comparison finds it (--iptables-resync, 10 s)",
+    );
+    Ok(())
+}
+
+/// The node to which it is done.
+struct Patient {
+    bed: Bed,
+    running: Running,
+    ear: Ear,
+    kernel: Linux,
+    peers: u32,
+}
+
+impl Patient {
+    fn new(backend: Backend, peers: u32) -> Outcome<Self> {
+        let bed = Bed::new(backend, peers)?;
+        let running = bed.start(&[])?;
+        let (ear, kernel) = (Ear::open(&bed.namespace)?, bed.kernel()?);
+        Ok(Self { bed, running, ear, kernel, peers })
+    }
+
+    fn all(mut self) -> Outcome {
+        self.entries()?;
+        self.devices()?;
+        self.rules()?;
+        self.sysctl()
+    }
+
+    /// One peer's entries, another peer each time.
+    fn entries(&mut self) -> Outcome {
+        let index = self.index()?;
+        let elsewhere: IpAddr = [172, 31, 0, 9].into();
+        let other = Ghost { mac: 9, ..Ghost::new(0) }.mac();
+        let route = |ghost: Ghost, gateway: IpAddr| -> Outcome<Route> {
+            let (destination, protocol) = (ghost.subnet()?, RouteProtocol(110));
+            Ok(Route { destination, gateway: Some(gateway), index, onlink: true, protocol, metric: 0 })
+        };
+        let base = |ghost: Ghost| ghost.subnet().map(dataplane::words::Prefix::address);
+        self.entry("route deleted", 2, |ghost| Ok(route(ghost, base(ghost)?)?.delete()))?;
+        self.entry("route with another gateway", 2, |ghost| Ok(route(ghost, elsewhere)?.replace()))?;
+        self.entry("neighbour deleted", 0, |ghost| Ok(neighbour::delete(index, base(ghost)?)))?;
+        self.entry("neighbour with another MAC", 0, |ghost| Ok(neighbour::put(index, base(ghost)?, other)))?;
+        self.entry("forwarding entry deleted", 1, |ghost| {
+            Ok(neighbour::delete_fdb(index, ghost.mac(), ghost.public()))
+        })?;
+        self.entry("forwarding entry to another end", 1, |ghost| Ok(neighbour::put_fdb(index, ghost.mac(), elsewhere)))
+    }
+
+    fn entry(&mut self, what: &str, place: usize, harm: impl Fn(Ghost) -> Outcome<Request>) -> Outcome {
+        let mut times = Times::default();
+        for round in 0..ROUNDS {
+            let ghost = Ghost::new(round * 47 % self.peers + 1);
+            let healed = ghost.entries(self.bed.backend)?.swap_remove(place);
+            times.push(self.time(what, &[healed], harm(ghost)?)?);
+        }
+        times.row(&format!("{what}, {} peers", self.peers));
+        Ok(())
+    }
+
+    fn devices(&mut self) -> Outcome {
+        let link = self.kernel.socket().link(&device()?).told("read the device")?.told("there is no device")?;
+        let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).told("read its addresses")?;
+        let own = addresses.first().told("the device has no address")?.address;
+        let whole = News::Link(DEVICE.to_owned(), link.mtu, true);
+        let mut routes = Vec::new();
+        let mut entries = Vec::new();
+        for ghost in (1..=self.peers).map(Ghost::new) {
+            entries.extend(ghost.entries(self.bed.backend)?);
+            // Forwarding entries outlive a device that is down.
+            routes.extend(ghost.entries(self.bed.backend)?.into_iter().filter(|news| !matches!(news, News::Fdb(..))));
+        }
+        entries.extend([News::Address(own), whole.clone()]);
+        routes.push(whole.clone());
+        let small = Mtu::try_from(1300).told("an MTU")?;
+        self.device("device deleted, all back", &entries, |name, _| link::delete(Device::Name(name)))?;
+        self.device("device down, all back", &routes, |name, _| {
+            link::set(Device::Name(name), &Change { up: Some(false), ..Change::default() })
+        })?;
+        self.device("device's address deleted", &[News::Address(own)], |_, index| address::delete(index, own, 32))?;
+        self.device("device's MTU changed", &[whole], |name, _| {
+            link::set(Device::Name(name), &Change { mtu: Some(small), ..Change::default() })
+        })
+    }
+
+    fn device(
+        &mut self,
+        what: &str,
+        healed: &[News],
+        harm: impl Fn(&dataplane::words::IfName, u32) -> Request,
+    ) -> Outcome {
+        let mut times = Times::default();
+        let name = device()?;
+        for _ in 0..ROUNDS {
+            // Another one after each time that it was deleted.
+            let index = self.index()?;
+            times.push(self.time(what, healed, harm(&name, index))?);
+        }
+        times.row(&format!("{what}, {} peers", self.peers));
+        Ok(())
+    }
+
+    fn time(&mut self, what: &str, healed: &[News], harm: Request) -> Outcome<Duration> {
+        self.running.process.rest()?;
+        self.ear.forget()?;
+        let at = Instant::now();
+        self.kernel.socket().request(harm).told(what)?;
+        let heard = self.ear.hear(what, healed);
+        Ok(heard.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
+    }
+
+    fn rules(&mut self) -> Outcome {
+        let id = self.id()?;
+        self.nft("masquerading table deleted", |_| Ok(nft::Change::DeleteTable(id.clone())))?;
+        self.nft("one masquerading rule deleted", |kernel| {
+            let rules = kernel.rules(&id, "postrouting").told("read the rules")?;
+            let handle = rules.get(2).told("there are fewer rules than three")?.handle;
+            Ok(nft::Change::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
+        })?;
+        self.nft("masquerading chain flushed", |_| {
+            Ok(nft::Change::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
+        })
+    }
+
+    /// The set of nodes on plain routes, which only host-gw fills.
+    fn set(mut self) -> Outcome {
+        let table = self.id()?;
+        let name = "direct-nodes-v4".to_owned();
+        let set = self.table()?.sets.get(&name).told("there is no set")?.clone();
+        let elements = nft::Elements { table, set: name, flags: set.flags, elements: set.elements };
+        self.nft("masquerading set flushed (host-gw)", |_| Ok(nft::Change::DeleteElements(elements.clone())))
+    }
+
+    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux) -> Outcome<nft::Change>) -> Outcome {
+        let mut times = Times::default();
+        let before = self.table()?;
+        for _ in 0..ROUNDS {
+            let harm = Op::Nft(harm(&mut self.kernel)?);
+            self.running.process.rest()?;
+            self.ear.forget()?;
+            let at = Instant::now();
+            for outcome in self.kernel.apply(std::slice::from_ref(&harm)) {
+                outcome.told(what)?;
+            }
+            // The harm is a transaction, and its repair another one.
+            times.push(self.ear.hear(what, &[News::Committed, News::Committed])? - at);
+            self.running.process.rest()?;
+            crate::ensure!(self.table()? == before, "{what}: the table is another one than before");
+        }
+        times.row(&format!("{what}, {} peers", self.peers));
+        Ok(())
+    }
+
+    fn sysctl(&mut self) -> Outcome {
+        const KEY: &str = "net/ipv4/ip_forward";
+        self.running.process.rest()?;
+        let at = Instant::now();
+        self.bed.namespace.sysctl(KEY, "0")?;
+        let read = || std::fs::read_to_string(format!("/proc/sys/{KEY}"));
+        eventually(seconds(20), "forwarding is on again", || {
+            let value = self.bed.namespace.within(read)?.told("read a sysctl")?;
+            crate::ensure!(value.trim() == "1", "it is {value}");
+            Ok(())
+        })?;
+        [at.elapsed()].into_iter().collect::<Times>().row("forwarding switched off (no notification)");
+        Ok(())
+    }
+
+    fn index(&mut self) -> Outcome<u32> {
+        // The device may just be being made anew.
+        self.running.process.rest()?;
+        let link = self.kernel.socket().link(&device()?).told("read the device")?;
+        Ok(link.told("there is no device")?.index)
+    }
+
+    fn table(&mut self) -> Outcome<Table> {
+        let id = self.id()?;
+        self.kernel.table(&id).told("read the table")?.told("there is no table")
+    }
+
+    /// netd's table: the mark of a daemon with files of its own is in its name.
+    fn id(&mut self) -> Outcome<TableId> {
+        let chains = self.kernel.base_chains().told("read the chains")?;
+        let ours = chains.into_iter().find(|facts| facts.table.name.starts_with("netd"));
+        Ok(ours.told("there is no table of netd's")?.table)
+    }
+}

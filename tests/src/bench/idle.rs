@@ -1,0 +1,98 @@
+//! What a node costs while nothing happens: processor time of a full comparison and of a minute, and memory.
+
+use std::thread;
+use std::time::Duration;
+
+use super::SIZES;
+use super::bed::{Backend, Bed, Running};
+use super::ear::Ear;
+use super::figures::{millis, note, to_f64};
+use crate::deadline::{pause, seconds};
+use crate::fail;
+use crate::failure::Outcome;
+
+/// As configured by default, in which two comparisons and two looks at the store fall; and with one each second.
+const CALM: Duration = seconds(20);
+const BUSY: Duration = seconds(15);
+
+/// What a window of time cost.
+struct Window {
+    cpu: Duration,
+    runs: f64,
+    /// Seconds that those took.
+    took: f64,
+    read: bool,
+    heard: usize,
+}
+
+/// Prints the table.
+pub(super) fn measure() -> Outcome {
+    println!(
+        "{:<22} {:>12} {:>12} {:>14} {:>7} {:>9} {:>9} {:>9}",
+        "nothing to do", "CPU (ms/run)", "wall (ms)", "CPU (ms/min)", "writes", "VmRSS", "VmHWM", "RssAnon"
+    );
+    let cases = [Backend::Vxlan, Backend::HostGw].map(|backend| SIZES.map(|peers| (backend, peers)));
+    // All at once: they do nothing for most of the time, and what is measured is their own processors' time.
+    let lines: Vec<Outcome<String>> = thread::scope(|scope| {
+        let cases = cases.as_flattened().iter();
+        let cases: Vec<_> = cases.map(|(backend, peers)| scope.spawn(|| one(*backend, *peers))).collect();
+        cases.into_iter().map(|case| case.join().unwrap_or_else(|_| fail!("a part broke"))).collect()
+    });
+    for line in lines {
+        println!("{}", line?);
+    }
+    note("run: a comparison as --iptables-resync 1 asks for each second, less what the time costs without it");
+    note(
+        "minute: as configured by default; writes: the kernel's notifications in both; memory: in MiB, after the start",
+    );
+    Ok(())
+}
+
+fn one(backend: Backend, peers: u32) -> Outcome<String> {
+    let bed = Bed::new(backend, peers)?;
+    let running = bed.start(&[])?;
+    running.process.rest()?;
+    let memory = running.process.memory()?;
+    let calm = window(&bed, &running, CALM)?;
+    running.daemon.terminate()?;
+    let again = bed.start(&["--iptables-resync", "1"])?;
+    let busy = window(&bed, &again, BUSY)?;
+    again.daemon.terminate()?;
+    let share = BUSY.as_secs_f64() / CALM.as_secs_f64();
+    let runs = busy.runs - calm.runs * share;
+    let cpu = (millis(busy.cpu) - millis(calm.cpu) * share) / runs;
+    let wall = busy.took / busy.runs * 1000.0;
+    let minute = millis(calm.cpu) * seconds(60).as_secs_f64() / CALM.as_secs_f64();
+    let [rss, peak, anonymous] = [memory.resident, memory.peak, memory.anonymous].map(mebibytes);
+    let label = format!("{}, {peers} peers", backend.name());
+    let writes = calm.heard + busy.heard;
+    let mut line = format!(
+        "{label:<22} {cpu:>12.2} {wall:>12.2} {minute:>14.0} {writes:>7} {rss:>9.1} {peak:>9.1} {anonymous:>9.1}"
+    );
+    if !busy.read {
+        line.push_str("\n  those runs read nothing: the time of the last full read has stayed");
+    }
+    Ok(line)
+}
+
+/// Watches it do nothing for a while.
+fn window(bed: &Bed, running: &Running, length: Duration) -> Outcome<Window> {
+    const READ: &str = "netd_last_full_read_timestamp_seconds";
+    running.process.rest()?;
+    let before = bed.metrics()?;
+    running.process.rest()?;
+    let mut ear = Ear::open(&bed.namespace)?;
+    let cpu = running.process.cpu()?;
+    // The time itself is what is measured.
+    pause(length);
+    let cpu = running.process.cpu()?.saturating_sub(cpu);
+    let heard = ear.forget()?;
+    let after = bed.metrics()?;
+    let (old, new) = (before.runs(""), after.runs(""));
+    let read = after.sum(READ, "") > before.sum(READ, "");
+    Ok(Window { cpu, runs: new.0 - old.0, took: new.1 - old.1, read, heard })
+}
+
+fn mebibytes(kibibytes: u64) -> f64 {
+    to_f64(kibibytes) / 1024.0
+}
