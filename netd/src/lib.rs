@@ -20,6 +20,7 @@ pub mod node;
 pub mod observe;
 pub mod overlay;
 mod part;
+pub mod patience;
 pub mod plan;
 pub mod reconcile;
 pub mod status;
