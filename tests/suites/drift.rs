@@ -70,7 +70,12 @@ fn direct() -> Value {
 }
 
 impl Network {
+    /// With a netd that is told by the kernel alone, in an hour's time.
     fn start(&self) -> Outcome<Bed> {
+        self.compared_every("3600")
+    }
+
+    fn compared_every(&self, seconds: &str) -> Outcome<Bed> {
         let backend = (self.backend)();
         let is_direct = backend["DirectRouting"] == true;
         let mut topology =
@@ -78,7 +83,7 @@ impl Network {
         if !is_direct {
             topology.machines.truncate(2);
         }
-        Bed::start(&topology, self.pods, &backend)
+        Bed::start(&topology, self.pods, &backend, seconds)
     }
 }
 
@@ -146,7 +151,7 @@ fn made_anew(network: &Network) -> Outcome {
 
 /// Of these no notification tells everybody; the next comparison finds them.
 fn sysctls(network: &Network) -> Outcome {
-    let bed = network.start()?;
+    let bed = network.compared_every("1")?;
     let n1 = bed.cluster.node("n1").namespace();
     let keys = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
     for key in keys {

@@ -38,7 +38,7 @@ pub(crate) struct Bed {
 }
 
 impl Bed {
-    pub(crate) fn start(topology: &Topology, pods: Stack, backend: &Value) -> Outcome<Self> {
+    pub(crate) fn start(topology: &Topology, pods: Stack, backend: &Value, clock: &str) -> Outcome<Self> {
         let fabric = topology.build()?;
         fabric.write_net_conf(&net_conf(pods, backend))?;
         let n1 = fabric.node("n1").namespace();
@@ -46,7 +46,8 @@ impl Bed {
         n1.sysctl("net/ipv4/ip_forward", "1")?;
         n1.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         n1.shell(FOREIGN)?;
-        let cluster = Cluster::on(fabric, &["--ip-masq"])?;
+        // No comparison by the clock: what is put right was noticed.
+        let cluster = Cluster::on(fabric, &["--ip-masq", "--iptables-resync", clock])?;
         let a = cluster.pod("n1", "a")?;
         let names: Vec<&str> = topology.machines.iter().skip(1).map(|(name, _)| *name).collect();
         let others = names.into_iter().map(|name| cluster.pod(name, name)).collect::<Outcome<Vec<_>>>()?;
