@@ -19,7 +19,7 @@ impl Status {
             (contested.object.to_string(), Contested { times: contested.times, next })
         };
         self.contested = held.contested.iter().map(entry).collect();
-        self.ready &= held.ops.is_empty();
+        self.ready &= held.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A line for each contested object: what it is, how often it was put back, what comes next.
