@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+pub mod bridge;
 mod caseless;
 pub mod cleanup;
 pub mod config;

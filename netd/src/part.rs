@@ -104,6 +104,8 @@ impl Plan {
             | Op::DeleteRoute(_)
             | Op::Nft(Change::AddElements(_) | Change::DeleteElements(_)) => true,
             Op::AddVxlan { .. }
+            | Op::AddBridge { .. }
+            | Op::SetPort { .. }
             | Op::SetLink { .. }
             | Op::DeleteLink(_)
             | Op::AddAddress(_)

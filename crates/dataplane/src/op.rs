@@ -26,6 +26,22 @@ pub enum Op {
         /// Its MTU in bytes.
         mtu: Mtu,
     },
+    /// Makes a bridge, up.
+    AddBridge {
+        /// Its name.
+        name: IfName,
+        /// Its hardware address.
+        mac: Mac,
+        /// Its MTU in bytes.
+        mtu: Mtu,
+    },
+    /// Makes a device a port of a bridge.
+    SetPort {
+        /// The device.
+        name: IfName,
+        /// The bridge.
+        bridge: IfName,
+    },
     /// Changes a device.
     SetLink {
         /// The device.
@@ -162,7 +178,8 @@ impl Op {
             | Op::PutFdb { device, .. }
             | Op::DeleteFdb { device, .. } => Some(device),
             Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Some(&route.device),
-            Op::AddVxlan { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
+            Op::SetPort { bridge, .. } => Some(bridge),
+            Op::AddVxlan { .. } | Op::AddBridge { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
         }
     }
 
@@ -170,6 +187,8 @@ impl Op {
     pub fn kind(&self) -> &'static str {
         match self {
             Op::AddVxlan { .. } => "add_vxlan",
+            Op::AddBridge { .. } => "add_bridge",
+            Op::SetPort { .. } => "set_port",
             Op::SetLink { .. } => "set_link",
             Op::DeleteLink(_) => "delete_link",
             Op::AddAddress(_) => "add_address",
@@ -247,6 +266,8 @@ impl fmt::Display for Op {
                 let learning = if vxlan.learning { "learning" } else { "nolearning" };
                 write!(f, " dstport {} {learning}{}", vxlan.port, if vxlan.gbp { " gbp" } else { "" })
             }
+            Op::AddBridge { name, mac, mtu } => write!(f, "ip link add {name} address {mac} mtu {mtu} up type bridge"),
+            Op::SetPort { name, bridge } => write!(f, "ip link set {name} master {bridge}"),
             Op::SetLink { name, change } => {
                 write!(f, "ip link set {name}")?;
                 if let Some(mtu) = change.mtu {

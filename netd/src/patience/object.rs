@@ -64,7 +64,11 @@ impl Object {
 
     fn of(op: &Op) -> Self {
         match op {
-            Op::AddVxlan { name, .. } | Op::SetLink { name, .. } | Op::DeleteLink(name) => Object::Device(name.clone()),
+            Op::AddVxlan { name, .. }
+            | Op::AddBridge { name, .. }
+            | Op::SetPort { name, .. }
+            | Op::SetLink { name, .. }
+            | Op::DeleteLink(name) => Object::Device(name.clone()),
             Op::AddAddress(a) | Op::DeleteAddress(a) => Object::Address(a.device.clone(), a.address),
             Op::PutNeighbour { device, address, .. } | Op::DeleteNeighbour { device, address } => {
                 Object::Neighbour(device.clone(), *address)
@@ -130,7 +134,9 @@ pub(super) fn of_plan(ops: &[Op], desired: &Desired) -> Vec<Object> {
                 .map_or(Object::Route(destination), |root| Object::Device((*root).clone()));
         }
         match op {
-            Op::AddVxlan { name, .. } => Object::Device(roots.get(name).unwrap_or(name).clone()),
+            Op::AddVxlan { name, .. } | Op::AddBridge { name, .. } => {
+                Object::Device(roots.get(name).unwrap_or(name).clone())
+            }
             Op::SetSysctl { key, .. } => {
                 let exchange = desired.exchanges.iter().find(|exchange| exchange.key == *key);
                 // It is done for the sake of another one, and never alone.
@@ -159,6 +165,7 @@ fn roots(ops: &[Op]) -> BTreeMap<IfName, IfName> {
     let cleared: BTreeSet<_> = ops[..last].iter().filter_map(deleted).collect();
     let changed = ops.iter().filter_map(|op| match op {
         Op::SetLink { name, change: LinkChange { up, mac, .. } } if up.is_some() || mac.is_some() => Some(name),
+        Op::AddBridge { name, .. } => Some(name),
         // With the last address of a device, the kernel removes the routes out of it.
         Op::AddAddress(address) => Some(&address.device),
         _ => deleted(op),
