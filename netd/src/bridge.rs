@@ -77,7 +77,11 @@ impl Bridge {
                 Op::AddAddress(DeviceAddress { device: name.clone(), address, prefix_len })
             }));
         }
-        ops.extend(orphans.into_iter().map(|port| Op::SetPort { name: port.clone(), bridge: name.clone() }));
+        for port in orphans {
+            ops.push(Op::SetPort { name: port.clone(), bridge: name.clone() });
+            // As the plugin makes the ports of netd's own configuration.
+            ops.push(Op::SetHairpin(port.clone()));
+        }
         ops
     }
 }

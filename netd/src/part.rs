@@ -106,6 +106,7 @@ impl Plan {
             Op::AddVxlan { .. }
             | Op::AddBridge { .. }
             | Op::SetPort { .. }
+            | Op::SetHairpin(_)
             | Op::SetLink { .. }
             | Op::DeleteLink(_)
             | Op::AddAddress(_)

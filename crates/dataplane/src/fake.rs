@@ -104,6 +104,9 @@ impl Fake {
                     (link.kind, link.mac) = (Kind::Bridge, Some(*mac));
                 }
             }
+            Op::SetHairpin(name) => {
+                self.index(name)?;
+            }
             Op::SetPort { name, bridge } => {
                 let master = self.index(bridge)?;
                 let port = self.links.iter_mut().find(|link| link.name == *name);

@@ -42,6 +42,8 @@ pub enum Op {
         /// The bridge.
         bridge: IfName,
     },
+    /// Lets a bridge port send back where a frame came from.
+    SetHairpin(IfName),
     /// Changes a device.
     SetLink {
         /// The device.
@@ -171,7 +173,7 @@ impl Op {
     /// The device without which the op cannot be carried out, where it needs one to be there.
     pub fn device(&self) -> Option<&IfName> {
         match self {
-            Op::SetLink { name, .. } | Op::DeleteLink(name) => Some(name),
+            Op::SetLink { name, .. } | Op::SetHairpin(name) | Op::DeleteLink(name) => Some(name),
             Op::AddAddress(address) | Op::DeleteAddress(address) => Some(&address.device),
             Op::PutNeighbour { device, .. }
             | Op::DeleteNeighbour { device, .. }
@@ -189,6 +191,7 @@ impl Op {
             Op::AddVxlan { .. } => "add_vxlan",
             Op::AddBridge { .. } => "add_bridge",
             Op::SetPort { .. } => "set_port",
+            Op::SetHairpin(_) => "set_hairpin",
             Op::SetLink { .. } => "set_link",
             Op::DeleteLink(_) => "delete_link",
             Op::AddAddress(_) => "add_address",
@@ -268,6 +271,7 @@ impl fmt::Display for Op {
             }
             Op::AddBridge { name, mac, mtu } => write!(f, "ip link add {name} address {mac} mtu {mtu} up type bridge"),
             Op::SetPort { name, bridge } => write!(f, "ip link set {name} master {bridge}"),
+            Op::SetHairpin(name) => write!(f, "bridge link set dev {name} hairpin on"),
             Op::SetLink { name, change } => {
                 write!(f, "ip link set {name}")?;
                 if let Some(mtu) = change.mtu {

@@ -67,6 +67,7 @@ impl Object {
             Op::AddVxlan { name, .. }
             | Op::AddBridge { name, .. }
             | Op::SetPort { name, .. }
+            | Op::SetHairpin(name)
             | Op::SetLink { name, .. }
             | Op::DeleteLink(name) => Object::Device(name.clone()),
             Op::AddAddress(a) | Op::DeleteAddress(a) => Object::Address(a.device.clone(), a.address),
@@ -118,7 +119,11 @@ impl fmt::Display for Object {
 /// What each op of a plan is about.
 pub(super) fn of_plan(ops: &[Op], desired: &Desired) -> Vec<Object> {
     let roots = roots(ops);
-    let on_root = |op: &Op| roots.get(op.device()?);
+    let ports: BTreeMap<&IfName, &IfName> = ops.iter().filter_map(port_of).collect();
+    let on_root = |op: &Op| {
+        let device = op.device()?;
+        roots.get(*ports.get(device).unwrap_or(&device))
+    };
     // A key such as net/ipv6/conf/flannel.1/accept_ra.
     let rooted = |key: &str| key.split('/').find_map(|part| roots.get(&part.parse::<IfName>().ok()?));
     let stones = stones(ops);
@@ -147,6 +152,10 @@ pub(super) fn of_plan(ops: &[Op], desired: &Desired) -> Vec<Object> {
         }
     };
     ops.iter().map(about).collect()
+}
+
+fn port_of(op: &Op) -> Option<(&IfName, &IfName)> {
+    if let Op::SetPort { name, bridge } = op { Some((name, bridge)) } else { None }
 }
 
 fn route_of(op: &Op) -> Option<&DeviceRoute> {
