@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use crate::whole_file;
 
+/// The network's name, as flannel's manifest has it.
+pub(crate) const NETWORK: &str = "cbr0";
+
 /// The configuration list: CNI spec 1.1.0, "Network configuration format".
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -40,7 +43,7 @@ struct Capabilities {
 /// The text of the list; the plugin is to read `subnet_file`.
 pub fn render(subnet_file: &Path) -> Result<String, ConflistError> {
     let plugin = Plugin { r#type: "netd", subnet_file, capabilities: Capabilities { ips: true, mac: true } };
-    let list = Conflist { name: "cbr0", cni_version: "1.0.0", cni_versions: ["1.0.0", "1.1.0"], plugins: [plugin] };
+    let list = Conflist { name: NETWORK, cni_version: "1.0.0", cni_versions: ["1.0.0", "1.1.0"], plugins: [plugin] };
     let mut text = serde_json::to_string_pretty(&list)
         .map_err(|error| ConflistError::Render { subnet_file: subnet_file.to_owned(), source: error.into() })?;
     text.push('\n');

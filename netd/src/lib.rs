@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+pub mod bridge;
 mod caseless;
 pub mod cleanup;
 pub mod config;
@@ -20,6 +21,7 @@ pub mod node;
 pub mod observe;
 pub mod overlay;
 mod part;
+pub mod patience;
 pub mod plan;
 pub mod reconcile;
 pub mod status;

@@ -104,6 +104,9 @@ impl Plan {
             | Op::DeleteRoute(_)
             | Op::Nft(Change::AddElements(_) | Change::DeleteElements(_)) => true,
             Op::AddVxlan { .. }
+            | Op::AddBridge { .. }
+            | Op::SetPort { .. }
+            | Op::SetHairpin(_)
             | Op::SetLink { .. }
             | Op::DeleteLink(_)
             | Op::AddAddress(_)

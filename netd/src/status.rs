@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod client;
+mod contested;
 pub mod doors;
 mod health;
 pub mod metrics;
@@ -73,8 +74,22 @@ pub struct Status {
     pub operations: BTreeMap<Cow<'static, str>, Operations>,
     /// What a person should know, with the time since when it is so.
     pub problems: BTreeMap<String, Moment>,
+    /// What something else undoes again and again, by what it is.
+    #[serde(default)]
+    pub contested: BTreeMap<String, Contested>,
     /// The store.
     pub store: Store,
+}
+
+/// An object that something else undoes, so that it is put back ever more rarely.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Contested {
+    /// How often it was put back.
+    pub times: u64,
+    /// When it is put back again, where it is undone now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<Moment>,
 }
 
 /// This node.
@@ -296,6 +311,7 @@ impl Status {
             last_full_read: None,
             operations: BTreeMap::new(),
             problems: BTreeMap::new(),
+            contested: BTreeMap::new(),
             store: Store::default(),
         }
     }

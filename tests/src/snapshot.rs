@@ -15,16 +15,35 @@ pub struct Snapshot(BTreeSet<String>);
 /// What changes by itself: counters of time.
 const RESTLESS: [&str; 6] = ["valid_life_time", "preferred_life_time", "expires", "used", "confirmed", "updated"];
 
+/// The numbers that a link has for as long as it lives.
+const NUMBERS: [&str; 2] = ["ifindex", "link_index"];
+
 impl Snapshot {
     /// Reads the kernel's state in `namespace`, and the names and contents of all files under `folders`.
     ///
     /// # Errors
     /// Where `ip`, `bridge` or `nft` fails.
     pub fn take(namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
+        Self::without(&[], namespace, folders)
+    }
+
+    /// The same where a link that is made anew counts as the one from before.
+    ///
+    /// # Errors
+    /// Where `ip`, `bridge` or `nft` fails.
+    pub fn by_name(namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
+        Self::without(&NUMBERS, namespace, folders)
+    }
+
+    fn without(fields: &[&str], namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
         let mut lines = BTreeSet::new();
         let mut add = |kind: &str, items: Vec<Value>| {
             for mut item in items {
-                calm(&mut item);
+                // The kernel's own, by way of an address; not always there again when the address is.
+                if !fields.is_empty() && item["type"] == "anycast" {
+                    continue;
+                }
+                calm(&mut item, fields);
                 lines.insert(format!("{kind} {item}"));
             }
         };
@@ -61,13 +80,14 @@ impl Snapshot {
     }
 }
 
-fn calm(item: &mut Value) {
+fn calm(item: &mut Value, without: &[&str]) {
     match item {
         Value::Object(fields) => {
-            fields.retain(|name, _| !RESTLESS.contains(&name.as_str()) && !name.ends_with("_timer"));
-            fields.values_mut().for_each(calm);
+            let stays = |name: &str| !RESTLESS.contains(&name) && !name.ends_with("_timer") && !without.contains(&name);
+            fields.retain(|name, _| stays(name));
+            fields.values_mut().for_each(|field| calm(field, without));
         }
-        Value::Array(items) => items.iter_mut().for_each(calm),
+        Value::Array(items) => items.iter_mut().for_each(|item| calm(item, without)),
         _ => {}
     }
 }

@@ -95,6 +95,23 @@ impl Fake {
                     link.lower = vxlan.underlay;
                 }
             }
+            Op::AddBridge { name, mac, mtu } => {
+                if self.index(name).is_ok() {
+                    return Err(refused(nix::libc::EEXIST));
+                }
+                let index = self.add_link(name, mtu.get());
+                if let Some(link) = self.links.iter_mut().find(|link| link.index == index) {
+                    (link.kind, link.mac) = (Kind::Bridge, Some(*mac));
+                }
+            }
+            Op::SetHairpin(name) => {
+                self.index(name)?;
+            }
+            Op::SetPort { name, bridge } => {
+                let master = self.index(bridge)?;
+                let port = self.links.iter_mut().find(|link| link.name == *name);
+                port.ok_or_else(|| refused(nix::libc::ENODEV))?.master = Some(master);
+            }
             Op::SetLink { name, change } => self.set_link(name, change)?,
             Op::DeleteLink(name) => {
                 let index = self.index(name)?;

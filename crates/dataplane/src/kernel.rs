@@ -164,6 +164,15 @@ impl Application<'_> {
                 self.indexes.remove(name);
                 link::add_vxlan(&NewVxlan { name, vxlan, mac: *mac, mtu: *mtu })
             }
+            Op::AddBridge { name, mac, mtu } => {
+                self.indexes.remove(name);
+                link::add_bridge(name, *mac, Some(*mtu))
+            }
+            Op::SetHairpin(name) => link::set_hairpin(Device::Name(name)),
+            Op::SetPort { name, bridge } => {
+                let change = link::Change { master: Some(self.index(bridge)?), ..Default::default() };
+                link::set(Device::Name(name), &change)
+            }
             Op::DeleteLink(name) => {
                 self.indexes.remove(name);
                 link::delete(Device::Name(name))

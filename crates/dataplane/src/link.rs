@@ -347,6 +347,13 @@ pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) 
     Request::new(RouteNetlinkMessage::NewLink(message), 0)
 }
 
+/// The request that lets a bridge port send back where a frame came from, as a pod needs that reaches itself by a Service.
+pub fn set_hairpin(device: Device<'_>) -> Request {
+    let builder = device.builder::<LinkBridgePort>();
+    let message = builder.set_port_kind(netlink_packet_route::link::InfoPortKind::Bridge).hairpin(true).build();
+    Request::new(RouteNetlinkMessage::NewLink(message), 0)
+}
+
 /// The request that removes a device. The kernel answers only after a grace period (16-20 ms).
 pub fn delete(device: Device<'_>) -> Request {
     Request::new(RouteNetlinkMessage::DelLink(device.builder::<LinkUnspec>().build()), 0)

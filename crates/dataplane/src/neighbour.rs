@@ -34,7 +34,7 @@ pub struct Fdb {
     pub mac: Mac,
     /// The tunnel end.
     pub destination: IpAddr,
-    /// Set by somebody for good, not learned from a received packet.
+    /// Set by somebody for good, not learned from a received packet; and to the device's own port and network.
     pub permanent: bool,
 }
 
@@ -67,9 +67,16 @@ impl Fdb {
             return None;
         }
         let (destination, mac) = fields(message);
-        let permanent = has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]);
+        let permanent = has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]) && !is_astray(message);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
     }
+}
+
+/// True where a forwarding entry leads to another port or network than its device's, or out of a device of its own choice.
+/// The kernel says so only then; it tells such an entry from a plain one to the same tunnel end.
+fn is_astray(message: &NeighbourMessage) -> bool {
+    use NeighbourAttribute::{IfIndex, Port, Vni};
+    message.attributes.iter().any(|attribute| matches!(attribute, Port(_) | Vni(_) | IfIndex(_)))
 }
 
 /// True where the entry is in one of these states. They are bits: `bridge fdb` sets several at once.

@@ -26,6 +26,24 @@ pub enum Op {
         /// Its MTU in bytes.
         mtu: Mtu,
     },
+    /// Makes a bridge, up.
+    AddBridge {
+        /// Its name.
+        name: IfName,
+        /// Its hardware address.
+        mac: Mac,
+        /// Its MTU in bytes.
+        mtu: Mtu,
+    },
+    /// Makes a device a port of a bridge.
+    SetPort {
+        /// The device.
+        name: IfName,
+        /// The bridge.
+        bridge: IfName,
+    },
+    /// Lets a bridge port send back where a frame came from.
+    SetHairpin(IfName),
     /// Changes a device.
     SetLink {
         /// The device.
@@ -155,14 +173,15 @@ impl Op {
     /// The device without which the op cannot be carried out, where it needs one to be there.
     pub fn device(&self) -> Option<&IfName> {
         match self {
-            Op::SetLink { name, .. } | Op::DeleteLink(name) => Some(name),
+            Op::SetLink { name, .. } | Op::SetHairpin(name) | Op::DeleteLink(name) => Some(name),
             Op::AddAddress(address) | Op::DeleteAddress(address) => Some(&address.device),
             Op::PutNeighbour { device, .. }
             | Op::DeleteNeighbour { device, .. }
             | Op::PutFdb { device, .. }
             | Op::DeleteFdb { device, .. } => Some(device),
             Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Some(&route.device),
-            Op::AddVxlan { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
+            Op::SetPort { bridge, .. } => Some(bridge),
+            Op::AddVxlan { .. } | Op::AddBridge { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
         }
     }
 
@@ -170,6 +189,9 @@ impl Op {
     pub fn kind(&self) -> &'static str {
         match self {
             Op::AddVxlan { .. } => "add_vxlan",
+            Op::AddBridge { .. } => "add_bridge",
+            Op::SetPort { .. } => "set_port",
+            Op::SetHairpin(_) => "set_hairpin",
             Op::SetLink { .. } => "set_link",
             Op::DeleteLink(_) => "delete_link",
             Op::AddAddress(_) => "add_address",
@@ -247,6 +269,9 @@ impl fmt::Display for Op {
                 let learning = if vxlan.learning { "learning" } else { "nolearning" };
                 write!(f, " dstport {} {learning}{}", vxlan.port, if vxlan.gbp { " gbp" } else { "" })
             }
+            Op::AddBridge { name, mac, mtu } => write!(f, "ip link add {name} address {mac} mtu {mtu} up type bridge"),
+            Op::SetPort { name, bridge } => write!(f, "ip link set {name} master {bridge}"),
+            Op::SetHairpin(name) => write!(f, "bridge link set dev {name} hairpin on"),
             Op::SetLink { name, change } => {
                 write!(f, "ip link set {name}")?;
                 if let Some(mtu) = change.mtu {

@@ -18,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::moment::Moment;
 use super::run::Run;
 use super::{Sort, Status};
+use crate::patience::Held;
 use crate::reconcile::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +58,8 @@ pub struct Metrics {
     operations: Family<Kind, Counter>,
     failures: Family<Kind, Counter>,
     repairs: Family<Kind, Counter>,
+    held: Family<Kind, Counter>,
+    contested: Gauge,
     ready: Gauge,
     desired: Gauge,
     programmed: Gauge,
@@ -79,6 +82,8 @@ impl Metrics {
             operations: Family::default(),
             failures: Family::default(),
             repairs: Family::default(),
+            held: Family::default(),
+            contested: Gauge::default(),
             ready: Gauge::default(),
             desired: Gauge::default(),
             programmed: Gauge::default(),
@@ -110,6 +115,8 @@ impl Metrics {
         all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
         all.register("netd_operation_failures", "Those that the kernel refused", self.failures.clone());
         all.register("netd_repairs", "Changes that put right what had been right before", self.repairs.clone());
+        all.register("netd_repairs_held", "Repairs that wait since something undoes them", self.held.clone());
+        all.register("netd_contested_objects", "What something else undoes again and again", self.contested.clone());
         let mut seconds = |name: &str, help: &str, gauge: &Seconds| {
             all.register_with_unit(name, help, Unit::Seconds, gauge.clone());
         };
@@ -138,6 +145,13 @@ impl Metrics {
         }
     }
 
+    /// A run has left this for later.
+    pub fn held(&self, held: &Held) {
+        for (kind, begun) in &held.begun {
+            self.held.get_or_create(&Kind { kind }).inc_by(*begun);
+        }
+    }
+
     /// A run took so long.
     pub fn time(&self, trigger: Trigger, took: Duration) {
         let trigger = match trigger {
@@ -160,6 +174,7 @@ impl Metrics {
         self.left_out.set(count(status.left_out.len()));
         self.changing.set(status.changing.into());
         self.problems.set(count(status.problems.len()));
+        self.contested.set(count(status.contested.len()));
         self.set_ways(status);
         let seconds = |gauge: &Seconds, at: Option<Moment>| {
             // Whole seconds of this age are exact in a double.

@@ -67,6 +67,9 @@ pub fn running(status: &Status, now: Moment) -> String {
         let rows: Vec<_> = status.left_out.iter().map(|(node, why)| row(&[&node, &why])).collect();
         let _ = write!(text, "\nLEFT OUT\n{}", columns(&rows));
     }
+    if !status.contested.is_empty() {
+        let _ = write!(text, "\nCONTESTED\n{}", columns(&status.contested_lines(now)));
+    }
     if !status.problems.is_empty() {
         let rows: Vec<_> = status.problems.iter().map(|(what, since)| row(&[&since.age(now), &what])).collect();
         let _ = write!(text, "\nPROBLEMS\n{}", columns(&rows));

@@ -12,6 +12,7 @@ use super::*;
 use crate::model::BackendType;
 use crate::observe;
 use crate::overlay::tests::network::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
+use crate::patience::{Contested, Held, Object};
 use crate::plan::Plan;
 use crate::reconcile::{self, Trigger};
 
@@ -178,6 +179,33 @@ fn only_what_puts_right_what_was_right_is_a_repair() {
     assert_eq!(scene.metric(r#"netd_repairs_total{kind="put_fdb"}"#), "3");
     assert_eq!(scene.metric(r#"netd_repairs_total{kind="add_route"}"#), "0");
     assert_eq!(scene.status.operations["put_fdb"], Operations { applied: 6, failed: 0, repairs: 3 });
+}
+
+#[test]
+fn what_is_undone_again_and_again_is_shown_with_its_counts() {
+    let mut scene = Scene::of(vxlan(V4, V4));
+    scene.run(Trigger::Startup, 1);
+    let object = Object::Route("10.244.2.0/24".parse().expect("a range"));
+    let mut contested = Contested { object, times: 7, next: Some(Duration::from_millis(7900)) };
+    let route = dataplane::op::Op::SetSysctl { key: "a".to_owned(), value: "1".to_owned() };
+    let begun = BTreeMap::from([("route", 1)]);
+    let held = Held { ops: vec![route], begun, contested: vec![contested.clone()] };
+    scene.metrics.held(&held);
+    scene.status.held(&held, scene.now);
+    assert!(!scene.status.ready, "it is missing");
+    let table = table::running(&scene.status, scene.now);
+    let expected = "\nCONTESTED\nroute 10.244.2.0/24  put back 7 times  undone, next try in 8s\n";
+    assert!(table.contains(expected), "{table}");
+    assert_eq!(scene.metric("netd_contested_objects"), "1");
+    assert_eq!(scene.metric(r#"netd_repairs_held_total{kind="route"}"#), "1");
+    scene.run(Trigger::Retry, 8);
+    contested.next = None;
+    scene.status.held(&Held { contested: vec![contested], ..Held::default() }, scene.now);
+    assert!(scene.status.ready && table::running(&scene.status, scene.now).contains("put back 7 times  in place\n"));
+    let document = serde_json::to_value(&scene.status).expect("a document");
+    assert_eq!(document["contested"], json!({ "route 10.244.2.0/24": { "times": 7 } }));
+    scene.status.held(&Held::default(), scene.now);
+    assert_eq!(scene.metric("netd_contested_objects"), "0");
 }
 
 #[test]

@@ -1,0 +1,132 @@
+//! What can happen to what netd has made, as scripts.
+//!
+//! | variable | what |
+//! |---|---|
+//! | `$F` | `-4` or `-6` |
+//! | `$R $GW $DEV` | a route to a peer's pods, its next hop, its device; `$ON` is `onlink` where it has that |
+//! | `$OTHER` | a wrong next hop that the kernel takes for it |
+//! | `$STALE` | a range of the pod network that no node has |
+//! | `$MAC $END` | the peer's hardware address and tunnel end |
+//! | `$TABLE` | netd's nftables table with its family |
+//!
+//! What follows on an earlier line may find that netd was quicker.
+
+/// To what a script is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    /// Every route to a peer's pods.
+    EachRoute,
+    /// Those that lead through a tunnel.
+    EachTunnel,
+    /// Every tunnel device: `$DEV`.
+    EachDevice,
+    /// The node, once.
+    Node,
+    /// A node that routes directly to a peer, once.
+    DirectNode,
+}
+
+pub(crate) struct Injury {
+    pub(crate) to: To,
+    pub(crate) harm: &'static str,
+}
+
+const fn each_route(harm: &'static str) -> Injury {
+    Injury { to: To::EachRoute, harm }
+}
+
+const fn each_tunnel(harm: &'static str) -> Injury {
+    Injury { to: To::EachTunnel, harm }
+}
+
+const fn each_device(harm: &'static str) -> Injury {
+    Injury { to: To::EachDevice, harm }
+}
+
+const fn node(harm: &'static str) -> Injury {
+    Injury { to: To::Node, harm }
+}
+
+const fn direct_node(harm: &'static str) -> Injury {
+    Injury { to: To::DirectNode, harm }
+}
+
+/// What netd's notifications tell it of.
+pub(crate) const INJURIES: &[Injury] = &[
+    each_route("ip $F route del $R"),
+    each_route("ip $F route replace $R via $OTHER dev $DEV proto 110 $ON"),
+    each_route("ip $F route replace $R via $OTHER dev $DEV $ON"),
+    each_route("ip $F route add $R via $GW dev $DEV proto 110 $ON metric 5"),
+    each_route("ip $F route replace $STALE via $GW dev $DEV proto 110 $ON"),
+    each_route("ip $F route replace $R dev cni0 proto 110"),
+    each_route("ip $F route append $R via $OTHER dev $DEV proto 110 $ON"),
+    each_route("ip $F route replace $R proto 110 nexthop via $OTHER dev $DEV $ON nexthop via $GW dev $DEV $ON"),
+    node("ip -4 route flush root 10.244.0.0/16 proto 110; ip -6 route flush root fd00:10:244::/56 proto 110"),
+    each_tunnel("ip neigh del $GW dev $DEV"),
+    each_tunnel("ip neigh replace $GW lladdr 02:00:00:00:00:66 dev $DEV nud permanent"),
+    each_tunnel("ip neigh replace $GW lladdr $MAC dev $DEV nud reachable"),
+    each_tunnel("ip neigh add ${STALE%/*} lladdr 02:00:00:00:00:66 dev $DEV nud permanent"),
+    each_tunnel("ip $F neigh flush dev $DEV nud permanent"),
+    each_tunnel("bridge fdb del $MAC dev $DEV dst $END || true"),
+    each_tunnel("bridge fdb replace $MAC dev $DEV dst ${END%?}9"),
+    each_tunnel("bridge fdb replace $MAC dev $DEV dst $END port 4790"),
+    each_tunnel("bridge fdb append 00:00:00:00:00:00 dev $DEV dst ${END%?}9 || bridge fdb show dev $DEV | grep -q 00:00:00"),
+    each_tunnel("bridge fdb replace 02:00:00:00:00:66 dev $DEV dst $END"),
+    each_device("bridge fdb show dev $DEV | while read -r mac rest; do bridge fdb del $mac dev $DEV; done"),
+    each_device("ip link set $DEV down"),
+    each_device("ip link set $DEV down; ip link set $DEV up"),
+    each_device("ip link set $DEV address 02:00:00:00:00:66"),
+    each_device("ip link set $DEV mtu 1290"),
+    each_device("ip link set $DEV mtu 1000"),
+    each_device("ip link set $DEV alias somebody"),
+    each_device("ip link del $DEV"),
+    each_device("ip link set $DEV down; ip link set $DEV name g.$DEV; ip link set g.$DEV up || true"),
+    each_device("ip link set $DEV type vxlan learning"),
+    each_device("ip address flush dev $DEV scope global"),
+    each_device("ip address add 10.244.240.9/32 dev $DEV; ip address add fd00:10:244:f0::9/128 dev $DEV"),
+    node("nft delete table $TABLE"),
+    node("nft flush ruleset"),
+    node("nft flush chain $TABLE postrouting"),
+    node("nft flush chain $TABLE forward"),
+    node("nft add rule $TABLE forward drop"),
+    node("nft insert rule $TABLE postrouting return"),
+    node("nft delete rule $TABLE postrouting handle $(nft -a list chain $TABLE postrouting | sed -n 's/.* handle //p' | tail -n 1)"),
+    // The last rule to the head.
+    node(
+        "rule=$(nft list chain $TABLE forward | grep accept | tail -n 1)
+         nft delete rule $TABLE forward handle $(nft -a list chain $TABLE forward | sed -n 's/.* handle //p' | tail -n 1)
+         nft insert rule $TABLE forward $rule",
+    ),
+    node("nft add chain $TABLE forward '{ policy drop; }'"),
+    node("nft add chain $TABLE input '{ type filter hook input priority 0; policy drop; }'"),
+    node("nft add table $TABLE '{ flags dormant; }'"),
+    node("nft add set $TABLE extra '{ type ipv4_addr; }'"),
+    direct_node("for set in v4 v6; do nft flush set $TABLE direct-nodes-$set 2>/dev/null || true; done"),
+    direct_node("nft add element $TABLE direct-nodes-v4 '{ 192.168.1.99 }' || nft add element $TABLE direct-nodes-v6 '{ fd00::99 }'"),
+];
+
+/// Something that a person does to the underlay, which the network has to follow; and the way back.
+pub(crate) struct Change {
+    pub(crate) there: &'static str,
+    pub(crate) back: &'static str,
+    /// False where the peers have no way to reach the node meanwhile.
+    pub(crate) reachable: bool,
+}
+
+/// On n1. `%UP <device>` takes the device up with the underlay's addresses and default routes; `%MOVED` gives
+/// eth0 other addresses, and `%ROUTES` puts the routes back.
+pub(crate) const CHANGES: &[Change] = &[
+    Change { there: "ip link set eth0 down", back: "%UP eth0", reachable: false },
+    Change { there: "ip link set eth0 down; %UP eth0", back: "true", reachable: true },
+    Change { there: "ip link set eth0 mtu 1400", back: "ip link set eth0 mtu 1500", reachable: true },
+    Change {
+        there: "ip link set eth0 down; ip link set eth0 name wan0; %UP wan0",
+        back: "ip link set wan0 down; ip link set wan0 name eth0; %UP eth0",
+        reachable: true,
+    },
+    Change {
+        there: "ip -4 address flush dev eth0 to 192.168.1.11; ip -6 address flush dev eth0 to fd00:a:1::11; %MOVED; %ROUTES",
+        back: "ip -4 address flush dev eth0 to 192.168.1.61; ip -6 address flush dev eth0 to fd00:a:1::61; %UP eth0",
+        reachable: true,
+    },
+];
