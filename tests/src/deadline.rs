@@ -1,4 +1,4 @@
-//! Waiting: for something to become true, by a deadline. The only place in which a test looks more than once.
+//! Waiting: for something to become true, by a deadline, or for time to pass. The only place in which a test looks more than once.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,5 +26,13 @@ pub fn eventually<T>(within: Duration, what: &str, mut check: impl FnMut() -> Ou
             // A short pause between looks serves all of them; it bounds the load and decides nothing.
             Err(_) => thread::park_timeout(Duration::from_millis(10)),
         }
+    }
+}
+
+/// Lets time pass where that is what a test is about: the pace of a storm, the length of an outage. Nothing is waited for.
+pub fn pass(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
     }
 }

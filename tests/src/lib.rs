@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod binaries;
+pub mod changes;
 pub mod cluster;
 pub mod daemon;
 pub mod deadline;
@@ -25,7 +26,7 @@ pub mod suite;
 pub mod topology;
 
 pub use cluster::{Cluster, net_conf};
-pub use deadline::{eventually, seconds};
+pub use deadline::{eventually, pass, seconds};
 pub use failure::{Failure, Outcome, Told};
 pub use namespace::Namespace;
 pub use node::Node;

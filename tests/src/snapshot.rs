@@ -21,10 +21,25 @@ impl Snapshot {
     /// # Errors
     /// Where `ip`, `bridge` or `nft` fails.
     pub fn take(namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
+        Self::without(&[], namespace, folders)
+    }
+
+    /// The same but for what two machines cannot have alike: numbers of links, the folder `disk` that all their files are in,
+    /// and the mark that netd makes of the subnet file's path.
+    ///
+    /// # Errors
+    /// Where `ip`, `bridge` or `nft` fails.
+    pub fn of_twin(namespace: &Namespace, folders: &[PathBuf], disk: &Path) -> Outcome<Self> {
+        let Self(lines) = Self::without(&["ifindex", "link_index", "link_netnsid"], namespace, folders)?;
+        let disk = disk.to_string_lossy();
+        Ok(Self(lines.iter().map(|line| unmarked(&line.replace(&*disk, "DISK"))).collect()))
+    }
+
+    fn without(fields: &[&str], namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
         let mut lines = BTreeSet::new();
         let mut add = |kind: &str, items: Vec<Value>| {
             for mut item in items {
-                calm(&mut item);
+                calm(&mut item, fields);
                 lines.insert(format!("{kind} {item}"));
             }
         };
@@ -61,15 +76,28 @@ impl Snapshot {
     }
 }
 
-fn calm(item: &mut Value) {
+fn calm(item: &mut Value, restless: &[&str]) {
     match item {
         Value::Object(fields) => {
-            fields.retain(|name, _| !RESTLESS.contains(&name.as_str()) && !name.ends_with("_timer"));
-            fields.values_mut().for_each(calm);
+            fields.retain(|name, _| {
+                let name = name.as_str();
+                !RESTLESS.contains(&name) && !restless.contains(&name) && !name.ends_with("_timer")
+            });
+            fields.values_mut().for_each(|value| calm(value, restless));
         }
-        Value::Array(items) => items.iter_mut().for_each(calm),
+        Value::Array(items) => items.iter_mut().for_each(|item| calm(item, restless)),
         _ => {}
     }
+}
+
+/// The line with `MARK` for each `netd-` and eight hexadecimal digits.
+fn unmarked(line: &str) -> String {
+    let mut parts = line.split("netd-");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let is_mark = part.get(..8).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        if is_mark { text + "MARK" + &part[8..] } else { text + "netd-" + part }
+    })
 }
 
 fn files(folder: &Path, lines: &mut BTreeSet<String>) -> Outcome {

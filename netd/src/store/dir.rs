@@ -96,6 +96,7 @@ impl Store for DirStore {
 
 /// Takes and publishes the node's lease. The caller holds the lock.
 fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    layout.sweep_lease(&request.node);
     let leases = layout.read_leases()?;
     let stored = leases.iter().find(|lease| lease.node == request.node);
     let lease = Lease {

@@ -95,6 +95,11 @@ impl Layout {
         whole_file::write(&path, record::render(lease).as_bytes()).map_err(|error| Self::unwritable(&path, error))
     }
 
+    /// Removes what an earlier run of the node was killed over.
+    pub(super) fn sweep_lease(&self, node: &NodeName) {
+        whole_file::sweep(&self.lease(node));
+    }
+
     pub(super) fn remove_lease(&self, node: &NodeName) -> Result<(), StoreError> {
         let path = self.lease(node);
         match fs::remove_file(&path) {
