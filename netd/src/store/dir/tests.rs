@@ -237,6 +237,27 @@ async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
 }
 
 #[tokio::test]
+async fn a_store_that_has_lost_every_record_is_told_of_our_own_alone() {
+    let room = room();
+    for node in ["b", "c"] {
+        acquire(room.path(), node).await;
+    }
+    // Longer than a file must be gone to count as gone.
+    let own = DirStore::new(room.path().to_owned(), None, Duration::from_secs(2));
+    let lease = own.acquire(&request("a"), &conf(NET_CONF)).await.expect("lease");
+    let mut events = own.watch();
+    assert_eq!(first_list(&mut events).await, ["a", "b", "c"]);
+    for node in ["b", "a", "c"] {
+        fs::remove_file(room.path().join(format!("nodes/{node}.json"))).expect("remove");
+    }
+    assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node.clone()), "this node can put its own back");
+    own.publish(&lease).await.expect("publish");
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease), "and the others have not left");
+    acquire(room.path(), "c").await;
+    assert!(matches!(next(&mut events).await, StoreEvent::Removed(node) if node.as_str() == "b"), "but for one");
+}
+
+#[tokio::test]
 async fn a_directory_that_is_not_there_at_the_start_is_waited_for() {
     let room = tempfile::tempdir().expect("temporary folder");
     let there = room.path().join("store");
