@@ -83,6 +83,7 @@ pub enum ConflistError {
 /// already stays as it is; true where it was written.
 pub fn install(path: &Path, subnet_file: &Path) -> Result<bool, ConflistError> {
     let text = render(subnet_file)?;
+    whole_file::sweep(path);
     if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
         return Ok(false);
     }

@@ -106,8 +106,12 @@ impl Node {
     pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
         let vteps = match &self.conf.backend {
             Backend::HostGw => PerFamily::none(),
-            Backend::Vxlan(options) => self.carriers.map(|_, carrier| {
-                let device = device_mac(links, &carrier.device).or_else(|| self.stored_mac(stored, &carrier.device));
+            Backend::Vxlan(options) => self.carriers.map(|family, carrier| {
+                // What peers send to by now, whichever device has it: the tunnel may have begun as that of a change of theirs.
+                let told = stored.and_then(|lease| lease.ways.as_ref()?.tunnels.get(&options.tunnel())?.get(family));
+                let device = told.copied().filter(|mac| !mac.is_unusable());
+                let device = device.or_else(|| device_mac(links, &carrier.device));
+                let device = device.or_else(|| self.stored_mac(stored, &carrier.device));
                 let fresh = carrier::fresh_mac(&self.name, &carrier.device);
                 VtepRequest { vni: options.vni, device, fresh }
             }),

@@ -80,6 +80,7 @@ pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), WriteError> {
 
 fn install(path: &Path, text: &[u8]) -> io::Result<()> {
     whole_file::make_folder(path.parent().unwrap_or(Path::new("")))?;
+    whole_file::sweep(path);
     whole_file::write(path, text)
 }
 

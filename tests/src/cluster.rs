@@ -1,5 +1,7 @@
 //! A fabric with netd running on its machines.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
@@ -66,9 +68,17 @@ impl Cluster {
     }
 
     fn launch(&mut self, name: &str) -> Outcome {
+        self.launch_by(name, |usual| {
+            let mut same = Command::new(usual.get_program());
+            same.args(usual.get_args());
+            same
+        })
+    }
+
+    fn launch_by(&mut self, name: &str, made: impl FnOnce(&Command) -> Command) -> Outcome {
         let arguments: Vec<String> = self.arguments.iter().map(|argument| argument.replace("%n", name)).collect();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        let daemon = self.fabric.node(name).launch_netd(&arguments)?;
+        let daemon = self.fabric.node(name).launch_netd_by(&arguments, made)?;
         self.daemons.push((name.to_owned(), daemon));
         Ok(())
     }
@@ -102,6 +112,15 @@ impl Cluster {
     /// Where it does not get ready.
     pub fn resume(&mut self, name: &str) -> Outcome {
         self.launch(name)?;
+        self.daemon(name).await_ready()
+    }
+
+    /// The same with another command than the usual one, which `made` makes of that.
+    ///
+    /// # Errors
+    /// Where it does not get ready.
+    pub fn resume_by(&mut self, name: &str, made: impl FnOnce(&Command) -> Command) -> Outcome {
+        self.launch_by(name, made)?;
         self.daemon(name).await_ready()
     }
 

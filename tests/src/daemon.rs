@@ -145,6 +145,11 @@ impl Daemon {
         self.child.wait().told("wait for netd")
     }
 
+    /// Its process, as this process names it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors

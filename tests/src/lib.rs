@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod binaries;
+pub mod changes;
 pub mod cluster;
 pub mod daemon;
 pub mod deadline;
@@ -15,6 +16,7 @@ pub mod flow;
 pub mod fuzz;
 pub mod isolation;
 pub mod kernel;
+pub mod load;
 pub mod namespace;
 pub mod node;
 pub mod peer;
@@ -26,8 +28,9 @@ pub mod suite;
 pub mod topology;
 
 pub use cluster::{Cluster, net_conf};
-pub use deadline::{eventually, seconds};
+pub use deadline::{eventually, pass, seconds};
 pub use failure::{Failure, Outcome, Told};
+pub use load::Load;
 pub use namespace::Namespace;
 pub use node::Node;
 pub use peer::Peer;

@@ -140,6 +140,14 @@ impl Node {
         Daemon::launch(&self.namespace, self.netd("", arguments)?, &self.name, &self.disk)
     }
 
+    /// Starts the daemon by another command than the usual one, which `made` makes of that.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn launch_netd_by(&self, arguments: &[&str], made: impl FnOnce(&Command) -> Command) -> Outcome<Daemon> {
+        Daemon::launch(&self.namespace, made(&self.netd("", arguments)?), &self.name, &self.disk)
+    }
+
     /// Runs `netd VERB` to its end.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ pub struct Snapshot(BTreeSet<String>);
 const RESTLESS: [&str; 6] = ["valid_life_time", "preferred_life_time", "expires", "used", "confirmed", "updated"];
 
 /// The numbers that a link has for as long as it lives.
-const NUMBERS: [&str; 2] = ["ifindex", "link_index"];
+const NUMBERS: [&str; 3] = ["ifindex", "link_index", "link_netnsid"];
 
 impl Snapshot {
     /// Reads the kernel's state in `namespace`, and the names and contents of all files under `folders`.
@@ -33,6 +33,17 @@ impl Snapshot {
     /// Where `ip`, `bridge` or `nft` fails.
     pub fn by_name(namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
         Self::without(&NUMBERS, namespace, folders)
+    }
+
+    /// The same but for what two machines cannot have alike: numbers of links, the folder `disk` that all their files are in,
+    /// and the mark that netd makes of the subnet file's path.
+    ///
+    /// # Errors
+    /// Where `ip`, `bridge` or `nft` fails.
+    pub fn of_twin(namespace: &Namespace, folders: &[PathBuf], disk: &Path) -> Outcome<Self> {
+        let Self(lines) = Self::without(&NUMBERS, namespace, folders)?;
+        let disk = disk.to_string_lossy();
+        Ok(Self(lines.iter().map(|line| unmarked(&line.replace(&*disk, "DISK"))).collect()))
     }
 
     fn without(fields: &[&str], namespace: &Namespace, folders: &[PathBuf]) -> Outcome<Self> {
@@ -90,6 +101,16 @@ fn calm(item: &mut Value, without: &[&str]) {
         Value::Array(items) => items.iter_mut().for_each(|item| calm(item, without)),
         _ => {}
     }
+}
+
+/// The line with `MARK` for each `netd-` and eight hexadecimal digits.
+fn unmarked(line: &str) -> String {
+    let mut parts = line.split("netd-");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let is_mark = part.get(..8).is_some_and(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()));
+        if is_mark { text + "MARK" + &part[8..] } else { text + "netd-" + part }
+    })
 }
 
 fn files(folder: &Path, lines: &mut BTreeSet<String>) -> Outcome {

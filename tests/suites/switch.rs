@@ -3,14 +3,15 @@
 //! Reverse-path filters are strict on every node, as many distributions have them.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use dataplane::words::Family;
 use libtest_mimic::Trial;
-use netd_tests::flow::{Conversation, Stream};
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Node, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
+    Cluster, Load, Node, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, pass, peer, seconds,
 };
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// The backends, each reached from the one before it, and the first from the last.
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
             .collect();
         trials.push(test("every backend to the next, node by node, each order", node_by_node));
         trials.push(test("a restart in the middle of a change", restart_between));
+        trials.push(test("a node whose netd stands still in the middle of a change", stands_still));
         trials.push(test("host-gw keeps the tunnel to a peer behind a router, and says so", behind_a_router));
         trials.push(test("what cannot be is refused, and the network stays", refused));
         trials
@@ -80,21 +82,11 @@ impl Running {
 
     /// Runs `body` with a ping every 10 ms and a connection between every pair of pods, and fails where one suffers.
     fn under_load(&self, body: impl FnOnce() -> Outcome) -> Outcome {
-        let (mut pings, mut conversations) = (Vec::new(), Vec::new());
-        for (from, to) in self.pairs() {
-            for (family, address) in to.addresses().iter() {
-                pings.push((
-                    format!("{} to {} over {family}", from.name(), to.name()),
-                    Stream::start(from.namespace(), *address)?,
-                ));
-            }
-            let address = *to.addresses().iter().next().told("the pod has an address")?.1;
-            conversations.push(Conversation::start(from.namespace(), to.namespace(), address)?);
-        }
+        let pods: Vec<&Pod> = self.pods.iter().map(|(_, pod)| pod).collect();
+        let load = Load::between(&pods)?;
         let told = |failure| self.cluster.told(failure);
         body().map_err(told)?;
-        conversations.into_iter().try_for_each(Conversation::unbroken).map_err(told)?;
-        pings.into_iter().try_for_each(|(pair, ping)| ping.nothing_lost().told(pair)).map_err(told)
+        load.unharmed().map_err(told)
     }
 
     /// Waits until every node receives by nothing but what `backend` has.
@@ -196,6 +188,31 @@ fn restart_between() -> Outcome {
     running.under_load(|| {
         running.configure("n3", Stack::V4, backend)?;
         running.settled(backend)
+    })
+}
+
+/// Longer than a way lingers after its peers were told that it closes.
+const STILL: Duration = seconds(5);
+
+/// One netd gets no processor for a while, and each time from another moment of the change on, while the others go on.
+fn stands_still() -> Outcome {
+    let running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
+    // How many of the nodes are changed before it stands still, itself included, and how long after the last of them.
+    let stops = [("n2", 2, 0), ("n1", 1, 8), ("n3", 3, 4), ("n2", 0, 0), ("n1", 3, 16), ("n3", 2, 12)];
+    running.under_load(|| {
+        for (backend, (still, before, after)) in backends()[1..].iter().zip(stops) {
+            let daemon = running.cluster.daemon(still);
+            let order: Vec<&str> = [still].into_iter().chain(NODES.into_iter().filter(|node| *node != still)).collect();
+            let (first, rest) = order.split_at(before);
+            first.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
+            pass(Duration::from_millis(after));
+            daemon.signal(Signal::SIGSTOP)?;
+            rest.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
+            pass(STILL);
+            daemon.signal(Signal::SIGCONT)?;
+            running.settled(backend).told(format!("{still} stood still on the way to {backend}"))?;
+        }
+        Ok(())
     })
 }
 

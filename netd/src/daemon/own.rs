@@ -49,14 +49,17 @@ impl<S: Store> Daemon<S> {
         if outcome.one_way && report.is_clean() {
             self.switch.forget()?;
         }
-        let lease = Lease { ways: Some(outcome.told.clone()), ..self.cluster.own.clone() };
+        // A route that could not be moved leads the old way still.
+        let former = self.cluster.own.ways.as_ref().filter(|_| !report.is_clean());
+        let told = former.into_iter().fold(outcome.told.clone(), Ways::beside);
+        let lease = Lease { ways: Some(told), ..self.cluster.own.clone() };
         let is_stored = self.leases.get(&lease.node) == Some(&lease);
         if !report.is_ready() || is_stored && lease == self.cluster.own {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
         let former = self.cluster.own.ways.iter().flat_map(Ways::receives).collect::<BTreeSet<_>>();
-        self.switch.linger(&former - &outcome.told.receives());
+        self.switch.linger(&former - &lease.ways.iter().flat_map(Ways::receives).collect());
         self.leases.insert(lease.node.clone(), lease.clone());
         self.cluster.own = lease;
         Ok(())

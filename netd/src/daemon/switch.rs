@@ -50,6 +50,7 @@ pub(crate) fn loosened(subnet_file: &Path) -> BTreeMap<String, String> {
 impl Switch {
     /// Goes on where an earlier run ended.
     pub(crate) fn resume(subnet_file: &Path) -> Self {
+        whole_file::sweep(&file(subnet_file));
         let transition = Transition { loosened: loosened(subnet_file), ..Transition::default() };
         Self { transition, until: BTreeMap::new(), file: file(subnet_file), refused: None }
     }

@@ -54,6 +54,17 @@ impl Ways {
         tunnels.chain(self.direct.then_some(Manner::Direct)).collect()
     }
 
+    /// These, and what was told before: where the kernel may not have followed yet, nothing of that is taken back.
+    #[must_use]
+    pub fn beside(mut self, former: &Ways) -> Self {
+        for (id, macs) in &former.tunnels {
+            self.tunnels.entry(*id).or_insert(*macs);
+        }
+        self.direct |= former.direct;
+        self.sends.extend(&former.sends);
+        self
+    }
+
     /// The tunnels that it speaks of, whether it sends or receives by them.
     pub fn all_tunnels(&self) -> impl Iterator<Item = TunnelId> {
         self.tunnels.keys().copied().chain(self.sends.iter().filter_map(Manner::tunnel))

@@ -2,7 +2,7 @@
 //!
 //! Pure. Pods' and underlay's families are independent: IPv4 pods may be carried over IPv6 and the other way round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use dataplane::link::{Kind, Link};
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
@@ -115,21 +115,23 @@ fn device_name(family: Family, vni: Vni) -> Result<IfName, CarrierError> {
     name.parse().map_err(|_| CarrierError::Name { vni })
 }
 
-/// The carriers with the names that their devices have on this host. Where another tunnel of `wanted` has the usual name, since
-/// only its port differs, the name is made of both; a device keeps that name for as long as it is.
+/// The carriers with the names that their devices have on this host. Where `is_taken` says so of the usual name and of the tunnel
+/// whose device has it now, if that is one of ours, since another tunnel differs only by its port, the name is made of VNI and
+/// port; a device keeps that name for as long as it is.
 pub fn placed(
     carriers: &PerFamily<Carrier>,
     tunnel: TunnelId,
-    wanted: &BTreeSet<TunnelId>,
     links: &BTreeMap<IfName, Link>,
     mark: &str,
+    is_taken: impl Fn(&IfName, Option<TunnelId>) -> bool,
 ) -> PerFamily<Carrier> {
     let ours = |name: &IfName| links.get(name).filter(|link| link.alias.as_deref() == Some(mark)).and_then(tunnel_of);
     carriers.map(|_, carrier| {
         let family = if carrier.underlay == Family::V4 { 4 } else { 6 };
         let by_port = format!("fl{family}.{:x}.{:x}", tunnel.vni.get(), tunnel.port).parse();
         let is_there = |name: &IfName| ours(name) == Some((tunnel, carrier.underlay));
-        let is_taken = ours(&carrier.device).is_some_and(|(other, _)| other != tunnel && wanted.contains(&other));
+        let holder = ours(&carrier.device).map(|(holder, _)| holder);
+        let is_taken = is_taken(&carrier.device, holder);
         let device = by_port.ok().filter(|name| is_taken || is_there(name)).unwrap_or_else(|| carrier.device.clone());
         Carrier { device, ..carrier.clone() }
     })

@@ -3,4 +3,5 @@
 pub(crate) mod network;
 mod plans;
 mod rules;
+mod switching;
 mod told;

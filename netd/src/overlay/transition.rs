@@ -44,12 +44,17 @@ pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, CarrierError> {
     let others: BTreeSet<TunnelId> = spoken_of.chain(lingering).filter(|id| Some(*id) != own).collect();
     let wanted: BTreeSet<TunnelId> = own.into_iter().chain(others.into_iter().take(MOST_OTHERS)).collect();
     let mut tunnels = Tunnels::new();
-    for id in &wanted {
+    // The configured one first: it has the usual name where two that are new could.
+    for id in own.iter().chain(wanted.iter().filter(|id| Some(**id) != own)) {
         let options = configured.unwrap_or(VxlanOptions::PLAIN).of(*id);
         let families = input.cluster.own.subnets.families();
         match carrier::carriers(&options, families, input.underlay) {
             Ok(carriers) => {
-                let placed = carrier::placed(&carriers, *id, &wanted, input.links, &input.identity.mark);
+                let is_wanted = |other: &TunnelId| other != id && wanted.contains(other);
+                let given: BTreeSet<IfName> = tunnels.values().flat_map(devices).collect();
+                let placed = carrier::placed(&carriers, *id, input.links, &input.identity.mark, |name, holder| {
+                    holder.is_some_and(|other| is_wanted(&other)) || given.contains(name)
+                });
                 tunnels.insert(*id, placed);
             }
             Err(error) if Some(*id) == own => return Err(error),
@@ -58,6 +63,10 @@ pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, CarrierError> {
         }
     }
     Ok(tunnels)
+}
+
+fn devices(carriers: &PerFamily<Carrier>) -> impl Iterator<Item = IfName> {
+    carriers.iter().map(|(_, carrier)| carrier.device.clone())
 }
 
 /// What peers have been told so far.

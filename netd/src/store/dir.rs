@@ -12,6 +12,7 @@ use std::future;
 use std::io;
 use std::panic;
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use dataplane::words::{Family, PerFamily, Prefix};
@@ -34,13 +35,15 @@ pub struct DirStore {
     layout: Layout,
     poll: Duration,
     lock_wait: Duration,
+    /// The node that took its subnets here.
+    own: Arc<OnceLock<NodeName>>,
 }
 
 impl DirStore {
     /// The store in `dir`, with the network configuration in `net_conf` where that is not the directory's own `net-conf.json`.
     /// `poll` is how often it is looked at beside the kernel's notifications ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
-        Self { layout: Layout::new(dir, net_conf), poll, lock_wait: Duration::from_secs(15) }
+        Self { layout: Layout::new(dir, net_conf), poll, lock_wait: Duration::from_secs(15), own: Arc::default() }
     }
 
     /// The same with another bound on waiting for other daemons.
@@ -71,6 +74,7 @@ impl Store for DirStore {
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+        let _ = self.own.set(request.node.clone());
         self.run(Layout::make_folders).await?;
         let lock = lock::take(&self.layout, &request.node, self.lock_wait).await?;
         let (request, conf) = (request.clone(), conf.clone());
@@ -90,12 +94,13 @@ impl Store for DirStore {
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        follow::start(self.layout.clone(), self.poll)
+        follow::start(self.layout.clone(), self.poll, self.own.get())
     }
 }
 
 /// Takes and publishes the node's lease. The caller holds the lock.
 fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    layout.sweep_lease(&request.node);
     let leases = layout.read_leases()?;
     let stored = leases.iter().find(|lease| lease.node == request.node);
     let lease = Lease {

@@ -34,3 +34,22 @@ fn a_failed_write_leaves_the_old_file_and_nothing_else() {
     let names: Vec<_> = fs::read_dir(room.path()).expect("list").flatten().map(|entry| entry.file_name()).collect();
     assert_eq!(names, ["file"]);
 }
+
+#[test]
+fn what_a_killed_writer_left_is_swept_and_nothing_else() {
+    let room = tempfile::tempdir().expect("temporary folder");
+    let path = room.path().join("file");
+    let leftover = tempfile::Builder::new().prefix(&prefix("file".as_ref())).suffix(SUFFIX).tempfile_in(room.path());
+    leftover.expect("what a writer begins with").keep().expect("a writer that is killed removes nothing");
+    let others = [".file.swp", ".file.abc~", ".file.abcde-~", ".file2.abcdef~", "file", "file.abcdef~"];
+    for name in &others {
+        fs::write(room.path().join(name), "").expect("somebody else's file");
+    }
+    sweep(&path);
+    let names = fs::read_dir(room.path()).expect("list").flatten().map(|entry| entry.file_name());
+    let mut names: Vec<_> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    let mut expected = others.to_vec();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}

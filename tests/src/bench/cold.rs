@@ -13,7 +13,7 @@ use super::SIZES;
 use super::bed::{Backend, Bed, Ghost, device};
 use super::figures::{Times, head, note, quantile, ratio};
 use super::process::Process;
-use crate::deadline::pause;
+use crate::deadline::pass;
 use crate::failure::{Outcome, Told};
 
 const ROUNDS: usize = 7;
@@ -81,7 +81,7 @@ fn clear(bed: &mut Bed) -> Outcome {
     kernel.socket().request(link::delete(link::Device::Name(&device()?))).told("delete the device")?;
     bed.renew()?;
     // The kernel frees a namespace behind everybody's back and tells nobody; the next round must not pay for it.
-    pause(Duration::from_millis(400));
+    pass(Duration::from_millis(400));
     Ok(())
 }
 

@@ -119,6 +119,8 @@ fn news(event: netlink::Event) -> Outcome<News> {
             Subject::Route(route) => News::NoRoute(route.destination),
             Subject::Address(_) | Subject::Link(_) => News::Other,
         },
+        netlink::Event::Replaced(route) => News::Route(route.destination, route.gateway),
+        netlink::Event::Unclear => News::Other,
         netlink::Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }

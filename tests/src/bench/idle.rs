@@ -7,7 +7,7 @@ use super::SIZES;
 use super::bed::{Backend, Bed, Running};
 use super::ear::Ear;
 use super::figures::{millis, note, to_f64};
-use crate::deadline::{pause, seconds};
+use crate::deadline::{pass, seconds};
 use crate::fail;
 use crate::failure::Outcome;
 
@@ -84,7 +84,7 @@ fn window(bed: &Bed, running: &Running, length: Duration) -> Outcome<Window> {
     let mut ear = Ear::open(&bed.namespace)?;
     let cpu = running.process.cpu()?;
     // The time itself is what is measured.
-    pause(length);
+    pass(length);
     let cpu = running.process.cpu()?.saturating_sub(cpu);
     let heard = ear.forget()?;
     let after = bed.metrics()?;

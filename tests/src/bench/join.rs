@@ -17,7 +17,7 @@ use super::figures::{Times, head, note};
 use super::process::Process;
 use crate::cluster::{Cluster, net_conf};
 use crate::daemon::Daemon;
-use crate::deadline::{pause, seconds};
+use crate::deadline::{pass, seconds};
 use crate::failure::{Outcome, Told};
 use crate::namespace::Namespace;
 use crate::plugin;
@@ -61,7 +61,7 @@ fn one(backend: &str) -> Outcome {
         }
         join(&cluster.fabric, &pods, &mut joins)?;
         // Longer than a record must be missing for its node to count as gone.
-        pause(Duration::from_millis(700));
+        pass(Duration::from_millis(700));
     }
     over.store(true, Ordering::Relaxed);
     for server in servers {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::deadline::{pause, seconds};
+use crate::deadline::{pass, seconds};
 use crate::failure::{Outcome, Told};
 
 /// `USER_HZ`: the clock ticks of `/proc/PID/stat`, 100 a second on every architecture that netd is built for.
@@ -57,7 +57,7 @@ impl Process {
         while still < 2 {
             crate::ensure!(Instant::now() < patience, "the process {} does not come to rest", self.0);
             // Nothing tells that a process has stopped running: this has to be looked at.
-            pause(STILL);
+            pass(STILL);
             let now = self.running()?;
             still = if now.saturating_sub(before) < NOTHING { still + 1 } else { 0 };
             before = now;

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::netns;
-use netd_tests::deadline::pause;
+use netd_tests::deadline::pass;
 use netd_tests::failure::{Failure, Outcome, Told};
 use netd_tests::{binaries, fail, isolation};
 use nix::mount::{MsFlags, mount};
@@ -232,7 +232,7 @@ fn in_turns(ours: &Plugin, reference: &Plugin, block: impl Fn(&Plugin, &mut Time
         for (plugin, times) in [ours, reference].into_iter().zip(&mut times) {
             block(plugin, times)?;
             // The kernel is still freeing links when DEL has answered; the other's turn must not pay for it.
-            pause(Duration::from_millis(500));
+            pass(Duration::from_millis(500));
         }
     }
     Ok(times)

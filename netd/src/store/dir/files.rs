@@ -31,6 +31,8 @@ pub(super) struct Fingerprint {
     inode: u64,
     size: u64,
     modified: (i64, i64),
+    /// When anything about it changed last, which nobody can set (inode(7)): a copy may bring the time of its original with it.
+    changed: (i64, i64),
     regular: bool,
 }
 
@@ -93,6 +95,11 @@ impl Layout {
     pub(super) fn write_lease(&self, lease: &Lease) -> Result<(), StoreError> {
         let path = self.lease(&lease.node);
         whole_file::write(&path, record::render(lease).as_bytes()).map_err(|error| Self::unwritable(&path, error))
+    }
+
+    /// Removes what an earlier run of the node was killed over.
+    pub(super) fn sweep_lease(&self, node: &NodeName) {
+        whole_file::sweep(&self.lease(node));
     }
 
     pub(super) fn remove_lease(&self, node: &NodeName) -> Result<(), StoreError> {
@@ -165,21 +172,23 @@ impl Layout {
                 inode: metadata.ino(),
                 size: metadata.size(),
                 modified: (metadata.mtime(), metadata.mtime_nsec()),
+                changed: (metadata.ctime(), metadata.ctime_nsec()),
                 regular: metadata.is_file(),
             }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // A link that leads nowhere good, for one. It is that file's trouble alone.
-            Err(_) => Some(Fingerprint { inode: 0, size: 0, modified: (0, 0), regular: false }),
+            Err(_) => Some(Fingerprint { inode: 0, size: 0, modified: (0, 0), changed: (0, 0), regular: false }),
         }
     }
 }
 
 impl Fingerprint {
-    /// True where any later change of the file gives it another fingerprint.
+    /// True where any later change of the file gives it another fingerprint. A clock that was set back leaves it false for a
+    /// while, which only means that the file is read again.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let modified = Duration::from_secs(u64::try_from(self.modified.0).unwrap_or(0));
-        since > modified + TIMESTAMP_STEP
+        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0));
+        since > changed + TIMESTAMP_STEP
     }
 }
 

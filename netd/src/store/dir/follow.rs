@@ -22,15 +22,15 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts to follow, until the receiver is dropped.
-pub(super) fn start(layout: Layout, poll: Duration) -> mpsc::Receiver<StoreEvent> {
+pub(super) fn start(layout: Layout, poll: Duration, own: Option<&NodeName>) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    task::spawn(follow(layout, poll, events));
+    task::spawn(follow(Followed::new(layout, poll, own), events));
     receiver
 }
 
-async fn follow(layout: Layout, poll: Duration, events: mpsc::Sender<StoreEvent>) {
+async fn follow(mut followed: Followed, events: mpsc::Sender<StoreEvent>) {
     let mut notifications = Notifications::new();
-    let mut followed = Followed::new(layout, poll);
+    let poll = followed.poll;
     let mut changed = Changed::All;
     let mut next_poll = Instant::now() + poll;
     loop {
@@ -77,12 +77,16 @@ struct Known {
     settled: bool,
     /// The last lease that was in it, still valid while its content is broken.
     lease: Option<Lease>,
+    /// What is wrong with its content, as it was told.
+    wrong: Option<String>,
 }
 
 /// The files as last told of.
 struct Followed {
     layout: Layout,
     poll: Duration,
+    /// The file of the node that this daemon is.
+    own: Option<String>,
     files: BTreeMap<String, Known>,
     /// Files that are missing, and when that is to be believed.
     leaving: BTreeMap<String, Instant>,
@@ -95,10 +99,11 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(layout: Layout, poll: Duration) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>) -> Self {
         Self {
             layout,
             poll,
+            own: own.map(|node| format!("{node}.json")),
             files: BTreeMap::new(),
             leaving: BTreeMap::new(),
             net_conf: None,
@@ -200,10 +205,20 @@ impl Followed {
         if !self.files.contains_key(name) || *self.leaving.entry(name.to_owned()).or_insert(now + patience) > now {
             return;
         }
+        if self.is_emptied() && self.own.as_deref() != Some(name) {
+            self.leaving.insert(name.to_owned(), now + self.poll.max(GONE_AFTER));
+            return;
+        }
         self.leaving.remove(name);
         if let Some(lease) = self.files.remove(name).and_then(|known| known.lease) {
             told.push(StoreEvent::Removed(lease.node));
         }
+    }
+
+    /// True where every file is missing: the store has lost them, and the nodes have not left. Each puts its own back as soon as it
+    /// sees that, this one too.
+    fn is_emptied(&self) -> bool {
+        self.own.is_some() && self.leaving.len() == self.files.len()
     }
 
     /// A file is there. Tells its lease if that is another one, and warns once for each content that is none.
@@ -215,22 +230,25 @@ impl Followed {
             return;
         }
         let before = known.and_then(|known| known.lease.clone());
+        let told_before = known.and_then(|known| known.wrong.clone());
         let settled = fingerprint.is_settled(SystemTime::now());
-        let lease = match self.read(&name, fingerprint) {
+        let (lease, wrong) = match self.read(&name, fingerprint) {
             Ok(lease) => {
                 if before.as_ref() != Some(&lease) {
                     told.push(StoreEvent::Lease(lease.clone()));
                 }
-                Some(lease)
+                (Some(lease), None)
             }
             Err(error) => {
-                if !same {
+                // The same again, written anew, is no news.
+                let wrong = chain(&error);
+                if told_before.as_ref() != Some(&wrong) {
                     files::tell(&name, &error);
                 }
-                before
+                (before, Some(wrong))
             }
         };
-        self.files.insert(name, Known { fingerprint, settled, lease });
+        self.files.insert(name, Known { fingerprint, settled, lease, wrong });
     }
 
     fn read(&self, name: &str, fingerprint: Fingerprint) -> Result<Lease, LeaseFileError> {

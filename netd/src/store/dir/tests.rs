@@ -1,7 +1,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::SystemTime;
 
 use dataplane::words::{Mac, Vni};
 use tempfile::TempDir;
@@ -182,6 +184,31 @@ async fn the_poll_sees_what_is_not_notified() {
     assert_eq!(lease.public.v4, Some(IpAddr::from([192, 0, 2, 7])));
 }
 
+#[test]
+fn a_change_that_keeps_length_and_time_is_a_change() {
+    let room = room();
+    fs::create_dir(room.path().join("nodes")).expect("folder");
+    let layout = Layout::new(room.path().to_owned(), None);
+    let (path, other) = (room.path().join("nodes/a.json"), room.path().join("other"));
+    let write = |text: &str| {
+        fs::write(&path, text).expect("write");
+        let file = fs::File::options().write(true).open(&path).expect("open");
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_hours(9000)).expect("a time of the past");
+        layout.fingerprint("a.json").expect("a file")
+    };
+    let before = write("192.0.2.1");
+    // The clock of the file system has steps.
+    let changed = |path: &Path| fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec())).expect("a file");
+    while {
+        fs::write(&other, "").expect("write");
+        changed(&other) == changed(&path)
+    } {}
+    assert_ne!(before, write("192.0.2.2"), "the file has another content");
+    let now = SystemTime::now();
+    let year = Duration::from_hours(24 * 365);
+    assert!(before.is_settled(now + year) && !before.is_settled(now - year), "a clock that was set forward, and back");
+}
+
 #[tokio::test]
 async fn files_that_are_no_leases_stop_nobody() {
     let room = room();
@@ -234,6 +261,27 @@ async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
     assert_eq!(next(&mut events).await, StoreEvent::Recovered);
     // b did not come back, and that is believed in the end.
     assert_eq!(next(&mut events).await, StoreEvent::Removed("b".parse().expect("node name")));
+}
+
+#[tokio::test]
+async fn a_store_that_has_lost_every_record_is_told_of_our_own_alone() {
+    let room = room();
+    for node in ["b", "c"] {
+        acquire(room.path(), node).await;
+    }
+    // Longer than a file must be gone to count as gone.
+    let own = DirStore::new(room.path().to_owned(), None, Duration::from_secs(2));
+    let lease = own.acquire(&request("a"), &conf(NET_CONF)).await.expect("lease");
+    let mut events = own.watch();
+    assert_eq!(first_list(&mut events).await, ["a", "b", "c"]);
+    for node in ["b", "a", "c"] {
+        fs::remove_file(room.path().join(format!("nodes/{node}.json"))).expect("remove");
+    }
+    assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node.clone()), "this node can put its own back");
+    own.publish(&lease).await.expect("publish");
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease), "and the others have not left");
+    acquire(room.path(), "c").await;
+    assert!(matches!(next(&mut events).await, StoreEvent::Removed(node) if node.as_str() == "b"), "but for one");
 }
 
 #[tokio::test]

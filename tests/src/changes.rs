@@ -1,0 +1,57 @@
+//! What the kernel tells of changes in one namespace, to do something at the n-th.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use dataplane::netlink;
+use dataplane::nft;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::failure::{Outcome, Told};
+use crate::namespace::Namespace;
+
+/// Hears every change of links, addresses, routes, neighbours and rules from when it was opened on.
+#[derive(Debug)]
+pub struct Changes {
+    route: netlink::Monitor,
+    nft: nft::Monitor,
+}
+
+impl Changes {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be listened to.
+    pub fn hear(namespace: &Namespace) -> Outcome<Self> {
+        let opened = || Ok((netlink::Monitor::open()?, nft::Monitor::open()?));
+        let (route, nft) =
+            namespace.within(opened)?.map_err(|error: netlink::KernelError| error).told("hear changes")?;
+        Ok(Self { route, nft })
+    }
+
+    /// Waits until `count` changes were heard, or none for as long as `patience`. Gives how many there were.
+    ///
+    /// # Errors
+    /// Where the kernel cannot be listened to any more.
+    pub fn await_count(&mut self, count: usize, patience: Duration) -> Outcome<usize> {
+        let mut heard = 0;
+        let patience = PollTimeout::try_from(patience).told("bound a wait")?;
+        while heard < count {
+            let mut any = 0;
+            while let Some(events) = self.route.next_events().told("hear changes")? {
+                any += events.len();
+            }
+            while self.nft.next().told("hear changes of rules")?.is_some() {
+                any += 1;
+            }
+            heard += any;
+            if any == 0 {
+                let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                if poll(&mut sockets, patience).told("wait for changes")? == 0 {
+                    break;
+                }
+            }
+        }
+        Ok(heard)
+    }
+}

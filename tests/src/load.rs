@@ -1,0 +1,45 @@
+//! Traffic between all pods while other things happen: none of it may suffer.
+
+use crate::failure::{Outcome, Told};
+use crate::flow::{Conversation, Stream};
+use crate::pod::Pod;
+
+/// A ping every 10 ms in each family, and a connection with words both ways, between every two pods, in both directions.
+#[derive(Debug)]
+pub struct Load {
+    pings: Vec<(String, Stream)>,
+    conversations: Vec<(String, Conversation)>,
+}
+
+impl Load {
+    /// Starts all of it.
+    ///
+    /// # Errors
+    /// Where a pod does not reach another one.
+    pub fn between(pods: &[&Pod]) -> Outcome<Self> {
+        let (mut pings, mut conversations) = (Vec::new(), Vec::new());
+        for from in pods {
+            for to in pods.iter().filter(|to| to.name() != from.name()) {
+                let pair = format!("{} to {}", from.name(), to.name());
+                for (family, address) in to.addresses().iter() {
+                    pings.push((format!("{pair} over {family}"), Stream::start(from.namespace(), *address)?));
+                }
+                let address = *to.addresses().iter().next().told("the pod has an address")?.1;
+                conversations.push((pair, Conversation::start(from.namespace(), to.namespace(), address)?));
+            }
+        }
+        Ok(Self { pings, conversations })
+    }
+
+    /// Ends it, and fails where a packet was lost or a connection broke. Pings are told first: they say when.
+    ///
+    /// # Errors
+    /// With all that suffered.
+    pub fn unharmed(self) -> Outcome {
+        let broken = self.conversations.into_iter().map(|(pair, talk)| talk.unbroken().told(pair)).collect::<Vec<_>>();
+        let lost = self.pings.into_iter().map(|(pair, ping)| ping.nothing_lost().told(pair));
+        let harm: Vec<String> = lost.chain(broken).filter_map(|result| Some(result.err()?.to_string())).collect();
+        crate::ensure!(harm.is_empty(), "{}", harm.join("\n"));
+        Ok(())
+    }
+}

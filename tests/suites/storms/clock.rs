@@ -1,0 +1,71 @@
+//! Clocks that jump. The machine's own clock is not touched: what netd sees of time is.
+//!
+//! The monotonic clock is another one in a time namespace. The wall clock has no namespace; netd reads it for what it shows to
+//! people and to tell whether a file can have changed without another timestamp, so files from the future and the past stand
+//! for it here, and unit tests for the rest.
+
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use libtest_mimic::Trial;
+use netd_tests::suite::test;
+use netd_tests::{Outcome, Told, ensure, peer};
+
+use super::bed::{Bed, Ghost, free_numbers, vxlan};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        test("records from the future and from the past", timestamps),
+        test("a restart with another monotonic clock", monotonic),
+    ]
+}
+
+fn timestamps() -> Outcome {
+    let bed = Bed::new(&vxlan())?;
+    let store = bed.cluster.fabric.store.clone();
+    let number = free_numbers(&bed.cluster)?[0];
+    let year = Duration::from_hours(365 * 24);
+    let now = SystemTime::now();
+    let times = [now + 20 * year, now - 20 * year, SystemTime::UNIX_EPOCH, now + year, now];
+    bed.under_load(|| {
+        for (turn, time) in (0..).zip(times.iter().cycle().take(20)) {
+            let ghost = Ghost { number, host: 100 + turn };
+            let path = peer::file(&store, &ghost.name());
+            if turn % 2 == 0 {
+                ghost.write(&store)?;
+            } else {
+                // In place, with the same length and another time.
+                let text = std::fs::read_to_string(&path).told("read a record")?;
+                let former = Ghost { host: ghost.host - 1, ..ghost };
+                std::fs::write(&path, text.replace(&former.address(), &ghost.address())).told("change a record")?;
+            }
+            let file = std::fs::File::options().write(true).open(&path).told("open a record")?;
+            file.set_modified(*time).told("set a record's time")?;
+            bed.knows(&[ghost])?;
+        }
+        let warned = bed.warned("");
+        ensure!(warned.is_empty(), "nothing was wrong, but it said:\n{}", warned.join("\n"));
+        Ok(())
+    })
+}
+
+/// The clock of a netd that starts may be far ahead of that of the one before, or behind.
+fn monotonic() -> Outcome {
+    let mut bed = Bed::new(&vxlan())?;
+    let store = bed.cluster.fabric.store.clone();
+    let number = free_numbers(&bed.cluster)?[0];
+    let load = netd_tests::Load::between(&bed.pods.iter().collect::<Vec<_>>())?;
+    for (turn, offset) in (0..).zip(["300000000", "0", "1000"]) {
+        bed.cluster.take("n1").crash()?;
+        bed.cluster.resume_by("n1", |usual| {
+            let mut shifted = Command::new("unshare");
+            shifted.args(["--time", "--fork", "--kill-child=SIGKILL", "--monotonic", offset, "--boottime", offset]);
+            shifted.arg(usual.get_program()).args(usual.get_args());
+            shifted
+        })?;
+        let ghost = Ghost { number, host: 100 + turn };
+        ghost.write(&store)?;
+        bed.knows(&[ghost]).map_err(|failure| bed.cluster.told(failure))?;
+    }
+    load.unharmed().map_err(|failure| bed.cluster.told(failure))
+}

@@ -1,0 +1,106 @@
+//! The store goes away and comes back with other content.
+
+use std::path::Path;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use netd_tests::suite::test;
+use netd_tests::{Outcome, Told, ensure, pass, peer, seconds};
+use nix::mount::{MsFlags, mount};
+
+use super::bed::{Bed, Ghost, free_numbers, vxlan};
+
+/// Longer than netd's poll of the store and its comparison with the kernel.
+const OUTAGE: Duration = seconds(12);
+
+type Absence = fn(&Bed) -> Outcome;
+type Return = fn(&Bed) -> Outcome;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let absences: [(&str, Absence, Return); 4] = [
+        ("it is renamed", rename_away, rename_back),
+        ("it is replaced by an empty folder", replace, rename_back),
+        ("it is hidden by an empty mount", hide, unhide),
+        ("every record is deleted", delete, |_| Ok(())),
+    ];
+    let trials = absences.map(|(name, away, back)| {
+        test(format!("a store that goes away and comes back with other content/{name}"), move || outage(away, back))
+    });
+    trials.into()
+}
+
+fn aside(bed: &Bed) -> std::path::PathBuf {
+    bed.cluster.fabric.disk().join("aside")
+}
+
+fn rename_away(bed: &Bed) -> Outcome {
+    std::fs::rename(&bed.cluster.fabric.store, aside(bed)).told("take the store away")
+}
+
+fn replace(bed: &Bed) -> Outcome {
+    rename_away(bed)?;
+    std::fs::create_dir(&bed.cluster.fabric.store).told("make an empty store")
+}
+
+fn rename_back(bed: &Bed) -> Outcome {
+    let store = &bed.cluster.fabric.store;
+    if store.exists() {
+        std::fs::remove_dir_all(store).told("remove the empty store")?;
+    }
+    std::fs::rename(aside(bed), store).told("bring the store back")
+}
+
+fn hide(bed: &Bed) -> Outcome {
+    std::fs::create_dir(aside(bed)).told("make a folder")?;
+    let bind = |from: &Path, to: &Path| mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    bind(&bed.cluster.fabric.store, &aside(bed)).told("keep the store in sight")?;
+    mount(Some("tmpfs"), &bed.cluster.fabric.store, Some("tmpfs"), MsFlags::empty(), None::<&str>)
+        .told("hide the store")
+}
+
+fn unhide(bed: &Bed) -> Outcome {
+    nix::mount::umount(&bed.cluster.fabric.store).told("show the store")
+}
+
+fn delete(bed: &Bed) -> Outcome {
+    let nodes = bed.cluster.fabric.store.join("nodes");
+    let copy = aside(bed);
+    std::fs::create_dir_all(copy.join("nodes")).told("make a folder")?;
+    for entry in std::fs::read_dir(&nodes).told("list the store")? {
+        std::fs::remove_file(entry.told("list the store")?.path()).told("delete a record")?;
+    }
+    Ok(())
+}
+
+fn outage(away: Absence, back: Return) -> Outcome {
+    let bed = Bed::new(&vxlan())?;
+    let store = bed.cluster.fabric.store.clone();
+    let numbers = free_numbers(&bed.cluster)?;
+    let ghost = |place: usize, host: u8| Ghost { number: numbers[place], host };
+    let [stays, leaves, moves] = [ghost(0, 100), ghost(1, 101), ghost(2, 102)];
+    for ghost in [stays, leaves, moves] {
+        ghost.write(&store)?;
+    }
+    bed.knows(&[stays, leaves, moves])?;
+    bed.under_load(|| {
+        away(&bed)?;
+        pass(OUTAGE);
+        back(&bed)?;
+        // The other content.
+        let after = [stays, Ghost { host: 103, ..moves }, ghost(3, 104)];
+        if peer::file(&store, &leaves.name()).exists() {
+            leaves.remove(&store)?;
+        }
+        for ghost in after {
+            ghost.write(&store)?;
+        }
+        bed.knows(&after)?;
+        for name in ["n1", "n2"] {
+            let record = peer::read(&store, name)?;
+            ensure!(record["Subnet"].is_string(), "the record of {name} is {record}");
+        }
+        let warned = bed.warned("");
+        ensure!(warned.len() <= 2, "it was told more than once:\n{}", warned.join("\n"));
+        bed.rests()
+    })
+}
