@@ -9,6 +9,7 @@ pub(crate) mod switch;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Linux;
@@ -101,9 +102,9 @@ struct Daemon<S> {
     request: LeaseRequest,
     cluster: Cluster,
     /// Every node's lease as the store told it.
-    leases: BTreeMap<NodeName, Lease>,
+    leases: BTreeMap<NodeName, Arc<Lease>>,
     /// The list that is being told, until it is complete.
-    listing: Option<BTreeMap<NodeName, Lease>>,
+    listing: Option<BTreeMap<NodeName, Arc<Lease>>>,
     /// What a person has been told and is still so.
     told: BTreeSet<String>,
     ready: bool,
@@ -132,7 +133,7 @@ impl<S: Store> Daemon<S> {
         let mut kernel = Linux::open()?;
         let notifications = Notifications::open()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
-        let stored = store.leases().await.map_err(StartError::Lease)?.into_iter().find(|lease| lease.node == node.name);
+        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();

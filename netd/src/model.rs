@@ -127,7 +127,7 @@ pub struct Cluster {
     /// This node's lease.
     pub own: Lease,
     /// The peers, without this node. No two subnets of the whole overlap, and every one has a family of `own`.
-    pub peers: BTreeMap<NodeName, Lease>,
+    pub peers: BTreeMap<NodeName, Arc<Lease>>,
 }
 
 #[cfg(test)]

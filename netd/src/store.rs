@@ -9,6 +9,7 @@ pub mod record;
 use std::error::Error;
 use std::future::Future;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use dataplane::words::{Mac, PerFamily, Prefix, Vni};
 use tokio::sync::mpsc;
@@ -20,6 +21,9 @@ use crate::model::{BackendType, Lease, NodeName};
 pub trait Store: Send + Sync + 'static {
     /// Reads the network configuration, as text: [`NetConf::parse`] judges it.
     fn net_conf(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
+
+    /// Reads one node's lease; `None` where it has none that can be read. Changes nothing.
+    fn lease(&self, node: &NodeName) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
 
     /// Reads every node's lease, this node's too. Changes nothing.
     fn leases(&self) -> impl Future<Output = Result<Vec<Lease>, StoreError>> + Send;
@@ -83,7 +87,7 @@ pub enum StoreEvent {
     /// A whole list begins: what is not in it is gone.
     Init,
     /// A node's lease is new or has changed; this node's own is told like any other. Inside a list: it is there.
-    Lease(Lease),
+    Lease(Arc<Lease>),
     /// The list is complete.
     InitDone,
     /// A node's lease is gone.

@@ -4,6 +4,7 @@
 //! What raises a question that one peer's entries do not answer is left to a full run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use dataplane::kernel::Kernel;
 use dataplane::watch::Event;
@@ -33,7 +34,7 @@ struct Standing {
     interest: Interest,
     ground: Ground,
     claims: Claims,
-    left_out: Vec<Lease>,
+    left_out: Vec<Arc<Lease>>,
     /// Where somebody else's routes stand.
     taken: BTreeSet<Prefix>,
     /// False where the run left something undone, or the rest of this is not true any more.
@@ -50,7 +51,7 @@ pub struct Found {
     /// What the ways to peers follow from.
     pub ground: Ground,
     /// The leases of nodes that were left out.
-    pub left_out: Vec<Lease>,
+    pub left_out: Vec<Arc<Lease>>,
     /// Where somebody else's routes stand.
     pub taken: BTreeSet<Prefix>,
     /// Whether everything else was done.
@@ -122,7 +123,7 @@ impl Upkeep {
         kernel: &mut impl Kernel,
         node: &Node,
         cluster: &mut Cluster,
-        told: BTreeMap<NodeName, Option<Lease>>,
+        told: BTreeMap<NodeName, Option<Arc<Lease>>>,
     ) -> Option<Amended> {
         let stir = std::mem::take(&mut self.stir);
         let standing = self.standing.as_mut();
@@ -142,7 +143,7 @@ impl Standing {
         kernel: &mut impl Kernel,
         node: &Node,
         cluster: &mut Cluster,
-        told: BTreeMap<NodeName, Option<Lease>>,
+        told: BTreeMap<NodeName, Option<Arc<Lease>>>,
         mut keys: Keys,
     ) -> Option<Amended> {
         let mut leases = BTreeMap::new();
@@ -151,8 +152,14 @@ impl Standing {
                 return None;
             }
             leases = cluster.amend(&mut self.claims, told, &node.identity.networks)?;
-            let change = |(node, now)| Change { node, former: cluster.peers.get(node), now: Option::as_ref(now) };
-            let changes: Vec<_> = leases.iter().map(change).collect();
+            let changes: Vec<Change<'_>> = leases
+                .iter()
+                .map(|(node, now)| Change {
+                    node,
+                    former: cluster.peers.get(node).map(AsRef::as_ref),
+                    now: now.as_deref(),
+                })
+                .collect();
             let places = self.ground.amend(&node.conf, &node.underlay.ifname, &mut self.outcome, &changes)?;
             keys.extend(places);
         }
@@ -184,7 +191,7 @@ impl Standing {
     /// True where what becomes of a node may make room for one that was left out.
     fn may_let_in(&self, node: &NodeName, cluster: &Cluster) -> bool {
         let former = cluster.peers.get(node);
-        let stands_in_its_way = |out: &Lease| former.is_some_and(|former| former.clashes_with(out));
+        let stands_in_its_way = |out: &Arc<Lease>| former.is_some_and(|former| former.clashes_with(out));
         self.left_out.iter().any(|out| out.node == *node || stands_in_its_way(out))
     }
 }

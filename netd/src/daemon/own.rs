@@ -13,7 +13,7 @@ impl<S: Store> Daemon<S> {
     /// Puts this node's lease back where the store has lost or altered it.
     pub(super) async fn keep_own_lease(&mut self) {
         let own = &self.cluster.own;
-        let stored = self.leases.get(&own.node);
+        let stored = self.leases.get(&own.node).map(AsRef::as_ref);
         if stored == Some(own) {
             return;
         }
@@ -53,14 +53,14 @@ impl<S: Store> Daemon<S> {
         let former = self.cluster.own.ways.as_ref().filter(|_| !report.is_clean());
         let told = former.into_iter().fold(outcome.told.clone(), Ways::beside);
         let lease = Lease { ways: Some(told), ..self.cluster.own.clone() };
-        let is_stored = self.leases.get(&lease.node) == Some(&lease);
+        let is_stored = self.leases.get(&lease.node).map(AsRef::as_ref) == Some(&lease);
         if !report.is_ready() || is_stored && lease == self.cluster.own {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
         let former = self.cluster.own.ways.iter().flat_map(Ways::receives).collect::<BTreeSet<_>>();
         self.switch.linger(&former - &lease.ways.iter().flat_map(Ways::receives).collect());
-        self.leases.insert(lease.node.clone(), lease.clone());
+        self.leases.insert(lease.node.clone(), lease.clone().into());
         self.cluster.own = lease;
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! One step of the daemon's work: hear the kernel, then do what there is to do, the least that answers it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::netlink;
@@ -118,7 +119,7 @@ impl<S: Store> Daemon<S> {
         let begun = Instant::now();
         let trigger = self.cause();
         let told = std::mem::take(&mut self.news).into_iter();
-        let told: BTreeMap<NodeName, Option<Lease>> =
+        let told: BTreeMap<NodeName, Option<Arc<Lease>>> =
             told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
         let Some(Amended { report, nodes }) = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told)
         else {
@@ -199,8 +200,8 @@ impl<S: Store> Daemon<S> {
             published,
         });
         let clean = report.is_clean() && published;
-        let is_left_out = |lease: &&Lease| rejected.iter().any(|peer| peer.node == lease.node);
-        let left_out: Vec<Lease> = self.leases.values().filter(is_left_out).cloned().collect();
+        let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
+        let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
         let taken = report.taken();
         // A device that cannot be made leaves more open than some places.
         let whole = clean && taken.len() == report.conflicts.len();

@@ -154,7 +154,7 @@ impl Facts {
 
     /// The peers that are believed.
     pub fn peers(&self) -> impl Iterator<Item = (&NodeName, &Lease)> {
-        self.cluster.iter().flat_map(|cluster| &cluster.peers)
+        self.cluster.iter().flat_map(|cluster| &cluster.peers).map(|(node, lease)| (node, lease.as_ref()))
     }
 
     /// The rules of a chain that drops forwarded packets by policy.

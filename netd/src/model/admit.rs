@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use dataplane::words::{Family, Mac, PerFamily, Prefix};
 
@@ -114,19 +115,21 @@ impl Cluster {
     /// and subnets of a family without a network are dropped from a peer that has others.
     pub fn admit(
         own: Lease,
-        candidates: impl IntoIterator<Item = Lease>,
+        candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
         previous: Option<&Cluster>,
         networks: &PerFamily<Prefix>,
     ) -> (Cluster, Vec<Rejected>) {
-        let candidates: BTreeMap<NodeName, Lease> = candidates
+        let candidates: BTreeMap<NodeName, Arc<Lease>> = candidates
             .into_iter()
+            .map(Into::into)
             .filter(|lease| lease.node != own.node)
             .map(|lease| (lease.node.clone(), only_families_of(&own, lease)))
             .collect();
         let held = |lease: &Lease| previous.and_then(|cluster| cluster.peers.get(&lease.node));
-        let keeps =
-            |lease: &&Lease| held(lease).is_some_and(|held| held.subnets == lease.subnets && held.vteps == lease.vteps);
-        let (incumbents, newcomers): (Vec<&Lease>, Vec<&Lease>) = candidates.values().partition(keeps);
+        let keeps = |lease: &&Arc<Lease>| {
+            held(lease).is_some_and(|held| held.subnets == lease.subnets && held.vteps == lease.vteps)
+        };
+        let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
 
         let mut claims = Claims::default();
         let mut rejected = Vec::new();
@@ -150,13 +153,13 @@ impl Cluster {
     pub fn amend(
         &self,
         claims: &mut Claims,
-        told: BTreeMap<NodeName, Option<Lease>>,
+        told: BTreeMap<NodeName, Option<Arc<Lease>>>,
         networks: &PerFamily<Prefix>,
-    ) -> Option<BTreeMap<NodeName, Option<Lease>>> {
+    ) -> Option<BTreeMap<NodeName, Option<Arc<Lease>>>> {
         for node in told.keys() {
             self.peers.get(node).into_iter().for_each(|lease| claims.remove(lease));
         }
-        let take = |(node, lease): (NodeName, Option<Lease>)| {
+        let take = |(node, lease): (NodeName, Option<Arc<Lease>>)| {
             let lease = lease.map(|lease| only_families_of(&self.own, lease));
             if let Some(lease) = &lease {
                 judge(&self.own, lease, networks).and_then(|()| claims.refuse(lease)).ok()?;
@@ -180,9 +183,11 @@ impl Lease {
 }
 
 /// What of a lease concerns this node's pods.
-fn only_families_of(own: &Lease, mut lease: Lease) -> Lease {
+fn only_families_of(own: &Lease, mut lease: Arc<Lease>) -> Arc<Lease> {
     for family in Family::BOTH {
-        if own.subnets.get(family).is_none() {
+        let has_more = lease.subnets.get(family).is_some() || lease.vteps.get(family).is_some();
+        if own.subnets.get(family).is_none() && has_more {
+            let lease = Arc::make_mut(&mut lease);
             *lease.subnets.slot(family) = None;
             *lease.vteps.slot(family) = None;
         }

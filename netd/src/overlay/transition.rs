@@ -38,7 +38,7 @@ pub fn reverse_path_key(link: &str) -> String {
 pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, CarrierError> {
     let configured = options(input);
     let own = configured.map(|options| options.tunnel());
-    let leases = input.cluster.peers.values().chain([&input.cluster.own]);
+    let leases = input.cluster.peers.values().map(AsRef::as_ref).chain([&input.cluster.own]);
     let spoken_of = leases.filter_map(|lease| lease.ways.as_ref()).flat_map(Ways::all_tunnels);
     let lingering = input.transition.lingering.iter().filter_map(Manner::tunnel);
     let others: BTreeSet<TunnelId> = spoken_of.chain(lingering).filter(|id| Some(*id) != own).collect();

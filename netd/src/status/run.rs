@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::words::{Family, Prefix};
@@ -107,7 +108,7 @@ impl Status {
         let peers = &run.cluster.peers;
         if self.peers.len() != peers.len() || !self.peers.keys().zip(peers.keys()).all(|(a, b)| a == b.as_str()) {
             let mut known = std::mem::take(&mut self.peers);
-            let name = |(node, lease): (&NodeName, &Lease)| {
+            let name = |(node, lease): (&NodeName, &Arc<Lease>)| {
                 known.remove_entry(node.as_str()).unwrap_or_else(|| (node.to_string(), Peer::new(lease)))
             };
             self.peers = peers.iter().map(name).collect();
@@ -125,7 +126,8 @@ fn milliseconds(time: Duration) -> u64 {
 
 impl Peer {
     fn new(lease: &Lease) -> Self {
-        Self { backend: lease.backend.to_string(), public: values(&lease.public), ways: Vec::new() }
+        let ways = Vec::with_capacity(lease.subnets.iter().count());
+        Self { backend: lease.backend.to_string(), public: values(&lease.public), ways }
     }
 
     fn follow(&mut self, run: &Run<'_>, lease: &Lease, missing: &Missing, now: Moment) {

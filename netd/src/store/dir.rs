@@ -12,17 +12,17 @@ use std::future;
 use std::io;
 use std::panic;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dataplane::words::{Family, PerFamily, Prefix};
 use tokio::sync::mpsc;
 use tokio::task;
 
-use self::files::Layout;
+use self::files::{Layout, Leases};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::allocation;
-use crate::config::net_conf::NetConf;
+use crate::config::net_conf::{NetConf, NetworkRange};
 use crate::hash::fnv;
 use crate::model::{Lease, NodeName, Vtep};
 
@@ -37,13 +37,16 @@ pub struct DirStore {
     lock_wait: Duration,
     /// The node that took its subnets here.
     own: Arc<OnceLock<NodeName>>,
+    /// What was read to find it a free subnet: whoever follows the store next need not read it again.
+    read: Arc<Mutex<Leases>>,
 }
 
 impl DirStore {
     /// The store in `dir`, with the network configuration in `net_conf` where that is not the directory's own `net-conf.json`.
     /// `poll` is how often it is looked at beside the kernel's notifications ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
-        Self { layout: Layout::new(dir, net_conf), poll, lock_wait: Duration::from_secs(15), own: Arc::default() }
+        let (layout, lock_wait) = (Layout::new(dir, net_conf), Duration::from_secs(15));
+        Self { layout, poll, lock_wait, own: Arc::default(), read: Arc::default() }
     }
 
     /// The same with another bound on waiting for other daemons.
@@ -69,8 +72,14 @@ impl Store for DirStore {
         self.run(Layout::read_net_conf).await
     }
 
+    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+        let node = node.clone();
+        Ok(self.run(move |layout| layout.read_one(&node)).await)
+    }
+
     async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
-        self.run(Layout::read_leases).await
+        let leases = self.run(Layout::read_leases).await?;
+        Ok(leases.into_values().map(|(_, lease)| Arc::unwrap_or_clone(lease)).collect())
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
@@ -80,7 +89,9 @@ impl Store for DirStore {
         let (request, conf) = (request.clone(), conf.clone());
         let lease = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
-        lease
+        let (lease, read) = lease?;
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        Ok(lease)
     }
 
     async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -94,18 +105,25 @@ impl Store for DirStore {
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        follow::start(self.layout.clone(), self.poll, self.own.get())
+        let read = std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
+        follow::start(self.layout.clone(), self.poll, self.own.get(), read)
     }
 }
 
-/// Takes and publishes the node's lease. The caller holds the lock.
-fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+/// Takes and publishes the node's lease, and gives what had to be read of others for that. The caller holds the lock.
+fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Leases), StoreError> {
     layout.sweep_lease(&request.node);
-    let leases = layout.read_leases()?;
-    let stored = leases.iter().find(|lease| lease.node == request.node);
+    let stored = layout.read_one(&request.node);
+    let stored = stored.as_ref();
+    // What the node has, its pods use: it stays, whatever other leases say.
+    let kept = |family, range: &NetworkRange| {
+        stored.and_then(|lease| lease.subnets.get(family)).copied().filter(|subnet| range.suits(*subnet))
+    };
+    let all_kept = conf.networks.iter().all(|(family, range)| kept(family, range).is_some());
+    let leases = if all_kept { Leases::new() } else { layout.read_leases()? };
     let lease = Lease {
         node: request.node.clone(),
-        subnets: subnets(request, conf, stored, &leases)?,
+        subnets: subnets(request, conf, kept, &leases)?,
         public: request.public,
         backend: request.backend.clone(),
         vteps: request.vteps.map(|family, wish| {
@@ -118,28 +136,26 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Le
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
     }
-    Ok(lease)
+    Ok((lease, leases))
 }
 
 fn subnets(
     request: &LeaseRequest,
     conf: &NetConf,
-    stored: Option<&Lease>,
-    leases: &[Lease],
+    kept: impl Fn(Family, &NetworkRange) -> Option<Prefix>,
+    leases: &Leases,
 ) -> Result<PerFamily<Prefix>, StoreError> {
     let mut subnets = PerFamily::none();
     for family in Family::BOTH {
         let Some(range) = conf.networks.get(family) else { continue };
-        // What the node has, its pods use: it stays, whatever other leases say.
-        let stored = stored.and_then(|lease| lease.subnets.get(family)).filter(|subnet| range.suits(**subnet));
-        let subnet = match stored {
-            Some(&subnet) => Ok(subnet),
+        let subnet = match kept(family, range) {
+            Some(subnet) => Ok(subnet),
             None => allocation::next_free(
                 range,
                 leases
-                    .iter()
-                    .filter(|lease| lease.node != request.node)
-                    .filter_map(|lease| lease.subnets.get(family).copied()),
+                    .values()
+                    .filter(|(_, lease)| lease.node != request.node)
+                    .filter_map(|(_, lease)| lease.subnets.get(family).copied()),
                 request.previous.get(family).copied(),
                 seed(&request.node),
             ),

@@ -187,7 +187,7 @@ impl Network {
     }
 
     pub(crate) fn cluster(&self) -> Cluster {
-        let peers = self.peers.iter().map(|peer| (node_name(peer.n), self.lease(peer))).collect();
+        let peers = self.peers.iter().map(|peer| (node_name(peer.n), self.lease(peer).into())).collect();
         Cluster { own: self.lease(&Peer { public: self.underlay, ..near(1) }), peers }
     }
 

@@ -161,8 +161,8 @@ impl Node {
 
     fn decide(&self) -> Outcome {
         let network = vxlan(V4, V4);
-        let mut peers = self.heard.clone();
-        peers.remove(&self.own.node);
+        let peers = self.heard.iter().filter(|(node, _)| **node != self.own.node);
+        let peers = peers.map(|(node, lease)| (node.clone(), lease.clone().into())).collect();
         let routes: Vec<_> = network.underlay_routes().iter().map(|route| route.with_index(1)).collect();
         let filters = self.links.keys().map(|link| (reverse_path_key(link.as_str()), "1".to_owned()));
         desired(&Input {

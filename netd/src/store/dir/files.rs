@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use super::cause;
@@ -35,6 +36,9 @@ pub(super) struct Fingerprint {
     changed: (i64, i64),
     regular: bool,
 }
+
+/// Leases by the names of their files, with what the files were like.
+pub(super) type Leases = BTreeMap<String, (Fingerprint, Arc<Lease>)>;
 
 /// Why a node's file is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -119,9 +123,16 @@ impl Layout {
         StoreError::Write { object: path.display().to_string(), advice, source: cause(error) }
     }
 
-    /// Every node's lease. A file that holds none is told and passed over.
-    pub(super) fn read_leases(&self) -> Result<Vec<Lease>, StoreError> {
-        let mut leases = Vec::new();
+    /// The node's lease. A file that holds none is told and passed over.
+    pub(super) fn read_one(&self, node: &NodeName) -> Option<Lease> {
+        let name = format!("{node}.json");
+        let lease = self.read_lease(node, self.fingerprint(&name)?);
+        lease.inspect_err(|error| tell(&name, error)).ok()
+    }
+
+    /// Every node's lease, by its file. A file that holds none is told and passed over.
+    pub(super) fn read_leases(&self) -> Result<Leases, StoreError> {
+        let mut leases = Leases::new();
         // A store that no node has written to yet has no folder of nodes.
         let files = match self.list() {
             Err(_) if !self.nodes().exists() && self.nodes().parent().is_some_and(Path::is_dir) => BTreeMap::new(),
@@ -131,7 +142,7 @@ impl Layout {
         for (name, fingerprint) in files {
             let Some(node) = node_of(&name) else { continue };
             match self.read_lease(&node, fingerprint) {
-                Ok(lease) => leases.push(lease),
+                Ok(lease) => drop(leases.insert(name, (fingerprint, lease.into()))),
                 Err(error) => tell(&name, &error),
             }
         }

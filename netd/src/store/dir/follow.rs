@@ -4,13 +4,14 @@ mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
 use self::notifications::Notifications;
-use super::files::{self, Fingerprint, Layout, LeaseFileError};
+use super::files::{self, Fingerprint, Layout, LeaseFileError, Leases};
 use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, StoreEvent};
 
@@ -22,9 +23,14 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Starts to follow, until the receiver is dropped.
-pub(super) fn start(layout: Layout, poll: Duration, own: Option<&NodeName>) -> mpsc::Receiver<StoreEvent> {
+pub(super) fn start(
+    layout: Layout,
+    poll: Duration,
+    own: Option<&NodeName>,
+    read: Leases,
+) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    task::spawn(follow(Followed::new(layout, poll, own), events));
+    task::spawn(follow(Followed::new(layout, poll, own, read), events));
     receiver
 }
 
@@ -76,7 +82,7 @@ struct Known {
     /// Whether an equal fingerprint means an equal content.
     settled: bool,
     /// The last lease that was in it, still valid while its content is broken.
-    lease: Option<Lease>,
+    lease: Option<Arc<Lease>>,
     /// What is wrong with its content, as it was told.
     wrong: Option<String>,
 }
@@ -88,6 +94,8 @@ struct Followed {
     /// The file of the node that this daemon is.
     own: Option<String>,
     files: BTreeMap<String, Known>,
+    /// What was read of them a moment ago.
+    read: Leases,
     /// Files that are missing, and when that is to be believed.
     leaving: BTreeMap<String, Instant>,
     net_conf: Option<String>,
@@ -99,12 +107,13 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, read: Leases) -> Self {
         Self {
             layout,
             poll,
             own: own.map(|node| format!("{node}.json")),
             files: BTreeMap::new(),
+            read,
             leaving: BTreeMap::new(),
             net_conf: None,
             listed: false,
@@ -174,6 +183,7 @@ impl Followed {
         }
         if !self.listed {
             told.push(StoreEvent::InitDone);
+            self.read.clear();
             self.listed = true;
         }
         Ok(())
@@ -211,7 +221,7 @@ impl Followed {
         }
         self.leaving.remove(name);
         if let Some(lease) = self.files.remove(name).and_then(|known| known.lease) {
-            told.push(StoreEvent::Removed(lease.node));
+            told.push(StoreEvent::Removed(lease.node.clone()));
         }
     }
 
@@ -232,12 +242,14 @@ impl Followed {
         let before = known.and_then(|known| known.lease.clone());
         let told_before = known.and_then(|known| known.wrong.clone());
         let settled = fingerprint.is_settled(SystemTime::now());
-        let (lease, wrong) = match self.read(&name, fingerprint) {
+        let (lease, wrong) = match self.lease_in(&name, fingerprint) {
             Ok(lease) => {
-                if before.as_ref() != Some(&lease) {
-                    told.push(StoreEvent::Lease(lease.clone()));
+                if before.as_ref() == Some(&lease) {
+                    (before, None)
+                } else {
+                    told.push(StoreEvent::Lease(Arc::clone(&lease)));
+                    (Some(lease), None)
                 }
-                (Some(lease), None)
             }
             Err(error) => {
                 // The same again, written anew, is no news.
@@ -251,9 +263,12 @@ impl Followed {
         self.files.insert(name, Known { fingerprint, settled, lease, wrong });
     }
 
-    fn read(&self, name: &str, fingerprint: Fingerprint) -> Result<Lease, LeaseFileError> {
+    fn lease_in(&mut self, name: &str, fingerprint: Fingerprint) -> Result<Arc<Lease>, LeaseFileError> {
+        if let Some((_, lease)) = self.read.remove(name).filter(|(as_read, _)| *as_read == fingerprint) {
+            return Ok(lease);
+        }
         let node: NodeName = files::node_of(name).ok_or(LeaseFileError::Foreign)?;
-        self.layout.read_lease(&node, fingerprint)
+        Ok(self.layout.read_lease(&node, fingerprint)?.into())
     }
 }
 

@@ -154,10 +154,10 @@ async fn changes_are_told() {
     assert_eq!(first_list(&mut events).await, ["a"]);
 
     let new = acquire(room.path(), "b").await;
-    assert_eq!(next(&mut events).await, StoreEvent::Lease(new));
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(new.into()));
     let other = PerFamily { v4: Some(IpAddr::from([192, 0, 2, 99])), v6: None };
     let moved = store(room.path()).acquire(&LeaseRequest { public: other, ..request("a") }, &conf(NET_CONF)).await;
-    assert_eq!(next(&mut events).await, StoreEvent::Lease(moved.expect("lease")), "own subnet, other address");
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(moved.expect("lease").into()), "own subnet, other address");
     store(room.path()).release(&lease.node).await.expect("release");
     assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node));
     fs::write(room.path().join("net-conf.json"), "{}").expect("net-conf.json");
@@ -279,7 +279,7 @@ async fn a_store_that_has_lost_every_record_is_told_of_our_own_alone() {
     }
     assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node.clone()), "this node can put its own back");
     own.publish(&lease).await.expect("publish");
-    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease), "and the others have not left");
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease.into()), "and the others have not left");
     acquire(room.path(), "c").await;
     assert!(matches!(next(&mut events).await, StoreEvent::Removed(node) if node.as_str() == "b"), "but for one");
 }

@@ -64,8 +64,8 @@ pub(super) struct World {
     pub(super) network: Network,
     node: Node,
     flags: Flags,
-    leases: BTreeMap<NodeName, Lease>,
-    news: BTreeMap<NodeName, Option<Lease>>,
+    leases: BTreeMap<NodeName, Arc<Lease>>,
+    news: BTreeMap<NodeName, Option<Arc<Lease>>>,
     pub(super) cluster: Cluster,
     pub(super) kernel: Fake,
     waiting: Vec<Event>,
@@ -92,7 +92,7 @@ impl World {
     }
 
     pub(super) fn tell(&mut self, peer: &Peer) {
-        let lease = self.network.lease(peer);
+        let lease = Arc::new(self.network.lease(peer));
         self.news.insert(lease.node.clone(), Some(lease.clone()));
         self.leases.insert(lease.node.clone(), lease);
     }
