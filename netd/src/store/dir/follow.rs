@@ -4,6 +4,7 @@ mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::io;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::mpsc;
@@ -239,6 +240,8 @@ impl Followed {
                 }
                 (Some(lease), None)
             }
+            // Deleted since it was looked at, which is told by itself.
+            Err(LeaseFileError::Read(error)) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 // The same again, written anew, is no news.
                 let wrong = chain(&error);
