@@ -142,7 +142,7 @@ fn udp_server(address: SocketAddr, tell: &Sender<u16>) -> std::io::Result<IpAddr
     socket.set_read_timeout(Some(PATIENCE))?;
     told(tell, socket.local_addr()?);
     let mut heard = [0; WORDS.len()];
-    let (length, peer) = socket.recv_from(&mut heard)?;
+    let (length, peer) = again(|| socket.recv_from(&mut heard))?;
     socket.send_to(&heard[..length], peer)?;
     Ok(peer.ip())
 }
@@ -153,7 +153,17 @@ fn udp_client(server: SocketAddr) -> std::io::Result<()> {
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.connect(server)?;
     socket.send(WORDS)?;
-    socket.recv(&mut [0; WORDS.len()]).map(drop)
+    again(|| socket.recv(&mut [0; WORDS.len()])).map(drop)
+}
+
+/// Repeats a call that was interrupted: one with a timeout is never restarted by the kernel, even where no handler ran (signal(7)).
+fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn told(tell: &Sender<u16>, bound: SocketAddr) {

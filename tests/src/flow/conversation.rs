@@ -8,6 +8,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use super::again;
 use crate::deadline::{eventually, seconds};
 use crate::failure::{Outcome, Told};
 use crate::namespace::Namespace;
@@ -76,10 +77,14 @@ impl Conversation {
     /// # Errors
     /// With what broke it.
     pub fn unbroken(self) -> Outcome {
-        self.goes_on()?;
+        let going = self.goes_on();
         drop(self.end);
-        self.client.join().ok().told("the client's thread broke")?.told("the client's end of a connection")?;
-        self.server.join().ok().told("the server's thread broke")?.told("the server's end of a connection")
+        let client = self.client.join().ok().told("the client's thread broke")?;
+        let server = self.server.join().ok().told("the server's thread broke")?;
+        // The ends know more than that nothing came back.
+        server.told("the server's end of a connection")?;
+        client.told("the client's end of a connection")?;
+        going
     }
 }
 
@@ -88,7 +93,7 @@ fn echo(listener: &TcpListener) -> std::io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let mut heard = [0; BYTES];
     loop {
-        match stream.read(&mut heard)? {
+        match again(|| stream.read(&mut heard))? {
             0 => return Ok(()),
             length => stream.write_all(&heard[..length])?,
         }

@@ -4,6 +4,7 @@ mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -251,6 +252,8 @@ impl Followed {
                     (Some(lease), None)
                 }
             }
+            // Deleted since it was looked at, which is told by itself.
+            Err(LeaseFileError::Read(error)) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
                 // The same again, written anew, is no news.
                 let wrong = chain(&error);
