@@ -103,7 +103,7 @@ fn injured(network: &Network) -> Outcome {
             bed = network.start()?;
         }
     }
-    bed::all_of(failures)
+    bed::all_of(&failures)
 }
 
 fn moved(network: &Network) -> Outcome {
@@ -115,7 +115,7 @@ fn moved(network: &Network) -> Outcome {
             bed = network.start()?;
         }
     }
-    bed::all_of(failures)
+    bed::all_of(&failures)
 }
 
 fn there_and_back(bed: &Bed, change: &Change) -> Outcome {

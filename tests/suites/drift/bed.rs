@@ -89,8 +89,8 @@ impl Bed {
                 names.map(|name| format!("DEV={name}")).collect()
             }
         };
-        let script: String = places.iter().map(|place| format!("{node}\n{place}\n{}\n", injury.harm)).collect();
-        Ok((!places.is_empty()).then_some(script))
+        let scripts: Vec<String> = places.iter().map(|place| format!("{node}\n{place}\n{}", injury.harm)).collect();
+        Ok((!scripts.is_empty()).then(|| scripts.join("\n")))
     }
 
     /// netd's routes on n1.
@@ -117,8 +117,7 @@ impl Bed {
             Family::V6 => ("-6", "fd00:10:244:f0::/64"),
         };
         let is_tunnel = device != "eth0";
-        let mut variables = format!("F={flag} R={range} GW={gateway} DEV={device} STALE={stale}\n");
-        if is_tunnel {
+        let more = if is_tunnel {
             let neighbours = self.n1().json(&format!("ip -j {flag} neigh show {gateway} dev {device}"))?;
             let mac = neighbours.first().and_then(|entry| entry["lladdr"].as_str()).told("a tunnel has a neighbour")?;
             let entries = self.n1().json(&format!("bridge -j fdb show dev {device}"))?;
@@ -126,11 +125,12 @@ impl Bed {
             // The range's own address, but for its last digit.
             let other = format!("{}9", gateway.strip_suffix('0').unwrap_or(gateway));
             let end = entry["dst"].as_str().unwrap_or_default();
-            variables += &format!("MAC={mac} END={end} ON=onlink OTHER={other}\n");
+            format!("MAC={mac} END={end} ON=onlink OTHER={other}")
         } else {
             let router = if gateway.contains(':') { "fd00:a:1::1" } else { "192.168.1.1" };
-            variables += &format!("MAC= END= ON= OTHER={router}\n");
-        }
+            format!("MAC= END= ON= OTHER={router}")
+        };
+        let variables = format!("F={flag} R={range} GW={gateway} DEV={device} STALE={stale} {more}");
         Ok(Route { is_tunnel, variables })
     }
 
@@ -173,18 +173,18 @@ impl Bed {
 
     /// Does something to the underlay.
     pub(crate) fn change(&self, script: &str) -> Outcome {
-        let (mut routes, mut moved) = (String::new(), String::new());
-        let (mut addresses, mut up) = (String::new(), String::from("ip link set $DEVICE up"));
+        let (mut routes, mut moved, mut up) = (Vec::new(), Vec::new(), vec!["ip link set $DEVICE up".to_owned()]);
         for (family, address) in self.cluster.node("n1").addresses().iter() {
-            let (length, router) =
+            let (length, gateway) =
                 if family == Family::V4 { ("24 brd +", "192.168.1.1") } else { ("64 nodad", "fd00:a:1::1") };
-            addresses += &format!("\nip address replace {address}/{length} dev $DEVICE");
-            let other =
-                address.to_string().replace("192.168.1.11", "192.168.1.61").replace("fd00:a:1::11", "fd00:a:1::61");
-            moved += &format!("\nip address add {other}/{length} dev eth0");
-            routes += &format!("\nip route replace default via {router}");
+            up.push(format!("ip address replace {address}/{length} dev $DEVICE"));
+            // Machine 11 becomes machine 61.
+            let other = address.to_string().replace("11", "61");
+            moved.push(format!("ip address add {other}/{length} dev eth0"));
+            routes.push(format!("ip route replace default via {gateway}"));
         }
-        up = up + &addresses + &routes;
+        up.extend(routes.iter().cloned());
+        let [routes, moved, up] = [routes, moved, up].map(|lines| lines.join("\n"));
         let place = |line: &str| match line.trim().strip_prefix("%UP ") {
             Some(device) => up.replace("$DEVICE", device),
             None => line.replace("%ROUTES", &routes).replace("%MOVED", &moved),
@@ -213,7 +213,7 @@ struct Route {
 }
 
 /// All failures as one.
-pub(crate) fn all_of(failures: Vec<Failure>) -> Outcome {
+pub(crate) fn all_of(failures: &[Failure]) -> Outcome {
     if failures.is_empty() {
         return Ok(());
     }
