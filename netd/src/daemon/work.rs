@@ -65,6 +65,8 @@ impl<S: Store> Daemon<S> {
             && (!rests(trigger) || self.pace.rest() <= Deadline::now())
         {
             self.asked = None;
+            // What has been told up to here is in what is read now, of the underlay too.
+            self.hear();
             let complaint = self.follow_underlay().await;
             self.reconcile(trigger, complaint).await;
         }
@@ -148,8 +150,6 @@ impl<S: Store> Daemon<S> {
         let networks = &self.node.identity.networks;
         let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
-        // What has been told up to here is in what is read now.
-        self.hear();
         let transition = self.switch.transition();
         let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
         let Planned { plan, outcome, observed, ground } = match planned {
