@@ -4,6 +4,7 @@
 //! What raises a question that one peer's entries do not answer is left to a full run.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use dataplane::kernel::Kernel;
 use dataplane::watch::Event;
@@ -15,6 +16,7 @@ use crate::node::Node;
 use crate::observe::Observed;
 use crate::overlay::amend::{Change, Ground};
 use crate::overlay::{Identity, Outcome};
+use crate::patience::{Held, Occasion, Patience};
 use crate::plan::Plan;
 use crate::reconcile::{self, Report};
 
@@ -58,6 +60,8 @@ pub struct Found {
 pub struct Amended {
     /// What came of it.
     pub report: Report,
+    /// What is left for later, since something else undoes it again and again.
+    pub held: Held,
     /// The peers that came, went or changed.
     pub nodes: Vec<NodeName>,
 }
@@ -112,11 +116,12 @@ impl Upkeep {
         node: &Node,
         cluster: &mut Cluster,
         told: BTreeMap<NodeName, Option<Lease>>,
+        patience: (&mut Patience, Duration),
     ) -> Option<Amended> {
         let stir = std::mem::take(&mut self.stir);
         let standing = self.standing.as_mut();
         let amended = standing.filter(|standing| standing.sound && !stir.whole).and_then(|standing| {
-            let amended = standing.amend(kernel, node, cluster, told, stir.keys);
+            let amended = standing.amend(kernel, node, cluster, told, stir.keys, patience);
             standing.sound = amended.is_some();
             amended
         });
@@ -133,8 +138,10 @@ impl Standing {
         cluster: &mut Cluster,
         told: BTreeMap<NodeName, Option<Lease>>,
         mut keys: Keys,
+        (patience, now): (&mut Patience, Duration),
     ) -> Option<Amended> {
         let mut leases = BTreeMap::new();
+        let occasion = Occasion { repairs: told.is_empty(), full: false };
         if !told.is_empty() {
             if told.keys().any(|node| self.may_let_in(node, cluster)) {
                 return None;
@@ -147,12 +154,14 @@ impl Standing {
         }
         let desired = &self.outcome.desired;
         let keys = keys.widened(self.mirror.observed(), desired);
-        let plan =
+        let mut plan =
             Plan::diff(&self.mirror.observed().part(&keys, desired), &desired.part(&keys), &self.interest.identity);
         if !plan.is_of_entries() {
             return None;
         }
+        let held = patience.hold(&mut plan, desired, occasion, now);
         let report = reconcile::apply(kernel, plan, &Outcome::default());
+        patience.refused(report.failed.iter().map(|(op, _)| op), desired, now);
         if !report.is_clean() {
             return None;
         }
@@ -164,7 +173,7 @@ impl Standing {
                 None => drop(cluster.peers.remove(&node)),
             }
         }
-        Some(Amended { report, nodes })
+        Some(Amended { report, held, nodes })
     }
 
     /// True where what becomes of a node may make room for one that was left out.

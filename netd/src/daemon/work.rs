@@ -12,6 +12,7 @@ use super::Daemon;
 use super::pace::Due;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::observe;
+use crate::patience::Occasion;
 use crate::reconcile::{self, Planned, Trigger, chain};
 use crate::status::run::Run;
 use crate::store::Store;
@@ -25,7 +26,8 @@ impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
     pub(super) fn next(&self) -> Deadline {
         let now = Deadline::now();
-        let next = self.switch.next().map_or(self.pace.next(), |at| at.min(self.pace.next()));
+        let held = self.patience.next().map(|next| self.began + next);
+        let next = [self.switch.next(), held].into_iter().flatten().fold(self.pace.next(), Deadline::min);
         match self.asked {
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
             Some(_) => now,
@@ -53,6 +55,9 @@ impl<S: Store> Daemon<S> {
         if self.switch.next().is_some_and(|at| at <= now) {
             self.switch.let_go(now);
             self.ask(Trigger::Lingered);
+        }
+        if self.patience.next().is_some_and(|next| self.began + next <= now) {
+            self.ask(Trigger::Retry);
         }
         if self.upkeep.needs_whole() {
             self.ask(Trigger::KernelChanged);
@@ -115,8 +120,9 @@ impl<S: Store> Daemon<S> {
         let told = std::mem::take(&mut self.news).into_iter();
         let told: BTreeMap<NodeName, Option<Lease>> =
             told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
-        let Some(Amended { report, nodes }) = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told)
-        else {
+        let patience = (&mut self.patience, self.began.elapsed());
+        let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told, patience);
+        let Some(Amended { report, held, nodes }) = amended else {
             return self.ask(trigger);
         };
         let took = begun.elapsed();
@@ -138,6 +144,7 @@ impl<S: Store> Daemon<S> {
             rejected: &[],
             outcome,
             report: &report,
+            held: &held,
             published,
         });
     }
@@ -152,7 +159,7 @@ impl<S: Store> Daemon<S> {
         self.cluster = cluster;
         let transition = self.switch.transition();
         let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
-        let Planned { plan, outcome, observed, ground } = match planned {
+        let Planned { mut plan, outcome, observed, ground } = match planned {
             Ok(planned) => planned,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
@@ -162,7 +169,14 @@ impl<S: Store> Daemon<S> {
             }
         };
         let remembered = self.switch.remember(&outcome.loosens);
+        if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
+            self.patience.excuse();
+        }
+        let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
+        let held = self.patience.hold(&mut plan, &outcome.desired, occasion, now);
         let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
+        report.complaints.extend(held.complaints());
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
         if report.applied > 0 || !report.failed.is_empty() {
@@ -189,6 +203,7 @@ impl<S: Store> Daemon<S> {
             rejected,
             outcome: outcome_ref,
             report: &report,
+            held: &held,
             published,
         });
         let clean = report.is_clean() && published;
