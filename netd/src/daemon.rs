@@ -19,6 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep_until};
 
+use crate::bridge::Bridge;
 use crate::config::flags::Flags;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
@@ -113,6 +114,7 @@ struct Daemon<S> {
     switch: Switch,
     pace: Pace,
     patience: Patience,
+    bridge: Bridge,
     /// What times are counted from.
     began: Deadline,
     notifications: Notifications,
@@ -153,10 +155,10 @@ impl<S: Store> Daemon<S> {
         let switch = Switch::resume(&flags.subnet_file);
         let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
         let pace = Pace::new(every, Deadline::now());
-        let (patience, began) = (Patience::default(), Deadline::now());
+        let (patience, bridge, began) = (Patience::default(), Bridge::default(), Deadline::now());
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, began, notifications,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
             behind, upkeep, quiet, listed, news, asked, board,
         };
         Ok((daemon, events))

@@ -83,7 +83,14 @@ impl<S: Store> Daemon<S> {
         for _ in 0..ROUNDS {
             match self.notifications.pending(AT_ONCE) {
                 Ok(events) if events.is_empty() => return,
-                Ok(events) => self.upkeep.hear(events),
+                Ok(events) => {
+                    let subnets = &self.cluster.own.subnets;
+                    let lost = events.iter().filter(|event| self.bridge.hear(event, subnets)).count();
+                    self.upkeep.hear(events);
+                    if lost > 0 {
+                        self.ask(Trigger::KernelChanged);
+                    }
+                }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
                     return self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
@@ -169,6 +176,8 @@ impl<S: Store> Daemon<S> {
             }
         };
         let remembered = self.switch.remember(&outcome.loosens);
+        let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
+        plan.ops.extend(self.bridge.mend(&observed, &self.cluster.own.subnets, pod_mtu));
         if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
             self.patience.excuse();
         }
