@@ -20,11 +20,13 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep_until};
 
+use crate::bridge::Bridge;
 use crate::config::flags::Flags;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
 use crate::observe::Quiet;
 use crate::overlay::transition::Transition;
+use crate::patience::Patience;
 use crate::reconcile::{Trigger, chain};
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError};
@@ -112,6 +114,10 @@ struct Daemon<S> {
     written: Option<SubnetEnv>,
     switch: Switch,
     pace: Pace,
+    patience: Patience,
+    bridge: Bridge,
+    /// What times are counted from.
+    began: Deadline,
     notifications: Notifications,
     /// Notifications wait that have not been read.
     behind: bool,
@@ -150,10 +156,11 @@ impl<S: Store> Daemon<S> {
         let switch = Switch::resume(&flags.subnet_file);
         let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
         let pace = Pace::new(every, Deadline::now());
+        let (patience, bridge, began) = (Patience::default(), Bridge::default(), Deadline::now());
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, notifications, behind,
-            upkeep, quiet, listed, news, asked, board,
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
+            behind, upkeep, quiet, listed, news, asked, board,
         };
         Ok((daemon, events))
     }

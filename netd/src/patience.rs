@@ -17,7 +17,7 @@ pub use object::Object;
 use object::Wish;
 
 /// So many repairs within a window may be chance.
-pub const TIMES: usize = 5;
+pub const TIMES: usize = 10;
 /// The time in which repairs are counted.
 pub const WINDOW: Duration = Duration::from_mins(1);
 /// The first wait.

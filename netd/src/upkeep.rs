@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane::kernel::Kernel;
 use dataplane::watch::Event;
@@ -16,6 +17,7 @@ use crate::node::Node;
 use crate::observe::Observed;
 use crate::overlay::amend::{Change, Ground};
 use crate::overlay::{Identity, Outcome};
+use crate::patience::{Held, Occasion, Patience};
 use crate::plan::Plan;
 use crate::reconcile::{self, Report};
 
@@ -63,6 +65,8 @@ pub struct Found {
 pub struct Amended {
     /// What came of it.
     pub report: Report,
+    /// What is left for later, since something else undoes it again and again.
+    pub held: Held,
     /// The peers that came, went or changed.
     pub nodes: Vec<NodeName>,
 }
@@ -124,11 +128,12 @@ impl Upkeep {
         node: &Node,
         cluster: &mut Cluster,
         told: BTreeMap<NodeName, Option<Arc<Lease>>>,
+        patience: (&mut Patience, Duration),
     ) -> Option<Amended> {
         let stir = std::mem::take(&mut self.stir);
         let standing = self.standing.as_mut();
         let amended = standing.filter(|standing| standing.sound && !stir.lost).and_then(|standing| {
-            let amended = standing.amend(kernel, node, cluster, told, stir.keys);
+            let amended = standing.amend(kernel, node, cluster, told, stir.keys, patience);
             standing.sound = amended.is_some();
             amended
         });
@@ -145,8 +150,10 @@ impl Standing {
         cluster: &mut Cluster,
         told: BTreeMap<NodeName, Option<Arc<Lease>>>,
         mut keys: Keys,
+        (patience, now): (&mut Patience, Duration),
     ) -> Option<Amended> {
         let mut leases = BTreeMap::new();
+        let occasion = Occasion { repairs: told.is_empty(), full: false };
         if !told.is_empty() {
             if told.keys().any(|node| self.may_let_in(node, cluster)) {
                 return None;
@@ -168,12 +175,14 @@ impl Standing {
         if !keys.routes.is_disjoint(&self.taken) {
             return None;
         }
-        let plan =
+        let mut plan =
             Plan::diff(&self.mirror.observed().part(&keys, desired), &desired.part(&keys), &self.interest.identity);
         if !plan.is_of_entries() {
             return None;
         }
+        let held = patience.hold(&mut plan, desired, occasion, now);
         let report = reconcile::apply(kernel, plan, &Outcome::default());
+        patience.refused(report.failed.iter().map(|(op, _)| op), desired, now);
         if !report.is_clean() {
             return None;
         }
@@ -185,7 +194,7 @@ impl Standing {
                 None => drop(cluster.peers.remove(&node)),
             }
         }
-        Some(Amended { report, nodes })
+        Some(Amended { report, held, nodes })
     }
 
     /// True where what becomes of a node may make room for one that was left out.

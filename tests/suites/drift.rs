@@ -3,6 +3,8 @@
 
 #[path = "drift/bed.rs"]
 mod bed;
+#[path = "drift/fight.rs"]
+mod fight;
 #[path = "drift/injuries.rs"]
 mod injuries;
 #[path = "drift/two.rs"]
@@ -33,6 +35,7 @@ fn main() -> ExitCode {
                 .push(test(format!("the underlay's device is made anew/{}", network.name), move || made_anew(network)));
             trials.push(test(format!("sysctls are put back/{}", network.name), move || sysctls(network)));
         }
+        trials.push(test("netd does not fight", || fight::lost(&NETWORKS[0].start()?)));
         trials.push(test("two daemons on one host leave each other alone", two::leave_each_other_alone));
         trials
     })

@@ -13,6 +13,7 @@ use super::Daemon;
 use super::pace::Due;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::observe;
+use crate::patience::Occasion;
 use crate::reconcile::{self, Planned, Trigger, chain};
 use crate::status::run::Run;
 use crate::store::Store;
@@ -26,7 +27,8 @@ impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
     pub(super) fn next(&self) -> Deadline {
         let now = Deadline::now();
-        let next = self.switch.next().map_or(self.pace.next(), |at| at.min(self.pace.next()));
+        let held = self.patience.next().map(|next| self.began + next);
+        let next = [self.switch.next(), held].into_iter().flatten().fold(self.pace.next(), Deadline::min);
         match self.asked {
             _ if self.behind => now,
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
@@ -56,6 +58,9 @@ impl<S: Store> Daemon<S> {
             self.switch.let_go(now);
             self.ask(Trigger::Lingered);
         }
+        if self.patience.next().is_some_and(|next| self.began + next <= now) {
+            self.ask(Trigger::Retry);
+        }
         if self.upkeep.needs_whole() {
             self.ask(self.cause());
         }
@@ -68,6 +73,8 @@ impl<S: Store> Daemon<S> {
             && (!rests(trigger) || self.pace.rest() <= Deadline::now())
         {
             self.asked = None;
+            // What has been told up to here is in what is read now, of the underlay too.
+            self.hear();
             let complaint = self.follow_underlay().await;
             self.reconcile(trigger, complaint).await;
         }
@@ -79,7 +86,14 @@ impl<S: Store> Daemon<S> {
         for _ in 0..ROUNDS {
             match self.notifications.pending(AT_ONCE) {
                 Ok(events) if events.is_empty() => return,
-                Ok(events) => self.upkeep.hear(events),
+                Ok(events) => {
+                    let subnets = &self.cluster.own.subnets;
+                    let lost = events.iter().filter(|event| self.bridge.hear(event, subnets)).count();
+                    self.upkeep.hear(events);
+                    if lost > 0 {
+                        self.ask(Trigger::KernelChanged);
+                    }
+                }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
                     return self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
@@ -121,8 +135,9 @@ impl<S: Store> Daemon<S> {
         let told = std::mem::take(&mut self.news).into_iter();
         let told: BTreeMap<NodeName, Option<Arc<Lease>>> =
             told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
-        let Some(Amended { report, nodes }) = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told)
-        else {
+        let patience = (&mut self.patience, self.began.elapsed());
+        let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told, patience);
+        let Some(Amended { report, held, nodes }) = amended else {
             return self.ask(trigger);
         };
         let took = begun.elapsed();
@@ -144,6 +159,7 @@ impl<S: Store> Daemon<S> {
             rejected: &[],
             outcome,
             report: &report,
+            held: &held,
             published,
         });
     }
@@ -156,11 +172,9 @@ impl<S: Store> Daemon<S> {
         let networks = &self.node.identity.networks;
         let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
-        // What has been told up to here is in what is read now.
-        self.hear();
         let transition = self.switch.transition();
         let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
-        let Planned { plan, outcome, observed, ground } = match planned {
+        let Planned { mut plan, outcome, observed, ground } = match planned {
             Ok(planned) => planned,
             Err(error) => {
                 tracing::error!("{}", chain(&error));
@@ -170,7 +184,16 @@ impl<S: Store> Daemon<S> {
             }
         };
         let remembered = self.switch.remember(&outcome.loosens);
+        let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
+        plan.ops.extend(self.bridge.mend(&observed, &self.cluster.own.subnets, pod_mtu));
+        if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
+            self.patience.excuse();
+        }
+        let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
+        let held = self.patience.hold(&mut plan, &outcome.desired, occasion, now);
         let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
+        report.complaints.extend(held.complaints());
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
         if report.applied > 0 || !report.failed.is_empty() {
@@ -197,6 +220,7 @@ impl<S: Store> Daemon<S> {
             rejected,
             outcome: outcome_ref,
             report: &report,
+            held: &held,
             published,
         });
         let clean = report.is_clean() && published;

@@ -11,7 +11,6 @@ use super::metrics::Metrics;
 use super::moment::Moment;
 use super::run::Run;
 use super::{Status, Trouble};
-use crate::patience::Held;
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -36,13 +35,8 @@ impl Board {
     /// A run is over.
     pub fn reconciled(&self, run: &Run<'_>) {
         self.metrics.count(run);
+        self.metrics.held(run.held);
         self.update(|status, now| status.reconciled(run, now));
-    }
-
-    /// A run has left this for later, since something else undoes it again and again. Told after [`Board::reconciled`].
-    pub fn held(&self, held: &Held) {
-        self.metrics.held(held);
-        self.update(|status, now| status.held(held, now));
     }
 
     /// A run could not even begin.

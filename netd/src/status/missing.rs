@@ -1,4 +1,5 @@
-//! What should be in the kernel and is not, after a run: from what was refused and what stands in the way.
+//! What should be in the kernel and is not, after a run: from what was refused, what has to wait and what
+//! stands in the way.
 //!
 //! Pure. Empty almost always, and then nothing is looked up.
 
@@ -23,10 +24,10 @@ pub struct Missing {
 }
 
 impl Missing {
-    /// After this report.
-    pub fn of(report: &Report) -> Self {
+    /// After this report, with what was left for later.
+    pub fn of(report: &Report, held: &[Op]) -> Self {
         let mut missing = Self::default();
-        for (op, _) in &report.failed {
+        for op in report.failed.iter().map(|(op, _)| op).chain(held) {
             match op {
                 Op::AddRoute(route) | Op::ReplaceRoute(route) => drop(missing.routes.insert(route.destination)),
                 Op::PutNeighbour { address, .. } => drop(missing.neighbours.insert(*address)),

@@ -17,6 +17,7 @@ use crate::model::{Cluster, Lease, NodeName, Rejected};
 use crate::node::Node;
 use crate::overlay::Outcome;
 use crate::overlay::way::Way;
+use crate::patience::Held;
 use crate::reconcile::{Report, Trigger};
 
 /// What the daemon says of a run.
@@ -38,6 +39,8 @@ pub struct Run<'a> {
     pub outcome: &'a Outcome,
     /// What came of it.
     pub report: &'a Report,
+    /// What is left for later, since something else undoes it again and again.
+    pub held: &'a Held,
     /// Whether the plugin can read how things are.
     pub published: bool,
 }
@@ -53,7 +56,7 @@ impl Status {
             self.changing = !run.outcome.settled;
             let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
             self.left_out = left_out.collect();
-            self.follow(run, &Missing::of(report), now);
+            self.follow(run, &Missing::of(report, &run.held.ops), now);
             self.last_full_read = Some(now);
             self.complain(report.complaints.iter().map(String::as_str), now);
         }
@@ -65,6 +68,7 @@ impl Status {
         }
         let failed = report.failed.len() + report.conflicts.len();
         self.ready = run.published && failed == 0;
+        self.held(run.held, now);
         self.last_reconcile = Some(Reconcile {
             trigger: run.trigger.name().into(),
             at: now,
@@ -91,7 +95,7 @@ impl Status {
 
     /// Takes over some peers.
     fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Moment) {
-        let missing = Missing::of(run.report);
+        let missing = Missing::of(run.report, &run.held.ops);
         for node in nodes {
             match run.cluster.peers.get(node) {
                 Some(lease) => {

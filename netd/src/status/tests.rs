@@ -46,7 +46,18 @@ impl Scene {
         let report = reconcile::apply(&mut self.kernel, plan, &outcome);
         let (node, cluster) = (&self.network.node(), &self.network.cluster());
         let (took, report, outcome) = (Duration::from_millis(4), &report, &outcome);
-        let run = Run { trigger, took, only: None, node, cluster, rejected: &[], outcome, report, published: true };
+        let run = Run {
+            trigger,
+            took,
+            only: None,
+            node,
+            cluster,
+            rejected: &[],
+            outcome,
+            report,
+            held: &Held::default(),
+            published: true,
+        };
         self.metrics.count(&run);
         self.status.reconciled(&run, self.now);
     }

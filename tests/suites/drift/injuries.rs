@@ -84,6 +84,7 @@ pub(crate) const INJURIES: &[Injury] = &[
     each_device("ip link set $DEV type vxlan learning"),
     each_device("ip address flush dev $DEV scope global"),
     each_device("ip address add 10.244.240.9/32 dev $DEV; ip address add fd00:10:244:f0::9/128 dev $DEV"),
+    node("ip link del cni0"),
     node("nft delete table $TABLE"),
     node("nft flush ruleset"),
     node("nft flush chain $TABLE postrouting"),

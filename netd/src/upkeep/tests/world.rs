@@ -118,7 +118,9 @@ impl World {
             let needs_whole = self.upkeep.needs_whole();
             let before = self.kernel.clone();
             let told = std::mem::take(&mut self.news);
-            let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told);
+            // Nobody's patience is tried here.
+            let patience = (&mut Patience::default(), Duration::ZERO);
+            let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told, patience);
             self.waiting.extend(events(&before, &self.kernel, OWN));
             if amended.is_none() || needs_whole {
                 self.full();
