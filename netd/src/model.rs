@@ -3,6 +3,7 @@
 //! Pure. What a store says is converted to these types at its border; everything behind knows nothing but them.
 
 mod admit;
+pub mod few;
 mod ways;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Own node: `me`, 10.244.1.0/24 and `fd00:10:244:1::/64` of 10.244.0.0/16 and `fd00:10:244::/56`, public 192.0.2.1.
 
-use std::collections::BTreeSet;
-
+use super::few::{FewMap, FewSet};
 use super::*;
 
 fn name(text: &str) -> NodeName {
@@ -145,14 +144,14 @@ fn pods_and_underlay_may_have_different_families() {
 fn ways_beside_former_ones_take_nothing_back() {
     let tunnel = |vni: i64| TunnelId { vni: Vni::try_from(vni).expect("a VNI"), port: 8472 };
     let told = |vni: i64, direct: bool, mac: u8| Ways {
-        tunnels: BTreeMap::from([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
+        tunnels: FewMap::from([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
         direct,
-        sends: BTreeSet::from([Manner::Tunnel(tunnel(vni))]),
+        sends: FewSet::from_iter([Manner::Tunnel(tunnel(vni))]),
     };
     let (former, now) = (told(1, true, 1), told(7, false, 7));
     let both = now.clone().beside(&former);
     assert_eq!(both.receives(), &now.receives() | &former.receives());
-    assert_eq!(both.sends, &now.sends | &former.sends);
+    assert_eq!(both.sends, now.sends.iter().chain(former.sends.iter()).copied().collect());
     let moved = told(1, false, 9).beside(&former);
     assert_eq!(moved.tunnels, told(1, false, 9).tunnels, "a hardware address is the new one");
 }

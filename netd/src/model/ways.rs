@@ -3,10 +3,12 @@
 //! Pure. A node sends to a peer only in a manner that the peer has said it receives, and goes on receiving in each manner
 //! that a peer still sends by. So nodes may change their configuration in any order, with pauses of any length.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 use dataplane::words::{Mac, PerFamily, Vni};
+
+use super::few::{FewMap, FewSet};
 
 /// One VXLAN tunnel of the network; the nodes of a cluster have the same one, but while it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,11 +42,11 @@ impl Manner {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Ways {
     /// The tunnels that it receives from, with the hardware address of its end for the pods of each family.
-    pub tunnels: BTreeMap<TunnelId, PerFamily<Mac>>,
+    pub tunnels: FewMap<TunnelId, PerFamily<Mac>>,
     /// It receives plain packets for its pods.
     pub direct: bool,
     /// In what manners it sends to its peers, each to at least one of them.
-    pub sends: BTreeSet<Manner>,
+    pub sends: FewSet<Manner>,
 }
 
 impl Ways {
@@ -57,11 +59,13 @@ impl Ways {
     /// These, and what was told before: where the kernel may not have followed yet, nothing of that is taken back.
     #[must_use]
     pub fn beside(mut self, former: &Ways) -> Self {
-        for (id, macs) in &former.tunnels {
-            self.tunnels.entry(*id).or_insert(*macs);
+        for (id, macs) in former.tunnels.iter() {
+            if !self.tunnels.contains_key(id) {
+                self.tunnels.insert(*id, *macs);
+            }
         }
         self.direct |= former.direct;
-        self.sends.extend(&former.sends);
+        self.sends.extend(former.sends.iter().copied());
         self
     }
 

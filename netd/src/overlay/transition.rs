@@ -85,10 +85,12 @@ fn options(input: &Input<'_>) -> Option<VxlanOptions> {
 pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcome) {
     let configured: BTreeSet<Manner> = input.conf.backend.manners().into_iter().collect();
     let sends: BTreeSet<Manner> = outcome.ways.values().map(super::way::Way::manner).collect();
-    let sent_to_us = input.cluster.peers.values().filter_map(|peer| peer.ways.as_ref()).flat_map(|ways| &ways.sends);
+    let sent_to_us =
+        input.cluster.peers.values().filter_map(|peer| peer.ways.as_ref()).flat_map(|ways| ways.sends.iter());
     // Peers cannot be asked whom they send to, so each manner of theirs counts.
     let receives: BTreeSet<Manner> = configured.iter().chain(&sends).chain(sent_to_us).copied().collect();
-    let mut told = Ways { tunnels: BTreeMap::new(), direct: receives.contains(&Manner::Direct), sends };
+    let sends = sends.into_iter().collect();
+    let mut told = Ways { direct: receives.contains(&Manner::Direct), sends, ..Ways::default() };
     let mut mtus = Vec::new();
     for (id, carriers) in tunnels {
         let in_use = receives.contains(&Manner::Tunnel(*id));

@@ -154,7 +154,7 @@ fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
         let macs = PerFamily { v4: entry.take("VtepMAC", mac)?, v6: entry.take("VtepV6MAC", mac)? };
         match manner(&mut entry)? {
             Some(Manner::Direct) => ways.direct = true,
-            Some(Manner::Tunnel(id)) => drop(ways.tunnels.insert(id, macs)),
+            Some(Manner::Tunnel(id)) => ways.tunnels.insert(id, macs),
             None => {}
         }
     }

@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::os::unix::fs::MetadataExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::cause;
@@ -15,6 +18,10 @@ use crate::whole_file;
 
 /// No lease is this large. What is, is not read.
 const LARGEST: u64 = 64 * 1024;
+
+/// How many read the records at once, and how many records make another reader worth its while.
+const MOST_READERS: usize = 4;
+const WORTH_A_READER: usize = 250;
 
 /// Changes within this time of a file's last one may leave its timestamp as it is.
 const TIMESTAMP_STEP: Duration = Duration::from_secs(2);
@@ -132,21 +139,33 @@ impl Layout {
 
     /// Every node's lease, by its file. A file that holds none is told and passed over.
     pub(super) fn read_leases(&self) -> Result<Leases, StoreError> {
-        let mut leases = Leases::new();
         // A store that no node has written to yet has no folder of nodes.
         let files = match self.list() {
             Err(_) if !self.nodes().exists() && self.nodes().parent().is_some_and(Path::is_dir) => BTreeMap::new(),
             // Or it has got one since.
             files => files.or_else(|_| self.list())?,
         };
-        for (name, fingerprint) in files {
-            let Some(node) = node_of(&name) else { continue };
-            match self.read_lease(&node, fingerprint) {
-                Ok(lease) => drop(leases.insert(name, (fingerprint, lease.into()))),
-                Err(error) => tell(&name, &error),
-            }
-        }
-        Ok(leases)
+        let files: Vec<_> = files.into_iter().collect();
+        let readers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_READERS);
+        let share = files.len().div_ceil(readers).max(WORTH_A_READER);
+        let leases = thread::scope(|scope| {
+            let read = |share| scope.spawn(move || self.read_some(share));
+            let readers: Vec<_> = files.chunks(share).map(read).collect();
+            readers
+                .into_iter()
+                .map(|reader| reader.join().unwrap_or_else(|fault| panic::resume_unwind(fault)))
+                .collect()
+        });
+        let leases: Vec<Vec<_>> = leases;
+        Ok(leases.into_iter().flatten().collect())
+    }
+
+    fn read_some(&self, files: &[(String, Fingerprint)]) -> Vec<(String, (Fingerprint, Arc<Lease>))> {
+        let lease = |(name, fingerprint): &(String, Fingerprint)| {
+            let lease = self.read_lease(&node_of(name)?, *fingerprint).inspect_err(|error| tell(name, error)).ok()?;
+            Some((name.clone(), (*fingerprint, lease.into())))
+        };
+        files.iter().filter_map(lease).collect()
     }
 
     pub(super) fn read_lease(&self, node: &NodeName, fingerprint: Fingerprint) -> Result<Lease, LeaseFileError> {
