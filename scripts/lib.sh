@@ -99,7 +99,7 @@ setup_target() {
 
 # setup_go: what the suites work with beside netd is built from the Go modules that tests/peers pins.
 setup_go() {
-    command -v go >/dev/null || die "Go is missing: install Go 1.24 or later from https://go.dev/dl, then run this again"
+    command -v go >/dev/null || die "Go is missing: install Go 1.25 or later from https://go.dev/dl, then run this again"
 }
 
 # setup_deny: makes `cargo deny` callable: from PATH, else built once into the user's cache.

@@ -55,7 +55,7 @@ impl Etcd {
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}:2379", machine.address(Family::V4));
         let folder = disk.join("etcd");
-        let mut command = Command::new(peers::etcd("etcd")?);
+        let mut command = Command::new(peers::ETCD.path()?);
         command.arg("--data-dir").arg(&folder).args(["--log-level", "error"]);
         command.args([
             "--listen-client-urls",
@@ -87,7 +87,7 @@ impl Etcd {
     /// # Errors
     /// Where it fails.
     pub fn ctl(&self, machine: &Node, arguments: &[&str]) -> Outcome<String> {
-        let mut command = Command::new(peers::etcd("etcdctl")?);
+        let mut command = Command::new(peers::ETCDCTL.path()?);
         command.args(&self.entry).args(arguments);
         let output = machine.namespace().output(&mut command)?;
         printed(&format!("etcdctl {}", arguments.join(" ")), &output)

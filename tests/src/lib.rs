@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod deadline;
 pub mod etcd;
 pub mod failure;
+pub mod flanneld;
 pub mod flow;
 pub mod fuzz;
 pub mod isolation;

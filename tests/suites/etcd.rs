@@ -4,12 +4,15 @@
 mod bed;
 #[path = "etcd/entry.rs"]
 mod entry;
+#[path = "etcd/flannel.rs"]
+mod flannel;
 #[path = "etcd/trouble.rs"]
 mod trouble;
 
 use std::process::ExitCode;
 
 use dataplane::words::Family;
+use netd_tests::peers::{ETCD, ETCDCTL, FLANNELD};
 use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
 use serde_json::json;
@@ -17,23 +20,27 @@ use serde_json::json;
 use bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
 fn main() -> ExitCode {
-    netd_tests::suite::run_with(peers::prepare_etcd, || {
-        let mut trials = vec![
-            test("E1 an empty etcd is waited for, and one with a bad configuration", waits),
-            test("E2 foreign keys and garbage stop nobody", garbage),
-            test("E3 flannel's key and value, and the same again after a restart", same),
-            test("E3 flannel's record of this address is taken over", taken_over),
-            test("E4 the subnet of subnet.env is taken where it is free and suits", previous),
-            test("E5 nodes that race for the last subnets get one each", race),
-            test("E8 a reservation stays without an end", reservation),
-            test("a node without IPv4 pods", only_v6),
-            test("pods of three nodes talk, also after the backend was changed in etcd", talk),
-            test("netd cleanup gives the key and the lease back", cleanup),
-        ];
-        trials.extend(trouble::trials());
-        trials.extend(entry::trials());
-        trials
-    })
+    netd_tests::suite::run_with(
+        || peers::prepare(&[ETCD, ETCDCTL, FLANNELD]),
+        || {
+            let mut trials = vec![
+                test("E1 an empty etcd is waited for, and one with a bad configuration", waits),
+                test("E2 foreign keys and garbage stop nobody", garbage),
+                test("E3 flannel's key and value, and the same again after a restart", same),
+                test("E3 flannel's record of this address is taken over", taken_over),
+                test("E4 the subnet of subnet.env is taken where it is free and suits", previous),
+                test("E5 nodes that race for the last subnets get one each", race),
+                test("E8 a reservation stays without an end", reservation),
+                test("a node without IPv4 pods", only_v6),
+                test("pods of three nodes talk, also after the backend was changed in etcd", talk),
+                test("netd cleanup gives the key and the lease back", cleanup),
+            ];
+            trials.extend(trouble::trials());
+            trials.extend(entry::trials());
+            trials.extend(flannel::trials());
+            trials
+        },
+    )
 }
 
 fn waits() -> Outcome {
