@@ -29,7 +29,8 @@ fn main() -> ExitCode {
                 test("E3 flannel's key and value, and the same again after a restart", same),
                 test("E3 flannel's record of this address is taken over", taken_over),
                 test("E4 the subnet of subnet.env is taken where it is free and suits", previous),
-                test("E5 nodes that race for the last subnets get one each", race),
+                test("E5 nodes that race for the last subnets get one each/V4", || race(Stack::V4)),
+                test("E5 nodes that race for the last subnets get one each/Dual", || race(Stack::Dual)),
                 test("E8 a reservation stays without an end", reservation),
                 test("a node without IPv4 pods", only_v6),
                 test("pods of three nodes talk, also after the backend was changed in etcd", talk),
@@ -141,17 +142,33 @@ fn previous() -> Outcome {
     Ok(())
 }
 
-fn race() -> Outcome {
+fn race(pods: Stack) -> Outcome {
     let names = ["n4", "n5", "n6", "n7"];
     let topology = names.iter().fold(bed::topology(), |topology, name| topology.with(name, 1));
     let bed = Bed::on(&topology)?;
-    let conf = json!({ "Network": "10.3.0.0/16", "SubnetMin": "10.3.1.0", "SubnetMax": "10.3.7.0", "Backend": { "Type": "host-gw" } });
+    let mut conf = net_conf(pods, &json!({ "Type": "vxlan" }));
+    for (field, value) in [
+        ("SubnetMin", "10.244.1.0"),
+        ("SubnetMax", "10.244.7.0"),
+        ("IPv6SubnetMin", "fd00:10:244:1::"),
+        ("IPv6SubnetMax", "fd00:10:244:7::"),
+    ] {
+        conf[field] = value.into();
+    }
     bed.put("config", &conf.to_string())?;
     let (cluster, etcd) = bed.start()?;
-    let mut keys: Vec<String> = etcd.subnets(cluster.node("etcd"))?.into_iter().map(|(key, _, _)| key).collect();
-    keys.sort();
-    let wanted: Vec<String> = (1..=7).map(|n| format!("10.3.{n}.0-24")).collect();
-    ensure!(keys == wanted, "etcd has {keys:?}");
+    let keys: Vec<String> = etcd.subnets(cluster.node("etcd"))?.into_iter().map(|(key, _, _)| key).collect();
+    let halves = |wanted: fn(&str) -> Option<&str>| {
+        let mut halves: Vec<String> = keys.iter().filter_map(|key| wanted(key)).map(ToOwned::to_owned).collect();
+        halves.sort();
+        halves
+    };
+    let v4: Vec<String> = (1..=7).map(|n| format!("10.244.{n}.0-24")).collect();
+    ensure!(halves(|key| key.split('&').next()) == v4, "etcd has {keys:?}");
+    if pods == Stack::Dual {
+        let v6: Vec<String> = (1..=7).map(|n| format!("fd00:10:244:{n}::-64")).collect();
+        ensure!(halves(|key| key.split('&').nth(1)) == v6, "etcd has {keys:?}");
+    }
     let leases = etcd.ctl(cluster.node("etcd"), &["lease", "list"])?;
     ensure!(leases.contains("found 7 leases"), "who lost the race left a lease behind: {leases}");
     Ok(())
