@@ -28,6 +28,10 @@ fn main() -> ExitCode {
                 test("E2 foreign keys and garbage stop nobody", garbage),
                 test("E3 flannel's key and value, and the same again after a restart", same),
                 test("E3 flannel's record of this address is taken over", taken_over),
+                test(
+                    "a node with another name goes on with its subnet, one with another's address does not take it",
+                    names,
+                ),
                 test("E4 the subnet of subnet.env is taken where it is free and suits", previous),
                 test("E5 nodes that race for the last subnets get one each/V4", || race(Stack::V4)),
                 test("E5 nodes that race for the last subnets get one each/Dual", || race(Stack::Dual)),
@@ -122,6 +126,21 @@ fn taken_over() -> Outcome {
     ensure!(bed.subnets()?.len() == 2, "etcd has {:?}", bed.subnets()?);
     routed(bed.node("n2"), "10.244.77.0/24", true)?;
     drop(n2);
+    Ok(())
+}
+
+fn names() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let daemon = bed.node("n1").start_netd(&[ENDPOINT])?;
+    let (key, _, lease) = key_of(&bed.etcd, bed.machine(), 11)?;
+    daemon.terminate()?;
+    let _renamed = bed.node("n1").start_netd(&[ENDPOINT, "--node-name", "rack-7"])?;
+    let (now, value, kept) = key_of(&bed.etcd, bed.machine(), 11)?;
+    ensure!((&now, kept) == (&key, lease) && value.contains(r#""Node":"rack-7""#), "{key} is {now}: {value}");
+    let _double = bed.node("n2").start_netd(&[ENDPOINT, "--public-ip=192.168.1.11"])?;
+    let keys = bed.subnets()?;
+    let owners = |name: &str| keys.iter().filter(|(_, value, _)| value.contains(name)).count();
+    ensure!(keys.len() == 2 && owners("rack-7") == 1 && owners("\"n2\"") == 1, "etcd has {keys:?}");
     Ok(())
 }
 

@@ -78,17 +78,24 @@ impl EtcdStore {
     }
 
     async fn read_leases(&self) -> Result<Vec<Lease>, StoreError> {
-        let held = self.read_holdings().await?.0;
+        let held = self.read_holdings().await?;
         Ok(held.into_iter().filter_map(|holding| holding.record?.lease).collect())
     }
 
-    /// What is held of the network's subnets, and the revision of that.
-    async fn read_holdings(&self) -> Result<(Vec<Holding>, i64), StoreError> {
+    /// What is held of the network's subnets.
+    async fn read_holdings(&self) -> Result<Vec<Holding>, StoreError> {
         let key = format!("{}{SUBNETS}", self.client.options.prefix);
         let answer =
             self.client.range(below(key.clone().into_bytes())).await.map_err(|error| unreadable(&key, error))?;
-        let revision = answer.header.unwrap_or_default().revision;
-        Ok((answer.kvs.into_iter().filter_map(|kv| Holding::read(&key, kv)).collect(), revision))
+        Ok(answer.kvs.into_iter().filter_map(|kv| Holding::read(&key, kv)).collect())
+    }
+
+    /// What is held under one key.
+    async fn read_holding(&self, key: &str) -> Result<Option<Holding>, StoreError> {
+        let request = RangeRequest { key: key.as_bytes().to_vec(), range_end: Vec::new() };
+        let mut answer = self.client.range(request).await.map_err(|error| unreadable(key, error))?;
+        let folder = format!("{}{SUBNETS}", self.client.options.prefix);
+        Ok(answer.kvs.pop().and_then(|kv| Holding::read(&folder, kv)))
     }
 }
 

@@ -42,13 +42,25 @@ impl Holding {
         self.record.as_ref().is_some_and(|record| record.node.as_ref() == Some(node))
     }
 
-    /// True where the record is of whoever has one of these addresses: flannel's way to know its own.
+    /// True where the record is of nobody by name and of one of these addresses: flannel's way to know its own.
+    fn is_nameless_at(&self, public: PerFamily<IpAddr>) -> bool {
+        self.record.as_ref().is_some_and(|record| record.node.is_none()) && self.is_at(public)
+    }
+
     fn is_at(&self, public: PerFamily<IpAddr>) -> bool {
         let Some(record) = &self.record else { return false };
         match (record.public.v4, public.v4) {
             (Some(theirs), Some(ours)) => theirs == ours,
             _ => record.public.v6.is_some() && record.public.v6 == public.v6,
         }
+    }
+
+    /// True where the record is that of the node which asks. A node that has got another name knows it by what its pods use:
+    /// an address alone does not prove it, since two nodes may have been given the same.
+    fn is_own(&self, request: &LeaseRequest) -> bool {
+        self.is_of(&request.node)
+            || self.is_nameless_at(request.public)
+            || self.is_at(request.public) && self.subnets == request.previous
     }
 
     fn lease(&self) -> Option<&Lease> {
@@ -68,7 +80,7 @@ impl Holding {
 /// Takes this node's subnets: those of its own record, else free ones.
 pub(super) async fn acquire(store: &EtcdStore, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
     for _ in 0..RACES {
-        let (held, _) = store.read_holdings().await?;
+        let held = store.read_holdings().await?;
         let (own, others): (Vec<&Holding>, Vec<&Holding>) = split(&held, request);
         let stored = own.first();
         let others: Vec<_> = others.into_iter().map(|holding| holding.subnets).collect();
@@ -77,7 +89,7 @@ pub(super) async fn acquire(store: &EtcdStore, request: &LeaseRequest, conf: &Ne
         let lease = claim::lease(request, subnets, stored.and_then(|holding| holding.lease()));
         let taken = match stored.filter(|holding| record::key(holding.subnets) == record::key(subnets)) {
             Some(stored) => keep(store, stored, &lease).await?,
-            None => take(store, &lease).await?,
+            None => take(store, &lease, request).await?,
         };
         if !taken {
             tracing::debug!("another node has written etcd in between; trying again");
@@ -102,8 +114,7 @@ pub(super) async fn acquire(store: &EtcdStore, request: &LeaseRequest, conf: &Ne
 
 /// This node's records, the one that counts first, and everybody else's.
 fn split<'h>(held: &'h [Holding], request: &LeaseRequest) -> (Vec<&'h Holding>, Vec<&'h Holding>) {
-    let (mut own, others): (Vec<&Holding>, Vec<&Holding>) =
-        held.iter().partition(|holding| holding.is_of(&request.node) || holding.is_at(request.public));
+    let (mut own, others): (Vec<&Holding>, Vec<&Holding>) = held.iter().partition(|holding| holding.is_own(request));
     own.sort_by_key(|holding| (!holding.is_of(&request.node), -holding.kv.mod_revision));
     (own, others)
 }
@@ -128,7 +139,7 @@ async fn keep(store: &EtcdStore, stored: &Holding, lease: &Lease) -> Result<bool
 }
 
 /// Makes a record where there is none. False where another node was quicker.
-async fn take(store: &EtcdStore, lease: &Lease) -> Result<bool, StoreError> {
+async fn take(store: &EtcdStore, lease: &Lease, request: &LeaseRequest) -> Result<bool, StoreError> {
     let folder = format!("{}{SUBNETS}", store.client.options.prefix);
     let name = format!("{folder}{}", record::key(lease.subnets));
     let failed = |error: CallError| unwritable(&name, error);
@@ -142,18 +153,15 @@ async fn take(store: &EtcdStore, lease: &Lease) -> Result<bool, StoreError> {
     let value = record::render(lease).into_bytes();
     let put = PutRequest { key: name.clone().into_bytes(), value, lease: id, ignore_lease: false };
     let absent = Compare { target: 1, create_revision: Some(0), ..compare(put.key.clone()) };
-    let request = TxnRequest { compare: vec![absent], success: vec![RequestOp { put: Some(put), delete: None }] };
-    if !store.client.txn(request).await.map_err(failed)?.succeeded {
+    let create = TxnRequest { compare: vec![absent], success: vec![RequestOp { put: Some(put), delete: None }] };
+    if !store.client.txn(create).await.map_err(failed)?.succeeded {
         return Ok(false);
     }
     // Keys of two families may differ and still overlap: whoever was there first has it.
-    let (held, _) = store.read_holdings().await?;
+    let held = store.read_holdings().await?;
     let Some(own) = held.iter().find(|holding| holding.name() == name) else { return Ok(false) };
     let first = |other: &&Holding| other.kv.create_revision < own.kv.create_revision;
-    let lost = held
-        .iter()
-        .filter(first)
-        .any(|other| other.overlaps(own.subnets) && !other.is_of(&lease.node) && !other.is_at(lease.public));
+    let lost = held.iter().filter(first).any(|other| other.overlaps(own.subnets) && !other.is_own(request));
     if lost {
         delete(store, own).await?;
     }
@@ -164,9 +172,9 @@ async fn take(store: &EtcdStore, lease: &Lease) -> Result<bool, StoreError> {
 pub(super) async fn publish(store: &EtcdStore, lease: &Lease) -> Result<(), StoreError> {
     let name = format!("{}{SUBNETS}{}", store.client.options.prefix, record::key(lease.subnets));
     for _ in 0..RACES {
-        let (held, _) = store.read_holdings().await?;
-        let stored = held.iter().find(|holding| holding.name() == name);
-        let Some(stored) = stored.filter(|holding| holding.is_of(&lease.node) || holding.is_at(lease.public)) else {
+        let stored = store.read_holding(&name).await?;
+        let is_own = |holding: &Holding| holding.is_of(&lease.node) || holding.is_nameless_at(lease.public);
+        let Some(stored) = stored.filter(is_own) else {
             return Err(StoreError::Write {
                 object: format!("etcd's {name}"),
                 advice: "it is put back when it is gone; where another node has it, restart netd to take another subnet",
@@ -174,7 +182,7 @@ pub(super) async fn publish(store: &EtcdStore, lease: &Lease) -> Result<(), Stor
             });
         };
         let value = record::render(lease);
-        if stored.kv.value == value.as_bytes() || replace(store, stored, value).await? {
+        if stored.kv.value == value.as_bytes() || replace(store, &stored, value).await? {
             return Ok(());
         }
     }
@@ -187,7 +195,7 @@ pub(super) async fn publish(store: &EtcdStore, lease: &Lease) -> Result<(), Stor
 
 /// Gives back what the node holds. A reservation stays the node's, without the word that it takes part.
 pub(super) async fn release(store: &EtcdStore, node: &NodeName) -> Result<(), StoreError> {
-    let (held, _) = store.read_holdings().await?;
+    let held = store.read_holdings().await?;
     for holding in held.iter().filter(|holding| holding.is_of(node)) {
         let public = holding.record.as_ref().map(|record| record.public).unwrap_or_default();
         if holding.kv.lease == 0 {

@@ -176,8 +176,8 @@ impl Client {
         F: Future<Output = Result<T, Status>>,
     {
         let mut said = String::new();
-        // One more than there are endpoints: the first failure may be that of a connection from before.
-        for _ in 0..=self.options.endpoints.len() {
+        // Two more than there are endpoints: a connection from before may have gone, and a token ended.
+        for _ in 0..self.options.endpoints.len() + 2 {
             let connection = self.connection().await?;
             let (number, url) = (connection.number, connection.url.clone());
             let answer = timeout(ANSWER, request(connection)).await;
