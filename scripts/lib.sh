@@ -54,6 +54,7 @@ isolated() {
 packages=(
     gcc:/usr/bin/gcc
     libc6-dev:/usr/include/stdlib.h
+    musl-tools:/usr/bin/musl-gcc
     git:/usr/bin/git
     iproute2:/usr/bin/ip:/sbin/ip
     util-linux:/usr/bin/unshare
@@ -63,6 +64,7 @@ packages=(
     conntrack:/usr/sbin/conntrack
     shellcheck:/usr/bin/shellcheck
     containernetworking-plugins:/usr/lib/cni/bridge
+    openssl:/usr/bin/openssl
 )
 
 # setup: installs what is missing on this machine; quick where nothing is.
@@ -93,6 +95,11 @@ setup_target() {
     rustc --print target-libdir --target "$triple" 2>/dev/null | xargs -r test -d && return
     say "adding the Rust target $triple"
     rustup target add "$triple"
+}
+
+# setup_go: what the suites work with beside netd is built from the Go modules that tests/peers pins.
+setup_go() {
+    command -v go >/dev/null || die "Go is missing: install Go 1.25 or later from https://go.dev/dl, then run this again"
 }
 
 # setup_deny: makes `cargo deny` callable: from PATH, else built once into the user's cache.

@@ -10,7 +10,7 @@ use netd::config::flags::{Cli, Command, Flags, Output};
 use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
-use netd::store::dir::{DirStore, POLL};
+use netd::store::chosen::Chosen;
 use netd::{cleanup, daemon, doctor, reconcile, status};
 use tracing_subscriber::EnvFilter;
 
@@ -58,7 +58,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let flags = cli.flags;
-    let store = DirStore::new(flags.store_dir.clone(), flags.net_config_path.clone(), POLL);
+    let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         match cli.command {

@@ -3,7 +3,10 @@
 //! [`Store`] is what the daemon knows of any of them; the kinds live in modules below. Nothing of a kind (paths, keys, versions) gets
 //! past the trait except as text for a person.
 
+pub mod chosen;
+mod claim;
 pub mod dir;
+pub mod etcd;
 pub mod record;
 
 use std::error::Error;

@@ -23,12 +23,17 @@ pub const MAPPED: &str = "NETD_TESTS_MAPPED_ROOT";
 /// The folders in which the programs under test, `ip` and `iptables` keep state outside the kernel.
 const PRIVATE: [&str; 4] = ["/run", "/var/lib/cni", "/etc/cni", "/opt/cni"];
 
+/// True in the namespaces that [`enter`] makes.
+pub fn is_entered() -> bool {
+    std::env::var_os(MARK).is_some()
+}
+
 /// Goes on in fresh namespaces: the calling program starts again from `main`, and only then does this return.
 ///
 /// # Errors
 /// Where this machine permits no namespaces. A test that cannot run fails; it never skips.
 pub fn enter() -> Outcome {
-    if std::env::var_os(MARK).is_none() {
+    if !is_entered() {
         return Err(start_again());
     }
     end_on_signal()?;

@@ -115,7 +115,9 @@ impl Node {
             ("--subnet-file", &self.subnet_file().into_os_string()),
             ("--cni-conf-dir", &self.cni_conf_dir().into_os_string()),
         ];
-        for (flag, value) in own.into_iter().filter(|(flag, _)| !arguments.contains(flag)) {
+        let other_store = arguments.iter().any(|argument| argument.starts_with("--etcd-"));
+        let fits = |flag: &str| !(arguments.contains(&flag) || other_store && flag == "--store-dir");
+        for (flag, value) in own.into_iter().filter(|(flag, _)| fits(flag)) {
             command.arg(flag).arg(value);
         }
         command.args(arguments);

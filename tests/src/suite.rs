@@ -14,7 +14,19 @@ pub fn test(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'st
 
 /// Runs the tests that `trials` lists, each in namespaces of its own, and exits as `cargo test` expects.
 pub fn run(trials: impl FnOnce() -> Vec<Trial>) -> ExitCode {
+    run_with(|| Ok(()), trials)
+}
+
+/// The same for a suite that needs something first that can only be had outside of the namespaces, where the network is.
+pub fn run_with(prepare: impl FnOnce() -> Outcome, trials: impl FnOnce() -> Vec<Trial>) -> ExitCode {
     let arguments = Arguments::from_args();
+    if !arguments.list
+        && !isolation::is_entered()
+        && let Err(failure) = prepare()
+    {
+        eprintln!("error: {failure}");
+        return ExitCode::FAILURE;
+    }
     if !arguments.list
         && let Err(code) = isolation::enter_or_exit()
     {

@@ -3,6 +3,7 @@
 //! Pure: [`Cli::read`] takes the arguments and the environment.
 
 mod go_style;
+mod stores;
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -14,12 +15,17 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
 use regex::Regex;
 
+pub use self::stores::EtcdFlags;
+
 use super::net_conf::{Backend, NetConf};
 use crate::interface::Wishes;
 use crate::model::NodeName;
 
 /// Where flannel's users and plugins look for it.
 pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
+
+/// The store where no other is chosen.
+pub const STORE_DIR: &str = "/var/lib/netd/store";
 
 /// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
 ///
@@ -137,9 +143,14 @@ pub struct Flags {
     #[arg(long, global = true, env = "FLANNELD_NET_CONFIG_PATH", value_name = "FILE")]
     pub net_config_path: Option<PathBuf>,
 
-    /// Directory that holds the network configuration and the nodes' leases, shared by the nodes.
-    #[arg(long, global = true, env = "FLANNELD_STORE_DIR", default_value = "/var/lib/netd/store", value_name = "DIR")]
-    pub store_dir: PathBuf,
+    /// Directory that holds the network configuration and the nodes' leases, shared by the nodes: the store where no other is chosen
+    /// [default: /var/lib/netd/store].
+    #[arg(long, global = true, env = "FLANNELD_STORE_DIR", value_name = "DIR")]
+    pub store_dir: Option<PathBuf>,
+
+    /// The store in etcd.
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
 
     /// This node's name [default: the host's name].
     #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
@@ -174,6 +185,11 @@ pub struct Flags {
 }
 
 impl Flags {
+    /// The directory of the store `dir`.
+    pub fn store_dir(&self) -> PathBuf {
+        self.store_dir.clone().unwrap_or_else(|| STORE_DIR.into())
+    }
+
     /// What the flags say about the interface, for pods and a backend as configured.
     pub fn wishes(&self, conf: &NetConf) -> Wishes {
         Wishes {
@@ -188,15 +204,7 @@ impl Flags {
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).
-const NOT_SUPPORTED: [&str; 18] = [
-    "etcd-endpoints",
-    "etcd-prefix",
-    "etcd-keyfile",
-    "etcd-certfile",
-    "etcd-cafile",
-    "etcd-username",
-    "etcd-password",
-    "subnet-lease-renew-margin",
+const NOT_SUPPORTED: [&str; 10] = [
     "kube-subnet-mgr",
     "kube-api-url",
     "kube-annotation-prefix",

@@ -15,16 +15,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use dataplane::words::{Family, PerFamily, Prefix};
 use tokio::sync::mpsc;
 use tokio::task;
 
 use self::files::{Layout, Leases};
-use super::{LeaseRequest, Store, StoreError, StoreEvent};
-use crate::allocation;
-use crate::config::net_conf::{NetConf, NetworkRange};
-use crate::hash::fnv;
-use crate::model::{Lease, NodeName, Vtep};
+use super::{LeaseRequest, Store, StoreError, StoreEvent, claim};
+use crate::config::net_conf::NetConf;
+use crate::model::{Lease, NodeName};
 
 /// How often the files are looked at where the kernel does not tell of changes: on shared mounts.
 pub const POLL: Duration = Duration::from_secs(10);
@@ -115,61 +112,16 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(L
     layout.sweep_lease(&request.node);
     let stored = layout.read_one(&request.node);
     let stored = stored.as_ref();
-    // What the node has, its pods use: it stays, whatever other leases say.
-    let kept = |family, range: &NetworkRange| {
-        stored.and_then(|lease| lease.subnets.get(family)).copied().filter(|subnet| range.suits(*subnet))
-    };
-    let all_kept = conf.networks.iter().all(|(family, range)| kept(family, range).is_some());
-    let leases = if all_kept { Leases::new() } else { layout.read_leases()? };
-    let lease = Lease {
-        node: request.node.clone(),
-        subnets: subnets(request, conf, kept, &leases)?,
-        public: request.public,
-        backend: request.backend.clone(),
-        vteps: request.vteps.map(|family, wish| {
-            let stored = stored.and_then(|lease| lease.vteps.get(family));
-            Vtep { vni: wish.vni, mac: wish.mac(stored.map(|vtep| vtep.mac)) }
-        }),
-        // What peers rely on stays until the kernel is as the new configuration wants it.
-        ways: stored.and_then(|lease| lease.ways.clone()),
-    };
+    let former = stored.map(|lease| lease.subnets).unwrap_or_default();
+    let leases = if claim::suffice(conf, former) { Leases::new() } else { layout.read_leases()? };
+    let others = leases.values().filter(|(_, lease)| lease.node != request.node);
+    let others: Vec<_> = others.map(|(_, lease)| lease.subnets).collect();
+    let subnets = claim::subnets(request, conf, former, &others)?;
+    let lease = claim::lease(request, subnets, stored);
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
     }
     Ok((lease, leases))
-}
-
-fn subnets(
-    request: &LeaseRequest,
-    conf: &NetConf,
-    kept: impl Fn(Family, &NetworkRange) -> Option<Prefix>,
-    leases: &Leases,
-) -> Result<PerFamily<Prefix>, StoreError> {
-    let mut subnets = PerFamily::none();
-    for family in Family::BOTH {
-        let Some(range) = conf.networks.get(family) else { continue };
-        let subnet = match kept(family, range) {
-            Some(subnet) => Ok(subnet),
-            None => allocation::next_free(
-                range,
-                leases
-                    .values()
-                    .filter(|(_, lease)| lease.node != request.node)
-                    .filter_map(|(_, lease)| lease.subnets.get(family).copied()),
-                request.previous.get(family).copied(),
-                seed(&request.node),
-            ),
-        };
-        let subnet =
-            subnet.map_err(|error| StoreError::Allocate { node: request.node.clone(), source: error.into() })?;
-        *subnets.slot(family) = Some(subnet);
-    }
-    Ok(subnets)
-}
-
-/// A number that is a node's own, so that a node without any memory still tends to get the subnet it had.
-fn seed(node: &NodeName) -> u64 {
-    fnv(node.as_str().as_bytes())
 }
 
 fn cause(error: io::Error) -> Box<dyn Error + Send + Sync> {

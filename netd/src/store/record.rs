@@ -50,7 +50,7 @@ struct Record<'a> {
 
 /// A manner in which packets travel, by flannel's names of backends.
 #[derive(Serialize)]
-struct MannerRecord {
+pub(super) struct MannerRecord {
     #[serde(rename = "Type")]
     kind: &'static str,
     #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
@@ -72,28 +72,35 @@ impl MannerRecord {
         Self { kind, vni: id.map(|id| id.vni), port: id.map(|id| id.port), mac: macs.v4, v6_mac: macs.v6 }
     }
 
-    fn received(ways: &Ways) -> Vec<Self> {
+    pub(super) fn received(ways: &Ways) -> Vec<Self> {
         let tunnels = ways.tunnels.iter().map(|(id, macs)| Self::of(Manner::Tunnel(*id), *macs));
         let direct = ways.direct.then(|| Self::of(Manner::Direct, PerFamily::none()));
         direct.into_iter().chain(tunnels).collect()
     }
 
-    fn sent(ways: &Ways) -> Vec<Self> {
+    pub(super) fn sent(ways: &Ways) -> Vec<Self> {
         ways.sends.iter().map(|manner| Self::of(*manner, PerFamily::none())).collect()
     }
 }
 
+/// Flannel's `BackendData` of vxlan.
 #[derive(Serialize)]
-struct VtepRecord {
+pub(super) struct VtepRecord {
     #[serde(rename = "VNI")]
     vni: Vni,
     #[serde(rename = "VtepMAC")]
     vtep_mac: Mac,
 }
 
+impl From<Vtep> for VtepRecord {
+    fn from(vtep: Vtep) -> Self {
+        Self { vni: vtep.vni, vtep_mac: vtep.mac }
+    }
+}
+
 /// Writes a lease for people to read. The node's name is not in it.
 pub fn render(lease: &Lease) -> String {
-    let vteps = lease.vteps.map(|_, vtep| VtepRecord { vni: vtep.vni, vtep_mac: vtep.mac });
+    let vteps = lease.vteps.map(|_, vtep| VtepRecord::from(*vtep));
     let record = Record {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,
@@ -121,29 +128,41 @@ pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
     if subnets.is_empty() {
         return Err(RecordError::Missing("Subnet or IPv6Subnet"));
     }
-    let v4: Option<Ipv4Addr> = object.take("PublicIP", "an IPv4 address")?;
-    let v6: Option<Ipv6Addr> = object.take("PublicIPv6", "an IPv6 address")?;
-    // Flannel writes 0.0.0.0 for "none".
-    let public = PerFamily {
-        v4: v4.filter(|address| !address.is_unspecified()).map(IpAddr::from),
-        v6: v6.filter(|address| !address.is_unspecified()).map(IpAddr::from),
-    };
+    let public = public(&mut object)?;
     if public.is_empty() {
         return Err(RecordError::Missing("PublicIP or PublicIPv6"));
     }
-    let backend: String = object.take("BackendType", "a backend's name")?.ok_or(RecordError::Missing("BackendType"))?;
-    let backend = BackendType::from(backend.as_str());
-    let mut vteps = PerFamily::none();
-    if backend == BackendType::Vxlan {
-        vteps.v4 = vtep(&mut object, "BackendData")?;
-        vteps.v6 = vtep(&mut object, "BackendV6Data")?;
-    }
+    let backend = backend(&mut object)?.ok_or(RecordError::Missing("BackendType"))?;
+    let vteps = vteps(&mut object, &backend)?;
     let ways = ways(&mut object)?;
     Ok(Lease { node: node.clone(), subnets, public, backend, vteps, ways })
 }
 
+pub(super) fn public(object: &mut Object) -> Result<PerFamily<IpAddr>, FieldError> {
+    let v4: Option<Ipv4Addr> = object.take("PublicIP", "an IPv4 address")?;
+    let v6: Option<Ipv6Addr> = object.take("PublicIPv6", "an IPv6 address")?;
+    // Flannel writes 0.0.0.0 for "none".
+    Ok(PerFamily {
+        v4: v4.filter(|address| !address.is_unspecified()).map(IpAddr::from),
+        v6: v6.filter(|address| !address.is_unspecified()).map(IpAddr::from),
+    })
+}
+
+pub(super) fn backend(object: &mut Object) -> Result<Option<BackendType>, FieldError> {
+    let name: Option<String> = object.take("BackendType", "a backend's name")?;
+    Ok(name.map(|name| BackendType::from(name.as_str())))
+}
+
+/// The tunnel's ends: other backends than vxlan have data of their own in the same place.
+pub(super) fn vteps(object: &mut Object, backend: &BackendType) -> Result<PerFamily<Vtep>, RecordError> {
+    if *backend != BackendType::Vxlan {
+        return Ok(PerFamily::none());
+    }
+    Ok(PerFamily { v4: vtep(object, "BackendData")?, v6: vtep(object, "BackendV6Data")? })
+}
+
 /// Both lists or none: half of them says nothing that could be relied on.
-fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
+pub(super) fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
     const EXPECTED: &str = r#"a list of objects like {"Type": "vxlan", "VNI": 1, "Port": 8472}"#;
     let receives: Option<Vec<Object>> = object.take("Receives", EXPECTED)?;
     let sends: Option<Vec<Object>> = object.take("Sends", EXPECTED)?;

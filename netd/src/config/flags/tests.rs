@@ -26,7 +26,7 @@ fn the_defaults_are_flannels() {
     assert_eq!(flags.subnet_file, PathBuf::from("/run/flannel/subnet.env"));
     assert!(!flags.ip_masq && !flags.ip_masq_fully_random_disable && flags.iptables_forward_rules);
     assert!(flags.iface.is_empty() && flags.iface_regex.is_empty() && flags.public_ip.is_none());
-    assert_eq!(flags.store_dir, PathBuf::from("/var/lib/netd/store"));
+    assert_eq!(flags.store_dir(), PathBuf::from("/var/lib/netd/store"));
     assert_eq!((flags.cni_conf_dir, flags.cni_conf_name.as_str()), (None, "10-netd.conflist"));
 }
 
@@ -70,10 +70,10 @@ fn variables_stand_in_for_flags_and_lose_against_them() {
 fn flags_stand_before_or_after_the_subcommand() {
     for args in [["--store-dir=/s", "plan"], ["plan", "--store-dir=/s"]] {
         let cli = read(&args, &[]).expect("plan");
-        assert_eq!((cli.command, cli.flags.store_dir), (Some(Command::Plan), PathBuf::from("/s")));
+        assert_eq!((cli.command, cli.flags.store_dir()), (Some(Command::Plan), PathBuf::from("/s")));
     }
     let cli = read(&["plan"], &[("FLANNELD_STORE_DIR", "/s")]).expect("variable");
-    assert_eq!(cli.flags.store_dir, PathBuf::from("/s"));
+    assert_eq!(cli.flags.store_dir(), PathBuf::from("/s"));
     assert_eq!(read(&["cleanup"], &[]).expect("cleanup").command, Some(Command::Cleanup));
     for version in ["version", "--version", "-version"] {
         assert_eq!(read(&[version], &[]).expect(version).command, Some(Command::Version));
@@ -91,6 +91,7 @@ fn a_wrong_value_names_flag_value_and_variable() {
         ("--ip-masq", "maybe", "FLANNELD_IP_MASQ"),
         ("--node-name", "a/b", "NODE_NAME"),
         ("--cni-conf-name", "../x.conflist", "FLANNELD_CNI_CONF_NAME"),
+        ("--subnet-lease-renew-margin", "1440", "FLANNELD_SUBNET_LEASE_RENEW_MARGIN"),
         ("--healthz-ip", "localhost", "FLANNELD_HEALTHZ_IP"),
         ("--healthz-port", "65536", "FLANNELD_HEALTHZ_PORT"),
     ];
@@ -105,11 +106,25 @@ fn a_wrong_value_names_flag_value_and_variable() {
 
 #[test]
 fn flannels_flags_that_netd_lacks_are_refused_aloud() {
-    for flag in ["--kube-subnet-mgr", "-etcd-endpoints=http://x", "--kubeconfig-file=/x", "-v=4", "--vmodule=a=1"] {
+    for flag in ["--kube-subnet-mgr", "--kubeconfig-file=/x", "-v=4", "--vmodule=a=1"] {
         assert!(refusal(&[flag], &[]).contains("netd does not support"), "{flag}");
     }
-    assert!(refusal(&[], &[("FLANNELD_ETCD_PREFIX", "/x")]).contains("FLANNELD_ETCD_PREFIX"));
-    read(&[], &[("FLANNELD_ETCD_PREFIX", "")]).expect("an empty variable is none");
+    assert!(refusal(&[], &[("FLANNELD_KUBE_API_URL", "/x")]).contains("FLANNELD_KUBE_API_URL"));
+    read(&[], &[("FLANNELD_KUBE_API_URL", "")]).expect("an empty variable is none");
+}
+
+#[test]
+fn any_flag_of_etcds_chooses_etcd_with_flannels_defaults() {
+    let etcd = |args: &[&str]| flags(args).etcd;
+    assert!(!etcd(&[]).is_chosen() && !etcd(&["--subnet-lease-renew-margin=5"]).is_chosen());
+    for flag in ["endpoints=http://a", "prefix=/x", "keyfile=k", "certfile=c", "cafile=a", "username=u", "password=p"] {
+        assert!(etcd(&[&format!("--etcd-{flag}")]).is_chosen(), "{flag}");
+    }
+    let given = etcd(&["--etcd-prefix=/x"]);
+    assert_eq!(given.endpoints().collect::<Vec<_>>(), ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
+    let given = etcd(&["-etcd-endpoints", "https://a:2379,https://b:2379"]);
+    assert_eq!(given.endpoints().collect::<Vec<_>>(), ["https://a:2379", "https://b:2379"]);
+    assert_eq!((given.prefix(), given.renew_margin().as_secs()), ("/coreos.com/network", 3600));
 }
 
 #[test]

@@ -1,0 +1,76 @@
+//! The flags of flanneld's other stores: which one is used, and how it is reached.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+/// The store in etcd. It is used where one of the flags that begin with `--etcd-` is given.
+#[derive(Debug, Clone, Default, Args)]
+pub struct EtcdFlags {
+    /// Endpoints of etcd, with commas between; any flag that begins with --etcd- chooses etcd as the store
+    /// [default: http://127.0.0.1:4001,http://127.0.0.1:2379].
+    #[arg(long, global = true, env = "FLANNELD_ETCD_ENDPOINTS", value_delimiter = ',', value_name = "URL")]
+    pub etcd_endpoints: Vec<String>,
+
+    /// Prefix of the keys in etcd [default: /coreos.com/network].
+    #[arg(long, global = true, env = "FLANNELD_ETCD_PREFIX", value_name = "KEY")]
+    pub etcd_prefix: Option<String>,
+
+    /// Key of the certificate that this node shows to etcd.
+    #[arg(long, global = true, env = "FLANNELD_ETCD_KEYFILE", value_name = "FILE")]
+    pub etcd_keyfile: Option<PathBuf>,
+
+    /// Certificate that this node shows to etcd, if it asks for one.
+    #[arg(long, global = true, env = "FLANNELD_ETCD_CERTFILE", value_name = "FILE")]
+    pub etcd_certfile: Option<PathBuf>,
+
+    /// Certificate authority that etcd's certificate is checked against [default: the host's].
+    #[arg(long, global = true, env = "FLANNELD_ETCD_CAFILE", value_name = "FILE")]
+    pub etcd_cafile: Option<PathBuf>,
+
+    /// User of etcd.
+    #[arg(long, global = true, env = "FLANNELD_ETCD_USERNAME", value_name = "NAME")]
+    pub etcd_username: Option<String>,
+
+    /// The user's password.
+    #[arg(long, global = true, env = "FLANNELD_ETCD_PASSWORD", hide_env_values = true, value_name = "PASSWORD")]
+    pub etcd_password: Option<String>,
+
+    /// Minutes before its end at which the lease in etcd, of a day, is renewed at the latest; it is renewed thrice a day anyway.
+    #[arg(long, global = true, env = "FLANNELD_SUBNET_LEASE_RENEW_MARGIN", default_value_t = 60, value_parser = margin, value_name = "MINUTES")]
+    pub subnet_lease_renew_margin: u64,
+}
+
+impl EtcdFlags {
+    /// True where etcd is the store.
+    pub fn is_chosen(&self) -> bool {
+        let files = [&self.etcd_keyfile, &self.etcd_certfile, &self.etcd_cafile];
+        let texts = [&self.etcd_prefix, &self.etcd_username, &self.etcd_password];
+        !self.etcd_endpoints.is_empty()
+            || files.iter().any(|file| file.is_some())
+            || texts.iter().any(|text| text.is_some())
+    }
+
+    /// The endpoints, flannel's where none is given.
+    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
+        let defaults: &[&str] =
+            if self.etcd_endpoints.is_empty() { &["http://127.0.0.1:4001", "http://127.0.0.1:2379"] } else { &[] };
+        self.etcd_endpoints.iter().map(String::as_str).chain(defaults.iter().copied())
+    }
+
+    /// The prefix, flannel's where none is given.
+    pub fn prefix(&self) -> &str {
+        self.etcd_prefix.as_deref().unwrap_or("/coreos.com/network")
+    }
+
+    /// When a lease is renewed at the latest, before its end.
+    pub fn renew_margin(&self) -> Duration {
+        Duration::from_secs(60 * self.subnet_lease_renew_margin)
+    }
+}
+
+fn margin(text: &str) -> Result<u64, String> {
+    let minutes = text.parse().ok().filter(|minutes| (1..1440).contains(minutes));
+    minutes.ok_or_else(|| "it must be a whole number of minutes from 1 to 1439: a lease in etcd lasts a day".to_owned())
+}

@@ -1,0 +1,216 @@
+//! The store `etcd`: flannel's keys in an etcd v3, `PREFIX/config` and `PREFIX/subnets/10.1.5.0-24`.
+//!
+//! A node's key hangs on one lease that is kept alive; a key that somebody has put there without one stays without. It decides
+//! nothing; who can be believed is the model's question.
+
+mod acquire;
+mod client;
+mod follow;
+mod keeper;
+mod options;
+mod record;
+mod view;
+mod wire;
+
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time;
+
+pub use self::options::OptionsError;
+
+use self::acquire::Holding;
+use self::client::{CallError, Client};
+use self::keeper::Keeper;
+use self::options::Options;
+use self::view::{CONFIG, SUBNETS};
+use self::wire::{KeyValue, RangeRequest};
+use super::{LeaseRequest, Store, StoreError, StoreEvent};
+use crate::config::flags::EtcdFlags;
+use crate::config::net_conf::NetConf;
+use crate::model::{Lease, NodeName};
+use crate::reconcile::chain;
+
+/// How often an etcd that cannot be used yet is tried, as flannel does.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A store in etcd.
+#[derive(Debug)]
+pub struct EtcdStore {
+    client: Client,
+    keeper: Keeper,
+    /// This node, once it has a lease.
+    own: Arc<OnceLock<NodeName>>,
+    /// Whether to wait for an etcd that is not there: a daemon does until it follows the store, a command does not.
+    waits: AtomicBool,
+}
+
+impl EtcdStore {
+    /// The store that the flags name. A daemon's `waits` at its start until etcd answers and holds a network configuration.
+    ///
+    /// # Errors
+    /// Where the flags or the files that they name cannot be meant so.
+    pub fn new(flags: &EtcdFlags, waits: bool) -> Result<Self, OptionsError> {
+        let client = Client::new(Options::of(flags)?)?;
+        let keeper = Keeper::new(flags.renew_margin());
+        Ok(Self { client, keeper, own: Arc::default(), waits: AtomicBool::new(waits) })
+    }
+
+    fn patience(&self) -> Patience {
+        Patience { waits: self.waits.load(Ordering::Relaxed), told: None }
+    }
+
+    async fn read_net_conf(&self) -> Result<String, StoreError> {
+        let key = format!("{}{CONFIG}", self.client.options.prefix);
+        let request = RangeRequest { key: key.clone().into_bytes(), range_end: Vec::new() };
+        let mut answer = self.client.range(request).await.map_err(|error| unreadable(&key, error))?;
+        match answer.kvs.pop() {
+            Some(KeyValue { value, .. }) => Ok(String::from_utf8_lossy(&value).into_owned()),
+            None => Err(StoreError::Read {
+                object: format!("etcd's key {key}"),
+                advice: r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#,
+                source: "flannel config not found in etcd store".into(),
+            }),
+        }
+    }
+
+    async fn read_leases(&self) -> Result<Vec<Lease>, StoreError> {
+        let held = self.read_holdings().await?;
+        Ok(held.into_iter().filter_map(|holding| holding.record?.lease).collect())
+    }
+
+    /// What is held of the network's subnets.
+    async fn read_holdings(&self) -> Result<Vec<Holding>, StoreError> {
+        let key = format!("{}{SUBNETS}", self.client.options.prefix);
+        let answer =
+            self.client.range(below(key.clone().into_bytes())).await.map_err(|error| unreadable(&key, error))?;
+        Ok(answer.kvs.into_iter().filter_map(|kv| Holding::read(&key, kv)).collect())
+    }
+
+    /// What is held under one key.
+    async fn read_holding(&self, key: &str) -> Result<Option<Holding>, StoreError> {
+        let request = RangeRequest { key: key.as_bytes().to_vec(), range_end: Vec::new() };
+        let mut answer = self.client.range(request).await.map_err(|error| unreadable(key, error))?;
+        let folder = format!("{}{SUBNETS}", self.client.options.prefix);
+        Ok(answer.kvs.pop().and_then(|kv| Holding::read(&folder, kv)))
+    }
+}
+
+impl Store for EtcdStore {
+    async fn net_conf(&self) -> Result<String, StoreError> {
+        let mut patience = self.patience();
+        loop {
+            let fault = match self.read_net_conf().await {
+                // Whoever does not wait judges it himself.
+                Ok(text) => match NetConf::parse(&text) {
+                    Err(error) if patience.waits => StoreError::Read {
+                        object: format!("etcd's {}{CONFIG}", self.client.options.prefix),
+                        advice: "correct the network configuration",
+                        source: error.into(),
+                    },
+                    _ => {
+                        patience.over();
+                        return Ok(text);
+                    }
+                },
+                Err(error) if patience.waits => error,
+                Err(error) => return Err(error),
+            };
+            patience.wait(&fault).await;
+        }
+    }
+
+    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+        // A node's key is known by its value alone.
+        Ok(self.leases().await?.into_iter().find(|lease| lease.node == *node))
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        let mut patience = self.patience();
+        loop {
+            match self.read_leases().await {
+                Err(error) if patience.waits => patience.wait(&error).await,
+                done => {
+                    patience.over();
+                    return done;
+                }
+            }
+        }
+    }
+
+    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+        let mut patience = self.patience();
+        self.own.get_or_init(|| request.node.clone());
+        loop {
+            match acquire::acquire(self, request, conf).await {
+                Err(error) if patience.waits && !matches!(error, StoreError::Allocate { .. }) => {
+                    patience.wait(&error).await;
+                }
+                done => {
+                    patience.over();
+                    return done;
+                }
+            }
+        }
+    }
+
+    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        acquire::publish(self, lease).await
+    }
+
+    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+        acquire::release(self, node).await
+    }
+
+    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+        // From now on trouble is told by events, and nobody must be kept waiting.
+        self.waits.store(false, Ordering::Relaxed);
+        follow::start(self.client.clone(), Arc::clone(&self.own))
+    }
+}
+
+/// Waiting for an etcd that is not there, told once for each reason.
+struct Patience {
+    waits: bool,
+    told: Option<String>,
+}
+
+impl Patience {
+    async fn wait(&mut self, what: &StoreError) {
+        // How a connection fails may differ from one second to the next, which nobody needs to read.
+        let of_connection = what.source().is_some_and(<dyn Error>::is::<CallError>);
+        let reason = if of_connection { what.to_string() } else { chain(what) };
+        if self.told.as_ref() != Some(&reason) {
+            tracing::warn!("waiting for etcd: {}", chain(what));
+            self.told = Some(reason);
+        }
+        time::sleep(RETRY).await;
+    }
+
+    fn over(&mut self) {
+        if self.told.take().is_some() {
+            tracing::info!("etcd has what is needed now");
+        }
+    }
+}
+
+/// All keys that begin with `prefix`, which ends with a slash.
+fn below(prefix: Vec<u8>) -> RangeRequest {
+    let mut range_end = prefix.clone();
+    if let Some(last) = range_end.last_mut() {
+        // '0' follows '/'.
+        *last += 1;
+    }
+    RangeRequest { key: prefix, range_end }
+}
+
+fn unreadable(key: &str, error: CallError) -> StoreError {
+    StoreError::Read { object: format!("etcd's {key}"), advice: error.advice(), source: error.into() }
+}
+
+fn unwritable(key: &str, error: CallError) -> StoreError {
+    StoreError::Write { object: format!("etcd's {key}"), advice: error.advice(), source: error.into() }
+}

@@ -1,0 +1,159 @@
+//! A node's record in etcd: flannel's key, which holds the subnets, and flannel's JSON value with netd's facts behind flannel's own.
+//! Flannel passes over fields that it does not know.
+//!
+//! Pure. `10.1.5.0-24` or `10.1.5.0-24&fd00:1:2:3::-64` is a key; a node without IPv4 pods has `0.0.0.0-0` in that place.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use dataplane::words::{PerFamily, Prefix};
+use serde::Serialize;
+
+use crate::caseless::Object;
+use crate::model::{Lease, NodeName};
+use crate::store::record::{self, MannerRecord, RecordError, VtepRecord};
+
+/// What a value says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    /// The node, where netd wrote it: flannel names none.
+    pub(super) node: Option<NodeName>,
+    /// Where the node is reached; flannel knows its own record by the IPv4 one.
+    pub(super) public: PerFamily<IpAddr>,
+    /// The node's lease; none where the subnet is only kept for the node.
+    pub(super) lease: Option<Lease>,
+}
+
+/// Flannel's fields, as Go writes them: without a space, `PublicIPv6` always there, the backend's left out where there is nothing.
+#[derive(Serialize)]
+struct Value<'a> {
+    #[serde(rename = "PublicIP")]
+    public_ip: IpAddr,
+    #[serde(rename = "PublicIPv6")]
+    public_ipv6: Option<IpAddr>,
+    #[serde(rename = "BackendType", skip_serializing_if = "Option::is_none")]
+    backend_type: Option<&'a str>,
+    #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
+    backend_data: Option<VtepRecord>,
+    #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
+    backend_v6_data: Option<VtepRecord>,
+    // Ours.
+    #[serde(rename = "Node", skip_serializing_if = "Option::is_none")]
+    node: Option<&'a str>,
+    #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
+    receives: Option<Vec<MannerRecord>>,
+    #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
+    sends: Option<Vec<MannerRecord>>,
+}
+
+impl Value<'_> {
+    /// What flannel's documents call a reservation: a subnet for whoever has this address.
+    fn reservation(public: PerFamily<IpAddr>) -> Self {
+        Self {
+            public_ip: public.v4.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
+            public_ipv6: public.v6,
+            backend_type: None,
+            backend_data: None,
+            backend_v6_data: None,
+            node: None,
+            receives: None,
+            sends: None,
+        }
+    }
+
+    fn text(&self) -> String {
+        // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// The key of a node with these subnets, below `subnets/`.
+pub(super) fn key(subnets: PerFamily<Prefix>) -> String {
+    let v4 = subnets.v4.map_or("0.0.0.0-0".to_owned(), dashed);
+    match subnets.v6 {
+        Some(v6) => format!("{v4}&{}", dashed(v6)),
+        None => v4,
+    }
+}
+
+fn dashed(subnet: Prefix) -> String {
+    format!("{}-{}", subnet.address(), subnet.len())
+}
+
+/// The subnets in a key; `None` for a foreign one. Flannel takes no subnets longer than /31 and /127.
+pub(super) fn subnets(key: &str) -> Option<PerFamily<Prefix>> {
+    let (v4, v6) = match key.split_once('&') {
+        Some((v4, v6)) => (v4, Some(v6)),
+        None => (key, None),
+    };
+    let (address, len) = halves(v4)?;
+    let v4 = Prefix::new(address.parse::<Ipv4Addr>().ok()?.into(), len).filter(|_| len < 32)?;
+    let v6 = match v6.map(halves) {
+        None => None,
+        Some(None) => return None,
+        Some(Some((address, len))) => {
+            Some(Prefix::new(address.parse::<Ipv6Addr>().ok()?.into(), len).filter(|_| len < 128)?)
+        }
+    };
+    let subnets = PerFamily { v4: Some(v4).filter(|v4| !v4.is_default()), v6: v6.filter(|v6| !v6.is_default()) };
+    Some(subnets).filter(|subnets| !subnets.is_empty())
+}
+
+fn halves(text: &str) -> Option<(&str, u8)> {
+    let (address, len) = text.split_once('-')?;
+    let digits = len.bytes().all(|byte| byte.is_ascii_digit());
+    Some((address, len.parse().ok().filter(|_| digits)?))
+}
+
+/// The value of a lease.
+pub(super) fn render(lease: &Lease) -> String {
+    let vteps = lease.vteps.map(|_, vtep| VtepRecord::from(*vtep));
+    Value {
+        backend_type: Some(lease.backend.as_str()),
+        backend_data: vteps.v4,
+        backend_v6_data: vteps.v6,
+        node: Some(lease.node.as_str()),
+        receives: lease.ways.as_ref().map(MannerRecord::received),
+        sends: lease.ways.as_ref().map(MannerRecord::sent),
+        ..Value::reservation(lease.public)
+    }
+    .text()
+}
+
+/// The value of a subnet that stays a node's own while the node takes no part.
+pub(super) fn render_reservation(public: PerFamily<IpAddr>) -> String {
+    Value::reservation(public).text()
+}
+
+/// Reads a value.
+pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, RecordError> {
+    let mut object: Object = serde_json::from_slice(value)?;
+    let public = record::public(&mut object)?;
+    if public.is_empty() {
+        return Err(RecordError::Missing("PublicIP or PublicIPv6"));
+    }
+    let node: Option<String> = object.take("Node", "a node's name")?;
+    let node: Option<NodeName> = node.and_then(|name| name.parse().ok());
+    // Flannel's reservation of a node that was never there names no backend, or an empty one.
+    let backend = record::backend(&mut object)?.filter(|backend| !backend.as_str().is_empty());
+    let lease = match backend {
+        None => None,
+        Some(backend) => {
+            let vteps = record::vteps(&mut object, &backend)?;
+            let ways = record::ways(&mut object)?;
+            let node = node.clone().unwrap_or_else(|| nameless(public));
+            Some(Lease { node, subnets, public, backend, vteps, ways })
+        }
+    };
+    Ok(Record { node, public, lease })
+}
+
+/// What to call a node that does not say its name: its address.
+fn nameless(public: PerFamily<IpAddr>) -> NodeName {
+    let address = public.v4.or(public.v6).map(|address| address.to_string()).unwrap_or_default();
+    let name = address.replace("::", "--").replace(':', "-");
+    // Digits, dots, dashes and the letters of hexadecimal numbers are what names are made of.
+    name.parse().or_else(|_| format!("node-{name}").parse()).unwrap_or_else(|_| unreachable!("{name} is a name"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Real programs that netd works with, built from Go modules that `tests/peers/NAME/go.mod` pins.
+//!
+//! They are built once for each pinned state, into the user's cache, before the suite enters its namespaces: those have no network.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::failure::{Failure, Outcome, Told};
+
+/// A program of a peer's.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// The folder below `tests/peers`.
+    peer: &'static str,
+    /// The file.
+    name: &'static str,
+    /// What it is built from.
+    package: &'static str,
+    /// Whether a part of it is C.
+    cgo: bool,
+}
+
+/// The server.
+pub const ETCD: Program = Program { peer: "etcd", name: "etcd", package: "go.etcd.io/etcd/server/v3", cgo: false };
+/// Its command line.
+pub const ETCDCTL: Program =
+    Program { peer: "etcd", name: "etcdctl", package: "go.etcd.io/etcd/etcdctl/v3", cgo: false };
+/// Flannel's daemon; its backend `udp` is C.
+pub const FLANNELD: Program =
+    Program { peer: "flannel", name: "flanneld", package: "github.com/flannel-io/flannel", cgo: true };
+
+/// Builds the programs that have not been built.
+///
+/// # Errors
+/// Where Go is missing or a build fails.
+pub fn prepare(programs: &[Program]) -> Outcome {
+    programs.iter().try_for_each(Program::build)
+}
+
+impl Program {
+    /// The program's file.
+    ///
+    /// # Errors
+    /// Where it was not built.
+    pub fn path(&self) -> Outcome<PathBuf> {
+        let path = self.place()?;
+        crate::ensure!(path.is_file(), "{} was not built: the suite must prepare it", path.display());
+        Ok(path)
+    }
+
+    fn module(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("peers").join(self.peer)
+    }
+
+    /// Where it is kept: by what is pinned, so that another pin is another build.
+    fn place(&self) -> Outcome<PathBuf> {
+        let mut hash = DefaultHasher::new();
+        for file in ["go.mod", "go.sum"] {
+            let path = self.module().join(file);
+            std::fs::read(&path).told(format!("read {}", path.display()))?.hash(&mut hash);
+        }
+        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+        let cache = cache.or_else(home).told("neither XDG_CACHE_HOME nor HOME says where to keep built programs")?;
+        Ok(cache.join("netd-tests/peers").join(format!("{}-{:016x}", self.peer, hash.finish())).join(self.name))
+    }
+
+    fn build(&self) -> Outcome {
+        let (path, package) = (self.place()?, self.package);
+        if path.is_file() {
+            return Ok(());
+        }
+        eprintln!("building {package}, once, into {} (some minutes)", path.display());
+        // By rename, so that one which is there is whole.
+        let growing = path.with_extension(std::process::id().to_string());
+        let mut go = Command::new("go");
+        let cgo = if self.cgo { "1" } else { "0" };
+        go.current_dir(self.module()).env("CGO_ENABLED", cgo).env("GOFLAGS", "-mod=readonly");
+        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]).arg(&growing).arg(package);
+        let output = go.output().map_err(|error| {
+            Failure::new(format!(
+                "cannot run `go`, which builds {package}: {error}; install Go 1.25 or later (https://go.dev/dl)"
+            ))
+        })?;
+        crate::namespace::printed(&format!("go build {package}"), &output)?;
+        std::fs::rename(&growing, &path).told(format!("put {} in its place", path.display()))
+    }
+}

@@ -1,0 +1,98 @@
+//! Machines with netd, and one more that runs etcd.
+
+use dataplane::words::Family;
+use netd_tests::etcd::{Door, Etcd};
+use netd_tests::{
+    Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, seconds,
+};
+use serde_json::{Value, json};
+
+/// etcd's machine is the fourth of the topologies here.
+pub(crate) const ENDPOINT: &str = "--etcd-endpoints=http://192.168.1.14:2379";
+
+/// A fabric whose machine `etcd` runs one.
+pub(crate) struct Bed {
+    pub(crate) fabric: Fabric,
+    pub(crate) etcd: Etcd,
+}
+
+/// One segment with `n1`, `n2`, `n3` and `etcd`.
+pub(crate) fn topology() -> Topology {
+    Topology::one_segment(Stack::V4).with("etcd", 1)
+}
+
+pub(crate) fn vxlan() -> Value {
+    net_conf(Stack::V4, &json!({ "Type": "vxlan" }))
+}
+
+impl Bed {
+    /// With an empty etcd.
+    pub(crate) fn empty() -> Outcome<Self> {
+        Self::on(&topology())
+    }
+
+    /// With this network configuration in it.
+    pub(crate) fn with(conf: &Value) -> Outcome<Self> {
+        let bed = Self::empty()?;
+        bed.put("config", &conf.to_string())?;
+        Ok(bed)
+    }
+
+    pub(crate) fn on(topology: &Topology) -> Outcome<Self> {
+        let fabric = topology.build()?;
+        let etcd = Etcd::start(fabric.node("etcd"), fabric.disk(), Door::Open)?;
+        Ok(Self { fabric, etcd })
+    }
+
+    pub(crate) fn node(&self, name: &str) -> &Node {
+        self.fabric.node(name)
+    }
+
+    pub(crate) fn machine(&self) -> &Node {
+        self.node("etcd")
+    }
+
+    pub(crate) fn put(&self, key: &str, value: &str) -> Outcome {
+        self.etcd.put(self.machine(), key, value)
+    }
+
+    pub(crate) fn ctl(&self, arguments: &[&str]) -> Outcome<String> {
+        self.etcd.ctl(self.machine(), arguments)
+    }
+
+    pub(crate) fn subnets(&self) -> Outcome<Vec<(String, String, i64)>> {
+        self.etcd.subnets(self.machine())
+    }
+
+    /// netd on all nodes. What is left of the bed is etcd.
+    pub(crate) fn start(self) -> Outcome<(Cluster, Etcd)> {
+        Ok((Cluster::on(self.fabric, &[ENDPOINT])?, self.etcd))
+    }
+}
+
+/// What another node would have in etcd, with its public address `192.168.1.N`.
+pub(crate) fn foreign(n: u8) -> String {
+    format!(
+        r#"{{"PublicIP":"192.168.1.{n}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{{"VNI":1,"VtepMAC":"02:00:00:00:00:{n:02x}"}}}}"#
+    )
+}
+
+/// The key of the node whose public address is `192.168.1.N`: its name, value and lease.
+pub(crate) fn key_of(etcd: &Etcd, machine: &Node, n: u8) -> Outcome<(String, String, i64)> {
+    let address = format!("\"PublicIP\":\"192.168.1.{n}\"");
+    let found = etcd.subnets(machine)?.into_iter().find(|(_, value, _)| value.contains(&address));
+    found.told(format!("etcd has no key of 192.168.1.{n}"))
+}
+
+/// Waits until the kernel has a route to the range, or none.
+pub(crate) fn routed(node: &Node, range: &str, wanted: bool) -> Outcome {
+    eventually(
+        seconds(60),
+        &format!("{} has {} route to {range}", node.name(), if wanted { "a" } else { "no" }),
+        || {
+            let there = kernel::route(node.namespace(), Family::V4, range)?.is_some();
+            ensure!(there == wanted, "it has {}", if there { "one" } else { "none" });
+            Ok(())
+        },
+    )
+}
