@@ -51,8 +51,8 @@ impl<K, V> Default for FewMap<K, V> {
     }
 }
 
-impl<K: Ord + Copy, V, const N: usize> From<[(K, V); N]> for FewMap<K, V> {
-    fn from(entries: [(K, V); N]) -> Self {
+impl<K: Ord + Copy, V> FromIterator<(K, V)> for FewMap<K, V> {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
         let mut map = Self::default();
         for (key, value) in entries {
             map.insert(key, value);

@@ -144,7 +144,7 @@ fn pods_and_underlay_may_have_different_families() {
 fn ways_beside_former_ones_take_nothing_back() {
     let tunnel = |vni: i64| TunnelId { vni: Vni::try_from(vni).expect("a VNI"), port: 8472 };
     let told = |vni: i64, direct: bool, mac: u8| Ways {
-        tunnels: FewMap::from([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
+        tunnels: FewMap::from_iter([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
         direct,
         sends: FewSet::from_iter([Manner::Tunnel(tunnel(vni))]),
     };

@@ -1,5 +1,3 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use dataplane::words::{Mac, Vni};
 use proptest::prelude::*;
 
@@ -137,9 +135,9 @@ proptest! {
         let id = TunnelId { vni: Vni::try_from(7).expect("VNI"), port: 8472 };
         let tunnels = tunnel.then_some((id, PerFamily { v4: Some(Mac([2; 6])), v6: None }));
         let ways = Ways {
-            tunnels: tunnels.into_iter().collect::<BTreeMap<_, _>>(),
+            tunnels: tunnels.into_iter().collect(),
             direct,
-            sends: tunnel.then_some(Manner::Tunnel(id)).into_iter().collect::<BTreeSet<_>>(),
+            sends: tunnel.then_some(Manner::Tunnel(id)).into_iter().collect(),
         };
         let subnets = PerFamily {
             v4: Prefix::new(Ipv4Addr::new(10, octet, 0, 0).into(), len),
