@@ -2,22 +2,32 @@
 //!
 //! Pure. An object is taken apart field by field, so that a fault names its field, and what nobody took is known.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// A JSON object, its fields still unread.
+/// A JSON object, its fields still unread: parts of the text that it was read from.
 #[derive(Default)]
-pub(crate) struct Object {
-    fields: BTreeMap<String, Field>,
+pub(crate) struct Object<'t> {
+    fields: Vec<Field<'t>>,
 }
 
-struct Field {
-    key: String,
-    value: Box<RawValue>,
+struct Field<'t> {
+    key: Cow<'t, str>,
+    value: &'t RawValue,
+}
+
+#[derive(Deserialize)]
+struct Key<'t>(#[serde(borrow)] Cow<'t, str>);
+
+/// As many fields as an object has that we know; more are no harm.
+const USUAL: usize = 10;
+
+fn is_same(key: &str, other: &str) -> bool {
+    key.eq_ignore_ascii_case(other) || !key.is_ascii() && key.to_lowercase() == other.to_lowercase()
 }
 
 /// A field that does not hold what it must.
@@ -29,10 +39,11 @@ pub struct FieldError {
     pub(crate) expected: String,
 }
 
-impl Object {
+impl<'t> Object<'t> {
     /// Takes a field out; `null` counts as missing.
-    pub(crate) fn take<T: DeserializeOwned>(&mut self, field: &str, expected: &str) -> Result<Option<T>, FieldError> {
-        let Some(Field { value, .. }) = self.fields.remove(&field.to_lowercase()) else { return Ok(None) };
+    pub(crate) fn take<T: Deserialize<'t>>(&mut self, field: &str, expected: &str) -> Result<Option<T>, FieldError> {
+        let Some(place) = self.fields.iter().position(|known| is_same(&known.key, field)) else { return Ok(None) };
+        let Field { value, .. } = self.fields.swap_remove(place);
         serde_json::from_str(value.get()).map_err(|_| FieldError {
             field: field.to_owned(),
             value: shortened(value.get()),
@@ -41,8 +52,8 @@ impl Object {
     }
 
     /// The keys of the fields that were not taken, as written.
-    pub(crate) fn into_keys(self) -> impl Iterator<Item = String> {
-        self.fields.into_values().map(|field| field.key)
+    pub(crate) fn into_keys(self) -> impl Iterator<Item = String> + use<'t> {
+        self.fields.into_iter().map(|field| field.key.into_owned())
     }
 }
 
@@ -56,28 +67,26 @@ fn shortened(json: &str) -> String {
     }
 }
 
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for Object<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 
         impl<'de> Visitor<'de> for Fields {
-            type Value = Object;
+            type Value = Object<'de>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut fields = BTreeMap::new();
-                while let Some(key) = map.next_key::<String>()? {
-                    let value = map.next_value()?;
-                    let folded = key.to_lowercase();
-                    if let Some(Field { key: first, .. }) = fields.get(&folded) {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
+                let mut fields: Vec<Field<'de>> = Vec::with_capacity(USUAL);
+                while let Some((Key(key), value)) = map.next_entry()? {
+                    if let Some(Field { key: first, .. }) = fields.iter().find(|field| is_same(&field.key, &key)) {
                         return Err(A::Error::custom(format_args!(
                             "{key:?} is given although {first:?} was given before: only one of them can count"
                         )));
                     }
-                    fields.insert(folded, Field { key, value });
+                    fields.push(Field { key, value });
                 }
                 Ok(Object { fields })
             }

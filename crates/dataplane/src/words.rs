@@ -3,10 +3,12 @@
 //! Pure. Each type can only hold what the kernel accepts, so nothing behind it checks again.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
+use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Why a text is not the word it was meant to be. The message holds the text and what would be right.
@@ -423,6 +425,21 @@ impl fmt::Display for Mac {
     }
 }
 
+/// Reads a word from a text, without a copy of it.
+struct Text<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
 macro_rules! text_on_the_wire {
     ($($word:ty),*) => {$(
         impl Serialize for $word {
@@ -433,7 +450,7 @@ macro_rules! text_on_the_wire {
 
         impl<'de> Deserialize<'de> for $word {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+                deserializer.deserialize_str(Text(PhantomData))
             }
         }
     )*};
