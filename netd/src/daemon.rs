@@ -10,7 +10,7 @@ mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
@@ -130,6 +130,9 @@ struct Daemon<S> {
     news: BTreeSet<NodeName>,
     /// Who has asked for a full run.
     asked: Option<Trigger>,
+    /// Changes that the log has not told yet, and when it last did.
+    untold: usize,
+    last_told: Option<Instant>,
     /// Where those who ask see how it goes.
     board: Board,
 }
@@ -160,7 +163,7 @@ impl<S: Store> Daemon<S> {
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
-            behind, upkeep, quiet, listed, news, asked, board,
+            behind, upkeep, quiet, listed, news, asked, untold: 0, last_told: None, board,
         };
         Ok((daemon, events))
     }

@@ -6,6 +6,7 @@ mod admit;
 pub mod few;
 mod ways;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
@@ -67,6 +68,15 @@ pub enum BackendType {
 }
 
 impl BackendType {
+    /// The same, to be kept.
+    pub fn name(&self) -> Cow<'static, str> {
+        match self {
+            BackendType::Vxlan => "vxlan".into(),
+            BackendType::HostGw => "host-gw".into(),
+            BackendType::Other(name) => name.clone().into(),
+        }
+    }
+
     /// Flannel's name of it.
     pub fn as_str(&self) -> &str {
         match self {

@@ -142,9 +142,18 @@ pub fn observed(
             observed.addresses.insert(DeviceAddress { device, address, prefix_len });
         }
     }
+    // Thousands are sorted once, and not each put into its place.
+    let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {
-        on_device(kernel, *index, device, &mut observed)?;
+        for family in Family::BOTH {
+            let entries = kernel.neighbours(*index, family)?.into_iter().filter(|entry| entry.permanent);
+            neighbours.extend(entries.filter_map(|entry| Some(((device.clone(), entry.address), entry.mac?))));
+        }
+        let entries = kernel.fdb(*index)?.into_iter().filter(|entry| entry.permanent);
+        ends.extend(entries.map(|entry| (device.clone(), entry.mac, entry.destination)));
     }
+    observed.neighbours = neighbours.into_iter().collect();
+    observed.fdb = ends.into_iter().collect();
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
@@ -158,22 +167,6 @@ pub fn observed(
     observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
     observed.links = host.links;
     Ok(observed)
-}
-
-fn on_device(
-    kernel: &mut impl Kernel,
-    index: u32,
-    device: &IfName,
-    observed: &mut Observed,
-) -> Result<(), KernelError> {
-    for family in Family::BOTH {
-        let entries = kernel.neighbours(index, family)?.into_iter().filter(|entry| entry.permanent);
-        let entries = entries.filter_map(|entry| Some(((device.clone(), entry.address), entry.mac?)));
-        observed.neighbours.extend(entries);
-    }
-    let entries = kernel.fdb(index)?.into_iter().filter(|entry| entry.permanent);
-    observed.fdb.extend(entries.map(|entry| (device.clone(), entry.mac, entry.destination)));
-    Ok(())
 }
 
 fn our_rules(

@@ -103,6 +103,15 @@ pub struct Desired {
     pub accepts: Vec<forward::Accept>,
 }
 
+impl Desired {
+    fn add(&mut self, entries: Vec<Entries>) {
+        let tunnels = || entries.iter().filter_map(|entries| entries.tunnel.as_ref());
+        self.neighbours = tunnels().map(|(neighbour, _)| neighbour.clone()).collect();
+        self.fdb = tunnels().map(|(_, end)| end.clone()).collect();
+        self.routes = entries.into_iter().map(|entries| (entries.route.destination, entries.route)).collect();
+    }
+}
+
 /// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exchange {
@@ -162,6 +171,8 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     let mut outcome = Outcome::default();
     let tunnels = transition::tunnels(input)?;
     let on_link = OnLink::new(input.routes, input.underlay.index);
+    // Thousands are sorted once, and not each put into its place.
+    let (mut ways, mut entries) = (Vec::new(), Vec::new());
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
             match way::to(input.conf, &tunnels, peer, family, &on_link) {
@@ -170,13 +181,15 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
                     if let Some(reason) = instead.filter(|reason| !matches!(reason, NoWay::NotReceived { .. })) {
                         outcome.degraded.insert((node.clone(), family), reason);
                     }
-                    peer_entries(&input.underlay.ifname, &tunnels, *subnet, way, &mut outcome.desired);
-                    outcome.ways.insert((node.clone(), family), way);
+                    entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, way));
+                    ways.push(((node.clone(), family), way));
                 }
                 Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
             }
         }
     }
+    outcome.ways = ways.into_iter().collect();
+    outcome.desired.add(entries);
     transition::receive(input, &tunnels, &mut outcome);
     for family in input.cluster.own.subnets.families() {
         let key = match family {
@@ -200,21 +213,32 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
 }
 
 /// The entries for one peer's pods of one family.
-fn peer_entries(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: Way, desired: &mut Desired) {
-    let family = subnet.family();
-    let (gateway, device, onlink) = match way {
-        Way::Direct { gateway } => (gateway, underlay.clone(), false),
-        Way::Tunnel { tunnel, endpoint, mac } => {
-            let Some(carrier) = tunnels.get(&tunnel).and_then(|carriers| carriers.get(family)) else { return };
-            let device = carrier.device.clone();
-            desired.fdb.insert((device.clone(), mac), endpoint);
-            desired.neighbours.insert((device.clone(), subnet.address()), mac);
-            (subnet.address(), device, true)
-        }
-    };
-    let metric = Route::default_metric(family);
-    let route = DeviceRoute { destination: subnet, gateway: Some(gateway), device, onlink, protocol: PROTOCOL, metric };
-    desired.routes.insert(subnet, route);
+struct Entries {
+    route: DeviceRoute,
+    /// The neighbour and the tunnel end, where the way is a tunnel.
+    tunnel: Option<(NeighbourEntry, TunnelEnd)>,
+}
+
+type NeighbourEntry = ((IfName, IpAddr), Mac);
+type TunnelEnd = ((IfName, Mac), IpAddr);
+
+impl Entries {
+    /// None for a tunnel that this node does not have.
+    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: Way) -> Option<Self> {
+        let family = subnet.family();
+        let (gateway, device, tunnel) = match way {
+            Way::Direct { gateway } => (gateway, underlay.clone(), None),
+            Way::Tunnel { tunnel, endpoint, mac } => {
+                let device = tunnels.get(&tunnel)?.get(family)?.device.clone();
+                let neighbour = ((device.clone(), subnet.address()), mac);
+                let end = ((device.clone(), mac), endpoint);
+                (subnet.address(), device, Some((neighbour, end)))
+            }
+        };
+        let (gateway, onlink, metric) = (Some(gateway), tunnel.is_some(), Route::default_metric(family));
+        let route = DeviceRoute { destination: subnet, gateway, device, onlink, protocol: PROTOCOL, metric };
+        Some(Self { route, tunnel })
+    }
 }
 
 /// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.

@@ -32,17 +32,6 @@ impl Observed {
         self.fdb.range(least..).take_while(move |entry| entry.0 == device && entry.1 == mac)
     }
 
-    /// The same in less memory, as [`Desired::packed`].
-    #[must_use]
-    pub fn packed(self) -> Self {
-        Self {
-            neighbours: self.neighbours.into_iter().collect(),
-            fdb: self.fdb.into_iter().collect(),
-            routes: self.routes.into_iter().collect(),
-            ..self
-        }
-    }
-
     /// What there is at these places.
     #[must_use]
     pub fn part(&self, keys: &Keys, desired: &Desired) -> Self {
@@ -62,17 +51,6 @@ impl Observed {
 }
 
 impl Desired {
-    /// The same in less memory: a map that was filled bit by bit has room left everywhere.
-    #[must_use]
-    pub fn packed(self) -> Self {
-        Self {
-            neighbours: self.neighbours.into_iter().collect(),
-            fdb: self.fdb.into_iter().collect(),
-            routes: self.routes.into_iter().collect(),
-            ..self
-        }
-    }
-
     /// What should be at these places.
     #[must_use]
     pub fn part(&self, keys: &Keys) -> Self {

@@ -197,7 +197,7 @@ impl Own {
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
     /// Its backend.
-    pub backend: String,
+    pub backend: Cow<'static, str>,
     /// Where it is reached.
     pub public: Vec<IpAddr>,
     /// The way to its pods of each family.

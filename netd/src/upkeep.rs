@@ -74,10 +74,7 @@ pub struct Amended {
 impl Upkeep {
     /// Goes on from a full run. Events that were not heard before it began are still to come.
     pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32) {
-        let Found { mut outcome, observed, ground, left_out, taken, clean } = found;
-        outcome.desired = outcome.desired.packed();
-        outcome.ways = outcome.ways.into_iter().collect();
-        let mut observed = observed.packed();
+        let Found { outcome, mut observed, ground, left_out, taken, clean } = found;
         // Of what we change in nftables ourselves nothing is heard.
         observed.table.clone_from(&outcome.desired.table);
         let interest = Interest {

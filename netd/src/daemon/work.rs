@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dataplane::netlink;
 use dataplane::watch::Event;
@@ -22,6 +22,8 @@ use crate::upkeep::{Amended, Found, Upkeep};
 /// How many notifications are read at once, and how often in a row: then the others get their turn.
 const AT_ONCE: usize = 4096;
 const ROUNDS: usize = 16;
+/// What happens between two lines of the log about small changes is told in the second one.
+const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
@@ -141,12 +143,7 @@ impl<S: Store> Daemon<S> {
             return self.ask(trigger);
         };
         let took = begun.elapsed();
-        if report.applied > 0 {
-            tracing::info!(
-                %trigger, changed = report.applied, peers = self.cluster.peers.len(),
-                us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX), "reconciled"
-            );
-        }
+        self.tell_amended(trigger, report.applied, took);
         let Some(outcome) = self.upkeep.outcome() else { return };
         let (node, cluster, only) = (&self.node, &self.cluster, Some(nodes.as_slice()));
         let published = self.board.is_ready();
@@ -162,6 +159,18 @@ impl<S: Store> Daemon<S> {
             held: &held,
             published,
         });
+    }
+
+    /// Says what was changed, at most once in a second: a peer that moves all the time is no news each time.
+    fn tell_amended(&mut self, trigger: Trigger, changed: usize, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.untold += changed;
+        if changed > 0 && self.last_told.is_none_or(|last| last.elapsed() >= BETWEEN_LINES) {
+            tracing::info!(%trigger, changed = self.untold, peers = self.cluster.peers.len(), us, "reconciled");
+            (self.last_told, self.untold) = (Some(Instant::now()), 0);
+        } else if changed > 0 {
+            tracing::debug!(%trigger, changed, us, "reconciled");
+        }
     }
 
     /// A full run: reads, compares and changes everything.

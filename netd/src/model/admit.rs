@@ -250,9 +250,13 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
 impl Claims {
     /// What the peers claim.
     pub fn of(cluster: &Cluster) -> Self {
-        let mut claims = Self::default();
-        cluster.peers.values().for_each(|lease| claims.add(lease));
-        claims
+        let subnets = |lease: &Arc<Lease>| {
+            lease.subnets.map(|family, subnet| ((family, subnet.first()), (*subnet, lease.node.clone())))
+        };
+        let subnets = cluster.peers.values().map(subnets).flat_map(|subnets| [subnets.v4, subnets.v6]).flatten();
+        let macs =
+            cluster.peers.values().flat_map(|lease| lease.vteps.iter().map(|(_, vtep)| (vtep.mac, lease.node.clone())));
+        Self { subnets: subnets.collect(), macs: macs.collect() }
     }
 
     /// Why somebody else's claims leave no place for this lease.

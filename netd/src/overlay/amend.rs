@@ -10,7 +10,7 @@ use dataplane::words::{Family, IfName, Prefix};
 
 use super::carrier::CarrierError;
 use super::way::{self, OnLink, Tunnels, Way};
-use super::{Desired, Input, Outcome, masquerade, peer_entries, transition};
+use super::{Desired, Entries, Input, Outcome, masquerade, transition};
 use crate::config::net_conf::NetConf;
 use crate::mirror::Keys;
 use crate::model::{Lease, Manner, NodeName};
@@ -124,7 +124,13 @@ impl Ground {
             let node = node_of(lease, family, way);
             self.count(way, node, true);
             self.places(way, *subnet, node, &mut outcome.desired, keys);
-            peer_entries(underlay, &self.tunnels, *subnet, way, &mut outcome.desired);
+            let Entries { route, tunnel } = Entries::of(underlay, &self.tunnels, *subnet, way)?;
+            let desired = &mut outcome.desired;
+            desired.routes.insert(*subnet, route);
+            if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
+                desired.neighbours.insert(neighbour, mac);
+                desired.fdb.insert(end, endpoint);
+            }
             outcome.ways.insert((lease.node.clone(), family), way);
         }
         Some(())

@@ -131,12 +131,12 @@ fn milliseconds(time: Duration) -> u64 {
 impl Peer {
     fn new(lease: &Lease) -> Self {
         let ways = Vec::with_capacity(lease.subnets.iter().count());
-        Self { backend: lease.backend.to_string(), public: values(&lease.public), ways }
+        Self { backend: lease.backend.name(), public: values(&lease.public), ways }
     }
 
     fn follow(&mut self, run: &Run<'_>, lease: &Lease, missing: &Missing, now: Moment) {
         if self.backend != lease.backend.as_str() {
-            self.backend = lease.backend.to_string();
+            self.backend = lease.backend.name();
         }
         if !self.public.iter().eq(lease.public.iter().map(|(_, address)| address)) {
             self.public = values(&lease.public);

@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use super::cause;
+use crate::hash::fnv;
 use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, record};
 use crate::whole_file;
@@ -183,16 +184,16 @@ impl Layout {
             advice: "the store's directory must be there and readable; is it mounted?",
             source: cause(error),
         };
-        let mut files = BTreeMap::new();
+        let mut files = Vec::new();
         for entry in fs::read_dir(&nodes).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
             if !name.starts_with('.')
                 && let Some(fingerprint) = self.fingerprint(&name)
             {
-                files.insert(name, fingerprint);
+                files.push((name, fingerprint));
             }
         }
-        Ok(files)
+        Ok(files.into_iter().collect())
     }
 
     /// What a file in the folder of nodes is like now; `None` where there is none.
@@ -213,6 +214,14 @@ impl Layout {
 }
 
 impl Fingerprint {
+    /// The same as one number.
+    pub(super) fn digest(&self) -> u64 {
+        let Self { inode, size, modified, changed, regular } = *self;
+        let times = [modified.0, modified.1, changed.0, changed.1].map(i64::to_ne_bytes);
+        let rest = [inode, size, u64::from(regular)].map(u64::to_ne_bytes);
+        fnv(times.as_flattened()) ^ fnv(rest.as_flattened()).rotate_left(1)
+    }
+
     /// True where any later change of the file gives it another fingerprint. A clock that was set back leaves it false for a
     /// while, which only means that the file is read again.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {

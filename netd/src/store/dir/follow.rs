@@ -79,7 +79,7 @@ enum Changed {
 
 /// What is known of a node's file.
 struct Known {
-    fingerprint: Fingerprint,
+    fingerprint: u64,
     /// Whether an equal fingerprint means an equal content.
     settled: bool,
     /// The last lease that was in it, still valid while its content is broken.
@@ -236,7 +236,7 @@ impl Followed {
     fn look_at(&mut self, name: String, fingerprint: Fingerprint, told: &mut Vec<StoreEvent>) {
         self.leaving.remove(&name);
         let known = self.files.get(&name);
-        let same = known.is_some_and(|known| known.fingerprint == fingerprint);
+        let same = known.is_some_and(|known| known.fingerprint == fingerprint.digest());
         if same && known.is_some_and(|known| known.settled) {
             return;
         }
@@ -263,7 +263,7 @@ impl Followed {
                 (before, Some(wrong))
             }
         };
-        self.files.insert(name, Known { fingerprint, settled, lease, wrong });
+        self.files.insert(name, Known { fingerprint: fingerprint.digest(), settled, lease, wrong });
     }
 
     fn lease_in(&mut self, name: &str, fingerprint: Fingerprint) -> Result<Arc<Lease>, LeaseFileError> {
