@@ -60,6 +60,7 @@ fn attach(
     made: &mut Made,
 ) -> Result<(Links, Vec<Lease>), Failure> {
     let bridge = bridge::find(host, &conf.bridge.name)?;
+    let had_ports = bridge.as_ref().is_some_and(|bridge| bridge.carrier);
     let inside = || attach_inside(conf, attachment, namespace, host, bridge, made);
     let (links, leases) = namespace.visit(inside)?;
     // These are files of the node's namespace.
@@ -69,6 +70,11 @@ fn attach(
         bridge::forward(&gateways(conf, &leases))?;
     }
     veth::await_forwarding(host, attachment)?;
+    if !had_ports {
+        // With its first port the bridge has a carrier, but sends nothing before the kernel has looked at that too, which
+        // it may put off for a second. Reading the link makes it look at once, as it does for the port.
+        bridge::find(host, &conf.bridge.name)?;
+    }
     Ok((links, leases))
 }
 
