@@ -188,28 +188,31 @@ impl<S: Store> Daemon<S> {
         }
     }
 
-    /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed.
+    /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed; true
+    /// where something about it has.
     /// What keeps it from being used is for a person; the network stays as it was.
-    async fn follow_underlay(&mut self) -> Option<String> {
+    async fn follow_underlay(&mut self) -> (bool, Option<String>) {
         match self.node.follow_underlay(&self.flags, &mut self.kernel) {
-            Ok(false) => return None,
+            Ok(false) => return (false, None),
             Ok(true) => {}
-            Err(error) => return Some(format!("{}; the network stays as it was", chain(&error))),
+            Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
         let request =
             LeaseRequest { public: underlay.public, previous: self.cluster.own.subnets, ..self.request.clone() };
         if request.public == self.request.public {
-            return None;
+            return (true, None);
         }
         match self.store.acquire(&request, &self.node.conf).await {
             Ok(own) => {
                 self.cluster.own.public = own.public;
                 self.request = request;
-                None
+                (true, None)
             }
-            Err(error) => Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))),
+            Err(error) => {
+                (true, Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))))
+            }
         }
     }
 

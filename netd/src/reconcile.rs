@@ -30,6 +30,8 @@ pub enum Trigger {
     StoreChanged,
     /// Something that concerns us has changed in the kernel.
     KernelChanged,
+    /// The interface between nodes has changed.
+    UnderlayChanged,
     /// It is time again.
     Periodic,
     /// The last run left something undone.
@@ -45,6 +47,7 @@ impl Trigger {
             Trigger::Startup => "startup",
             Trigger::StoreChanged => "store changed",
             Trigger::KernelChanged => "kernel changed",
+            Trigger::UnderlayChanged => "underlay changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
             Trigger::Lingered => "last packets passed",
@@ -54,7 +57,7 @@ impl Trigger {
     /// True where the world has not asked for anything new: a change to the kernel then puts right what was right before.
     pub fn repairs(self) -> bool {
         match self {
-            Trigger::Startup | Trigger::StoreChanged | Trigger::Lingered => false,
+            Trigger::Startup | Trigger::StoreChanged | Trigger::UnderlayChanged | Trigger::Lingered => false,
             Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry => true,
         }
     }

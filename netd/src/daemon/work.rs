@@ -77,7 +77,8 @@ impl<S: Store> Daemon<S> {
             self.asked = None;
             // What has been told up to here is in what is read now, of the underlay too.
             self.hear();
-            let complaint = self.follow_underlay().await;
+            let (has_moved, complaint) = self.follow_underlay().await;
+            let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
             self.reconcile(trigger, complaint).await;
         }
     }

@@ -158,6 +158,7 @@ impl Metrics {
             Trigger::Startup => "startup",
             Trigger::StoreChanged => "store_changed",
             Trigger::KernelChanged => "kernel_changed",
+            Trigger::UnderlayChanged => "underlay_changed",
             Trigger::Periodic => "periodic",
             Trigger::Retry => "retry",
             Trigger::Lingered => "lingered",
