@@ -76,7 +76,7 @@ pub struct Interest {
     pub port: u32,
     /// The interface under the tunnels.
     pub underlay: (u32, IfName),
-    /// Routes of others decide which way packets to peers take.
+    /// Routes of others decide which way packets to peers take, or by which interface.
     pub follows_routes: bool,
 }
 
@@ -251,7 +251,8 @@ impl Mirror {
         let wanted = desired.routes.get(&route.destination);
         let is_right = if is_there { wanted == Some(&route) } else { wanted.is_none() };
         if !interest.identity.covers(route.destination) {
-            stir.whole |= interest.follows_routes;
+            // The default route says which interface is the one between nodes.
+            stir.whole |= interest.follows_routes || route.destination.is_default();
         } else if !is_right {
             stir.keys.routes.insert(route.destination);
         }

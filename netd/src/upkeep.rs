@@ -72,8 +72,9 @@ pub struct Amended {
 }
 
 impl Upkeep {
-    /// Goes on from a full run. Events that were not heard before it began are still to come.
-    pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32) {
+    /// Goes on from a full run. Events that were not heard before it began are still to come. `port` is that of the own
+    /// nftables socket; `follows_routes` where the interface between nodes is chosen by any route.
+    pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32, follows_routes: bool) {
         let Found { outcome, mut observed, ground, left_out, taken, clean } = found;
         // Of what we change in nftables ourselves nothing is heard.
         observed.table.clone_from(&outcome.desired.table);
@@ -82,7 +83,7 @@ impl Upkeep {
             table: node.identity.table(),
             port,
             underlay: (node.underlay.index, node.underlay.ifname.clone()),
-            follows_routes: ground.follows_routes(&node.conf),
+            follows_routes: follows_routes || ground.follows_routes(&node.conf),
         };
         let mirror = Mirror::new(observed, &outcome.desired, &node.identity);
         let sound = clean && outcome.settled;

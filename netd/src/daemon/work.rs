@@ -204,6 +204,7 @@ impl<S: Store> Daemon<S> {
         let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
         self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
         report.complaints.extend(held.complaints());
+        let is_troubled = complaint.is_some();
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
         if report.applied > 0 || !report.failed.is_empty() {
@@ -233,7 +234,7 @@ impl<S: Store> Daemon<S> {
             held: &held,
             published,
         });
-        let clean = report.is_clean() && published;
+        let clean = report.is_clean() && published && !is_troubled;
         let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
         let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
         let taken = report.taken();
@@ -245,7 +246,8 @@ impl<S: Store> Daemon<S> {
             self.node.identity.former = PerFamily::none();
         }
         let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
-        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port());
+        let follows_routes = self.flags.iface_can_reach.is_some();
+        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
         self.quiet = self.look();
         self.pace.ran(begun.elapsed(), clean, Deadline::now());
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::bed::Bed;
 
-/// More often than chance would.
-const OFTEN: usize = 7;
+/// More often than netd takes for chance.
+const OFTEN: usize = 12;
 
 pub(crate) fn lost(bed: &Bed) -> Outcome {
     let n1 = bed.cluster.node("n1");

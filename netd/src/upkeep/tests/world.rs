@@ -153,7 +153,7 @@ impl World {
         let taken = report.taken();
         let clean = report.is_clean() && taken.len() == report.conflicts.len();
         let found = Found { outcome, observed, ground, left_out, taken, clean };
-        self.upkeep.begin(found, &self.cluster, &self.node, OWN);
+        self.upkeep.begin(found, &self.cluster, &self.node, OWN, false);
     }
 
     fn planned(&mut self) -> Planned {
