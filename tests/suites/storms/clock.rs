@@ -4,6 +4,7 @@
 //! people and to tell whether a file can have changed without another timestamp, so files from the future and the past stand
 //! for it here, and unit tests for the rest.
 
+use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -37,7 +38,10 @@ fn timestamps() -> Outcome {
                 // In place, with the same length and another time.
                 let text = std::fs::read_to_string(&path).told("read a record")?;
                 let former = Ghost { host: ghost.host - 1, ..ghost };
-                std::fs::write(&path, text.replace(&former.address(), &ghost.address())).told("change a record")?;
+                let text = text.replace(&former.address(), &ghost.address());
+                let file = std::fs::File::options().write(true).open(&path).told("open a record")?;
+                // In one write: there is no moment at which it is not whole.
+                file.write_all_at(text.as_bytes(), 0).told("change a record")?;
             }
             let file = std::fs::File::options().write(true).open(&path).told("open a record")?;
             file.set_modified(*time).told("set a record's time")?;
