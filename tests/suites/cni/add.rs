@@ -3,6 +3,7 @@
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Namespace, Outcome, Told, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
 use crate::bed::{BRIDGE, Bed};
@@ -19,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("two interfaces of one container", two_interfaces),
         test("a foreign interface of the name stays", foreign_interface),
         test("addresses that cannot be had leave nothing", no_addresses),
+        test("a full disk is told and leaves nothing", full_disk),
         test("a pool of two runs dry and recovers", pool_of_two),
         test("ten pods at once on a node without a bridge", at_once),
         test("another address on the bridge", other_address),
@@ -161,6 +163,24 @@ fn no_addresses() -> Outcome {
     bed.is_clean()?;
     bed.conf["ipam"]["routes"] = json!([]);
     bed.succeed("ADD").map(drop)
+}
+
+fn full_disk() -> Outcome {
+    let bed = Bed::new()?;
+    let folder = bed.disk.path();
+    // A few pages; the mount goes with the suite's mount namespace at the latest.
+    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=32k")).told("mount a small disk")?;
+    bed.succeed("ADD")?;
+    bed.quiet("DEL")?;
+    let filler = folder.join("filler");
+    let wrote = std::fs::write(&filler, vec![0; 64 * 1024]);
+    ensure!(wrote.is_err(), "the disk is full now");
+    bed.refused("ADD", &[5], "No space left on device")?;
+    bed.is_clean()?;
+    std::fs::remove_file(&filler).told("make space")?;
+    bed.succeed("ADD")?;
+    bed.quiet("DEL")?;
+    umount2(folder, MntFlags::MNT_DETACH).told("unmount the small disk")
 }
 
 fn pool_of_two() -> Outcome {
