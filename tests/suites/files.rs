@@ -21,6 +21,7 @@ fn main() -> ExitCode {
             test("S3 the folder of subnet.env is made", missing_folder),
             test("S4 a full disk keeps netd from being ready until there is space", full_disk),
             test("the conflist appears with readiness and stays whole", conflist),
+            test("files of netd's own that are deleted come back", deleted),
             test("nodes that start together get subnets of their own", together),
             test("a restart gets the same subnet, also when the device is gone", same_subnet),
             test("subnets exhausted is a clear error", exhausted),
@@ -162,6 +163,19 @@ fn full_disk() -> Outcome {
     std::fs::remove_file(&filler).told("make space")?;
     daemon.await_ready()?;
     text(&folder.join("subnet.env")).map(drop)
+}
+
+fn deleted() -> Outcome {
+    let fabric = Topology::one_segment(Stack::V4).build()?;
+    fabric.write_net_conf(&net_conf(Stack::V4, &vxlan()))?;
+    let n1 = fabric.node("n1");
+    let _daemon = n1.start_netd(&["--iptables-resync", "1"])?;
+    let before = text(&n1.subnet_file())?;
+    std::fs::remove_file(n1.subnet_file()).told("delete the subnet file")?;
+    eventually(seconds(10), "the subnet file is back", || {
+        ensure!(text(&n1.subnet_file())? == before, "it is another one");
+        Ok(())
+    })
 }
 
 fn conflist() -> Outcome {

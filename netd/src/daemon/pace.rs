@@ -74,8 +74,8 @@ impl Pace {
 
     /// A full run has ended, and left nothing undone where it was clean.
     pub(super) fn ran(&mut self, took: Duration, clean: bool, now: Instant) {
-        self.earned = self.earned.max(now) + took * SHARE;
-        self.rest = (self.earned - BURST).min(now + LONGEST_REST);
+        self.earned = (self.earned.max(now) + took * SHARE).min(now + BURST + LONGEST_REST);
+        self.rest = self.earned - BURST;
         (self.look, self.full) = (now + self.every, now + FULL);
         self.retry = if clean {
             None
@@ -83,5 +83,36 @@ impl Pace {
             let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
             Some((now + wait, wait))
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_gets_its_share_and_no_more() {
+        let start = Instant::now();
+        let mut pace = Pace::new(None, start);
+        let took = Duration::from_millis(40);
+        let (mut now, mut busy) = (start, Duration::ZERO);
+        while now < start + Duration::from_secs(60) {
+            now = now.max(pace.rest()) + took;
+            busy += took;
+            pace.ran(took, true, now);
+            assert!(pace.rest() <= now + LONGEST_REST, "nobody waits for longer");
+        }
+        assert!(busy * SHARE <= (now - start) + BURST + took * SHARE, "{busy:?} of {:?}", now - start);
+    }
+
+    #[test]
+    fn what_comes_seldom_does_not_wait() {
+        let start = Instant::now();
+        let mut pace = Pace::new(None, start);
+        for second in 1..10 {
+            let now = start + Duration::from_secs(second);
+            assert!(pace.rest() <= now, "after a second of quiet");
+            pace.ran(Duration::from_millis(20), true, now);
+        }
     }
 }
