@@ -88,3 +88,18 @@ fn end_on_signal() -> Outcome {
     });
     Ok(())
 }
+
+/// Runs a benchmark in namespaces of its own, with a `/proc` that has their process numbers, and says what went wrong.
+pub fn measure(body: impl FnOnce() -> Outcome) -> ExitCode {
+    if let Err(code) = enter_or_exit() {
+        return code;
+    }
+    let proc = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).told("mount /proc");
+    match proc.and_then(|()| body()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -14,7 +14,6 @@ use dataplane::netns;
 use netd_tests::deadline::pass;
 use netd_tests::failure::{Failure, Outcome, Told};
 use netd_tests::{binaries, fail, isolation};
-use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
 /// Calls of each kind in a block; fewer in a full network, where the reference takes 0.2 s for each.
@@ -28,21 +27,10 @@ const TAKEN: u32 = 20_000;
 const REFERENCE: &str = "/usr/lib/cni";
 
 fn main() -> ExitCode {
-    if let Err(code) = isolation::enter_or_exit() {
-        return code;
-    }
-    match measure() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("error: {failure}");
-            ExitCode::FAILURE
-        }
-    }
+    isolation::measure(measure)
 }
 
 fn measure() -> Outcome {
-    // The reference looks itself up by its process number, which is another one in here than in the machine's /proc.
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).told("mount /proc")?;
     let program = binaries::plugin()?;
     let size = std::fs::metadata(&program).told("find the plugin")?.len();
     println!("plugin: {} ({:.2} MB)", program.display(), MEGA.recip() * to_f64(size));
