@@ -11,7 +11,7 @@ use dataplane::link::{self, Change, Device};
 use dataplane::netlink::Request;
 use dataplane::nft::{self, Table, TableId};
 use dataplane::op::Op;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::{Family, Mtu, RouteProtocol};
 use dataplane::{address, neighbour};
 
@@ -68,7 +68,15 @@ impl Patient {
         let other = Ghost { mac: 9, ..Ghost::new(0) }.mac();
         let route = |ghost: Ghost, gateway: IpAddr| -> Outcome<Route> {
             let (destination, protocol) = (ghost.subnet()?, RouteProtocol(110));
-            Ok(Route { destination, gateway: Some(gateway), index, onlink: true, protocol, metric: 0 })
+            Ok(Route {
+                destination,
+                gateway: Some(gateway),
+                index,
+                onlink: true,
+                protocol,
+                metric: 0,
+                kind: RouteKind::Unicast,
+            })
         };
         let base = |ghost: Ghost| ghost.subnet().map(dataplane::words::Prefix::address);
         self.entry("route deleted", 2, |ghost| Ok(route(ghost, base(ghost)?)?.delete()))?;
