@@ -55,6 +55,9 @@ impl<S: Store> Daemon<S> {
             Some(Due::Look) if self.looks_different() => self.ask(Trigger::Periodic),
             Some(Due::Look) | None => {}
         }
+        if self.upkeep.take_tuned() && self.is_detuned() {
+            self.ask(Trigger::KernelChanged);
+        }
         if self.switch.next().is_some_and(|at| at <= now) {
             self.switch.let_go(now);
             self.ask(Trigger::Lingered);
@@ -118,6 +121,15 @@ impl<S: Store> Daemon<S> {
         }
         let quiet = self.look();
         quiet != self.quiet
+    }
+
+    /// True where sysctls are not as wanted, or as the last full run left them. What it left may have been changed by then.
+    fn is_detuned(&mut self) -> bool {
+        let Some(outcome) = self.upkeep.outcome() else { return false };
+        let desired = &outcome.desired;
+        let sysctls = observe::sysctls(&mut self.kernel, desired, &self.node.underlay.ifname);
+        let is_wanted = |(key, value)| sysctls.get(key).is_some_and(|there| there.as_ref() == Some(value));
+        !desired.sysctls.iter().all(is_wanted) || self.quiet.as_ref().is_some_and(|quiet| quiet.sysctls != sysctls)
     }
 
     pub(super) fn look(&mut self) -> Option<observe::Quiet> {

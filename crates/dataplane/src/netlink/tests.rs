@@ -239,6 +239,33 @@ fn routes_that_lead_nowhere_read_back_and_are_heard() {
 }
 
 #[test]
+fn forwarding_and_filters_are_heard_of_when_they_are_set() {
+    netns::scratch(|| {
+        let mut socket = Socket::open().expect("socket");
+        let index = underlay(&mut socket);
+        let mut monitor = Monitor::open().expect("monitor");
+        let (all, device) = (None, Some(index));
+        for (key, value, device, forwards) in [
+            ("net/ipv4/ip_forward", "1", all, Some(true)),
+            ("net/ipv4/conf/all/forwarding", "0", all, Some(false)),
+            ("net/ipv4/conf/u0/forwarding", "1", device, Some(true)),
+            ("net/ipv6/conf/all/forwarding", "1", all, Some(true)),
+            ("net/ipv6/conf/u0/forwarding", "0", device, Some(false)),
+            ("net/ipv4/conf/all/rp_filter", "1", all, None),
+            ("net/ipv4/conf/u0/rp_filter", "2", device, None),
+        ] {
+            std::fs::write(format!("/proc/sys/{key}"), value).expect("a sysctl");
+            let mut heard = Vec::new();
+            while let Some(events) = monitor.next_events().expect("heard") {
+                heard.extend(events);
+            }
+            assert!(heard.contains(&Event::Tuned(Tuning { device, forwards })), "{key}={value}: {heard:?}");
+        }
+    })
+    .expect("namespace");
+}
+
+#[test]
 fn changes_are_heard_in_the_order_in_which_they_happen() {
     netns::scratch(|| {
         let mut socket = Socket::open().expect("socket");
