@@ -4,6 +4,7 @@
 
 mod bed;
 mod change;
+pub mod cluster;
 mod cold;
 mod drift;
 mod ear;
@@ -36,11 +37,15 @@ const SIZES: [u32; 2] = [10, 5000];
 /// # Errors
 /// Where a name is no part's, or something cannot be measured.
 pub fn run(names: &[String]) -> Outcome {
-    let known: Vec<&str> = PARTS.iter().map(|(name, _)| *name).collect();
+    run_parts(&PARTS, names)
+}
+
+fn run_parts(parts: &[Part], names: &[String]) -> Outcome {
+    let known: Vec<&str> = parts.iter().map(|(name, _)| *name).collect();
     if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
         crate::fail!("there is no part {unknown}; there are {}", known.join(", "));
     }
-    let wanted = PARTS.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|asked| asked == name));
+    let wanted = parts.iter().filter(|(name, _)| names.is_empty() || names.iter().any(|asked| asked == name));
     for (_, measure) in wanted {
         measure()?;
         println!();

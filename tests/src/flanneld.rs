@@ -47,6 +47,11 @@ impl Flanneld {
         Ok(flanneld)
     }
 
+    /// Its number.
+    pub fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A failure with its log.
     pub fn told(&self, failure: Failure) -> Failure {
         failure.with("flanneld", &std::fs::read_to_string(&self.log).unwrap_or_default())

@@ -10,7 +10,7 @@ use dataplane::words::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::deadline::seconds;
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Outcome, Told};
 use crate::namespace::Namespace;
 
 /// How long anything may take.
@@ -79,14 +79,31 @@ impl Ear {
             if missing.is_empty() {
                 return Ok(now);
             }
-            let left = PATIENCE.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(Failure::new(format!("{what}: never heard {missing:?}")));
-            }
-            let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            poll(&mut sockets, left).told("wait for changes")?;
+            self.wait(begun).map_err(|failure| failure.with("never heard", &format!("{what}: {missing:?}")))?;
         }
+    }
+
+    /// Waits for so many of a kind, and gives the time of the last.
+    pub(super) fn count(&mut self, what: &str, enough: usize, is_one: impl Fn(&News) -> bool) -> Outcome<Instant> {
+        let begun = Instant::now();
+        let mut count = 0;
+        loop {
+            count += self.waiting()?.iter().filter(|news| is_one(news)).count();
+            let now = Instant::now();
+            if count >= enough {
+                return Ok(now);
+            }
+            self.wait(begun).map_err(|failure| failure.with("heard", &format!("{count} of {enough}: {what}")))?;
+        }
+    }
+
+    /// Waits for anything, as long as there is time left since then.
+    fn wait(&self, since: Instant) -> Outcome {
+        let left = PATIENCE.saturating_sub(since.elapsed());
+        crate::ensure!(!left.is_zero(), "it was waited for in vain");
+        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        poll(&mut sockets, left).told("wait for changes").map(drop)
     }
 
     fn waiting(&mut self) -> Outcome<Vec<News>> {

@@ -12,6 +12,11 @@ impl Times {
         self.0.push(time);
     }
 
+    /// Each of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().copied()
+    }
+
     /// The time that so many of a hundred do not exceed.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let mut sorted = self.0.clone();

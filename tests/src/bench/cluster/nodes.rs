@@ -1,0 +1,147 @@
+//! Many Nodes: from the start of the process to all peers in the kernel, a Node's change, memory, and requests at rest.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::rival::{Rival, Running};
+use super::{ACCOUNT, Bed, node_of, path};
+use crate::bench::SIZES;
+use crate::bench::bed::{DEVICE, Ghost};
+use crate::bench::ear::{Ear, News};
+use crate::bench::figures::{Times, head, note, quantile, to_f64};
+use crate::bench::process::Memory;
+use crate::deadline::{pass, seconds};
+use crate::failure::{Outcome, Told};
+use crate::kernel;
+
+const ROUNDS: usize = 5;
+const CHANGES: u32 = 100;
+/// How long each rests while its requests are counted.
+const REST: Duration = seconds(60);
+
+/// What one of them took in one round.
+struct Round {
+    start: Duration,
+    changes: Times,
+    memory: Memory,
+    requests: Vec<String>,
+}
+
+/// Prints the tables.
+pub(super) fn measure() -> Outcome {
+    let peers = SIZES[1];
+    let bed = Bed::new()?;
+    println!("writing {peers} Nodes, with the images of nodes in use");
+    let ghosts = (1..=peers).map(|number| node_of(Ghost::new(number))).collect::<Outcome<Vec<_>>>()?;
+    bed.server.create_many("/api/v1/nodes", ghosts.len(), |place| ghosts[place].clone())?;
+    drop(ghosts);
+    let mut rounds = Rival::BOTH.map(|_| Vec::new());
+    for number in 0..ROUNDS {
+        for (rival, rounds) in Rival::BOTH.into_iter().zip(&mut rounds) {
+            println!("round {} of {ROUNDS}: {}", number + 1, rival.name());
+            rounds.push(round(&bed, rival, peers, number)?);
+        }
+    }
+    println!();
+    tell(peers, &rounds);
+    Ok(())
+}
+
+fn tell(peers: u32, rounds: &[Vec<Round>; 2]) {
+    let pairs = || rounds[0].iter().zip(&rounds[1]);
+    let against = |of: &dyn Fn(&Round) -> f64| {
+        let ratios: Vec<f64> = pairs().map(|(ours, theirs)| of(ours) / of(theirs)).collect();
+        let [low, middle, high] = [10, 50, 90].map(|percent| quantile(&ratios, percent));
+        format!("{middle:.2}x ({low:.2}-{high:.2})")
+    };
+    head(&format!("{peers} Nodes"));
+    let each = |label: &str, times: &dyn Fn(&[Round]) -> Times| {
+        for (rival, rounds) in Rival::BOTH.iter().zip(rounds) {
+            times(rounds).row(&format!("{label}, {}", rival.name()));
+        }
+    };
+    each("start of the process to all peers in the kernel", &|rounds| rounds.iter().map(|round| round.start).collect());
+    each("a Node's new address to its FDB entry", &|rounds| {
+        rounds.iter().flat_map(|round| round.changes.all()).collect()
+    });
+    note(&format!("netd against flanneld, start: {}", against(&|round| round.start.as_secs_f64())));
+    note(&format!("change: p50 {}", against(&|round| round.changes.median().as_secs_f64())));
+    note(&format!("change: max {}", against(&|round| round.changes.percentile(100).as_secs_f64())));
+    note("a change is timed from the sending of the request: the API server's own time is in both");
+    let memory = |label: &str, of: &dyn Fn(&Round) -> f64| {
+        let [ours, theirs] = [0, 1].map(|who| quantile(&rounds[who].iter().map(of).collect::<Vec<_>>(), 50) / 1024.0);
+        note(&format!("{label}: netd {ours:.1} MiB, flanneld {theirs:.1} MiB, {}", against(of)));
+    };
+    memory("RSS at rest", &|round| to_f64(round.memory.resident));
+    memory("RSS at its peak", &|round| to_f64(round.memory.peak));
+    for (rival, rounds) in Rival::BOTH.iter().zip(rounds) {
+        let asked: Vec<&String> = rounds.iter().flat_map(|round| &round.requests).collect();
+        note(&format!("requests of {} in {} s at rest: {asked:?}", rival.name(), REST.as_secs() * ROUNDS as u64));
+    }
+}
+
+fn round(bed: &Bed, rival: Rival, peers: u32, number: usize) -> Outcome<Round> {
+    let node = bed.node("n1");
+    let mut ear = Ear::open(node.namespace())?;
+    let begun = Instant::now();
+    let running = rival.start(bed, node)?;
+    let programmed =
+        ear.count("the routes to all peers", peers as usize, |news| matches!(news, News::Route(_, Some(_))));
+    let start = programmed? - begun;
+    running.process().rest()?;
+    let changes = changes(bed, &running, &mut ear, peers, number)?;
+    running.process().rest()?;
+    let memory = running.process().memory()?;
+    let before = requests(bed)?.len();
+    pass(REST);
+    let requests = requests(bed)?.split_off(before);
+    drop(running);
+    clear(bed)?;
+    Ok(Round { start, changes, memory, requests })
+}
+
+/// One Node after the other gets another public address, from rest.
+fn changes(bed: &Bed, running: &Running, ear: &mut Ear, peers: u32, round: usize) -> Outcome<Times> {
+    let mut times = Times::default();
+    for change in 0..CHANGES {
+        let mut ghost = Ghost::new(1 + change * 47 % peers);
+        // Every daemon of every round finds another one than the last left.
+        ghost.address = u8::try_from(round * Rival::BOTH.len() + 1).told("a round's number")?;
+        if let Running::Flanneld(_) = running {
+            ghost.address += 1;
+        }
+        running.process().rest()?;
+        ear.forget()?;
+        let at = Instant::now();
+        let public = json!({ "flannel.alpha.coreos.com/public-ip": ghost.public().to_string() });
+        bed.server.patch(&path(&ghost.name()), &json!({ "metadata": { "annotations": public } }))?;
+        times.push(ear.hear("a Node's new address", &[News::Fdb(ghost.mac(), ghost.public())])? - at);
+    }
+    Ok(times)
+}
+
+/// The machine as it was before anything ran on it; its Node keeps what it says.
+fn clear(bed: &Bed) -> Outcome {
+    let node = bed.node("n1");
+    if kernel::link(node.namespace(), DEVICE)?.is_some() {
+        node.namespace().ip(&format!("link del {DEVICE}"))?;
+    }
+    node.namespace().run("nft flush ruleset")?;
+    for path in [node.subnet_file(), bed.fabric.disk().join("state")] {
+        let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        if path.exists() {
+            removed.told("forget the node")?;
+        }
+    }
+    // The kernel frees entries behind everybody's back and tells nobody; the next one must not pay for it.
+    pass(Duration::from_millis(400));
+    Ok(())
+}
+
+/// What was asked of the API server and is no watch, since it began.
+fn requests(bed: &Bed) -> Outcome<Vec<String>> {
+    let events = bed.server.requests()?;
+    let asked = events.iter().filter(|event| event["user"]["username"] == ACCOUNT && event["verb"] != "watch");
+    Ok(asked.map(|event| format!("{} {}", event["verb"], event["requestURI"])).collect())
+}
