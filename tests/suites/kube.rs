@@ -84,7 +84,7 @@ fn annotations() -> Outcome {
         ("backend-data", &*format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#)),
         ("public-ip", "192.168.1.11"),
         ("netd-receives", &*format!(r#"[{{"Type":"vxlan","VNI":1,"Port":8472,"VtepMAC":"{mac}"}}]"#)),
-        ("netd-sends", r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#),
+        ("netd-sends", "[]"),
     ] {
         bed.await_annotation("n1", name, wanted).map_err(|failure| failure.with("netd", &daemon.log()))?;
     }
@@ -98,9 +98,10 @@ fn annotations() -> Outcome {
     daemon.terminate()?;
     let node = bed.server.get(&path("n1"))?;
     let daemon = bed.start("n1", &[])?;
+    let now = bed.server.get(&path("n1"))?;
     bed.add_peer("stranger", 77)?;
     routed(bed.node("n1"), "10.244.77.0/24", true).map_err(|failure| failure.with("netd", &daemon.log()))?;
-    let now = bed.server.get(&path("n1"))?;
+    bed.await_annotation("n1", "netd-sends", r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#)?;
     ensure!(now["metadata"]["resourceVersion"] == node["metadata"]["resourceVersion"], "it was {node}, and is {now}");
     // The audit log is behind.
     let refused = bed.answered(|code| code >= 400)?;
@@ -376,7 +377,8 @@ fn cleanup() -> Outcome {
     let left = node["metadata"]["annotations"].to_string();
     ensure!(left.matches(PREFIX).count() == 1 && left.contains("public-ip-overwrite"), "{left} is left: {said}");
     ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "the device is left: {said}");
-    ensure!(!bed.fabric.disk().join("n1/state/netd.known.json").exists(), "the memory is left");
+    let state = std::fs::read_dir(bed.fabric.disk().join("n1/state")).into_iter().flatten().count();
+    ensure!(state == 0, "what was known of the network is left on disk");
     Ok(())
 }
 
