@@ -2,15 +2,17 @@
 //!
 //! Nothing is changed before the store's first list is complete. At its end the data path stays as it is.
 
+mod full;
 mod own;
 mod pace;
 mod publish;
 pub(crate) mod switch;
+mod tell;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
@@ -37,6 +39,7 @@ use crate::upkeep::Upkeep;
 use pace::Pace;
 pub use publish::conflist_path;
 use switch::Switch;
+use tell::Untold;
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +74,7 @@ pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
         started = Daemon::start(flags, store, board) => {
             let (mut daemon, events) = started?;
             daemon.follow(events, &mut ends).await;
+            daemon.tell_rest();
         }
         () = show(&shown, standing) => {}
         () = ends.wait() => {}
@@ -144,9 +148,8 @@ struct Daemon<S> {
     news: BTreeSet<NodeName>,
     /// Who has asked for a full run.
     asked: Option<Trigger>,
-    /// Changes that the log has not told yet, and when it last did.
-    untold: usize,
-    last_told: Option<Instant>,
+    /// Small changes that the log has not told yet.
+    untold: Untold,
     /// Where those who ask see how it goes.
     board: Board,
 }
@@ -180,7 +183,7 @@ impl<S: Store> Daemon<S> {
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
-            behind, upkeep, quiet, listed, news, asked, untold: 0, last_told: None, board,
+            behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board,
         };
         Ok((daemon, events))
     }
@@ -281,17 +284,6 @@ impl<S: Store> Daemon<S> {
             StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
             StoreEvent::Recovered => tracing::info!("the store can be followed again"),
         }
-    }
-
-    /// Tells what is new among the complaints, and what is over.
-    fn tell(&mut self, complaints: BTreeSet<String>) {
-        for new in complaints.difference(&self.told) {
-            tracing::warn!("{new}");
-        }
-        for over in self.told.difference(&complaints) {
-            tracing::info!("no longer: {over}");
-        }
-        self.told = complaints;
     }
 }
 

@@ -30,7 +30,10 @@ pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts,
     }
     let mut default_routes = PerFamily::none();
     for family in Family::BOTH {
-        let defaults = kernel.routes(family)?.into_iter().filter(|route| route.destination.is_default());
+        let defaults = kernel
+            .routes(family)?
+            .into_iter()
+            .filter(|route| route.kind.is_unicast() && route.destination.is_default());
         *default_routes.slot(family) = defaults.min_by_key(|route| route.metric).map(|route| route.index);
     }
     let reach = match can_reach {

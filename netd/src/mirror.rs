@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::{self, Subject};
+use dataplane::netlink::{self, Subject, Tuning};
 use dataplane::nft::{self, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
@@ -14,7 +14,7 @@ use dataplane::watch::Event;
 use dataplane::words::{IfName, Mac, Prefix};
 
 use crate::observe::Observed;
-use crate::overlay::{Desired, Identity};
+use crate::overlay::{Desired, Identity, forward};
 
 /// Places in the kernel where something of ours is, or was, or should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -40,6 +40,8 @@ pub struct Stir {
     pub whole: bool,
     /// The same, since what is known is not true any more.
     pub lost: bool,
+    /// The sysctls, which are not mirrored.
+    pub tuned: bool,
 }
 
 impl Keys {
@@ -59,7 +61,7 @@ impl Keys {
 }
 
 impl Stir {
-    /// True where nothing has to be.
+    /// True where nothing that is mirrored has to be.
     pub fn is_empty(&self) -> bool {
         !self.whole && !self.lost && self.keys.is_empty()
     }
@@ -124,9 +126,13 @@ impl Mirror {
                     self.route(route, true, interest, desired, stir);
                 }
             }
-            // The filter table is where iptables' policies are.
-            Event::Nft(nft::Event::Changed { table, origin, .. }) => {
-                stir.whole |= origin != interest.port && (table == interest.table || table.name == "filter");
+            Event::Route(netlink::Event::Tuned(Tuning { device, .. })) => {
+                let concerns_us = |index| index == interest.underlay.0 || self.device(index).is_some();
+                stir.tuned |= device.is_none_or(concerns_us);
+            }
+            Event::Nft(nft::Event::Changed { table, subject, origin, .. }) => {
+                let is_of_ours = table == interest.table || forward::may_change(&table, &subject);
+                stir.whole |= origin != interest.port && is_of_ours;
             }
             Event::Nft(nft::Event::Committed { .. }) => {}
         }

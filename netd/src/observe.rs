@@ -97,10 +97,11 @@ pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<
         .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
 }
 
-/// What the kernel does not tell of by itself, and what others' rules do.
+/// What the kernel does not tell of by itself, or not of all of it, and what others' rules do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quiet {
-    sysctls: BTreeMap<String, Option<String>>,
+    /// Sysctls by key.
+    pub sysctls: BTreeMap<String, Option<String>>,
     base_chains: Vec<BaseChainFacts>,
     others: Others,
 }
@@ -112,13 +113,18 @@ pub fn quiet(
     desired: &Desired,
     underlay: &IfName,
 ) -> Result<Quiet, KernelError> {
-    let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
-    let wanted = desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key));
-    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
-    let sysctls = keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect();
+    let sysctls = sysctls(kernel, desired, underlay);
     let base_chains = kernel.base_chains()?;
     let others = others(kernel, &base_chains, &identity.table())?;
     Ok(Quiet { sysctls, base_chains, others })
+}
+
+/// Reads the sysctls that `desired` follows from or wants; `None` for those that are not there.
+pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
+    let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
+    let wanted = desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key));
+    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
+    keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
 }
 
 /// Reads what is on our devices, and what stands at each place where `desired` wants something.

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use dataplane::link::{Link, Vxlan};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::config::net_conf::NetConf;
@@ -236,7 +236,15 @@ impl Entries {
             }
         };
         let (gateway, onlink, metric) = (Some(gateway), tunnel.is_some(), Route::default_metric(family));
-        let route = DeviceRoute { destination: subnet, gateway, device, onlink, protocol: PROTOCOL, metric };
+        let route = DeviceRoute {
+            destination: subnet,
+            gateway,
+            device,
+            onlink,
+            protocol: PROTOCOL,
+            metric,
+            kind: RouteKind::Unicast,
+        };
         Some(Self { route, tunnel })
     }
 }

@@ -105,6 +105,11 @@ impl Upkeep {
         !self.stir.is_empty()
     }
 
+    /// True where sysctls have been set since it was asked last.
+    pub fn take_tuned(&mut self) -> bool {
+        std::mem::take(&mut self.stir.tuned)
+    }
+
     /// True where something is to be looked at that only a full run can answer.
     pub fn needs_whole(&self) -> bool {
         self.stir.whole || !self.stir.is_empty() && !self.is_sound()
@@ -137,7 +142,7 @@ impl Upkeep {
             standing.sound = amended.is_some();
             amended
         });
-        self.stir = Stir { whole: stir.whole || amended.is_none(), lost: stir.lost, keys: Keys::default() };
+        self.stir = Stir { whole: stir.whole || amended.is_none(), keys: Keys::default(), ..stir };
         amended
     }
 }

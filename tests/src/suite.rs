@@ -5,11 +5,24 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::failure::Outcome;
-use crate::isolation;
+use crate::{fail, isolation};
 
 /// A test with its name.
 pub fn test(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
     Trial::test(name, move || body().map_err(Failed::from))
+}
+
+/// A test that mostly waits: it begins with the suite, on a thread of its own, and is asked how it went when its turn comes.
+/// As the last of the trials it keeps no other one waiting.
+pub fn from_the_start(name: impl Into<String>, body: impl FnOnce() -> Outcome + Send + 'static) -> Trial {
+    let name = name.into();
+    let nothing = Trial::test(name.clone(), || Ok(()));
+    let arguments = Arguments::from_args();
+    if arguments.list || arguments.is_filtered_out(&nothing) {
+        return nothing;
+    }
+    let running = std::thread::spawn(body);
+    test(name, move || running.join().unwrap_or_else(|_| fail!("it panicked; the message is above")))
 }
 
 /// Runs the tests that `trials` lists, each in namespaces of its own, and exits as `cargo test` expects.

@@ -5,6 +5,8 @@
 mod bed;
 #[path = "drift/fight.rs"]
 mod fight;
+#[path = "drift/forward.rs"]
+mod forward;
 #[path = "drift/injuries.rs"]
 mod injuries;
 #[path = "drift/two.rs"]
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
                 .push(test(format!("the underlay's device is made anew/{}", network.name), move || made_anew(network)));
             trials.push(test(format!("sysctls are put back/{}", network.name), move || sysctls(network)));
         }
+        trials.push(test("sysctls that nobody tells of are put back", || quiet_sysctls(&NETWORKS[0])));
+        trials.push(test("rules in iptables' chain come back", || forward::heals(NETWORKS[0].start()?)));
         trials.push(test("netd does not fight", || fight::lost(&NETWORKS[0].start()?)));
         trials.push(test("two daemons on one host leave each other alone", two::leave_each_other_alone));
         trials
@@ -152,19 +156,26 @@ fn made_anew(network: &Network) -> Outcome {
     bed.whole()
 }
 
-/// Of these no notification tells everybody; the next comparison finds them.
+/// Of these the kernel tells.
 fn sysctls(network: &Network) -> Outcome {
-    let bed = network.compared_every("1")?;
+    tuned(&network.start()?, &["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"], "0")
+}
+
+/// Of these no notification tells; the next comparison finds them.
+fn quiet_sysctls(network: &Network) -> Outcome {
+    tuned(&network.compared_every("1")?, &["net/ipv6/conf/flannel.1/accept_ra"], "2")
+}
+
+fn tuned(bed: &Bed, keys: &[&str], wrong: &str) -> Outcome {
     let n1 = bed.cluster.node("n1").namespace();
-    let keys = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"];
+    let read = || keys.iter().map(|key| n1.run(&format!("cat /proc/sys/{key}"))).collect::<Outcome<Vec<_>>>();
+    let before = read()?;
     for key in keys {
-        n1.sysctl(key, "0")?;
+        n1.sysctl(key, wrong)?;
     }
-    eventually(seconds(30), "forwarding is on again", || {
-        for key in keys {
-            let value = n1.run(&format!("cat /proc/sys/{key}"))?;
-            ensure!(value.trim() == "1", "{key} is {value}");
-        }
+    eventually(seconds(30), "they are as before", || {
+        let now = read()?;
+        ensure!(now == before, "{keys:?} are {now:?} and were {before:?}");
         Ok(())
     })
     .map_err(|failure| bed.cluster.told(failure))?;

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use dataplane::words::Family;
 use netd_tests::peers::{ETCD, ETCDCTL, FLANNELD};
-use netd_tests::suite::test;
+use netd_tests::suite::{from_the_start, test};
 use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
 use serde_json::json;
 
@@ -43,6 +43,10 @@ fn main() -> ExitCode {
             trials.extend(trouble::trials());
             trials.extend(entry::trials());
             trials.extend(flannel::trials());
+            trials.push(from_the_start(
+                "etcd is out of reach for two minutes, and has other content then",
+                trouble::minutes,
+            ));
             trials
         },
     )

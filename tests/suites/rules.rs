@@ -13,10 +13,11 @@ use serde_json::Value;
 type Rule = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
-    let rules: [Rule; 7] = [
+    let rules: [Rule; 8] = [
         ("dependencies point one way", direction),
         ("the kernel edge and the plugin know no Kubernetes", no_kubernetes),
         ("pure rooms do no I/O", pure_rooms),
+        ("the wall clock decides nothing", wall_clock),
         ("unsafe is in dataplane alone", unsafe_code),
         ("modules say what they are", module_heads),
         ("files are short and well named", file_shape),
@@ -78,6 +79,15 @@ const IMPURE: [&str; 16] = [
     "println!",
 ];
 
+/// Who may read the clock that people set, and why a jump of it does no harm there.
+const WALL_CLOCK: [(&str, &str); 5] = [
+    ("netd/src/status/board.rs", "ages that people are shown"),
+    ("netd/src/store/dir/follow.rs", "gives files.rs the time"),
+    ("netd/src/store/dir/files.rs", "whether a file is read once more, since it may change without another timestamp"),
+    ("cni-plugin/src/ipam/index.rs", "a timestamp that no file has; another one means that the files are read"),
+    ("crates/dataplane/src/probe.rs", "a token that no earlier probe had"),
+];
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace is above").to_owned()
 }
@@ -137,6 +147,26 @@ fn pure_rooms() -> Outcome {
 fn names(line: &str, word: &str) -> bool {
     let ends_a_word = |before: &str| before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
     line.match_indices(word).any(|(place, _)| !ends_a_word(&line[..place]))
+}
+
+fn wall_clock() -> Outcome {
+    let sources = sources()?;
+    let reads =
+        |source: &Source| source.code().any(|(_, line)| names(line, "SystemTime") || names(line, "CLOCK_REALTIME"));
+    let mut faults = Vec::new();
+    for (name, why) in WALL_CLOCK {
+        let there = sources.iter().any(|source| source.name == name && reads(source));
+        ensure!(there, "{name} does not read the wall clock any more ({why}): correct WALL_CLOCK");
+    }
+    for source in sources.iter().filter(|source| !source.is_test() && !source.name.starts_with("tests/")) {
+        if reads(source) && !WALL_CLOCK.iter().any(|(name, _)| *name == source.name) {
+            faults.push(format!(
+                "{} reads the wall clock: take the monotonic one, or say why in WALL_CLOCK",
+                source.name
+            ));
+        }
+    }
+    none(&faults)
 }
 
 fn unsafe_code() -> Outcome {

@@ -2,7 +2,7 @@
 //! nothing meanwhile, the end is right, and a person is told once and not per event.
 //!
 //! What lasts minutes in life lasts seconds here: from ten seconds on, all the waits of netd (its comparison, its poll of the
-//! store, its retries) have come round.
+//! store, its retries) have come round. One outage lasts as long as in life, beside all the others.
 
 #[path = "storms/bed.rs"]
 mod bed;
@@ -22,6 +22,6 @@ use netd_tests::suite;
 fn main() -> ExitCode {
     suite::run(|| {
         let subjects = [store_events::trials(), kernel_events::trials(), outage::trials(), clock::trials()];
-        subjects.into_iter().flatten().collect()
+        subjects.into_iter().flatten().chain([outage::long()]).collect()
     })
 }

@@ -3,7 +3,7 @@
 use dataplane::address;
 use dataplane::link::{self, Change, Device, Link};
 use dataplane::netlink::{KernelError, Socket};
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::sysctl;
 use dataplane::words::{Family, IfName, RouteProtocol};
 use ipnetwork::IpNetwork;
@@ -46,8 +46,15 @@ pub fn configure(
     requests.push(link::set(Device::Index(index), &Change { up: Some(true), ..Change::default() }));
     for route in routes {
         actions.push(format!("add route {}", route.dst));
-        let on_link =
-            Route { destination: route.dst, gateway: route.gw, index, onlink: false, protocol: BOOT, metric: 0 };
+        let on_link = Route {
+            destination: route.dst,
+            gateway: route.gw,
+            index,
+            onlink: false,
+            protocol: BOOT,
+            metric: 0,
+            kind: RouteKind::Unicast,
+        };
         requests.push(on_link.add());
     }
     for (action, outcome) in actions.into_iter().zip(pod.batch(&requests)) {

@@ -233,7 +233,7 @@ impl Fake {
         let Some(gateway) = new.gateway.filter(|gateway| new.onlink && gateway.is_ipv6()) else { return true };
         let to = |route: &&Route| !route.destination.is_default() && route.destination.contains(gateway);
         let best = self.routes.iter().filter(to).min_by_key(|route| (Reverse(route.destination.len()), route.metric));
-        best.is_none_or(|route| route.index == new.index)
+        best.is_none_or(|route| route.index == new.index || !route.kind.is_unicast())
     }
 
     fn change_table(&mut self, change: &nft::Change) -> Result<(), KernelError> {

@@ -15,9 +15,11 @@ mod batch;
 mod dump;
 mod extack;
 mod monitor;
+mod tuning;
 
 pub use extack::parse_answer;
 pub use monitor::{Event, Monitor, Subject};
+pub use tuning::Tuning;
 
 /// What the kernel said no to, or what kept us from asking.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::link::Vxlan;
 use crate::nft;
-use crate::route::Route;
+use crate::route::{Route, RouteKind};
 use crate::words::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
 
 /// A change to the kernel.
@@ -147,25 +147,27 @@ pub struct DeviceRoute {
     pub protocol: RouteProtocol,
     /// Lower wins.
     pub metric: u32,
+    /// Whether packets go on.
+    pub kind: RouteKind,
 }
 
 impl DeviceRoute {
     /// The same with the device's index.
     pub fn with_index(&self, index: u32) -> Route {
-        let DeviceRoute { destination, gateway, device: _, onlink, protocol, metric } = *self;
-        Route { destination, gateway, index, onlink, protocol, metric }
+        let DeviceRoute { destination, gateway, device: _, onlink, protocol, metric, kind } = *self;
+        Route { destination, gateway, index, onlink, protocol, metric, kind }
     }
 
     /// What sorts before every route to `destination`, for a search in a sorted set.
     pub fn least_to(destination: Prefix) -> Self {
-        let (gateway, onlink, protocol, metric) = (None, false, RouteProtocol(0), 0);
-        Self { destination, gateway, device: IfName::LEAST, onlink, protocol, metric }
+        let (gateway, onlink, protocol, metric, kind) = (None, false, RouteProtocol(0), 0, RouteKind::default());
+        Self { destination, gateway, device: IfName::LEAST, onlink, protocol, metric, kind }
     }
 
     /// The same with the device's name.
     pub fn of(route: &Route, device: IfName) -> Self {
-        let Route { destination, gateway, index: _, onlink, protocol, metric } = *route;
-        DeviceRoute { destination, gateway, device, onlink, protocol, metric }
+        let Route { destination, gateway, index: _, onlink, protocol, metric, kind } = *route;
+        DeviceRoute { destination, gateway, device, onlink, protocol, metric, kind }
     }
 }
 
@@ -245,12 +247,18 @@ impl fmt::Display for DeviceAddress {
 
 impl fmt::Display for DeviceRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.kind.is_unicast() {
+            write!(f, "{} ", self.kind.word())?;
+        }
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
             let across = Family::of(gateway) != self.destination.family();
             write!(f, " via {}{gateway}", if across { "inet6 " } else { "" })?;
         }
-        write!(f, " dev {} proto {}", self.device, self.protocol)?;
+        if self.kind.is_unicast() {
+            write!(f, " dev {}", self.device)?;
+        }
+        write!(f, " proto {}", self.protocol)?;
         if self.metric != Route::default_metric(self.destination.family()) {
             write!(f, " metric {}", self.metric)?;
         }

@@ -13,14 +13,58 @@ use crate::address::family;
 use crate::netlink::{KernelError, Request, Socket};
 use crate::words::{Family, Prefix, RouteProtocol};
 
-/// A unicast route with one next hop.
+/// What becomes of packets that a route takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum RouteKind {
+    /// They go on, to the next hop.
+    #[default]
+    Unicast,
+    /// They are dropped without a word.
+    Blackhole,
+    /// They are refused: no way there.
+    Unreachable,
+    /// They are refused: not permitted.
+    Prohibit,
+    /// The next rule's table decides.
+    Throw,
+}
+
+impl RouteKind {
+    const ALL: [(Self, RouteType, &str); 5] = [
+        (Self::Unicast, RouteType::Unicast, "unicast"),
+        (Self::Blackhole, RouteType::BlackHole, "blackhole"),
+        (Self::Unreachable, RouteType::Unreachable, "unreachable"),
+        (Self::Prohibit, RouteType::Prohibit, "prohibit"),
+        (Self::Throw, RouteType::Throw, "throw"),
+    ];
+
+    /// True where packets go on to a next hop.
+    pub fn is_unicast(self) -> bool {
+        self == Self::Unicast
+    }
+
+    /// As `ip route` writes it.
+    pub fn word(self) -> &'static str {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or("unicast", |(.., word)| word)
+    }
+
+    fn read(of: RouteType) -> Option<Self> {
+        Self::ALL.iter().find(|(_, code, _)| *code == of).map(|(kind, ..)| *kind)
+    }
+
+    fn code(self) -> RouteType {
+        Self::ALL.iter().find(|(kind, ..)| *kind == self).map_or(RouteType::Unicast, |(_, code, _)| *code)
+    }
+}
+
+/// A route with one next hop, or one that lets no packet through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// Where to.
     pub destination: Prefix,
     /// The next hop; `None` where the destination is on the link itself. An IPv4 destination may have an IPv6 next hop.
     pub gateway: Option<IpAddr>,
-    /// The index of the link out of which it leads.
+    /// The index of the link out of which it leads; the loopback's where it leads nowhere.
     pub index: u32,
     /// The next hop counts as on the link, whatever the link's addresses say.
     pub onlink: bool,
@@ -28,7 +72,13 @@ pub struct Route {
     pub protocol: RouteProtocol,
     /// Lower wins among routes to one destination. The kernel gives IPv6 routes 1024 where none is asked for.
     pub metric: u32,
+    /// Whether packets go on.
+    pub kind: RouteKind,
 }
+
+/// The loopback's index in every network namespace (`LOOPBACK_IFINDEX`). The kernel itself gives it to IPv6 routes that
+/// lead nowhere, and none to those of IPv4.
+const LOOPBACK: u32 = 1;
 
 impl Route {
     /// The metric that a route has where none is asked for.
@@ -39,7 +89,8 @@ impl Route {
         }
     }
 
-    /// Reads a route from a `RTM_NEWROUTE`; `None` for other messages, other tables and other kinds of route.
+    /// Reads a route from a `RTM_NEWROUTE`; `None` for other messages, other tables and kinds of route that
+    /// [`RouteKind`] does not know.
     pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
         let RouteNetlinkMessage::NewRoute(message) = message else { return None };
         Self::read(&message)
@@ -82,9 +133,7 @@ impl Route {
             netlink_packet_route::AddressFamily::Inet6 => Family::V6,
             _ => return None,
         };
-        if header.kind != RouteType::Unicast || !Self::is_of_main_table(message) {
-            return None;
-        }
+        let kind = RouteKind::read(header.kind).filter(|_| Self::is_of_main_table(message))?;
         let (mut destination, mut gateway, mut index, mut metric) = (of.unspecified(), None, None, 0);
         for attribute in &message.attributes {
             match attribute {
@@ -100,10 +149,11 @@ impl Route {
         Some(Self {
             destination: Prefix::new(destination, header.destination_prefix_length)?,
             gateway,
-            index: index?,
+            index: if kind.is_unicast() { index? } else { LOOPBACK },
             onlink: header.flags.contains(RouteFlags::Onlink),
             protocol: RouteProtocol(header.protocol.into()),
             metric,
+            kind,
         })
     }
 
@@ -129,12 +179,10 @@ impl Route {
         header.destination_prefix_length = self.destination.len();
         header.table = RouteHeader::RT_TABLE_MAIN;
         header.protocol = Protocol::from(self.protocol.0);
-        header.kind = RouteType::Unicast;
-        header.scope = if self.gateway.is_none() && self.destination.family() == Family::V4 {
-            RouteScope::Link
-        } else {
-            RouteScope::Universe
-        };
+        header.kind = self.kind.code();
+        let is_on_link = self.gateway.is_none() && self.kind.is_unicast();
+        header.scope =
+            if is_on_link && self.destination.family() == Family::V4 { RouteScope::Link } else { RouteScope::Universe };
         if self.onlink {
             header.flags |= RouteFlags::Onlink;
         }
@@ -149,7 +197,9 @@ impl Route {
             Some(gateway) => attributes.push(RouteAttribute::Gateway(gateway.into())),
             None => {}
         }
-        attributes.push(RouteAttribute::Oif(self.index));
+        if self.kind.is_unicast() {
+            attributes.push(RouteAttribute::Oif(self.index));
+        }
         if self.metric != 0 {
             attributes.push(RouteAttribute::Priority(self.metric));
         }
@@ -166,7 +216,7 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
 }
 
 impl Socket {
-    /// The unicast routes of the main table, of one family. One of several next hops is as many routes: so the kernel keeps
+    /// The routes of the main table, of one family. One of several next hops is as many routes: so the kernel keeps
     /// those of IPv6, and takes them away one by one.
     pub fn routes(&mut self, of: Family) -> Result<Vec<Route>, KernelError> {
         let mut message = RouteMessage::default();

@@ -2,7 +2,7 @@
 
 use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
 
 use super::*;
@@ -47,7 +47,15 @@ impl Scene {
         for index in added {
             let (destination, protocol) = (prefix("10.244.1.0/24"), RouteProtocol(2));
             self.kernel.routes.retain(|route| route.index != index);
-            self.kernel.routes.push(Route { destination, gateway: None, index, onlink: false, protocol, metric: 0 });
+            self.kernel.routes.push(Route {
+                destination,
+                gateway: None,
+                index,
+                onlink: false,
+                protocol,
+                metric: 0,
+                kind: RouteKind::Unicast,
+            });
         }
         ops.iter().map(ToString::to_string).collect()
     }
@@ -117,7 +125,15 @@ fn what_happens_between_two_full_runs_is_heard() {
     scene.make_bridge();
     let link = scene.kernel.links.iter().find(|link| link.name == name("cni0")).expect("the bridge").clone();
     let destination = prefix("10.244.1.0/24");
-    let route = Route { destination, gateway: None, index: link.index, onlink: false, protocol: KERNEL, metric: 0 };
+    let route = Route {
+        destination,
+        gateway: None,
+        index: link.index,
+        onlink: false,
+        protocol: KERNEL,
+        metric: 0,
+        kind: RouteKind::Unicast,
+    };
     let event = |event| Event::Route(event);
     assert!(!scene.bridge.hear(&event(netlink::Event::Is(Subject::Route(route))), &subnets), "nothing is to be done");
     scene.lose_bridge();

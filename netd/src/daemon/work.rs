@@ -1,36 +1,35 @@
 //! One step of the daemon's work: hear the kernel, then do what there is to do, the least that answers it.
+//!
+//! Answers here what concerns some places only; the rest is a full run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dataplane::netlink;
 use dataplane::watch::Event;
-use dataplane::words::PerFamily;
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
 use super::pace::Due;
-use crate::model::{Cluster, Lease, NodeName};
+use crate::model::{Lease, NodeName};
 use crate::observe;
-use crate::patience::Occasion;
-use crate::reconcile::{self, Planned, Trigger, chain};
+use crate::reconcile::{Trigger, chain};
 use crate::status::run::Run;
 use crate::store::Store;
-use crate::upkeep::{Amended, Found, Upkeep};
+use crate::upkeep::Amended;
 
 /// How many notifications are read at once, and how often in a row: then the others get their turn.
 const AT_ONCE: usize = 4096;
 const ROUNDS: usize = 16;
-/// What happens between two lines of the log about small changes is told in the second one.
-const BETWEEN_LINES: Duration = Duration::from_secs(1);
 
 impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
     pub(super) fn next(&self) -> Deadline {
         let now = Deadline::now();
         let held = self.patience.next().map(|next| self.began + next);
-        let next = [self.switch.next(), held].into_iter().flatten().fold(self.pace.next(), Deadline::min);
+        let next =
+            [self.switch.next(), held, self.untold.next()].into_iter().flatten().fold(self.pace.next(), Deadline::min);
         match self.asked {
             _ if self.behind => now,
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
@@ -56,12 +55,18 @@ impl<S: Store> Daemon<S> {
             Some(Due::Look) if self.looks_different() => self.ask(Trigger::Periodic),
             Some(Due::Look) | None => {}
         }
+        if self.upkeep.take_tuned() && self.is_detuned() {
+            self.ask(Trigger::KernelChanged);
+        }
         if self.switch.next().is_some_and(|at| at <= now) {
             self.switch.let_go(now);
             self.ask(Trigger::Lingered);
         }
         if self.patience.next().is_some_and(|next| self.began + next <= now) {
             self.ask(Trigger::Retry);
+        }
+        if self.untold.next().is_some_and(|at| at <= now) {
+            self.tell_rest();
         }
         if self.upkeep.needs_whole() {
             self.ask(self.cause());
@@ -118,7 +123,16 @@ impl<S: Store> Daemon<S> {
         quiet != self.quiet
     }
 
-    fn look(&mut self) -> Option<observe::Quiet> {
+    /// True where sysctls are not as wanted, or as the last full run left them. What it left may have been changed by then.
+    fn is_detuned(&mut self) -> bool {
+        let Some(outcome) = self.upkeep.outcome() else { return false };
+        let desired = &outcome.desired;
+        let sysctls = observe::sysctls(&mut self.kernel, desired, &self.node.underlay.ifname);
+        let is_wanted = |(key, value)| sysctls.get(key).is_some_and(|there| there.as_ref() == Some(value));
+        !desired.sysctls.iter().all(is_wanted) || self.quiet.as_ref().is_some_and(|quiet| quiet.sysctls != sysctls)
+    }
+
+    pub(super) fn look(&mut self) -> Option<observe::Quiet> {
         let desired = &self.upkeep.outcome()?.desired;
         observe::quiet(&mut self.kernel, &self.node.identity, desired, &self.node.underlay.ifname).ok()
     }
@@ -160,96 +174,6 @@ impl<S: Store> Daemon<S> {
             held: &held,
             published,
         });
-    }
-
-    /// Says what was changed, at most once in a second: a peer that moves all the time is no news each time.
-    fn tell_amended(&mut self, trigger: Trigger, changed: usize, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.untold += changed;
-        if changed > 0 && self.last_told.is_none_or(|last| last.elapsed() >= BETWEEN_LINES) {
-            tracing::info!(%trigger, changed = self.untold, peers = self.cluster.peers.len(), us, "reconciled");
-            (self.last_told, self.untold) = (Some(Instant::now()), 0);
-        } else if changed > 0 {
-            tracing::debug!(%trigger, changed, us, "reconciled");
-        }
-    }
-
-    /// A full run: reads, compares and changes everything.
-    async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
-        let begun = Instant::now();
-        self.news.clear();
-        let candidates = self.leases.values().cloned();
-        let networks = &self.node.identity.networks;
-        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
-        self.cluster = cluster;
-        let transition = self.switch.transition();
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
-        let Planned { mut plan, outcome, observed, ground } = match planned {
-            Ok(planned) => planned,
-            Err(error) => {
-                tracing::error!("{}", chain(&error));
-                self.board.gave_up(trigger, begun.elapsed(), &chain(&error));
-                self.upkeep = Upkeep::default();
-                return self.pace.ran(begun.elapsed(), false, Deadline::now());
-            }
-        };
-        let remembered = self.switch.remember(&outcome.loosens);
-        let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
-        plan.ops.extend(self.bridge.mend(&observed, &self.cluster.own.subnets, pod_mtu));
-        if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
-            self.patience.excuse();
-        }
-        let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
-        let held = self.patience.hold(&mut plan, &outcome.desired, occasion, now);
-        let mut report = reconcile::apply(&mut self.kernel, plan, &outcome);
-        self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
-        report.complaints.extend(held.complaints());
-        let is_troubled = complaint.is_some();
-        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()).chain(remembered.err()));
-        if report.applied > 0 || !report.failed.is_empty() {
-            tracing::info!(
-                %trigger, changed = report.applied, failed = report.failed.len(), peers = self.cluster.peers.len(),
-                ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
-                "reconciled"
-            );
-        }
-        let told = self.tell_peers(&report, &outcome).await;
-        report.complaints.extend(told.err());
-        let took = begun.elapsed();
-        let published = self.publish(&report, &outcome);
-        report.complaints.extend(published.clone().err());
-        let published = published == Ok(true);
-        let (node, cluster, rejected) = (&self.node, &self.cluster, rejected.as_slice());
-        let (report, outcome_ref) = (report, &outcome);
-        self.board.reconciled(&Run {
-            trigger,
-            took,
-            only: None,
-            node,
-            cluster,
-            rejected,
-            outcome: outcome_ref,
-            report: &report,
-            held: &held,
-            published,
-        });
-        let clean = report.is_clean() && published && !is_troubled;
-        let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
-        let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
-        let taken = report.taken();
-        // A device that cannot be made leaves more open than some places.
-        let whole = clean && taken.len() == report.conflicts.len();
-        self.tell(report.complaints);
-        if clean {
-            // Nothing of ours is left there, and the network may be somebody else's by now.
-            self.node.identity.former = PerFamily::none();
-        }
-        let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
-        let follows_routes = self.flags.iface_can_reach.is_some();
-        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
-        self.quiet = self.look();
-        self.pace.ran(begun.elapsed(), clean, Deadline::now());
     }
 }
 

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use dataplane::op::DeviceRoute;
+use dataplane::route::Route;
+
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
 use crate::overlay::PROTOCOL;
@@ -46,6 +49,14 @@ fn addresses(facts: &Facts) -> (Vec<Trouble>, BTreeSet<u32>) {
 /// Routes of others into the network, except those that come with an address that was told.
 fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Trouble> {
     let (networks, wanted) = (&facts.node.identity.networks, &facts.outcome.desired.routes);
+    // One that leads nowhere does harm where it goes before one of netd's, and is often meant as a last resort.
+    let does_harm = |route: &Route| {
+        let goes_before = |ours: &DeviceRoute| {
+            let is_same = ours.destination == route.destination;
+            ours.destination.covers(route.destination) && (!is_same || route.metric < ours.metric)
+        };
+        route.kind.is_unicast() || wanted.values().any(goes_before)
+    };
     let foreign = facts.host.routes.iter().filter(|route| {
         route.protocol != PROTOCOL
             && !facts.is_own(route.index)
@@ -54,9 +65,15 @@ fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Trouble> {
             && networks.iter().any(|(_, network)| network.covers(route.destination))
             // Told as what stands in netd's way.
             && wanted.get(&route.destination).is_none_or(|ours| ours.metric != route.metric)
+            && does_harm(route)
     });
     foreign
         .map(|route| {
+            if !route.kind.is_unicast() {
+                let (kind, range, metric) = (route.kind.word(), route.destination, route.metric);
+                let what = format!("a {kind} route that is not netd's lets no packet through to pods there");
+                return Trouble::fault(range, what).remedy(format!("ip route delete {kind} {range} metric {metric}"));
+            }
             let device = facts.name_of(route.index).map_or_else(String::new, ToString::to_string);
             let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
             let what = format!("a route that is not netd's takes packets for pods there to {device}{via}");

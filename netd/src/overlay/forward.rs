@@ -2,7 +2,8 @@
 //!
 //! Pure. An accept in our own table does not count there: each table decides for itself. In the chain that iptables and
 //! Docker share, rules of ours at the end let pods' packets pass, as flannel's do; before them, the rules of others
-//! (`NetworkPolicy` engines among them) have decided already. Other chains are not ours to write to: an operator is told,
+//! (`NetworkPolicy` engines among them) have decided already. What others append later stays behind ours: a last rule that
+//! rejects is one of those. Other chains are not ours to write to: an operator is told,
 //! for as long as they block.
 
 pub mod blocker;
@@ -10,13 +11,16 @@ pub mod blocker;
 use std::collections::BTreeMap;
 
 use dataplane::nft::{
-    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, TableId, Verdict,
+    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableId, Verdict,
 };
 use dataplane::words::{Family, PerFamily, Prefix};
 use dataplane::xtables;
 
 use super::Input;
 pub use blocker::Blocker;
+
+/// The chain that iptables' policy for forwarded packets is of.
+const CHAIN: &str = "FORWARD";
 
 /// By this comment our rules in others' chains are known.
 pub fn comment(mark: &str) -> String {
@@ -110,9 +114,21 @@ pub fn accepts(input: &Input<'_>) -> (Vec<Accept>, Vec<Blocker>) {
 
 /// True for the chain of the `filter` table that `iptables` and `ip6tables` keep in nftables.
 pub fn is_iptables(facts: &BaseChainFacts) -> bool {
-    matches!(facts.table.family, TableFamily::Ip | TableFamily::Ip6)
-        && facts.table.name == "filter"
-        && facts.chain == "FORWARD"
+    is_iptables_table(&facts.table) && facts.chain == CHAIN
+}
+
+/// True for what changes that chain, its policy or its rules: not for the chains beside it, which others write all the time.
+pub fn may_change(table: &TableId, what: &Subject) -> bool {
+    let is_it = match what {
+        Subject::Table => true,
+        Subject::Chain(chain) | Subject::Rule(chain) => chain == CHAIN,
+        Subject::Set(_) | Subject::Elements(_) | Subject::Other => false,
+    };
+    is_it && is_iptables_table(table)
+}
+
+fn is_iptables_table(table: &TableId) -> bool {
+    matches!(table.family, TableFamily::Ip | TableFamily::Ip6) && table.name == "filter"
 }
 
 /// The pod networks whose packets a table of this family sees.

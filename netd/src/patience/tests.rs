@@ -6,6 +6,7 @@ use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::nft;
 use dataplane::op::LinkChange;
+use dataplane::route::RouteKind;
 use dataplane::words::{Family, Prefix};
 
 use super::*;
@@ -321,6 +322,7 @@ fn a_route_and_the_one_that_leads_to_its_next_hop_go_together() {
         onlink,
         protocol: crate::overlay::PROTOCOL,
         metric: dataplane::route::Route::default_metric(Family::V6),
+        kind: RouteKind::Unicast,
     };
     let stone = route("fd00:10:0:2::/128", None, false);
     let wanted = route("fd00:10:0:2::/64", Some("fd00:10:0:2::"), true);

@@ -92,7 +92,8 @@ impl Diff<'_> {
         let nearest = lengths.map(|range| to(range).collect::<Vec<_>>()).find(|routes| !routes.is_empty())?;
         let destination = Prefix::host(gateway);
         let stone = DeviceRoute { destination, gateway: None, onlink: false, ..wanted.clone() };
-        let is_needed = nearest.iter().any(|route| route.device != wanted.device);
+        // One that leads nowhere is no such route to it.
+        let is_needed = nearest.iter().any(|route| route.kind.is_unicast() && route.device != wanted.device);
         (is_needed && to(destination).all(|route| self.owns(route))).then_some(stone)
     }
 

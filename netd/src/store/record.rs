@@ -221,11 +221,14 @@ fn manner(entry: &mut Object) -> Result<Option<Manner>, RecordError> {
 }
 
 fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Prefix>, FieldError> {
-    let expected =
-        format!("an {family} range like {}", if family == Family::V4 { "10.244.1.0/24" } else { "fd00::/64" });
-    match object.take::<Prefix>(field, &expected)? {
+    let expected = match family {
+        Family::V4 => "an IPv4 range like 10.244.1.0/24",
+        Family::V6 => "an IPv6 range like fd00::/64",
+    };
+    match object.take::<Prefix>(field, expected)? {
         Some(subnet) if subnet.family() != family => {
-            Err(FieldError { field: field.to_owned(), value: format!("\"{subnet}\""), expected })
+            let value = format!("\"{subnet}\"");
+            Err(FieldError { field: field.to_owned(), value, expected: expected.to_owned() })
         }
         fits => Ok(fits),
     }

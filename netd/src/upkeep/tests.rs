@@ -110,6 +110,7 @@ fn an_entry_that_is_hurt_asks_for_no_full_run() {
     for injury in [
         Injury::RouteGone,
         Injury::RouteBent,
+        Injury::RouteToNowhere,
         Injury::NeighbourGone,
         Injury::NeighbourBent,
         Injury::EndBent,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::link::{self, NewVxlan, Vxlan};
 use dataplane::netlink::Request;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::{Family, Mtu, RouteProtocol, Vni};
 use dataplane::{address, neighbour};
 
@@ -121,7 +121,9 @@ fn requests(index: u32, peers: u32) -> Outcome<Vec<Request>> {
     for ghost in ghosts() {
         let destination = ghost.subnet()?;
         let (gateway, protocol) = (Some(destination.address()), RouteProtocol(110));
-        requests.push(Route { destination, gateway, index, onlink: true, protocol, metric: 0 }.add());
+        requests.push(
+            Route { destination, gateway, index, onlink: true, protocol, metric: 0, kind: RouteKind::Unicast }.add(),
+        );
     }
     Ok(requests)
 }

@@ -42,6 +42,8 @@ pub(super) enum News {
     Address(IpAddr),
     /// A link has this MTU, and is up or not.
     Link(String, u32, bool),
+    /// Packets are forwarded from here on, or not.
+    Forwarding(bool),
     /// A change of nftables is through.
     Committed,
     /// Something else.
@@ -120,6 +122,7 @@ fn news(event: netlink::Event) -> Outcome<News> {
             Subject::Address(_) | Subject::Link(_) => News::Other,
         },
         netlink::Event::Replaced(route) => News::Route(route.destination, route.gateway),
+        netlink::Event::Tuned(tuning) => tuning.forwards.map_or(News::Other, News::Forwarding),
         netlink::Event::Unclear => News::Other,
         netlink::Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use netd_tests::etcd::{Door, Etcd};
 use netd_tests::suite::test;
-use netd_tests::{Outcome, ensure, eventually, seconds};
+use netd_tests::{Load, Outcome, ensure, eventually, pass, seconds};
 
 use crate::bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
@@ -37,6 +37,36 @@ fn compacted() -> Outcome {
     routed(bed.node("n1"), "10.244.200.0/24", false)?;
     bed.put("subnets/10.244.202.0-24", &foreign(202))?;
     routed(bed.node("n1"), "10.244.202.0/24", true)
+}
+
+/// Cut off for longer than any wait of netd but that for its next full comparison. Pods talk all the time, and what etcd has in
+/// the end is what counts.
+pub(crate) fn minutes() -> Outcome {
+    let (cluster, etcd) = Bed::with(&vxlan())?.start()?;
+    let machine = cluster.node("etcd");
+    let put = |n: u8| etcd.put(machine, &format!("subnets/10.244.{n}.0-24"), &foreign(n));
+    put(200)?;
+    routed(cluster.node("n1"), "10.244.200.0/24", true)?;
+    let own = key_of(&etcd, machine, 11)?;
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "c")?];
+    cluster.settle(&pods[0], &pods[1])?;
+    cluster.settle(&pods[1], &pods[0])?;
+    let load = Load::between(&[&pods[0], &pods[1]])?;
+    cluster.fabric.segments[0].ip("link set etcd down")?;
+    put(201)?;
+    etcd.ctl(machine, &["del", "/coreos.com/network/subnets/10.244.200.0-24"])?;
+    pass(seconds(130));
+    routed(cluster.node("n1"), "10.244.200.0/24", true)?;
+    cluster.fabric.segments[0].ip("link set etcd up")?;
+    let told = |failure| cluster.told(failure);
+    routed(cluster.node("n1"), "10.244.201.0/24", true).map_err(told)?;
+    routed(cluster.node("n1"), "10.244.200.0/24", false).map_err(told)?;
+    let now = key_of(&etcd, machine, 11)?;
+    ensure!(now == own, "the node's own key was {own:?} and is {now:?}");
+    let log = cluster.daemon("n1").log();
+    let warned: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    ensure!(warned.len() <= 2, "it was told more than once:\n{}", warned.join("\n"));
+    load.unharmed().map_err(told)
 }
 
 fn late() -> Outcome {

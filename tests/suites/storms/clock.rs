@@ -2,7 +2,7 @@
 //!
 //! The monotonic clock is another one in a time namespace. The wall clock has no namespace; netd reads it for what it shows to
 //! people and to tell whether a file can have changed without another timestamp, so files from the future and the past stand
-//! for it here, and unit tests for the rest.
+//! for it here, unit tests for the rest, and the `rules` suite names every place that reads it.
 
 use std::os::unix::fs::FileExt;
 use std::process::Command;

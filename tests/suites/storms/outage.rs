@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use netd_tests::suite::test;
+use netd_tests::suite::{from_the_start, test};
 use netd_tests::{Outcome, Told, ensure, pass, peer, seconds};
 use nix::mount::{MsFlags, mount};
 
@@ -12,6 +12,8 @@ use super::bed::{Bed, Ghost, free_numbers, vxlan};
 
 /// Longer than netd's poll of the store and its comparison with the kernel.
 const OUTAGE: Duration = seconds(12);
+/// Longer than any wait of netd but that for its next full comparison.
+const LONG_OUTAGE: Duration = seconds(130);
 
 type Absence = fn(&Bed) -> Outcome;
 type Return = fn(&Bed) -> Outcome;
@@ -24,9 +26,17 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("every record is deleted", delete, |_| Ok(())),
     ];
     let trials = absences.map(|(name, away, back)| {
-        test(format!("a store that goes away and comes back with other content/{name}"), move || outage(away, back))
+        test(format!("a store that goes away and comes back with other content/{name}"), move || {
+            outage(away, OUTAGE, back)
+        })
     });
     trials.into()
+}
+
+pub(crate) fn long() -> Trial {
+    from_the_start("a store that goes away for two minutes and comes back with other content", || {
+        outage(rename_away, LONG_OUTAGE, rename_back)
+    })
 }
 
 fn aside(bed: &Bed) -> std::path::PathBuf {
@@ -72,7 +82,7 @@ fn delete(bed: &Bed) -> Outcome {
     Ok(())
 }
 
-fn outage(away: Absence, back: Return) -> Outcome {
+fn outage(away: Absence, length: Duration, back: Return) -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let store = bed.cluster.fabric.store.clone();
     let numbers = free_numbers(&bed.cluster)?;
@@ -84,7 +94,7 @@ fn outage(away: Absence, back: Return) -> Outcome {
     bed.knows(&[stays, leaves, moves])?;
     bed.under_load(|| {
         away(&bed)?;
-        pass(OUTAGE);
+        pass(length);
         back(&bed)?;
         // The other content.
         let after = [stays, Ghost { host: 103, ..moves }, ghost(3, 104)];

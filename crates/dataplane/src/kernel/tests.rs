@@ -12,6 +12,7 @@ use crate::nft::{
     Verdict,
 };
 use crate::op::{DeviceAddress, DeviceRoute};
+use crate::route::RouteKind;
 use crate::words::{Mac, Mtu, RouteProtocol, Vni};
 
 const MACS: [Mac; 3] = [Mac([10, 0, 0, 0, 0, 1]), Mac([10, 0, 0, 0, 0, 2]), Mac([10, 0, 0, 0, 0, 3])];
@@ -65,7 +66,7 @@ fn route(device: &str, destination: &str, gateway: Option<&str>, onlink: bool) -
     let destination = destination.parse::<crate::words::Prefix>().expect("an address range");
     let metric = Route::default_metric(destination.family());
     let (gateway, protocol) = (gateway.map(ip), RouteProtocol(110));
-    DeviceRoute { destination, gateway, device: name(device), onlink, protocol, metric }
+    DeviceRoute { destination, gateway, device: name(device), onlink, protocol, metric, kind: RouteKind::Unicast }
 }
 
 fn neighbour(device: &str, address: &str, mac: Mac) -> Op {

@@ -1,4 +1,4 @@
-//! What changes in the kernel, as it changes: links, addresses, routes, neighbours and forwarding entries.
+//! What changes in the kernel, as it changes: links, addresses, routes, neighbours, forwarding entries and some sysctls.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -9,6 +9,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 
+use super::tuning::Tuning;
 use super::{KernelError, RECEIVE_BYTES, dump, message_flags, messages};
 use crate::address::Address;
 use crate::link::Link;
@@ -18,13 +19,15 @@ use crate::route::Route;
 /// Room for a burst of about 30,000 notifications; the default holds 256.
 const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
-const GROUPS: [MulticastGroup; 6] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Netconf,
+    MulticastGroup::Ipv6Netconf,
 ];
 
 /// What a notification is about.
@@ -51,6 +54,8 @@ pub enum Event {
     Gone(Subject),
     /// The route has taken the place of another one of its destination and metric, of which nothing else is told.
     Replaced(Route),
+    /// A sysctl that lets packets through, or not, has been set.
+    Tuned(Tuning),
     /// Some route of the main table has changed that cannot be shown here, such as one of several next hops: routes have to
     /// be read again.
     Unclear,
@@ -110,6 +115,9 @@ impl AsRawFd for Monitor {
 }
 
 fn event(bytes: &[u8]) -> Option<Event> {
+    if let Some(tuning) = Tuning::read(bytes) {
+        return Some(Event::Tuned(tuning));
+    }
     let message = dump::parse(bytes).ok()?;
     Some(match message {
         Message::NewRoute(route) | Message::DelRoute(route) if Route::read(&route).is_none() => {

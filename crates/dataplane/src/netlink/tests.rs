@@ -5,7 +5,7 @@ use super::*;
 use crate::link::{Kind, NewVeth, NewVxlan, Vxlan};
 use crate::neighbour;
 use crate::netns;
-use crate::route::Route;
+use crate::route::{Route, RouteKind};
 use crate::words::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol, Vni};
 use crate::{address, link};
 
@@ -64,6 +64,7 @@ fn each_request_of_a_batch_gets_its_own_answer() {
             onlink: false,
             protocol: RouteProtocol(110),
             metric: 0,
+            kind: RouteKind::Unicast,
         };
         let mut requests: Vec<_> = (0..250).map(|third| route(third, "192.168.9.2").add()).collect();
         requests[7] = route(7, "172.16.0.1").add();
@@ -95,7 +96,15 @@ fn routes_read_back_in_both_families_and_across_them() {
         .map(|(destination, gateway, onlink)| {
             let destination: Prefix = destination.parse().expect("prefix");
             let metric = Route::default_metric(destination.family());
-            Route { destination, gateway: Some(ip(gateway)), index, onlink, protocol: RouteProtocol(110), metric }
+            Route {
+                destination,
+                gateway: Some(ip(gateway)),
+                index,
+                onlink,
+                protocol: RouteProtocol(110),
+                metric,
+                kind: RouteKind::Unicast,
+            }
         });
         for route in wanted {
             socket.request(route.add()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
@@ -202,6 +211,61 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
 }
 
 #[test]
+fn routes_that_lead_nowhere_read_back_and_are_heard() {
+    netns::scratch(|| {
+        let mut socket = Socket::open().expect("socket");
+        let mut monitor = Monitor::open().expect("monitor");
+        let kinds = [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit, RouteKind::Throw];
+        for (destination, kind) in
+            ["10.1.0.0/24", "fd01:1::/64"].into_iter().flat_map(|to| kinds.map(|kind| (to, kind)))
+        {
+            let destination: Prefix = destination.parse().expect("prefix");
+            let (family, metric) = (destination.family(), 7);
+            let (gateway, protocol) = (None, RouteProtocol(110));
+            let route = Route { destination, gateway, index: 1, onlink: false, protocol, metric, kind };
+            socket.request(route.add()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
+            let read = socket.routes(family).expect("dump").into_iter().filter(|read| read.protocol == protocol);
+            assert_eq!(read.collect::<Vec<_>>(), [route]);
+            socket.request(route.delete()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
+            let mut heard = Vec::new();
+            while let Some(events) = monitor.next_events().expect("heard") {
+                heard.extend(events);
+            }
+            let [is, gone] = [Event::Is, Event::Gone].map(|event| event(Subject::Route(route)));
+            assert_eq!(heard, [is, gone]);
+        }
+    })
+    .expect("namespace");
+}
+
+#[test]
+fn forwarding_and_filters_are_heard_of_when_they_are_set() {
+    netns::scratch(|| {
+        let mut socket = Socket::open().expect("socket");
+        let index = underlay(&mut socket);
+        let mut monitor = Monitor::open().expect("monitor");
+        let (all, device) = (None, Some(index));
+        for (key, value, device, forwards) in [
+            ("net/ipv4/ip_forward", "1", all, Some(true)),
+            ("net/ipv4/conf/all/forwarding", "0", all, Some(false)),
+            ("net/ipv4/conf/u0/forwarding", "1", device, Some(true)),
+            ("net/ipv6/conf/all/forwarding", "1", all, Some(true)),
+            ("net/ipv6/conf/u0/forwarding", "0", device, Some(false)),
+            ("net/ipv4/conf/all/rp_filter", "1", all, None),
+            ("net/ipv4/conf/u0/rp_filter", "2", device, None),
+        ] {
+            std::fs::write(format!("/proc/sys/{key}"), value).expect("a sysctl");
+            let mut heard = Vec::new();
+            while let Some(events) = monitor.next_events().expect("heard") {
+                heard.extend(events);
+            }
+            assert!(heard.contains(&Event::Tuned(Tuning { device, forwards })), "{key}={value}: {heard:?}");
+        }
+    })
+    .expect("namespace");
+}
+
+#[test]
 fn changes_are_heard_in_the_order_in_which_they_happen() {
     netns::scratch(|| {
         let mut socket = Socket::open().expect("socket");
@@ -214,6 +278,7 @@ fn changes_are_heard_in_the_order_in_which_they_happen() {
             onlink: false,
             protocol: RouteProtocol(110),
             metric: 0,
+            kind: RouteKind::Unicast,
         };
         socket.request(route.add()).expect("added");
         socket.request(route.delete()).expect("deleted");

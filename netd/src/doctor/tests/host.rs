@@ -6,7 +6,7 @@ use dataplane::nft::{
     Verdict as Decision,
 };
 use dataplane::op::Op;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::{Family, RouteProtocol};
 
 use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, reverse_path};
@@ -61,7 +61,15 @@ fn a_strict_filter_matters_where_answers_leave_by_another_device() {
         if other {
             let index = facts.host.links[&name("flannel.1")].index;
             let (destination, protocol) = (prefix("192.168.1.2/32"), RouteProtocol(4));
-            facts.host.routes.push(Route { destination, gateway: None, index, onlink: false, protocol, metric: 0 });
+            facts.host.routes.push(Route {
+                destination,
+                gateway: None,
+                index,
+                onlink: false,
+                protocol,
+                metric: 0,
+                kind: RouteKind::Unicast,
+            });
         }
         let said = said(&reverse_path::CHECK, &facts);
         assert_eq!(said.len(), troubles, "all {all}, eth0 {own}, another route: {other}: {said:?}");

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use dataplane::link::Kind;
 use dataplane::nft::{Family as TableFamily, TableId};
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
 
 use super::super::{Verdict, lease, leftovers, subnets};
 use super::{Facts, give, said, well};
 use crate::model::{RejectReason, Rejected};
-use crate::overlay::tests::network::{DUAL, V4, address, name, node_name, prefix, vxlan};
+use crate::overlay::tests::network::{DUAL, V4, address, name, near, node_name, prefix, vxlan};
 
 /// A device of somebody else's with this index.
 fn foreign(facts: &mut Facts, device: &str, index: u32) {
@@ -40,6 +40,27 @@ fn an_address_inside_the_network_is_foreign() {
 }
 
 #[test]
+fn a_route_that_leads_nowhere_is_told_where_it_goes_before_one_of_ours() {
+    // (destination, metric, told)
+    let table = [
+        ("10.244.2.128/25", 0, 1),
+        ("10.244.2.0/24", 5, 0),
+        ("10.244.0.0/16", 0, 0),
+        ("10.244.1.0/24", 0, 0),
+        ("10.0.0.0/8", 0, 0),
+    ];
+    for (destination, metric, told) in table {
+        let mut facts = well(&vxlan(V4, V4).peers([near(2)]));
+        let (destination, protocol) = (prefix(destination), RouteProtocol(3));
+        let kind = RouteKind::Blackhole;
+        facts.host.routes.push(Route { destination, gateway: None, index: 1, onlink: false, protocol, metric, kind });
+        let said = said(&subnets::CHECK, &facts);
+        assert_eq!(said.len(), told, "{destination} metric {metric}: {said:?}");
+        assert!(said.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{said:?}");
+    }
+}
+
+#[test]
 fn a_foreign_route_into_the_network_is_told_once() {
     // (destination, with an address of the device told before, told)
     let table = [("10.244.9.0/24", false, 1), ("10.0.0.0/8", false, 0), ("10.244.9.0/24", true, 1)];
@@ -47,7 +68,15 @@ fn a_foreign_route_into_the_network_is_told_once() {
         let mut facts = well(&vxlan(V4, V4));
         foreign(&mut facts, "br9", 60);
         let (destination, protocol) = (prefix(destination), RouteProtocol(4));
-        facts.host.routes.push(Route { destination, gateway: None, index: 60, onlink: false, protocol, metric: 5 });
+        facts.host.routes.push(Route {
+            destination,
+            gateway: None,
+            index: 60,
+            onlink: false,
+            protocol,
+            metric: 5,
+            kind: RouteKind::Unicast,
+        });
         if addressed {
             give(&mut facts, 60, "10.244.9.1", 24);
         }

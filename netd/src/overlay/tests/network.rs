@@ -20,6 +20,7 @@ use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, TableId};
 use dataplane::op::DeviceRoute;
+use dataplane::route::RouteKind;
 use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol, Vni};
 
 use crate::config::net_conf::{Backend, NetConf};
@@ -220,7 +221,15 @@ impl Network {
             let metric = dataplane::route::Route::default_metric(family);
             let route = |destination, gateway, protocol| {
                 let protocol = RouteProtocol(protocol);
-                DeviceRoute { destination, gateway, device: name("eth0"), onlink: false, protocol, metric }
+                DeviceRoute {
+                    destination,
+                    gateway,
+                    device: name("eth0"),
+                    onlink: false,
+                    protocol,
+                    metric,
+                    kind: RouteKind::Unicast,
+                }
             };
             let len = if family == Family::V4 { 24 } else { 64 };
             let segment = Prefix::new(on_segment(1, 0, family), len).expect("a range");

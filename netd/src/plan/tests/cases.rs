@@ -4,6 +4,7 @@ use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::op::{DeviceRoute, LinkChange, Op};
+use dataplane::route::RouteKind;
 use dataplane::words::RouteProtocol;
 
 use crate::overlay::tests::network::{
@@ -139,6 +140,7 @@ fn what_flannel_left_on_its_device_becomes_ours() {
         onlink: true,
         protocol: boot,
         metric: 0,
+        kind: RouteKind::Unicast,
     });
     let expected = [
         "ip link set flannel.1 alias netd",
@@ -213,6 +215,7 @@ fn a_device_of_another_kind_is_told_and_left_alone() {
         onlink: false,
         protocol: RouteProtocol(4),
         metric: 0,
+        kind: RouteKind::Unicast,
     };
     fake.routes.push(theirs.with_index(index));
     fake.apply(&[Op::AddAddress(dataplane::op::DeviceAddress {
@@ -284,6 +287,7 @@ fn a_foreign_route_to_our_destination_is_told_with_the_way_out() {
         onlink: false,
         protocol: RouteProtocol(4),
         metric: 0,
+        kind: RouteKind::Unicast,
     };
     fake.routes.push(theirs.with_index(1));
     let (plan, failed) = network.reconcile(&mut fake);
@@ -319,6 +323,7 @@ fn a_peer_that_left_while_nobody_watched_is_purged_and_strangers_are_kept() {
         onlink: false,
         protocol: RouteProtocol(4),
         metric: 0,
+        kind: RouteKind::Unicast,
     };
     fake.routes.push(stranger.with_index(1));
     lines(&network.peers([]), &mut fake);

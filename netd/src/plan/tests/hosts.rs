@@ -1,6 +1,7 @@
 //! What a plan does about the host itself: its sysctls, and what is left of networks that were.
 
 use dataplane::op::DeviceRoute;
+use dataplane::route::RouteKind;
 use dataplane::words::{Family, PerFamily, RouteProtocol};
 
 use crate::observe;
@@ -55,7 +56,15 @@ fn routes_of_ours_into_a_network_that_was_left_go_and_others_stay() {
         let family = destination.family();
         let gateway = Some(address(if family == Family::V4 { "192.168.1.2" } else { "fd00:1::2" }));
         let metric = dataplane::route::Route::default_metric(family);
-        DeviceRoute { destination, gateway, device: name("eth0"), onlink: false, protocol, metric }
+        DeviceRoute {
+            destination,
+            gateway,
+            device: name("eth0"),
+            onlink: false,
+            protocol,
+            metric,
+            kind: RouteKind::Unicast,
+        }
     };
     let left = [route("10.99.2.0/24", PROTOCOL), route("fd00:99:0:2::/64", PROTOCOL)];
     let others = [route("10.99.3.0/24", RouteProtocol(4)), route("10.98.2.0/24", PROTOCOL)];

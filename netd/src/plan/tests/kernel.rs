@@ -107,6 +107,14 @@ fn one_run_heals_every_injury() {
          ip route append 10.244.2.0/24 via 192.168.1.77 proto 110",
         "ip -6 route append fd00:10:0:2::/64 via fd00:1::77 dev eth0 proto 110",
         "ip route replace 10.244.2.0/24 proto 110 nexthop via 192.168.1.77 nexthop via 192.168.1.78",
+        "ip route replace blackhole 10.244.2.0/24",
+        "ip route replace unreachable 10.244.2.0/24; ip -6 route replace unreachable fd00:10:0:2::/64",
+        "ip route delete 10.244.2.0/24; ip route add prohibit 10.244.2.0/24",
+        "ip -6 route delete fd00:10:0:2::/64; ip -6 route add blackhole fd00:10:0:2::/64",
+        "ip route prepend throw 10.244.2.0/24; ip route append prohibit 10.244.2.0/24",
+        "ip -6 route append blackhole fd00:10:0:2::/64; ip -6 route append prohibit fd00:10:0:2::/64 || true",
+        "ip route add blackhole 10.244.88.0/24 proto 110; ip -6 route add unreachable fd00:10:0:88::/64 proto 110",
+        "ip -6 route add unreachable fd00:10:0:2::/128 proto 110; ip -6 route replace fd00:10:0:2::/64 via fd00:1::77 dev eth0",
         "ip route add 10.244.2.0/24 via 192.168.1.77 proto 110 metric 5",
         "ip route add 10.244.88.0/24 via 192.168.1.77 proto 110",
         "ip route add 10.244.77.0/24 dev flannel.1 proto boot",
@@ -149,6 +157,48 @@ fn one_run_heals_every_injury() {
             assert!(harmless || !plan.is_empty(), "`{injury}` is seen");
         }
     });
+}
+
+#[test]
+fn a_route_that_leads_nowhere_and_is_somebody_elses_stays() {
+    // (what somebody does, the routes of that kind afterwards, what netd says of them)
+    let table = [
+        (
+            "ip route replace blackhole 10.244.2.0/24 proto static",
+            Some("ip route delete blackhole 10.244.2.0/24 proto 4"),
+        ),
+        (
+            "ip -6 route delete fd00:10:0:2::/64; ip -6 route add blackhole fd00:10:0:2::/64 proto static",
+            Some("ip route delete blackhole fd00:10:0:2::/64 proto 4"),
+        ),
+        ("ip route add blackhole 10.244.2.0/24 metric 9", None),
+        // As a daemon does for its node's own range, and others for the whole network.
+        ("ip route add blackhole 10.244.1.0/24; ip route add blackhole 10.244.0.0/16", None),
+        ("ip route add blackhole 10.0.0.0/8; ip -6 route add blackhole fd00::/16", None),
+    ];
+    for (harm, said) in table {
+        on_a_node(DUAL, |kernel| {
+            let network = vxlan(DUAL, DUAL);
+            network.settle(kernel);
+            sh(harm);
+            let theirs = "{ ip -4 route show table main type blackhole; ip -6 route show table main type blackhole; }";
+            let read = || Command::new("sh").args(["-c", theirs]).output().expect("a shell").stdout;
+            let before = read();
+            assert!(!before.is_empty(), "`{harm}` makes a route");
+            let (plan, failed) = network.reconcile(kernel);
+            assert!(failed.is_empty() && plan.ops.is_empty(), "nothing is tried in vain: {failed:?} of\n{plan}");
+            assert_eq!(read(), before, "after `{harm}`");
+            let conflicts: Vec<_> = plan.conflicts.iter().map(ToString::to_string).collect();
+            match said {
+                Some(said) => {
+                    assert!(matches!(&conflicts[..], [one] if one.ends_with(said)), "{said}, but {conflicts:?}");
+                    sh(said);
+                    network.settle(kernel);
+                }
+                None => assert!(conflicts.is_empty(), "{conflicts:?}"),
+            }
+        });
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use dataplane::link::{Kind, Vxlan};
 use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::nft::{self, Chain, ChainType, Expression, Hook, Policy, Rule, Side, Statement, Table, Verdict};
 use dataplane::op::DeviceRoute;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::{PerFamily, RouteProtocol, Vni};
 use proptest::collection::vec;
 use proptest::option::weighted;
@@ -114,7 +114,15 @@ fn strangers(fake: &mut Fake) {
     }
     let route = |destination: &str, gateway: Option<&str>, index, protocol, metric| {
         let (destination, gateway) = (prefix(destination), gateway.map(address));
-        Route { destination, gateway, index, onlink: false, protocol: RouteProtocol(protocol), metric }
+        Route {
+            destination,
+            gateway,
+            index,
+            onlink: false,
+            protocol: RouteProtocol(protocol),
+            metric,
+            kind: RouteKind::Unicast,
+        }
     };
     fake.routes.extend([
         route("10.244.1.0/24", None, cni0, 2, 0),
@@ -122,6 +130,8 @@ fn strangers(fake: &mut Fake) {
         route("172.30.0.0/16", Some("192.168.1.254"), 1, 4, 0),
         route("10.244.99.0/24", Some("192.168.1.254"), 1, 4, 0),
         route("10.244.2.0/24", Some("192.168.1.254"), 1, 4, 77),
+        Route { kind: RouteKind::Blackhole, ..route("10.244.0.0/16", None, cni0, 3, 0) },
+        Route { kind: RouteKind::Unreachable, ..route("10.244.2.0/24", None, cni0, 3, 78) },
         route("10.99.1.0/24", Some("192.168.1.9"), 1, 110, 0),
         route("10.244.128.0/17", None, other, 4, 0),
         route("fd00:10::/48", Some("fd00:1::fe"), 1, 4, 1024),
@@ -246,16 +256,17 @@ proptest! {
     }
 
     #[test]
-    fn a_foreign_route_is_told_and_stays(network in network(), n in 2..=6_u8) {
+    fn a_foreign_route_is_told_and_stays(network in network(), n in 2..=6_u8, is_blackhole in any::<bool>()) {
         let mut fake = network.fake();
         let destination = near(n);
         let route = DeviceRoute {
             destination: prefix(&format!("10.244.{}.0/24", destination.n)),
-            gateway: Some(address("192.168.1.254")),
+            gateway: (!is_blackhole).then(|| address("192.168.1.254")),
             device: name("eth0"),
             onlink: false,
             protocol: RouteProtocol(4),
             metric: 0,
+            kind: if is_blackhole { RouteKind::Blackhole } else { RouteKind::Unicast },
         };
         fake.routes.push(route.with_index(1));
         let (plan, failed) = network.reconcile(&mut fake);

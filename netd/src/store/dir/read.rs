@@ -3,12 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
-use std::num::NonZero;
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic;
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use nix::libc::O_NONBLOCK;
 
@@ -20,10 +17,6 @@ use crate::store::{StoreError, record};
 
 /// No lease is this large. What is, is not read.
 const LARGEST: u64 = 64 * 1024;
-
-/// How many read the records at once, and how many records make another reader worth its while.
-const MOST_READERS: usize = 4;
-const WORTH_A_READER: usize = 250;
 
 /// A node's file as it was read.
 #[derive(Debug)]
@@ -67,22 +60,12 @@ impl Layout {
             // Or it has got one since.
             names => names.or_else(|_| self.names())?,
         };
-        let names: Vec<_> = names.into_iter().collect();
-        let readers = thread::available_parallelism().map_or(1, NonZero::get).min(MOST_READERS);
-        let share = names.len().div_ceil(readers).max(WORTH_A_READER);
-        let reads = thread::scope(|scope| {
-            let read = |share| scope.spawn(move || self.read_some(share));
-            let readers: Vec<_> = names.chunks(share).map(read).collect();
-            readers
-                .into_iter()
-                .map(|reader| reader.join().unwrap_or_else(|fault| panic::resume_unwind(fault)))
-                .collect::<Vec<_>>()
-        });
-        Ok(names.into_iter().zip(reads.into_iter().flatten()).filter_map(|(name, read)| Some((name, read?))).collect())
-    }
-
-    fn read_some(&self, names: &[String]) -> Vec<Option<Read>> {
-        names.iter().map(|name| self.read(name)).collect()
+        // By one reader: several hinder each other in the allocator more than they gain, measured at 5,000 files.
+        Ok(names
+            .into_iter()
+            .filter_map(|name| Some((self.read(&name)?, name)))
+            .map(|(read, name)| (name, read))
+            .collect())
     }
 
     /// A file in the folder of nodes; `None` where there is none.

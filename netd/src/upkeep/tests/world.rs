@@ -3,7 +3,7 @@
 use dataplane::fake::Fake;
 use dataplane::netlink::{Event as Heard, Subject};
 use dataplane::nft;
-use dataplane::route::Route;
+use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
 
 use super::*;
@@ -23,6 +23,8 @@ pub(super) enum Injury {
     RouteBent,
     RouteOfOurs,
     RouteInOurPlace,
+    RouteToNowhere,
+    RouteToNowhereOfOthers,
     RouteOfOthers,
     NeighbourGone,
     NeighbourBent,
@@ -39,11 +41,13 @@ pub(super) enum Injury {
 }
 
 impl Injury {
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::RouteGone,
         Self::RouteBent,
         Self::RouteOfOurs,
         Self::RouteInOurPlace,
+        Self::RouteToNowhere,
+        Self::RouteToNowhereOfOthers,
         Self::RouteOfOthers,
         Self::NeighbourGone,
         Self::NeighbourBent,
@@ -203,6 +207,14 @@ fn injure(kernel: &mut Fake, injury: Injury, at: usize) {
                 (route.gateway, route.index, route.onlink, route.protocol) = (None, 1, false, RouteProtocol(4));
             }
         }
+        Injury::RouteToNowhere | Injury::RouteToNowhereOfOthers => {
+            if let Some(place) = picked(routes(kernel)) {
+                let protocol = RouteProtocol(if injury == Injury::RouteToNowhere { 3 } else { 4 });
+                let Route { destination, metric, .. } = kernel.routes[place];
+                let (gateway, index, onlink, kind) = (None, 1, false, RouteKind::Unreachable);
+                kernel.routes[place] = Route { destination, gateway, index, onlink, protocol, metric, kind };
+            }
+        }
         Injury::RouteOfOthers => stray(kernel, "192.168.2.0/24", 4),
         Injury::NeighbourGone => drop(place(kernel.neighbours.len()).map(|place| kernel.neighbours.remove(place))),
         Injury::NeighbourBent => {
@@ -268,7 +280,15 @@ fn stray(kernel: &mut Fake, destination: &str, protocol: u8) {
     let destination = prefix(destination);
     kernel.routes.retain(|route| route.destination != destination);
     let (gateway, protocol) = (None, RouteProtocol(protocol));
-    kernel.routes.push(Route { destination, gateway, index: 1, onlink: false, protocol, metric: 0 });
+    kernel.routes.push(Route {
+        destination,
+        gateway,
+        index: 1,
+        onlink: false,
+        protocol,
+        metric: 0,
+        kind: RouteKind::Unicast,
+    });
 }
 
 /// What the kernel tells of the way from one state to another. Of what goes with a device it tells nothing but the device.

@@ -1,0 +1,108 @@
+//! A full run: reads, compares and changes everything, and says what came of it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dataplane::words::PerFamily;
+use tokio::time::Instant as Deadline;
+
+use super::Daemon;
+use crate::model::{Cluster, Lease, Rejected};
+use crate::patience::{Held, Occasion};
+use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger, chain};
+use crate::status::run::Run;
+use crate::store::Store;
+use crate::upkeep::{Found, Upkeep};
+
+impl<S: Store> Daemon<S> {
+    /// `complaint` is what keeps the interface between nodes from being followed.
+    pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+        let begun = Instant::now();
+        let rejected = self.admit();
+        let transition = self.switch.transition();
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
+        let mut planned = match planned {
+            Ok(planned) => planned,
+            Err(error) => return self.give_up(trigger, begun, &error),
+        };
+        let (mut report, held) = self.carry_out(trigger, &mut planned);
+        let is_troubled = complaint.is_some();
+        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
+        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
+        self.tell_run(trigger, &report, begun.elapsed());
+        let told = self.tell_peers(&report, &planned.outcome).await;
+        report.complaints.extend(told.err());
+        let took = begun.elapsed();
+        let published = self.publish(&report, &planned.outcome);
+        report.complaints.extend(published.clone().err());
+        let published = published == Ok(true);
+        self.board.reconciled(&Run {
+            trigger,
+            took,
+            only: None,
+            node: &self.node,
+            cluster: &self.cluster,
+            rejected: &rejected,
+            outcome: &planned.outcome,
+            report: &report,
+            held: &held,
+            published,
+        });
+        let clean = report.is_clean() && published && !is_troubled;
+        self.go_on(planned, report, &rejected, clean);
+        self.pace.ran(begun.elapsed(), clean, Deadline::now());
+    }
+
+    /// Takes in the nodes that the store knows; gives those that are left out.
+    fn admit(&mut self) -> Vec<Rejected> {
+        self.news.clear();
+        let candidates = self.leases.values().cloned();
+        let networks = &self.node.identity.networks;
+        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        self.cluster = cluster;
+        rejected
+    }
+
+    fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
+        tracing::error!("{}", chain(error));
+        self.board.gave_up(trigger, begun.elapsed(), &chain(error));
+        self.upkeep = Upkeep::default();
+        self.pace.ran(begun.elapsed(), false, Deadline::now());
+    }
+
+    /// Does what is planned, but for what has to wait.
+    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Held) {
+        let Planned { plan, outcome, observed, .. } = planned;
+        let remembered = self.switch.remember(&outcome.loosens);
+        let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
+        plan.ops.extend(self.bridge.mend(observed, &self.cluster.own.subnets, pod_mtu));
+        if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
+            self.patience.excuse();
+        }
+        let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
+        let held = self.patience.hold(plan, &outcome.desired, occasion, now);
+        let mut report = reconcile::apply(&mut self.kernel, std::mem::take(plan), outcome);
+        self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
+        report.complaints.extend(held.complaints().into_iter().chain(remembered.err()));
+        (report, held)
+    }
+
+    /// What was found and wanted is kept true from here on.
+    fn go_on(&mut self, planned: Planned, report: Report, rejected: &[Rejected], clean: bool) {
+        let Planned { outcome, observed, ground, .. } = planned;
+        let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
+        let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
+        let taken = report.taken();
+        // A device that cannot be made leaves more open than some places.
+        let whole = clean && taken.len() == report.conflicts.len();
+        self.tell(report.complaints);
+        if clean {
+            // Nothing of ours is left there, and the network may be somebody else's by now.
+            self.node.identity.former = PerFamily::none();
+        }
+        let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
+        let follows_routes = self.flags.iface_can_reach.is_some();
+        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
+        self.quiet = self.look();
+    }
+}
