@@ -270,7 +270,7 @@ impl<S: Store> Daemon<S> {
                 }
             }
             StoreEvent::Removed(node) => {
-                if self.leases.remove(&node).is_some() {
+                if self.leases.remove(&node).is_some() || node == self.cluster.own.node {
                     self.news.insert(node);
                 }
             }

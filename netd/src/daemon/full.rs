@@ -31,6 +31,7 @@ impl<S: Store> Daemon<S> {
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_peers(&report, &planned.outcome).await;
+        let is_told = told.is_ok();
         report.complaints.extend(told.err());
         let took = begun.elapsed();
         let published = self.publish(&report, &planned.outcome);
@@ -50,7 +51,8 @@ impl<S: Store> Daemon<S> {
         });
         let clean = report.is_clean() && published && !is_troubled;
         self.go_on(planned, report, &rejected, clean);
-        self.pace.ran(begun.elapsed(), clean, Deadline::now());
+        // A store that could not be written is tried again; nothing in the kernel waits for that.
+        self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
     }
 
     /// Takes in the nodes that the store knows; gives those that are left out.

@@ -6,8 +6,8 @@ use super::Daemon;
 use crate::model::{Lease, Vtep, Ways};
 use crate::node;
 use crate::overlay::Outcome;
-use crate::reconcile::{Report, chain};
-use crate::store::{LeaseRequest, Notice, Store};
+use crate::reconcile::{Report, Trigger, chain};
+use crate::store::{LeaseRequest, Notice, Store, StoreError};
 
 impl<S: Store> Daemon<S> {
     /// Puts this node's lease back where the store has lost or altered it.
@@ -30,14 +30,18 @@ impl<S: Store> Daemon<S> {
                 Ok(_) => {
                     return tracing::warn!("another node has taken this node's subnets: restart netd to take others");
                 }
-                Err(error) => {
-                    return tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error));
-                }
+                Err(error) => return self.cannot_put_back(&error),
             }
         }
         if let Err(error) = self.store.publish(own).await {
-            tracing::warn!("this node's lease cannot be put back into the store: {}", chain(&error));
+            self.cannot_put_back(&error);
         }
+    }
+
+    /// A full run tries it again, in its time, and has it among what a person should know.
+    fn cannot_put_back(&mut self, why: &StoreError) {
+        tracing::warn!("this node's lease cannot be put back into the store: {}", chain(why));
+        self.ask(Trigger::Retry);
     }
 
     /// Tells the peers what this node receives and sends by, once the kernel does. What they can no longer rely on lingers
@@ -86,7 +90,10 @@ impl<S: Store> Daemon<S> {
                     chain(&error)
                 );
                 self.store.tell(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
-                self.switch.refused = Some(text);
+                let former = self.switch.refused.replace(text.clone()).filter(|former| *former != text);
+                if let Some(former) = former {
+                    self.store.tell(Notice::Over(former));
+                }
                 return true;
             }
         }

@@ -42,7 +42,6 @@ use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -246,10 +245,7 @@ impl Store for KubeStore {
         let shared = &self.shared;
         shared.own.is(&lease.node);
         let told = shared.own.tell(&shared.api, &shared.options, lease, WRITE).await;
-        if let Err(error @ StoreError::Allocate { .. }) = &told {
-            self.warn("PodCIDRChanged", chain(error));
-        }
-        told
+        told.inspect_err(|error| self.warn_of_ranges(error))
     }
 
     async fn release(&self, node: &NodeName) -> Result<(), StoreError> {

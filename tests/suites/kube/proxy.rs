@@ -49,7 +49,11 @@ impl Proxy {
                 let (rules, socket) = (Arc::clone(&shared), socket.clone());
                 rules.connections.lock().unwrap_or_else(PoisonError::into_inner).extend(stream.try_clone());
                 // A connection that breaks is the client's to notice.
-                thread::spawn(move || serve(stream, &rules, &socket));
+                thread::spawn(move || {
+                    let _ = serve(&stream, &rules, &socket);
+                    // A clone of it is held for `cut`.
+                    let _ = stream.shutdown(Shutdown::Both);
+                });
             }
         });
         Ok(Self { namespace: namespace.again(), rules })
@@ -90,7 +94,7 @@ impl Drop for Proxy {
 }
 
 /// One request, and its answer until that ends.
-fn serve(mut client: TcpStream, rules: &Rules, socket: &PathBuf) -> std::io::Result<()> {
+fn serve(mut client: &TcpStream, rules: &Rules, socket: &PathBuf) -> std::io::Result<()> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         client.read_exact(&mut byte)?;

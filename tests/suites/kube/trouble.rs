@@ -34,7 +34,7 @@ fn away() -> Outcome {
     let address = *pods[1].addresses().iter().next().told("an address")?.1;
     let ping = flow::Stream::start(pods[0].namespace(), address)?;
     server.stop()?;
-    cluster.daemon("n1").await_log("the Nodes cannot be followed", seconds(30))?;
+    cluster.daemon("n1").await_log("cannot be followed", seconds(30))?;
     // A pod starts meanwhile, and netd is asked how it is.
     let third = cluster.pod("n1", "c")?;
     cluster.settle(&third, &pods[1])?;
@@ -48,7 +48,13 @@ fn away() -> Outcome {
     for name in ["n1", "n2", "n3"] {
         cluster.daemon(name).await_log("the store can be followed again", seconds(60))?;
         let log = cluster.daemon(name).log();
-        ensure!(count(&log, "the Nodes cannot be followed") == 1, "{name} did not say it once: {status}\n{log}");
+        let (said, over) = (count(&log, "the network stays as it was"), count(&log, "can be followed again"));
+        // Of the Nodes or of the configuration, where the one comes back before the other; and again where the reason is another
+        // one: an API server that has just started does not know its own rules yet.
+        ensure!(
+            said <= 4 && over == 1,
+            "{name} said it {said} times, and {over} times that it is over: {status}\n{log}"
+        );
     }
     ping.nothing_lost().map_err(|failure| cluster.told(failure))?;
     cluster.take("n1").terminate()?;
@@ -154,12 +160,12 @@ fn nonsense() -> Outcome {
         proxy.let_pass();
         eventually(seconds(90), "the store is followed again", || {
             let log = daemon.log();
-            let (troubles, ends) = (count(&log, "as it was last known"), count(&log, "can be followed again"));
-            ensure!(troubles == ends, "{troubles} troubles began, and {ends} ended");
+            let (trouble, end) = (log.rfind("as it was last known"), log.rfind("can be followed again"));
+            ensure!(trouble < end, "it is not");
             Ok(())
         })
         .map_err(told)?;
-        ensure!(count(&daemon.log(), words) <= 2, "it was said too often: {}", daemon.log());
+        ensure!(count(&daemon.log(), words) <= 4, "it was said too often: {}", daemon.log());
     }
     bed.add_peer("next", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)
@@ -200,7 +206,7 @@ fn token() -> Outcome {
         .collect();
     let daemon = bed.node("n1").launch_netd(&flags)?;
     daemon.await_log("401", seconds(30))?;
-    daemon.await_log("is its token mounted", seconds(10))?;
+    daemon.await_log("its token is mounted", seconds(10))?;
     bed.server.kubeconfig("other", &good)?;
     daemon.await_ready()?;
     ensure!(count(&daemon.log(), "the API server says 401") <= 2, "it was said too often: {}", daemon.log());
@@ -231,8 +237,12 @@ fn moved() -> Outcome {
     bed.server.delete(&path("n1"))?;
     bed.add_node("n1", &["10.244.50.0/24"], &json!({}))?;
     bed.await_event("n1", "PodCIDRChanged", "drain the node").map_err(told)?;
-    let status = bed.run("n1", "status")?;
-    ensure!(status.contains("podCIDR 10.244.50.0/24 now"), "netd status says {status}");
+    eventually(seconds(30), "netd status says so", || {
+        let status = bed.run("n1", "status")?;
+        ensure!(status.contains("podCIDR 10.244.50.0/24 now"), "it says {status}");
+        Ok(())
+    })
+    .map_err(told)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)?;
     ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it tells peers of a range that is not its own");
     // With its own range again all is well.

@@ -70,10 +70,10 @@ impl CallError {
                 "its certificate is not accepted: compare this node's clock with the control plane's, and the certificate authority that netd was given with the API server's"
             }
             Self::Transport(_) | Self::Late(_) => {
-                "is it up, and is the address right that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST gives?"
+                "see that it is up, and that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST has its address"
             }
             Self::Refused { code: 401, .. } => {
-                "the token or certificate is not valid, or no longer: is the ServiceAccount still there, is its token mounted and renewed, and is this node's clock right?"
+                "see that the ServiceAccount is still there, that its token is mounted and renewed, and that this node's clock is right"
             }
             Self::Refused { code: 403, .. } => {
                 "netd's ServiceAccount lacks this right: apply the ClusterRole, the Role and their bindings of manifests/netd.yml"
@@ -111,6 +111,15 @@ impl CallError {
     /// True where what was read of files may be out of date.
     fn is_of_credentials(&self) -> bool {
         matches!(self, Self::Config(_) | Self::Transport(_)) || self.code() == Some(401)
+    }
+}
+
+/// What is inside kube-rs's errors: their texts repeat it.
+fn bare(error: kube::Error) -> BoxError {
+    match error {
+        kube::Error::Service(inside) => inside,
+        kube::Error::HyperError(inside) => inside.into(),
+        other => other.into(),
     }
 }
 
@@ -197,7 +206,7 @@ impl Api {
         let sent = time::timeout(within, client.send(Request::from_parts(parts, body.into()))).await;
         let answer = match sent {
             Ok(Ok(answer)) => refusal(answer, within).await,
-            Ok(Err(error)) => Err(CallError::Transport(error.into())),
+            Ok(Err(error)) => Err(CallError::Transport(bare(error))),
             Err(_) => Err(CallError::Late(within)),
         };
         if answer.as_ref().is_err_and(CallError::is_of_credentials) {
@@ -266,6 +275,8 @@ async fn refusal(answer: Response<Body>, within: Duration) -> Result<Response<Bo
     let said: Answer = serde_json::from_slice(&text).unwrap_or_default();
     let after = header.or(said.details.and_then(|details| details.retry_after_seconds));
     let message = if said.message.is_empty() { String::from_utf8_lossy(&text).into_owned() } else { said.message };
+    // What roles the API server has looked through says nothing to those who have to give one.
+    let message = if code == 403 { message.split(": RBAC: [").next().unwrap_or_default().to_owned() } else { message };
     Err(CallError::Refused { code, message: one_line(&message), after: after.map(Duration::from_secs) })
 }
 

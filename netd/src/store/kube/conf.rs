@@ -158,12 +158,20 @@ impl Follower {
                     continue;
                 }
                 Ok(Told::Unreadable(_, error)) => Some(error.to_string()),
-                Err(error) => Some(format!("it cannot be followed: {}: {}", error.advice(), chain(&error))),
+                Err(error) => {
+                    let what = format!(
+                        "the network configuration in ConfigMap {namespace}/{name} cannot be followed: {}: {}",
+                        error.advice(),
+                        chain(&error)
+                    );
+                    self.health.ails(WHO, what).await?;
+                    continue;
+                }
             };
             lacks = lack.is_some();
             match lack {
                 Some(lack) => {
-                    let what = format!("the network configuration in ConfigMap {namespace}/{name}: {lack}");
+                    let what = format!("there is no network configuration in ConfigMap {namespace}/{name}: {lack}");
                     self.health.ails(WHO, what).await?;
                 }
                 None => self.health.is_well(WHO).await?,

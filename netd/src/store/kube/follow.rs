@@ -18,10 +18,10 @@ const WHO: &str = "nodes";
 
 /// Follows until nobody listens. `ails` is what has kept the Nodes from being read so far.
 pub(super) async fn follow(shared: Arc<Shared>, health: Health, ails: Option<String>) {
-    let mut follower = Follower { shared, health: health.clone(), faults: BTreeMap::new() };
+    let mut follower = Follower { shared, health: health.clone(), faults: BTreeMap::new(), ails };
     tokio::select! {
         // It ends where nobody listens any more.
-        _ = follower.run(ails) => {}
+        _ = follower.run() => {}
         () = health.unheard() => {}
     }
 }
@@ -31,12 +31,14 @@ struct Follower {
     health: Health,
     /// Nodes that cannot be believed, and what was told of them.
     faults: BTreeMap<String, String>,
+    /// What has kept the Nodes from being read even once.
+    ails: Option<String>,
 }
 
 impl Follower {
-    async fn run(&mut self, ails: Option<String>) -> Result<(), Unheard> {
-        if let Some(what) = ails {
-            self.health.ails(WHO, what).await?;
+    async fn run(&mut self) -> Result<(), Unheard> {
+        if let Some(what) = &self.ails {
+            self.health.ails(WHO, what.clone()).await?;
         }
         let own = self.shared.own.name();
         let spread = own.as_ref().map_or(0, |name| fnv(name.as_str().as_bytes()));
@@ -67,7 +69,8 @@ impl Follower {
                 Ok(Told::Alive) => self.health.is_well(WHO).await?,
                 Err(error) => {
                     let what = format!("the Nodes cannot be followed: {}: {}", error.advice(), chain(&error));
-                    self.health.ails(WHO, what).await?;
+                    // That the network is that of an earlier run is worth more than why.
+                    self.health.ails(WHO, self.ails.clone().unwrap_or(what)).await?;
                 }
             }
         }
@@ -98,6 +101,7 @@ impl Follower {
         let told = leases.values().cloned().map(StoreEvent::Lease);
         let told = [StoreEvent::Init].into_iter().chain(told).chain([StoreEvent::InitDone]).collect();
         self.shared.knows(leases);
+        self.ails = None;
         self.health.is_well(WHO).await?;
         self.health.send(told).await
     }
@@ -110,6 +114,11 @@ impl Follower {
             }
             // What a node said last stands while it says something that makes no sense.
             None if self.faults.contains_key(&node.name) => None,
+            // The daemon puts its own back wherever it is missing, however long that has been so.
+            None if self.is_own(&node.name) => {
+                self.forget(&node.name);
+                self.shared.own.name().map(StoreEvent::Removed)
+            }
             None => self.forget(&node.name),
         }
     }

@@ -258,8 +258,17 @@ impl KubeStore {
                 Err(_) => return Err(super::own::unreadable(&request.node, CallError::Late(WRITE))),
             },
         };
-        let subnets = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
-        self.tell(&node, request, subnets).await
+        let ranges = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
+        // A node that runs goes on with what its pods use, or not at all.
+        let subnets = if request.previous.is_empty() { ranges } else { request.previous };
+        self.tell(&node, request, subnets).await.inspect_err(|error| self.warn_of_ranges(error))
+    }
+
+    /// A Node whose podCIDR is not what this node's pods use is for a person.
+    pub(super) fn warn_of_ranges(&self, error: &StoreError) {
+        if matches!(error, StoreError::Allocate { .. }) {
+            self.warn("PodCIDRChanged", chain(error));
+        }
     }
 
     /// Waits until a Node changes, or for a while.
