@@ -6,6 +6,7 @@
 pub mod address;
 pub mod arena;
 pub mod attribute;
+mod datagrams;
 pub mod fake;
 pub mod kernel;
 pub mod link;

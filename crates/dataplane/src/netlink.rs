@@ -9,7 +9,9 @@ use std::io;
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::datagrams::Datagrams;
+pub use crate::datagrams::SocketError;
 
 mod batch;
 mod dump;
@@ -32,15 +34,9 @@ pub enum KernelError {
         /// The kernel's own sentence (extended ACK), where it gave one.
         reason: Option<String>,
     },
-    /// The socket itself failed; whether the request was carried out is not known.
-    #[error("netlink socket: cannot {action}")]
-    Socket {
-        /// What was tried.
-        action: &'static str,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
+    /// The socket itself failed.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// An answer could not be read.
     #[error("netlink answer of {length} bytes cannot be read: {reason}")]
     Malformed {
@@ -87,7 +83,7 @@ impl KernelError {
     pub fn errno(&self) -> Option<i32> {
         match self {
             KernelError::Refused { errno, .. } => Some(*errno),
-            KernelError::Socket { source, .. } | KernelError::File { source, .. } => source.raw_os_error(),
+            KernelError::Socket(SocketError { source, .. }) | KernelError::File { source, .. } => source.raw_os_error(),
             _ => None,
         }
     }
@@ -133,30 +129,22 @@ impl Request {
 /// A routing-netlink socket of the network namespace that it was opened in, for its whole life.
 #[derive(Debug)]
 pub struct Socket {
-    inner: netlink_sys::Socket,
+    inner: Datagrams,
     sequence: u32,
-    received: Vec<u8>,
 }
-
-/// The kernel's largest dump message is 32 KiB; an error answer repeats at most a request.
-const RECEIVE_BYTES: usize = 64 * 1024;
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace, with extended ACKs and kernel-side dump filters.
     pub fn open() -> Result<Self, KernelError> {
-        let fault = |action| move |source| KernelError::Socket { action, source };
-        let mut inner = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(fault("open"))?;
-        inner.bind_auto().map_err(fault("bind"))?;
-        inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
-        inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
-        inner.set_netlink_get_strict_chk(true).map_err(fault("ask for filtered dumps"))?;
-        Ok(Self { inner, sequence: 0, received: Vec::with_capacity(RECEIVE_BYTES) })
+        let inner = Datagrams::asking(NETLINK_ROUTE)?;
+        let strict = inner.inner.set_netlink_get_strict_chk(true);
+        strict.map_err(|source| SocketError { action: "ask for filtered dumps", source })?;
+        Ok(Self { inner, sequence: 0 })
     }
 
     /// Makes room for `bytes` of answers, beyond the system's limit where permitted.
     pub fn reserve_receive_buffer(&self, bytes: usize) {
-        // Without the capability the default stays: dumps then restart more often, nothing is lost.
-        let _ = setsockopt(&self.inner, sockopt::RcvBufForce, &bytes);
+        self.inner.make_room(bytes);
     }
 
     fn next_sequence(&mut self) -> u32 {
@@ -165,21 +153,12 @@ impl Socket {
     }
 
     fn send(&self, bytes: &[u8]) -> Result<(), KernelError> {
-        self.inner.send(bytes, 0).map_err(|source| KernelError::Socket { action: "send", source })?;
-        Ok(())
+        Ok(self.inner.send(bytes)?)
     }
 
     /// Receives one datagram; `None` where the kernel dropped answers (`ENOBUFS`).
     fn receive(&mut self) -> Result<Option<&[u8]>, KernelError> {
-        loop {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, 0) {
-                Ok(_) => return Ok(Some(&self.received)),
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(KernelError::Socket { action: "receive", source }),
-            }
-        }
+        Ok(self.inner.receive(0)?.some())
     }
 }
 

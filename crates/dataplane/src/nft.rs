@@ -8,7 +8,7 @@ use std::fmt;
 use std::io;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use nix::libc::{EAGAIN, EINTR, ENOBUFS, ENOENT, MSG_DONTWAIT};
+use nix::libc::{ENOENT, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
 mod abi;
@@ -35,6 +35,7 @@ pub use table::{
     Set, SetFlags, Table, TableId,
 };
 
+use crate::datagrams::{Datagrams, Received, SocketError};
 use crate::netlink::messages;
 use encode::Batch;
 use read::{Message, Record};
@@ -61,14 +62,8 @@ pub enum Error {
     #[error("the kernel's answer to {0} nftables messages was lost: read the table again")]
     Unanswered(usize),
     /// The socket failed.
-    #[error("nftables socket: cannot {action}")]
-    Socket {
-        /// What was tried.
-        action: &'static str,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     /// An answer could not be read.
     #[error("a netlink answer cannot be read")]
     Malformed(#[from] read::Malformed),
@@ -90,7 +85,7 @@ impl Error {
     pub fn errno(&self) -> Option<i32> {
         match self {
             Error::Refused { errno, .. } => Some(*errno),
-            Error::Socket { source, .. } => source.raw_os_error(),
+            Error::Socket(SocketError { source, .. }) => source.raw_os_error(),
             _ => None,
         }
     }
@@ -104,34 +99,29 @@ impl Error {
 /// A netfilter socket of the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct Socket {
-    inner: netlink_sys::Socket,
-    port: u32,
+    inner: Datagrams,
     sequence: u32,
-    received: Vec<u8>,
 }
 
-/// The kernel's largest dump message is 32 KiB.
-const RECEIVE_BYTES: usize = 64 * 1024;
 /// The kernel takes a batch in one `send` only, and its default send buffer holds about 200 KB: 2,000 elements.
 const SEND_BUFFER_BYTES: usize = 64 << 20;
-/// Each refused message of a batch is answered.
-const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let fault = |action| move |source| Error::Socket { action, source };
-        let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(fault("open"))?;
-        let port = inner.bind_auto().map_err(fault("bind"))?.port_number();
-        inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
-        inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
-        grow_buffers(&inner);
-        Ok(Self { inner, port, sequence: 0, received: Vec::with_capacity(RECEIVE_BYTES) })
+        let socket = Self { inner: Datagrams::asking(NETLINK_NETFILTER)?, sequence: 0 };
+        // Each refused message of a batch is answered. Where no more is permitted, small batches still work and large ones fail
+        // with `EMSGSIZE`.
+        socket.inner.make_much_room();
+        if setsockopt(&socket.inner.inner, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&socket.inner.inner, sockopt::SndBuf, &SEND_BUFFER_BYTES);
+        }
+        Ok(socket)
     }
 
     /// The socket's address: notifications of what it asked for bear it.
     pub fn port(&self) -> u32 {
-        self.port
+        self.inner.port
     }
 
     /// Makes all the changes in order, or none of them.
@@ -146,8 +136,7 @@ impl Socket {
             return Ok(());
         }
         self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)).wrapping_add(2);
-        let send = |source| Error::Socket { action: "send a batch", source };
-        self.inner.send(&batch.bytes, 0).map_err(send)?;
+        self.inner.send(&batch.bytes)?;
         self.outcome(&batch)
     }
 
@@ -156,7 +145,13 @@ impl Socket {
         let count = batch.subjects.len();
         let mut acknowledged = false;
         let mut refused = None;
-        while let Some(datagram) = self.receive_ready()? {
+        loop {
+            let datagram = match self.inner.receive(MSG_DONTWAIT)? {
+                Received::Some(datagram) => datagram,
+                // Answers were dropped; those that were not are still to be read.
+                Received::Lost => continue,
+                Received::Nothing => break,
+            };
             for bytes in messages(datagram) {
                 let Message { sequence, record, .. } = read::parse_message(bytes)?;
                 let index = sequence.wrapping_sub(batch.first) as usize;
@@ -179,31 +174,6 @@ impl Socket {
             None if acknowledged => Ok(()),
             None => Err(Error::Unanswered(count)),
         }
-    }
-
-    /// A datagram that is there already; `None` where there is none.
-    fn receive_ready(&mut self) -> Result<Option<&[u8]>, Error> {
-        loop {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, MSG_DONTWAIT) {
-                Ok(_) => return Ok(Some(&self.received)),
-                // Answers were dropped; those that were not are still to be read.
-                Err(error) if [Some(ENOBUFS), Some(EINTR)].contains(&error.raw_os_error()) => {}
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(None),
-                Err(source) => return Err(Error::Socket { action: "receive an answer", source }),
-            }
-        }
-    }
-}
-
-/// Grows the buffers beyond the system's limits where permitted. Without, small batches still work and large ones fail
-/// with `EMSGSIZE`.
-fn grow_buffers(socket: &netlink_sys::Socket) {
-    if setsockopt(socket, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
-        let _ = setsockopt(socket, sockopt::SndBuf, &SEND_BUFFER_BYTES);
-    }
-    if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
-        let _ = setsockopt(socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES);
     }
 }
 

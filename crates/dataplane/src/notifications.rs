@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use crate::netlink::KernelError;
+use crate::netlink::{KernelError, SocketError};
 use crate::watch::{Event, Watch};
 
 /// Hears what changes in the network namespace that it was opened in.
@@ -23,7 +23,7 @@ impl Notifications {
     /// Where the kernel cannot be listened to.
     pub fn open() -> Result<Self, KernelError> {
         let watch = Watch::open()?;
-        let fault = |source: io::Error| KernelError::Socket { action: "wait for changes", source };
+        let fault = |source: io::Error| SocketError { action: "wait for changes", source };
         let [route, nft] = watch.sockets().map(|socket| {
             let socket = socket.try_clone_to_owned().map_err(fault)?;
             register(socket).map_err(fault)

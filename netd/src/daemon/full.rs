@@ -18,15 +18,13 @@ impl<S: Store> Daemon<S> {
     /// `complaint` is what keeps the interface between nodes from being followed.
     pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
         let begun = Instant::now();
-        let rejected = self.admit();
-        let transition = self.switch.transition();
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition);
-        let mut planned = match planned {
+        let (mut planned, rejected, unsaid) = match self.plan().await {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let (mut report, held) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
+        report.complaints.extend(unsaid);
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
@@ -53,6 +51,24 @@ impl<S: Store> Daemon<S> {
         self.go_on(planned, report, &rejected, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
+    }
+
+    /// Plans, once the peers have been told by what this node is about to send and what they receive has been read after that;
+    /// gives the nodes that are left out, and why peers could not be told.
+    async fn plan(&mut self) -> Result<(Planned, Vec<Rejected>, Option<String>), ReconcileError> {
+        loop {
+            let rejected = self.admit();
+            let transition = self.switch.transition();
+            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
+            let told = self.cluster.own.ways.as_ref();
+            let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.told)) else {
+                return Ok((planned, rejected, None));
+            };
+            // Each time round there is one manner more that they have been told.
+            if let Err(why) = self.announce(ways).await {
+                return Ok((planned, rejected, Some(why)));
+            }
+        }
     }
 
     /// Takes in the nodes that the store knows; gives those that are left out.

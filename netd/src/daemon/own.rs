@@ -1,6 +1,9 @@
 //! This node's own record in the store: kept there, and kept true.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
 
 use super::Daemon;
 use crate::model::{Lease, Vtep, Ways};
@@ -8,6 +11,9 @@ use crate::node;
 use crate::overlay::Outcome;
 use crate::reconcile::{Report, Trigger, chain};
 use crate::store::{LeaseRequest, Notice, Store, StoreError};
+
+/// How long the store may take to list the records before everything else goes on.
+const READ: Duration = Duration::from_secs(2);
 
 impl<S: Store> Daemon<S> {
     /// Puts this node's lease back where the store has lost or altered it.
@@ -42,6 +48,47 @@ impl<S: Store> Daemon<S> {
     fn cannot_put_back(&mut self, why: &StoreError) {
         tracing::warn!("this node's lease cannot be put back into the store: {}", chain(why));
         self.ask(Trigger::Retry);
+    }
+
+    /// Tells the peers by what this node is about to send, and reads what they receive after that ([`crate::overlay::transition`]).
+    ///
+    /// # Errors
+    /// Where the store cannot be written or read, for a person.
+    pub(super) async fn announce(&mut self, ways: Ways) -> Result<(), String> {
+        let lease = Lease { ways: Some(ways), ..self.cluster.own.clone() };
+        self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
+        self.leases.insert(lease.node.clone(), lease.clone().into());
+        self.cluster.own = lease;
+        self.read_peers().await
+    }
+
+    /// Reads what the peers' records say now, whatever has been told of them.
+    ///
+    /// # Errors
+    /// Where they cannot be read, for a person.
+    pub(super) async fn read_peers(&mut self) -> Result<(), String> {
+        let read = timeout(READ, self.store.leases()).await;
+        let read = read.map_err(|_| "the peers' records cannot be read: the store does not answer".to_owned())?;
+        let leases = read.map_err(|error| format!("the peers' records cannot be read: {}", chain(&error)))?;
+        let peers = leases.into_iter().filter(|lease| lease.node != self.cluster.own.node);
+        // One that is gone is told of by the store.
+        self.leases.extend(peers.map(|lease| (lease.node.clone(), lease.into())));
+        Ok(())
+    }
+
+    /// Closes the ways that have lingered, unless a peer has taken one up again meanwhile; they stay open where that cannot be
+    /// found out.
+    pub(super) async fn close_ways(&mut self, now: Instant) {
+        match self.read_peers().await {
+            Ok(()) => {
+                self.switch.let_go(now);
+                self.ask(Trigger::Lingered);
+            }
+            Err(why) => {
+                tracing::debug!("{why}; ways that nobody uses stay open meanwhile");
+                self.switch.stay(now);
+            }
+        }
     }
 
     /// Tells the peers what this node receives and sends by, once the kernel does. What they can no longer rely on lingers

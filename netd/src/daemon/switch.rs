@@ -13,7 +13,7 @@ use crate::model::Manner;
 use crate::overlay::transition::Transition;
 use crate::whole_file;
 
-/// How long a way stays open after the peers were told that it closes: packets and news may be under way.
+/// How long a way stays open after the peers were told that it closes: the last packets may be under way.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// The memory of a change.
@@ -104,6 +104,11 @@ impl Switch {
     /// When the next way may close.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.until.values().min().copied()
+    }
+
+    /// Keeps those open whose time is over, since it is not known whether somebody uses them.
+    pub(crate) fn stay(&mut self, now: Instant) {
+        self.until.values_mut().filter(|until| **until <= now).for_each(|until| *until = now + 10 * LINGER);
     }
 
     /// Closes those whose time is over.

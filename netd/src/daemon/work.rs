@@ -59,8 +59,7 @@ impl<S: Store> Daemon<S> {
             self.ask(Trigger::KernelChanged);
         }
         if self.switch.next().is_some_and(|at| at <= now) {
-            self.switch.let_go(now);
-            self.ask(Trigger::Lingered);
+            self.close_ways(now).await;
         }
         if self.patience.next().is_some_and(|next| self.began + next <= now) {
             self.ask(Trigger::Retry);

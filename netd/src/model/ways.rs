@@ -69,6 +69,14 @@ impl Ways {
         self
     }
 
+    /// These, with what `wanted` sends by too; `None` where that has been told already.
+    #[must_use]
+    pub fn sending_too(&self, wanted: &Ways) -> Option<Self> {
+        let mut more = self.clone();
+        more.sends.extend(wanted.sends.iter().copied());
+        (more != *self).then_some(more)
+    }
+
     /// The tunnels that it speaks of, whether it sends or receives by them.
     pub fn all_tunnels(&self) -> impl Iterator<Item = TunnelId> {
         self.tunnels.keys().copied().chain(self.sends.iter().filter_map(Manner::tunnel))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{KernelError, Request, Socket, extack, message_sequence, messages};
+use super::{KernelError, Request, Socket, SocketError, extack, message_sequence, messages};
 
 /// How many requests go out at once. All may fail, and the default receive buffer holds about 256 answers.
 const PER_SEND: usize = 100;
@@ -52,7 +52,7 @@ impl Socket {
         loop {
             let Some(datagram) = self.receive()? else {
                 let source = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
-                return Err(KernelError::Socket { action: "receive every answer", source });
+                return Err(SocketError { action: "receive every answer", source }.into());
             };
             let mut finished = false;
             for message in messages(datagram) {

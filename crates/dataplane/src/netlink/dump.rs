@@ -3,7 +3,9 @@
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::{KernelError, Request, Socket, extack, message_flags, message_sequence, message_type, messages};
+use super::{
+    KernelError, Request, Socket, SocketError, extack, message_flags, message_sequence, message_type, messages,
+};
 
 const NLMSG_DONE: u16 = 3;
 /// A table that never holds still for this many reads is told as an error.
@@ -76,7 +78,7 @@ impl Socket {
         loop {
             let Some(datagram) = self.receive()? else {
                 let source = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
-                return Err(KernelError::Socket { action: "receive the answer", source });
+                return Err(SocketError { action: "receive the answer", source }.into());
             };
             if let Some(message) = messages(datagram).find(|message| message_sequence(message) == sequence) {
                 return match extack::parse_answer(message) {

@@ -1,23 +1,19 @@
 //! What changes in the kernel, as it changes: links, addresses, routes, neighbours, forwarding entries and some sysctls.
 
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::MulticastGroup;
 
 use super::tuning::Tuning;
-use super::{KernelError, RECEIVE_BYTES, dump, message_flags, messages};
+use super::{KernelError, dump, message_flags, messages};
 use crate::address::Address;
+use crate::datagrams::{Datagrams, Received};
 use crate::link::Link;
 use crate::neighbour::{Fdb, Neighbour};
 use crate::route::Route;
-
-/// Room for a burst of about 30,000 notifications; the default holds 256.
-const BUFFER_BYTES: usize = 8 * 1024 * 1024;
 
 const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
@@ -66,51 +62,28 @@ pub enum Event {
 /// A socket that hears every change in the namespace that it was opened in. Never blocks; wait on its descriptor.
 #[derive(Debug)]
 pub struct Monitor {
-    inner: netlink_sys::Socket,
-    received: Vec<u8>,
+    inner: Datagrams,
 }
 
 impl Monitor {
     /// Opens one in the calling thread's network namespace.
     pub fn open() -> Result<Self, KernelError> {
-        let fault = |action| move |source| KernelError::Socket { action, source };
-        let mut inner = netlink_sys::Socket::new(NETLINK_ROUTE).map_err(fault("open"))?;
-        inner.bind_auto().map_err(fault("bind"))?;
-        inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
-        // Without the capability the default stays, and a burst ends in an overrun, which is handled.
-        let _ = setsockopt(&inner, sockopt::RcvBufForce, &BUFFER_BYTES);
-        for group in GROUPS {
-            inner.add_membership(group as u32).map_err(fault("join a multicast group of"))?;
-        }
-        Ok(Self { inner, received: Vec::with_capacity(RECEIVE_BYTES) })
+        Ok(Self { inner: Datagrams::hearing(NETLINK_ROUTE, GROUPS.map(|group| group as u32))? })
     }
 
     /// The notifications that wait now, at most one datagram of them; `None` where none waits.
     pub fn next_events(&mut self) -> Result<Option<Vec<Event>>, KernelError> {
-        loop {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, 0) {
-                Ok(_) => return Ok(Some(messages(&self.received).filter_map(event).collect())),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => {
-                    return Ok(Some(vec![Event::Overrun]));
-                }
-                Err(source) => return Err(KernelError::Socket { action: "receive", source }),
-            }
-        }
+        Ok(match self.inner.receive(0)? {
+            Received::Some(datagram) => Some(messages(datagram).filter_map(event).collect()),
+            Received::Lost => Some(vec![Event::Overrun]),
+            Received::Nothing => None,
+        })
     }
 }
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
-}
-
-impl AsRawFd for Monitor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.inner.as_raw_fd()
+        self.inner.inner.as_fd()
     }
 }
 

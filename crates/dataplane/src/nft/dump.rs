@@ -3,9 +3,7 @@
 //! A table is read by several dumps. The ruleset's generation number before and after says whether they saw one
 //! state; each dump also says so itself. Otherwise everything is read again.
 
-use std::io;
-
-use nix::libc::{EINTR, ENOBUFS, ENOENT};
+use nix::libc::{EINTR, ENOENT};
 
 use super::abi::{chain, element, flag, message, rule, set, table};
 use super::read::{self, Message, RawElement, Record};
@@ -182,8 +180,7 @@ impl Socket {
         self.sequence = self.sequence.wrapping_add(1);
         let mut writer = Writer::default();
         writer.message((nftables(kind), flag::REQUEST | flags, self.sequence), (family, 0), body);
-        let send = |source| Error::Socket { action: "send a request", source };
-        self.inner.send(&writer.into_bytes(), 0).map_err(send)?;
+        self.inner.send(&writer.into_bytes())?;
         Ok(self.sequence)
     }
 
@@ -193,7 +190,8 @@ impl Socket {
         let mut records = Vec::new();
         let mut spoilt = false;
         loop {
-            let Some(datagram) = self.receive()? else {
+            let Some(datagram) = self.inner.receive(0)?.some() else {
+                // The kernel dropped one.
                 spoilt = true;
                 continue;
             };
@@ -209,19 +207,6 @@ impl Socket {
                     Record::Answer { errno, reason } => return Err(refused(errno, reason)),
                     record => records.push(record),
                 }
-            }
-        }
-    }
-
-    /// Waits for a datagram; `None` where the kernel dropped one.
-    fn receive(&mut self) -> Result<Option<&[u8]>, Error> {
-        loop {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, 0) {
-                Ok(_) => return Ok(Some(&self.received)),
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Socket { action: "receive an answer", source }),
             }
         }
     }

@@ -3,17 +3,15 @@
 //! An event says what to look at again, not what it is now. After [`Event::Overrun`] everything has to be read again.
 
 use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use netlink_sys::SocketAddr;
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use nix::libc::{EAGAIN, ENOBUFS};
 
+use super::Error;
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::Frame;
 use super::table::TableId;
-use super::{Error, RECEIVE_BYTES, grow_buffers};
+use crate::datagrams::{Datagrams, Received};
 use crate::netlink::{message_port, messages};
 
 /// `NFNLGRP_NFTABLES`.
@@ -74,21 +72,14 @@ pub enum Event {
 /// [`Monitor::next`] until it gives nothing.
 #[derive(Debug)]
 pub struct Monitor {
-    pub(super) inner: netlink_sys::Socket,
-    received: Vec<u8>,
+    pub(super) inner: Datagrams,
     events: VecDeque<Event>,
 }
 
 impl Monitor {
     /// Opens a monitor in the calling thread's network namespace. It hears what happens from now on.
     pub fn open() -> Result<Self, Error> {
-        let fault = |action| move |source| Error::Socket { action, source };
-        let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(fault("open"))?;
-        grow_buffers(&inner);
-        inner.bind(&SocketAddr::new(0, 0)).map_err(fault("bind"))?;
-        inner.add_membership(GROUP).map_err(fault("join the group of nftables"))?;
-        inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
-        Ok(Self { inner, received: Vec::with_capacity(RECEIVE_BYTES), events: VecDeque::new() })
+        Ok(Self { inner: Datagrams::hearing(NETLINK_NETFILTER, [GROUP])?, events: VecDeque::new() })
     }
 
     /// The next event; `None` where there is none for now.
@@ -98,19 +89,16 @@ impl Monitor {
     #[expect(clippy::should_implement_trait, reason = "an iterator would be taken for ended")]
     pub fn next(&mut self) -> Result<Option<Event>, Error> {
         while self.events.is_empty() {
-            self.received.clear();
-            match self.inner.recv(&mut self.received, 0) {
-                Ok(_) => {
-                    for event in messages(&self.received).filter_map(event) {
+            match self.inner.receive(0)? {
+                Received::Some(datagram) => {
+                    for event in messages(datagram).filter_map(event) {
                         if self.events.back() != Some(&event) {
                             self.events.push_back(event);
                         }
                     }
                 }
-                Err(error) if error.raw_os_error() == Some(ENOBUFS) => self.events.push_back(Event::Overrun),
-                Err(error) if error.raw_os_error() == Some(EAGAIN) => return Ok(None),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(Error::Socket { action: "receive an event", source }),
+                Received::Lost => self.events.push_back(Event::Overrun),
+                Received::Nothing => return Ok(None),
             }
         }
         Ok(self.events.pop_front())
@@ -119,13 +107,7 @@ impl Monitor {
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
-    }
-}
-
-impl AsRawFd for Monitor {
-    fn as_raw_fd(&self) -> RawFd {
-        self.inner.as_raw_fd()
+        self.inner.inner.as_fd()
     }
 }
 

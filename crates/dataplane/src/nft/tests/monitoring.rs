@@ -54,7 +54,7 @@ fn a_full_buffer_is_an_overrun_and_not_the_end() {
     let id = TableId::new(Family::Ip, "t");
     with_socket(|socket| {
         let mut monitor = Monitor::open().expect("a monitor");
-        monitor.inner.set_rx_buf_sz(4096).expect("a small buffer");
+        monitor.inner.inner.set_rx_buf_sz(4096).expect("a small buffer");
         for _ in 0..200 {
             let changes = [Change::AddTable(id.clone()), Change::DeleteTable(id.clone())];
             for change in changes {

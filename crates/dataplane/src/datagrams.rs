@@ -1,0 +1,113 @@
+//! A netlink socket as bytes: how each is opened, heard and answered, whatever protocol it speaks.
+
+use std::io;
+
+use nix::libc::{EAGAIN, EINTR, ENOBUFS};
+use nix::sys::socket::{setsockopt, sockopt};
+
+/// The kernel's largest dump message is 32 KiB; an error answer repeats at most a request.
+const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// The socket itself failed; whether what was asked for was done is not known.
+#[derive(Debug, thiserror::Error)]
+#[error("netlink socket: cannot {action}")]
+pub struct SocketError {
+    /// What was tried.
+    pub action: &'static str,
+    /// The system's error.
+    pub source: io::Error,
+}
+
+/// What was received.
+#[derive(Debug)]
+pub(crate) enum Received<'s> {
+    /// A datagram of messages.
+    Some(&'s [u8]),
+    /// Datagrams were dropped, since they had no room (`ENOBUFS`).
+    Lost,
+    /// Nothing waits.
+    Nothing,
+}
+
+impl<'s> Received<'s> {
+    /// The datagram.
+    pub(crate) fn some(self) -> Option<&'s [u8]> {
+        match self {
+            Received::Some(bytes) => Some(bytes),
+            Received::Lost | Received::Nothing => None,
+        }
+    }
+}
+
+/// A socket of the network namespace of the thread that opened it, for its whole life.
+#[derive(Debug)]
+pub(crate) struct Datagrams {
+    pub(crate) inner: netlink_sys::Socket,
+    /// Its address: notifications of what it asked for bear it.
+    pub(crate) port: u32,
+    received: Vec<u8>,
+}
+
+fn fault(action: &'static str) -> impl Fn(io::Error) -> SocketError {
+    move |source| SocketError { action, source }
+}
+
+impl Datagrams {
+    /// One that asks, and gets the kernel's own sentences with its refusals.
+    pub(crate) fn asking(protocol: isize) -> Result<Self, SocketError> {
+        let socket = Self::open(protocol)?;
+        socket.inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
+        socket.inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
+        Ok(socket)
+    }
+
+    /// One that hears these multicast groups from now on, with much room. It never blocks.
+    pub(crate) fn hearing(protocol: isize, groups: impl IntoIterator<Item = u32>) -> Result<Self, SocketError> {
+        let socket = Self::open(protocol)?;
+        socket.inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
+        socket.make_much_room();
+        for group in groups {
+            socket.inner.add_membership(group).map_err(fault("join a multicast group of"))?;
+        }
+        Ok(socket)
+    }
+
+    fn open(protocol: isize) -> Result<Self, SocketError> {
+        let mut inner = netlink_sys::Socket::new(protocol).map_err(fault("open"))?;
+        let port = inner.bind_auto().map_err(fault("bind"))?.port_number();
+        Ok(Self { inner, port, received: Vec::with_capacity(RECEIVE_BYTES) })
+    }
+
+    /// Makes room for what is received, beyond the system's limit where permitted. Without, dumps start over more often and
+    /// bursts end in [`Received::Lost`]: nothing else is.
+    pub(crate) fn make_room(&self, bytes: usize) {
+        if setsockopt(&self.inner, sockopt::RcvBufForce, &bytes).is_err() {
+            let _ = setsockopt(&self.inner, sockopt::RcvBuf, &bytes);
+        }
+    }
+
+    /// Room for a burst of about 30,000 notifications, or for an answer to each message of a large batch; the default holds 256.
+    pub(crate) fn make_much_room(&self) {
+        self.make_room(8 << 20);
+    }
+
+    pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), SocketError> {
+        self.inner.send(bytes, 0).map(drop).map_err(fault("send"))
+    }
+
+    /// A datagram; `flags` are 0 to wait for it, where the socket was not opened to hear, or `MSG_DONTWAIT`.
+    pub(crate) fn receive(&mut self, flags: i32) -> Result<Received<'_>, SocketError> {
+        loop {
+            self.received.clear();
+            match self.inner.recv(&mut self.received, flags) {
+                Ok(_) => return Ok(Received::Some(&self.received)),
+                Err(error) => match error.raw_os_error() {
+                    Some(ENOBUFS) => return Ok(Received::Lost),
+                    Some(EAGAIN) => return Ok(Received::Nothing),
+                    Some(EINTR) => {}
+                    _ => return Err(fault("receive from")(error)),
+                },
+            }
+        }
+    }
+}
