@@ -11,7 +11,7 @@ use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::chosen::Chosen;
-use netd::{cleanup, daemon, doctor, reconcile, status};
+use netd::{cleanup, daemon, doctor, install, reconcile, status};
 use tracing_subscriber::EnvFilter;
 
 /// `netd plan` has changes to show.
@@ -58,6 +58,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let flags = cli.flags;
+    if cli.command == Some(Command::InstallCni) {
+        install::run(&flags).context("the CNI plugin is not installed")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
@@ -69,7 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 let code = status::client::run(&flags, &store, arguments).await?;
                 Ok(ExitCode::from(code))
             }
-            Some(Command::Version) | None => {
+            Some(Command::Version | Command::InstallCni) | None => {
                 daemon::run(flags, store).await?;
                 Ok(ExitCode::SUCCESS)
             }
