@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
-use regex::Regex;
+use regex_lite::Regex;
 
 pub use self::cni::CniFlags;
 pub use self::stores::EtcdFlags;
