@@ -46,7 +46,8 @@ fn main() -> ExitCode {
 
 fn start_log() {
     let wished = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    let filter = wished.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let filter = wished
+        .unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
@@ -57,14 +58,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("netd {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let flags = cli.flags;
+    let mut flags = cli.flags;
     if cli.command == Some(Command::InstallCni) {
         install::run(&flags).context("the CNI plugin is not installed")?;
         return Ok(ExitCode::SUCCESS);
     }
-    let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
+    // Who else is linked in may bring another one: then none would be chosen by itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
+        let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
+        if flags.node_name.is_none() && !matches!(cli.command, Some(Command::Status(_))) {
+            flags.node_name = store.node_name().await.context("cannot tell which node this is")?;
+        }
         match cli.command {
             Some(Command::Plan) => plan(&flags, &store).await,
             Some(Command::Doctor { output }) => examine(&flags, &store, output).await,

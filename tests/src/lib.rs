@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apiserver;
 pub mod bench;
 pub mod binaries;
 pub mod changes;

@@ -39,6 +39,12 @@ impl Namespace {
         Ok(made)
     }
 
+    /// The same namespace for somebody else, who does not take it away.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { path: self.path.clone(), name: None }
+    }
+
     /// The file that stands for it, as `CNI_NETNS` names it.
     pub fn path(&self) -> &Path {
         &self.path

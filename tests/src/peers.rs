@@ -31,6 +31,22 @@ pub const ETCDCTL: Program =
 pub const FLANNELD: Program =
     Program { peer: "flannel", name: "flanneld", package: "github.com/flannel-io/flannel", cgo: true };
 
+/// The API server.
+pub const APISERVER: Program = Program::of_kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
+/// Gives nodes their ranges, pods to `DaemonSets`, endpoints to Services.
+pub const CONTROLLER_MANAGER: Program =
+    Program::of_kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager");
+/// Gives pods their node.
+pub const SCHEDULER: Program = Program::of_kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler");
+/// A node's agent.
+pub const KUBELET: Program = Program::of_kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet");
+/// The command line.
+pub const KUBECTL: Program = Program::of_kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
+/// Services' rules.
+pub const KUBE_PROXY: Program = Program::of_kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
+/// The server and client of Kubernetes' own tests.
+pub const AGNHOST: Program = Program::of_kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost");
+
 /// Builds the programs that have not been built.
 ///
 /// # Errors
@@ -40,6 +56,10 @@ pub fn prepare(programs: &[Program]) -> Outcome {
 }
 
 impl Program {
+    const fn of_kubernetes(name: &'static str, package: &'static str) -> Self {
+        Self { peer: "kubernetes", name, package, cgo: false }
+    }
+
     /// The program's file.
     ///
     /// # Errors
@@ -67,6 +87,21 @@ impl Program {
         Ok(cache.join("netd-tests/peers").join(format!("{}-{:016x}", self.peer, hash.finish())).join(self.name))
     }
 
+    /// Kubernetes says what version it is by what the linker is told; one that says v0.0.0 is complained about.
+    fn link_flags(&self) -> Outcome<String> {
+        let path = self.module().join("go.mod");
+        let pins = std::fs::read_to_string(&path).told(format!("read {}", path.display()))?;
+        let pin = pins.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+        let Some(version) = pin.and_then(|pin| pin.split_whitespace().next()) else {
+            return Ok("-s -w".to_owned());
+        };
+        let mut numbers = version.split('.');
+        let (major, minor) = (numbers.next().unwrap_or_default(), numbers.next().unwrap_or_default());
+        let stamps = [("Version", format!("v{version}")), ("Major", major.to_owned()), ("Minor", minor.to_owned())];
+        let stamps = stamps.map(|(name, value)| format!("-X k8s.io/component-base/version.git{name}={value}"));
+        Ok(format!("-s -w {}", stamps.join(" ")))
+    }
+
     fn build(&self) -> Outcome {
         let (path, package) = (self.place()?, self.package);
         if path.is_file() {
@@ -78,7 +113,8 @@ impl Program {
         let mut go = Command::new("go");
         let cgo = if self.cgo { "1" } else { "0" };
         go.current_dir(self.module()).env("CGO_ENABLED", cgo).env("GOFLAGS", "-mod=readonly");
-        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o"]).arg(&growing).arg(package);
+        go.args(["build", "-trimpath", "-buildvcs=false", "-ldflags", &self.link_flags()?, "-o"]);
+        go.arg(&growing).arg(package);
         let output = go.output().map_err(|error| {
             Failure::new(format!(
                 "cannot run `go`, which builds {package}: {error}; install Go 1.25 or later (https://go.dev/dl)"
