@@ -72,8 +72,9 @@ fn strict() -> Outcome {
     }
     ensure!(overlays.len() == 5, "there are {overlays:?}");
     for overlay in overlays {
+        let folder = path(&overlay);
         for how in [&["--dry-run=server"][..], &[]] {
-            let arguments = [&["apply", "--validate=strict", "-k", &path(&overlay)], how].concat();
+            let arguments = [&["apply", "--validate=strict", "-k", &folder], how].concat();
             let said = server.kubectl(&arguments)?;
             ensure!(said.contains("daemonset.apps/netd"), "{overlay}: it said\n{said}");
         }
