@@ -15,7 +15,6 @@ mod trouble;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dataplane::words::Family;
 use netd_tests::apiserver::{self, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
