@@ -97,7 +97,7 @@ async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) 
             board.update(|status, now| status.store.trouble = what.map(|what| Trouble { what, since: now }));
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The signals that end the daemon.

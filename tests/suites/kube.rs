@@ -1,8 +1,10 @@
-//! The store in Node objects, against a real API server: flannel's annotations, podCIDRs as they come, a ConfigMap that changes, and
+//! The store in Node objects, against a real API server: flannel's annotations, podCIDRs as they come, a `ConfigMap` that changes, and
 //! all that can happen to an API server.
 
 #[path = "kube/bed.rs"]
 mod bed;
+#[path = "kube/conf.rs"]
+mod conf;
 #[path = "kube/flannel.rs"]
 mod flannel;
 #[path = "kube/proxy.rs"]
@@ -13,14 +15,13 @@ mod trouble;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use dataplane::words::Family;
 use netd_tests::apiserver::{self, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
-use netd_tests::{Load, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
+use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
 use serde_json::json;
 
-use bed::{Bed, PREFIX, configure, path, routed, topology, vxlan};
+use bed::{Bed, PREFIX, path, routed, topology, vxlan};
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(
@@ -37,12 +38,10 @@ fn main() -> ExitCode {
                 test("strangers' annotations stop nobody", strangers),
                 test("a node that takes no part any more is gone", leaves),
                 test("pods of three nodes talk", talk),
-                test("the ConfigMap changes the backend under flows", switch),
-                test("an invalid ConfigMap changes nothing, and is said", invalid),
-                test("the configuration in a mounted file is followed", mounted),
                 test("netd cleanup takes netd's annotations away", cleanup),
                 test("5,000 Nodes", many),
             ];
+            trials.extend(conf::trials());
             trials.extend(trouble::trials());
             trials.extend(flannel::trials());
             trials
@@ -275,96 +274,6 @@ fn talk() -> Outcome {
         }
     }
     Ok(())
-}
-
-fn switch() -> Outcome {
-    let bed = Bed::with(&vxlan())?;
-    let (cluster, server) = bed.cluster()?;
-    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?, cluster.pod("n3", "c")?];
-    for from in &pods {
-        for to in pods.iter().filter(|to| to.name() != from.name()) {
-            cluster.settle(from, to)?;
-        }
-    }
-    let told = |failure| cluster.told(failure);
-    let load = Load::between(&[&pods[0], &pods[1], &pods[2]])?;
-    for backend in [json!({ "Type": "host-gw" }), json!({ "Type": "vxlan" })] {
-        let edited = Instant::now();
-        configure(&server, &net_conf(Stack::V4, &backend))?;
-        let device = if backend["Type"] == "vxlan" { "flannel.1" } else { "eth0" };
-        for (name, range) in [("n1", "10.244.2.0/24"), ("n2", "10.244.3.0/24"), ("n3", "10.244.1.0/24")] {
-            eventually(seconds(60), &format!("{name} sends by {backend}"), || {
-                let route = kernel::route(cluster.node(name).namespace(), Family::V4, range)?;
-                ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
-                Ok(())
-            })
-            .map_err(told)?;
-        }
-        println!("every node sends by {backend} {} ms after the edit", edited.elapsed().as_millis());
-        // The old way closes when the last packets have passed.
-        eventually(seconds(60), "the former way is closed", || {
-            for name in ["n1", "n2", "n3"] {
-                let node = server.get(&path(name))?;
-                let receives = node["metadata"]["annotations"][format!("{PREFIX}netd-receives")].to_string();
-                ensure!(receives.matches("Type").count() == 1, "{name} receives by {receives}");
-            }
-            Ok(())
-        })
-        .map_err(told)?;
-    }
-    load.unharmed().map_err(told)
-}
-
-fn invalid() -> Outcome {
-    let bed = Bed::with(&vxlan())?;
-    bed.add_peer("peer", 77)?;
-    let daemon = bed.start("n1", &[])?;
-    routed(bed.node("n1"), "10.244.77.0/24", true)?;
-    let before = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
-    for conf in ["{", r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "bogus"}}"#] {
-        bed.configure(conf)?;
-        let word = if conf == "{" { "net-conf.json must hold one JSON object" } else { "bogus" };
-        bed.await_event("n1", "InvalidConfiguration", word).map_err(|failure| failure.with("netd", &daemon.log()))?;
-        let status = bed.run("n1", "status")?;
-        ensure!(status.contains("is refused, the network stays as it is"), "netd status says {status}");
-    }
-    let after = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
-    ensure!(before["ifindex"] == after["ifindex"], "the device was {before}, and is {after}");
-    bed.configure(&vxlan().to_string())?;
-    eventually(seconds(30), "all is well again", || {
-        let status = bed.run("n1", "status")?;
-        ensure!(!status.contains("is refused"), "netd status says {status}");
-        Ok(())
-    })?;
-    bed.configure("{")?;
-    eventually(seconds(30), "the same fault is told again after it was over", || {
-        let events = bed.events("n1")?;
-        ensure!(events.len() == 3, "the Events are {events:?}");
-        Ok(())
-    })
-}
-
-fn mounted() -> Outcome {
-    let bed = Bed::with(&vxlan())?;
-    // As kubelet mounts a ConfigMap: a link decides which folder counts.
-    let folder = bed.fabric.disk().join("mounted");
-    let write = |version: &str, text: &str| -> Outcome {
-        let place = folder.join(version);
-        std::fs::create_dir_all(&place).told("make a folder")?;
-        std::fs::write(place.join("net-conf.json"), text).told("write a file")?;
-        std::os::unix::fs::symlink(version, folder.join("..data_tmp")).told("make a link")?;
-        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).told("put the link in its place")
-    };
-    write("..1", &vxlan().to_string())?;
-    let file = folder.join("net-conf.json");
-    std::os::unix::fs::symlink("..data/net-conf.json", &file).told("make a link")?;
-    let path = format!("--net-config-path={}", file.display());
-    let flags = bed.flags("n1");
-    let flags = flags.iter().map(String::as_str).filter(|flag| !flag.starts_with("--net-conf-configmap"));
-    let flags: Vec<&str> = flags.chain([&*path]).collect();
-    let _daemon = bed.node("n1").start_netd(&flags)?;
-    write("..2", &net_conf(Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
-    bed.await_annotation("n1", "backend-type", "host-gw")
 }
 
 fn cleanup() -> Outcome {

@@ -1,4 +1,4 @@
-//! Machines with netd, and one more that runs an API server: netd may do there what the ClusterRole of its manifest lets it.
+//! Machines with netd, and one more that runs an API server: netd may do there what the `ClusterRole` of its manifest lets it.
 
 use std::path::PathBuf;
 
@@ -149,7 +149,7 @@ impl Bed {
         })
     }
 
-    /// Changes the ConfigMap.
+    /// Changes the `ConfigMap`.
     pub(crate) fn configure(&self, conf: &str) -> Outcome {
         self.server.patch(MAP, &json!({ "data": { "net-conf.json": conf } })).map(drop)
     }
@@ -251,7 +251,7 @@ fn flags(kubeconfig: &str, disk: &str) -> Vec<String> {
     ]
 }
 
-/// A new configuration in the ConfigMap of an API server.
+/// A new configuration in the `ConfigMap` of an API server.
 pub(crate) fn configure(server: &ApiServer, conf: &Value) -> Outcome {
     server.patch(MAP, &json!({ "data": { "net-conf.json": conf.to_string() } })).map(drop)
 }

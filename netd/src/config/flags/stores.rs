@@ -98,12 +98,12 @@ pub struct KubeFlags {
     )]
     pub kube_annotation_prefix: String,
 
-    /// Set the node's condition NetworkUnavailable to False when the network is ready, so that pods are scheduled there.
+    /// Set the node's condition `NetworkUnavailable` to False when the network is ready, so that pods are scheduled there.
     #[arg(long, global = true, env = "FLANNELD_SET_NODE_NETWORK_UNAVAILABLE", default_value = "true", value_parser = go_style::boolean,
           action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub set_node_network_unavailable: bool,
 
-    /// ConfigMap whose net-conf.json is the network configuration, followed as it changes [default: the file of --net-config-path].
+    /// `ConfigMap` whose net-conf.json is the network configuration, followed as it changes [default: the file of --net-config-path].
     #[arg(long, global = true, env = "FLANNELD_NET_CONF_CONFIGMAP", value_name = "NAMESPACE/NAME")]
     pub net_conf_configmap: Option<String>,
 

@@ -28,7 +28,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long a page of a list may take.
-pub(super) const PAGE: Duration = Duration::from_secs(60);
+pub(super) const PAGE: Duration = Duration::from_mins(1);
 /// A silent connection is asked after so long, every so often, and so many times.
 const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 /// No object of the API is longer: etcd takes none of more than 1.5 MB.
@@ -226,9 +226,9 @@ impl Api {
     }
 
     /// Changes it by a strategic merge.
-    pub(super) async fn patch(&self, path: &str, patch: &serde_json::Value) -> Result<Vec<u8>, CallError> {
+    pub(super) async fn patch(&self, path: &str, change: &serde_json::Value) -> Result<Vec<u8>, CallError> {
         let kind = "application/strategic-merge-patch+json";
-        self.call(request(Method::PATCH, path, Some(kind), patch.to_string().into_bytes())?, ANSWER).await
+        self.call(request(Method::PATCH, path, Some(kind), change.to_string().into_bytes())?, ANSWER).await
     }
 
     /// Makes an object.
@@ -256,12 +256,17 @@ fn request(
     builder.body(body).map_err(|error| CallError::Config(error.into()))
 }
 
-async fn read(body: Body, within: Duration) -> Result<Vec<u8>, CallError> {
-    match time::timeout(within, body.collect()).await {
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) => Err(CallError::Transport(error.into())),
-        Err(_) => Err(CallError::Late(within)),
-    }
+/// Reads all of it into one piece: a page of a list is large, and there must not be two of it.
+async fn read(mut body: Body, within: Duration) -> Result<Vec<u8>, CallError> {
+    let whole = async {
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| CallError::Transport(error.into()))?;
+            text.extend_from_slice(frame.data_ref().map(AsRef::as_ref).unwrap_or_default());
+        }
+        Ok(text)
+    };
+    time::timeout(within, whole).await.unwrap_or(Err(CallError::Late(within)))
 }
 
 /// An answer that is none of success becomes an error, with what it says.

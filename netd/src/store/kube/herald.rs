@@ -20,7 +20,7 @@ const WAITING: usize = 16;
 /// So many different texts are remembered as told.
 const TOLD: usize = 64;
 /// The first and the longest wait after a failure.
-const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+const AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 
 /// Something to do.
 #[derive(Debug)]

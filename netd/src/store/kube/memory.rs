@@ -20,7 +20,7 @@ use crate::whole_file;
 
 /// What comes together is written together; and the file is written no more often than that.
 const SOON: Duration = Duration::from_secs(2);
-const SELDOM: Duration = Duration::from_secs(60);
+const SELDOM: Duration = Duration::from_mins(1);
 
 /// What was known.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -176,7 +176,7 @@ impl Own {
                 Err(Untold::Call(error)) => error,
             };
             if let Some(after) = error.after() {
-                self.known().rests = Some(Instant::now() + after.min(Duration::from_secs(300)));
+                self.known().rests = Some(Instant::now() + after.min(Duration::from_mins(5)));
             }
             if error.code() == Some(409) || error.code() == Some(404) {
                 self.heard(None);

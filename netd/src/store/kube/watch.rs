@@ -1,6 +1,7 @@
 //! Objects of one sort as they are and as they change: a list in pages, then a watch, and again from a list where the watch is too
 //! far behind. What goes wrong is told, and tried again ever more rarely.
 
+use std::fmt::Write as _;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +11,8 @@ use tokio::time::{self, Instant};
 use super::api::{Api, CallError, Lines, PAGE};
 use super::object::{self, Answer, Line, Object, Page};
 
-/// How many objects a page has.
-const AT_ONCE: usize = 500;
+/// How many objects a page has. A Node may have 10 kB, and the memory for a page is never given back.
+const AT_ONCE: usize = 200;
 /// The first and the longest wait before the API server is tried again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How long the API server keeps a watch open: as long as other clients ask for. Then it is begun anew, where it ended.
@@ -139,7 +140,7 @@ impl<T: Object> Watch<T> {
     fn heed<R>(&mut self, result: Result<R, CallError>) -> Result<R, CallError> {
         if let Err(error) = &result {
             let wait = self.longer();
-            self.wait = Some(error.after().map_or(wait, |after| after.clamp(wait, Duration::from_secs(300))));
+            self.wait = Some(error.after().map_or(wait, |after| after.clamp(wait, Duration::from_mins(5))));
         }
         result
     }
@@ -209,7 +210,7 @@ fn escaped(token: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            text.push_str(&format!("%{byte:02X}"));
+            let _ = write!(text, "%{byte:02X}");
         }
     }
     text

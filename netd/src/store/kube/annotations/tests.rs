@@ -1,4 +1,4 @@
-//! Node n1: pods 10.244.1.0/24 and fd00:10:244:1::/64, reached at 192.168.0.1 and 2001:db8::1.
+//! Node `n1`: pods `10.244.1.0/24` and `fd00:10:244:1::/64`, reached at `192.168.0.1` and `2001:db8::1`.
 
 use dataplane::words::{Mac, Vni};
 use proptest::prelude::*;
