@@ -17,7 +17,7 @@ use dataplane::netlink::KernelError;
 use dataplane::notifications::Notifications;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant as Deadline, sleep_until};
 
 use crate::bridge::Bridge;
@@ -28,6 +28,7 @@ use crate::observe::Quiet;
 use crate::overlay::transition::Transition;
 use crate::patience::Patience;
 use crate::reconcile::{Trigger, chain};
+use crate::status::Trouble;
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError};
 use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
@@ -65,16 +66,29 @@ pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
     let board = Board::new();
     let _doors = doors::open(&flags, &board).await?;
+    let (standing, shown) = (store.standing(), board.clone());
     tokio::select! {
         started = Daemon::start(flags, store, board) => {
             let (mut daemon, events) = started?;
             daemon.follow(events, &mut ends).await;
         }
+        () = show(&shown, standing) => {}
         () = ends.wait() => {}
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tracing::info!("ending; the data path stays as it is");
     Ok(())
+}
+
+/// Shows what the store waits for, as long as it does.
+async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) {
+    if let Some(mut standing) = standing {
+        while standing.changed().await.is_ok() {
+            let what = standing.borrow_and_update().clone();
+            board.update(|status, now| status.store.trouble = what.map(|what| Trouble { what, since: now }));
+        }
+    }
+    std::future::pending().await
 }
 
 /// The signals that end the daemon.
@@ -150,7 +164,10 @@ impl<S: Store> Daemon<S> {
             node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
             "lease taken"
         );
-        board.update(|status, _| status.joined(&node, &own, None));
+        board.update(|status, _| {
+            status.store.trouble = None;
+            status.joined(&node, &own, None);
+        });
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -57,10 +57,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("netd {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let flags = cli.flags;
-    let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
+    let mut flags = cli.flags;
+    // Who else is linked in may bring another one: then none would be chosen by itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
+        let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
+        if flags.node_name.is_none() && !matches!(cli.command, Some(Command::Status(_))) {
+            flags.node_name = store.node_name().await.context("cannot tell which node this is")?;
+        }
         match cli.command {
             Some(Command::Plan) => plan(&flags, &store).await,
             Some(Command::Doctor { output }) => examine(&flags, &store, output).await,

@@ -14,7 +14,7 @@ use dataplane::watch::Event;
 use dataplane::words::{IfName, Mac, Prefix};
 
 use crate::observe::Observed;
-use crate::overlay::{Desired, Identity, masquerade};
+use crate::overlay::{Desired, Identity};
 
 /// Places in the kernel where something of ours is, or was, or should be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -98,16 +98,9 @@ impl Mirror {
         Self { observed, names, ours }
     }
 
-    /// What there is.
+    /// What there is; our table is not in it.
     pub fn observed(&self) -> &Observed {
         &self.observed
-    }
-
-    /// The sets of our table now have of these nodes what is wanted: we do not listen to what we change there ourselves.
-    pub fn take_nodes(&mut self, nodes: &BTreeSet<IpAddr>, desired: &Desired) {
-        if let (Some(table), Some(wanted)) = (&mut self.observed.table, &desired.table) {
-            table.take_elements(&masquerade::keys(nodes), wanted);
-        }
     }
 
     /// Takes a notification, and says what has to be looked at again. What it brings into the place where it is wanted

@@ -1,6 +1,7 @@
 //! This node before it has a lease: its network, its interface, its tunnel ends. Found out without changing anything.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
@@ -63,6 +64,8 @@ pub struct Node {
     pub carriers: PerFamily<Carrier>,
     /// How its objects are marked.
     pub identity: Identity,
+    /// The public addresses that the store has for it, in place of those that the flags name.
+    pub public: PerFamily<IpAddr>,
 }
 
 impl Node {
@@ -73,15 +76,16 @@ impl Node {
         for key in unknown.0 {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
-        let (underlay, carriers) = place(flags, &conf, kernel)?;
+        let public = store.public(&name).await?;
+        let (underlay, carriers) = place(flags, &conf, public, kernel)?;
         let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
         let identity = identity::of(&flags.subnet_file, conf.prefixes(), &previous);
-        Ok(Self { name, conf, underlay, carriers, identity })
+        Ok(Self { name, conf, underlay, carriers, identity, public })
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
     pub fn follow_underlay(&mut self, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, carriers) = place(flags, &self.conf, kernel)?;
+        let (underlay, carriers) = place(flags, &self.conf, self.public, kernel)?;
         let moved = (&underlay, &carriers) != (&self.underlay, &self.carriers);
         (self.underlay, self.carriers) = (underlay, carriers);
         Ok(moved)
@@ -96,7 +100,7 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, carriers) = place(flags, &conf, kernel)?;
+        let (underlay, carriers) = place(flags, &conf, self.public, kernel)?;
         (self.conf, self.underlay, self.carriers) = (conf, underlay, carriers);
         Ok(true)
     }
@@ -136,8 +140,17 @@ impl Node {
 }
 
 /// Chooses the interface, and checks that it can carry the network.
-fn place(flags: &Flags, conf: &NetConf, kernel: &mut Linux) -> Result<(Underlay, PerFamily<Carrier>), NodeError> {
-    let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &flags.wishes(conf))?;
+fn place(
+    flags: &Flags,
+    conf: &NetConf,
+    public: PerFamily<IpAddr>,
+    kernel: &mut Linux,
+) -> Result<(Underlay, PerFamily<Carrier>), NodeError> {
+    let mut wishes = flags.wishes(conf);
+    for (family, address) in public.iter() {
+        *wishes.public.slot(family) = Some(*address);
+    }
+    let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &wishes)?;
     let carriers = match &conf.backend {
         Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
         Backend::HostGw => {

@@ -32,7 +32,7 @@ impl Observed {
         self.fdb.range(least..).take_while(move |entry| entry.0 == device && entry.1 == mac)
     }
 
-    /// What there is at these places.
+    /// What there is at these places, without our table.
     #[must_use]
     pub fn part(&self, keys: &Keys, desired: &Desired) -> Self {
         let links = desired.devices.keys().filter_map(|name| Some((name.clone(), self.links.get(name)?.clone())));
@@ -44,7 +44,7 @@ impl Observed {
             fdb: keys.fdb.iter().flat_map(|(device, mac)| self.ends_of(device, *mac)).cloned().collect(),
             routes: keys.routes.iter().flat_map(|destination| self.routes_to(*destination)).cloned().collect(),
             sysctls: BTreeMap::new(),
-            table: narrowed(self.table.as_ref(), keys),
+            table: None,
             accepts: Vec::new(),
         }
     }

@@ -7,6 +7,7 @@ pub mod chosen;
 mod claim;
 pub mod dir;
 pub mod etcd;
+pub mod kube;
 pub mod record;
 
 use std::error::Error;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::words::{Mac, PerFamily, Prefix, Vni};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::net_conf::NetConf;
 use crate::model::{BackendType, Lease, NodeName};
@@ -24,6 +25,12 @@ use crate::model::{BackendType, Lease, NodeName};
 pub trait Store: Send + Sync + 'static {
     /// Reads the network configuration, as text: [`NetConf::parse`] judges it.
     fn net_conf(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
+
+    /// Reads the public addresses that the store has for a node, in place of those that the flags name. Changes nothing.
+    fn public(&self, node: &NodeName) -> impl Future<Output = Result<PerFamily<IpAddr>, StoreError>> + Send {
+        let _ = node;
+        std::future::ready(Ok(PerFamily::none()))
+    }
 
     /// Reads one node's lease; `None` where it has none that can be read. Changes nothing.
     fn lease(&self, node: &NodeName) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
@@ -42,11 +49,37 @@ pub trait Store: Send + Sync + 'static {
     /// Gives this node's subnets back. Not having any is success.
     fn release(&self, node: &NodeName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
+    /// Tells those who look after the cluster about this node, where the store has a place for that. Nobody waits for it.
+    fn tell(&self, notice: Notice) {
+        let _ = notice;
+    }
+
+    /// What the store waits for at the start of a daemon, for a person; none where it does not say so.
+    fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
+        None
+    }
+
     /// Follows the leases and the configuration until the receiver is dropped. To be called within a tokio runtime.
     ///
     /// The first events are what there is: [`StoreEvent::NetConf`], then a whole list: [`StoreEvent::Init`], a [`StoreEvent::Lease`] for
     /// each node, [`StoreEvent::InitDone`].
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
+}
+
+/// What those who look after the cluster should know of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// Pods can be wired and reach each other.
+    Ready,
+    /// Somebody must do something. The same text again is no news until it was over.
+    Warning {
+        /// Of which sort, as Events have it: `InvalidConfiguration`.
+        reason: &'static str,
+        /// What.
+        text: String,
+    },
+    /// What this text warned of is over.
+    Over(String),
 }
 
 /// What this node asks a store for.

@@ -76,8 +76,7 @@ impl Upkeep {
     /// nftables socket; `follows_routes` where the interface between nodes is chosen by any route.
     pub fn begin(&mut self, found: Found, cluster: &Cluster, node: &Node, port: u32, follows_routes: bool) {
         let Found { outcome, mut observed, ground, left_out, taken, clean } = found;
-        // Of what we change in nftables ourselves nothing is heard.
-        observed.table.clone_from(&outcome.desired.table);
+        observed.table = None;
         let interest = Interest {
             identity: Identity { former: PerFamily::none(), ..node.identity.clone() },
             table: node.identity.table(),
@@ -171,13 +170,17 @@ impl Standing {
             let places = self.ground.amend(&node.conf, &node.underlay.ifname, &mut self.outcome, &changes)?;
             keys.extend(places);
         }
-        let desired = &self.outcome.desired;
+        let desired = &mut self.outcome.desired;
+        // Of what we change in nftables ourselves nothing is heard: what was wanted is there.
+        let table = desired.part(&keys).table;
+        self.ground.set_nodes(&keys.nodes, desired);
+        let desired = &*desired;
         let keys = keys.widened(self.mirror.observed(), desired);
         if !keys.routes.is_disjoint(&self.taken) {
             return None;
         }
-        let mut plan =
-            Plan::diff(&self.mirror.observed().part(&keys, desired), &desired.part(&keys), &self.interest.identity);
+        let observed = Observed { table, ..self.mirror.observed().part(&keys, desired) };
+        let mut plan = Plan::diff(&observed, &desired.part(&keys), &self.interest.identity);
         if !plan.is_of_entries() {
             return None;
         }
@@ -187,7 +190,6 @@ impl Standing {
         if !report.is_clean() {
             return None;
         }
-        self.mirror.take_nodes(&keys.nodes, desired);
         let nodes: Vec<NodeName> = leases.keys().cloned().collect();
         for (node, lease) in leases {
             match lease {

@@ -1,4 +1,4 @@
-//! A real flanneld on a machine of the fabric, with its leases in etcd.
+//! A real flanneld on a machine of the fabric, with its leases in etcd or in Node objects.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -22,12 +22,21 @@ impl Flanneld {
     /// # Errors
     /// Where it does not write the file; with its log.
     pub fn start(node: &Node, endpoints: &str) -> Outcome<Self> {
+        Self::start_by(node, &[endpoints])
+    }
+
+    /// The same with the flags that choose its store.
+    ///
+    /// # Errors
+    /// Where it does not write the file; with its log.
+    pub fn start_by(node: &Node, store: &[&str]) -> Outcome<Self> {
         // That it is written anew is how it tells that it is ready.
         let _ = std::fs::rename(node.subnet_file(), node.subnet_file().with_extension("former"));
         let log = node.subnet_file().with_extension("flanneld.log");
         let output = File::create(&log).told("make flanneld's log")?;
         let mut command = Command::new(peers::FLANNELD.path()?);
-        command.args([endpoints, "--iface=eth0", "--iptables-forward-rules=false", "--subnet-file"]);
+        command.env("NODE_NAME", node.name()).args(store);
+        command.args(["--iface=eth0", "--iptables-forward-rules=false", "--subnet-file"]);
         command.arg(node.subnet_file()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let flanneld = Self { child: node.namespace().spawn(&mut command)?, log };
         eventually(seconds(30), "flanneld is ready", || {

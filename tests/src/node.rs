@@ -115,7 +115,8 @@ impl Node {
             ("--subnet-file", &self.subnet_file().into_os_string()),
             ("--cni-conf-dir", &self.cni_conf_dir().into_os_string()),
         ];
-        let other_store = arguments.iter().any(|argument| argument.starts_with("--etcd-"));
+        let other_store =
+            arguments.iter().any(|argument| argument.starts_with("--etcd-") || *argument == "--kube-subnet-mgr");
         let fits = |flag: &str| !(arguments.contains(&flag) || other_store && flag == "--store-dir");
         for (flag, value) in own.into_iter().filter(|(flag, _)| fits(flag)) {
             command.arg(flag).arg(value);

@@ -52,6 +52,9 @@ const PURE: [&str; 16] = [
     "netd/src/model",
     "netd/src/overlay",
     "netd/src/plan",
+    "netd/src/store/kube/annotations",
+    "netd/src/store/kube/keys",
+    "netd/src/store/kube/object",
     "netd/src/store/record",
 ];
 

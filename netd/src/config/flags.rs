@@ -15,7 +15,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
 use regex::Regex;
 
-pub use self::stores::EtcdFlags;
+pub use self::stores::{EtcdFlags, KubeFlags};
 
 use super::net_conf::{Backend, NetConf};
 use crate::interface::Wishes;
@@ -139,7 +139,8 @@ pub struct Flags {
     #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
     pub iptables_resync: Option<NonZeroU32>,
 
-    /// File with the network configuration [default: net-conf.json in --store-dir].
+    /// File with the network configuration [default: net-conf.json in --store-dir; with --kube-subnet-mgr
+    /// /etc/kube-flannel/net-conf.json].
     #[arg(long, global = true, env = "FLANNELD_NET_CONFIG_PATH", value_name = "FILE")]
     pub net_config_path: Option<PathBuf>,
 
@@ -151,6 +152,10 @@ pub struct Flags {
     /// The store in etcd.
     #[command(flatten)]
     pub etcd: EtcdFlags,
+
+    /// The store in the API server.
+    #[command(flatten)]
+    pub kube: KubeFlags,
 
     /// This node's name [default: the host's name].
     #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
@@ -204,18 +209,7 @@ impl Flags {
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).
-const NOT_SUPPORTED: [&str; 10] = [
-    "kube-subnet-mgr",
-    "kube-api-url",
-    "kube-annotation-prefix",
-    "kubeconfig-file",
-    "ip-blackhole-route",
-    "set-node-network-unavailable",
-    "v",
-    "vmodule",
-    "log_backtrace_at",
-    "log-backtrace-at",
-];
+const NOT_SUPPORTED: [&str; 5] = ["ip-blackhole-route", "v", "vmodule", "log_backtrace_at", "log-backtrace-at"];
 
 /// The command line is not accepted, or asks for help.
 #[derive(Debug, thiserror::Error)]

@@ -7,7 +7,7 @@ use crate::model::{Lease, Vtep, Ways};
 use crate::node;
 use crate::overlay::Outcome;
 use crate::reconcile::{Report, chain};
-use crate::store::{LeaseRequest, Store};
+use crate::store::{LeaseRequest, Notice, Store};
 
 impl<S: Store> Daemon<S> {
     /// Puts this node's lease back where the store has lost or altered it.
@@ -71,7 +71,11 @@ impl<S: Store> Daemon<S> {
         let former = self.node.conf.clone();
         match self.node.reconfigure(text, &self.flags, &mut self.kernel) {
             Ok(changed) => {
-                let was_refused = self.switch.refused.take().is_some();
+                let refused = self.switch.refused.take();
+                let was_refused = refused.is_some();
+                if let Some(text) = refused {
+                    self.store.tell(Notice::Over(text));
+                }
                 if !changed {
                     return was_refused;
                 }
@@ -81,6 +85,7 @@ impl<S: Store> Daemon<S> {
                     "the changed network configuration is refused, the network stays as it is: {}",
                     chain(&error)
                 );
+                self.store.tell(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
                 self.switch.refused = Some(text);
                 return true;
             }

@@ -9,7 +9,7 @@ use crate::config::flags::Flags;
 use crate::conflist;
 use crate::overlay::Outcome;
 use crate::reconcile::{Report, chain};
-use crate::store::Store;
+use crate::store::{Notice, Store};
 use crate::subnet_env::{self, SubnetEnv};
 
 impl<S: Store> Daemon<S> {
@@ -29,6 +29,7 @@ impl<S: Store> Daemon<S> {
         if !self.ready {
             self.ready = true;
             tracing::info!(peers = self.cluster.peers.len(), "ready");
+            self.store.tell(Notice::Ready);
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         Ok(true)

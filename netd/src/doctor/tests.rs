@@ -26,7 +26,14 @@ fn well(network: &Network) -> Facts {
     let host = observe::host(&mut kernel, &network.identity()).expect("a readable kernel");
     let (cluster, conf, identity) = (network.cluster(), network.conf(), network.identity());
     let mut facts = Facts {
-        node: Node { name: node_name(1), conf, underlay: network.underlay(1), carriers: PerFamily::none(), identity },
+        node: Node {
+            name: node_name(1),
+            conf,
+            underlay: network.underlay(1),
+            carriers: PerFamily::none(),
+            identity,
+            public: PerFamily::none(),
+        },
         cluster: Some(cluster),
         rejected: Vec::new(),
         outcome: network.outcome(&mut kernel).expect("a network that can be carried"),

@@ -58,8 +58,8 @@ impl Ground {
         conf.backend.manners().contains(&Manner::Direct) || self.manners.contains_key(&Manner::Direct)
     }
 
-    /// Changes `outcome` as the changes of peers want it, and gives the places that are concerned; `None` where more follows
-    /// from them. Then both are of no use any more.
+    /// Changes `outcome` as the changes of peers want it, but for the nodes in the sets of our table, and gives the places that
+    /// are concerned; `None` where more follows from them. Then both are of no use any more.
     pub fn amend(
         &mut self,
         conf: &NetConf,
@@ -77,11 +77,15 @@ impl Ground {
         for lease in changes.iter().filter_map(|change| change.now) {
             self.add(lease, conf, &configured, underlay, outcome, &mut keys)?;
         }
-        if let Some(table) = &mut outcome.desired.table {
-            masquerade::set_direct(table, &keys.nodes, |node| self.direct.contains_key(&node));
-        }
         // In what manners this node sends is what its peers have been told.
         (self.manners.keys().copied().collect::<BTreeSet<_>>() == manners).then_some(keys)
+    }
+
+    /// Puts these nodes into the sets of our table, or takes them out.
+    pub fn set_nodes(&self, nodes: &BTreeSet<IpAddr>, desired: &mut Desired) {
+        if let Some(table) = &mut desired.table {
+            masquerade::set_direct(table, nodes, |node| self.direct.contains_key(&node));
+        }
     }
 
     fn remove(

@@ -1,10 +1,14 @@
 //! The store that the flags choose.
 
-use tokio::sync::mpsc;
+use std::net::IpAddr;
+
+use dataplane::words::PerFamily;
+use tokio::sync::{mpsc, watch};
 
 use super::dir::{DirStore, POLL};
-use super::etcd::{EtcdStore, OptionsError};
-use super::{LeaseRequest, Store, StoreError, StoreEvent};
+use super::etcd::{self, EtcdStore};
+use super::kube::{self, KubeStore};
+use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
@@ -16,6 +20,8 @@ pub enum Chosen {
     Dir(DirStore),
     /// etcd.
     Etcd(EtcdStore),
+    /// The API server.
+    Kube(KubeStore),
 }
 
 /// Why there is no store.
@@ -30,9 +36,24 @@ pub enum ChoiceError {
         /// The flag that does not fit.
         flag: &'static str,
     },
+    /// Two stores are asked for, one of them the API server.
+    #[error("{flag} is of another store than the API server, which --kube-subnet-mgr chooses: leave one of them out")]
+    BesideKube {
+        /// The flag that does not fit.
+        flag: &'static str,
+    },
+    /// A flag of a store that is not chosen.
+    #[error("{flag} says nothing without --kube-subnet-mgr: give that too, or leave it out")]
+    WithoutKube {
+        /// The flag.
+        flag: &'static str,
+    },
     /// etcd's flags are wrong.
     #[error("etcd cannot be the store")]
-    Etcd(#[from] OptionsError),
+    Etcd(#[from] etcd::OptionsError),
+    /// The API server's flags are wrong.
+    #[error("the API server cannot be the store")]
+    Kube(#[from] kube::OptionsError),
 }
 
 fn hint(flag: &str) -> &'static str {
@@ -40,11 +61,28 @@ fn hint(flag: &str) -> &'static str {
 }
 
 impl Chosen {
-    /// The store that the flags choose. `waits` is true for a daemon, which waits for its store at its start.
+    /// The store that the flags choose. `waits` is true for a daemon, which waits for its store at its start. To be called within a
+    /// tokio runtime.
     ///
     /// # Errors
     /// Where the flags contradict each other or name what cannot be used.
     pub fn new(flags: &Flags, waits: bool) -> Result<Self, ChoiceError> {
+        let kube = &flags.kube;
+        if kube.kube_subnet_mgr {
+            let foreign = [("--store-dir", flags.store_dir.is_some()), ("an --etcd- flag", flags.etcd.is_chosen())];
+            if let Some((flag, _)) = foreign.into_iter().find(|(_, given)| *given) {
+                return Err(ChoiceError::BesideKube { flag });
+            }
+            return Ok(Self::Kube(KubeStore::new(flags, waits)?));
+        }
+        let idle = [
+            ("--kube-api-url", kube.kube_api_url.is_some()),
+            ("--kubeconfig-file", kube.kubeconfig_file.is_some()),
+            ("--net-conf-configmap", kube.net_conf_configmap.is_some()),
+        ];
+        if let Some((flag, _)) = idle.into_iter().find(|(_, given)| *given) {
+            return Err(ChoiceError::WithoutKube { flag });
+        }
         if !flags.etcd.is_chosen() {
             return Ok(Self::Dir(DirStore::new(flags.store_dir(), flags.net_config_path.clone(), POLL)));
         }
@@ -55,6 +93,17 @@ impl Chosen {
         }
         Ok(Self::Etcd(EtcdStore::new(&flags.etcd, waits)?))
     }
+
+    /// This node's name, where the store knows better than the host.
+    ///
+    /// # Errors
+    /// Where the store should know it and cannot tell.
+    pub async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
+        match self {
+            Self::Kube(store) => store.node_name().await.map(Some),
+            Self::Dir(_) | Self::Etcd(_) => Ok(None),
+        }
+    }
 }
 
 /// Calls a method of whichever store it is.
@@ -63,6 +112,7 @@ macro_rules! each {
         match $chosen {
             Chosen::Dir($store) => $call,
             Chosen::Etcd($store) => $call,
+            Chosen::Kube($store) => $call,
         }
     };
 }
@@ -70,6 +120,10 @@ macro_rules! each {
 impl Store for Chosen {
     async fn net_conf(&self) -> Result<String, StoreError> {
         each!(self, store => store.net_conf().await)
+    }
+
+    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        each!(self, store => store.public(node).await)
     }
 
     async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
@@ -90,6 +144,14 @@ impl Store for Chosen {
 
     async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         each!(self, store => store.release(node).await)
+    }
+
+    fn tell(&self, notice: Notice) {
+        each!(self, store => store.tell(notice));
+    }
+
+    fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
+        each!(self, store => store.standing())
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {

@@ -4,8 +4,10 @@
 //! question.
 
 mod files;
+mod fingerprint;
 mod follow;
 mod lock;
+mod read;
 
 use std::error::Error;
 use std::future;
@@ -18,7 +20,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task;
 
-use self::files::{Layout, Leases};
+use self::files::Layout;
+use self::follow::Begun;
+use self::read::{Read, Reads};
 use super::{LeaseRequest, Store, StoreError, StoreEvent, claim};
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
@@ -34,8 +38,8 @@ pub struct DirStore {
     lock_wait: Duration,
     /// The node that took its subnets here.
     own: Arc<OnceLock<NodeName>>,
-    /// What was read to find it a free subnet: whoever follows the store next need not read it again.
-    read: Arc<Mutex<Leases>>,
+    /// Where that was the beginning of following the store, what was read for it.
+    begun: Arc<Mutex<Option<Begun>>>,
 }
 
 impl DirStore {
@@ -43,7 +47,7 @@ impl DirStore {
     /// `poll` is how often it is looked at beside the kernel's notifications ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
         let (layout, lock_wait) = (Layout::new(dir, net_conf), Duration::from_secs(15));
-        Self { layout, poll, lock_wait, own: Arc::default(), read: Arc::default() }
+        Self { layout, poll, lock_wait, own: Arc::default(), begun: Arc::default() }
     }
 
     /// The same with another bound on waiting for other daemons.
@@ -75,19 +79,24 @@ impl Store for DirStore {
     }
 
     async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
-        let leases = self.run(Layout::read_leases).await?;
-        Ok(leases.into_values().map(|(_, lease)| Arc::unwrap_or_clone(lease)).collect())
+        let reads = self.run(Layout::read_all).await?;
+        let lease = |(name, read): (String, Read)| read.lease.inspect_err(|error| read::tell(&name, error)).ok();
+        Ok(reads.into_iter().filter_map(lease).map(Arc::unwrap_or_clone).collect())
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        let _ = self.own.set(request.node.clone());
         self.run(Layout::make_folders).await?;
+        // Before the files are read: what changes meanwhile is then notified.
+        let begun = self.own.set(request.node.clone()).is_ok().then(|| Begun::new(&self.layout));
         let lock = lock::take(&self.layout, &request.node, self.lock_wait).await?;
         let (request, conf) = (request.clone(), conf.clone());
         let lease = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
         let (lease, read) = lease?;
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = read;
+        if let Some(mut begun) = begun {
+            begun.read = read;
+            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        }
         Ok(lease)
     }
 
@@ -102,26 +111,32 @@ impl Store for DirStore {
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        let read = std::mem::take(&mut *self.read.lock().unwrap_or_else(PoisonError::into_inner));
-        follow::start(self.layout.clone(), self.poll, self.own.get(), read)
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let begun = begun.unwrap_or_else(|| Begun::new(&self.layout));
+        follow::start(self.layout.clone(), self.poll, self.own.get(), begun)
     }
 }
 
-/// Takes and publishes the node's lease, and gives what had to be read of others for that. The caller holds the lock.
-fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Leases), StoreError> {
+/// Takes and publishes the node's lease; gives the files too, as they are then, where they had to be read for that. The caller holds
+/// the lock.
+fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<Reads>), StoreError> {
     layout.sweep_lease(&request.node);
     let stored = layout.read_one(&request.node);
     let stored = stored.as_ref();
     let former = stored.map(|lease| lease.subnets).unwrap_or_default();
-    let leases = if claim::suffice(conf, former) { Leases::new() } else { layout.read_leases()? };
-    let others = leases.values().filter(|(_, lease)| lease.node != request.node);
-    let others: Vec<_> = others.map(|(_, lease)| lease.subnets).collect();
+    let mut reads = if claim::suffice(conf, former) { None } else { Some(layout.read_all()?) };
+    let leases = reads.iter().flatten().filter_map(|(_, read)| read.lease.as_ref().ok());
+    let others: Vec<_> = leases.filter(|lease| lease.node != request.node).map(|lease| lease.subnets).collect();
     let subnets = claim::subnets(request, conf, former, &others)?;
     let lease = claim::lease(request, subnets, stored);
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
+        let name = format!("{}.json", lease.node);
+        if let Some((reads, read)) = reads.as_mut().zip(layout.read(&name)) {
+            reads.insert(name, read);
+        }
     }
-    Ok((lease, leases))
+    Ok((lease, reads))
 }
 
 fn cause(error: io::Error) -> Box<dyn Error + Send + Sync> {

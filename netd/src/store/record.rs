@@ -100,8 +100,20 @@ impl From<Vtep> for VtepRecord {
 
 /// Writes a lease for people to read. The node's name is not in it.
 pub fn render(lease: &Lease) -> String {
+    // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
+    let mut text = serde_json::to_string_pretty(&record_of(lease)).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// Writes it on one line.
+pub(super) fn render_line(lease: &Lease) -> String {
+    serde_json::to_string(&record_of(lease)).unwrap_or_default()
+}
+
+fn record_of(lease: &Lease) -> Record<'_> {
     let vteps = lease.vteps.map(|_, vtep| VtepRecord::from(*vtep));
-    let record = Record {
+    Record {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,
         public_ip: lease.public.v4,
@@ -111,11 +123,7 @@ pub fn render(lease: &Lease) -> String {
         backend_v6_data: vteps.v6,
         receives: lease.ways.as_ref().map(MannerRecord::received),
         sends: lease.ways.as_ref().map(MannerRecord::sent),
-    };
-    // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
-    let mut text = serde_json::to_string_pretty(&record).unwrap_or_default();
-    text.push('\n');
-    text
+    }
 }
 
 /// Reads the lease of `node`.
@@ -167,6 +175,10 @@ pub(super) fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
     let receives: Option<Vec<Object>> = object.take("Receives", EXPECTED)?;
     let sends: Option<Vec<Object>> = object.take("Sends", EXPECTED)?;
     let (Some(receives), Some(sends)) = (receives, sends) else { return Ok(None) };
+    ways_of(receives, sends).map(Some)
+}
+
+fn ways_of(receives: Vec<Object>, sends: Vec<Object>) -> Result<Ways, RecordError> {
     let mut ways = Ways::default();
     for mut entry in receives {
         let mac = "a MAC address like 0a:58:0a:f4:01:02";
@@ -180,7 +192,18 @@ pub(super) fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
     for mut entry in sends {
         ways.sends.extend(manner(&mut entry)?);
     }
-    Ok(Some(ways))
+    Ok(ways)
+}
+
+/// Reads both lists, each of which is a text of its own.
+pub(super) fn ways_of_texts(receives: &str, sends: &str) -> Result<Ways, RecordError> {
+    ways_of(serde_json::from_str(receives)?, serde_json::from_str(sends)?)
+}
+
+/// Writes both lists, without a space.
+pub(super) fn texts_of_ways(ways: &Ways) -> (String, String) {
+    let text = |manners: Vec<MannerRecord>| serde_json::to_string(&manners).unwrap_or_default();
+    (text(MannerRecord::received(ways)), text(MannerRecord::sent(ways)))
 }
 
 /// A manner that a later version knows is none to this one.
@@ -210,10 +233,23 @@ fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Pre
 
 fn vtep(object: &mut Object, field: &str) -> Result<Option<Vtep>, RecordError> {
     let expected = r#"an object like {"VNI": 1, "VtepMAC": "0a:58:0a:f4:01:02"}"#;
-    let Some(mut vtep) = object.take::<Object>(field, expected)? else { return Ok(None) };
+    object.take::<Object>(field, expected)?.map(vtep_of).transpose()
+}
+
+/// Reads a tunnel's end from a text of its own; `null` is none.
+pub(super) fn vtep_of_text(text: &str) -> Result<Option<Vtep>, RecordError> {
+    serde_json::from_str::<Option<Object>>(text)?.map(vtep_of).transpose()
+}
+
+/// Writes it as flannel does.
+pub(super) fn text_of_vtep(vtep: Vtep) -> String {
+    serde_json::to_string(&VtepRecord::from(vtep)).unwrap_or_default()
+}
+
+fn vtep_of(mut vtep: Object) -> Result<Vtep, RecordError> {
     let vni = vtep.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
     let mac = vtep.take("VtepMAC", "a MAC address like 0a:58:0a:f4:01:02")?.ok_or(RecordError::Missing("VtepMAC"))?;
-    Ok(Some(Vtep { vni, mac }))
+    Ok(Vtep { vni, mac })
 }
 
 #[cfg(test)]

@@ -22,19 +22,6 @@ impl Table {
         }
     }
 
-    /// Takes over what `other` has of these elements: that they are there, and with what, or that they are not.
-    pub fn take_elements(&mut self, keys: &BTreeSet<Key>, other: &Self) {
-        for (name, set) in &mut self.sets {
-            let Some(other) = other.sets.get(name) else { continue };
-            for key in keys {
-                match other.elements.get(key) {
-                    Some(element) => drop(set.elements.insert(key.clone(), element.clone())),
-                    None => drop(set.elements.remove(key)),
-                }
-            }
-        }
-    }
-
     /// What makes this table like `wanted` where nothing but elements differs, additions first; `None` where more does.
     pub fn element_changes(&self, wanted: &Self) -> Option<Vec<Change>> {
         let alike = (&self.id, &self.comment, self.dormant, &self.chains)

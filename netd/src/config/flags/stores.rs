@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgAction, Args};
+
+use super::go_style;
 
 /// The store in etcd. It is used where one of the flags that begin with `--etcd-` is given.
 #[derive(Debug, Clone, Default, Args)]
@@ -68,6 +70,54 @@ impl EtcdFlags {
     pub fn renew_margin(&self) -> Duration {
         Duration::from_secs(60 * self.subnet_lease_renew_margin)
     }
+}
+
+/// The store in the API server: what nodes tell each other is in annotations of their Node objects.
+#[derive(Debug, Clone, Args)]
+pub struct KubeFlags {
+    /// Use the API server as the store.
+    #[arg(long, global = true, env = "FLANNELD_KUBE_SUBNET_MGR", default_value = "false", value_parser = go_style::boolean,
+          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub kube_subnet_mgr: bool,
+
+    /// URL of the API server, if not that of --kubeconfig-file or of the pod that netd runs in.
+    #[arg(long, global = true, env = "FLANNELD_KUBE_API_URL", value_name = "URL")]
+    pub kube_api_url: Option<String>,
+
+    /// kubeconfig that says how to reach the API server [default: as every pod is told].
+    #[arg(long, global = true, env = "FLANNELD_KUBECONFIG_FILE", value_name = "FILE")]
+    pub kubeconfig_file: Option<PathBuf>,
+
+    /// Prefix of the annotations, with one slash at most.
+    #[arg(
+        long,
+        global = true,
+        env = "FLANNELD_KUBE_ANNOTATION_PREFIX",
+        default_value = "flannel.alpha.coreos.com",
+        value_name = "PREFIX"
+    )]
+    pub kube_annotation_prefix: String,
+
+    /// Set the node's condition NetworkUnavailable to False when the network is ready, so that pods are scheduled there.
+    #[arg(long, global = true, env = "FLANNELD_SET_NODE_NETWORK_UNAVAILABLE", default_value = "true", value_parser = go_style::boolean,
+          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    pub set_node_network_unavailable: bool,
+
+    /// ConfigMap whose net-conf.json is the network configuration, followed as it changes [default: the file of --net-config-path].
+    #[arg(long, global = true, env = "FLANNELD_NET_CONF_CONFIGMAP", value_name = "NAMESPACE/NAME")]
+    pub net_conf_configmap: Option<String>,
+
+    /// Directory for what was last known of the network, to start from while the API server is away.
+    #[arg(long, global = true, env = "FLANNELD_STATE_DIR", default_value = "/var/lib/netd", value_name = "DIR")]
+    pub state_dir: PathBuf,
+
+    /// The pod that netd runs in: it says which node this is, where --node-name does not.
+    #[arg(long, global = true, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+
+    /// The pod's namespace.
+    #[arg(long, global = true, env = "POD_NAMESPACE", value_name = "NAME")]
+    pub pod_namespace: Option<String>,
 }
 
 fn margin(text: &str) -> Result<u64, String> {

@@ -106,11 +106,11 @@ fn a_wrong_value_names_flag_value_and_variable() {
 
 #[test]
 fn flannels_flags_that_netd_lacks_are_refused_aloud() {
-    for flag in ["--kube-subnet-mgr", "--kubeconfig-file=/x", "-v=4", "--vmodule=a=1"] {
+    for flag in ["--ip-blackhole-route", "-v=4", "--vmodule=a=1"] {
         assert!(refusal(&[flag], &[]).contains("netd does not support"), "{flag}");
     }
-    assert!(refusal(&[], &[("FLANNELD_KUBE_API_URL", "/x")]).contains("FLANNELD_KUBE_API_URL"));
-    read(&[], &[("FLANNELD_KUBE_API_URL", "")]).expect("an empty variable is none");
+    assert!(refusal(&[], &[("FLANNELD_VMODULE", "/x")]).contains("FLANNELD_VMODULE"));
+    read(&[], &[("FLANNELD_VMODULE", "")]).expect("an empty variable is none");
 }
 
 #[test]
@@ -125,6 +125,17 @@ fn any_flag_of_etcds_chooses_etcd_with_flannels_defaults() {
     let given = etcd(&["-etcd-endpoints", "https://a:2379,https://b:2379"]);
     assert_eq!(given.endpoints().collect::<Vec<_>>(), ["https://a:2379", "https://b:2379"]);
     assert_eq!((given.prefix(), given.renew_margin().as_secs()), ("/coreos.com/network", 3600));
+}
+
+#[test]
+fn the_api_servers_flags_are_flannels() {
+    let kube = flags(&[]).kube;
+    assert!(!kube.kube_subnet_mgr && kube.set_node_network_unavailable);
+    assert_eq!(kube.kube_annotation_prefix, "flannel.alpha.coreos.com");
+    let kube = flags(&["-kube-subnet-mgr", "--set-node-network-unavailable=false", "--kubeconfig-file=/k"]).kube;
+    assert!(kube.kube_subnet_mgr && !kube.set_node_network_unavailable);
+    let kube = read(&[], &[("FLANNELD_KUBE_SUBNET_MGR", "true"), ("POD_NAME", "p")]).expect("variables").flags.kube;
+    assert_eq!((kube.kube_subnet_mgr, kube.pod_name.as_deref()), (true, Some("p")));
 }
 
 #[test]

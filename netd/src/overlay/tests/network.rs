@@ -210,7 +210,8 @@ impl Network {
             }
             Backend::HostGw => PerFamily::none(),
         };
-        Node { name: node_name(1), carriers, underlay, identity: self.identity(), conf }
+        let identity = self.identity();
+        Node { name: node_name(1), carriers, underlay, identity, conf, public: PerFamily::none() }
     }
 
     /// The routes that eth0's addresses bring, and the default ones.

@@ -144,7 +144,8 @@ impl Node {
             }
         };
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
-        let place = crate::node::Node { name, conf: self.conf.clone(), underlay, carriers, identity };
+        let (conf, public) = (self.conf.clone(), PerFamily::none());
+        let place = crate::node::Node { name, conf, underlay, carriers, identity, public };
         let request = place.request(&self.links, Some(&self.own), Path::new("/nowhere"));
         let stored = self.own.vteps;
         self.own.backend = request.backend;

@@ -4,7 +4,6 @@ mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -12,7 +11,9 @@ use tokio::sync::mpsc;
 use tokio::{task, time};
 
 use self::notifications::Notifications;
-use super::files::{self, Fingerprint, Layout, LeaseFileError, Leases};
+use super::files::Layout;
+use super::fingerprint::Fingerprint;
+use super::read::{self, Read, Reads};
 use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, StoreEvent};
 
@@ -23,20 +24,36 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 /// How often a store in trouble is tried.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Starts to follow, until the receiver is dropped.
+/// A beginning: the files are watched, and may have been read since.
+#[derive(Debug)]
+pub(super) struct Begun {
+    notifications: Notifications,
+    pub(super) read: Option<Reads>,
+}
+
+impl Begun {
+    /// Watches the files from now on. To be called within a tokio runtime.
+    pub(super) fn new(layout: &Layout) -> Self {
+        let mut notifications = Notifications::new();
+        notifications.watch(layout);
+        Self { notifications, read: None }
+    }
+}
+
+/// Follows from a beginning on, until the receiver is dropped.
 pub(super) fn start(
     layout: Layout,
     poll: Duration,
     own: Option<&NodeName>,
-    read: Leases,
+    begun: Begun,
 ) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    task::spawn(follow(Followed::new(layout, poll, own, read), events));
+    let followed = Followed::new(layout, poll, own, begun.read);
+    task::spawn(follow(followed, begun.notifications, events));
     receiver
 }
 
-async fn follow(mut followed: Followed, events: mpsc::Sender<StoreEvent>) {
-    let mut notifications = Notifications::new();
+async fn follow(mut followed: Followed, mut notifications: Notifications, events: mpsc::Sender<StoreEvent>) {
     let poll = followed.poll;
     let mut changed = Changed::All;
     let mut next_poll = Instant::now() + poll;
@@ -95,8 +112,8 @@ struct Followed {
     /// The file of the node that this daemon is.
     own: Option<String>,
     files: BTreeMap<String, Known>,
-    /// What was read of them a moment ago.
-    read: Leases,
+    /// What was read of them since they are watched.
+    read: Option<Reads>,
     /// Files that are missing, and when that is to be believed.
     leaving: BTreeMap<String, Instant>,
     net_conf: Option<String>,
@@ -108,7 +125,7 @@ struct Followed {
 }
 
 impl Followed {
-    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, read: Leases) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, read: Option<Reads>) -> Self {
         Self {
             layout,
             poll,
@@ -164,15 +181,28 @@ impl Followed {
         Ok(())
     }
 
+    /// The first look at the nodes' files.
+    fn list(&mut self, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let read = self.read.take().map_or_else(|| self.layout.read_all(), Ok)?;
+        told.reserve(read.len() + 2);
+        told.push(StoreEvent::Init);
+        for (name, read) in read {
+            self.hear(name, read, told);
+        }
+        told.push(StoreEvent::InitDone);
+        self.listed = true;
+        Ok(())
+    }
+
     fn look_at_all(&mut self, now: Instant, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        if !self.listed {
+            return self.list(told);
+        }
         let list = self.layout.list().inspect_err(|_| {
             self.returning = true;
             // They are missing with everything else; nothing can be said about them.
             self.leaving.clear();
         })?;
-        if !self.listed {
-            told.push(StoreEvent::Init);
-        }
         let patience = if self.returning { self.poll.max(GONE_AFTER) } else { GONE_AFTER };
         self.returning = false;
         let missing: Vec<String> = self.files.keys().filter(|name| !list.contains_key(*name)).cloned().collect();
@@ -181,11 +211,6 @@ impl Followed {
         }
         for (name, fingerprint) in list {
             self.look_at(name, fingerprint, told);
-        }
-        if !self.listed {
-            told.push(StoreEvent::InitDone);
-            self.read.clear();
-            self.listed = true;
         }
         Ok(())
     }
@@ -232,46 +257,42 @@ impl Followed {
         self.own.is_some() && self.leaving.len() == self.files.len()
     }
 
-    /// A file is there. Tells its lease if that is another one, and warns once for each content that is none.
+    /// A file is there, and is read unless its content is known.
     fn look_at(&mut self, name: String, fingerprint: Fingerprint, told: &mut Vec<StoreEvent>) {
         self.leaving.remove(&name);
-        let known = self.files.get(&name);
-        let same = known.is_some_and(|known| known.fingerprint == fingerprint.digest());
-        if same && known.is_some_and(|known| known.settled) {
+        let is_known = |known: &Known| known.settled && known.fingerprint == fingerprint.digest();
+        if self.files.get(&name).is_some_and(is_known) {
             return;
         }
-        let before = known.and_then(|known| known.lease.clone());
-        let told_before = known.and_then(|known| known.wrong.clone());
-        let settled = fingerprint.is_settled(SystemTime::now());
-        let (lease, wrong) = match self.lease_in(&name, fingerprint) {
-            Ok(lease) => {
-                if before.as_ref() == Some(&lease) {
-                    (before, None)
-                } else {
-                    told.push(StoreEvent::Lease(Arc::clone(&lease)));
-                    (Some(lease), None)
-                }
-            }
-            // Deleted since it was looked at, which is told by itself.
-            Err(LeaseFileError::Read(error)) if error.kind() == io::ErrorKind::NotFound => return,
-            Err(error) => {
-                // The same again, written anew, is no news.
-                let wrong = chain(&error);
-                if told_before.as_ref() != Some(&wrong) {
-                    files::tell(&name, &error);
-                }
-                (before, Some(wrong))
-            }
-        };
-        self.files.insert(name, Known { fingerprint: fingerprint.digest(), settled, lease, wrong });
+        // Where it was deleted since it was looked at, that is told by itself.
+        if let Some(read) = self.layout.read(&name) {
+            self.hear(name, read, told);
+        }
     }
 
-    fn lease_in(&mut self, name: &str, fingerprint: Fingerprint) -> Result<Arc<Lease>, LeaseFileError> {
-        if let Some((_, lease)) = self.read.remove(name).filter(|(as_read, _)| *as_read == fingerprint) {
-            return Ok(lease);
-        }
-        let node: NodeName = files::node_of(name).ok_or(LeaseFileError::Foreign)?;
-        Ok(self.layout.read_lease(&node, fingerprint)?.into())
+    /// A file was read. Tells its lease if that is another one, and warns once for each content that is none.
+    fn hear(&mut self, name: String, read: Read, told: &mut Vec<StoreEvent>) {
+        let (lease, wrong) = match self.files.remove(&name) {
+            Some(known) => (known.lease, known.wrong),
+            None => (None, None),
+        };
+        let (lease, wrong) = match read.lease {
+            Ok(read) if lease.as_ref() == Some(&read) => (lease, None),
+            Ok(read) => {
+                told.push(StoreEvent::Lease(Arc::clone(&read)));
+                (Some(read), None)
+            }
+            Err(error) => {
+                // The same again, written anew, is no news.
+                let text = chain(&error);
+                if wrong.as_ref() != Some(&text) {
+                    read::tell(&name, &error);
+                }
+                (lease, Some(text))
+            }
+        };
+        let settled = read.fingerprint.is_settled(SystemTime::now());
+        self.files.insert(name, Known { fingerprint: read.fingerprint.digest(), settled, lease, wrong });
     }
 }
 

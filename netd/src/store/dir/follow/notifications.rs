@@ -14,6 +14,7 @@ use crate::store::dir::files::Layout;
 const TOGETHER: usize = 4096;
 
 /// Notifications, as far as the kernel gives any: without them the poll remains.
+#[derive(Debug)]
 pub(super) struct Notifications {
     stream: Option<EventStream<Vec<u8>>>,
     nodes: Option<WatchDescriptor>,

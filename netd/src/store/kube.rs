@@ -1,0 +1,299 @@
+//! The store `kube`: the cluster's Node objects, by kube-rs. What nodes tell each other is in annotations, flannel's and netd's; the
+//! pods' ranges are the Nodes' own.
+//!
+//! Every Node is followed, but no more is kept of it than netd reads. Written is the status of the own Node alone. It decides
+//! nothing; who can be believed is the model's question.
+
+mod annotations;
+mod api;
+mod conf;
+mod follow;
+mod health;
+mod herald;
+mod keys;
+mod memory;
+mod object;
+mod options;
+mod own;
+mod start;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dataplane::words::PerFamily;
+use tokio::sync::{Notify, mpsc, watch as channel};
+use tokio::task;
+
+pub use self::options::OptionsError;
+
+use self::api::{Api, CallError};
+use self::health::Health;
+use self::herald::Job;
+use self::memory::Memory;
+use self::object::{Object, Pod};
+use self::options::Options;
+use self::own::Own;
+use self::watch::{Told, Watch};
+use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
+use crate::config::flags::Flags;
+use crate::config::net_conf::NetConf;
+use crate::model::{Lease, NodeName};
+use crate::reconcile::chain;
+
+/// How long the daemon is kept waiting for a write at most: it has packets to look after.
+const WRITE: Duration = Duration::from_secs(2);
+
+/// Where the Nodes are.
+const NODES: &str = "/api/v1/nodes";
+
+/// A store in the API server.
+#[derive(Debug)]
+pub struct KubeStore {
+    shared: Arc<Shared>,
+    /// Whether to wait for an API server that is not there: a daemon does until it follows the store, a command does not.
+    waits: AtomicBool,
+    /// What is waited for.
+    standing: channel::Sender<Option<String>>,
+    /// Why the start goes by what was last known, where it does.
+    away: Mutex<Option<String>>,
+}
+
+/// What the tasks of a store share.
+#[derive(Debug)]
+struct Shared {
+    api: Arc<Api>,
+    options: Options,
+    own: Own,
+    jobs: mpsc::UnboundedSender<Job>,
+    known: Mutex<Known>,
+    /// What is known has changed.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    leases: BTreeMap<NodeName, Arc<Lease>>,
+    net_conf: Option<String>,
+}
+
+impl Shared {
+    fn locked(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A node's lease as last told.
+    fn known(&self, node: &NodeName) -> Option<Arc<Lease>> {
+        self.locked().leases.get(node).cloned()
+    }
+
+    /// These are all leases.
+    fn knows(&self, leases: BTreeMap<NodeName, Arc<Lease>>) {
+        self.locked().leases = leases;
+        self.changed.notify_one();
+    }
+
+    /// A node's lease is this; true where that is new.
+    fn learns(&self, lease: &Arc<Lease>) -> bool {
+        let is_new = self.locked().leases.insert(lease.node.clone(), Arc::clone(lease)).as_ref() != Some(lease);
+        if is_new {
+            self.changed.notify_one();
+        }
+        is_new
+    }
+
+    /// A node has no lease any more; true where it had one.
+    fn forgets(&self, node: &NodeName) -> bool {
+        let had = self.locked().leases.remove(node).is_some();
+        if had {
+            self.changed.notify_one();
+        }
+        had
+    }
+
+    fn conf_is(&self, text: &str) {
+        self.locked().net_conf = Some(text.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// What is to be remembered; none before all of it is known.
+    fn memory(&self) -> Option<Memory> {
+        let node = self.own.name()?;
+        let public = self.own.node().and_then(|node| annotations::node_public(&node, &self.options.keys).ok());
+        let known = self.locked();
+        let net_conf = known.net_conf.clone().filter(|text| NetConf::parse(text).is_ok())?;
+        known.leases.get(&node)?;
+        Some(Memory { node, public: public.unwrap_or_default(), net_conf, leases: known.leases.clone() })
+    }
+
+    fn herald(&self, job: Job) {
+        // Nobody does them for a command.
+        let _ = self.jobs.send(job);
+    }
+}
+
+impl KubeStore {
+    /// The store that the flags name. A daemon's `waits` at its start until the API server answers and has what is needed. To be
+    /// called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the flags cannot be meant so.
+    pub fn new(flags: &Flags, waits: bool) -> Result<Self, OptionsError> {
+        let options = Options::of(flags)?;
+        let (jobs, receiver) = mpsc::unbounded_channel();
+        let api = Arc::new(Api::new(&options));
+        let shared =
+            Shared { api, options, own: Own::default(), jobs, known: Mutex::default(), changed: Notify::new() };
+        let shared = Arc::new(shared);
+        if waits {
+            task::spawn(herald::run(Arc::clone(&shared), receiver));
+        }
+        let (standing, _) = channel::channel(None);
+        Ok(Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() })
+    }
+
+    /// This node's name, of the pod that netd runs in.
+    ///
+    /// # Errors
+    /// Where nothing says it.
+    pub async fn node_name(&self) -> Result<NodeName, StoreError> {
+        let Some((namespace, pod)) = &self.shared.options.pod else {
+            return Err(StoreError::Read {
+                object: "this node's name".to_owned(),
+                advice: "give the container NODE_NAME from its field spec.nodeName",
+                source: OptionsError::NoNode.into(),
+            });
+        };
+        let mut patience = self.patience();
+        loop {
+            let read = self.read_pod(namespace, pod).await;
+            if let (Err(error), Some(memory)) = (&read, self.remembered(None).await) {
+                self.is_away(error);
+                return Ok(memory.node);
+            }
+            match read {
+                Err(error) if patience.waits => patience.wait(&error).await,
+                done => return done,
+            }
+        }
+    }
+
+    async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {
+        let unreadable = |advice, source| StoreError::Read { object: format!("Pod {namespace}/{pod}"), advice, source };
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
+        let text = self.shared.api.get(&path, None).await;
+        let text = text.map_err(|error| unreadable(error.advice(), error.into()))?;
+        let read = Pod::read(&String::from_utf8_lossy(&text)).ok().and_then(|pod| pod.node);
+        let none =
+            || unreadable("give the container NODE_NAME from its field spec.nodeName", "it is on no node".into());
+        read.ok_or_else(none)?.parse().map_err(|error: crate::model::NodeNameError| unreadable("", error.into()))
+    }
+
+    async fn read_own(&self, name: &NodeName) -> Result<object::Node, StoreError> {
+        self.shared.own.is(name);
+        self.shared.own.read(&self.shared.api, name).await.map_err(|error| own::unreadable(name, error))
+    }
+
+    async fn list(&self) -> Result<Vec<Lease>, CallError> {
+        let mut watch: Watch<object::Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, 0);
+        loop {
+            if let Told::List(nodes) = watch.next().await? {
+                let leases =
+                    nodes.iter().filter_map(|node| annotations::lease(node, &self.shared.options.keys).ok()?);
+                return Ok(leases.collect());
+            }
+        }
+    }
+}
+
+impl Store for KubeStore {
+    async fn net_conf(&self) -> Result<String, StoreError> {
+        let (text, mut patience) = (self.first_net_conf(), self.patience());
+        let text = text.await?;
+        patience.over();
+        self.shared.conf_is(&text);
+        Ok(text)
+    }
+
+    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        self.first_public(node).await
+    }
+
+    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+        self.first_lease(node).await
+    }
+
+    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+        self.list().await.map_err(|error| StoreError::Read {
+            object: "the Nodes".to_owned(),
+            advice: error.advice(),
+            source: error.into(),
+        })
+    }
+
+    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+        self.shared.own.is(&request.node);
+        if self.waits.load(Ordering::Relaxed) {
+            return self.first_acquire(request, conf).await;
+        }
+        self.acquire_now(request, conf).await
+    }
+
+    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        let shared = &self.shared;
+        shared.own.is(&lease.node);
+        let told = shared.own.tell(&shared.api, &shared.options, lease, WRITE).await;
+        if let Err(error @ StoreError::Allocate { .. }) = &told {
+            self.warn("PodCIDRChanged", chain(error));
+        }
+        told
+    }
+
+    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+        self.shared.own.clear(&self.shared.api, &self.shared.options, node).await?;
+        match std::fs::remove_file(&self.shared.options.memory) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Write {
+                object: self.shared.options.memory.display().to_string(),
+                advice: "remove it by hand",
+                source: error.into(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        self.shared.herald(Job::Tell(notice));
+    }
+
+    fn standing(&self) -> Option<channel::Receiver<Option<String>>> {
+        Some(self.standing.subscribe())
+    }
+
+    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+        // From now on trouble is told by events, and nobody must be kept waiting.
+        self.waits.store(false, Ordering::Relaxed);
+        let (events, receiver) = mpsc::channel(1024);
+        let health = Health::new(events);
+        let shared = Arc::clone(&self.shared);
+        let net_conf = shared.locked().net_conf.clone();
+        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner).take();
+        task::spawn(async move {
+            let keep = task::spawn(memory::keep(Arc::clone(&shared)));
+            if let Some(text) = &net_conf {
+                let _ = health.send(vec![StoreEvent::NetConf(text.clone())]).await;
+            }
+            if away.is_some() {
+                let known: Vec<_> = shared.locked().leases.values().cloned().map(StoreEvent::Lease).collect();
+                let list = [StoreEvent::Init].into_iter().chain(known).chain([StoreEvent::InitDone]);
+                let _ = health.send(list.collect()).await;
+            }
+            let conf = conf::follow(Arc::clone(&shared), health.clone(), net_conf);
+            tokio::join!(conf, follow::follow(shared, health, away));
+            keep.abort();
+        });
+        receiver
+    }
+}

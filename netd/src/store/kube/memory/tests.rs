@@ -1,0 +1,40 @@
+use super::*;
+use crate::model::BackendType;
+
+fn memory() -> Memory {
+    let lease = |name: &str, n: u8| {
+        let node: NodeName = name.parse().expect("name");
+        let lease = Lease {
+            node: node.clone(),
+            subnets: PerFamily { v4: format!("10.244.{n}.0/24").parse().ok(), v6: None },
+            public: PerFamily { v4: Some(IpAddr::from([192, 168, 0, n])), v6: None },
+            backend: BackendType::HostGw,
+            vteps: PerFamily::none(),
+            ways: None,
+        };
+        (node, Arc::new(lease))
+    };
+    Memory {
+        node: "n1".parse().expect("name"),
+        public: PerFamily { v4: "203.0.113.1".parse().ok(), v6: None },
+        net_conf: r#"{"Network": "10.244.0.0/16"}"#.to_owned(),
+        leases: BTreeMap::from([lease("n1", 1), lease("n2", 2)]),
+    }
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    let text = memory().render();
+    assert_eq!(Memory::parse(&text).expect("own text"), memory());
+    assert!(text.contains(r#""n2":{"Subnet":"10.244.2.0/24""#), "{text}");
+}
+
+#[test]
+fn half_a_file_is_none_and_a_bad_lease_is_left_out() {
+    let text = memory().render();
+    for end in 0..text.len() {
+        assert!(Memory::parse(&text[..end]).is_err(), "{}", &text[..end]);
+    }
+    let known = Memory::parse(&text.replace("10.244.2.0/24", "10.244.2.0/99")).expect("one is whole");
+    assert_eq!(known.leases.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n1"]);
+}

@@ -1,0 +1,421 @@
+//! The store in Node objects, against a real API server: flannel's annotations, podCIDRs as they come, a ConfigMap that changes, and
+//! all that can happen to an API server.
+
+#[path = "kube/bed.rs"]
+mod bed;
+#[path = "kube/flannel.rs"]
+mod flannel;
+#[path = "kube/proxy.rs"]
+mod proxy;
+#[path = "kube/trouble.rs"]
+mod trouble;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use dataplane::words::Family;
+use netd_tests::apiserver::{self, MANY_IMAGES, node_object};
+use netd_tests::peers::FLANNELD;
+use netd_tests::suite::test;
+use netd_tests::{Load, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
+use serde_json::json;
+
+use bed::{Bed, PREFIX, configure, path, routed, topology, vxlan};
+
+fn main() -> ExitCode {
+    netd_tests::suite::run_with(
+        || peers::prepare(&[&apiserver::PROGRAMS[..], &[FLANNELD]].concat()),
+        || {
+            let mut trials = vec![
+                test("A1 flags that cannot be meant are refused by name", flags),
+                test("flannel's annotations byte for byte, and nothing is written twice", annotations),
+                test("A2 peers see what the node's owner wants them to", overwrite),
+                test("A3 a podCIDR that comes late is waited for, and said", late),
+                test("A4 a podCIDR outside of the network ends netd, and nothing is written", outside),
+                test("A5 dual stack, a peer changes only one public address", only_one),
+                test("A7 two podCIDRs in any order, and never three", orders),
+                test("strangers' annotations stop nobody", strangers),
+                test("a node that takes no part any more is gone", leaves),
+                test("pods of three nodes talk", talk),
+                test("the ConfigMap changes the backend under flows", switch),
+                test("an invalid ConfigMap changes nothing, and is said", invalid),
+                test("the configuration in a mounted file is followed", mounted),
+                test("netd cleanup takes netd's annotations away", cleanup),
+                test("5,000 Nodes", many),
+            ];
+            trials.extend(trouble::trials());
+            trials.extend(flannel::trials());
+            trials
+        },
+    )
+}
+
+fn flags() -> Outcome {
+    let fabric = topology().build()?;
+    for (arguments, words) in [
+        (
+            vec!["--kube-subnet-mgr", "--kube-annotation-prefix=org/x"],
+            vec!["--kube-annotation-prefix", "fqdn/[0-9a-z-_]*"],
+        ),
+        (vec!["--kube-subnet-mgr", "--kube-annotation-prefix=a.b/c/d"], vec!["a.b/c/d", "single slash"]),
+        (vec!["--kube-subnet-mgr", "--kube-api-url=1.2.3.4"], vec!["--kube-api-url", "https://"]),
+        (vec!["--kube-subnet-mgr", "--net-conf-configmap=x"], vec!["--net-conf-configmap", "NAMESPACE/NAME"]),
+        (vec!["--kube-subnet-mgr", "--etcd-prefix=/x"], vec!["--etcd-", "--kube-subnet-mgr"]),
+        (vec!["--kubeconfig-file=/x"], vec!["--kubeconfig-file", "--kube-subnet-mgr"]),
+    ] {
+        let output = fabric.node("n1").run_netd("", &arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(output.status.code() == Some(1), "{arguments:?}: it ended with {}: {said}", output.status);
+        for word in words {
+            ensure!(said.contains(word), "{arguments:?}: {word:?} is not in {said}");
+        }
+    }
+    Ok(())
+}
+
+fn annotations() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let daemon = bed.start("n1", &[])?;
+    let link = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
+    let mac = link["address"].as_str().unwrap_or_default();
+    for (name, wanted) in [
+        ("kube-subnet-manager", "true"),
+        ("backend-type", "vxlan"),
+        ("backend-data", &*format!(r#"{{"VNI":1,"VtepMAC":"{mac}"}}"#)),
+        ("public-ip", "192.168.1.11"),
+        ("netd-receives", &*format!(r#"[{{"Type":"vxlan","VNI":1,"Port":8472,"VtepMAC":"{mac}"}}]"#)),
+        ("netd-sends", r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#),
+    ] {
+        bed.await_annotation("n1", name, wanted).map_err(|failure| failure.with("netd", &daemon.log()))?;
+    }
+    eventually(seconds(30), "the network is available", || {
+        let status = bed.unavailable("n1")?;
+        ensure!(status == "False", "the condition is {status:?}");
+        Ok(())
+    })?;
+    let env = std::fs::read_to_string(bed.node("n1").subnet_file()).unwrap_or_default();
+    ensure!(env.contains("FLANNEL_SUBNET=10.244.1.1/24"), "subnet.env has\n{env}");
+    daemon.terminate()?;
+    let node = bed.server.get(&path("n1"))?;
+    let daemon = bed.start("n1", &[])?;
+    bed.add_peer("stranger", 77)?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(|failure| failure.with("netd", &daemon.log()))?;
+    let now = bed.server.get(&path("n1"))?;
+    ensure!(now["metadata"]["resourceVersion"] == node["metadata"]["resourceVersion"], "it was {node}, and is {now}");
+    // The audit log is behind.
+    let refused = bed.answered(|code| code >= 400)?;
+    ensure!(refused.is_empty(), "netd has asked for what it may not: {refused:?}");
+    Ok(())
+}
+
+fn overwrite() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.2" }))?;
+    let daemon = bed.start("n1", &[])?;
+    let told = |failure: netd_tests::Failure| failure.with("netd", &daemon.log());
+    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(told)?;
+    bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.3" }))?;
+    bed.await_annotation("n1", "public-ip", "172.18.0.3").map_err(told)?;
+    bed.annotate("n1", &json!({ "public-ip-overwrite": null }))?;
+    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(told)?;
+    bed.annotate("n2", &json!({ "node-public-ip": "203.0.113.7" }))?;
+    let n2 = bed.start("n2", &["--public-ip=198.51.100.1"])?;
+    bed.await_annotation("n2", "public-ip", "203.0.113.7").map_err(|failure| failure.with("netd", &n2.log()))
+}
+
+fn late() -> Outcome {
+    let bed = Bed::bare(&topology(), &vxlan())?;
+    bed.add_node("n1", &[], &json!({}))?;
+    let daemon = bed.launch("n1", &[])?;
+    daemon.await_log("--allocate-node-cidrs", seconds(20))?;
+    bed.await_event("n1", "NoPodCIDR", "--allocate-node-cidrs")?;
+    let status = bed.run("n1", "status")?;
+    ensure!(status.contains("--allocate-node-cidrs"), "netd status says {status}");
+    ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it has written before it had a range");
+    bed.server.patch(&path("n1"), &json!({ "spec": { "podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"] } }))?;
+    daemon.await_ready()?;
+    bed.await_annotation("n1", "backend-type", "vxlan")?;
+    let status = bed.run("n1", "status")?;
+    ensure!(!status.contains("--allocate-node-cidrs"), "netd status says still {status}");
+    ensure!(bed.events("n1")?.len() == 1, "the Events are {:?}", bed.events("n1")?);
+    Ok(())
+}
+
+fn outside() -> Outcome {
+    let bed = Bed::bare(&topology(), &vxlan())?;
+    bed.add_node("n1", &["10.99.1.0/24"], &json!({}))?;
+    let mut daemon = bed.launch("n1", &[])?;
+    let ended = daemon.await_end()?;
+    ensure!(ended.code() == Some(1), "it ended with {ended}: {}", daemon.log());
+    ensure!(daemon.log().contains("doesn't contain 10.99.1.0/24 PodCIDR"), "it said {}", daemon.log());
+    bed.await_event("n1", "WrongPodCIDR", "--cluster-cidr")?;
+    let annotations = bed.server.get(&path("n1"))?["metadata"]["annotations"].to_string();
+    ensure!(!annotations.contains(PREFIX), "it has written {annotations}");
+    Ok(())
+}
+
+fn only_one() -> Outcome {
+    let dual = Topology::one_segment(Stack::Dual).with("api", 1);
+    let bed = Bed::bare(&dual, &net_conf(Stack::Dual, &json!({ "Type": "vxlan" })))?;
+    bed.add_nodes(Stack::Dual)?;
+    let mut peer = bed::flannels(77);
+    peer["backend-v6-data"] = r#"{"VNI":1,"VtepMAC":"02:00:00:00:06:4d"}"#.into();
+    peer["public-ipv6"] = "fd00:a:1::77".into();
+    bed.add_node("peer", &["10.244.77.0/24", "fd00:10:244:77::/64"], &peer)?;
+    let daemon = bed.start("n1", &[])?;
+    let leads = |mac: &str, to: &str| {
+        eventually(seconds(30), &format!("{mac} is at {to}"), || {
+            let fdb = kernel::fdb(bed.node("n1").namespace())?;
+            let at: Vec<_> = fdb.iter().filter(|(known, _)| known == mac).map(|(_, to)| to.to_string()).collect();
+            ensure!(at == [to], "it is at {at:?}");
+            Ok(())
+        })
+        .map_err(|failure| failure.with("netd", &daemon.log()))
+    };
+    leads("02:00:00:00:00:4d", "192.168.1.77")?;
+    leads("02:00:00:00:06:4d", "fd00:a:1::77")?;
+    bed.annotate("peer", &json!({ "public-ip": "192.168.1.78" }))?;
+    leads("02:00:00:00:00:4d", "192.168.1.78")?;
+    leads("02:00:00:00:06:4d", "fd00:a:1::77")?;
+    bed.annotate("peer", &json!({ "public-ipv6": "fd00:a:1::78" }))?;
+    leads("02:00:00:00:06:4d", "fd00:a:1::78")?;
+    leads("02:00:00:00:00:4d", "192.168.1.78")
+}
+
+fn orders() -> Outcome {
+    let dual = Topology::one_segment(Stack::Dual).with("api", 1);
+    let bed = Bed::bare(&dual, &net_conf(Stack::Dual, &json!({ "Type": "vxlan" })))?;
+    bed.add_node("n1", &["fd00:10:244:1::/64", "10.244.1.0/24"], &json!({}))?;
+    let daemon = bed.start("n1", &[])?;
+    let env = std::fs::read_to_string(bed.node("n1").subnet_file()).unwrap_or_default();
+    for wanted in ["FLANNEL_SUBNET=10.244.1.1/24", "FLANNEL_IPV6_SUBNET=fd00:10:244:1::1/64"] {
+        ensure!(env.contains(wanted), "{wanted} is not in\n{env}\n{}", daemon.log());
+    }
+    // The API server itself lets nobody have three, or two of one family.
+    let three = bed.add_node("n2", &["10.244.2.0/24", "fd00:10:244:2::/64", "10.244.3.0/24"], &json!({}));
+    ensure!(three.is_err(), "the API server takes three podCIDRs");
+    bed.add_node("n2", &["10.244.2.0/24"], &json!({}))?;
+    let mut lacks = bed.launch("n2", &[])?;
+    ensure!(lacks.await_end()?.code() == Some(1), "it said {}", lacks.log());
+    ensure!(lacks.log().contains("has no IPv6 podCIDR"), "it said {}", lacks.log());
+    Ok(())
+}
+
+fn strangers() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    for (n, (name, value)) in [
+        ("backend-data", "{"),
+        ("backend-data", r#"{"VNI":99999999,"VtepMAC":"x"}"#),
+        ("public-ip", "no address"),
+        ("backend-type", ""),
+        ("netd-receives", "[7]"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let n = u8::try_from(100 + n).told("few")?;
+        let mut annotations = bed::flannels(n);
+        annotations[name] = value.into();
+        annotations["netd-sends"] = "[]".into();
+        bed.add_node(&format!("bad-{n}"), &[&format!("10.244.{n}.0/24")], &annotations)?;
+    }
+    bed.add_node("none", &[], &bed::flannels(90))?;
+    // One claims this node's own range, another its address.
+    bed.add_node("thief", &["10.244.1.0/25"], &bed::flannels(91))?;
+    let mut double = bed::flannels(92);
+    double["public-ip"] = "192.168.1.11".into();
+    bed.add_node("double", &["10.244.92.0/24"], &double)?;
+    bed.add_peer("good", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(|failure| failure.with("netd", &daemon.log()))?;
+    daemon.await_log("bad-100", seconds(10))?;
+    for range in ["10.244.92.0/24", "10.244.100.0/24", "10.244.1.0/25"] {
+        routed(bed.node("n1"), range, false)?;
+    }
+    let status = bed.run("n1", "status")?;
+    for word in ["thief", "double", "overlaps this node's own"] {
+        ensure!(status.contains(word), "netd status does not say {word:?}: {status}");
+    }
+    // What a node said last stands while it talks nonsense.
+    bed.annotate("good", &json!({ "backend-data": "{{{" }))?;
+    daemon.await_log("what a Node says of itself is not taken", seconds(10))?;
+    bed.add_peer("next", 78)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true)?;
+    routed(bed.node("n1"), "10.244.77.0/24", true)
+}
+
+fn leaves() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.add_peer("a", 77)?;
+    bed.add_peer("b", 78)?;
+    let _daemon = bed.start("n1", &[])?;
+    for range in ["10.244.77.0/24", "10.244.78.0/24"] {
+        routed(bed.node("n1"), range, true)?;
+    }
+    bed.annotate("a", &json!({ "kube-subnet-manager": null }))?;
+    routed(bed.node("n1"), "10.244.77.0/24", false)?;
+    bed.server.delete(&path("b"))?;
+    routed(bed.node("n1"), "10.244.78.0/24", false)?;
+    // Its own annotations are put back.
+    bed.annotate("n1", &json!({ "kube-subnet-manager": null, "public-ip": null }))?;
+    bed.await_annotation("n1", "public-ip", "192.168.1.11")?;
+    bed.await_annotation("n1", "kube-subnet-manager", "true")
+}
+
+fn talk() -> Outcome {
+    let bed = Bed::bare(&Topology::two_segments(Stack::V4).with("api", 1), &vxlan())?;
+    bed.add_nodes(Stack::V4)?;
+    let (cluster, _server) = bed.cluster()?;
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?, cluster.pod("n3", "c")?];
+    for from in &pods {
+        for to in pods.iter().filter(|to| to.name() != from.name()) {
+            cluster.settle(from, to)?;
+            cluster.talk(from, to)?;
+        }
+    }
+    Ok(())
+}
+
+fn switch() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let (cluster, server) = bed.cluster()?;
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?, cluster.pod("n3", "c")?];
+    for from in &pods {
+        for to in pods.iter().filter(|to| to.name() != from.name()) {
+            cluster.settle(from, to)?;
+        }
+    }
+    let told = |failure| cluster.told(failure);
+    let load = Load::between(&[&pods[0], &pods[1], &pods[2]])?;
+    for backend in [json!({ "Type": "host-gw" }), json!({ "Type": "vxlan" })] {
+        let edited = Instant::now();
+        configure(&server, &net_conf(Stack::V4, &backend))?;
+        let device = if backend["Type"] == "vxlan" { "flannel.1" } else { "eth0" };
+        for (name, range) in [("n1", "10.244.2.0/24"), ("n2", "10.244.3.0/24"), ("n3", "10.244.1.0/24")] {
+            eventually(seconds(60), &format!("{name} sends by {backend}"), || {
+                let route = kernel::route(cluster.node(name).namespace(), Family::V4, range)?;
+                ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
+                Ok(())
+            })
+            .map_err(told)?;
+        }
+        println!("every node sends by {backend} {} ms after the edit", edited.elapsed().as_millis());
+        // The old way closes when the last packets have passed.
+        eventually(seconds(60), "the former way is closed", || {
+            for name in ["n1", "n2", "n3"] {
+                let node = server.get(&path(name))?;
+                let receives = node["metadata"]["annotations"][format!("{PREFIX}netd-receives")].to_string();
+                ensure!(receives.matches("Type").count() == 1, "{name} receives by {receives}");
+            }
+            Ok(())
+        })
+        .map_err(told)?;
+    }
+    load.unharmed().map_err(told)
+}
+
+fn invalid() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.add_peer("peer", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    routed(bed.node("n1"), "10.244.77.0/24", true)?;
+    let before = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
+    for conf in ["{", r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "bogus"}}"#] {
+        bed.configure(conf)?;
+        let word = if conf == "{" { "net-conf.json must hold one JSON object" } else { "bogus" };
+        bed.await_event("n1", "InvalidConfiguration", word).map_err(|failure| failure.with("netd", &daemon.log()))?;
+        let status = bed.run("n1", "status")?;
+        ensure!(status.contains("is refused, the network stays as it is"), "netd status says {status}");
+    }
+    let after = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
+    ensure!(before["ifindex"] == after["ifindex"], "the device was {before}, and is {after}");
+    bed.configure(&vxlan().to_string())?;
+    eventually(seconds(30), "all is well again", || {
+        let status = bed.run("n1", "status")?;
+        ensure!(!status.contains("is refused"), "netd status says {status}");
+        Ok(())
+    })?;
+    bed.configure("{")?;
+    eventually(seconds(30), "the same fault is told again after it was over", || {
+        let events = bed.events("n1")?;
+        ensure!(events.len() == 3, "the Events are {events:?}");
+        Ok(())
+    })
+}
+
+fn mounted() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    // As kubelet mounts a ConfigMap: a link decides which folder counts.
+    let folder = bed.fabric.disk().join("mounted");
+    let write = |version: &str, text: &str| -> Outcome {
+        let place = folder.join(version);
+        std::fs::create_dir_all(&place).told("make a folder")?;
+        std::fs::write(place.join("net-conf.json"), text).told("write a file")?;
+        std::os::unix::fs::symlink(version, folder.join("..data_tmp")).told("make a link")?;
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).told("put the link in its place")
+    };
+    write("..1", &vxlan().to_string())?;
+    let file = folder.join("net-conf.json");
+    std::os::unix::fs::symlink("..data/net-conf.json", &file).told("make a link")?;
+    let path = format!("--net-config-path={}", file.display());
+    let flags = bed.flags("n1");
+    let flags = flags.iter().map(String::as_str).filter(|flag| !flag.starts_with("--net-conf-configmap"));
+    let flags: Vec<&str> = flags.chain([&*path]).collect();
+    let _daemon = bed.node("n1").start_netd(&flags)?;
+    write("..2", &net_conf(Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
+    bed.await_annotation("n1", "backend-type", "host-gw")
+}
+
+fn cleanup() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.2" }))?;
+    let daemon = bed.start("n1", &[])?;
+    daemon.terminate()?;
+    let said = bed.run("n1", "cleanup")?;
+    let node = bed.server.get(&path("n1"))?;
+    let left = node["metadata"]["annotations"].to_string();
+    ensure!(left.matches(PREFIX).count() == 1 && left.contains("public-ip-overwrite"), "{left} is left: {said}");
+    ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "the device is left: {said}");
+    ensure!(!bed.fabric.disk().join("n1/state/netd.known.json").exists(), "the memory is left");
+    Ok(())
+}
+
+fn many() -> Outcome {
+    const COUNT: usize = 5000;
+    let conf = json!({ "Network": "10.0.0.0/8", "Backend": { "Type": "vxlan" } });
+    let bed = Bed::bare(&topology(), &conf)?;
+    bed.add_nodes(Stack::V4)?;
+    bed.server.create_many("/api/v1/nodes", COUNT, |number| {
+        let (high, low) = (number / 256, number % 256);
+        let range = format!("10.{}.{low}.0/24", 100 + high);
+        let annotations = json!({
+            format!("{PREFIX}backend-data"): format!(r#"{{"VNI":1,"VtepMAC":"02:00:00:01:{high:02x}:{low:02x}"}}"#),
+            format!("{PREFIX}backend-type"): "vxlan",
+            format!("{PREFIX}kube-subnet-manager"): "true",
+            format!("{PREFIX}public-ip"): format!("172.16.{high}.{low}"),
+        });
+        node_object(&format!("peer-{number:05}"), &[&range], &annotations, MANY_IMAGES)
+    })?;
+    let begun = Instant::now();
+    let daemon = bed.start("n1", &[])?;
+    let all = eventually(seconds(120), "every peer is in the kernel", || {
+        let count = kernel::fdb(bed.node("n1").namespace())?.len();
+        ensure!(count >= COUNT, "{count} are");
+        Ok(begun.elapsed())
+    })
+    .map_err(|failure| failure.with("netd", &daemon.log()))?;
+    let memory = || std::fs::read_to_string(format!("/proc/{}/status", daemon.process())).told("read its status");
+    let lines = |text: String| {
+        text.lines().filter(|line| line.starts_with("VmRSS") || line.starts_with("VmHWM")).collect::<Vec<_>>().join(" ")
+    };
+    println!("{COUNT} Nodes: all peers in the kernel after {} ms; {}", all.as_millis(), lines(memory()?));
+    let changed = Instant::now();
+    bed.annotate("peer-00042", &json!({ "public-ip": "172.16.200.1" }))?;
+    eventually(seconds(20), "a change is in the kernel", || {
+        let fdb = kernel::fdb(bed.node("n1").namespace())?;
+        ensure!(fdb.iter().any(|(_, to)| to.to_string() == "172.16.200.1"), "it is not");
+        Ok(())
+    })?;
+    println!("a change after {} ms, of which much is the asking; {}", changed.elapsed().as_millis(), lines(memory()?));
+    Ok(())
+}

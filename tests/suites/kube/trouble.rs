@@ -1,0 +1,263 @@
+//! What can happen to an API server: it is away, refuses, talks nonsense, forgets who netd is. Packets flow through all of it.
+
+use libtest_mimic::Trial;
+use netd_tests::suite::test;
+use netd_tests::{Failure, Outcome, Told, ensure, eventually, flow, kernel, seconds};
+use serde_json::json;
+
+use crate::bed::{Bed, path, routed, topology, vxlan};
+use crate::proxy::{Proxy, URL};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        test("the API server goes away and comes back", away),
+        test("a node starts while the API server is away, from what was last known", remembered),
+        test("A6 writes that are refused for a moment are tried again", refused_once),
+        test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
+        test("rights that are missing are named, and waited for", rights),
+        test("a token that is not valid is named, and a new one taken", token),
+        test("a certificate that is not accepted is named", certificate),
+        test("a Node that comes again with another podCIDR", moved),
+        test("Events that cannot be told hurt nobody", no_events),
+    ]
+}
+
+fn count(text: &str, part: &str) -> usize {
+    text.matches(part).count()
+}
+
+fn away() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let (mut cluster, mut server) = bed.cluster()?;
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?];
+    cluster.settle(&pods[0], &pods[1])?;
+    let address = *pods[1].addresses().iter().next().told("an address")?.1;
+    let ping = flow::Stream::start(pods[0].namespace(), address)?;
+    server.stop()?;
+    cluster.daemon("n1").await_log("the Nodes cannot be followed", seconds(30))?;
+    // A pod starts meanwhile, and netd is asked how it is.
+    let third = cluster.pod("n1", "c")?;
+    cluster.settle(&third, &pods[1])?;
+    let status = netd_tests::eventually(seconds(20), "netd status tells of it", || {
+        let output = cluster.node("n1").run_netd("status", &[])?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(text.contains("the API server cannot be reached"), "it says {text}");
+        Ok(text)
+    })?;
+    server.resume()?;
+    for name in ["n1", "n2", "n3"] {
+        cluster.daemon(name).await_log("the store can be followed again", seconds(60))?;
+        let log = cluster.daemon(name).log();
+        ensure!(count(&log, "the Nodes cannot be followed") == 1, "{name} did not say it once: {status}\n{log}");
+    }
+    ping.nothing_lost().map_err(|failure| cluster.told(failure))?;
+    cluster.take("n1").terminate()?;
+    cluster.resume("n1")?;
+    cluster.settle(&pods[0], &pods[1])
+}
+
+fn remembered() -> Outcome {
+    let mut bed = Bed::with(&vxlan())?;
+    bed.add_peer("old", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    routed(bed.node("n1"), "10.244.77.0/24", true)?;
+    let memory = bed.fabric.disk().join("n1/state/netd-");
+    let folder = memory.parent().told("a folder")?.to_owned();
+    eventually(seconds(30), "what is known is on disk", || {
+        let files = std::fs::read_dir(&folder).told("read the state's folder")?.flatten();
+        let texts: Vec<String> = files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
+        ensure!(texts.iter().any(|text| text.contains("10.244.77.0/24") && text.contains("\"n1\"")), "{texts:?}");
+        Ok(())
+    })
+    .map_err(|failure| failure.with("netd", &daemon.log()))?;
+    daemon.terminate()?;
+    bed.server.stop()?;
+    // As after a reboot.
+    bed.node("n1").namespace().ip("link del flannel.1")?;
+    std::fs::remove_file(bed.node("n1").subnet_file()).told("remove subnet.env")?;
+    let daemon = bed.start("n1", &[])?;
+    let told = |failure: Failure| failure.with("netd", &daemon.log());
+    daemon.await_log("netd has started from what was last known", seconds(10))?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    let status = bed.run("n1", "status")?;
+    ensure!(status.contains("from what was last known"), "netd status says {status}");
+    bed.server.resume()?;
+    bed.server.delete(&path("old"))?;
+    bed.add_peer("new", 78)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)?;
+    routed(bed.node("n1"), "10.244.77.0/24", false).map_err(told)?;
+    let status = bed.run("n1", "status")?;
+    ensure!(!status.contains("from what was last known"), "netd status says still {status}");
+    // Without a memory it waits, and says for what.
+    daemon.terminate()?;
+    bed.server.stop()?;
+    std::fs::remove_dir_all(&folder).told("remove the memory")?;
+    let daemon = bed.launch("n1", &[])?;
+    daemon.await_log("waiting", seconds(30))?;
+    bed.server.resume()?;
+    daemon.await_ready()
+}
+
+fn proxied() -> Outcome<(Bed, Proxy)> {
+    let bed = Bed::with(&vxlan())?;
+    let proxy = Proxy::start(bed.node("n1").namespace(), &bed.server.folder().join("proxy.sock"))?;
+    Ok((bed, proxy))
+}
+
+const BROKEN: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{\"kind\":\"Status\",\"code\":500,\"message\":\"etcdserver: leader changed\"}";
+const BUSY: &str = "HTTP/1.1 429 Too Many Requests\r\nRetry-After: 1\r\nConnection: close\r\n\r\nToo many requests, please try again later.\n";
+const NONSENSE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>Welcome to the captive portal</html>\n";
+const CONFLICT: &str =
+    "HTTP/1.1 409 Conflict\r\nConnection: close\r\n\r\n{\"code\":409,\"message\":\"the object has been modified\"}";
+
+fn refused_once() -> Outcome {
+    for answer in [BROKEN, BUSY, NONSENSE, CONFLICT] {
+        let (bed, proxy) = proxied()?;
+        proxy.answer("PATCH /api/v1/nodes/n1/status", answer, 2);
+        let daemon = bed.start("n1", &[URL])?;
+        let told = |failure: Failure| failure.with("netd", &daemon.log());
+        bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+        // The condition's own write is refused too.
+        proxy.answer("PATCH /api/v1/nodes/n1/status", answer, 1);
+        bed.server.delete(&path("n1"))?;
+        bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
+        bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+        eventually(seconds(60), "the network is available", || {
+            let status = bed.unavailable("n1")?;
+            ensure!(status == "False", "the condition is {status:?}");
+            Ok(())
+        })
+        .map_err(told)?;
+        ensure!(proxy.answered() == 3, "{} requests were refused", proxy.answered());
+    }
+    Ok(())
+}
+
+fn nonsense() -> Outcome {
+    let (bed, proxy) = proxied()?;
+    bed.add_peer("peer", 77)?;
+    let daemon = bed.start("n1", &[URL])?;
+    let told = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    for (answer, words) in [(BUSY, "too much to do"), (BROKEN, "leader changed"), (NONSENSE, "makes no sense")] {
+        for request in ["GET /api/v1/nodes?", "GET /api/v1/namespaces"] {
+            proxy.answer(request, answer, usize::MAX);
+        }
+        // Watches that were begun before would go on.
+        proxy.cut();
+        daemon.await_log(words, seconds(60))?;
+        eventually(seconds(60), "it has asked more than once", || {
+            ensure!(proxy.answered() > 3, "it has asked {} times", proxy.answered());
+            Ok(())
+        })?;
+        routed(bed.node("n1"), "10.244.77.0/24", true)?;
+        proxy.let_pass();
+        eventually(seconds(90), "the store is followed again", || {
+            let log = daemon.log();
+            let (troubles, ends) = (count(&log, "as it was last known"), count(&log, "can be followed again"));
+            ensure!(troubles == ends, "{troubles} troubles began, and {ends} ended");
+            Ok(())
+        })
+        .map_err(told)?;
+        ensure!(count(&daemon.log(), words) <= 2, "it was said too often: {}", daemon.log());
+    }
+    bed.add_peer("next", 78)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)
+}
+
+fn rights() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/netd";
+    let rules = bed.server.get(role)?["rules"].clone();
+    bed.server.patch(role, &json!({ "rules": [] }))?;
+    let daemon = bed.launch("n1", &[])?;
+    daemon.await_log("cannot get resource \"nodes\"", seconds(30))?;
+    daemon.await_log("apply the ClusterRole", seconds(10))?;
+    let status = bed.run("n1", "status")?;
+    ensure!(status.contains("cannot get resource"), "netd status says {status}");
+    // The API server learns of it in its own time.
+    bed.server.patch(role, &json!({ "rules": [rules[0]] }))?;
+    daemon.await_log("cannot patch resource \"nodes/status\"", seconds(60))?;
+    bed.server.patch(role, &json!({ "rules": rules }))?;
+    eventually(seconds(60), "the lease is told", || {
+        ensure!(bed.annotation("n1", "backend-type")? == "vxlan", "it is not: {}", daemon.log());
+        Ok(())
+    })?;
+    daemon.await_ready()
+}
+
+fn token() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let good = bed.server.account_token("netd", "netd")?;
+    let kubeconfig = bed.server.kubeconfig("other", "of-nobody")?;
+    let flag = format!("--kubeconfig-file={}", kubeconfig.display());
+    let flags = bed.flags("n1");
+    let flags: Vec<&str> = flags
+        .iter()
+        .map(String::as_str)
+        .filter(|flag| !flag.starts_with("--kubeconfig-file"))
+        .chain([&*flag])
+        .collect();
+    let daemon = bed.node("n1").launch_netd(&flags)?;
+    daemon.await_log("401", seconds(30))?;
+    daemon.await_log("is its token mounted", seconds(10))?;
+    bed.server.kubeconfig("other", &good)?;
+    daemon.await_ready()?;
+    ensure!(count(&daemon.log(), "the API server says 401") <= 2, "it was said too often: {}", daemon.log());
+    Ok(())
+}
+
+fn certificate() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let flags = bed.flags("n1");
+    let kubeconfig = flags[1].trim_start_matches("--kubeconfig-file=");
+    let text = std::fs::read_to_string(kubeconfig).told("read the kubeconfig")?;
+    let other = bed.fabric.disk().join("other.kubeconfig");
+    std::fs::write(&other, text.replace("/ca.pem", "/kubelet-client.pem")).told("write a kubeconfig")?;
+    let flag = format!("--kubeconfig-file={}", other.display());
+    let flags: Vec<&str> = [&*flags[0], &*flag, &*flags[2], &*flags[3]].to_vec();
+    let daemon = bed.node("n1").launch_netd(&flags)?;
+    daemon.await_log("its certificate is not accepted", seconds(30))?;
+    std::fs::write(&other, text).told("write a kubeconfig")?;
+    daemon.await_ready()
+}
+
+fn moved() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.add_peer("peer", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    let told = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    bed.server.delete(&path("n1"))?;
+    bed.add_node("n1", &["10.244.50.0/24"], &json!({}))?;
+    bed.await_event("n1", "PodCIDRChanged", "drain the node").map_err(told)?;
+    let status = bed.run("n1", "status")?;
+    ensure!(status.contains("podCIDR 10.244.50.0/24 now"), "netd status says {status}");
+    routed(bed.node("n1"), "10.244.77.0/24", true)?;
+    ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it tells peers of a range that is not its own");
+    // With its own range again all is well.
+    bed.server.delete(&path("n1"))?;
+    bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
+    bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+    eventually(seconds(60), "netd status says no more of it", || {
+        let status = bed.run("n1", "status")?;
+        ensure!(!status.contains("10.244.50.0/24"), "it says {status}");
+        Ok(())
+    })
+    .map_err(told)
+}
+
+fn no_events() -> Outcome {
+    let bed = Bed::bare(&topology(), &vxlan())?;
+    bed.add_nodes(netd_tests::Stack::V4)?;
+    bed.server.delete("/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/netd-events")?;
+    let daemon = bed.start("n1", &[])?;
+    bed.configure("{")?;
+    daemon.await_log("Events cannot be told", seconds(60))?;
+    bed.configure(&netd_tests::net_conf(netd_tests::Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
+    bed.await_annotation("n1", "backend-type", "host-gw")?;
+    eventually(seconds(60), "the tunnel is gone", || {
+        ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "it is there");
+        Ok(())
+    })
+}
