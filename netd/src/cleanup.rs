@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{self, Device, Kind, Link};
@@ -15,6 +16,7 @@ use crate::config::net_conf::NetConf;
 use crate::conflist;
 use crate::daemon::{conflist_path, switch};
 use crate::identity;
+use crate::install;
 use crate::node::node_name;
 use crate::observe;
 use crate::overlay::{Desired, Outcome};
@@ -47,6 +49,9 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
+    }
+    if let Some(bin_dir) = &flags.cni.cni_bin_dir {
+        plugin(bin_dir, &mut left);
     }
     // It is there only where netd was killed. One that answers belongs to a running netd.
     match socket::remove_stale(&status::socket(flags)) {
@@ -84,6 +89,28 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
         left.extend(gone.err().map(|error| format!("bridge {} cannot be removed: {}", bridge.name, chain(&error))));
     }
     Ok(())
+}
+
+/// Takes the plugin away, unless pods are left: they could not be deleted without it.
+fn plugin(bin_dir: &Path, left: &mut Vec<String>) {
+    match pods() {
+        Ok(0) => match install::remove(bin_dir) {
+            Ok(true) => tracing::info!(folder = %bin_dir.display(), "CNI plugin removed"),
+            Ok(false) => {}
+            Err(error) => left.push(chain(&error)),
+        },
+        Ok(pods) => tracing::warn!(pods, "the CNI plugin stays, since pods need it to be deleted: then run this again"),
+        Err(error) => left.push(format!("the CNI plugin stays, since pods cannot be counted: {}", chain(&error))),
+    }
+}
+
+/// How many pods are on the bridge.
+fn pods() -> Result<usize, KernelError> {
+    let mut kernel = Linux::open()?;
+    match kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE) {
+        Some(bridge) => Ok(kernel.socket().ports(bridge.index)?.len()),
+        None => Ok(0),
+    }
 }
 
 /// The networks that routes of ours lead into, as configured now; none where that cannot be read.

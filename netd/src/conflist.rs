@@ -7,47 +7,55 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::whole_file;
+
+pub mod template;
+
+pub use template::{Template, TemplateError};
 
 /// The network's name, as flannel's manifest has it.
 pub(crate) const NETWORK: &str = "cbr0";
 
-/// The configuration list: CNI spec 1.1.0, "Network configuration format".
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Conflist<'a> {
-    name: &'static str,
-    // containerd 1.6 takes no 1.1.0 results; newer runtimes choose from `cniVersions`, older ones do not read it.
-    cni_version: &'static str,
-    cni_versions: [&'static str; 2],
-    plugins: [Plugin<'a>; 1],
+/// The list where the operator gives none: CNI spec 1.1.0, "Network configuration format".
+fn built_in() -> Value {
+    json!({
+        "name": NETWORK,
+        // containerd 1.6 takes no 1.1.0 results; newer runtimes choose from `cniVersions`, older ones do not read it.
+        "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
+        // The capabilities are what a runtime may hand to the plugin.
+        "plugins": [{ "type": "netd", "capabilities": { "ips": true, "mac": true } }],
+    })
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Plugin<'a> {
-    r#type: &'static str,
-    subnet_file: &'a Path,
-    capabilities: Capabilities,
+/// Reads the operator's list, the built-in one where no file is named.
+pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, SourceError> {
+    let Some(path) = source else { return Ok(Template::default()) };
+    let text = fs::read_to_string(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    Template::parse(&text, subnet_file).map_err(|source| SourceError::Invalid { path: path.to_owned(), source })
 }
 
-/// What a runtime may hand to the plugin.
-#[derive(Serialize)]
-struct Capabilities {
-    ips: bool,
-    mac: bool,
-}
-
-/// The text of the list; the plugin is to read `subnet_file`.
-pub fn render(subnet_file: &Path) -> Result<String, ConflistError> {
-    let plugin = Plugin { r#type: "netd", subnet_file, capabilities: Capabilities { ips: true, mac: true } };
-    let list = Conflist { name: NETWORK, cni_version: "1.0.0", cni_versions: ["1.0.0", "1.1.0"], plugins: [plugin] };
-    let mut text = serde_json::to_string_pretty(&list)
-        .map_err(|error| ConflistError::Render { subnet_file: subnet_file.to_owned(), source: error.into() })?;
-    text.push('\n');
-    Ok(text)
+/// Why the operator's list cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It cannot be read.
+    #[error("cannot read --cni-conf-source {}: name the mounted cni-conf.json, or leave the flag out", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It says something that cannot be.
+    #[error("{} (--cni-conf-source) cannot be used", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TemplateError,
+    },
 }
 
 /// Why the list could not be put in its place or taken away.
@@ -58,8 +66,6 @@ pub enum ConflistError {
     Render {
         /// The path.
         subnet_file: PathBuf,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
     },
     /// The file cannot be written.
     #[error("cannot write {}: look at --cni-conf-dir, that folder's permissions and free space", path.display())]
@@ -81,8 +87,8 @@ pub enum ConflistError {
 
 /// Puts the list at `path` in one step: a temporary file beside it, then a rename, which is what runtimes notice. A file that holds it
 /// already stays as it is; true where it was written.
-pub fn install(path: &Path, subnet_file: &Path) -> Result<bool, ConflistError> {
-    let text = render(subnet_file)?;
+pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<bool, ConflistError> {
+    let text = template.render(subnet_file)?;
     whole_file::sweep(path);
     if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
         return Ok(false);

@@ -22,6 +22,7 @@ use tokio::time::{Instant as Deadline, sleep_until};
 
 use crate::bridge::Bridge;
 use crate::config::flags::Flags;
+use crate::conflist::{self, Template};
 use crate::model::{Cluster, Lease, NodeName};
 use crate::node::{self, Node, NodeError};
 use crate::observe::Quiet;
@@ -53,6 +54,9 @@ pub enum StartError {
     /// The kernel cannot be spoken to.
     #[error("cannot speak to the kernel: netd needs the capability NET_ADMIN")]
     Kernel(#[from] KernelError),
+    /// The operator's CNI configuration is not one.
+    #[error(transparent)]
+    Conflist(#[from] conflist::SourceError),
     /// Signals cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),
@@ -64,11 +68,12 @@ pub enum StartError {
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
+    let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
     let board = Board::new();
     let _doors = doors::open(&flags, &board).await?;
     let (standing, shown) = (store.standing(), board.clone());
     tokio::select! {
-        started = Daemon::start(flags, store, board) => {
+        started = Daemon::start(flags, store, board, template) => {
             let (mut daemon, events) = started?;
             daemon.follow(events, &mut ends).await;
         }
@@ -149,10 +154,17 @@ struct Daemon<S> {
     last_told: Option<Instant>,
     /// Where those who ask see how it goes.
     board: Board,
+    /// The CNI configuration to install.
+    template: Template,
 }
 
 impl<S: Store> Daemon<S> {
-    async fn start(flags: Flags, store: S, board: Board) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
+    async fn start(
+        flags: Flags,
+        store: S,
+        board: Board,
+        template: Template,
+    ) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
         let mut kernel = Linux::open()?;
         let notifications = Notifications::open()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;
@@ -180,7 +192,7 @@ impl<S: Store> Daemon<S> {
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
-            behind, upkeep, quiet, listed, news, asked, untold: 0, last_told: None, board,
+            behind, upkeep, quiet, listed, news, asked, untold: 0, last_told: None, board, template,
         };
         Ok((daemon, events))
     }

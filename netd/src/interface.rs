@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use dataplane::words::{Family, IfName, Mtu, PerFamily};
-use regex::Regex;
+use regex_lite::Regex;
 
 /// What the choice is made from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -14,6 +14,7 @@ pub mod doctor;
 mod hash;
 pub mod host;
 pub mod identity;
+pub mod install;
 pub mod interface;
 pub mod mirror;
 pub mod model;

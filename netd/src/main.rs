@@ -11,8 +11,11 @@ use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::chosen::Chosen;
-use netd::{cleanup, daemon, doctor, reconcile, status};
-use tracing_subscriber::EnvFilter;
+use netd::{cleanup, daemon, doctor, install, reconcile, status};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// `netd plan` has changes to show.
 const CHANGES: u8 = 2;
@@ -42,14 +45,13 @@ fn main() -> ExitCode {
 }
 
 fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,kube_client=off"));
+    let wished = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    // What the client of the API server would say is said by the store, once.
+    let usual = || Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    let filter = wished.unwrap_or_else(usual);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(colour)
-        .with_target(false)
-        .init();
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -58,6 +60,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut flags = cli.flags;
+    if cli.command == Some(Command::InstallCni) {
+        install::run(&flags).context("the CNI plugin is not installed")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     // Who else is linked in may bring another one: then none would be chosen by itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
@@ -74,7 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 let code = status::client::run(&flags, &store, arguments).await?;
                 Ok(ExitCode::from(code))
             }
-            Some(Command::Version) | None => {
+            Some(Command::Version | Command::InstallCni) | None => {
                 daemon::run(flags, store).await?;
                 Ok(ExitCode::SUCCESS)
             }

@@ -9,13 +9,26 @@ use std::path::Path;
 /// Puts `contents` at `path` in one step, readable by everybody, whatever the umask. On failure the file is as it was, and nothing
 /// else stays behind.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
+    put(path, contents, 0o644)
+}
+
+/// The same for a program, which everybody may execute. One that runs under this name goes on as it is.
+pub(crate) fn write_program(path: &Path, contents: &[u8]) -> io::Result<()> {
+    put(path, contents, PROGRAM)
+}
+
+/// The mode of a program.
+pub(crate) const PROGRAM: u32 = 0o755;
+
+fn put(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::other("it is no file's path"))?;
     let mut file = tempfile::Builder::new().prefix(&prefix(name)).suffix(SUFFIX).tempfile_in(folder)?;
     file.write_all(contents)?;
-    file.as_file().set_permissions(Permissions::from_mode(0o644))?;
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|failed| failed.error)?;
+    // Closed first: a program that is open for writing cannot be executed.
+    file.into_temp_path().persist(path).map_err(|failed| failed.error)?;
     // The rename itself is on disk only with the folder. Some file systems cannot do that, and the file is complete either way.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())

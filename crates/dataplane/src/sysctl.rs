@@ -1,8 +1,16 @@
 //! `/proc/sys` of the calling thread's network namespace.
+//!
+//! Container runtimes mount it read-only where a container is not privileged. Then a writable mount of the node's `/proc/sys/net` at
+//! [`WRITABLE`]`/net` takes its place for writing; runtimes refuse such a mount inside of `/proc`. The kernel shows the network
+//! namespace of whoever looks, so both places mean the same.
 
+use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
 use crate::netlink::KernelError;
+
+/// Where a container may find what it can write.
+const WRITABLE: &str = "/host/proc/sys";
 
 /// Where a key lives.
 ///
@@ -23,11 +31,20 @@ pub fn read(key: &str) -> Result<String, KernelError> {
 /// Writes a key.
 pub fn write(key: &str, value: &str) -> Result<(), KernelError> {
     let path = path(key);
-    std::fs::write(&path, value).map_err(|source| KernelError::File {
-        action: "write",
-        path: path.display().to_string(),
-        source,
-    })
+    let failed = |source| KernelError::File { action: "write", path: path.display().to_string(), source };
+    match std::fs::write(&path, value) {
+        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+            let writable = PathBuf::from(WRITABLE).join(key);
+            let hint = || format!("{error}; in a container, mount the node's /proc/sys/net at {WRITABLE}/net");
+            match std::fs::write(writable, value) {
+                Err(absent) if absent.kind() == ErrorKind::NotFound => {
+                    Err(failed(Error::new(ErrorKind::ReadOnlyFilesystem, hint())))
+                }
+                written => written.map_err(failed),
+            }
+        }
+        written => written.map_err(failed),
+    }
 }
 
 /// Writes a key that has another value; true where it did.

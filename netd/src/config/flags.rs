@@ -2,6 +2,7 @@
 //!
 //! Pure: [`Cli::read`] takes the arguments and the environment.
 
+mod cni;
 mod go_style;
 mod stores;
 
@@ -13,8 +14,9 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
-use regex::Regex;
+use regex_lite::Regex;
 
+pub use self::cni::CniFlags;
 pub use self::stores::{EtcdFlags, KubeFlags};
 
 use super::net_conf::{Backend, NetConf};
@@ -56,6 +58,8 @@ pub enum Command {
     },
     /// Remove from this node all that netd made, and nothing else.
     Cleanup,
+    /// Put the CNI plugin into the node's directory of plugins, and see whether those that the configuration names are there.
+    InstallCni,
     /// Print what the running netd knows: its readiness, lease, peers and the ways to them, its last reconcile, its problems.
     ///
     /// Exit 0 ready, 1 error, 2 not ready, 3 no netd is running here: then, what the kernel has.
@@ -175,6 +179,10 @@ pub struct Flags {
         value_name = "NAME"
     )]
     pub cni_conf_name: String,
+
+    /// The plugin and its configuration.
+    #[command(flatten)]
+    pub cni: CniFlags,
 
     /// Address to answer /healthz, /readyz and /metrics on.
     #[arg(long, global = true, env = "FLANNELD_HEALTHZ_IP", default_value = "0.0.0.0", value_name = "IP")]

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_list_says_what_runtimes_need() {
-    let text = render(Path::new("/run/flannel/subnet.env")).expect("text");
+    let text = Template::default().render(Path::new("/run/flannel/subnet.env")).expect("text");
     let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     let expected = json!({
         "name": "cbr0",
@@ -24,11 +24,11 @@ fn it_is_installed_once_and_removed_once() {
     let room = tempfile::tempdir().expect("temporary folder");
     let path = room.path().join("net.d/10-netd.conflist");
     let env = Path::new("/run/flannel/subnet.env");
-    assert!(install(&path, env).expect("install"), "written");
+    assert!(install(&path, &Template::default(), env).expect("install"), "written");
     let before = fs::metadata(&path).and_then(|it| it.modified()).expect("metadata");
-    assert!(!install(&path, env).expect("again"), "equal content is left alone");
+    assert!(!install(&path, &Template::default(), env).expect("again"), "equal content is left alone");
     assert_eq!(fs::metadata(&path).and_then(|it| it.modified()).expect("metadata"), before);
-    assert!(install(&path, Path::new("/other")).expect("change"), "other content is replaced");
+    assert!(install(&path, &Template::default(), Path::new("/other")).expect("change"), "other content is replaced");
     let names: Vec<_> =
         fs::read_dir(room.path().join("net.d")).expect("list").flatten().map(|it| it.file_name()).collect();
     assert_eq!(names, ["10-netd.conflist"], "no temporary file stays");

@@ -46,7 +46,7 @@ impl<S: Store> Daemon<S> {
 
     fn install_conflist(&self) -> Result<(), String> {
         let Some(path) = conflist_path(&self.flags) else { return Ok(()) };
-        match conflist::install(&path, &self.flags.subnet_file) {
+        match conflist::install(&path, &self.template, &self.flags.subnet_file) {
             Ok(true) => tracing::info!(path = %path.display(), "CNI configuration installed"),
             Ok(false) => {}
             Err(error) => return Err(chain(&error)),

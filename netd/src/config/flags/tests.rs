@@ -75,6 +75,7 @@ fn flags_stand_before_or_after_the_subcommand() {
     let cli = read(&["plan"], &[("FLANNELD_STORE_DIR", "/s")]).expect("variable");
     assert_eq!(cli.flags.store_dir(), PathBuf::from("/s"));
     assert_eq!(read(&["cleanup"], &[]).expect("cleanup").command, Some(Command::Cleanup));
+    assert_eq!(read(&["install-cni"], &[]).expect("install-cni").command, Some(Command::InstallCni));
     for version in ["version", "--version", "-version"] {
         assert_eq!(read(&[version], &[]).expect(version).command, Some(Command::Version));
     }
@@ -136,6 +137,14 @@ fn the_api_servers_flags_are_flannels() {
     assert!(kube.kube_subnet_mgr && !kube.set_node_network_unavailable);
     let kube = read(&[], &[("FLANNELD_KUBE_SUBNET_MGR", "true"), ("POD_NAME", "p")]).expect("variables").flags.kube;
     assert_eq!((kube.kube_subnet_mgr, kube.pod_name.as_deref()), (true, Some("p")));
+}
+
+#[test]
+fn plugins_go_where_every_runtime_looks_unless_told_otherwise() {
+    assert_eq!(flags(&[]).cni.bin_dir(), PathBuf::from("/opt/cni/bin"));
+    let given = flags(&["--cni-bin-dir=/b", "--cni-plugin=/p", "--cni-conf-source=/c"]).cni;
+    assert_eq!(given.bin_dir(), PathBuf::from("/b"));
+    assert_eq!((given.cni_plugin, given.cni_conf_source), (Some("/p".into()), Some("/c".into())));
 }
 
 #[test]

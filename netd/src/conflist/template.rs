@@ -1,0 +1,206 @@
+//! `cni-conf.json`: the configuration list as an operator writes it, flannel's too, and what is installed for it. Pure.
+//!
+//! All of it is judged before anything is done: the list must have one entry that is netd's, and the plugin itself must take that
+//! entry. An entry for the plugin `flannel` becomes netd's: what it delegates to `bridge` is what netd's plugin does.
+
+use std::path::Path;
+
+use netd_cni::conf::net_conf::NetConf;
+use netd_cni::conf::{ConfError, Fields, parse_stdin, subnet_env};
+use netd_cni::version::Version;
+use serde_json::{Map, Value, json};
+
+use super::{ConflistError, NETWORK, built_in};
+
+/// The plugin's name.
+const NETD: &str = "netd";
+const FLANNEL: &str = "flannel";
+
+/// What the plugin is tried with: the real file is not written before the network is ready.
+const SAMPLE: &str =
+    "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
+
+/// A configuration list that can be installed, but for the place of `subnet.env`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Template {
+    list: Value,
+    /// Where netd's entry is in `plugins`.
+    own: usize,
+}
+
+/// Why a list cannot be used. The message names the field.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// No JSON.
+    #[error("it is no JSON: {0}")]
+    Json(#[source] serde_json::Error),
+    /// A single plugin's configuration, or something else.
+    #[error("it is no configuration list: it needs the fields 'name', 'cniVersion' and 'plugins'")]
+    NotAList,
+    /// A field that is not as it must be.
+    #[error("{field}: {reason}")]
+    Field {
+        /// Where it is.
+        field: String,
+        /// What is wrong, and what to write.
+        reason: String,
+    },
+    /// The plugin would refuse its entry.
+    #[error("plugins[{entry}]: the plugin would refuse it: {}", chain(.source))]
+    Entry {
+        /// Which one.
+        entry: usize,
+        /// The plugin's words.
+        source: ConfError,
+    },
+}
+
+/// An error with its reasons; the plugin's own say them apart.
+fn chain(error: &dyn std::error::Error) -> String {
+    let reasons = std::iter::successors(error.source(), |error| error.source());
+    std::iter::once(error.to_string()).chain(reasons.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
+}
+
+fn wrong(field: impl Into<String>, reason: impl Into<String>) -> TemplateError {
+    TemplateError::Field { field: field.into(), reason: reason.into() }
+}
+
+impl Default for Template {
+    fn default() -> Self {
+        Self { list: built_in(), own: 0 }
+    }
+}
+
+impl Template {
+    /// Reads a list and judges it; `subnet_file` is where netd writes `subnet.env`.
+    pub fn parse(text: &str, subnet_file: &Path) -> Result<Self, TemplateError> {
+        let list: Value = serde_json::from_str(text).map_err(TemplateError::Json)?;
+        let Value::Object(mut root) = list else { return Err(TemplateError::NotAList) };
+        let version = head(&root)?;
+        let (own, entry) = own_entry(&root)?;
+        let entry = taken_over(own, entry, subnet_file)?;
+        if let Some(Value::Array(plugins)) = value_mut(&mut root, "plugins") {
+            plugins[own] = Value::Object(entry.clone());
+        }
+        try_out(own, entry, version)?;
+        Ok(Self { list: Value::Object(root), own })
+    }
+
+    /// The plugins that the list calls beside netd's.
+    pub fn others(&self) -> impl Iterator<Item = &str> {
+        let plugins = self.list["plugins"].as_array().into_iter().flatten();
+        plugins.filter_map(|plugin| plugin["type"].as_str()).filter(|kind| *kind != NETD)
+    }
+
+    /// The text to install; the plugin is to read `subnet_file`.
+    pub fn render(&self, subnet_file: &Path) -> Result<String, ConflistError> {
+        let unnamed = || ConflistError::Render { subnet_file: subnet_file.to_owned() };
+        let mut list = self.list.clone();
+        list["plugins"][self.own]["subnetFile"] = json!(subnet_file.to_str().ok_or_else(unnamed)?);
+        Ok(format!("{list:#}\n"))
+    }
+}
+
+/// What stands before the plugins; the version that pods are made with.
+fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
+    let fields = Fields::root(root);
+    if fields.value("plugins").is_none() {
+        return Err(TemplateError::NotAList);
+    }
+    let text = |key: &str| fields.text(key).map_err(|error| wrong(key, chain(&error)));
+    match text("name")? {
+        Some(NETWORK) => {}
+        name => {
+            let name = name.unwrap_or("missing");
+            return Err(wrong(
+                "name",
+                format!("it is {name}, but netd's network is called {NETWORK}, as flannel's is"),
+            ));
+        }
+    }
+    let known = || Version::ALL.map(Version::as_str).join(", ");
+    let parse = |field: &str, text: &str| {
+        text.parse::<Version>().map_err(|_| wrong(field, format!("it is {text:?}; the plugin speaks {}", known())))
+    };
+    let versions = fields.texts("cniVersions").map_err(|error| wrong("cniVersions", chain(&error)))?;
+    versions.into_iter().try_for_each(|one| parse("cniVersions", one).map(drop))?;
+    parse("cniVersion", text("cniVersion")?.unwrap_or_default())
+}
+
+/// The one entry that makes the pods' network, and its place.
+fn own_entry(root: &Map<String, Value>) -> Result<(usize, &Map<String, Value>), TemplateError> {
+    let fields = Fields::root(root);
+    let plugins = fields.list("plugins").map_err(|error| wrong("plugins", chain(&error)))?;
+    let mut own = None;
+    for (place, (path, plugin)) in plugins.into_iter().enumerate() {
+        let Value::Object(plugin) = plugin else { return Err(wrong(path, "it must be an object")) };
+        let kind = Fields::root(plugin).text("type").map_err(|error| wrong(&path, chain(&error)))?.unwrap_or_default();
+        if kind.is_empty() || kind.contains('/') {
+            return Err(wrong(format!("{path}.type"), "it must be the name of a plugin"));
+        }
+        if kind != NETD && kind != FLANNEL {
+            continue;
+        }
+        if own.replace((place, plugin)).is_some() {
+            return Err(wrong(path, "there is an entry of netd's or flannel's before it: leave one of them out"));
+        }
+    }
+    own.ok_or_else(|| wrong("plugins", "none has the type \"netd\" (or \"flannel\", which netd takes over)"))
+}
+
+/// netd's entry: as it is, or what flannel's asks for in netd's words.
+fn taken_over(
+    place: usize,
+    entry: &Map<String, Value>,
+    subnet_file: &Path,
+) -> Result<Map<String, Value>, TemplateError> {
+    let path = |key: &str| format!("plugins[{place}].{key}");
+    let fields = Fields::root(entry);
+    let text = |key: &str| fields.text(key).map_err(|error| wrong(path(key), chain(&error)));
+    if let Some(file) = text("subnetFile")?.filter(|file| Path::new(file) != subnet_file) {
+        let reason = format!("it is {file}, but netd writes {}: leave the field out", subnet_file.display());
+        return Err(wrong(path("subnetFile"), reason));
+    }
+    let mut own = entry.clone();
+    own.retain(|key, _| !["type", "subnetFile"].iter().any(|known| key.eq_ignore_ascii_case(known)));
+    if text("type")? == Some(FLANNEL) {
+        // Where flannel keeps what it delegates to; netd delegates to nobody.
+        own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
+        let delegate = fields.object("delegate").map_err(|error| wrong(path("delegate"), chain(&error)))?;
+        if let Some(delegate) = delegate {
+            let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
+            if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
+                let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
+                return Err(wrong(path("delegate.type"), reason));
+            }
+        }
+        let delegated = fields.value("delegate").and_then(Value::as_object).into_iter().flatten();
+        for (key, value) in delegated.filter(|(key, _)| !key.eq_ignore_ascii_case("type")) {
+            own.insert(key.clone(), value.clone());
+        }
+    }
+    own.insert("type".to_owned(), json!(NETD));
+    // What a runtime may hand to the plugin.
+    if !own.keys().any(|key| key.eq_ignore_ascii_case("capabilities")) {
+        own.insert("capabilities".to_owned(), json!({ "ips": true, "mac": true }));
+    }
+    Ok(own)
+}
+
+/// Lets the plugin read the entry as a runtime would hand it over.
+fn try_out(place: usize, mut entry: Map<String, Value>, version: Version) -> Result<(), TemplateError> {
+    let refused = |source| TemplateError::Entry { entry: place, source };
+    entry.insert("name".to_owned(), json!(NETWORK));
+    entry.insert("cniVersion".to_owned(), json!(version.as_str()));
+    let document = parse_stdin(Value::Object(entry).to_string().as_bytes()).map_err(refused)?;
+    let env = subnet_env::parse(SAMPLE.as_bytes()).ok();
+    NetConf::read(&document, "", env.as_ref()).map(drop).map_err(refused)
+}
+
+fn value_mut<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Value> {
+    let exact = map.contains_key(key);
+    map.iter_mut().find(|(name, _)| if exact { *name == key } else { name.eq_ignore_ascii_case(key) }).map(|(_, it)| it)
+}
+
+#[cfg(test)]
+mod tests;
