@@ -1,4 +1,4 @@
-//! A real Kubernetes cluster on the fabric: control plane, and on each node containerd, runc and a kubelet.
+//! A real Kubernetes cluster on the fabric: control plane, and on each node containerd, runc, a kubelet and kube-proxy.
 //!
 //! A node is a machine of the fabric with a mount namespace and a host name of its own. No pod network is in it: that is what
 //! the suites put there.
@@ -28,7 +28,7 @@ pub const CONTROL: &str = "api";
 
 /// What a suite prepares that uses one.
 pub fn programs() -> Vec<Program> {
-    let own = [peers::CONTROLLER_MANAGER, peers::SCHEDULER, peers::KUBELET, peers::AGNHOST];
+    let own = [peers::CONTROLLER_MANAGER, peers::SCHEDULER, peers::KUBELET, peers::KUBE_PROXY, peers::AGNHOST];
     apiserver::PROGRAMS.into_iter().chain(own).collect()
 }
 
@@ -143,11 +143,22 @@ impl Kubernetes {
         failure
     }
 
+    /// The power of a node's machine fails and comes back: all that ran and all that the kernel had is gone, its disk is not.
+    ///
+    /// # Errors
+    /// Where it does not come back.
+    pub fn reboot(&mut self, name: &str) -> Outcome {
+        self.take(name)?;
+        self.fabric.reboot(name)?;
+        self.machines.push(Machine::start(self.fabric.node(name), &self.server)?);
+        Ok(())
+    }
+
     /// Takes a node's machine away, with all that runs on it, as when its power fails. What it had on disk stays, and so does its Node.
     ///
     /// # Errors
     /// Where there is none.
-    pub fn take(&mut self, name: &str) -> Outcome<()> {
+    pub fn take(&mut self, name: &str) -> Outcome {
         let place = self.machines.iter().position(|machine| machine.name() == name).told("no such node")?;
         self.machines.remove(place).end()
     }

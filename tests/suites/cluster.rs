@@ -1,19 +1,25 @@
 //! Real clusters: control plane, kubelets, containerd, runc, and netd as its manifest installs it.
 
+#[path = "cluster/bed.rs"]
+mod bed;
 #[path = "cluster/flannel.rs"]
 mod flannel;
+#[path = "cluster/install.rs"]
+mod install;
+#[path = "cluster/outage.rs"]
+mod outage;
+#[path = "cluster/switch.rs"]
+mod switch;
 
 use std::process::ExitCode;
 
-use dataplane::words::Family;
 use netd_tests::kubernetes::{self, Kubernetes, RealPod};
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Topology, eventually, flow, net_conf, peers, seconds};
+use netd_tests::{Outcome, Stack, Topology, net_conf, peers};
 use serde_json::json;
 
+use bed::NODES;
 use flannel::Flannel;
-
-const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(
@@ -22,7 +28,13 @@ fn main() -> ExitCode {
             let programs: Vec<_> = kubernetes::programs().into_iter().chain([peers::FLANNELD]).collect();
             peers::prepare(&programs)
         },
-        || vec![test("pods of three nodes talk, with flanneld's network", with_flannel)],
+        || {
+            let mut trials = install::trials();
+            trials.extend(switch::trials());
+            trials.extend(outage::trials());
+            trials.push(test("pods of three nodes talk, with flanneld's network", with_flannel));
+            trials
+        },
     )
 }
 
@@ -34,26 +46,7 @@ fn with_flannel() -> Outcome {
         daemons.push(Flannel::start(&cluster, name, &conf)?);
         flannel::install_plugin(cluster.machine(name))?;
     }
-    let mut pods = Vec::new();
-    for name in NODES {
-        pods.push(cluster.pod(name, &format!("pod-{name}"))?);
-    }
-    talk(&pods)
-}
-
-/// Every pod reaches every other, untranslated.
-fn talk(pods: &[RealPod]) -> Outcome {
-    for from in pods {
-        for to in pods.iter().filter(|to| to.name() != from.name()) {
-            for (family, address) in to.addresses().iter() {
-                let family: Family = family;
-                let source = from.address(family)?;
-                eventually(seconds(30), &format!("{} reaches {}", from.name(), to.name()), || {
-                    flow::ping(from.namespace(), *address)
-                })?;
-                flow::all(from.namespace(), source, to.namespace(), *address)?;
-            }
-        }
-    }
-    Ok(())
+    let pods = NODES.map(|name| cluster.pod(name, &format!("pod-{name}")));
+    let pods = pods.into_iter().collect::<Outcome<Vec<_>>>()?;
+    bed::all_talk(&pods.iter().collect::<Vec<&RealPod>>())
 }

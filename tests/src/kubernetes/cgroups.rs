@@ -104,7 +104,8 @@ impl Cgroup {
         })
     }
 
-    fn processes(&self) -> BTreeSet<i32> {
+    /// All that runs in it.
+    pub(super) fn processes(&self) -> BTreeSet<i32> {
         self.folders.iter().flat_map(|folder| processes(folder)).collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::binaries;
 use crate::failure::Outcome;
 use crate::namespace;
 use crate::peers;
@@ -65,6 +66,38 @@ end
         );
         namespace::own().shell(&script)?;
         Ok(Self { folder })
+    }
+
+    /// Packs the image that the manifests name, and gives the archive: by `scripts/image` from the static programs that it wants. Others
+    /// are packed with the libraries that they load.
+    ///
+    /// # Errors
+    /// Where they were not built.
+    pub fn netd(&self) -> Outcome<PathBuf> {
+        let (netd, plugin) = (binaries::netd()?, binaries::plugin()?);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/image");
+        let packing = format!(
+            r#"{ARCHIVE}
+            cd {folder}
+            if ! ldd {netd} >/dev/null 2>&1; then
+                {script} --no-build --output .
+                exit
+            fi
+            mkdir -p netd
+            cp {netd} netd/netd
+            cp {plugin} netd/netd-cni
+            for library in $(ldd {netd} {plugin} | grep -o '/[^ :]*' | grep '\.so' | sort -u); do
+                install -D $library netd$library
+            done
+            archive netd:{version} netd netd-image.tar '"/netd"'"#,
+            folder = self.folder.display(),
+            netd = netd.display(),
+            plugin = plugin.display(),
+            script = script.display(),
+            version = env!("CARGO_PKG_VERSION"),
+        );
+        namespace::own().shell(&packing)?;
+        Ok(self.folder.join("netd-image.tar"))
     }
 
     /// All of them.

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 use super::cgroups::Cgroup;
 use super::images::PAUSE;
-use crate::apiserver::ApiServer;
+use crate::apiserver::{ApiServer, Credentials};
 use crate::deadline::{eventually, seconds};
 use crate::failure::{Outcome, Told};
 use crate::namespace::{Namespace, printed};
@@ -27,7 +27,8 @@ pub struct Machine {
     disk: PathBuf,
     namespace: Namespace,
     containerd: Child,
-    kubelet: Option<Child>,
+    /// kube-proxy and the kubelet.
+    agents: Vec<Child>,
     cgroup: Cgroup,
 }
 
@@ -50,8 +51,9 @@ impl Machine {
         let containerd = node.namespace().spawn(&mut command)?;
         let name = node.name().to_owned();
         let namespace = node.namespace().again();
-        let mut machine = Self { name, disk, namespace, containerd, kubelet: None, cgroup };
+        let mut machine = Self { name, disk, namespace, containerd, agents: Vec::new(), cgroup };
         machine.await_containerd()?;
+        machine.start_kube_proxy(server)?;
         machine.start_kubelet(node, server)?;
         Ok(machine)
     }
@@ -75,7 +77,19 @@ impl Machine {
         command.arg(format!("--node-ip={}", addresses.join(",")));
         command.args(["--cert-dir=/var/lib/kubelet/pki", "--v=2"]);
         logged(&mut command, &self.disk.join("kubelet.log"))?;
-        self.kubelet = Some(command.spawn().told("start a kubelet")?);
+        self.agents.push(command.spawn().told("start a kubelet")?);
+        Ok(())
+    }
+
+    /// The API server's own Service is how pods find it, so there is no cluster without.
+    fn start_kube_proxy(&mut self, server: &ApiServer) -> Outcome {
+        let kubeconfig = server.kubeconfig("kube-proxy", &Credentials::control_token("system:kube-proxy"))?;
+        write(&self.disk, "kube-proxy.yml", &kube_proxy_yml(&kubeconfig))?;
+        let mut command = self.command(&peers::KUBE_PROXY.path()?.to_string_lossy());
+        command.arg("--config").arg(self.disk.join("kube-proxy.yml"));
+        command.arg(format!("--hostname-override={}", self.name));
+        logged(&mut command, &self.disk.join("kube-proxy.log"))?;
+        self.agents.push(command.spawn().told("start kube-proxy")?);
         Ok(())
     }
 
@@ -134,23 +148,43 @@ impl Machine {
         })
     }
 
-    /// The network namespace of the pod with this address.
+    /// The pods that run on it, by their first address, as the kernel has them.
+    ///
+    /// # Errors
+    /// Where there is no folder of namespaces.
+    pub fn pods(&self) -> Outcome<Vec<(IpAddr, Namespace)>> {
+        let folder = self.root().join("run/netns");
+        let entries = std::fs::read_dir(&folder).told(format!("list {}", folder.display()))?;
+        let mut pods = Vec::new();
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let namespace = Namespace::at(&path);
+            // Another pod's may go meanwhile, or have no interface yet.
+            let Ok(links) = namespace.json("ip -j addr show dev eth0 scope global") else { continue };
+            let own = links.iter().flat_map(|link| link["addr_info"].as_array().into_iter().flatten());
+            let mut own = own.filter_map(|entry| entry["local"].as_str()?.parse().ok());
+            pods.extend(own.next().map(|address| (address, namespace)));
+        }
+        Ok(pods)
+    }
+
+    /// The network namespace of the pod whose first address this is.
     ///
     /// # Errors
     /// Where none on this machine has it.
     pub fn pod_namespace(&self, address: IpAddr) -> Outcome<Namespace> {
-        let folder = self.root().join("run/netns");
-        let entries = std::fs::read_dir(&folder).told(format!("list {}", folder.display()))?;
-        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-            let namespace = Namespace::at(&path);
-            // Another pod's may go meanwhile.
-            let Ok(links) = namespace.json("ip -j addr show dev eth0") else { continue };
-            let own = links.iter().flat_map(|link| link["addr_info"].as_array().into_iter().flatten());
-            if own.into_iter().any(|entry| entry["local"] == address.to_string()) {
-                return Ok(namespace);
-            }
-        }
-        crate::fail!("no pod on {} has the address {address}", self.name)
+        let found = self.pods()?.into_iter().find(|(own, _)| *own == address);
+        found.map(|(_, namespace)| namespace).told(format!("no pod on {} has the address {address}", self.name))
+    }
+
+    /// The program of a container that is called so, by its number here.
+    ///
+    /// # Errors
+    /// Where none runs.
+    pub fn process(&self, name: &str) -> Outcome<i32> {
+        let called = |process: &i32| {
+            std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|comm| comm.trim() == name)
+        };
+        self.cgroup.processes().into_iter().find(called).told(format!("no {name} runs on {}", self.name))
     }
 
     /// The kubelet's last words.
@@ -175,9 +209,9 @@ impl Machine {
 
     /// The kubelet first, or it would start again what ends. Shims outlive their containerd, so all that has the machine's folders goes.
     fn stop(&mut self) {
-        if let Some(mut kubelet) = self.kubelet.take() {
-            let _ = kubelet.kill();
-            let _ = kubelet.wait();
+        for mut agent in self.agents.drain(..).rev() {
+            let _ = agent.kill();
+            let _ = agent.wait();
         }
         for process in self.inhabitants() {
             // It may just have ended.
@@ -234,7 +268,7 @@ fn moving_in(node: &Node, disk: &Path, fabric: &Path) -> String {
         mount -t tmpfs -o mode=755 tmpfs /run
         mkdir -p {fabric}
         mount --move /mnt {fabric}
-        mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet /var/lib/cni /run/netns
+        mkdir -p /etc/cni/net.d /opt/cni/bin /var/lib/kubelet /var/lib/cni /run/netns /etc/kubernetes/manifests
         cp /usr/lib/cni/* /opt/cni/bin/
         mount --make-rshared /
         exec containerd --config {disk}/containerd.toml"
@@ -264,6 +298,19 @@ SystemdCgroup = false
     )
 }
 
+/// Some limits of connection tracking are the machine's below, and cannot be written.
+fn kube_proxy_yml(kubeconfig: &Path) -> String {
+    format!(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clientConnection: {{kubeconfig: {}}}
+conntrack: {{maxPerCore: 0}}
+",
+        kubeconfig.display()
+    )
+}
+
 fn kubelet_yml(server: &ApiServer, cgroup: &Cgroup) -> String {
     format!(
         r#"apiVersion: kubelet.config.k8s.io/v1beta1
@@ -284,6 +331,7 @@ failCgroupV1: false
 failSwapOn: false
 imageGCHighThresholdPercent: 100
 resolvConf: ""
+staticPodPath: /etc/kubernetes/manifests
 "#,
         ca = server.credentials().file("ca.pem").display(),
         cgroup = cgroup.path(),
