@@ -20,6 +20,9 @@ const MARK: &str = "NETD_TESTS_ISOLATED";
 /// Set where root is only that of a user namespace.
 pub const MAPPED: &str = "NETD_TESTS_MAPPED_ROOT";
 
+/// The number that the suite had before it entered its namespaces, where every process has another.
+const OUTSIDE: &str = "NETD_TESTS_OUTSIDE";
+
 /// The folders in which the programs under test, `ip` and `iptables` keep state outside the kernel.
 const PRIVATE: [&str; 4] = ["/run", "/var/lib/cni", "/etc/cni", "/opt/cni"];
 
@@ -44,6 +47,23 @@ pub fn enter() -> Outcome {
         }
     }
     crate::namespace::own().ip("link set lo up")
+}
+
+/// A number that no other suite on this machine has now, the same before and after [`enter`].
+pub fn number() -> String {
+    std::env::var(OUTSIDE).unwrap_or_else(|_| std::process::id().to_string())
+}
+
+/// Gives the suite a `/proc` with its own process numbers, where it has none yet.
+///
+/// # Errors
+/// Where this machine does not permit it.
+pub fn own_proc() -> Outcome {
+    let known = std::fs::read_link("/proc/self").told("ask /proc for this process")?;
+    if known.to_string_lossy() == std::process::id().to_string() {
+        return Ok(());
+    }
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).told("mount /proc")
 }
 
 /// [`enter`] for a `main`: prints why it was impossible.
@@ -71,7 +91,7 @@ fn start_again() -> Failure {
         Ok(itself) => command.arg(itself),
         Err(error) => return Failure::new(format!("find the program's own file: {error}")),
     };
-    command.args(std::env::args_os().skip(1)).env(MARK, "1");
+    command.args(std::env::args_os().skip(1)).env(MARK, "1").env(OUTSIDE, std::process::id().to_string());
     let error = command.exec();
     Failure::new(format!(
         "cannot run `unshare` (package util-linux), which gives the tests namespaces of their own: {error}"
@@ -94,8 +114,7 @@ pub fn measure(body: impl FnOnce() -> Outcome) -> ExitCode {
     if let Err(code) = enter_or_exit() {
         return code;
     }
-    let proc = mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).told("mount /proc");
-    match proc.and_then(|()| body()) {
+    match own_proc().and_then(|()| body()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("error: {failure}");

@@ -19,6 +19,7 @@ pub mod flow;
 pub mod fuzz;
 pub mod isolation;
 pub mod kernel;
+pub mod kubernetes;
 pub mod load;
 pub mod namespace;
 pub mod node;

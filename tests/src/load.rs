@@ -1,8 +1,52 @@
 //! Traffic between all pods while other things happen: none of it may suffer.
 
+use std::net::IpAddr;
+
+use dataplane::words::PerFamily;
+
 use crate::failure::{Outcome, Told};
 use crate::flow::{Conversation, Stream};
+use crate::kubernetes::RealPod;
+use crate::namespace::Namespace;
 use crate::pod::Pod;
+
+/// Where packets come from and go to.
+pub trait End {
+    /// What it is called.
+    fn name(&self) -> &str;
+    /// Where it lives.
+    fn namespace(&self) -> &Namespace;
+    /// Where it is reached.
+    fn addresses(&self) -> &PerFamily<IpAddr>;
+}
+
+impl End for Pod {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.namespace()
+    }
+
+    fn addresses(&self) -> &PerFamily<IpAddr> {
+        self.addresses()
+    }
+}
+
+impl End for RealPod {
+    fn name(&self) -> &str {
+        self.name()
+    }
+
+    fn namespace(&self) -> &Namespace {
+        self.namespace()
+    }
+
+    fn addresses(&self) -> &PerFamily<IpAddr> {
+        self.addresses()
+    }
+}
 
 /// A ping every 10 ms in each family, and a connection with words both ways, between every two pods, in both directions.
 #[derive(Debug)]
@@ -16,7 +60,7 @@ impl Load {
     ///
     /// # Errors
     /// Where a pod does not reach another one.
-    pub fn between(pods: &[&Pod]) -> Outcome<Self> {
+    pub fn between<E: End>(pods: &[&E]) -> Outcome<Self> {
         let (mut pings, mut conversations) = (Vec::new(), Vec::new());
         for from in pods {
             for to in pods.iter().filter(|to| to.name() != from.name()) {

@@ -39,6 +39,12 @@ impl Namespace {
         Ok(made)
     }
 
+    /// One that somebody else made and takes away.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self { path: path.to_owned(), name: None }
+    }
+
     /// The same namespace for somebody else, who does not take it away.
     #[must_use]
     pub fn again(&self) -> Self {

@@ -39,6 +39,16 @@ impl Node {
         Ok(Self { name: name.to_owned(), segment, namespace, addresses, disk, store: fabric.join("store") })
     }
 
+    /// Takes its namespace away.
+    pub(crate) fn unplug(&mut self) -> Outcome {
+        self.namespace.remove()
+    }
+
+    /// Gives it another one.
+    pub(crate) fn plug(&mut self, namespace: Namespace) {
+        self.namespace = namespace;
+    }
+
     /// Its name, which is also the name of its port on the segment's bridge.
     pub fn name(&self) -> &str {
         &self.name

@@ -107,15 +107,13 @@ impl Topology {
         }
         let mut nodes = Vec::new();
         for (index, &(name, segment)) in (11..).zip(&self.machines) {
-            let namespace = Namespace::new(name)?;
             let addresses =
                 PerFamily::from_fn(|family| self.underlay.has(family).then(|| host(family, segment, index)));
-            plug(&segments[usize::from(segment - 1)], &namespace, name, "eth0", &addresses, self.mtu)?;
-            namespace.ip(&default_routes(&addresses, segment))?;
+            let namespace = machine(&segments[usize::from(segment - 1)], name, segment, &addresses, self.mtu)?;
             let node = Node::new(name, segment, namespace, addresses, disk.path())?;
             nodes.push(node);
         }
-        Ok(Fabric { nodes, segments, router, store, disk })
+        Ok(Fabric { nodes, segments, router, store, mtu: self.mtu, disk })
     }
 
     fn segment(&self, segment: u8, router: &Namespace) -> Outcome<Namespace> {
@@ -144,6 +142,14 @@ fn default_routes(addresses: &PerFamily<IpAddr>, segment: u8) -> String {
         let _ = writeln!(lines, "route add default via {}", host(family, segment, 1));
         lines
     })
+}
+
+/// A machine's namespace, on its segment.
+fn machine(bridge: &Namespace, name: &str, segment: u8, addresses: &PerFamily<IpAddr>, mtu: u32) -> Outcome<Namespace> {
+    let namespace = Namespace::new(name)?;
+    plug(bridge, &namespace, name, "eth0", addresses, mtu)?;
+    namespace.ip(&default_routes(addresses, segment))?;
+    Ok(namespace)
 }
 
 /// A cable from a segment's bridge to `device` in `machine`.
@@ -178,6 +184,7 @@ pub struct Fabric {
     pub router: Namespace,
     /// The folder that all nodes share as `--store-dir`.
     pub store: PathBuf,
+    mtu: u32,
     disk: TempDir,
 }
 
@@ -188,6 +195,22 @@ impl Fabric {
     /// Where the topology has none: a mistake in the test.
     pub fn node(&self, name: &str) -> &Node {
         self.nodes.iter().find(|node| node.name() == name).expect("the topology names the node")
+    }
+
+    /// Takes a machine's namespace away and makes another at the same addresses, as a reboot does. Its files stay.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn reboot(&mut self, name: &str) -> Outcome {
+        let place = self.nodes.iter().position(|node| node.name() == name).told("no such machine")?;
+        let node = &mut self.nodes[place];
+        let bridge = &self.segments[usize::from(node.segment() - 1)];
+        // The cable goes with it, once nothing is left that runs there.
+        node.unplug()?;
+        bridge.run(&format!("ip link del {name}"))?;
+        let fresh = machine(bridge, name, node.segment(), node.addresses(), self.mtu)?;
+        node.plug(fresh);
+        Ok(())
     }
 
     /// Starts to listen to all that passes on a segment, counted from 1.

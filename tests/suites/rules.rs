@@ -82,8 +82,11 @@ const IMPURE: [&str; 16] = [
 /// Who may read the clock that people set, and why a jump of it does no harm there.
 const WALL_CLOCK: [(&str, &str); 5] = [
     ("netd/src/status/board.rs", "ages that people are shown"),
-    ("netd/src/store/dir/follow.rs", "gives files.rs the time"),
-    ("netd/src/store/dir/files.rs", "whether a file is read once more, since it may change without another timestamp"),
+    ("netd/src/store/dir/follow.rs", "gives fingerprint.rs the time"),
+    (
+        "netd/src/store/dir/fingerprint.rs",
+        "whether a file is read once more, since it may change without another timestamp",
+    ),
     ("cni-plugin/src/ipam/index.rs", "a timestamp that no file has; another one means that the files are read"),
     ("crates/dataplane/src/probe.rs", "a token that no earlier probe had"),
 ];

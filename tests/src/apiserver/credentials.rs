@@ -58,6 +58,8 @@ impl Credentials {
         for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
             let _ = writeln!(tokens, "{},{user},{user},\"system:masters\"", Self::control_token(user));
         }
+        let proxy = "system:kube-proxy";
+        let _ = writeln!(tokens, "{},{proxy},{proxy}", Self::control_token(proxy));
         for node in nodes {
             let _ = writeln!(tokens, "{},system:node:{node},{node},\"system:nodes\"", Self::node_token(node));
         }
@@ -76,7 +78,7 @@ impl Credentials {
         format!("token-of-{node}")
     }
 
-    /// What lets in as a program of the control plane.
+    /// What lets in as a program of Kubernetes' own.
     pub fn control_token(user: &str) -> String {
         format!("token-of-{}", user.replace(':', "-"))
     }

@@ -3,10 +3,12 @@
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{ApiServer, http};
+use crate::deadline::eventually;
 use crate::failure::{Failure, Outcome, Told};
 use crate::namespace::printed;
 use crate::peers;
@@ -64,6 +66,44 @@ impl ApiServer {
     /// Where there is none.
     pub fn delete(&self, path: &str) -> Outcome {
         self.ask("DELETE", path, None).map(drop)
+    }
+
+    /// Follows the object `name` of a collection until it is as `enough` says, and gives it. Where it never is, what it was last is told.
+    ///
+    /// # Errors
+    /// Where it does not get so.
+    pub fn await_object(
+        &self,
+        collection: &str,
+        name: &str,
+        what: &str,
+        within: Duration,
+        enough: impl Fn(&Value) -> bool,
+    ) -> Outcome<Value> {
+        let mut last = Value::Null;
+        let path = format!("{collection}?watch=1&fieldSelector=metadata.name={name}");
+        let there = http::listen(&self.socket(), &path, within, |line| {
+            let event: Value = serde_json::from_str(line).unwrap_or_default();
+            if event["object"]["metadata"]["name"] == name {
+                last = event["object"].clone();
+            }
+            event["type"] != "DELETED" && enough(&last)
+        })
+        .told(format!("{what}: {name}"))?;
+        crate::ensure!(there, "{what}: not within {within:?}: {name} is {}", last["status"]);
+        Ok(last)
+    }
+
+    /// Follows a collection until the object `name` is gone from it.
+    ///
+    /// # Errors
+    /// Where it stays.
+    pub fn await_gone(&self, collection: &str, name: &str, within: Duration) -> Outcome {
+        eventually(within, &format!("{name} goes"), || {
+            let left = self.get(&format!("{collection}/{name}")).err();
+            crate::ensure!(left.is_some_and(|failure| failure.to_string().contains(": 404 ")), "it is there");
+            Ok(())
+        })
     }
 
     /// Applies manifests, as a user does; a field that Kubernetes does not know is an error.

@@ -1,0 +1,107 @@
+//! Images made by hand, as archives that a runtime imports: no registry is asked.
+
+use std::path::{Path, PathBuf};
+
+use crate::binaries;
+use crate::failure::Outcome;
+use crate::namespace;
+use crate::peers;
+
+/// What holds a pod's namespaces.
+pub(super) const PAUSE: &str = "netd-tests.invalid/pause:1";
+/// A server and client for all that a test asks: `/agnhost`, and busybox's programs.
+pub const CLIENT: &str = "netd-tests.invalid/client:1";
+
+/// Waits, and reaps what its pod leaves to it.
+const PAUSE_C: &str = r"
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+static void end(int signal) { (void)signal; _exit(0); }
+static void reap(int signal) { (void)signal; while (waitpid(-1, 0, WNOHANG) > 0); }
+int main(void) {
+    signal(SIGINT, end); signal(SIGTERM, end); signal(SIGCHLD, reap);
+    for (;;) pause();
+}
+";
+
+/// Makes an archive as `docker save` does: a configuration, one layer, and a list of both. `archive NAME FOLDER ENTRYPOINT...`.
+const ARCHIVE: &str = r#"
+archive() {
+    name=$1 folder=$2 file=$3 start=$4
+    mkdir -p made
+    tar -C "$folder" --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -cf made/layer.tar .
+    sum=$(sha256sum made/layer.tar | cut -d' ' -f1)
+    printf '{"architecture":"amd64","os":"linux","config":{"Entrypoint":[%s],"Env":["PATH=/bin:/"]},"rootfs":{"type":"layers","diff_ids":["sha256:%s"]},"history":[{}]}' "$start" "$sum" >made/config.json
+    printf '[{"Config":"config.json","RepoTags":["%s"],"Layers":["layer.tar"]}]' "$name" >made/manifest.json
+    tar -C made -cf "$file" manifest.json config.json layer.tar
+    rm -rf made "$folder"
+}
+"#;
+
+/// The archives.
+#[derive(Debug)]
+pub struct Images {
+    folder: PathBuf,
+}
+
+impl Images {
+    /// Makes them below `disk`.
+    pub(super) fn make(disk: &Path) -> Outcome<Self> {
+        let folder = disk.join("images");
+        let script = format!(
+            r#"{ARCHIVE}
+            mkdir -p {folder} && cd {folder}
+            mkdir -p pause client/bin client/tmp client/etc
+            gcc -Os -static -s -x c -o pause/pause - <<'end'
+{PAUSE_C}
+end
+            archive {PAUSE} pause pause.tar '"/pause"'
+            cp {agnhost} client/agnhost
+            cp /bin/busybox client/bin/busybox
+            for name in $(/bin/busybox --list); do ln -sf busybox client/bin/$name; done
+            archive {CLIENT} client client.tar '"/agnhost"'"#,
+            folder = folder.display(),
+            agnhost = peers::AGNHOST.path()?.display(),
+        );
+        namespace::own().shell(&script)?;
+        Ok(Self { folder })
+    }
+
+    /// Packs the image that the manifests name, and gives the archive: by `scripts/image` from the static programs that it wants. Others
+    /// are packed with the libraries that they load.
+    ///
+    /// # Errors
+    /// Where they were not built.
+    pub fn netd(&self) -> Outcome<PathBuf> {
+        let (netd, plugin) = (binaries::netd()?, binaries::plugin()?);
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/image");
+        let packing = format!(
+            r#"{ARCHIVE}
+            cd {folder}
+            if ! ldd {netd} >/dev/null 2>&1; then
+                {script} --no-build --output .
+                exit
+            fi
+            mkdir -p netd
+            cp {netd} netd/netd
+            cp {plugin} netd/netd-cni
+            for library in $(ldd {netd} {plugin} | grep -o '/[^ :]*' | grep '\.so' | sort -u); do
+                install -D $library netd$library
+            done
+            archive netd:{version} netd netd-image.tar '"/netd"'"#,
+            folder = self.folder.display(),
+            netd = netd.display(),
+            plugin = plugin.display(),
+            script = script.display(),
+            version = env!("CARGO_PKG_VERSION"),
+        );
+        namespace::own().shell(&packing)?;
+        Ok(self.folder.join("netd-image.tar"))
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<PathBuf> {
+        ["pause.tar", "client.tar"].map(|name| self.folder.join(name)).to_vec()
+    }
+}

@@ -1,0 +1,120 @@
+//! A real cluster with netd in it, as a user installs it: the image, the manifest, and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use netd_tests::kubernetes::{Kubernetes, RealPod};
+use netd_tests::{Failure, Load, Outcome, Stack, Told, Topology, ensure, eventually, flow, net_conf, seconds};
+use serde_json::{Value, json};
+
+pub(crate) const NODES: [&str; 3] = ["n1", "n2", "n3"];
+const CONFIGURATION: &str = "/api/v1/namespaces/netd/configmaps/netd-cfg";
+
+pub(crate) struct Bed {
+    pub(crate) cluster: Kubernetes,
+    pub(crate) pods: Vec<RealPod>,
+    stack: Stack,
+}
+
+fn manifests() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
+}
+
+impl Bed {
+    /// A cluster with netd on every node, and a pod on each.
+    pub(crate) fn start(topology: &Topology, stack: Stack) -> Outcome<Self> {
+        let mut bed = Self::empty(topology, stack)?;
+        bed.apply()?;
+        for name in NODES {
+            bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+        }
+        Ok(bed)
+    }
+
+    /// A cluster without a pod network, whose nodes have netd's image.
+    pub(crate) fn empty(topology: &Topology, stack: Stack) -> Outcome<Self> {
+        let cluster = Kubernetes::start(topology, stack)?;
+        let image = cluster.images.netd()?;
+        for machine in &cluster.machines {
+            machine.load(std::slice::from_ref(&image))?;
+        }
+        Ok(Self { cluster, pods: Vec::new(), stack })
+    }
+
+    /// `kubectl apply`, until netd is ready on every node and every node is ready for pods.
+    pub(crate) fn apply(&self) -> Outcome {
+        let path = match self.stack {
+            Stack::V4 => manifests().join("netd.yml"),
+            Stack::V6 | Stack::Dual => manifests().join("overlays/dual-stack"),
+        };
+        let way = if path.is_dir() { "-k" } else { "-f" };
+        self.cluster.server.kubectl(&["apply", "--validate=strict", way, &path.to_string_lossy()])?;
+        self.await_rollout()?;
+        NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.told(failure))
+    }
+
+    /// Waits until each node runs the netd that was asked for last, and it is ready.
+    pub(crate) fn await_rollout(&self) -> Outcome {
+        let arguments = ["--namespace=netd", "rollout", "status", "daemonset/netd", "--timeout=180s"];
+        self.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| self.told(failure))
+    }
+
+    /// Writes this text as `net-conf.json`.
+    pub(crate) fn write_conf(&self, text: &str) -> Outcome {
+        self.cluster.server.patch(CONFIGURATION, &json!({ "data": { "net-conf.json": text } })).map(drop)
+    }
+
+    pub(crate) fn configure(&self, backend: &Value) -> Outcome {
+        self.write_conf(&net_conf(self.stack, backend).to_string())
+    }
+
+    /// Every pod reaches every other, untranslated.
+    pub(crate) fn talk(&self) -> Outcome {
+        let pods: Vec<&RealPod> = self.pods.iter().collect();
+        all_talk(&pods).map_err(|failure| self.told(failure))
+    }
+
+    /// Runs `body` with a ping every 10 ms and a connection between every pair of pods, and fails where one suffers.
+    pub(crate) fn under_load(&mut self, body: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        self.talk()?;
+        let pods: Vec<&RealPod> = self.pods.iter().collect();
+        let load = Load::between(&pods)?;
+        body(self)?;
+        load.unharmed().map_err(|failure| self.told(failure))
+    }
+
+    /// What netd, as the ServiceAccount that it has, was refused. With the manifest's RBAC there is nothing.
+    pub(crate) fn nothing_was_refused(&self) -> Outcome {
+        let requests = self.cluster.server.requests()?;
+        let own: Vec<&Value> =
+            requests.iter().filter(|event| event["user"]["username"] == "system:serviceaccount:netd:netd").collect();
+        ensure!(!own.is_empty(), "netd has asked for nothing");
+        let refused: Vec<String> = own
+            .iter()
+            .filter(|event| event["responseStatus"]["code"] == 403)
+            .map(|event| format!("{} {}", event["verb"], event["requestURI"]))
+            .collect();
+        ensure!(refused.is_empty(), "netd was refused: {}", refused.join(", "));
+        Ok(())
+    }
+
+    /// A failure with what the cluster and every netd say.
+    pub(crate) fn told(&self, failure: Failure) -> Failure {
+        let arguments = ["--namespace=netd", "logs", "--selector=app.kubernetes.io/name=netd", "--tail=60", "--prefix"];
+        let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
+        self.cluster.told(failure).with("netd", &logs)
+    }
+}
+
+/// Every pod reaches every other, untranslated. Peers may just be getting to know each other.
+pub(crate) fn all_talk(pods: &[&RealPod]) -> Outcome {
+    for from in pods {
+        for to in pods.iter().filter(|to| to.name() != from.name()) {
+            for (family, address) in to.addresses().iter() {
+                let pair = format!("{} to {} over {family}", from.name(), to.name());
+                eventually(seconds(30), &pair, || flow::ping(from.namespace(), *address))?;
+                flow::all(from.namespace(), from.address(family)?, to.namespace(), *address).told(pair)?;
+            }
+        }
+    }
+    Ok(())
+}

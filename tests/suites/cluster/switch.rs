@@ -1,0 +1,69 @@
+//! The backend changes in the `ConfigMap` while pods talk.
+
+use dataplane::words::Family;
+use libtest_mimic::Trial;
+use netd_tests::suite::test;
+use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, seconds};
+use serde_json::json;
+
+use crate::bed::{Bed, NODES};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![test("the ConfigMap's backend is taken under flows, and an invalid one refused", switch)]
+}
+
+fn switch() -> Outcome {
+    let mut bed = Bed::start(&Topology::one_segment(Stack::V4), Stack::V4)?;
+    let steps = [
+        (json!({ "Type": "host-gw" }), "eth0"),
+        (json!({ "Type": "vxlan" }), "flannel.1"),
+        (json!({ "Type": "vxlan", "DirectRouting": true }), "eth0"),
+        (json!({ "Type": "vxlan" }), "flannel.1"),
+    ];
+    bed.under_load(|bed| {
+        for (backend, device) in &steps {
+            bed.configure(backend)?;
+            settled(bed, device).told(backend)?;
+        }
+        refused(bed)
+    })?;
+    settled(&bed, "flannel.1")?;
+    bed.nothing_was_refused()
+}
+
+/// Waits until every node sends to every other by this device.
+fn settled(bed: &Bed, device: &str) -> Outcome {
+    for from in NODES {
+        for to in NODES.into_iter().filter(|to| *to != from) {
+            let node = bed.cluster.server.get(&format!("/api/v1/nodes/{to}"))?;
+            let range = node["spec"]["podCIDR"].as_str().told("the node has no podCIDR")?;
+            eventually(seconds(60), &format!("{from} sends to {to} by {device}"), || {
+                let route = kernel::route(bed.cluster.machine(from).namespace(), Family::V4, range)?;
+                ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
+                Ok(())
+            })
+            .map_err(|failure| bed.told(failure))?;
+        }
+    }
+    Ok(())
+}
+
+/// A configuration that is none is told of as an Event of each Node, and of no consequence.
+fn refused(bed: &Bed) -> Outcome {
+    bed.write_conf("{ \"Network\": ")?;
+    for name in NODES {
+        eventually(seconds(60), &format!("a Warning on {name}"), || {
+            let path =
+                format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name},type=Warning");
+            let events = bed.cluster.server.get(&path)?;
+            let events = events["items"].as_array().told("no list of events")?;
+            let told =
+                events.iter().any(|event| event["message"].as_str().is_some_and(|text| text.contains("net-conf.json")));
+            ensure!(told, "the Warnings are {:?}", events.iter().map(|event| &event["message"]).collect::<Vec<_>>());
+            Ok(())
+        })
+        .map_err(|failure| bed.told(failure))?;
+    }
+    settled(bed, "flannel.1")?;
+    bed.configure(&json!({ "Type": "vxlan" }))
+}
