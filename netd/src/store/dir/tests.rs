@@ -79,7 +79,8 @@ async fn fifty_daemons_at_once_get_fifty_subnets() {
     let small = conf(r#"{"Network": "10.244.0.0/16", "SubnetMin": "10.244.1.0", "SubnetMax": "10.244.50.0"}"#);
     let mut daemons = JoinSet::new();
     for n in 0..50 {
-        let (store, small) = (store(room.path()), small.clone());
+        // All write to one disk, which may have much else to do.
+        let (store, small) = (store(room.path()).with_lock_wait(Duration::from_mins(2)), small.clone());
         daemons.spawn(async move { store.acquire(&request(&format!("node-{n}")), &small).await });
     }
     let leases = daemons.join_all().await;
