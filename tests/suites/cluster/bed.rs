@@ -101,7 +101,11 @@ impl Bed {
     pub(crate) fn told(&self, failure: Failure) -> Failure {
         let arguments = ["--namespace=netd", "logs", "--selector=app.kubernetes.io/name=netd", "--tail=60", "--prefix"];
         let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
-        self.cluster.told(failure).with("netd", &logs)
+        let look = "ip -brief -4 neigh; ip route; ip -brief link; bridge fdb show dev flannel.1 || true";
+        self.cluster.machines.iter().fold(self.cluster.told(failure).with("netd", &logs), |failure, machine| {
+            let seen = machine.namespace().shell(look).unwrap_or_else(|failure| failure.to_string());
+            failure.with(&format!("the kernel of {}", machine.name()), &seen)
+        })
     }
 }
 
