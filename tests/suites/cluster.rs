@@ -2,6 +2,8 @@
 
 #[path = "cluster/bed.rs"]
 mod bed;
+#[path = "cluster/beside.rs"]
+mod beside;
 #[path = "cluster/flannel.rs"]
 mod flannel;
 #[path = "cluster/install.rs"]
@@ -13,13 +15,7 @@ mod switch;
 
 use std::process::ExitCode;
 
-use netd_tests::kubernetes::{self, Kubernetes, RealPod};
-use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Topology, net_conf, peers};
-use serde_json::json;
-
-use bed::NODES;
-use flannel::Flannel;
+use netd_tests::{kubernetes, peers};
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(
@@ -32,21 +28,8 @@ fn main() -> ExitCode {
             let mut trials = install::trials();
             trials.extend(switch::trials());
             trials.extend(outage::trials());
-            trials.push(test("pods of three nodes talk, with flanneld's network", with_flannel));
+            trials.extend(beside::trials());
             trials
         },
     )
-}
-
-fn with_flannel() -> Outcome {
-    let cluster = Kubernetes::start(&Topology::two_segments(Stack::V4), Stack::V4)?;
-    let conf = net_conf(Stack::V4, &json!({ "Type": "vxlan" }));
-    let mut daemons = Vec::new();
-    for name in NODES {
-        daemons.push(Flannel::start(&cluster, name, &conf)?);
-        flannel::install_plugin(cluster.machine(name))?;
-    }
-    let pods = NODES.map(|name| cluster.pod(name, &format!("pod-{name}")));
-    let pods = pods.into_iter().collect::<Outcome<Vec<_>>>()?;
-    bed::all_talk(&pods.iter().collect::<Vec<&RealPod>>())
 }

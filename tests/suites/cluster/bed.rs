@@ -15,7 +15,8 @@ pub(crate) struct Bed {
     stack: Stack,
 }
 
-fn manifests() -> PathBuf {
+/// What a user applies.
+pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
 
@@ -56,6 +57,14 @@ impl Bed {
     pub(crate) fn await_rollout(&self) -> Outcome {
         let arguments = ["--namespace=netd", "rollout", "status", "daemonset/netd", "--timeout=180s"];
         self.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| self.told(failure))
+    }
+
+    /// Waits until netd is ready on a node.
+    pub(crate) fn await_netd(&self, node: &str) -> Outcome {
+        eventually(seconds(90), &format!("netd is ready on {node}"), || {
+            self.cluster.machine(node).run("curl --silent --fail http://127.0.0.1:10244/readyz").map(drop)
+        })
+        .map_err(|failure| self.told(failure))
     }
 
     /// Writes this text as `net-conf.json`.
