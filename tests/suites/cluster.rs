@@ -10,6 +10,8 @@ mod flannel;
 mod install;
 #[path = "cluster/outage.rs"]
 mod outage;
+#[path = "cluster/services.rs"]
+mod services;
 #[path = "cluster/switch.rs"]
 mod switch;
 
@@ -21,11 +23,13 @@ fn main() -> ExitCode {
     netd_tests::suite::run_with(
         || {
             kubernetes::watch_over()?;
-            let programs: Vec<_> = kubernetes::programs().into_iter().chain([peers::FLANNELD]).collect();
+            let programs: Vec<_> =
+                kubernetes::programs().into_iter().chain([peers::COREDNS, peers::FLANNELD]).collect();
             peers::prepare(&programs)
         },
         || {
             let mut trials = install::trials();
+            trials.extend(services::trials());
             trials.extend(switch::trials());
             trials.extend(outage::trials());
             trials.extend(beside::trials());
