@@ -65,6 +65,10 @@ packages=(
     shellcheck:/usr/bin/shellcheck
     containernetworking-plugins:/usr/lib/cni/bridge
     openssl:/usr/bin/openssl
+    curl:/usr/bin/curl
+    containerd:/usr/bin/containerd
+    runc:/usr/sbin/runc:/usr/bin/runc
+    busybox-static:/bin/busybox:/usr/bin/busybox
 )
 
 # setup: installs what is missing on this machine; quick where nothing is.
@@ -99,7 +103,7 @@ setup_target() {
 
 # setup_go: what the suites work with beside netd is built from the Go modules that tests/peers pins.
 setup_go() {
-    command -v go >/dev/null || die "Go is missing: install Go 1.25 or later from https://go.dev/dl, then run this again"
+    command -v go >/dev/null || die "Go is missing: install Go 1.26 or later from https://go.dev/dl, then run this again"
 }
 
 # setup_deny: makes `cargo deny` callable: from PATH, else built once into the user's cache.

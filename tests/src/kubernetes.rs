@@ -10,7 +10,8 @@ mod machine;
 mod pods;
 
 pub use cgroups::watch_over;
-pub use images::{CLIENT, Images};
+pub use control::Ranges;
+pub use images::{CLIENT, COREDNS, Images};
 pub use machine::Machine;
 pub use pods::{RealPod, client};
 
@@ -37,7 +38,8 @@ pub fn programs() -> Vec<Program> {
 pub struct Kubernetes {
     /// The nodes, in the topology's order.
     pub machines: Vec<Machine>,
-    control: Control,
+    /// Held for its end alone.
+    _control: Control,
     /// The API server.
     pub server: ApiServer,
     /// What nodes can start.
@@ -47,18 +49,18 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Builds `topology` and one more machine for the control plane, and starts all but a pod network. Returns when each machine that is
-    /// called `n` and a number is a Node with ranges of its own; it is not ready before it has a pod network.
+    /// Builds `topology` and one more machine for the control plane, and starts all but a pod network. Returns when each of the topology's machines
+    /// is a Node; it is not ready before it has a pod network.
     ///
     /// # Errors
     /// Where something does not start; with its log.
-    pub fn start(topology: &Topology, pods: Stack) -> Outcome<Self> {
+    pub fn start(topology: &Topology, pods: Stack, ranges: Ranges) -> Outcome<Self> {
         isolation::own_proc()?;
         let fabric = topology.clone().with(CONTROL, 1).build()?;
         let images = Images::make(fabric.disk())?;
         let server = ApiServer::start(&fabric, CONTROL, pods)?;
-        let control = Control::start(&server, pods)?;
-        let mut cluster = Self { machines: Vec::new(), control, server, images, fabric };
+        let control = Control::start(&server, pods, ranges)?;
+        let mut cluster = Self { machines: Vec::new(), _control: control, server, images, fabric };
         let names: Vec<String> = cluster.fabric.nodes.iter().map(|node| node.name().to_owned()).collect();
         let names: Vec<String> = names.into_iter().filter(|name| name != CONTROL).collect();
         for name in &names {
@@ -69,7 +71,7 @@ impl Kubernetes {
             machine.load(&cluster.images.all())?;
         }
         for name in &names {
-            cluster.await_range(name)?;
+            cluster.await_node(name, ranges)?;
         }
         Ok(cluster)
     }
@@ -82,19 +84,14 @@ impl Kubernetes {
         self.machines.iter().find(|machine| machine.name() == name).expect("the cluster has the node")
     }
 
-    /// The programs that make Nodes' ranges, pods of `DaemonSets`, and the like.
-    pub fn control(&mut self) -> &mut Control {
-        &mut self.control
-    }
-
-    /// Waits until the node has registered itself and has its ranges.
+    /// Waits until the node has registered itself, and has its ranges where they come by themselves.
     ///
     /// # Errors
     /// Where it does not.
-    pub fn await_range(&self, name: &str) -> Outcome {
+    fn await_node(&self, name: &str, ranges: Ranges) -> Outcome {
         self.server
-            .await_object("/api/v1/nodes", name, "the node has a podCIDR", seconds(90), |node| {
-                node["spec"]["podCIDR"].is_string()
+            .await_object("/api/v1/nodes", name, "the node is registered, with a podCIDR", seconds(90), |node| {
+                node.is_object() && (ranges == Ranges::ByHand || node["spec"]["podCIDR"].is_string())
             })
             .map(drop)
             .map_err(|failure| self.told(failure))

@@ -47,6 +47,10 @@ pub const KUBE_PROXY: Program = Program::of_kubernetes("kube-proxy", "k8s.io/kub
 /// The server and client of Kubernetes' own tests.
 pub const AGNHOST: Program = Program::of_kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost");
 
+/// Services' names.
+pub const COREDNS: Program =
+    Program { peer: "coredns", name: "coredns", package: "github.com/coredns/coredns", cgo: false };
+
 /// Builds the programs that have not been built.
 ///
 /// # Errors
@@ -117,7 +121,7 @@ impl Program {
         go.arg(&growing).arg(package);
         let output = go.output().map_err(|error| {
             Failure::new(format!(
-                "cannot run `go`, which builds {package}: {error}; install Go 1.25 or later (https://go.dev/dl)"
+                "cannot run `go`, which builds {package}: {error}; install Go 1.26 or later (https://go.dev/dl)"
             ))
         })?;
         crate::namespace::printed(&format!("go build {package}"), &output)?;

@@ -205,10 +205,14 @@ impl Fabric {
         let place = self.nodes.iter().position(|node| node.name() == name).told("no such machine")?;
         let node = &mut self.nodes[place];
         let bridge = &self.segments[usize::from(node.segment() - 1)];
+        // The card stays the same, as its neighbours remember it.
+        let links = node.namespace().json("ip -j link show dev eth0")?;
+        let card = links.first().and_then(|link| link["address"].as_str()).told("eth0 has no address")?.to_owned();
         // The cable goes with it, once nothing is left that runs there.
         node.unplug()?;
         bridge.run(&format!("ip link del {name}"))?;
         let fresh = machine(bridge, name, node.segment(), node.addresses(), self.mtu)?;
+        fresh.ip(&format!("link set eth0 address {card}"))?;
         node.plug(fresh);
         Ok(())
     }

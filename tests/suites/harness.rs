@@ -17,6 +17,7 @@ fn main() -> ExitCode {
                 test(format!("machines reach each other across the router/{underlay:?}"), move || reach(underlay))
             })
             .collect();
+        trials.push(test("a machine is reached again after a reboot", rebooted));
         trials.push(test("the sniffer tells a tunnel from a plain packet", ways));
         trials.push(test("a translated source is noticed", translated));
         trials.push(test("a lost packet is counted", lost));
@@ -34,6 +35,20 @@ fn reach(underlay: Stack) -> Outcome {
         let (source, address) = (n1.address(family), n3.address(family));
         flow::all(n1.namespace(), source, n3.namespace(), address)?;
         ensure!(sniffer.way(source, address)? == Way::Plain, "nothing made a tunnel");
+    }
+    Ok(())
+}
+
+fn rebooted() -> Outcome {
+    let mut fabric = Topology::two_segments(Stack::Dual).build()?;
+    for _ in 0..2 {
+        for family in Family::BOTH {
+            let (n1, n2, n3) = (fabric.node("n1"), fabric.node("n2"), fabric.node("n3"));
+            n1.namespace().ip("neigh flush dev eth0")?;
+            flow::all(n1.namespace(), n1.address(family), n2.namespace(), n2.address(family))?;
+            flow::all(n3.namespace(), n3.address(family), n2.namespace(), n2.address(family))?;
+        }
+        fabric.reboot("n2")?;
     }
     Ok(())
 }

@@ -128,9 +128,9 @@ impl ApiServer {
     /// Where it fails.
     pub fn kubectl_with(&self, arguments: &[&str], input: &str) -> Outcome<String> {
         let mut command = Command::new(peers::KUBECTL.path()?);
-        command.arg("--kubeconfig").arg(self.admin()).args(arguments);
+        command.arg("--kubeconfig").arg(self.admin());
         // What it learns of the API is kept with the cluster that it is of.
-        command.arg("--cache-dir").arg(self.folder().join("kubectl"));
+        command.arg("--cache-dir").arg(self.folder().join("kubectl")).args(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.namespace().spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {

@@ -9,15 +9,24 @@ use crate::failure::{Outcome, Told};
 use crate::peers::{self, Program};
 use crate::topology::Stack;
 
+/// Who gives nodes their ranges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ranges {
+    /// The controller manager, when a node registers itself.
+    Allocated,
+    /// The test.
+    ByHand,
+}
+
 /// The controller manager and the scheduler. Killed when dropped.
 #[derive(Debug)]
-pub struct Control {
+pub(super) struct Control {
     children: Vec<Child>,
 }
 
 impl Control {
-    pub(super) fn start(server: &ApiServer, pods: Stack) -> Outcome<Self> {
-        let ranges = match pods {
+    pub(super) fn start(server: &ApiServer, pods: Stack, ranges: Ranges) -> Outcome<Self> {
+        let network = match pods {
             Stack::V4 => NETWORK.to_owned(),
             Stack::V6 => IPV6_NETWORK.to_owned(),
             Stack::Dual => format!("{NETWORK},{IPV6_NETWORK}"),
@@ -25,8 +34,8 @@ impl Control {
         let file = |name: &str| server.credentials().file(name).to_string_lossy().into_owned();
         let mut control = Self { children: Vec::new() };
         let manager = [
-            "--allocate-node-cidrs".to_owned(),
-            format!("--cluster-cidr={ranges}"),
+            format!("--allocate-node-cidrs={}", ranges == Ranges::Allocated),
+            format!("--cluster-cidr={network}"),
             format!("--service-account-private-key-file={}", file("accounts.key")),
             format!("--root-ca-file={}", file("ca.pem")),
         ];

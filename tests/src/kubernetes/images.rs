@@ -12,6 +12,9 @@ pub(super) const PAUSE: &str = "netd-tests.invalid/pause:1";
 /// A server and client for all that a test asks: `/agnhost`, and busybox's programs.
 pub const CLIENT: &str = "netd-tests.invalid/client:1";
 
+/// Answers for Services' names.
+pub const COREDNS: &str = "netd-tests.invalid/coredns:1";
+
 /// Waits, and reaps what its pod leaves to it.
 const PAUSE_C: &str = r"
 #include <signal.h>
@@ -98,6 +101,25 @@ end
         );
         namespace::own().shell(&packing)?;
         Ok(self.folder.join("netd-image.tar"))
+    }
+
+    /// Packs `CoreDNS`, and gives the archive.
+    ///
+    /// # Errors
+    /// Where it was not built.
+    pub fn coredns(&self) -> Outcome<PathBuf> {
+        let program = peers::COREDNS.path()?;
+        let packing = format!(
+            "{ARCHIVE}
+            cd {folder}
+            mkdir -p coredns
+            cp {program} coredns/coredns
+            archive {COREDNS} coredns coredns.tar '\"/coredns\"'",
+            folder = self.folder.display(),
+            program = program.display(),
+        );
+        namespace::own().shell(&packing)?;
+        Ok(self.folder.join("coredns.tar"))
     }
 
     /// All of them.

@@ -250,10 +250,8 @@ fn logged(command: &mut Command, path: &Path) -> Outcome {
 /// What a new machine's first process does before it becomes containerd. Not `ip netns exec`: that would hide the cgroups.
 fn moving_in(node: &Node, disk: &Path, fabric: &Path) -> String {
     let (name, disk, fabric) = (node.name(), disk.display(), fabric.display());
-    let disks: String = DISKS
-        .iter()
-        .map(|(own, place)| format!("mkdir -p {disk}/{own}; mount --bind {disk}/{own} {place}\n"))
-        .collect();
+    let bound = |(own, place): (&str, &str)| format!("mkdir -p {disk}/{own}; mount --bind {disk}/{own} {place}");
+    let disks = DISKS.map(bound).join("\n");
     format!(
         "hostname {name}
         # The fabric's files are below /run, which is about to be another.

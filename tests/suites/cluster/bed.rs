@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use netd_tests::kubernetes::{Kubernetes, RealPod};
+use netd_tests::kubernetes::{Kubernetes, Ranges, RealPod};
 use netd_tests::{Failure, Load, Outcome, Stack, Told, Topology, ensure, eventually, flow, net_conf, seconds};
 use serde_json::{Value, json};
 
@@ -15,7 +15,8 @@ pub(crate) struct Bed {
     stack: Stack,
 }
 
-fn manifests() -> PathBuf {
+/// What a user applies.
+pub(crate) fn manifests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests")
 }
 
@@ -32,7 +33,12 @@ impl Bed {
 
     /// A cluster without a pod network, whose nodes have netd's image.
     pub(crate) fn empty(topology: &Topology, stack: Stack) -> Outcome<Self> {
-        let cluster = Kubernetes::start(topology, stack)?;
+        Self::with_ranges(topology, stack, Ranges::Allocated)
+    }
+
+    /// The same, with another source of the nodes' ranges.
+    pub(crate) fn with_ranges(topology: &Topology, stack: Stack, ranges: Ranges) -> Outcome<Self> {
+        let cluster = Kubernetes::start(topology, stack, ranges)?;
         let image = cluster.images.netd()?;
         for machine in &cluster.machines {
             machine.load(std::slice::from_ref(&image))?;
@@ -42,20 +48,46 @@ impl Bed {
 
     /// `kubectl apply`, until netd is ready on every node and every node is ready for pods.
     pub(crate) fn apply(&self) -> Outcome {
+        self.apply_alone()?;
+        self.await_rollout()?;
+        NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.told(failure))
+    }
+
+    /// `kubectl apply`, and nothing is waited for.
+    pub(crate) fn apply_alone(&self) -> Outcome {
         let path = match self.stack {
             Stack::V4 => manifests().join("netd.yml"),
             Stack::V6 | Stack::Dual => manifests().join("overlays/dual-stack"),
         };
         let way = if path.is_dir() { "-k" } else { "-f" };
-        self.cluster.server.kubectl(&["apply", "--validate=strict", way, &path.to_string_lossy()])?;
-        self.await_rollout()?;
-        NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.told(failure))
+        self.cluster.server.kubectl(&["apply", "--validate=strict", way, &path.to_string_lossy()]).map(drop)
     }
 
     /// Waits until each node runs the netd that was asked for last, and it is ready.
     pub(crate) fn await_rollout(&self) -> Outcome {
         let arguments = ["--namespace=netd", "rollout", "status", "daemonset/netd", "--timeout=180s"];
         self.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| self.told(failure))
+    }
+
+    /// Waits until netd is ready on a node.
+    pub(crate) fn await_netd(&self, node: &str) -> Outcome {
+        eventually(seconds(90), &format!("netd is ready on {node}"), || {
+            self.cluster.machine(node).run("curl --silent --fail http://127.0.0.1:10244/readyz").map(drop)
+        })
+        .map_err(|failure| self.told(failure))
+    }
+
+    /// Waits until somebody tells, as a Warning on the Node, of something that holds this text.
+    pub(crate) fn await_warning(&self, node: &str, text: &str) -> Outcome {
+        let path = format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={node},type=Warning");
+        eventually(seconds(60), &format!("a Warning about {text} on {node}"), || {
+            let events = self.cluster.server.get(&path)?;
+            let events = events["items"].as_array().told("no list of events")?;
+            let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();
+            ensure!(messages.iter().any(|message| message.contains(text)), "the Warnings are {messages:?}");
+            Ok(())
+        })
+        .map_err(|failure| self.told(failure))
     }
 
     /// Writes this text as `net-conf.json`.
@@ -101,7 +133,11 @@ impl Bed {
     pub(crate) fn told(&self, failure: Failure) -> Failure {
         let arguments = ["--namespace=netd", "logs", "--selector=app.kubernetes.io/name=netd", "--tail=60", "--prefix"];
         let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
-        self.cluster.told(failure).with("netd", &logs)
+        let look = "ip -brief -4 neigh; ip route; ip -brief link; bridge fdb show dev flannel.1 || true";
+        self.cluster.machines.iter().fold(self.cluster.told(failure).with("netd", &logs), |failure, machine| {
+            let seen = machine.namespace().shell(look).unwrap_or_else(|failure| failure.to_string());
+            failure.with(&format!("the kernel of {}", machine.name()), &seen)
+        })
     }
 }
 

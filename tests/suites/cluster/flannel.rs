@@ -4,12 +4,13 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
-use netd_tests::kubernetes::{Kubernetes, Machine};
-use netd_tests::{Failure, Outcome, Told, binaries, ensure, eventually, peers, seconds};
-use serde_json::Value;
+use netd_tests::kubernetes::Kubernetes;
+use netd_tests::{Failure, Outcome, Told, ensure, eventually, peers, seconds};
+use serde_json::{Value, json};
 
-const CONFLIST: &str = r#"{ "name": "cbr0", "cniVersion": "1.0.0", "plugins": [
-  { "type": "netd", "hairpinMode": true, "isDefaultGateway": true },
+/// As flannel's manifest has it.
+pub(crate) const CNI_CONF: &str = r#"{ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [
+  { "type": "flannel", "delegate": { "hairpinMode": true, "isDefaultGateway": true } },
   { "type": "portmap", "capabilities": { "portMappings": true } } ] }"#;
 
 /// Killed when dropped; what it made in the kernel stays.
@@ -19,7 +20,7 @@ pub(crate) struct Flannel {
 }
 
 impl Flannel {
-    /// Starts it, with this network configuration, and waits for its subnet file. Pods' interfaces are made by our plugin.
+    /// Starts it, with this network configuration, and waits for its subnet file.
     pub(crate) fn start(cluster: &Kubernetes, node: &str, conf: &Value) -> Outcome<Self> {
         let machine = cluster.machine(node);
         machine.write("/etc/kube-flannel/net-conf.json", &conf.to_string())?;
@@ -53,9 +54,25 @@ impl Drop for Flannel {
     }
 }
 
-/// What an installation of flannel leaves on a node: the plugin, and the configuration that names it.
-pub(crate) fn install_plugin(machine: &Machine) -> Outcome {
-    let place = machine.root().join("opt/cni/bin/netd");
-    std::fs::copy(binaries::plugin()?, &place).told("install the plugin")?;
-    machine.write("/etc/cni/net.d/10-flannel.conflist", CONFLIST)
+/// What flannel's plugin makes of [`CNI_CONF`] on a node, and hands to `bridge` and `host-local`.
+pub(crate) fn install_conflist(cluster: &Kubernetes, node: &str) -> Outcome {
+    let machine = cluster.machine(node);
+    let told = std::fs::read_to_string(machine.root().join("run/flannel/subnet.env")).told("read subnet.env")?;
+    let value =
+        |name: &str| told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('=')).unwrap_or_default();
+    let object = cluster.server.get(&format!("/api/v1/nodes/{node}"))?;
+    let mtu: u32 = value("FLANNEL_MTU").parse().told("read the MTU")?;
+    let conflist = json!({ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [
+        {
+            "type": "bridge", "bridge": "cni0", "hairpinMode": true, "isDefaultGateway": true, "isGateway": true, "mtu": mtu,
+            "ipMasq": false,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[{ "subnet": object["spec"]["podCIDR"] }]],
+                "routes": [{ "dst": value("FLANNEL_NETWORK") }],
+            },
+        },
+        { "type": "portmap", "capabilities": { "portMappings": true } },
+    ] });
+    machine.write("/etc/cni/net.d/10-flannel.conflist", &conflist.to_string())
 }

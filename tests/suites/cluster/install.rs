@@ -1,8 +1,10 @@
 //! From an empty cluster to pods that talk, by one manifest; and another netd in the place of each.
 
 use libtest_mimic::Trial;
+use netd_tests::kubernetes::Ranges;
 use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Topology, ensure};
+use serde_json::json;
 
 use crate::bed::{Bed, NODES};
 
@@ -13,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             install,
         ),
         test("dual stack by the overlay", dual),
+        test("a node without a podCIDR is told of, and gets its network when it has one", late),
     ]
 }
 
@@ -40,4 +43,23 @@ fn dual() -> Outcome {
     }
     bed.talk()?;
     bed.nothing_was_refused()
+}
+
+fn late() -> Outcome {
+    let mut bed = Bed::with_ranges(&Topology::two_segments(Stack::V4), Stack::V4, Ranges::ByHand)?;
+    let give = |bed: &Bed, name: &str, range: &str| {
+        let spec = json!({ "spec": { "podCIDR": range, "podCIDRs": [range] } });
+        bed.cluster.server.patch(&format!("/api/v1/nodes/{name}"), &spec).map(drop)
+    };
+    give(&bed, "n1", "10.244.1.0/24")?;
+    give(&bed, "n2", "10.244.2.0/24")?;
+    bed.apply_alone()?;
+    for name in ["n1", "n2"] {
+        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+    }
+    bed.talk()?;
+    bed.await_warning("n3", "podCIDR")?;
+    give(&bed, "n3", "10.244.3.0/24")?;
+    bed.pods.push(bed.cluster.pod("n3", "pod-n3").map_err(|failure| bed.told(failure))?);
+    bed.talk()
 }

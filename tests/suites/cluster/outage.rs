@@ -40,7 +40,7 @@ fn away() -> Outcome {
         let pod = &bed.pods[0];
         flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
 
-        restarted(bed.cluster.machine("n1"))?;
+        restarted(bed, "n1")?;
         flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
         std::fs::remove_file(n3.root().join(STATIC.trim_start_matches('/'))).told("remove a static pod")?;
         eventually(seconds(90), "the pod stops", || gone(n3, address))?;
@@ -61,7 +61,8 @@ fn gone(machine: &Machine, address: IpAddr) -> Outcome {
 }
 
 /// netd is killed, and the kubelet starts it again: it is ready with what it had on disk.
-fn restarted(machine: &Machine) -> Outcome {
+fn restarted(bed: &Bed, node: &str) -> Outcome {
+    let machine = bed.cluster.machine(node);
     let process = machine.process("netd")?;
     kill(Pid::from_raw(process), Signal::SIGKILL).told("kill netd")?;
     eventually(seconds(90), "netd is started again", || {
@@ -69,9 +70,7 @@ fn restarted(machine: &Machine) -> Outcome {
         ensure!(now != process, "it is the one from before");
         Ok(())
     })?;
-    eventually(seconds(90), "netd is ready again", || {
-        machine.run("curl --silent --fail http://127.0.0.1:10244/readyz").map(drop)
-    })
+    bed.await_netd(node)
 }
 
 fn reboot() -> Outcome {

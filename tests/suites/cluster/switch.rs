@@ -51,19 +51,7 @@ fn settled(bed: &Bed, device: &str) -> Outcome {
 /// A configuration that is none is told of as an Event of each Node, and of no consequence.
 fn refused(bed: &Bed) -> Outcome {
     bed.write_conf("{ \"Network\": ")?;
-    for name in NODES {
-        eventually(seconds(60), &format!("a Warning on {name}"), || {
-            let path =
-                format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={name},type=Warning");
-            let events = bed.cluster.server.get(&path)?;
-            let events = events["items"].as_array().told("no list of events")?;
-            let told =
-                events.iter().any(|event| event["message"].as_str().is_some_and(|text| text.contains("net-conf.json")));
-            ensure!(told, "the Warnings are {:?}", events.iter().map(|event| &event["message"]).collect::<Vec<_>>());
-            Ok(())
-        })
-        .map_err(|failure| bed.told(failure))?;
-    }
+    NODES.iter().try_for_each(|name| bed.await_warning(name, "net-conf.json"))?;
     settled(bed, "flannel.1")?;
     bed.configure(&json!({ "Type": "vxlan" }))
 }
