@@ -17,6 +17,7 @@ mod options;
 mod own;
 mod start;
 mod watch;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -169,7 +170,9 @@ impl KubeStore {
         let mut patience = self.patience();
         loop {
             let read = self.read_pod(namespace, pod).await;
-            if let (Err(error), Some(memory)) = (&read, self.remembered(None).await) {
+            if let Err(error) = &read
+                && let Some(memory) = self.remembered(None).await
+            {
                 self.is_away(error);
                 return Ok(memory.node);
             }
@@ -198,11 +201,13 @@ impl KubeStore {
 
     async fn list(&self) -> Result<Vec<Lease>, CallError> {
         let mut watch: Watch<object::Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, 0);
+        let mut leases = Vec::new();
         loop {
-            if let Told::List(nodes) = watch.next().await? {
-                let leases =
-                    nodes.iter().filter_map(|node| annotations::lease(node, &self.shared.options.keys).ok()?);
-                return Ok(leases.collect());
+            match watch.next().await? {
+                Told::Init => leases.clear(),
+                Told::Is(node) => leases.extend(annotations::lease(&node, &self.shared.options.keys).ok().flatten()),
+                Told::InitDone => return Ok(leases),
+                Told::Gone(_) | Told::Unreadable(..) | Told::Alive => {}
             }
         }
     }

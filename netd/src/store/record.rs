@@ -106,9 +106,9 @@ pub fn render(lease: &Lease) -> String {
     text
 }
 
-/// Writes it on one line.
-pub(super) fn render_line(lease: &Lease) -> String {
-    serde_json::to_string(&record_of(lease)).unwrap_or_default()
+/// It as it is written, in another text.
+pub(super) fn of(lease: &Lease) -> impl Serialize + '_ {
+    record_of(lease)
 }
 
 fn record_of(lease: &Lease) -> Record<'_> {

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use http_body_util::BodyExt;
@@ -22,6 +23,7 @@ use tower::{BoxError, ServiceBuilder};
 
 use super::object::Answer;
 use super::options::Options;
+use super::wire;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -33,6 +35,8 @@ pub(super) const PAGE: Duration = Duration::from_mins(1);
 const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
 /// No object of the API is longer: etcd takes none of more than 1.5 MB.
 const LINE: usize = 16 << 20;
+/// So much memory for lines is kept while there are none.
+const KEPT: usize = 64 << 10;
 
 /// Why a request has failed.
 #[derive(Debug, thiserror::Error)]
@@ -201,7 +205,7 @@ impl Api {
         let (mut parts, body) = request.into_parts();
         let agent = HeaderValue::from_static(concat!("netd/", env!("CARGO_PKG_VERSION")));
         parts.headers.insert(USER_AGENT, agent);
-        parts.headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        parts.headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json"));
         let client = self.client().await?;
         let sent = time::timeout(within, client.send(Request::from_parts(parts, body.into()))).await;
         let answer = match sent {
@@ -236,11 +240,21 @@ impl Api {
         self.call(request(Method::POST, path, Some("application/json"), object.to_string().into_bytes())?, ANSWER).await
     }
 
-    /// Begins a watch.
-    pub(super) async fn lines(&self, path: &str) -> Result<Lines, CallError> {
-        let answer = self.send(request(Method::GET, path, None, Vec::new())?, ANSWER).await?;
-        Ok(Lines { body: answer.into_body(), held: Vec::new(), seen: 0 })
+    /// Begins a watch; one that is `by_wire` brings protobuf where the API server has it.
+    pub(super) async fn lines(&self, path: &str, by_wire: bool) -> Result<Lines, CallError> {
+        let mut request = request(Method::GET, path, None, Vec::new())?;
+        if by_wire {
+            request.headers_mut().insert(ACCEPT, HeaderValue::from_static(wire::ACCEPT));
+        }
+        let answer = self.send(request, ANSWER).await?;
+        let by_wire = is_by_wire(&answer);
+        Ok(Lines { body: answer.into_body(), by_wire, held: Vec::new(), start: 0, seen: 0 })
     }
+}
+
+fn is_by_wire(answer: &Response<Body>) -> bool {
+    let kind = answer.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with(wire::KIND))
 }
 
 fn request(
@@ -276,8 +290,10 @@ async fn refusal(answer: Response<Body>, within: Duration) -> Result<Response<Bo
     }
     let code = answer.status().as_u16();
     let header = answer.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+    let by_wire = is_by_wire(&answer);
     let text = read(answer.into_body(), within).await.unwrap_or_default();
-    let said: Answer = serde_json::from_slice(&text).unwrap_or_default();
+    let said = if by_wire { wire::answer(&text) } else { serde_json::from_slice::<Answer>(&text).ok() };
+    let said = said.unwrap_or_default();
     let after = header.or(said.details.and_then(|details| details.retry_after_seconds));
     let message = if said.message.is_empty() { String::from_utf8_lossy(&text).into_owned() } else { said.message };
     // What roles the API server has looked through says nothing to those who have to give one.
@@ -291,26 +307,35 @@ fn one_line(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
 }
 
-/// The lines of an answer that does not end.
+/// The lines of an answer that does not end: texts, or what is between lengths.
 pub(super) struct Lines {
     body: Body,
+    by_wire: bool,
     held: Vec<u8>,
-    /// How much of it has no end of a line in it.
+    /// Where the next line begins in it.
+    start: usize,
+    /// Up to where no end of that line is in it.
     seen: usize,
 }
 
 impl Lines {
+    /// Whether they are protobuf.
+    pub(super) fn by_wire(&self) -> bool {
+        self.by_wire
+    }
+
     /// The next line; `None` at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, CallError> {
+    pub(super) async fn next(&mut self) -> Result<Option<&[u8]>, CallError> {
         loop {
-            if let Some(end) = self.held[self.seen..].iter().position(|byte| *byte == b'\n') {
-                let rest = self.held.split_off(self.seen + end + 1);
-                self.seen = 0;
-                return Ok(Some(std::mem::replace(&mut self.held, rest)));
+            if let Some((line, next)) = self.split()? {
+                (self.start, self.seen) = (next, next);
+                return Ok(Some(&self.held[line]));
             }
-            self.seen = self.held.len();
-            if self.seen > LINE {
-                return Err(CallError::Garbage("it has a line that never ends".into()));
+            self.held.drain(..self.start);
+            (self.start, self.seen) = (0, self.held.len());
+            if self.held.is_empty() {
+                // What a long line took is not kept for the short ones.
+                self.held.shrink_to(KEPT);
             }
             match self.body.frame().await {
                 Some(Ok(frame)) => self.held.extend(frame.data_ref().map(AsRef::as_ref).unwrap_or_default()),
@@ -318,5 +343,25 @@ impl Lines {
                 None => return Ok(None),
             }
         }
+    }
+
+    /// Where the next line is, if it is whole, and where the one behind it begins.
+    fn split(&self) -> Result<Option<(Range<usize>, usize)>, CallError> {
+        let endless = || CallError::Garbage("it has a line that never ends".into());
+        let held = &self.held[self.start..];
+        if !self.by_wire {
+            let end = self.held[self.seen..].iter().position(|byte| *byte == b'\n').map(|end| self.seen + end);
+            return match end {
+                None if held.len() > LINE => Err(endless()),
+                end => Ok(end.map(|end| (self.start..end, end + 1))),
+            };
+        }
+        let Some((length, rest)) = held.split_first_chunk() else { return Ok(None) };
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        if length > LINE {
+            return Err(endless());
+        }
+        let begin = self.start + size_of::<u32>();
+        Ok((rest.len() >= length).then_some((begin..begin + length, begin + length)))
     }
 }

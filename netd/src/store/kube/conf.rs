@@ -146,10 +146,18 @@ impl Follower {
         let spread = self.shared.own.name().map_or(0, |own| fnv(own.as_str().as_bytes()));
         let (api, selector) = (Arc::clone(&self.shared.api), Some(selector(name, "")));
         let mut watch: Watch<ConfigMap> = Watch::new(api, list_path(namespace), selector, spread);
-        let mut lacks = false;
+        let (mut lacks, mut list) = (false, None);
         loop {
             let lack = match watch.next().await {
-                Ok(Told::List(maps)) => self.hold(net_conf(maps.first())).await?,
+                Ok(Told::Init) => {
+                    list = Some(None);
+                    continue;
+                }
+                Ok(Told::Is(map)) if list.is_some() => {
+                    list = Some(Some(map));
+                    continue;
+                }
+                Ok(Told::InitDone) => self.hold(net_conf(list.take().flatten().as_ref())).await?,
                 Ok(Told::Is(map)) => self.hold(net_conf(Some(&map))).await?,
                 Ok(Told::Gone(_)) => self.hold(net_conf(None)).await?,
                 Ok(Told::Alive) if lacks => continue,

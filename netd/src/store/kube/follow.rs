@@ -1,6 +1,6 @@
 //! Follows the Nodes: what they tell becomes leases here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::annotations;
@@ -18,7 +18,7 @@ const WHO: &str = "nodes";
 
 /// Follows until nobody listens. `ails` is what has kept the Nodes from being read so far.
 pub(super) async fn follow(shared: Arc<Shared>, health: Health, ails: Option<String>) {
-    let mut follower = Follower { shared, health: health.clone(), faults: BTreeMap::new(), ails };
+    let mut follower = Follower { shared, health: health.clone(), faults: BTreeMap::new(), ails, list: None };
     tokio::select! {
         // It ends where nobody listens any more.
         _ = follower.run() => {}
@@ -33,6 +33,20 @@ struct Follower {
     faults: BTreeMap<String, String>,
     /// What has kept the Nodes from being read even once.
     ails: Option<String>,
+    /// What is listed so far.
+    list: Option<List>,
+}
+
+/// A list as it comes.
+#[derive(Default)]
+struct List {
+    /// How many Nodes are in it.
+    count: usize,
+    /// Whether this node's is.
+    has_own: bool,
+    leases: BTreeMap<NodeName, Arc<Lease>>,
+    /// Those that cannot be believed.
+    faulty: BTreeSet<String>,
 }
 
 impl Follower {
@@ -45,15 +59,23 @@ impl Follower {
         let mut watch: Watch<Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, spread);
         loop {
             match watch.next().await {
-                Ok(Told::List(nodes)) if nodes.is_empty() => {
-                    // This node is one itself: whoever lists none has lost them.
-                    self.health.ails(WHO, "the API server lists no Nodes at all".to_owned()).await?;
-                    watch.distrust();
-                }
-                Ok(Told::List(nodes)) => self.list(nodes).await?,
-                Ok(Told::Is(node)) => {
-                    let told = self.is(&node);
-                    self.health.send(told.into_iter().collect()).await?;
+                Ok(Told::Init) => self.list = Some(List::default()),
+                Ok(Told::Is(node)) => match self.list.take() {
+                    Some(list) => self.list = Some(self.listed(list, &node)),
+                    None => {
+                        let told = self.is(&node);
+                        self.health.send(told.into_iter().collect()).await?;
+                    }
+                },
+                Ok(Told::InitDone) => {
+                    let list = self.list.take().unwrap_or_default();
+                    if list.count == 0 {
+                        // This node is one itself: whoever lists none has lost them.
+                        self.health.ails(WHO, "the API server lists no Nodes at all".to_owned()).await?;
+                        watch.distrust();
+                    } else {
+                        self.take(list).await?;
+                    }
                 }
                 Ok(Told::Gone(node)) => {
                     self.faults.remove(&node.name);
@@ -80,27 +102,34 @@ impl Follower {
         self.shared.own.name().is_some_and(|own| own.as_str() == name)
     }
 
-    async fn list(&mut self, nodes: Vec<Node>) -> Result<(), Unheard> {
-        let mut leases = BTreeMap::new();
-        if !nodes.iter().any(|node| self.is_own(&node.name)) {
+    /// A list goes on: of a Node its lease is kept.
+    fn listed(&mut self, mut list: List, node: &Node) -> List {
+        list.count += 1;
+        list.has_own |= self.is_own(&node.name);
+        let lease = self.lease(node);
+        let known = node.name.parse().ok().and_then(|name| self.shared.known(&name));
+        let is_faulty = self.faults.contains_key(&node.name);
+        if is_faulty {
+            list.faulty.insert(node.name.clone());
+        }
+        let lease = match (lease, known) {
+            // One that has not changed is kept: the daemon has it too.
+            (Some(lease), Some(known)) if *known == lease => Some(known),
+            (Some(lease), _) => Some(lease.into()),
+            (None, known) => known.filter(|_| is_faulty),
+        };
+        list.leases.extend(lease.map(|lease| (lease.node.clone(), lease)));
+        list
+    }
+
+    async fn take(&mut self, list: List) -> Result<(), Unheard> {
+        if !list.has_own {
             self.shared.own.heard(None);
         }
-        self.faults.retain(|name, _| nodes.iter().any(|node| node.name == *name));
-        for node in nodes {
-            let lease = self.lease(&node);
-            let known = node.name.parse().ok().and_then(|name| self.shared.known(&name));
-            let lease = match (lease, known) {
-                // One that has not changed is kept: the daemon has it too.
-                (Some(lease), Some(known)) if *known == lease => known,
-                (Some(lease), _) => lease.into(),
-                (None, Some(known)) if self.faults.contains_key(&node.name) => known,
-                (None, _) => continue,
-            };
-            leases.insert(lease.node.clone(), lease);
-        }
-        let told = leases.values().cloned().map(StoreEvent::Lease);
+        self.faults.retain(|name, _| list.faulty.contains(name));
+        let told = list.leases.values().cloned().map(StoreEvent::Lease);
         let told = [StoreEvent::Init].into_iter().chain(told).chain([StoreEvent::InitDone]).collect();
-        self.shared.knows(leases);
+        self.shared.knows(list.leases);
         self.ails = None;
         self.health.is_well(WHO).await?;
         self.health.send(told).await

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::{task, time};
 
@@ -47,17 +47,22 @@ struct File<L> {
     leases: L,
 }
 
+/// Written one after the other: thousands of them are not held as text twice.
+struct Leases<'m>(&'m BTreeMap<NodeName, Arc<Lease>>);
+
+impl Serialize for Leases<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.values().map(|lease| (lease.node.as_str(), record::of(lease))))
+    }
+}
+
 impl Memory {
     /// As text.
     pub(super) fn render(&self) -> String {
-        let leases: BTreeMap<&str, Box<RawValue>> = self
-            .leases
-            .values()
-            .filter_map(|lease| Some((lease.node.as_str(), RawValue::from_string(record::render_line(lease)).ok()?)))
-            .collect();
         let v4 = self.public.v4.and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });
         let v6 = self.public.v6.and_then(|address| if let IpAddr::V6(v6) = address { Some(v6) } else { None });
-        let file = File { node: self.node.to_string(), v4, v6, net_conf: self.net_conf.clone(), leases };
+        let file =
+            File { node: self.node.to_string(), v4, v6, net_conf: self.net_conf.clone(), leases: Leases(&self.leases) };
         // Neither maps with other keys than text nor failing fields are in it.
         serde_json::to_string(&file).unwrap_or_default()
     }

@@ -10,12 +10,31 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::keys;
+use super::{keys, wire};
+
+/// The API server's annotation on the bookmark that ends a list.
+pub(super) const END: &str = "k8s.io/initial-events-end";
+
+/// How an event that came as protobuf is read: the object, and whether it is the bookmark that ends a list.
+pub(super) type ByWire<T> = fn(&wire::Event) -> Result<(T, bool), prost::DecodeError>;
 
 /// An object of the API.
 pub(super) trait Object: Sized {
+    /// Reads an event of a watch that came as protobuf; none for those that are asked for as JSON.
+    const BY_WIRE: Option<ByWire<Self>> = None;
+
+    /// What is kept of it.
+    fn of(whole: Whole<'_>) -> Self;
+
+    /// Its version, where that is kept.
+    fn version(&self) -> &str {
+        ""
+    }
+
     /// Reads it.
-    fn read(json: &str) -> Result<Self, serde_json::Error>;
+    fn read(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json).map(Self::of)
+    }
 }
 
 /// A Node.
@@ -71,15 +90,14 @@ pub(super) struct PageMeta<'t> {
     pub(super) next: Option<Cow<'t, str>>,
 }
 
-/// A line of a watch.
+/// A line of a watch: its object is [`Whole`] or still unread.
 #[derive(Debug, Deserialize)]
-pub(super) struct Line<'t> {
+pub(super) struct Line<'t, O> {
     /// What has happened.
     #[serde(borrow, rename = "type")]
     pub(super) kind: Cow<'t, str>,
     /// To what.
-    #[serde(borrow)]
-    pub(super) object: &'t RawValue,
+    pub(super) object: O,
 }
 
 /// What the API server says in place of an object.
@@ -102,14 +120,9 @@ pub(super) struct AnswerDetails {
     pub(super) retry_after_seconds: Option<u64>,
 }
 
-/// The version of any object.
-pub(super) fn version(object: &str) -> Option<String> {
-    let whole: Whole = serde_json::from_str(object).ok()?;
-    whole.metadata.and_then(|metadata| metadata.resource_version.0).map(Cow::into_owned)
-}
-
-#[derive(Deserialize)]
-struct Whole<'t> {
+/// Any object, as far as netd reads any.
+#[derive(Debug, Deserialize)]
+pub(super) struct Whole<'t> {
     #[serde(borrow, default)]
     metadata: Option<Metadata<'t>>,
     #[serde(borrow, default)]
@@ -120,7 +133,19 @@ struct Whole<'t> {
     data: Option<Data<'t>>,
 }
 
-#[derive(Deserialize)]
+impl Whole<'_> {
+    /// Its version.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.metadata.as_ref()?.resource_version.0.as_deref()
+    }
+
+    /// True of the bookmark behind all that there was when a watch began.
+    pub(super) fn ends_the_list(&self) -> bool {
+        self.metadata.as_ref().is_some_and(|metadata| metadata.annotations.ends_the_list)
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Metadata<'t> {
     #[serde(borrow, default)]
@@ -133,7 +158,7 @@ struct Metadata<'t> {
     annotations: Annotations,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Spec<'t> {
     #[serde(borrow, rename = "podCIDR", default)]
     range: Text<'t>,
@@ -143,13 +168,13 @@ struct Spec<'t> {
     node: Text<'t>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct StatusField<'t> {
     #[serde(borrow, default)]
     conditions: Option<Vec<Condition<'t>>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Condition<'t> {
     #[serde(borrow, rename = "type", default)]
     kind: Text<'t>,
@@ -157,21 +182,27 @@ struct Condition<'t> {
     status: Text<'t>,
 }
 
-#[derive(Deserialize)]
+#[derive(Debug, Deserialize)]
 struct Data<'t> {
     #[serde(borrow, rename = "net-conf.json", default)]
     net_conf: Text<'t>,
 }
 
 impl Object for Node {
-    fn read(json: &str) -> Result<Self, serde_json::Error> {
-        let Whole { metadata, spec, status, .. } = serde_json::from_str(json)?;
+    const BY_WIRE: Option<ByWire<Self>> = Some(wire::Event::node);
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn of(whole: Whole<'_>) -> Self {
+        let Whole { metadata, spec, status, .. } = whole;
         let mut node = Node::default();
         if let Some(metadata) = metadata {
             node.name = metadata.name.owned().unwrap_or_default();
             node.uid = metadata.uid.owned().unwrap_or_default();
             node.version = metadata.resource_version.owned().unwrap_or_default();
-            node.annotations = metadata.annotations.0;
+            node.annotations = metadata.annotations.ours;
         }
         if let Some(spec) = spec {
             let ranges = spec.ranges.unwrap_or_default().into_iter().filter_map(Text::owned);
@@ -183,21 +214,19 @@ impl Object for Node {
         let conditions = status.and_then(|status| status.conditions).unwrap_or_default();
         let unavailable = conditions.into_iter().find(|condition| condition.kind.is("NetworkUnavailable"));
         node.unavailable = unavailable.and_then(|condition| condition.status.owned());
-        Ok(node)
+        node
     }
 }
 
 impl Object for ConfigMap {
-    fn read(json: &str) -> Result<Self, serde_json::Error> {
-        let whole: Whole = serde_json::from_str(json)?;
-        Ok(Self { net_conf: whole.data.and_then(|data| data.net_conf.owned()) })
+    fn of(whole: Whole<'_>) -> Self {
+        Self { net_conf: whole.data.and_then(|data| data.net_conf.owned()) }
     }
 }
 
 impl Object for Pod {
-    fn read(json: &str) -> Result<Self, serde_json::Error> {
-        let whole: Whole = serde_json::from_str(json)?;
-        Ok(Self { node: whole.spec.and_then(|spec| spec.node.owned()).filter(|node| !node.is_empty()) })
+    fn of(whole: Whole<'_>) -> Self {
+        Self { node: whole.spec.and_then(|spec| spec.node.owned()).filter(|node| !node.is_empty()) }
     }
 }
 
@@ -228,39 +257,45 @@ struct Plain<'t>(#[serde(borrow)] Cow<'t, str>);
 
 /// The annotations that could be ours.
 #[derive(Debug, Default)]
-struct Annotations(BTreeMap<String, String>);
+struct Annotations {
+    ours: BTreeMap<String, String>,
+    /// The API server's own, on a bookmark.
+    ends_the_list: bool,
+}
 
 impl<'de> Deserialize<'de> for Annotations {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Ours;
 
         impl<'de> Visitor<'de> for Ours {
-            type Value = BTreeMap<String, String>;
+            type Value = Annotations;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("annotations")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut ours = BTreeMap::new();
+                let mut read = Annotations::default();
                 while let Some(Plain(key)) = map.next_key()? {
                     if keys::could_be(&key) {
                         if let Some(value) = map.next_value::<Text>()?.owned() {
-                            ours.insert(key.into_owned(), value);
+                            read.ours.insert(key.into_owned(), value);
                         }
+                    } else if key == END {
+                        read.ends_the_list = map.next_value::<Text>()?.is("true");
                     } else {
                         map.next_value::<IgnoredAny>()?;
                     }
                 }
-                Ok(ours)
+                Ok(read)
             }
 
             fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(BTreeMap::new())
+                Ok(Annotations::default())
             }
         }
 
-        deserializer.deserialize_any(Ours).map(Self)
+        deserializer.deserialize_any(Ours)
     }
 }
 

@@ -278,9 +278,8 @@ impl KubeStore {
         let different = async {
             loop {
                 match watch.next().await {
-                    Ok(Told::List(nodes)) if nodes.iter().all(|seen| seen.ranges == node.ranges) => {}
                     Ok(Told::Is(seen)) if seen.ranges == node.ranges => {}
-                    Ok(Told::Alive | Told::Unreadable(..)) => {}
+                    Ok(Told::Init | Told::InitDone | Told::Alive | Told::Unreadable(..)) => {}
                     Ok(_) | Err(_) => return,
                 }
             }

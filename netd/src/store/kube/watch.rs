@@ -1,15 +1,22 @@
-//! Objects of one sort as they are and as they change: a list in pages, then a watch, and again from a list where the watch is too
-//! far behind. What goes wrong is told, and tried again ever more rarely.
+//! Objects of one sort as they are and as they change: a list, then a watch, and again from a list where the watch is too far behind.
+//! What goes wrong is told, and tried again ever more rarely.
+//!
+//! The list is the beginning of the watch (KEP-3157): the API server takes it from its memory, and one object of it at a time is in
+//! ours. One that does not do that is asked for pages.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::fmt::Write as _;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
+use serde_json::value::RawValue;
 use tokio::time::{self, Instant};
 
 use super::api::{Api, CallError, Lines, PAGE};
-use super::object::{self, Answer, Line, Object, Page};
+use super::object::{Answer, ByWire, Line, Object, Page, Whole};
+use super::wire;
 
 /// How many objects a page has. A Node may have 10 kB, and the memory for a page is never given back.
 const AT_ONCE: usize = 200;
@@ -21,14 +28,16 @@ const WATCH: u64 = 480;
 /// What is told.
 #[derive(Debug)]
 pub(super) enum Told<T> {
-    /// All there is.
-    List(Vec<T>),
-    /// One is new or has changed.
+    /// A whole list begins: what is not in it is gone. One that begins again has never been whole.
+    Init,
+    /// One is in the list, is new or has changed.
     Is(T),
+    /// The list is complete, and what happens is told from now on.
+    InitDone,
     /// One is gone.
     Gone(T),
     /// One cannot be read: its text and why.
-    Unreadable(String, serde_json::Error),
+    Unreadable(String, Box<dyn Error + Send + Sync>),
     /// What happens is told from now on.
     Alive,
 }
@@ -39,66 +48,96 @@ pub(super) struct Watch<T> {
     path: String,
     /// Which of them.
     selector: Option<String>,
-    state: State,
+    state: State<T>,
+    /// Whether the API server begins a watch with a list.
+    streams: bool,
     /// How long to wait before the next request.
     wait: Option<Duration>,
     /// How long the next wait is.
     next_wait: Duration,
     /// Waits are as much longer, in percent: not every node comes back in the same moment.
     spread: u32,
-    /// What could not be read of the last list.
-    unreadable: Vec<(String, serde_json::Error)>,
-    sort: PhantomData<fn() -> T>,
 }
 
-enum State {
+enum State<T> {
     Unknown,
-    Known { version: String },
-    Watched { version: String, lines: Lines, begun: Instant },
+    /// A list in pages: what is left of one, and how the next is asked for.
+    Paged {
+        left: vec::IntoIter<Told<T>>,
+        next: Option<String>,
+        version: String,
+    },
+    Known {
+        version: String,
+    },
+    Watched {
+        version: String,
+        lines: Lines,
+        begun: Instant,
+        /// It is still what there was when it began.
+        lists: bool,
+    },
 }
 
 impl<T: Object> Watch<T> {
     /// Those at a path that a field selector lets through. `spread` is any number of the node's own.
     pub(super) fn new(api: Arc<Api>, path: String, selector: Option<String>, spread: u64) -> Self {
         let spread = u32::try_from(spread % 50).unwrap_or_default();
-        let (state, unreadable) = (State::Unknown, Vec::new());
-        Self { api, path, selector, state, wait: None, next_wait: WAIT.0, spread, unreadable, sort: PhantomData }
+        Self { api, path, selector, state: State::Unknown, streams: true, wait: None, next_wait: WAIT.0, spread }
     }
 
     /// Waits for something to tell. After an error the next call tries again, in its time.
     pub(super) async fn next(&mut self) -> Result<Told<T>, CallError> {
         loop {
-            if let Some((text, error)) = self.unreadable.pop() {
-                return Ok(Told::Unreadable(text, error));
-            }
             if let Some(wait) = self.wait {
                 time::sleep(wait).await;
                 self.wait = None;
             }
             match &mut self.state {
+                State::Unknown if self.streams => {
+                    let lines = self.begin("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await;
+                    if lines.as_ref().is_err_and(|error| matches!(error.code(), Some(400 | 422))) {
+                        self.streams = false;
+                        continue;
+                    }
+                    let lines = self.heed(lines)?;
+                    let version = String::new();
+                    self.state = State::Watched { version, lines, begun: Instant::now(), lists: true };
+                    return Ok(Told::Init);
+                }
                 State::Unknown => {
-                    let listed = self.list().await;
-                    let (version, objects) = self.heed(listed)?;
-                    self.state = State::Known { version };
-                    return Ok(Told::List(objects));
+                    let page = self.page(None).await;
+                    self.state = self.heed(page)?;
+                    return Ok(Told::Init);
+                }
+                State::Paged { left, next, version } => {
+                    if let Some(told) = left.next() {
+                        return Ok(told);
+                    }
+                    let Some(token) = next.take() else {
+                        self.state = State::Known { version: std::mem::take(version) };
+                        return Ok(Told::InitDone);
+                    };
+                    // A list that has failed once begins anew.
+                    self.state = State::Unknown;
+                    let page = self.page(Some(&token)).await;
+                    self.state = self.heed(page)?;
                 }
                 State::Known { version } => {
                     let version = version.clone();
-                    let seconds = WATCH + u64::from(self.spread) * 2;
-                    let query =
-                        format!("watch=1&allowWatchBookmarks=true&resourceVersion={version}&timeoutSeconds={seconds}");
-                    let lines = self.api.lines(&self.query(&query)).await;
+                    let lines = self.begin(&format!("resourceVersion={version}")).await;
                     if lines.as_ref().is_err_and(|error| error.code() == Some(410)) {
                         self.state = State::Unknown;
                         continue;
                     }
                     let lines = self.heed(lines)?;
-                    self.state = State::Watched { version, lines, begun: Instant::now() };
+                    self.state = State::Watched { version, lines, begun: Instant::now(), lists: false };
                     return Ok(Told::Alive);
                 }
-                State::Watched { version, lines, begun } => {
+                State::Watched { version, lines, begun, lists } => {
                     // It ends the watch itself. One that says nothing for longer is not there any more.
-                    let silence = Duration::from_secs(WATCH + 100 + 15);
+                    let silence = if *lists { PAGE } else { Duration::from_secs(WATCH + 100 + 15) };
+                    let by_wire = T::BY_WIRE.filter(|_| lines.by_wire());
                     let line = time::timeout(silence, lines.next()).await;
                     let Ok(Ok(Some(line))) = line else {
                         if let Ok(Err(error)) = &line {
@@ -106,15 +145,25 @@ impl<T: Object> Watch<T> {
                         }
                         // Only where it cannot be begun anew something is wrong. One that ends at once must not do so all the time.
                         let (version, is_young) = (std::mem::take(version), begun.elapsed() < WAIT.1);
-                        self.state = State::Known { version };
+                        if *lists {
+                            // Whatever it does not like, pages are smaller.
+                            self.streams = false;
+                            self.state = State::Unknown;
+                        } else {
+                            self.state = State::Known { version };
+                        }
                         self.wait = is_young.then(|| self.longer());
                         continue;
                     };
-                    let read = read_line(&line, version);
-                    if read.is_ok() {
+                    let read = match by_wire {
+                        Some(by_wire) => read_event(line, by_wire, version),
+                        None => read_line(line, version),
+                    };
+                    if read.is_ok() && !*lists {
                         self.next_wait = WAIT.0;
                     }
                     match read {
+                        Ok(Some(Told::InitDone)) if !std::mem::take(lists) => {}
                         Ok(Some(told)) => return Ok(told),
                         Ok(None) => {}
                         Err(error) => {
@@ -156,47 +205,80 @@ impl<T: Object> Watch<T> {
         format!("{}?{query}{selector}", self.path)
     }
 
-    async fn list(&mut self) -> Result<(String, Vec<T>), CallError> {
-        let (mut objects, mut next) = (Vec::new(), String::new());
-        self.unreadable.clear();
-        loop {
-            let page = self.api.get(&self.query(&format!("limit={AT_ONCE}{next}")), Some(PAGE)).await?;
-            let page: Page = serde_json::from_slice(&page).map_err(|error| CallError::Garbage(error.into()))?;
-            for item in page.items {
-                match T::read(item.get()) {
-                    Ok(object) => objects.push(object),
-                    Err(error) => self.unreadable.push((beginning(item.get()), error)),
-                }
-            }
-            match page.metadata.next.filter(|next| !next.is_empty()) {
-                Some(token) => next = format!("&continue={}", escaped(&token)),
-                None => return Ok((page.metadata.resource_version.into_owned(), objects)),
-            }
-        }
+    /// Begins a watch.
+    async fn begin(&mut self, from: &str) -> Result<Lines, CallError> {
+        let seconds = WATCH + u64::from(self.spread) * 2;
+        let query = format!("watch=1&allowWatchBookmarks=true&{from}&timeoutSeconds={seconds}");
+        self.api.lines(&self.query(&query), T::BY_WIRE.is_some()).await
     }
+
+    /// Asks for a page of a list.
+    async fn page(&mut self, token: Option<&str>) -> Result<State<T>, CallError> {
+        let token = token.map(|token| format!("&continue={}", escaped(token))).unwrap_or_default();
+        let text = self.api.get(&self.query(&format!("limit={AT_ONCE}{token}")), Some(PAGE)).await?;
+        let page: Page = serde_json::from_slice(&text).map_err(|error| CallError::Garbage(error.into()))?;
+        let left: Vec<_> = page.items.iter().map(|item| told(item, T::read(item.get()))).collect();
+        let next = page.metadata.next.filter(|next| !next.is_empty()).map(Cow::into_owned);
+        Ok(State::Paged { left: left.into_iter(), next, version: page.metadata.resource_version.into_owned() })
+    }
+}
+
+fn told<T>(text: &RawValue, read: Result<T, serde_json::Error>) -> Told<T> {
+    read.map_or_else(|error| Told::Unreadable(beginning(text.get()), error.into()), Told::Is)
 }
 
 /// Reads a line of a watch. `version` is the one to go on from.
 fn read_line<T: Object>(line: &[u8], version: &mut String) -> Result<Option<Told<T>>, CallError> {
-    let line: Line = serde_json::from_slice(line).map_err(|error| CallError::Garbage(error.into()))?;
-    let text = line.object.get();
-    if line.kind == "ERROR" {
-        let said: Answer = serde_json::from_str(text).unwrap_or_default();
-        let after = said.details.and_then(|details| details.retry_after_seconds).map(Duration::from_secs);
-        return Err(CallError::Refused { code: said.code, message: said.message, after });
-    }
-    if let Some(newer) = object::version(text) {
-        *version = newer;
-    }
-    let told = |told: fn(T) -> Told<T>| match T::read(text) {
-        Ok(object) => told(object),
-        Err(error) => Told::Unreadable(beginning(text), error),
+    let Ok(Line { kind, object }) = serde_json::from_slice::<Line<Whole>>(line) else {
+        return read_odd(line);
     };
-    Ok(match &*line.kind {
-        "ADDED" | "MODIFIED" => Some(told(Told::Is)),
-        "DELETED" => Some(told(Told::Gone)),
+    if let Some(newer) = object.version() {
+        newer.clone_into(version);
+    }
+    Ok(match &*kind {
+        "ADDED" | "MODIFIED" => Some(Told::Is(T::of(object))),
+        "DELETED" => Some(Told::Gone(T::of(object))),
+        "BOOKMARK" if object.ends_the_list() => Some(Told::InitDone),
+        "ERROR" => return read_odd(line),
         _ => None,
     })
+}
+
+/// The same for an event that came as protobuf.
+fn read_event<T: Object>(frame: &[u8], by_wire: ByWire<T>, version: &mut String) -> Result<Option<Told<T>>, CallError> {
+    let event = wire::Event::read(frame).map_err(|error| CallError::Garbage(error.into()))?;
+    if event.kind == "ERROR" {
+        return Err(refused(event.answer()));
+    }
+    let (object, ends_the_list) = match by_wire(&event) {
+        Ok(read) => read,
+        Err(error) => return Ok(Some(Told::Unreadable(format!("{} bytes", frame.len()), error.into()))),
+    };
+    if !object.version().is_empty() {
+        object.version().clone_into(version);
+    }
+    Ok(match &*event.kind {
+        "ADDED" | "MODIFIED" => Some(Told::Is(object)),
+        "DELETED" => Some(Told::Gone(object)),
+        "BOOKMARK" if ends_the_list => Some(Told::InitDone),
+        _ => None,
+    })
+}
+
+fn refused(said: Answer) -> CallError {
+    let after = said.details.and_then(|details| details.retry_after_seconds).map(Duration::from_secs);
+    CallError::Refused { code: said.code, message: said.message, after }
+}
+
+/// A line that tells of no object, or of one that cannot be read.
+fn read_odd<T: Object>(line: &[u8]) -> Result<Option<Told<T>>, CallError> {
+    let line: Line<&RawValue> = serde_json::from_slice(line).map_err(|error| CallError::Garbage(error.into()))?;
+    let text = line.object.get();
+    match &*line.kind {
+        "ERROR" => Err(refused(serde_json::from_str(text).unwrap_or_default())),
+        "ADDED" | "MODIFIED" | "DELETED" => Ok(Some(told(line.object, T::read(text)))),
+        _ => Ok(None),
+    }
 }
 
 fn beginning(text: &str) -> String {

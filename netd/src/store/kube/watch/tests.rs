@@ -16,6 +16,9 @@ fn a_line_tells_what_has_happened_and_where_to_go_on() {
     assert!(matches!(read(&line("DELETED", 4), &mut version), Ok(Some(Told::Gone(_)))));
     assert!(matches!(read(&line("BOOKMARK", 9), &mut version), Ok(None)));
     assert_eq!(version, "9");
+    let end = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"10","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+    assert!(matches!(read(end, &mut version), Ok(Some(Told::InitDone))), "all there was has been told");
+    assert_eq!(version, "10");
     assert!(matches!(read(&line("SOMETHING", 10), &mut version), Ok(None)), "a kind of a later version");
 }
 
