@@ -114,7 +114,7 @@ impl Bed {
         load.unharmed().map_err(|failure| self.told(failure))
     }
 
-    /// What netd, as the ServiceAccount that it has, was refused. With the manifest's RBAC there is nothing.
+    /// What netd, as the `ServiceAccount` that it has, was refused. With the manifest's RBAC there is nothing.
     pub(crate) fn nothing_was_refused(&self) -> Outcome {
         let requests = self.cluster.server.requests()?;
         let own: Vec<&Value> =

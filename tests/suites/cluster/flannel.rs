@@ -1,4 +1,4 @@
-//! A real flanneld on a node of a real cluster, as its DaemonSet would run it.
+//! A real flanneld on a node of a real cluster, as its `DaemonSet` would run it.
 
 use std::fs::File;
 use std::path::PathBuf;

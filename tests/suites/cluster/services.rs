@@ -1,4 +1,4 @@
-//! Services by the real kube-proxy and names by CoreDNS, over netd's network.
+//! Services by the real kube-proxy and names by `CoreDNS`, over netd's network.
 
 use std::net::IpAddr;
 

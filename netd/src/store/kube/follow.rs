@@ -60,13 +60,14 @@ impl Follower {
         loop {
             match watch.next().await {
                 Ok(Told::Init) => self.list = Some(List::default()),
-                Ok(Told::Is(node)) => match self.list.take() {
-                    Some(list) => self.list = Some(self.listed(list, &node)),
-                    None => {
+                Ok(Told::Is(node)) => {
+                    if let Some(list) = self.list.take() {
+                        self.list = Some(self.listed(list, &node));
+                    } else {
                         let told = self.is(&node);
                         self.health.send(told.into_iter().collect()).await?;
                     }
-                },
+                }
                 Ok(Told::InitDone) => {
                     let list = self.list.take().unwrap_or_default();
                     if list.count == 0 {

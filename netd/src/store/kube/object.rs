@@ -27,8 +27,8 @@ pub(super) trait Object: Sized {
     fn of(whole: Whole<'_>) -> Self;
 
     /// Its version, where that is kept.
-    fn version(&self) -> &str {
-        ""
+    fn version(&self) -> Option<&str> {
+        None
     }
 
     /// Reads it.
@@ -191,8 +191,8 @@ struct Data<'t> {
 impl Object for Node {
     const BY_WIRE: Option<ByWire<Self>> = Some(wire::Event::node);
 
-    fn version(&self) -> &str {
-        &self.version
+    fn version(&self) -> Option<&str> {
+        Some(&self.version)
     }
 
     fn of(whole: Whole<'_>) -> Self {

@@ -254,8 +254,8 @@ fn read_event<T: Object>(frame: &[u8], by_wire: ByWire<T>, version: &mut String)
         Ok(read) => read,
         Err(error) => return Ok(Some(Told::Unreadable(format!("{} bytes", frame.len()), error.into()))),
     };
-    if !object.version().is_empty() {
-        object.version().clone_into(version);
+    if let Some(newer) = object.version().filter(|newer| !newer.is_empty()) {
+        newer.clone_into(version);
     }
     Ok(match &*event.kind {
         "ADDED" | "MODIFIED" => Some(Told::Is(object)),
