@@ -66,8 +66,15 @@ fn invalid() -> Outcome {
         bed.configure(conf)?;
         let word = if conf == "{" { "net-conf.json must hold one JSON object" } else { "bogus" };
         bed.await_event("n1", "InvalidConfiguration", word).map_err(|failure| failure.with("netd", &daemon.log()))?;
-        let status = bed.run("n1", "status")?;
-        ensure!(status.contains("is refused, the network stays as it is"), "netd status says {status}");
+        // The Event may be there before the run that tells it in the status too.
+        eventually(seconds(30), "netd status tells of it", || {
+            let status = bed.run("n1", "status")?;
+            ensure!(
+                status.contains("is refused, the network stays as it is") && status.contains(word),
+                "it says {status}"
+            );
+            Ok(())
+        })?;
     }
     let after = kernel::existing_link(bed.node("n1").namespace(), "flannel.1")?;
     ensure!(before["ifindex"] == after["ifindex"], "the device was {before}, and is {after}");

@@ -15,10 +15,10 @@ use crate::deadline::{pass, seconds};
 use crate::failure::{Outcome, Told};
 use crate::kernel;
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const CHANGES: u32 = 100;
 /// How long each rests while its requests are counted.
-const REST: Duration = seconds(60);
+const REST: Duration = seconds(20);
 
 /// What one of them took in one round.
 struct Round {
