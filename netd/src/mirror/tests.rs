@@ -60,7 +60,9 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        sh("ip link set lo up; ip link add eth0 up type veth peer name wire; ip link set wire up; \
+        // Without an address of its own making, which would be told of a second later.
+        sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 addrgenmode none; \
+            ip link set eth0 up; ip link set wire up; \
             ip address add 192.168.1.1/24 dev eth0; ip route add default via 192.168.1.254; \
             ip address add fd00:1::1/64 dev eth0 nodad; ip route add default via fd00:1::fe dev eth0");
         let network = Network { masquerade: Some(Ports::Kernel), ..vxlan(DUAL, DUAL).peers([near(2), far(3)]) };
