@@ -55,7 +55,7 @@ impl Bed {
             cluster.settle(&a, other)?;
             cluster.settle(other, &a)?;
         }
-        let before = Snapshot::by_name(cluster.node("n1").namespace(), &[])?;
+        let before = settled(cluster.node("n1").namespace())?;
         Ok(Self { cluster, a, others, pods, before })
     }
 
@@ -140,7 +140,7 @@ impl Bed {
         if tables {
             self.n1().shell(FOREIGN_TABLE)?;
         }
-        let before = Snapshot::by_name(self.n1(), &[])?;
+        let before = settled(self.n1())?;
         let runs = self.runs();
         self.n1().shell(harm)?;
         self.await_state(&before, || {
@@ -219,4 +219,14 @@ pub(crate) fn all_of(failures: &[Failure]) -> Outcome {
     }
     let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
     Err(Failure::new(format!("{} failures\n{}", texts.len(), texts.join("\n\n"))))
+}
+
+/// The state once the kernel has tried the addresses that it makes itself, which takes it a second or two.
+fn settled(namespace: &Namespace) -> Outcome<Snapshot> {
+    eventually(seconds(20), "every address has been tried", || {
+        let tentative = namespace.run("ip -6 address show tentative")?;
+        ensure!(tentative.trim().is_empty(), "not yet: {tentative}");
+        Ok(())
+    })?;
+    Snapshot::by_name(namespace, &[])
 }
