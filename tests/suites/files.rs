@@ -77,6 +77,12 @@ fn refused(conf: &str, arguments: &[&str], said: &[&str]) -> Outcome {
 fn refuses(fabric: &Fabric, arguments: &[&str], said: &[&str]) -> Outcome {
     let n1 = fabric.node("n1");
     let folders = [n1.cni_conf_dir()];
+    // The kernel says a moment after the wire is up that it is.
+    eventually(seconds(20), "the wire is up", || {
+        let link = kernel::existing_link(n1.namespace(), "eth0")?;
+        ensure!(link["operstate"] == "UP", "it is {link}");
+        Ok(())
+    })?;
     let before = Snapshot::take(n1.namespace(), &folders)?;
     let mut daemon = n1.launch_netd(arguments)?;
     let status = daemon.await_end()?;
