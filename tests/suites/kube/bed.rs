@@ -39,7 +39,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: netd, namespace: netd}
 rules:
-- {apiGroups: [''], resources: [configmaps], resourceNames: [netd-cfg], verbs: [get, list, watch]}
+- {apiGroups: [''], resources: [configmaps], resourceNames: [netd-cfg], verbs: [list, watch]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
@@ -51,7 +51,7 @@ apiVersion: rbac.authorization.k8s.io/v1
 kind: Role
 metadata: {name: netd-events, namespace: default}
 rules:
-- {apiGroups: [''], resources: [events], verbs: [create, patch]}
+- {apiGroups: [''], resources: [events], verbs: [create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: RoleBinding
