@@ -8,6 +8,7 @@ mod fingerprint;
 mod follow;
 mod lock;
 mod read;
+mod texts;
 
 use std::error::Error;
 use std::future;

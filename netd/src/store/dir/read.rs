@@ -1,22 +1,17 @@
 //! The nodes' files, read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
-
-use nix::libc::O_NONBLOCK;
 
 use super::cause;
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
+use super::texts::{Found, Texts};
 use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, record};
-
-/// No lease is this large. What is, is not read.
-const LARGEST: u64 = 64 * 1024;
 
 /// A node's file as it was read.
 #[derive(Debug)]
@@ -60,37 +55,29 @@ impl Layout {
             // Or it has got one since.
             names => names.or_else(|_| self.names())?,
         };
-        // By one reader: several hinder each other in the allocator more than they gain, measured at 5,000 files.
-        Ok(names
-            .into_iter()
-            .filter_map(|name| Some((self.read(&name)?, name)))
-            .map(|(read, name)| (name, read))
-            .collect())
+        let mut reads = Reads::new();
+        let read = self.read_texts(names.into_iter(), |name, found| {
+            let read = understood(&name, found);
+            reads.insert(name, read);
+        });
+        match read {
+            // Whatever could be listed and is gone since, is gone.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(&self.nodes(), error)),
+            _ => Ok(reads),
+        }
     }
 
     /// A file in the folder of nodes; `None` where there is none.
     pub(super) fn read(&self, name: &str) -> Option<Read> {
-        // What is no file, such as a pipe without a writer, must not be waited for.
-        let file = match OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(self.nodes().join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        let mut texts = Texts::default();
+        match File::open(self.nodes()) {
+            Ok(folder) => texts.read(self, &folder, name.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Some(Read { fingerprint: self.fingerprint(name)?, lease: Err(error.into()) }),
-        };
-        let metadata = match file.metadata() {
-            Ok(metadata) => metadata,
-            Err(error) => return Some(Read { fingerprint: Fingerprint::NONE, lease: Err(error.into()) }),
-        };
-        let fingerprint = Fingerprint::from(&metadata);
-        if !fingerprint.regular || metadata.len() > LARGEST {
-            return Some(Read { fingerprint, lease: Err(LeaseFileError::Foreign) });
         }
-        let mut text = String::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 64);
-        let lease = match (file.take(LARGEST).read_to_string(&mut text), node_of(name)) {
-            (Err(error), _) => Err(error.into()),
-            (_, None) => Err(LeaseFileError::Foreign),
-            (Ok(_), Some(node)) => record::parse(&node, &text).map(Arc::new).map_err(LeaseFileError::from),
-        };
-        Some(Read { fingerprint, lease })
+        let mut read = None;
+        texts.into_each(|name, found| read = Some(understood(&name, found)));
+        read
     }
 
     /// What the files in the folder of nodes are like now.
@@ -106,11 +93,7 @@ impl Layout {
     /// The names of the files in the folder of nodes, without hidden ones: those are being written.
     fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let nodes = self.nodes();
-        let unreadable = |error| StoreError::Read {
-            object: nodes.display().to_string(),
-            advice: "the store's directory must be there and readable; is it mounted?",
-            source: cause(error),
-        };
+        let unreadable = |error| unreadable(&nodes, error);
         let mut names = Vec::new();
         for entry in fs::read_dir(&nodes).map_err(unreadable)? {
             let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
@@ -130,6 +113,24 @@ impl Layout {
             Err(_) => Some(Fingerprint::NONE),
         }
     }
+}
+
+fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
+    StoreError::Read {
+        object: nodes.display().to_string(),
+        advice: "the store's directory must be there and readable; is it mounted?",
+        source: cause(error),
+    }
+}
+
+/// A file's text as the lease that it should be.
+fn understood(name: &str, (fingerprint, text): Found<'_>) -> Read {
+    let parsed = |text: &[u8]| {
+        let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
+        let text = str::from_utf8(text).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(record::parse(&node, text)?.into())
+    };
+    Read { fingerprint, lease: text.and_then(parsed) }
 }
 
 /// The node whose file has this name; `None` for a foreign file.
