@@ -35,8 +35,8 @@ pub trait Store: Send + Sync + 'static {
     /// Reads one node's lease; `None` where it has none that can be read. Changes nothing.
     fn lease(&self, node: &NodeName) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
 
-    /// Reads every node's lease, this node's too. Changes nothing.
-    fn leases(&self) -> impl Future<Output = Result<Vec<Lease>, StoreError>> + Send;
+    /// Every node's lease, this node's too, no older than what this node has written last. Changes nothing.
+    fn leases(&self) -> impl Future<Output = Result<Vec<Arc<Lease>>, StoreError>> + Send;
 
     /// Takes this node's subnets and publishes its lease. A node that has a lease gets the same subnets again as long as they suit
     /// `conf`; where the lease in the store already says all that is asked for, nothing is written.

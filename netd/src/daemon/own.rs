@@ -12,7 +12,7 @@ use crate::overlay::Outcome;
 use crate::reconcile::{Report, Trigger, chain};
 use crate::store::{LeaseRequest, Notice, Store, StoreError};
 
-/// How long the store may take to list the records before everything else goes on.
+/// How long the store may take to give the records before everything else goes on.
 const READ: Duration = Duration::from_secs(2);
 
 impl<S: Store> Daemon<S> {
@@ -72,7 +72,7 @@ impl<S: Store> Daemon<S> {
         let leases = read.map_err(|error| format!("the peers' records cannot be read: {}", chain(&error)))?;
         let peers = leases.into_iter().filter(|lease| lease.node != self.cluster.own.node);
         // One that is gone is told of by the store.
-        self.leases.extend(peers.map(|lease| (lease.node.clone(), lease.into())));
+        self.leases.extend(peers.map(|lease| (lease.node.clone(), lease)));
         Ok(())
     }
 

@@ -86,7 +86,7 @@ async fn lease(flags: &Flags, store: &impl Store, remains: &mut Remains) {
         }
     };
     if let Some(lease) = stored {
-        (remains.lease, remains.lease_from) = (Some((&lease).into()), "the store".to_owned());
+        (remains.lease, remains.lease_from) = (Some((&*lease).into()), "the store".to_owned());
         return;
     }
     let text = fs::read_to_string(&flags.subnet_file).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! The store that the flags choose.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use dataplane::words::PerFamily;
 use tokio::sync::{mpsc, watch};
@@ -130,7 +131,7 @@ impl Store for Chosen {
         each!(self, store => store.lease(node).await)
     }
 
-    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         each!(self, store => store.leases().await)
     }
 

@@ -79,10 +79,10 @@ impl Store for DirStore {
         Ok(self.run(move |layout| layout.read_one(&node)).await)
     }
 
-    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let reads = self.run(Layout::read_all).await?;
         let lease = |(name, read): (String, Read)| read.lease.inspect_err(|error| read::tell(&name, error)).ok();
-        Ok(reads.into_iter().filter_map(lease).map(Arc::unwrap_or_clone).collect())
+        Ok(reads.into_iter().filter_map(lease).collect())
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {

@@ -77,9 +77,9 @@ impl EtcdStore {
         }
     }
 
-    async fn read_leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn read_leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let held = self.read_holdings().await?;
-        Ok(held.into_iter().filter_map(|holding| holding.record?.lease).collect())
+        Ok(held.into_iter().filter_map(|holding| Some(holding.record?.lease?.into())).collect())
     }
 
     /// What is held of the network's subnets.
@@ -125,10 +125,10 @@ impl Store for EtcdStore {
 
     async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         // A node's key is known by its value alone.
-        Ok(self.leases().await?.into_iter().find(|lease| lease.node == *node))
+        Ok(self.leases().await?.into_iter().find(|lease| lease.node == *node).map(Arc::unwrap_or_clone))
     }
 
-    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let mut patience = self.patience();
         loop {
             match self.read_leases().await {

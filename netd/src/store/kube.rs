@@ -69,6 +69,8 @@ struct Shared {
     options: Options,
     own: Own,
     jobs: mpsc::UnboundedSender<Job>,
+    /// Up to which version the Nodes are known by following them; none where nobody does, 0 before the first list.
+    reached: channel::Sender<Option<u64>>,
     known: Mutex<Known>,
     /// What is known has changed.
     changed: Notify,
@@ -114,6 +116,25 @@ impl Shared {
         had
     }
 
+    /// What is known of the Nodes is as they were at this version.
+    fn has_reached(&self, version: Option<&str>) {
+        if let Some(version) = version.and_then(|version| version.parse().ok()) {
+            self.reached.send_if_modified(|reached| reached.replace(version) != Some(version));
+        }
+    }
+
+    /// All leases, no older than this node's last write; none where nobody follows the Nodes.
+    ///
+    /// The API server is not asked for that. All Nodes have versions of one sequence, and a watch tells of them in its order: who has
+    /// heard of the own write, whose version the API server has answered, has heard of all that was written before it.
+    async fn caught_up(&self) -> Option<Vec<Arc<Lease>>> {
+        let mut reached = self.reached.subscribe();
+        reached.borrow().as_ref()?;
+        let written = self.own.node().and_then(|node| node.version.parse().ok()).unwrap_or(1);
+        reached.wait_for(|reached| reached.is_some_and(|reached| reached >= written)).await.ok()?;
+        Some(self.locked().leases.values().cloned().collect())
+    }
+
     fn conf_is(&self, text: &str) {
         self.locked().net_conf = Some(text.to_owned());
         self.changed.notify_one();
@@ -145,9 +166,9 @@ impl KubeStore {
         let options = Options::of(flags)?;
         let (jobs, receiver) = mpsc::unbounded_channel();
         let api = Arc::new(Api::new(&options));
-        let shared =
-            Shared { api, options, own: Own::default(), jobs, known: Mutex::default(), changed: Notify::new() };
-        let shared = Arc::new(shared);
+        let (reached, _) = channel::channel(None);
+        let (own, known, changed) = (Own::default(), Mutex::default(), Notify::new());
+        let shared = Arc::new(Shared { api, options, own, jobs, reached, known, changed });
         if waits {
             task::spawn(herald::run(Arc::clone(&shared), receiver));
         }
@@ -199,13 +220,16 @@ impl KubeStore {
         self.shared.own.read(&self.shared.api, name).await.map_err(|error| own::unreadable(name, error))
     }
 
-    async fn list(&self) -> Result<Vec<Lease>, CallError> {
+    async fn list(&self) -> Result<Vec<Arc<Lease>>, CallError> {
         let mut watch: Watch<object::Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, 0);
         let mut leases = Vec::new();
         loop {
             match watch.next().await? {
                 Told::Init => leases.clear(),
-                Told::Is(node) => leases.extend(annotations::lease(&node, &self.shared.options.keys).ok().flatten()),
+                Told::Is(node) => {
+                    let lease = annotations::lease(&node, &self.shared.options.keys).ok().flatten();
+                    leases.extend(lease.map(Arc::new));
+                }
                 Told::InitDone => return Ok(leases),
                 Told::Gone(_) | Told::Unreadable(..) | Told::Alive => {}
             }
@@ -230,7 +254,10 @@ impl Store for KubeStore {
         self.first_lease(node).await
     }
 
-    async fn leases(&self) -> Result<Vec<Lease>, StoreError> {
+    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+        if let Some(leases) = self.shared.caught_up().await {
+            return Ok(leases);
+        }
         self.list().await.map_err(|error| StoreError::Read {
             object: "the Nodes".to_owned(),
             advice: error.advice(),
@@ -276,6 +303,7 @@ impl Store for KubeStore {
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on trouble is told by events, and nobody must be kept waiting.
         self.waits.store(false, Ordering::Relaxed);
+        self.shared.reached.send_replace(Some(0));
         let (events, receiver) = mpsc::channel(1024);
         let health = Health::new(events);
         let shared = Arc::clone(&self.shared);
@@ -298,3 +326,6 @@ impl Store for KubeStore {
         receiver
     }
 }
+
+#[cfg(test)]
+mod tests;

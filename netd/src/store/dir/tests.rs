@@ -105,7 +105,7 @@ async fn a_restart_gets_the_same_subnet_and_mac_and_writes_nothing() {
     again.vteps.v4.as_mut().expect("VTEP").device = Some(Mac([2, 0, 0, 0, 0, 3]));
     let third = store(room.path()).acquire(&again, &conf(NET_CONF)).await.expect("lease");
     assert_eq!(third.vteps.v4.map(|vtep| vtep.mac), Some(Mac([2, 0, 0, 0, 0, 3])), "a device's own MAC goes first");
-    assert_eq!(store(room.path()).leases().await.expect("leases"), [third]);
+    assert_eq!(store(room.path()).leases().await.expect("leases"), [third.into()]);
 }
 
 #[tokio::test]

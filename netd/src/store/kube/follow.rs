@@ -96,6 +96,10 @@ impl Follower {
                     self.health.ails(WHO, self.ails.clone().unwrap_or(what)).await?;
                 }
             }
+            // Only now: whoever waits for it takes what is known by then.
+            if self.list.is_none() {
+                self.shared.has_reached(watch.version());
+            }
         }
     }
 

@@ -2,7 +2,8 @@
 //! What goes wrong is told, and tried again ever more rarely.
 //!
 //! The list is the beginning of the watch (KEP-3157): the API server takes it from its memory, and one object of it at a time is in
-//! ours. One that does not do that is asked for pages.
+//! ours. One that refuses that is asked for pages. One that begins such a list and does not end it may only have gone away meanwhile:
+//! pages are asked for where that has happened a few times in a row, and only for that list.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -24,6 +25,8 @@ const AT_ONCE: usize = 200;
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// How long the API server keeps a watch open: as long as other clients ask for. Then it is begun anew, where it ended.
 const WATCH: u64 = 480;
+/// How many lists in a row may break as the beginning of a watch before one is asked for in pages.
+const BROKEN: u32 = 3;
 
 /// What is told.
 #[derive(Debug)]
@@ -49,8 +52,10 @@ pub(super) struct Watch<T> {
     /// Which of them.
     selector: Option<String>,
     state: State<T>,
-    /// Whether the API server begins a watch with a list.
+    /// Whether the API server begins a watch with a list: it has not refused to.
     streams: bool,
+    /// How many such lists have broken since one was whole.
+    broken: u32,
     /// How long to wait before the next request.
     wait: Option<Duration>,
     /// How long the next wait is.
@@ -83,7 +88,17 @@ impl<T: Object> Watch<T> {
     /// Those at a path that a field selector lets through. `spread` is any number of the node's own.
     pub(super) fn new(api: Arc<Api>, path: String, selector: Option<String>, spread: u64) -> Self {
         let spread = u32::try_from(spread % 50).unwrap_or_default();
-        Self { api, path, selector, state: State::Unknown, streams: true, wait: None, next_wait: WAIT.0, spread }
+        Self {
+            api,
+            path,
+            selector,
+            state: State::Unknown,
+            streams: true,
+            broken: 0,
+            wait: None,
+            next_wait: WAIT.0,
+            spread,
+        }
     }
 
     /// Waits for something to tell. After an error the next call tries again, in its time.
@@ -94,7 +109,7 @@ impl<T: Object> Watch<T> {
                 self.wait = None;
             }
             match &mut self.state {
-                State::Unknown if self.streams => {
+                State::Unknown if self.streams && self.broken < BROKEN => {
                     let lines = self.begin("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await;
                     if lines.as_ref().is_err_and(|error| matches!(error.code(), Some(400 | 422))) {
                         self.streams = false;
@@ -116,6 +131,7 @@ impl<T: Object> Watch<T> {
                     }
                     let Some(token) = next.take() else {
                         self.state = State::Known { version: std::mem::take(version) };
+                        self.broken = 0;
                         return Ok(Told::InitDone);
                     };
                     // A list that has failed once begins anew.
@@ -146,8 +162,8 @@ impl<T: Object> Watch<T> {
                         // Only where it cannot be begun anew something is wrong. One that ends at once must not do so all the time.
                         let (version, is_young) = (std::mem::take(version), begun.elapsed() < WAIT.1);
                         if *lists {
-                            // Whatever it does not like, pages are smaller.
-                            self.streams = false;
+                            // It has gone away, or does so at each such list: pages are smaller.
+                            self.broken += 1;
                             self.state = State::Unknown;
                         } else {
                             self.state = State::Known { version };
@@ -164,10 +180,16 @@ impl<T: Object> Watch<T> {
                     }
                     match read {
                         Ok(Some(Told::InitDone)) if !std::mem::take(lists) => {}
-                        Ok(Some(told)) => return Ok(told),
+                        Ok(Some(told)) => {
+                            if matches!(told, Told::InitDone) {
+                                self.broken = 0;
+                            }
+                            return Ok(told);
+                        }
                         Ok(None) => {}
                         Err(error) => {
                             // Too old, or a fault of the API server's own: a list has all of it.
+                            self.broken += u32::from(*lists);
                             self.state = State::Unknown;
                             if error.code() != Some(410) {
                                 return self.heed(Err(error));
@@ -176,6 +198,14 @@ impl<T: Object> Watch<T> {
                     }
                 }
             }
+        }
+    }
+
+    /// Up to which version all has been told; none while that is not known.
+    pub(super) fn version(&self) -> Option<&str> {
+        match &self.state {
+            State::Known { version } | State::Watched { version, lists: false, .. } => Some(version),
+            State::Unknown | State::Paged { .. } | State::Watched { .. } => None,
         }
     }
 
