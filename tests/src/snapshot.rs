@@ -54,6 +54,10 @@ impl Snapshot {
                 if !fields.is_empty() && item["type"] == "anycast" {
                     continue;
                 }
+                // A bridge learns where a pod is when that pod speaks.
+                if kind == "fdb" && item["master"].is_string() && item["state"] == "" {
+                    continue;
+                }
                 calm(&mut item, fields);
                 lines.insert(format!("{kind} {item}"));
             }

@@ -88,6 +88,41 @@ impl Credentials {
         self.folder.join(name)
     }
 
+    /// Makes another certificate authority, `NAME.pem` and `NAME.key`.
+    ///
+    /// # Errors
+    /// Where `openssl` fails.
+    pub fn add_authority(&self, namespace: &Namespace, name: &str) -> Outcome {
+        let script = format!(
+            "cd {folder} && openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+             -keyout {name}.key -out {name}.pem -subj /CN={name} 2>/dev/null",
+            folder = self.folder.display()
+        );
+        namespace.shell(&script).map(drop)
+    }
+
+    /// Gives the server another certificate, for the key that it has: of this authority, and valid between two times as `date -d` reads
+    /// them.
+    ///
+    /// # Errors
+    /// Where `openssl` fails.
+    pub fn renew_server(&self, namespace: &Namespace, authority: &str, valid: (&str, &str)) -> Outcome {
+        // `openssl x509` lets nobody choose the beginning before 3.4.
+        let script = format!(
+            r#"set -e; cd {folder}
+            at() {{ date -u -d "$1" +%Y%m%d%H%M%SZ; }}
+            printf '[ca]\ndefault_ca=it\n[it]\ndatabase=%s\nnew_certs_dir=.\nrand_serial=yes\ndefault_md=sha256\nunique_subject=no\npolicy=any\n[any]\ncommonName=supplied\n' renewed.txt >renewed.cnf
+            : >renewed.txt
+            openssl ca -batch -notext -config renewed.cnf -cert {authority}.pem -keyfile {authority}.key -in server.csr \
+                -extfile server.ext -startdate "$(at '{begin}')" -enddate "$(at '{end}')" -out renewed.pem 2>renewed.log || {{ cat renewed.log >&2; exit 1; }}
+            mv renewed.pem server.pem"#,
+            folder = self.folder.display(),
+            begin = valid.0,
+            end = valid.1,
+        );
+        namespace.shell(&script).map(drop)
+    }
+
     pub(super) fn write_kubeconfig(&self, path: &Path, url: &str, token: &str) -> Outcome {
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: it\n\

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// Before the names of flannel's annotations.
 pub(crate) const PREFIX: &str = "flannel.alpha.coreos.com/";
 
+/// Who netd is to the API server.
+pub(crate) const ACCOUNT: &str = "system:serviceaccount:netd:netd";
+
 const RIGHTS: &str = "
 apiVersion: v1
 kind: Namespace
@@ -125,7 +128,7 @@ impl Bed {
 
     /// A Node of flannel's that nobody is behind, `192.168.1.N`.
     pub(crate) fn add_peer(&self, name: &str, n: u8) -> Outcome {
-        self.add_node(name, &[&format!("10.244.{n}.0/24")], &flannels(n))
+        add_peer(&self.server, name, n)
     }
 
     /// Changes annotations, by their names behind the prefix.
@@ -228,7 +231,7 @@ impl Bed {
     /// Requests of netd's that were answered so, by what they were.
     pub(crate) fn answered(&self, fits: impl Fn(u64) -> bool) -> Outcome<Vec<String>> {
         let requests = self.server.requests()?;
-        let of_netd = |event: &&Value| event["user"]["username"] == "system:serviceaccount:netd:netd";
+        let of_netd = |event: &&Value| event["user"]["username"] == ACCOUNT;
         let code = |event: &&Value| fits(event["responseStatus"]["code"].as_u64().unwrap_or_default());
         let complete = |event: &&Value| event["stage"] == "ResponseComplete";
         let shown = |event: &Value| {
@@ -254,6 +257,12 @@ fn flags(kubeconfig: &str, disk: &str) -> Vec<String> {
 /// A new configuration in the `ConfigMap` of an API server.
 pub(crate) fn configure(server: &ApiServer, conf: &Value) -> Outcome {
     server.patch(MAP, &json!({ "data": { "net-conf.json": conf.to_string() } })).map(drop)
+}
+
+/// A Node of flannel's that nobody is behind, `192.168.1.N`, in an API server.
+pub(crate) fn add_peer(server: &ApiServer, name: &str, n: u8) -> Outcome {
+    let node = node_object(name, &[&format!("10.244.{n}.0/24")], &prefixed(&flannels(n)), 2);
+    server.create("/api/v1/nodes", &node).map(drop)
 }
 
 fn prefixed(annotations: &Value) -> Value {

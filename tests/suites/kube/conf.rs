@@ -6,9 +6,9 @@ use dataplane::words::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Load, Outcome, Stack, Told, ensure, eventually, kernel, net_conf, seconds};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::bed::{Bed, PREFIX, configure, path, routed, vxlan};
+use crate::bed::{ACCOUNT, Bed, PREFIX, configure, path, routed, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -53,7 +53,16 @@ fn switch() -> Outcome {
         })
         .map_err(told)?;
     }
-    load.unharmed().map_err(told)
+    load.unharmed().map_err(told)?;
+    // With thousands of Nodes a list takes longer than anybody may wait for who receives by what.
+    let requests = server.requests()?;
+    let lists = |event: &&Value| {
+        let is_of_nodes = event["requestURI"].as_str().is_some_and(|uri| uri.starts_with("/api/v1/nodes"));
+        event["user"]["username"] == ACCOUNT && event["verb"] == "list" && is_of_nodes
+    };
+    let lists: Vec<&Value> = requests.iter().filter(lists).collect();
+    ensure!(lists.is_empty(), "netd has listed Nodes: {lists:?}");
+    Ok(())
 }
 
 fn invalid() -> Outcome {

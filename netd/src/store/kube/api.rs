@@ -33,6 +33,8 @@ const ANSWER: Duration = Duration::from_secs(15);
 pub(super) const PAGE: Duration = Duration::from_mins(1);
 /// A silent connection is asked after so long, every so often, and so many times.
 const ALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(5), 3);
+/// What rustls says of a certificate whose time has not come or is over.
+const OUT_OF_DATE: [&str; 2] = ["certificate expired", "certificate not valid yet"];
 /// No object of the API is longer: etcd takes none of more than 1.5 MB.
 const LINE: usize = 16 << 20;
 /// So much memory for lines is kept while there are none.
@@ -70,8 +72,11 @@ impl CallError {
     pub(super) fn advice(&self) -> &'static str {
         match self {
             Self::Config(_) => "give --kubeconfig-file, or run netd in a pod with a ServiceAccount",
+            Self::Transport(error) if OUT_OF_DATE.iter().any(|words| chain_has(error.as_ref(), words)) => {
+                "its certificate is not valid at what this node takes for the time: compare the outputs of date -u here and on the control plane, and where they differ set this node's clock (timedatectl set-ntp true); where they do not, renew the API server's certificate (kubeadm certs renew apiserver)"
+            }
             Self::Transport(error) if chain_has(error.as_ref(), "certificate") => {
-                "its certificate is not accepted: compare this node's clock with the control plane's, and the certificate authority that netd was given with the API server's"
+                "its certificate is not accepted: give netd the certificate authority that the API server's certificate is of now, in the file that the kubeconfig names or the ServiceAccount's ca.crt; it is read again by itself"
             }
             Self::Transport(_) | Self::Late(_) => {
                 "see that it is up, and that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST has its address"
