@@ -5,6 +5,8 @@
 mod bed;
 #[path = "kube/conf.rs"]
 mod conf;
+#[path = "kube/credentials.rs"]
+mod credentials;
 #[path = "kube/flannel.rs"]
 mod flannel;
 #[path = "kube/proxy.rs"]
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             ];
             trials.extend(conf::trials());
             trials.extend(trouble::trials());
+            trials.extend(credentials::trials());
             trials.extend(flannel::trials());
             trials
         },

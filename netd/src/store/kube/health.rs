@@ -55,7 +55,7 @@ impl Health {
             let before = troubles.seen.insert(who, what.clone());
             let is_new = match troubles.told {
                 None => true,
-                Some(told) => told == who && before.as_ref() != Some(&what),
+                Some(told) => told == who && before.is_none_or(|before| gist(&before) != gist(&what)),
             };
             is_new.then(|| {
                 troubles.told = Some(who);
@@ -86,3 +86,13 @@ impl Health {
         self.send(event.into_iter().collect()).await
     }
 }
+
+/// A text without its long numbers: a certificate's trouble tells how late it is, another one each time, which is no news.
+fn gist(text: &str) -> String {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    let is_long_number = |word: &&str| word.len() > 3 && word.bytes().all(|byte| byte.is_ascii_digit());
+    words.filter(|word| !is_long_number(word)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests;
