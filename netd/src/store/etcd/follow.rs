@@ -153,7 +153,9 @@ impl Follower {
     }
 
     async fn tell_trouble(&mut self, why: String) -> Result<(), Unheard> {
-        if self.trouble.is_none() {
+        // Of one sort it is told once, however it goes on: a connection fails in many words.
+        let sort = |text: &str| text.split(": ").next().map(str::to_owned);
+        if self.trouble.as_deref().is_none_or(|told| sort(told) != sort(&why)) {
             self.send(vec![StoreEvent::Trouble(why.clone())]).await?;
         }
         self.trouble = Some(why);
