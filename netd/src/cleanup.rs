@@ -1,5 +1,7 @@
 //! `netd cleanup`: takes away all that is ours on this node, and nothing else.
 //!
+//! Where flannel has taken the node back, both have the same device, routes, subnet file and record: those are flannel's then.
+//!
 //! It goes on over what fails and tells all of it at the end.
 
 use std::fs;
@@ -9,6 +11,7 @@ use std::path::Path;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{self, Device, Kind, Link};
 use dataplane::netlink::KernelError;
+use dataplane::op::Op;
 use dataplane::words::{PerFamily, Prefix};
 
 use crate::config::flags::Flags;
@@ -33,9 +36,10 @@ const BRIDGE: &str = "cni0";
 /// Removes everything; what could not be removed as sentences.
 pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
     let mut left = Vec::new();
-    if let Err(error) = kernel_state(flags, store, &mut left).await {
+    let is_flannels = kernel_state(flags, store, &mut left).await.unwrap_or_else(|error| {
         left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
-    }
+        false
+    });
     if let Some(path) = conflist_path(flags) {
         match conflist::remove(&path) {
             Ok(true) => tracing::info!(path = %path.display(), "CNI configuration removed"),
@@ -43,7 +47,8 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
             Err(error) => left.push(chain(&error)),
         }
     }
-    for file in [switch::file(&flags.subnet_file), flags.subnet_file.clone()] {
+    let shared = (!is_flannels).then(|| flags.subnet_file.clone());
+    for file in shared.into_iter().chain([switch::file(&flags.subnet_file)]) {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -58,6 +63,9 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
         Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
         Err(error) => left.push(chain(&error)),
     }
+    if is_flannels {
+        return left;
+    }
     match node_name(flags) {
         Ok(name) => match store.release(&name).await {
             Ok(()) => tracing::info!(node = %name, "lease given back"),
@@ -68,27 +76,35 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
     left
 }
 
-async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<(), KernelError> {
+/// True where flannel has the node again.
+async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
     let previous = fs::read_to_string(&flags.subnet_file).unwrap_or_default();
     let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
     let host = observe::host(&mut kernel, &identity)?;
-    let bridge = idle_bridge(&mut kernel, flags)?;
     // Reverse-path filters that a change of the backend has loosened are as they were again.
     let nothing = Desired { sysctls: switch::loosened(&flags.subnet_file), ..Desired::default() };
-    let observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
-    let plan = Plan::diff(&observed, &nothing, &identity);
+    let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
+    // While netd runs there are none, so they are of a flannel that came after it.
+    let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();
+    let mut plan = Plan::diff(&observed, &nothing, &identity);
+    if is_flannels {
+        tracing::info!(
+            "flannel has this node again: the device, the routes, subnet.env and the node's record stay, since they are flannel's"
+        );
+        plan.ops.retain(|op| matches!(op, Op::Nft(_) | Op::SetSysctl { .. }));
+    }
     for op in &plan.ops {
         tracing::info!(op = %op, "removing");
     }
     let report = reconcile::apply(&mut kernel, plan, &Outcome::default());
     left.extend(report.complaints);
-    if let Some(bridge) = bridge {
+    if let Some(bridge) = idle_bridge(&mut kernel, flags)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));
         left.extend(gone.err().map(|error| format!("bridge {} cannot be removed: {}", bridge.name, chain(&error))));
     }
-    Ok(())
+    Ok(is_flannels)
 }
 
 /// Takes the plugin away, unless pods are left: they could not be deleted without it.

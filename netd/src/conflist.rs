@@ -100,8 +100,12 @@ pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<b
     Ok(true)
 }
 
-/// Takes the list away; true where there was one.
+/// Takes the list away; true where there was one. One that is another network's, such as flannel's under the same name, stays.
 pub fn remove(path: &Path) -> Result<bool, ConflistError> {
+    if fs::read_to_string(path).is_ok_and(|text| template::is_of_others(&text)) {
+        tracing::info!(path = %path.display(), "the CNI configuration is another network's and stays");
+        return Ok(false);
+    }
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -11,6 +11,7 @@ pub mod config;
 pub mod conflist;
 pub mod daemon;
 pub mod doctor;
+pub mod flannel;
 mod hash;
 pub mod host;
 pub mod identity;

@@ -8,11 +8,12 @@ use std::net::IpAddr;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Placed, TableId};
+use dataplane::nft::{BaseChainFacts, Change, Placed, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::words::{Family, IfName, Mac, PerFamily};
 
+use crate::flannel;
 use crate::overlay::forward::Others;
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
@@ -50,6 +51,8 @@ pub struct Observed {
     pub table: Option<dataplane::nft::Table>,
     /// Rules of ours in chains that are not.
     pub accepts: Vec<(TableId, String, Placed)>,
+    /// What takes rules away that flannel has left about our networks.
+    pub leftovers: Vec<Change>,
 }
 
 /// Reads what the desired state follows from.
@@ -171,6 +174,7 @@ pub fn observed(
     }
     observed.table = kernel.table(&identity.table())?;
     observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
+    observed.leftovers = flannel::leftovers(kernel, &host.base_chains, identity)?;
     observed.links = host.links;
     Ok(observed)
 }

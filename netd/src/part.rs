@@ -46,6 +46,7 @@ impl Observed {
             sysctls: BTreeMap::new(),
             table: None,
             accepts: Vec::new(),
+            leftovers: Vec::new(),
         }
     }
 }

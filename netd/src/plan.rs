@@ -82,6 +82,7 @@ impl Plan {
         diff.rules();
         diff.peers_to_remove();
         diff.devices_to_remove();
+        diff.leftovers();
         diff.plan
     }
 }

@@ -180,9 +180,16 @@ fn masquerade(flags: &Flags) -> Option<Ports> {
 
 /// Carries a plan out. One change that fails does not stop the others.
 pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
-    let outcomes = kernel.apply(&plan.ops);
+    // Rules go only where those that come in their place stand.
+    let (later, mut ops): (Vec<_>, Vec<_>) =
+        plan.ops.into_iter().partition(|op| matches!(op, Op::Nft(_)) && op.is_removal());
+    let mut outcomes = kernel.apply(&ops);
+    if !ops.iter().zip(&outcomes).any(|(op, outcome)| matches!(op, Op::Nft(_)) && outcome.is_err()) {
+        outcomes.extend(kernel.apply(&later));
+        ops.extend(later);
+    }
     let mut report = Report::default();
-    for (op, result) in plan.ops.into_iter().zip(outcomes) {
+    for (op, result) in ops.into_iter().zip(outcomes) {
         let count = report.counts.entry(op.kind()).or_default();
         match result {
             // Gone already is what a removal is for.

@@ -219,7 +219,9 @@ impl Op {
                 | Op::DeleteNeighbour { .. }
                 | Op::DeleteFdb { .. }
                 | Op::DeleteRoute(_)
-                | Op::Nft(nft::Change::DeleteTable(_) | nft::Change::DeleteRule { .. })
+                | Op::Nft(
+                    nft::Change::DeleteTable(_) | nft::Change::DeleteRule { .. } | nft::Change::DeleteChain { .. }
+                )
         )
     }
 }

@@ -34,3 +34,15 @@ fn it_is_installed_once_and_removed_once() {
     assert_eq!(names, ["10-netd.conflist"], "no temporary file stays");
     assert!(remove(&path).expect("remove") && !remove(&path).expect("remove again"));
 }
+
+#[test]
+fn one_of_another_network_is_not_removed() {
+    let room = tempfile::tempdir().expect("temporary folder");
+    let path = room.path().join("10-flannel.conflist");
+    let flannels = r#"{ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [{ "type": "flannel" }] }"#;
+    fs::write(&path, flannels).expect("a file");
+    assert!(!remove(&path).expect("a look"), "it is not netd's");
+    assert_eq!(fs::read_to_string(&path).expect("a file"), flannels);
+    fs::write(&path, "{ \"name\": ").expect("a file");
+    assert!(remove(&path).expect("remove"), "what is no configuration is nobody's");
+}

@@ -4,6 +4,7 @@ use dataplane::nft::Family as TableFamily;
 
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
+use crate::flannel::{CHAINS, TABLES};
 
 pub(super) const CHECK: Check = Check {
     name: "leftovers",
@@ -60,9 +61,10 @@ fn bridge(facts: &Facts) -> Vec<Trouble> {
 fn flannel(facts: &Facts) -> Vec<Trouble> {
     let mut troubles = Vec::new();
     for (family, program) in [(TableFamily::Ip, "iptables"), (TableFamily::Ip6, "ip6tables")] {
-        let names: Vec<_> = ["FLANNEL-FWD", "FLANNEL-POSTRTG"]
+        let names: Vec<_> = CHAINS
             .into_iter()
-            .filter(|name| facts.chains.iter().any(|(table, chain)| table.family == family && chain == name))
+            .map(|(_, _, name)| name)
+            .filter(|name| facts.chains.iter().any(|(table, chain)| table.family == family && chain == *name))
             .collect();
         if !names.is_empty() {
             let what = "these chains of flannel's stay and rewrite packets as its own network needed it; see that flanneld does not run";
@@ -72,7 +74,7 @@ fn flannel(facts: &Facts) -> Vec<Trouble> {
             );
         }
     }
-    for (family, name) in [(TableFamily::Ip, "flannel-ipv4"), (TableFamily::Ip6, "flannel-ipv6")] {
+    for (family, name) in TABLES {
         if facts.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
             let what = "this table of flannel's stays and rewrites packets as its own network needed it; see that flanneld does not run";
             troubles.push(

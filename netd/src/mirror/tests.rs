@@ -1,7 +1,5 @@
 //! On the running kernel: what is heard of a change leaves the mirror as a full read finds the kernel.
 
-use std::process::Command;
-
 use dataplane::kernel::Linux;
 use dataplane::netns::scratch;
 use dataplane::watch::Watch;
@@ -10,6 +8,7 @@ use super::*;
 use crate::observe;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::tests::network::{DUAL, Network, Peer, far, near, vxlan};
+use crate::overlay::tests::sh;
 
 /// What is told so that nothing has to be read for it.
 const TOLD: [&str; 18] = [
@@ -43,11 +42,6 @@ const UNCLEAR: [&str; 6] = [
     "ip link set flannel-v6.1 address 0a:00:00:00:00:98",
     "ip link delete flannel.1",
 ];
-
-fn sh(line: &str) {
-    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
-    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
-}
 
 struct Node {
     network: Network,

@@ -1,18 +1,10 @@
 //! What others' tools made is seen as it is, and ours in it is known again.
 
-use std::process::Command;
-
 use dataplane::kernel::Linux;
 use dataplane::netns::scratch;
 
 use crate::overlay::tests::network::{DUAL, Network, V4, vxlan};
-
-/// What a command prints.
-fn sh(line: &str) -> String {
-    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
-    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
-    String::from_utf8_lossy(&done.stdout).into_owned()
-}
+use crate::overlay::tests::sh;
 
 #[test]
 fn our_rules_in_the_chain_of_iptables_are_printed_by_it_and_known_again() {

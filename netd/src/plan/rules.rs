@@ -8,6 +8,11 @@ use dataplane::op::Op;
 use super::Diff;
 
 impl Diff<'_> {
+    /// Last, since ours stand by then; what is done of a plan sees to it where they do not ([`crate::reconcile::apply`]).
+    pub(super) fn leftovers(&mut self) {
+        self.plan.ops.extend(self.observed.leftovers.iter().cloned().map(Op::Nft));
+    }
+
     pub(super) fn rules(&mut self) {
         let (present, wanted) = (&self.observed.table, &self.desired.table);
         match wanted {

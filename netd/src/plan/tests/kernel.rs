@@ -14,11 +14,7 @@ use nix::sys::socket::{
 
 use crate::overlay::masquerade::Ports;
 use crate::overlay::tests::network::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
-
-fn sh(line: &str) {
-    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
-    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
-}
+use crate::overlay::tests::sh;
 
 /// Runs `body` in a namespace with eth0, as the network has it.
 fn on_a_node(underlay: PerFamily<()>, body: impl FnOnce(&mut Linux) + Send) {

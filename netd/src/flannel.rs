@@ -1,0 +1,71 @@
+//! What flannel leaves of rules on a node when it ends: chains of iptables' and tables of nftables', under names that never change.
+//!
+//! They rewrite packets as flannel's own network needed it, which is no longer kept true. Where they are about a network of ours they go
+//! once ours stand; another flannel on the host, with another network, keeps its own.
+
+use dataplane::kernel::Kernel;
+use dataplane::netlink::KernelError;
+use dataplane::nft::{BaseChainFacts, Change, Family, Operand, Placed, Rule, Statement, TableId, Verdict};
+
+use crate::overlay::Identity;
+
+/// The chains that iptables keeps for flannel: table, the kernel's chain, and flannel's that it jumps to.
+pub const CHAINS: [(&str, &str, &str); 2] =
+    [("nat", "POSTROUTING", "FLANNEL-POSTRTG"), ("filter", "FORWARD", "FLANNEL-FWD")];
+/// The tables that it makes with `EnableNFTables`.
+pub const TABLES: [(Family, &str); 2] = [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
+
+/// Reads what takes flannel's rules away; nothing where they are about other networks.
+pub fn leftovers(
+    kernel: &mut impl Kernel,
+    chains: &[BaseChainFacts],
+    identity: &Identity,
+) -> Result<Vec<Change>, KernelError> {
+    let mut changes = Vec::new();
+    let mut is_ours = false;
+    for facts in chains {
+        if TABLES.iter().any(|(family, name)| facts.table == TableId::new(*family, *name)) {
+            is_ours |= kernel.rules(&facts.table, &facts.chain)?.iter().any(|placed| concerns(&placed.rule, identity));
+            let change = Change::DeleteTable(facts.table.clone());
+            if !changes.contains(&change) {
+                changes.push(change);
+            }
+        }
+        for (_, _, name) in CHAINS.into_iter().filter(|(table, chain, _)| is(facts, table, chain)) {
+            let rules = kernel.rules(&facts.table, &facts.chain)?;
+            let jumps: Vec<&Placed> = rules.iter().filter(|placed| jumps_to(&placed.rule, name)).collect();
+            if jumps.is_empty() {
+                continue;
+            }
+            is_ours |= kernel.rules(&facts.table, name)?.iter().any(|placed| concerns(&placed.rule, identity));
+            let (table, chain) = (&facts.table, &facts.chain);
+            let jump = |placed: &Placed| Change::DeleteRule {
+                table: table.clone(),
+                chain: chain.clone(),
+                handle: placed.handle,
+            };
+            changes.extend(jumps.into_iter().map(jump));
+            changes.push(Change::DeleteChain { table: table.clone(), name: name.to_owned() });
+        }
+    }
+    // One flannel has made them all: those of a family that its network does not have say nothing of it.
+    Ok(if is_ours { changes } else { Vec::new() })
+}
+
+fn is(facts: &BaseChainFacts, table: &str, chain: &str) -> bool {
+    matches!(facts.table.family, Family::Ip | Family::Ip6) && facts.table.name == table && facts.chain == chain
+}
+
+fn jumps_to(rule: &Rule, chain: &str) -> bool {
+    rule.statements.iter().any(|one| matches!(one, Statement::Verdict(Verdict::Jump(to)) if to == chain))
+}
+
+/// True for a rule that asks for addresses of our networks.
+fn concerns(rule: &Rule, identity: &Identity) -> bool {
+    rule.statements
+        .iter()
+        .any(|one| matches!(one, Statement::Compare { right: Operand::Prefix(range), .. } if identity.covers(*range)))
+}
+
+#[cfg(test)]
+mod tests;
