@@ -17,7 +17,7 @@ use dataplane::words::{PerFamily, Prefix};
 use crate::config::flags::Flags;
 use crate::config::net_conf::NetConf;
 use crate::conflist;
-use crate::daemon::{conflist_path, switch};
+use crate::daemon::switch;
 use crate::identity;
 use crate::install;
 use crate::node::node_name;
@@ -40,10 +40,11 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
         left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
         false
     });
-    if let Some(path) = conflist_path(flags) {
-        match conflist::remove(&path) {
-            Ok(true) => tracing::info!(path = %path.display(), "CNI configuration removed"),
-            Ok(false) => {}
+    if let Some(folder) = &flags.cni_conf_dir {
+        match conflist::remove(folder, &flags.subnet_file) {
+            Ok(gone) => {
+                gone.iter().for_each(|path| tracing::info!(path = %path.display(), "CNI configuration removed"))
+            }
             Err(error) => left.push(chain(&error)),
         }
     }

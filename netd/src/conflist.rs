@@ -100,17 +100,23 @@ pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<b
     Ok(true)
 }
 
-/// Takes the list away; true where there was one. One that is another network's, such as flannel's under the same name, stays.
-pub fn remove(path: &Path) -> Result<bool, ConflistError> {
-    if fs::read_to_string(path).is_ok_and(|text| template::is_of_others(&text)) {
-        tracing::info!(path = %path.display(), "the CNI configuration is another network's and stays");
-        return Ok(false);
+/// Takes every list away that calls the plugin for this `subnet.env`, whatever its name: without netd, no pod can be started by it. Those of
+/// other networks stay. Gives the files that are gone.
+pub fn remove(folder: &Path, subnet_file: &Path) -> Result<Vec<PathBuf>, ConflistError> {
+    let failed =
+        |path: &Path, source: io::Error| ConflistError::Remove { path: path.to_owned(), source: source.into() };
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|error| failed(folder, error))?,
+    };
+    let mut gone = Vec::new();
+    for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+        if fs::read_to_string(&path).is_ok_and(|text| template::is_for(&text, subnet_file)) {
+            fs::remove_file(&path).map_err(|error| failed(&path, error))?;
+            gone.push(path);
+        }
     }
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(ConflistError::Remove { path: path.to_owned(), source: error.into() }),
-    }
+    Ok(gone)
 }
 
 #[cfg(test)]

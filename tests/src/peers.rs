@@ -31,6 +31,14 @@ pub const ETCDCTL: Program =
 pub const FLANNELD: Program =
     Program { peer: "flannel", name: "flanneld", package: "github.com/flannel-io/flannel", cgo: true };
 
+/// Flannel's CNI plugin, which hands pods on to `bridge`. The last of the CNI project's own releases of it, for IPv4 alone.
+pub const FLANNEL_CNI: Program = Program {
+    peer: "flannel-cni",
+    name: "flannel",
+    package: "github.com/containernetworking/plugins/plugins/meta/flannel",
+    cgo: false,
+};
+
 /// The API server.
 pub const APISERVER: Program = Program::of_kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver");
 /// Gives nodes their ranges, pods to `DaemonSets`, endpoints to Services.

@@ -20,11 +20,13 @@ const FLANNEL: &str = "flannel";
 const SAMPLE: &str =
     "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
-/// True for a list that is whole and has no entry of netd's.
-pub(super) fn is_of_others(text: &str) -> bool {
+/// True for a list with an entry of netd's that reads this `subnet.env`.
+pub(super) fn is_for(text: &str, subnet_file: &Path) -> bool {
     let list: Option<Value> = serde_json::from_str(text).ok();
     let plugins = list.as_ref().and_then(|list| list.get("plugins")?.as_array());
-    plugins.is_some_and(|plugins| plugins.iter().all(|entry| entry.get("type").is_none_or(|kind| kind != NETD)))
+    let is_ours =
+        |entry: &Value| entry["type"] == NETD && entry["subnetFile"].as_str().map(Path::new) == Some(subnet_file);
+    plugins.is_some_and(|plugins| plugins.iter().any(is_ours))
 }
 
 /// A configuration list that can be installed, but for the place of `subnet.env`.

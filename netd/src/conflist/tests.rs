@@ -32,17 +32,22 @@ fn it_is_installed_once_and_removed_once() {
     let names: Vec<_> =
         fs::read_dir(room.path().join("net.d")).expect("list").flatten().map(|it| it.file_name()).collect();
     assert_eq!(names, ["10-netd.conflist"], "no temporary file stays");
-    assert!(remove(&path).expect("remove") && !remove(&path).expect("remove again"));
+    let folder = room.path().join("net.d");
+    assert_eq!(remove(&folder, env).expect("a look"), [] as [PathBuf; 0], "it is for another subnet.env");
+    assert_eq!(remove(&folder, Path::new("/other")).expect("remove"), [path]);
 }
 
 #[test]
-fn one_of_another_network_is_not_removed() {
+fn what_others_have_in_the_folder_is_not_removed() {
     let room = tempfile::tempdir().expect("temporary folder");
-    let path = room.path().join("10-flannel.conflist");
+    let env = Path::new("/run/flannel/subnet.env");
     let flannels = r#"{ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [{ "type": "flannel" }] }"#;
-    fs::write(&path, flannels).expect("a file");
-    assert!(!remove(&path).expect("a look"), "it is not netd's");
-    assert_eq!(fs::read_to_string(&path).expect("a file"), flannels);
-    fs::write(&path, "{ \"name\": ").expect("a file");
-    assert!(remove(&path).expect("remove"), "what is no configuration is nobody's");
+    for (name, text) in [("10-flannel.conflist", flannels), ("20-broken.conflist", "{ \"name\": ")] {
+        fs::write(room.path().join(name), text).expect("a file");
+    }
+    assert_eq!(remove(room.path(), env).expect("a look"), [] as [PathBuf; 0]);
+    assert_eq!(remove(&room.path().join("none"), env).expect("a look"), [] as [PathBuf; 0], "nothing is there");
+    let path = room.path().join("10-flannel.conflist");
+    install(&path, &Template::default(), env).expect("install");
+    assert_eq!(remove(room.path(), env).expect("remove"), [path], "one under flannel's name is netd's");
 }

@@ -141,6 +141,21 @@ impl ApiServer {
         printed(&format!("kubectl {}", arguments.join(" ")), &output)
     }
 
+    /// Runs commands for a shell, in the project's folder, whose `kubectl` is the administrator's; gives what they printed.
+    ///
+    /// # Errors
+    /// Where one fails.
+    pub fn shell(&self, commands: &str) -> Outcome<String> {
+        let script = format!(
+            "cd {}/..\nkubectl() {{ {} --kubeconfig {} --cache-dir {}/kubectl \"$@\"; }}\n{commands}",
+            env!("CARGO_MANIFEST_DIR"),
+            peers::KUBECTL.path()?.display(),
+            self.admin().display(),
+            self.folder().display(),
+        );
+        self.namespace().shell(&script)
+    }
+
     /// A token of a `ServiceAccount`, as a pod of it gets one.
     ///
     /// # Errors

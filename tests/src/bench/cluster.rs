@@ -1,5 +1,6 @@
 //! What `scripts/bench cluster` measures: netd beside flanneld, on a real API server with as many Nodes as the figures are about.
 
+mod hour;
 mod nodes;
 mod rival;
 mod switch;
@@ -19,6 +20,8 @@ use crate::topology::{Fabric, Stack, Topology};
 type Part = (&'static str, fn() -> Outcome);
 
 const PARTS: [Part; 2] = [("nodes", nodes::measure), ("switch", switch::measure)];
+/// What is measured only where it is asked for.
+const LONG: [Part; 1] = [("hour", hour::measure)];
 
 /// Builds what is measured beside netd, once.
 ///
@@ -33,7 +36,8 @@ pub fn prepare() -> Outcome {
 /// # Errors
 /// Where a name is no part's, or something cannot be measured.
 pub fn run(names: &[String]) -> Outcome {
-    super::run_parts(&PARTS, names)
+    let is_long = |name: &String| LONG.iter().any(|(long, _)| long == name);
+    if names.iter().any(is_long) { super::run_parts(&LONG, names) } else { super::run_parts(&PARTS, names) }
 }
 
 /// Three machines and one with the API server, where all daemons are one account that may do everything: what they ask of the server

@@ -12,6 +12,9 @@ pub(super) const PAUSE: &str = "netd-tests.invalid/pause:1";
 /// A server and client for all that a test asks: `/agnhost`, and busybox's programs.
 pub const CLIENT: &str = "netd-tests.invalid/client:1";
 
+/// Flannel's daemon with the iptables that it calls, its CNI plugin as `/flannel`, and busybox's `cp`.
+pub(super) const FLANNEL: &str = "netd-tests.invalid/flannel:1";
+
 /// Answers for Services' names.
 pub const COREDNS: &str = "netd-tests.invalid/coredns:1";
 
@@ -101,6 +104,37 @@ end
         );
         namespace::own().shell(&packing)?;
         Ok(self.folder.join("netd-image.tar"))
+    }
+
+    /// Packs flannel, and gives the archive.
+    ///
+    /// # Errors
+    /// Where it was not built.
+    pub fn flannel(&self) -> Outcome<PathBuf> {
+        let packing = format!(
+            r#"{ARCHIVE}
+            cd {folder}
+            mkdir -p flannel/opt/bin flannel/bin
+            cp {flanneld} flannel/opt/bin/flanneld
+            cp {plugin} flannel/flannel
+            cp /bin/busybox flannel/bin/cp
+            iptables=$(readlink -f /usr/sbin/iptables-nft)
+            cp $iptables flannel/bin/xtables-nft-multi
+            for name in iptables ip6tables; do
+                for end in '' -save -restore; do ln -s xtables-nft-multi flannel/bin/$name$end; done
+            done
+            extensions=$(dirname $(dpkg -L iptables libxtables12 | grep -m1 'libxt_comment.so'))
+            install -D -t flannel$extensions $extensions/*.so
+            for library in $(ldd {flanneld} $iptables | grep -o '/[^ :]*' | grep '\.so' | sort -u); do
+                install -D $library flannel$library
+            done
+            archive {FLANNEL} flannel flannel.tar '"/opt/bin/flanneld"'"#,
+            folder = self.folder.display(),
+            flanneld = peers::FLANNELD.path()?.display(),
+            plugin = peers::FLANNEL_CNI.path()?.display(),
+        );
+        namespace::own().shell(&packing)?;
+        Ok(self.folder.join("flannel.tar"))
     }
 
     /// Packs `CoreDNS`, and gives the archive.

@@ -1,4 +1,4 @@
-//! netd beside real flanneld and in its place, node by node, while the pods that flannel's plugins made talk on; and back.
+//! netd beside real flannel and in its place, node by node, while the pods that flannel's plugins made talk on; and back.
 
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::RealPod;
@@ -6,76 +6,126 @@ use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, net_conf, seconds};
 use serde_json::json;
 
-use crate::bed::{Bed, NODES, manifests};
-use crate::flannel::{self, Flannel};
+use crate::bed::{Bed, NODES};
+use crate::readme;
+
+/// As flannel's manifest has it.
+const CNI_CONF: &str = r#"{ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [
+  { "type": "flannel", "delegate": { "hairpinMode": true, "isDefaultGateway": true } },
+  { "type": "portmap", "capabilities": { "portMappings": true } } ] }"#;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![
-        test("a cluster is taken over from flannel node by node, and given back, under flows/vxlan", || {
-            take_over("vxlan")
-        }),
-        test("a cluster is taken over from flannel node by node, and given back, under flows/host-gw", || {
-            take_over("host-gw")
-        }),
-    ]
+    ["vxlan", "host-gw"]
+        .map(|backend| {
+            let name =
+                format!("a cluster is taken over from flannel node by node, and given back, under flows/{backend}");
+            test(name, move || take_over(backend))
+        })
+        .into()
 }
 
-/// A cluster with flannel as its network: flanneld on each node, pods by `bridge` and `host-local`.
-fn with_flannel(backend: &str) -> Outcome<(Bed, Vec<Flannel>)> {
+/// A cluster with flannel as its network.
+fn with_flannel(backend: &str) -> Outcome<Bed> {
     let topology =
         if backend == "vxlan" { Topology::two_segments(Stack::V4) } else { Topology::one_segment(Stack::V4) };
     let mut bed = Bed::empty(&topology, Stack::V4)?;
-    let conf = net_conf(Stack::V4, &json!({ "Type": backend }));
+    let image = bed.cluster.images.flannel()?;
+    for machine in &bed.cluster.machines {
+        machine.load(std::slice::from_ref(&image))?;
+    }
     let server = &bed.cluster.server;
-    server.create("/api/v1/namespaces", &json!({ "metadata": { "name": "kube-flannel" } }))?;
+    server.apply(include_str!("flannel.yml"))?;
+    let conf = net_conf(Stack::V4, &json!({ "Type": backend })).to_string();
     let map = json!({ "metadata": { "name": "kube-flannel-cfg" }, "data": {
-        "net-conf.json": conf.to_string(), "cni-conf.json": flannel::CNI_CONF } });
+        "net-conf.json": conf, "cni-conf.json": CNI_CONF } });
     server.create("/api/v1/namespaces/kube-flannel/configmaps", &map)?;
-    let mut daemons = Vec::new();
-    for name in NODES {
-        daemons.push(Flannel::start(&bed.cluster, name, &conf)?);
-        flannel::install_conflist(&bed.cluster, name)?;
-    }
-    for name in NODES {
-        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
-    }
-    Ok((bed, daemons))
+    await_flannel(&bed)?;
+    add_pods(&mut bed, "pod")?;
+    Ok(bed)
+}
+
+/// Waits until flannel runs on each node that it is to run on.
+fn await_flannel(bed: &Bed) -> Outcome {
+    let arguments = ["--namespace=kube-flannel", "rollout", "status", "daemonset/kube-flannel-ds", "--timeout=180s"];
+    bed.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| told(bed, failure))
+}
+
+fn told(bed: &Bed, failure: netd_tests::Failure) -> netd_tests::Failure {
+    let arguments = ["--namespace=kube-flannel", "logs", "--selector=app=flannel", "--tail=40", "--prefix"];
+    let logs = bed.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
+    bed.told(failure).with("flannel", &logs)
+}
+
+/// A pod more on each node.
+fn add_pods(bed: &mut Bed, name: &str) -> Outcome {
+    NODES.iter().try_for_each(|node| add_pod(bed, name, node))
+}
+
+fn add_pod(bed: &mut Bed, name: &str, node: &str) -> Outcome {
+    let pod = bed.cluster.pod(node, &format!("{name}-{node}")).map_err(|failure| told(bed, failure))?;
+    bed.pods.push(pod);
+    Ok(())
 }
 
 fn take_over(backend: &str) -> Outcome {
-    let (mut bed, daemons) = with_flannel(backend)?;
-    let conf = net_conf(Stack::V4, &json!({ "Type": backend }));
-    let overlay = manifests().join("overlays/from-flannel");
-    bed.cluster.server.kubectl(&["apply", "--validate=strict", "-k", &overlay.to_string_lossy()])?;
-    let mut fresh = Vec::new();
+    let mut bed = with_flannel(backend)?;
+    NODES.iter().try_for_each(|name| await_rules(&bed, name, true))?;
+    let steps = readme::commands("### From flannel, node by node")?;
+    let (prepare, label, rest) = readme::apart(steps, "kubectl label node NODE pod-network=netd")?;
+    let (wait, back, _) = readme::apart(rest, "kubectl label node NODE pod-network-")?;
     bed.under_load(|bed| {
-        for (name, daemon) in NODES.into_iter().zip(daemons) {
-            drop(daemon);
-            bed.cluster.server.kubectl(&["label", "node", name, "pod-network=netd"])?;
+        bed.cluster.server.shell(prepare)?;
+        for name in NODES {
+            bed.cluster.server.shell(&format!("{label}{wait}").replace("NODE", name))?;
             bed.await_netd(name)?;
-            fresh.push(bed.cluster.pod(name, &format!("fresh-{name}")).map_err(|failure| bed.told(failure))?);
+            await_rules(bed, name, false)?;
+            add_pod(bed, "fresh", name)?;
             bed.talk()?;
         }
         Ok(())
     })?;
-    bed.pods.append(&mut fresh);
     same_bridge(&bed.pods)?;
-    let mut daemons = Vec::new();
     bed.under_load(|bed| {
         for name in NODES {
-            bed.cluster.server.kubectl(&["label", "node", name, "pod-network-"])?;
+            bed.cluster.server.shell(&back.replace("NODE", name))?;
             eventually(seconds(90), &format!("netd leaves {name}"), || {
                 let left = bed.cluster.machine(name).process("netd");
                 ensure!(left.is_err(), "it runs");
                 Ok(())
             })?;
-            daemons.push(Flannel::start(&bed.cluster, name, &conf)?);
+            await_flannel(bed)?;
+            await_rules(bed, name, true)?;
+            add_pod(bed, "again", name)?;
             bed.talk()?;
         }
-        Ok(())
+        uninstall(bed)
     })?;
-    drop(daemons);
+    same_bridge(&bed.pods)?;
     bed.nothing_was_refused()
+}
+
+/// Waits until flannel's rules are on a node, or gone from it.
+fn await_rules(bed: &Bed, node: &str, there: bool) -> Outcome {
+    let what = if there { "has flannel's rules" } else { "has none of flannel's rules" };
+    eventually(seconds(60), &format!("{node} {what}"), || {
+        let rules = bed.cluster.machine(node).run("iptables-save")?;
+        ensure!(rules.contains("FLANNEL-") == there, "it has\n{rules}");
+        Ok(())
+    })
+    .map_err(|failure| told(bed, failure))
+}
+
+/// Netd goes for good, and what flannel uses of what netd had stays.
+fn uninstall(bed: &Bed) -> Outcome {
+    let steps = readme::commands("**Uninstall**")?;
+    let (_, delete, rest) = readme::apart(steps, "kubectl -n netd delete daemonset netd")?;
+    let (jobs, _, _) = readme::apart(rest, "kubectl delete -f manifests/netd.yml")?;
+    bed.cluster.server.shell(&format!("{delete}{jobs}kubectl delete -k manifests/overlays/from-flannel"))?;
+    for machine in &bed.cluster.machines {
+        let tables = machine.run("nft list tables")?;
+        ensure!(!tables.contains("inet netd"), "{} has the tables\n{tables}", machine.name());
+    }
+    Ok(())
 }
 
 /// The pods of both plugins have one subnet on each node.

@@ -1,50 +1,44 @@
 //! What a cluster lives through: the API server away, etcd's crash, a node's reboot, a node's end.
 
 use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
 use dataplane::words::Family;
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::{Machine, client};
-use netd_tests::suite::test;
+use netd_tests::suite::{from_the_start, test};
 use netd_tests::{Namespace, Outcome, Stack, Told, Topology, ensure, eventually, flow, kernel, seconds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::bed::Bed;
 
-const STATIC: &str = "/etc/kubernetes/manifests/late.json";
-
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        test(
-            "while the API server is away pods start, stop and talk, and netd starts anew; so after etcd's crash",
+        test("a node comes back from a reboot, and one that is removed is forgotten", reboot),
+        from_the_start(
+            "while the API server is away for five minutes pods start, stop and talk, and netd starts anew; so after etcd's crash",
             away,
         ),
-        test("a node comes back from a reboot, and one that is removed is forgotten", reboot),
     ]
 }
+
+/// For how long the API server is away: longer than any wait of kubelets, controllers and netd.
+const AWAY: Duration = Duration::from_secs(300);
 
 fn away() -> Outcome {
     let mut bed = Bed::start(&Topology::two_segments(Stack::V4), Stack::V4)?;
     bed.under_load(|bed| {
         bed.cluster.server.stop()?;
-        // The kubelet starts what is in this folder without asking anybody.
-        let n3 = bed.cluster.machine("n3");
-        let before: Vec<IpAddr> = n3.pods()?.into_iter().map(|(address, _)| address).collect();
-        n3.write(STATIC, &client("late", "n3").to_string())?;
-        let (address, namespace) = eventually(seconds(90), "a pod starts", || {
-            let fresh = n3.pods()?.into_iter().find(|(address, _)| !before.contains(address));
-            fresh.told("there is no other pod than before")
-        })
-        .map_err(|failure| bed.told(failure))?;
-        let pod = &bed.pods[0];
-        flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
-
+        let back = Instant::now() + AWAY;
+        come_and_go(bed, "early")?;
         restarted(bed, "n1")?;
-        flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
-        std::fs::remove_file(n3.root().join(STATIC.trim_start_matches('/'))).told("remove a static pod")?;
-        eventually(seconds(90), "the pod stops", || gone(n3, address))?;
-
+        for number in 0.. {
+            come_and_go(bed, &format!("late-{number}"))?;
+            if Instant::now() > back {
+                break;
+            }
+        }
         bed.cluster.server.resume()?;
         bed.cluster.server.kill_etcd()?;
         bed.cluster.server.resume_etcd(&bed.cluster.fabric, netd_tests::kubernetes::CONTROL)?;
@@ -52,6 +46,24 @@ fn away() -> Outcome {
     })?;
     bed.pods.push(bed.cluster.pod("n2", "afterwards").map_err(|failure| bed.told(failure))?);
     bed.talk()
+}
+
+/// A pod starts on one node, is reached from another, and stops, without an API server: the kubelet starts what is in this folder without
+/// asking anybody.
+fn come_and_go(bed: &Bed, name: &str) -> Outcome {
+    let n3 = bed.cluster.machine("n3");
+    let before: Vec<IpAddr> = n3.pods()?.into_iter().map(|(address, _)| address).collect();
+    let file = format!("etc/kubernetes/manifests/{name}.json");
+    n3.write(&file, &client(name, "n3").to_string())?;
+    let (address, namespace) = eventually(seconds(90), "a pod starts", || {
+        let fresh = n3.pods()?.into_iter().find(|(address, _)| !before.contains(address));
+        fresh.told("there is no other pod than before")
+    })
+    .map_err(|failure| bed.told(failure))?;
+    let pod = &bed.pods[0];
+    flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
+    std::fs::remove_file(n3.root().join(file)).told("remove a static pod")?;
+    eventually(seconds(90), "the pod stops", || gone(n3, address))
 }
 
 fn gone(machine: &Machine, address: IpAddr) -> Outcome {

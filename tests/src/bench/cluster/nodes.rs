@@ -32,10 +32,7 @@ struct Round {
 pub(super) fn measure() -> Outcome {
     let peers = SIZES[1];
     let bed = Bed::new()?;
-    println!("writing {peers} Nodes, with the images of nodes in use");
-    let ghosts = (1..=peers).map(|number| node_of(Ghost::new(number))).collect::<Outcome<Vec<_>>>()?;
-    bed.server.create_many("/api/v1/nodes", ghosts.len(), |place| ghosts[place].clone())?;
-    drop(ghosts);
+    write_nodes(&bed, peers)?;
     let mut rounds = Rival::BOTH.map(|_| Vec::new());
     for number in 0..ROUNDS {
         for (rival, rounds) in Rival::BOTH.into_iter().zip(&mut rounds) {
@@ -46,6 +43,13 @@ pub(super) fn measure() -> Outcome {
     println!();
     tell(peers, &rounds);
     Ok(())
+}
+
+/// Makes so many Nodes, none of which is a machine.
+pub(super) fn write_nodes(bed: &Bed, count: u32) -> Outcome {
+    println!("writing {count} Nodes, with the images of nodes in use");
+    let ghosts = (1..=count).map(|number| node_of(Ghost::new(number))).collect::<Outcome<Vec<_>>>()?;
+    bed.server.create_many("/api/v1/nodes", ghosts.len(), |place| ghosts[place].clone())
 }
 
 fn tell(peers: u32, rounds: &[Vec<Round>; 2]) {

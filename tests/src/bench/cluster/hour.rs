@@ -1,0 +1,49 @@
+//! An hour in which nothing happens: what is asked of the API server meanwhile.
+
+use std::collections::BTreeMap;
+
+use super::nodes::write_nodes;
+use super::rival::Rival;
+use super::{ACCOUNT, Bed};
+use crate::bench::SIZES;
+use crate::bench::figures::{head, note};
+use crate::deadline::{pass, seconds};
+use crate::failure::{Outcome, Told};
+
+const MINUTES: u64 = 60;
+
+/// Prints the table.
+pub(super) fn measure() -> Outcome {
+    let bed = Bed::new()?;
+    write_nodes(&bed, SIZES[1])?;
+    let mut running = Vec::new();
+    for (rival, name) in Rival::BOTH.into_iter().zip(["n1", "n2"]) {
+        running.push(rival.start(&bed, bed.node(name))?);
+    }
+    running.iter().try_for_each(|running| running.process().rest())?;
+    let before = bed.server.requests()?.len();
+    println!("{MINUTES} minutes");
+    pass(seconds(MINUTES * 60));
+    head(&format!("requests in {MINUTES} minutes at rest, {} Nodes", SIZES[1]));
+    for (asked, times) in counted(&bed, before)? {
+        note(&format!("{times} x {asked}"));
+    }
+    Ok(())
+}
+
+/// What was asked since, by whom and how often; of a watch, its beginning.
+fn counted(bed: &Bed, before: usize) -> Outcome<BTreeMap<String, usize>> {
+    let mut counted = BTreeMap::new();
+    for event in bed.server.requests()?.split_off(before) {
+        let is_watch = event["verb"] == "watch";
+        if event["user"]["username"] != ACCOUNT || is_watch && event["stage"] != "ResponseStarted" {
+            continue;
+        }
+        let uri = event["requestURI"].as_str().told("a request has no URI")?;
+        let [agent, verb] = ["userAgent", "verb"].map(|field| event[field].as_str().unwrap_or_default());
+        let [agent, path] = [(agent, '/'), (uri, '?')].map(|(text, end)| text.split(end).next().unwrap_or_default());
+        let asked = format!("{agent}: {verb} {path}");
+        *counted.entry(asked).or_default() += 1;
+    }
+    Ok(counted)
+}

@@ -1,0 +1,51 @@
+//! Netd goes by README's commands, and the nodes are as they were before it came.
+
+use libtest_mimic::Trial;
+use netd_tests::kubernetes::Machine;
+use netd_tests::suite::test;
+use netd_tests::{Outcome, Stack, Topology, ensure};
+use serde_json::Value;
+
+use crate::bed::{Bed, NODES};
+use crate::readme;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![test("the clean-up jobs leave nothing of netd's on any node", uninstall)]
+}
+
+/// What netd makes on a node, as a shell shows it.
+const TRACES: &str = "ls /etc/cni/net.d /run/flannel /run/netd /var/lib/netd; ls /opt/cni/bin/netd; \
+    ip -brief link show type vxlan; ip -brief link show type bridge; ip route show proto 110; nft list tables";
+
+fn uninstall() -> Outcome {
+    let topology = Topology::two_segments(Stack::V4);
+    let mut bed = Bed::empty(&topology, Stack::V4)?;
+    let before = traces(&bed)?;
+    bed.apply()?;
+    for name in NODES {
+        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+    }
+    bed.talk()?;
+    let server = &bed.cluster.server;
+    server.shell(readme::commands("**Uninstall**")?).map_err(|failure| bed.told(failure))?;
+    let after = traces(&bed)?;
+    ensure!(before == after, "before it came:\n{before}\nafterwards:\n{after}");
+    for name in NODES {
+        let node = server.get(&format!("/api/v1/nodes/{name}"))?;
+        let left = node["metadata"]["annotations"].as_object().into_iter().flatten();
+        let left: Vec<(&String, &Value)> =
+            left.filter(|(key, _)| key.contains("flannel") || key.contains("netd")).collect();
+        ensure!(left.is_empty(), "the Node {name} has {left:?}");
+    }
+    ensure!(server.get("/api/v1/namespaces/netd").is_err(), "the namespace is there");
+    Ok(())
+}
+
+fn traces(bed: &Bed) -> Outcome<String> {
+    let look = |machine: &Machine| {
+        let output = machine.command("sh").args(["-c", &format!("({TRACES}) 2>/dev/null")]).output();
+        let output = netd_tests::Told::told(output, "look at a machine")?;
+        Ok(format!("{}\n{}", machine.name(), String::from_utf8_lossy(&output.stdout)))
+    };
+    bed.cluster.machines.iter().map(look).collect()
+}
