@@ -7,6 +7,8 @@
 mod annotations;
 mod api;
 mod conf;
+#[cfg(test)]
+mod fake;
 mod follow;
 mod health;
 mod herald;
@@ -130,7 +132,7 @@ impl Shared {
     async fn caught_up(&self) -> Option<Vec<Arc<Lease>>> {
         let mut reached = self.reached.subscribe();
         reached.borrow().as_ref()?;
-        let written = self.own.node().and_then(|node| node.version.parse().ok()).unwrap_or(1);
+        let written = self.own.node().and_then(|node| node.count()).unwrap_or(1);
         reached.wait_for(|reached| reached.is_some_and(|reached| reached >= written)).await.ok()?;
         Some(self.locked().leases.values().cloned().collect())
     }

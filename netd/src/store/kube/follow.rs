@@ -7,6 +7,7 @@ use super::annotations;
 use super::health::{Health, Unheard};
 use super::herald::Job;
 use super::object::Node;
+use super::own::Asked;
 use super::watch::{Told, Watch};
 use super::{NODES, Shared};
 use crate::hash::fnv;
@@ -38,8 +39,9 @@ struct Follower {
 }
 
 /// A list as it comes.
-#[derive(Default)]
 struct List {
+    /// When it was asked for.
+    asked: Asked,
     /// How many Nodes are in it.
     count: usize,
     /// Whether this node's is.
@@ -47,6 +49,12 @@ struct List {
     leases: BTreeMap<NodeName, Arc<Lease>>,
     /// Those that cannot be believed.
     faulty: BTreeSet<String>,
+}
+
+impl List {
+    fn asked(asked: Asked) -> Self {
+        Self { asked, count: 0, has_own: false, leases: BTreeMap::new(), faulty: BTreeSet::new() }
+    }
 }
 
 impl Follower {
@@ -59,7 +67,7 @@ impl Follower {
         let mut watch: Watch<Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, spread);
         loop {
             match watch.next().await {
-                Ok(Told::Init) => self.list = Some(List::default()),
+                Ok(Told::Init) => self.list = Some(List::asked(self.shared.own.asks())),
                 Ok(Told::Is(node)) => {
                     if let Some(list) = self.list.take() {
                         self.list = Some(self.listed(list, &node));
@@ -69,7 +77,7 @@ impl Follower {
                     }
                 }
                 Ok(Told::InitDone) => {
-                    let list = self.list.take().unwrap_or_default();
+                    let Some(list) = self.list.take() else { continue };
                     if list.count == 0 {
                         // This node is one itself: whoever lists none has lost them.
                         self.health.ails(WHO, "the API server lists no Nodes at all".to_owned()).await?;
@@ -111,7 +119,7 @@ impl Follower {
     fn listed(&mut self, mut list: List, node: &Node) -> List {
         list.count += 1;
         list.has_own |= self.is_own(&node.name);
-        let lease = self.lease(node);
+        let lease = self.lease(node, Some(list.asked));
         let known = node.name.parse().ok().and_then(|name| self.shared.known(&name));
         let is_faulty = self.faults.contains_key(&node.name);
         if is_faulty {
@@ -129,7 +137,7 @@ impl Follower {
 
     async fn take(&mut self, list: List) -> Result<(), Unheard> {
         if !list.has_own {
-            self.shared.own.heard(None);
+            self.shared.own.answered(list.asked, None);
         }
         self.faults.retain(|name, _| list.faulty.contains(name));
         let told = list.leases.values().cloned().map(StoreEvent::Lease);
@@ -141,7 +149,7 @@ impl Follower {
     }
 
     fn is(&mut self, node: &Node) -> Option<StoreEvent> {
-        match self.lease(node) {
+        match self.lease(node, None) {
             Some(lease) => {
                 let lease = Arc::new(lease);
                 self.shared.learns(&lease).then_some(StoreEvent::Lease(lease))
@@ -162,11 +170,17 @@ impl Follower {
         self.shared.forgets(&name).then_some(StoreEvent::Removed(name))
     }
 
-    /// The lease that a Node tells of; none where it has none, or none to believe: then that is told once.
-    fn lease(&mut self, node: &Node) -> Option<Lease> {
-        let options = &self.shared.options;
+    /// The lease that a Node tells of, in a list that was asked for then or by an event; none where it has none, or none to believe:
+    /// then that is told once.
+    fn lease(&mut self, node: &Node, asked: Option<Asked>) -> Option<Lease> {
+        let (options, own) = (&self.shared.options, &self.shared.own);
         if self.is_own(&node.name) {
-            if !self.shared.own.heard(Some(node.clone())) {
+            let news = Some(node.clone());
+            let is_new = match asked {
+                Some(asked) => own.answered(asked, news),
+                None => own.heard(news),
+            };
+            if !is_new {
                 return self.shared.known(&self.shared.own.name()?).map(|lease| Lease::clone(&lease));
             }
             self.shared.herald(Job::Look);

@@ -70,8 +70,8 @@ struct Herald {
     told: BTreeSet<String>,
     /// The network is ready.
     ready: bool,
-    /// Of which Node the condition was set.
-    set_for: Option<String>,
+    /// Of which Node the condition was set, and at which version.
+    set_for: Option<(String, Option<u64>)>,
     correct: bool,
     /// When to try again.
     again: Option<Instant>,
@@ -149,19 +149,21 @@ impl Herald {
         Ok(())
     }
 
-    /// Sets the condition once for each Node that this node has had, where it does not say so.
+    /// Sets the condition once for each Node that this node has had, where it does not say so. One that is older than it was then, since
+    /// the API server's etcd was restored from a backup, is another one.
     async fn set_condition(&mut self) -> Result<(), CallError> {
         let Some(node) = self.shared.own.node().filter(|_| self.ready && self.shared.options.sets_condition) else {
             return Ok(());
         };
-        if self.set_for.as_ref() == Some(&node.uid) {
+        let is_it = |(uid, version): &(String, Option<u64>)| *uid == node.uid && *version <= node.count();
+        if self.set_for.as_ref().is_some_and(is_it) {
             return Ok(());
         }
         if node.unavailable.as_deref() != Some("False") {
             self.shared.own.set_available(&self.shared.api).await?;
             tracing::info!("the node's condition NetworkUnavailable is False now");
         }
-        self.set_for = Some(node.uid);
+        self.set_for = Some((node.uid.clone(), node.count()));
         Ok(())
     }
 }

@@ -54,6 +54,13 @@ pub(super) struct Node {
     pub(super) unavailable: Option<String>,
 }
 
+impl Node {
+    /// Its version as a number, which those of all Nodes are of one sequence of; none where it is no number.
+    pub(super) fn count(&self) -> Option<u64> {
+        self.version.parse().ok()
+    }
+}
+
 /// A `ConfigMap`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ConfigMap {

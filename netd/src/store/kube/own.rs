@@ -33,12 +33,31 @@ pub(super) struct Own {
 struct Known {
     name: Option<NodeName>,
     node: Option<Node>,
+    /// How often something was heard of it.
+    times: u64,
     /// What the daemon wants to be told.
     wanted: Option<Lease>,
     /// Before that the API server does not want to be asked.
     rests: Option<Instant>,
     /// What was said of annotations of the node's owner that make no sense.
     told: Option<String>,
+}
+
+/// When the API server was asked, by what was known of the Node then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked(u64);
+
+impl Known {
+    fn hear(&mut self, node: Option<Node>) {
+        self.node = node;
+        self.times += 1;
+    }
+
+    /// True for what is older than what is known, by its version.
+    fn surpasses(&self, new: &Node) -> bool {
+        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(Node::count).zip(new.count());
+        versions.is_some_and(|(old, new)| new < old)
+    }
 }
 
 impl Own {
@@ -61,17 +80,34 @@ impl Own {
         self.known().node.clone()
     }
 
-    /// The Node is this, or gone. False for what is older than what is known: an event may be slower than an answer.
+    /// An event tells that the Node is this, or gone. False for what is older than what is known: an event may be slower than an
+    /// answer.
     pub(super) fn heard(&self, node: Option<Node>) -> bool {
         let mut known = self.known();
-        let number = |node: &Node| node.version.parse::<u64>().ok();
-        if let (Some(new), Some(old)) = (&node, &known.node)
-            && new.uid == old.uid
-            && number(new).zip(number(old)).is_some_and(|(new, old)| new < old)
-        {
+        if node.as_ref().is_some_and(|new| known.surpasses(new)) {
             return false;
         }
-        known.node = node;
+        known.hear(node);
+        true
+    }
+
+    /// To be kept until the answer comes.
+    pub(super) fn asks(&self) -> Asked {
+        Asked(self.known().times)
+    }
+
+    /// An answer to what was asked then tells that the Node is this, or that there is none. False for what is older than what was
+    /// heard since.
+    ///
+    /// What had been known by then counts less, whatever its version: the versions of an etcd that was restored from a backup go
+    /// on from an old one.
+    pub(super) fn answered(&self, asked: Asked, node: Option<Node>) -> bool {
+        let mut known = self.known();
+        let is_older = node.as_ref().is_none_or(|new| known.surpasses(new));
+        if known.times != asked.0 && is_older {
+            return false;
+        }
+        known.hear(node);
         true
     }
 
@@ -119,9 +155,10 @@ impl Own {
 
     /// Reads the Node.
     pub(super) async fn read(&self, api: &Api, name: &NodeName) -> Result<Node, CallError> {
+        let asked = self.asks();
         let text = api.get(&path(name), None).await?;
         let node = read(&text)?;
-        self.heard(Some(node.clone()));
+        self.answered(asked, Some(node.clone()));
         Ok(node)
     }
 
@@ -212,8 +249,9 @@ impl Own {
     }
 
     async fn patch(&self, api: &Api, name: &NodeName, patch: &serde_json::Value) -> Result<(), CallError> {
+        let asked = self.asks();
         let answer = api.patch(&format!("{}/status", path(name)), patch).await?;
-        self.heard(Some(read(&answer)?));
+        self.answered(asked, Some(read(&answer)?));
         Ok(())
     }
 
@@ -288,3 +326,6 @@ pub(super) fn unreadable(name: &NodeName, error: CallError) -> StoreError {
 fn unwritable(name: &NodeName, error: CallError) -> StoreError {
     StoreError::Write { object: format!("Node {name}"), advice: error.advice(), source: error.into() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,17 @@
-use std::ffi::OsString;
-
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::config::flags::Cli;
 use crate::model::BackendType;
 
 /// A store whose API server nobody asks, with the own Node at this version.
 fn store(version: &str) -> KubeStore {
-    let arguments = ["netd", "--kube-subnet-mgr", "--kube-api-url=http://127.0.0.1:1"].map(OsString::from);
-    let flags = Cli::read(arguments, |_| None).expect("good flags").flags;
-    let store = KubeStore::new(&flags, false).expect("a store");
-    store.shared.own.heard(Some(object::Node { version: version.to_owned(), ..object::Node::default() }));
+    let store = fake::store("http://127.0.0.1:1", false);
+    store.shared.own.heard(Some(node(version)));
     store
+}
+
+fn node(version: &str) -> object::Node {
+    object::Node { version: version.to_owned(), ..object::Node::default() }
 }
 
 fn lease() -> Arc<Lease> {
@@ -35,6 +34,17 @@ async fn who_has_written_reads_what_was_written_before_it() {
     });
     let read = read.expect("it has been reached").expect("leases");
     assert_eq!(read, [lease()], "what came with it is in it");
+}
+
+#[tokio::test]
+async fn a_list_of_an_etcd_that_was_put_back_is_all_that_is_waited_for() {
+    let store = store("20");
+    store.shared.reached.send_replace(Some(20));
+    let asked = store.shared.own.asks();
+    store.shared.own.answered(asked, Some(node("7")));
+    store.shared.has_reached(Some("9"));
+    let read = timeout(Duration::from_millis(100), store.leases()).await;
+    assert_eq!(read.expect("nothing newer is coming").expect("leases"), []);
 }
 
 #[tokio::test]

@@ -4,6 +4,9 @@
 //! The list is the beginning of the watch (KEP-3157): the API server takes it from its memory, and one object of it at a time is in
 //! ours. One that refuses that is asked for pages. One that begins such a list and does not end it may only have gone away meanwhile:
 //! pages are asked for where that has happened a few times in a row, and only for that list.
+//!
+//! Versions only grow, but for an etcd that is restored from a backup. An API server that is to tell what is newer than a version
+//! that it has not come to yet tells nothing, and no error either: so one that was away is asked at which it is.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -31,7 +34,7 @@ const BROKEN: u32 = 3;
 /// What is told.
 #[derive(Debug)]
 pub(super) enum Told<T> {
-    /// A whole list begins: what is not in it is gone. One that begins again has never been whole.
+    /// A whole list begins, and is asked for next: what is not in it is gone. One that begins again has never been whole.
     Init,
     /// One is in the list, is new or has changed.
     Is(T),
@@ -56,6 +59,8 @@ pub(super) struct Watch<T> {
     streams: bool,
     /// How many such lists have broken since one was whole.
     broken: u32,
+    /// The API server was away since: what it counts by may be another etcd.
+    was_away: bool,
     /// How long to wait before the next request.
     wait: Option<Duration>,
     /// How long the next wait is.
@@ -66,6 +71,8 @@ pub(super) struct Watch<T> {
 
 enum State<T> {
     Unknown,
+    /// It has been told that a list begins.
+    Begun,
     /// A list in pages: what is left of one, and how the next is asked for.
     Paged {
         left: vec::IntoIter<Told<T>>,
@@ -95,6 +102,7 @@ impl<T: Object> Watch<T> {
             state: State::Unknown,
             streams: true,
             broken: 0,
+            was_away: false,
             wait: None,
             next_wait: WAIT.0,
             spread,
@@ -109,21 +117,25 @@ impl<T: Object> Watch<T> {
                 self.wait = None;
             }
             match &mut self.state {
-                State::Unknown if self.streams && self.broken < BROKEN => {
+                State::Unknown => {
+                    self.state = State::Begun;
+                    return Ok(Told::Init);
+                }
+                State::Begun if self.streams && self.broken < BROKEN => {
                     let lines = self.begin("sendInitialEvents=true&resourceVersionMatch=NotOlderThan").await;
                     if lines.as_ref().is_err_and(|error| matches!(error.code(), Some(400 | 422))) {
                         self.streams = false;
                         continue;
                     }
+                    self.state = State::Unknown;
                     let lines = self.heed(lines)?;
                     let version = String::new();
                     self.state = State::Watched { version, lines, begun: Instant::now(), lists: true };
-                    return Ok(Told::Init);
                 }
-                State::Unknown => {
+                State::Begun => {
+                    self.state = State::Unknown;
                     let page = self.page(None).await;
                     self.state = self.heed(page)?;
-                    return Ok(Told::Init);
                 }
                 State::Paged { left, next, version } => {
                     if let Some(told) = left.next() {
@@ -131,7 +143,7 @@ impl<T: Object> Watch<T> {
                     }
                     let Some(token) = next.take() else {
                         self.state = State::Known { version: std::mem::take(version) };
-                        self.broken = 0;
+                        (self.broken, self.was_away) = (0, false);
                         return Ok(Told::InitDone);
                     };
                     // A list that has failed once begins anew.
@@ -141,14 +153,9 @@ impl<T: Object> Watch<T> {
                 }
                 State::Known { version } => {
                     let version = version.clone();
-                    let lines = self.begin(&format!("resourceVersion={version}")).await;
-                    if lines.as_ref().is_err_and(|error| error.code() == Some(410)) {
-                        self.state = State::Unknown;
-                        continue;
+                    if self.go_on(version).await? {
+                        return Ok(Told::Alive);
                     }
-                    let lines = self.heed(lines)?;
-                    self.state = State::Watched { version, lines, begun: Instant::now(), lists: false };
-                    return Ok(Told::Alive);
                 }
                 State::Watched { version, lines, begun, lists } => {
                     // It ends the watch itself. One that says nothing for longer is not there any more.
@@ -161,6 +168,8 @@ impl<T: Object> Watch<T> {
                         }
                         // Only where it cannot be begun anew something is wrong. One that ends at once must not do so all the time.
                         let (version, is_young) = (std::mem::take(version), begun.elapsed() < WAIT.1);
+                        // It ends in its time where nothing has happened, which may be a little early by this node's clock.
+                        self.was_away |= begun.elapsed().as_secs() + 5 < lasts(self.spread);
                         if *lists {
                             // It has gone away, or does so at each such list: pages are smaller.
                             self.broken += 1;
@@ -182,7 +191,7 @@ impl<T: Object> Watch<T> {
                         Ok(Some(Told::InitDone)) if !std::mem::take(lists) => {}
                         Ok(Some(told)) => {
                             if matches!(told, Told::InitDone) {
-                                self.broken = 0;
+                                (self.broken, self.was_away) = (0, false);
                             }
                             return Ok(told);
                         }
@@ -201,11 +210,33 @@ impl<T: Object> Watch<T> {
         }
     }
 
+    /// Watches from a version on; false where a list is needed instead.
+    async fn go_on(&mut self, version: String) -> Result<bool, CallError> {
+        if self.was_away {
+            let now = self.now().await;
+            if is_less(&self.heed(now)?, &version) {
+                let path = &self.path;
+                tracing::warn!(path, "the API server's etcd was put back to an earlier state: all is read anew");
+                self.state = State::Unknown;
+                return Ok(false);
+            }
+            self.was_away = false;
+        }
+        let lines = self.begin(&format!("resourceVersion={version}")).await;
+        if lines.as_ref().is_err_and(|error| error.code() == Some(410)) {
+            self.state = State::Unknown;
+            return Ok(false);
+        }
+        let lines = self.heed(lines)?;
+        self.state = State::Watched { version, lines, begun: Instant::now(), lists: false };
+        Ok(true)
+    }
+
     /// Up to which version all has been told; none while that is not known.
     pub(super) fn version(&self) -> Option<&str> {
         match &self.state {
             State::Known { version } | State::Watched { version, lists: false, .. } => Some(version),
-            State::Unknown | State::Paged { .. } | State::Watched { .. } => None,
+            State::Unknown | State::Begun | State::Paged { .. } | State::Watched { .. } => None,
         }
     }
 
@@ -218,6 +249,7 @@ impl<T: Object> Watch<T> {
     /// Takes what a request brought. One that failed is tried again later.
     fn heed<R>(&mut self, result: Result<R, CallError>) -> Result<R, CallError> {
         if let Err(error) = &result {
+            self.was_away = true;
             let wait = self.longer();
             self.wait = Some(error.after().map_or(wait, |after| after.clamp(wait, Duration::from_mins(5))));
         }
@@ -237,9 +269,16 @@ impl<T: Object> Watch<T> {
 
     /// Begins a watch.
     async fn begin(&mut self, from: &str) -> Result<Lines, CallError> {
-        let seconds = WATCH + u64::from(self.spread) * 2;
+        let seconds = lasts(self.spread);
         let query = format!("watch=1&allowWatchBookmarks=true&{from}&timeoutSeconds={seconds}");
         self.api.lines(&self.query(&query), T::BY_WIRE.is_some()).await
+    }
+
+    /// The version that the API server is at.
+    async fn now(&mut self) -> Result<String, CallError> {
+        let text = self.api.get(&self.query("limit=1"), None).await?;
+        let page: Page = serde_json::from_slice(&text).map_err(|error| CallError::Garbage(error.into()))?;
+        Ok(page.metadata.resource_version.into_owned())
     }
 
     /// Asks for a page of a list.
@@ -251,6 +290,16 @@ impl<T: Object> Watch<T> {
         let next = page.metadata.next.filter(|next| !next.is_empty()).map(Cow::into_owned);
         Ok(State::Paged { left: left.into_iter(), next, version: page.metadata.resource_version.into_owned() })
     }
+}
+
+/// How long a watch is kept open, in seconds.
+fn lasts(spread: u32) -> u64 {
+    WATCH + u64::from(spread) * 2
+}
+
+/// True where the one version comes before the other; false where they are no numbers.
+fn is_less(version: &str, other: &str) -> bool {
+    version.parse::<u64>().ok().zip(other.parse().ok()).is_some_and(|(version, other)| version < other)
 }
 
 fn told<T>(text: &RawValue, read: Result<T, serde_json::Error>) -> Told<T> {

@@ -1,11 +1,8 @@
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::flags::Cli;
+use crate::store::kube::fake::{self, Request};
 use crate::store::kube::object::Node;
-use crate::store::kube::options::Options;
 
 fn read(text: &str, version: &mut String) -> Result<Option<Told<Node>>, CallError> {
     read_line(text.as_bytes(), version)
@@ -50,28 +47,34 @@ const BEGUN: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"n1","resour
 const ENDED: &str = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"3","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
 const PAGES: &str = r#"{"metadata":{"resourceVersion":"3"},"items":[]}"#;
 
-/// Begins a watch of a server that gives one answer to each request and then closes the connection; it returns, in that order,
-/// which requests were for the beginning of a watch.
-async fn watch_of(answers: Vec<(u16, String)>) -> (Watch<Node>, JoinHandle<Vec<bool>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let url = format!("http://{}", listener.local_addr().expect("an address"));
-    let asked = tokio::spawn(async move {
-        let mut asked = Vec::new();
-        for (code, body) in answers {
-            let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut request = Vec::new();
-            while !request.ends_with(b"\r\n\r\n") {
-                request.push(stream.read_u8().await.expect("a request"));
-            }
-            asked.push(String::from_utf8_lossy(&request).contains("sendInitialEvents=true"));
-            let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n");
-            stream.write_all(format!("{head}{body}\n").as_bytes()).await.expect("an answer");
+/// What a server was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// A watch that begins with a list.
+    List,
+    Page,
+    /// The version that it is at.
+    Now,
+    Watch,
+}
+
+impl Asked {
+    fn by(request: &Request) -> Self {
+        match request.line.split_once('?') {
+            Some((_, "limit=1")) => Self::Now,
+            Some((_, query)) if query.contains("limit=") => Self::Page,
+            Some((_, query)) if query.contains("sendInitialEvents=true") => Self::List,
+            _ => Self::Watch,
         }
-        asked
-    });
-    let arguments = ["netd", "--kube-subnet-mgr", &format!("--kube-api-url={url}")].map(std::ffi::OsString::from);
-    let flags = Cli::read(arguments, |_| None).expect("good flags").flags;
-    let api = Api::new(&Options::of(&flags).expect("options"));
+    }
+}
+
+/// Begins a watch of a server that gives one answer to each request and then closes the connection; it returns, in that order,
+/// what it was asked for.
+async fn watch_of(answers: Vec<(u16, String)>) -> (Watch<Node>, JoinHandle<Vec<Asked>>) {
+    let (url, asked) = fake::serve(answers).await;
+    let asked = tokio::spawn(async move { asked.await.expect("it has answered").iter().map(Asked::by).collect() });
+    let api = Api::new(&fake::options(&url));
     let mut watch = Watch::new(Arc::new(api), "/api/v1/nodes".to_owned(), None, 0);
     watch.next_wait = Duration::ZERO;
     (watch, asked)
@@ -89,7 +92,7 @@ async fn a_list_that_broke_with_the_server_is_begun_as_a_watch_again() {
     until_whole(&mut watch).await;
     watch.state = State::Unknown;
     until_whole(&mut watch).await;
-    assert_eq!(asked.await.expect("it has answered"), [true; 5], "none was asked for in pages");
+    assert_eq!(asked.await.expect("it has answered"), [Asked::List; 5], "none was asked for in pages");
 }
 
 #[tokio::test]
@@ -100,18 +103,50 @@ async fn a_server_that_ends_each_list_is_asked_for_pages_for_that_list() {
     until_whole(&mut watch).await;
     watch.state = State::Unknown;
     until_whole(&mut watch).await;
-    assert_eq!(asked.await.expect("it has answered"), [true, true, true, false, true]);
+    let expected = [Asked::List, Asked::List, Asked::List, Asked::Page, Asked::List];
+    assert_eq!(asked.await.expect("it has answered"), expected);
 }
 
 #[tokio::test]
 async fn a_server_that_refuses_such_lists_is_asked_for_pages_from_then_on() {
     for code in [400, 422] {
-        let refusal = r#"{"kind":"Status","code":422,"message":"sendInitialEvents is forbidden"}"#.to_owned();
+        let refusal = fake::refusal(code, "sendInitialEvents is forbidden");
         let pages = (200, PAGES.to_owned());
-        let (mut watch, asked) = watch_of(vec![(code, refusal), pages.clone(), pages]).await;
+        let (mut watch, asked) = watch_of(vec![refusal, pages.clone(), pages]).await;
         until_whole(&mut watch).await;
         watch.state = State::Unknown;
         until_whole(&mut watch).await;
-        assert_eq!(asked.await.expect("it has answered"), [true, false, false], "{code}");
+        assert_eq!(asked.await.expect("it has answered"), [Asked::List, Asked::Page, Asked::Page], "{code}");
+    }
+}
+
+/// An answer that says no more than that the server is at this version.
+fn at(version: u8) -> (u16, String) {
+    (200, format!(r#"{{"metadata":{{"resourceVersion":"{version}"}},"items":[]}}"#))
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_and_knows_less_than_before_is_listed_again() {
+    let whole = (200, format!("{BEGUN}\n{ENDED}"));
+    let away = fake::refusal(503, "it begins");
+    let (mut watch, asked) = watch_of(vec![whole.clone(), away, at(2), whole]).await;
+    until_whole(&mut watch).await;
+    assert_eq!(watch.version(), Some("3"));
+    // The list's connection ends with it, long before its time.
+    let first = watch.next().await;
+    assert!(matches!(&first, Err(error) if error.code() == Some(503)), "it says that it is away");
+    assert!(matches!(watch.next().await, Ok(Told::Init)), "3 has not been yet");
+    until_whole(&mut watch).await;
+    assert_eq!(asked.await.expect("it has answered"), [Asked::List, Asked::Now, Asked::Now, Asked::List]);
+}
+
+#[tokio::test]
+async fn a_server_that_was_away_and_knows_as_much_is_asked_for_what_is_new() {
+    let whole = (200, format!("{BEGUN}\n{ENDED}"));
+    for version in [3, 9] {
+        let (mut watch, asked) = watch_of(vec![whole.clone(), at(version), (200, String::new())]).await;
+        until_whole(&mut watch).await;
+        assert!(matches!(watch.next().await, Ok(Told::Alive)), "{version}");
+        assert_eq!(asked.await.expect("it has answered"), [Asked::List, Asked::Now, Asked::Watch], "{version}");
     }
 }
