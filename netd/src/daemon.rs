@@ -8,6 +8,7 @@ mod pace;
 mod publish;
 pub(crate) mod switch;
 mod tell;
+mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ use pace::Pace;
 pub use publish::conflist_path;
 use switch::Switch;
 use tell::Untold;
+use warned::{Fault, Warned};
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -132,6 +134,10 @@ struct Daemon<S> {
     listing: Option<BTreeMap<NodeName, Arc<Lease>>>,
     /// What a person has been told and is still so.
     told: BTreeSet<String>,
+    /// Why this node's lease is not in the store as it should be, by the last try to put it back.
+    unkept: Option<Fault>,
+    /// What those who look after the cluster know of that.
+    warned: Warned,
     ready: bool,
     /// What the plugin reads now.
     written: Option<SubnetEnv>,
@@ -195,7 +201,7 @@ impl<S: Store> Daemon<S> {
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
-            behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template,
+            behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
         };
         Ok((daemon, events))
     }

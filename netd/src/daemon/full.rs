@@ -28,7 +28,7 @@ impl<S: Store> Daemon<S> {
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
-        let told = self.tell_peers(&report, &planned.outcome).await;
+        let told = self.tell_own(&report, &planned.outcome).await;
         let is_told = told.is_ok();
         report.complaints.extend(told.err());
         let took = begun.elapsed();

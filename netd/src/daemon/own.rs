@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Daemon;
+use super::warned::Fault;
 use crate::model::{Lease, Vtep, Ways};
 use crate::node;
 use crate::overlay::Outcome;
@@ -16,38 +17,55 @@ use crate::store::{LeaseRequest, Notice, Store, StoreError};
 const READ: Duration = Duration::from_secs(2);
 
 impl<S: Store> Daemon<S> {
-    /// Puts this node's lease back where the store has lost or altered it.
+    /// Keeps this node's lease in the store as it is here. Where that cannot be, a full run has it among what a person should know,
+    /// and tries again in its time.
     pub(super) async fn keep_own_lease(&mut self) {
-        let own = &self.cluster.own;
-        let stored = self.leases.get(&own.node).map(AsRef::as_ref);
-        if stored == Some(own) {
-            return;
-        }
-        if let Some(other) = stored.filter(|lease| lease.subnets != own.subnets) {
-            let subnets: Vec<_> = other.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-            let subnets = subnets.join(" ");
-            tracing::warn!(subnets, "the store has other subnets for this node: restart netd to take them");
-            return;
-        }
-        if stored.is_none() {
-            let request = LeaseRequest { previous: own.subnets, ..self.request.clone() };
-            match self.store.acquire(&request, &self.node.conf).await {
-                Ok(lease) if lease.subnets == own.subnets => tracing::info!("this node's lease is in the store again"),
-                Ok(_) => {
-                    return tracing::warn!("another node has taken this node's subnets: restart netd to take others");
-                }
-                Err(error) => return self.cannot_put_back(&error),
-            }
-        }
-        if let Err(error) = self.store.publish(own).await {
-            self.cannot_put_back(&error);
+        let fault = self.put_back().await.err();
+        let former = std::mem::replace(&mut self.unkept, fault);
+        if self.unkept.is_some() || former.is_some() {
+            self.ask(Trigger::Retry);
         }
     }
 
-    /// A full run tries it again, in its time, and has it among what a person should know.
-    fn cannot_put_back(&mut self, why: &StoreError) {
-        tracing::warn!("this node's lease cannot be put back into the store: {}", chain(why));
-        self.ask(Trigger::Retry);
+    /// Puts this node's lease back where the store has lost or altered it.
+    async fn put_back(&mut self) -> Result<(), Fault> {
+        let own = &self.cluster.own;
+        let stored = self.leases.get(&own.node).map(AsRef::as_ref);
+        if stored == Some(own) {
+            return Ok(());
+        }
+        if let Some(other) = stored.filter(|lease| lease.subnets != own.subnets) {
+            return Err(Fault::other_subnets(other.subnets, own.subnets));
+        }
+        let failed = |why: StoreError| Fault::not_put_back(&why);
+        if stored.is_none() {
+            let request = LeaseRequest { previous: own.subnets, ..self.request.clone() };
+            let lease = self.store.acquire(&request, &self.node.conf).await.map_err(failed)?;
+            if lease.subnets != own.subnets {
+                return Err(Fault::taken(own.subnets));
+            }
+            tracing::info!("this node's lease is in the store again");
+        }
+        self.store.publish(own).await.map_err(failed)
+    }
+
+    /// Puts this node's lease back where that has failed before, and tells the peers how it sends and receives. What is wrong
+    /// with it, those who look after the cluster are told too.
+    ///
+    /// # Errors
+    /// Where the store cannot be written, for a person.
+    pub(super) async fn tell_own(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
+        if self.unkept.is_some() {
+            self.unkept = self.put_back().await.err();
+        }
+        let fault = match self.unkept.clone() {
+            Some(fault) => Some(fault),
+            None => self.tell_peers(report, outcome).await.err().map(Fault::peers_not_told),
+        };
+        for notice in self.warned.of(fault.as_ref()) {
+            self.store.tell(notice);
+        }
+        fault.map_or(Ok(()), |fault| Err(fault.text))
     }
 
     /// Tells the peers by what this node is about to send, and reads what they receive after that ([`crate::overlay::transition`]).
@@ -96,7 +114,7 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where the store cannot be written, for a person.
-    pub(super) async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
+    async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
         if outcome.one_way && report.is_clean() {
             self.switch.forget()?;
         }

@@ -156,7 +156,7 @@ fn what_is_refused_makes_netd_unready_until_it_is_done() {
     assert_eq!((scene.metric("netd_peers_desired"), scene.metric("netd_peers_programmed")), ("2".into(), "1".into()));
     assert_eq!(scene.metric(r#"netd_operation_failures_total{kind="put_fdb"}"#), "1");
     let known = scene.status.problems.clone();
-    assert_eq!(known.len(), 1);
+    assert_eq!((known.len(), scene.metric("netd_problems")), (1, "1".into()));
     scene.run(Trigger::Retry, 10);
     assert_eq!(scene.status.problems, known, "it is as old as it was");
     scene.kernel.refuse.clear();

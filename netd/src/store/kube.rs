@@ -278,8 +278,7 @@ impl Store for KubeStore {
     async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let shared = &self.shared;
         shared.own.is(&lease.node);
-        let told = shared.own.tell(&shared.api, &shared.options, lease, WRITE).await;
-        told.inspect_err(|error| self.warn_of_ranges(error))
+        shared.own.tell(&shared.api, &shared.options, lease, WRITE).await
     }
 
     async fn release(&self, node: &NodeName) -> Result<(), StoreError> {

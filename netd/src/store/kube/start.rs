@@ -131,7 +131,7 @@ impl KubeStore {
         }
     }
 
-    pub(super) fn warn(&self, reason: &'static str, text: String) {
+    fn warn(&self, reason: &'static str, text: String) {
         self.shared.herald(herald::Job::Tell(Notice::Warning { reason, text }));
     }
 
@@ -261,14 +261,7 @@ impl KubeStore {
         let ranges = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
         // A node that runs goes on with what its pods use, or not at all.
         let subnets = if request.previous.is_empty() { ranges } else { request.previous };
-        self.tell(&node, request, subnets).await.inspect_err(|error| self.warn_of_ranges(error))
-    }
-
-    /// A Node whose podCIDR is not what this node's pods use is for a person.
-    pub(super) fn warn_of_ranges(&self, error: &StoreError) {
-        if matches!(error, StoreError::Allocate { .. }) {
-            self.warn("PodCIDRChanged", chain(error));
-        }
+        self.tell(&node, request, subnets).await
     }
 
     /// Waits until a Node changes, or for a while.
