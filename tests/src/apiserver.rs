@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use dataplane::words::Family;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -63,7 +64,7 @@ impl ApiServer {
         let machine = fabric.node(machine);
         let folder = fabric.disk().join("kubernetes");
         std::fs::create_dir_all(&folder).told("make the API server's folder")?;
-        let address = *machine.addresses().iter().next().told("the machine has no address")?.1;
+        let address = machine.first_address();
         let names: Vec<&str> = fabric.nodes.iter().map(crate::node::Node::name).collect();
         let addresses: Vec<IpAddr> = machine.addresses().iter().map(|(_, address)| *address).collect();
         let credentials = Credentials::make(machine.namespace(), &folder, &addresses, &names)?;
@@ -165,6 +166,15 @@ impl ApiServer {
     /// The families of its Services.
     pub fn services(&self) -> Stack {
         self.services
+    }
+
+    /// The address of the Service that names are asked of, in the first family that Services have.
+    pub fn dns_address(&self) -> IpAddr {
+        if self.services.has(Family::V4) {
+            [10, 96, 0, 10].into()
+        } else {
+            [0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0xa].into()
+        }
     }
 
     /// The administrator's kubeconfig.

@@ -1,9 +1,9 @@
 //! A real etcd on a machine of the fabric, and `etcdctl` to look into it and to write what other programs would.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use dataplane::words::Family;
 use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
@@ -53,7 +53,7 @@ impl Etcd {
             Door::Mutual(certificates) => (Some(certificates), true),
         };
         let scheme = if certificates.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}:2379", machine.address(Family::V4));
+        let url = format!("{scheme}://{}", SocketAddr::new(machine.first_address(), 2379));
         let folder = disk.join("etcd");
         let mut command = Command::new(peers::ETCD.path()?);
         command.arg("--data-dir").arg(&folder).args(["--log-level", "error"]);
@@ -111,14 +111,21 @@ impl Etcd {
     /// # Errors
     /// Where etcd does not answer.
     pub fn subnets(&self, machine: &Node) -> Outcome<Vec<(String, String, i64)>> {
-        let folder = format!("{PREFIX}/subnets/");
+        self.below(machine, &format!("{PREFIX}/subnets/"))
+    }
+
+    /// The keys below a folder: the name there, the value, and the lease (0 for none).
+    ///
+    /// # Errors
+    /// Where etcd does not answer.
+    pub fn below(&self, machine: &Node, folder: &str) -> Outcome<Vec<(String, String, i64)>> {
         // `fields` prints numbers whole, where JSON's would lose digits, and quotes texts.
-        let text = self.ctl(machine, &["get", "--prefix", &folder, "--write-out=fields"])?;
+        let text = self.ctl(machine, &["get", "--prefix", folder, "--write-out=fields"])?;
         let fields = text.lines().filter_map(|line| line.split_once(" : "));
         let (mut found, mut key, mut value) = (Vec::new(), String::new(), String::new());
         for (name, field) in fields {
             match name.trim_matches('"') {
-                "Key" => key = unquoted(field)?.replace(&folder, ""),
+                "Key" => key = unquoted(field)?.replace(folder, ""),
                 "Value" => value = unquoted(field)?,
                 "Lease" => found.push((key.clone(), value.clone(), field.parse().told("read a lease")?)),
                 _ => {}
@@ -161,7 +168,7 @@ impl Certificates {
     pub fn make(machine: &Node, disk: &Path) -> Outcome<Self> {
         let folder = disk.join("certificates");
         std::fs::create_dir(&folder).told("make a folder for certificates")?;
-        let address = machine.address(Family::V4);
+        let address = machine.first_address();
         let script = format!(
             r"cd {folder}
             authority() {{ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -keyout $1.key -out $1.pem -subj /CN=$1 2>/dev/null; }}

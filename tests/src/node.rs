@@ -77,6 +77,14 @@ impl Node {
         *self.addresses.get(family).expect("the underlay has the family")
     }
 
+    /// Its IPv4 address where it has one, else the other.
+    ///
+    /// # Panics
+    /// Where it has none: the underlay has a family at least.
+    pub fn first_address(&self) -> IpAddr {
+        *self.addresses.iter().next().expect("the underlay has a family").1
+    }
+
     /// What netd gets as `--subnet-file`.
     pub fn subnet_file(&self) -> PathBuf {
         self.disk.join("subnet.env")

@@ -320,7 +320,7 @@ authentication:
 authorization: {{mode: Webhook}}
 cgroupDriver: cgroupfs
 cgroupRoot: {cgroup}
-clusterDNS: [10.96.0.10]
+clusterDNS: ['{dns}']
 clusterDomain: cluster.local
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
 enforceNodeAllocatable: []
@@ -331,6 +331,7 @@ imageGCHighThresholdPercent: 100
 resolvConf: ""
 staticPodPath: /etc/kubernetes/manifests
 "#,
+        dns = server.dns_address(),
         ca = server.credentials().file("ca.pem").display(),
         cgroup = cgroup.path(),
     )
