@@ -31,6 +31,7 @@ pub mod snapshot;
 pub mod sniffer;
 pub mod suite;
 pub mod topology;
+pub mod two_networks;
 
 pub use cluster::{Cluster, net_conf};
 pub use deadline::{eventually, pass, seconds};

@@ -23,8 +23,13 @@ pub struct Pod {
 
 impl Pod {
     pub(crate) fn add(node: &Node, name: &str) -> Outcome<Self> {
+        Self::by(name, |namespace| plugin::attachment(node, &format!("{name}-{}", node.name()), namespace))
+    }
+
+    /// One that is attached as `made` says, also by another plugin.
+    pub(crate) fn by(name: &str, made: impl FnOnce(&Namespace) -> Outcome<Attachment>) -> Outcome<Self> {
         let namespace = Namespace::new(name)?;
-        let attachment = plugin::attachment(node, &format!("{name}-{}", node.name()), &namespace)?;
+        let attachment = made(&namespace)?;
         let result = attachment.succeed("ADD")?;
         let mut addresses = PerFamily::none();
         for ip in result["ips"].as_array().told(format!("no ips in the plugin's result {result}"))? {

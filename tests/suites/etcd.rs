@@ -8,6 +8,8 @@ mod entry;
 mod flannel;
 #[path = "etcd/trouble.rs"]
 mod trouble;
+#[path = "etcd/two.rs"]
+mod two;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             trials.extend(trouble::trials());
             trials.extend(entry::trials());
             trials.extend(flannel::trials());
+            trials.extend(two::trials());
             trials.push(from_the_start(
                 "etcd is out of reach for two minutes, and has other content then",
                 trouble::minutes,
