@@ -21,6 +21,7 @@ pub mod isolation;
 pub mod kernel;
 pub mod kubernetes;
 pub mod load;
+pub mod mixed;
 pub mod namespace;
 pub mod node;
 pub mod peer;

@@ -107,10 +107,18 @@ fn entry(list: &Value, node: &Node) -> Outcome<Value> {
 /// # Errors
 /// Where netd wrote no conflist, or the plugin was not built.
 pub fn attachment(node: &Node, container: &str, namespace: &Namespace) -> Outcome<Attachment> {
+    attachment_by(node, container, namespace, conf(node)?)
+}
+
+/// The same by another configuration, which a person would write.
+///
+/// # Errors
+/// Where the plugin was not built.
+pub fn attachment_by(node: &Node, container: &str, namespace: &Namespace, conf: Value) -> Outcome<Attachment> {
     Ok(Attachment {
         host: node.namespace().path().to_owned(),
         program: node.cni_bin_dir()?.join("netd"),
-        conf: conf(node)?,
+        conf,
         container: container.to_owned(),
         netns: namespace.path().to_owned(),
         ifname: "eth0".to_owned(),

@@ -13,7 +13,7 @@ use crate::flow;
 use crate::kernel;
 use crate::namespace::Namespace;
 use crate::node::Node;
-use crate::plugin::Attachment;
+use crate::plugin::{self, Attachment};
 use crate::pod::Pod;
 use crate::snapshot::Snapshot;
 use crate::topology::Fabric;
@@ -166,14 +166,7 @@ impl<'a, S: Stores> Network<'a, S> {
             "name": "second", "cniVersion": "1.0.0", "type": "netd", "bridge": BRIDGE,
             "subnetFile": self.folder(node).join("subnet.env"), "ipam": { "dataDir": node.cni_data_dir() },
         });
-        Ok(Attachment {
-            host: node.namespace().path().to_owned(),
-            program: node.cni_bin_dir()?.join("netd"),
-            conf,
-            container: format!("second-{}", node.name()),
-            netns: pod.path().to_owned(),
-            ifname: "eth0".to_owned(),
-        })
+        plugin::attachment_by(node, &format!("second-{}", node.name()), pod, conf)
     }
 
     fn resume(&mut self) -> Outcome {

@@ -1,5 +1,7 @@
 //! Machines with netd, and one more that runs etcd.
 
+use std::net::IpAddr;
+
 use dataplane::words::Family;
 use netd_tests::etcd::{Door, Etcd};
 use netd_tests::{
@@ -79,9 +81,14 @@ pub(crate) fn foreign(n: u8) -> String {
 
 /// The key of the node whose public address is `192.168.1.N`: its name, value and lease.
 pub(crate) fn key_of(etcd: &Etcd, machine: &Node, n: u8) -> Outcome<(String, String, i64)> {
-    let address = format!("\"PublicIP\":\"192.168.1.{n}\"");
-    let found = etcd.subnets(machine)?.into_iter().find(|(_, value, _)| value.contains(&address));
-    found.told(format!("etcd has no key of 192.168.1.{n}"))
+    key_at(etcd, machine, [192, 168, 1, n].into())
+}
+
+/// The same of any public address.
+pub(crate) fn key_at(etcd: &Etcd, machine: &Node, address: IpAddr) -> Outcome<(String, String, i64)> {
+    let part = format!("\"PublicIP\":\"{address}\"");
+    let found = etcd.subnets(machine)?.into_iter().find(|(_, value, _)| value.contains(&part));
+    found.told(format!("etcd has no key of {address}"))
 }
 
 /// Waits until the kernel has a route to the range, or none.

@@ -3,22 +3,61 @@
 use std::net::IpAddr;
 
 use libtest_mimic::Trial;
+use netd_tests::etcd::{Etcd, PREFIX};
 use netd_tests::flanneld::Flanneld;
+use netd_tests::mixed::{Store, every_order, topology};
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};
+use netd_tests::{
+    Fabric, Namespace, Node, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, seconds,
+};
 use serde_json::json;
 
 use dataplane::words::Family;
 
-use crate::bed::{Bed, ENDPOINT, key_of};
+use crate::bed::{Bed, ENDPOINT, key_at, key_of};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let cases = [("vxlan", Stack::V4), ("vxlan", Stack::Dual), ("host-gw", Stack::V4), ("host-gw", Stack::Dual)];
-    let trial = |(backend, stack)| {
-        let name = format!("flanneld beside netd, replaced by netd, and back/{backend} {stack:?}");
-        test(name, move || both(backend, stack))
+    let trials = |(backend, stack)| {
+        let of = |what: &str| format!("{what}/{backend} {stack:?}");
+        [
+            test(of("flanneld beside netd, replaced by netd, and back"), move || both(backend, stack)),
+            test(of("flanneld and netd join, restart and leave in every order"), move || mixed(backend, stack)),
+        ]
     };
-    cases.into_iter().map(trial).collect()
+    cases.into_iter().flat_map(trials).collect()
+}
+
+/// flannel's keys.
+struct Keys {
+    etcd: Etcd,
+}
+
+impl Store for Keys {
+    fn of_netd(&self, _: &Node) -> Vec<String> {
+        vec![ENDPOINT.to_owned()]
+    }
+
+    fn of_flanneld(&self) -> Vec<String> {
+        vec![ENDPOINT.to_owned()]
+    }
+
+    fn admit(&self, _: &Node) -> Outcome {
+        Ok(())
+    }
+
+    /// As when its lease has ended.
+    fn expel(&self, fabric: &Fabric, node: &Node) -> Outcome {
+        let machine = fabric.node("etcd");
+        let (key, _, _) = key_at(&self.etcd, machine, node.address(Family::V4))?;
+        self.etcd.ctl(machine, &["del", &format!("{PREFIX}/subnets/{key}")]).map(drop)
+    }
+}
+
+fn mixed(backend: &str, stack: Stack) -> Outcome {
+    let mut bed = Bed::on(&topology(backend, stack).with("etcd", 1))?;
+    bed.put("config", &net_conf(stack, &json!({ "Type": backend })).to_string())?;
+    every_order(&mut bed.fabric, &Keys { etcd: bed.etcd })
 }
 
 fn both(backend: &str, stack: Stack) -> Outcome {
