@@ -84,7 +84,7 @@ fn strict() -> Outcome {
 
 /// `cleanup.yml` as README's line makes it for a node.
 fn cleanup_of(node: &str) -> Outcome<String> {
-    Ok(text("cleanup.yml")?.replace("NODE", node))
+    Ok(text("cleanup.yml")?.replace("THE-NODE", node))
 }
 
 fn cleanup() -> Outcome {

@@ -131,7 +131,13 @@ impl Bed {
 
     /// A failure with what the cluster and every netd say.
     pub(crate) fn told(&self, failure: Failure) -> Failure {
-        let arguments = ["--namespace=netd", "logs", "--selector=app.kubernetes.io/name=netd", "--tail=60", "--prefix"];
+        let arguments = [
+            "--namespace=netd",
+            "logs",
+            "--selector=app.kubernetes.io/name in (netd, netd-cleanup)",
+            "--tail=60",
+            "--prefix",
+        ];
         let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
         let look = "ip -brief -4 neigh; ip route; ip -brief link; bridge fdb show dev flannel.1 || true";
         self.cluster.machines.iter().fold(self.cluster.told(failure).with("netd", &logs), |failure, machine| {

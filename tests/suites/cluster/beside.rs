@@ -119,8 +119,9 @@ fn await_rules(bed: &Bed, node: &str, there: bool) -> Outcome {
 fn uninstall(bed: &Bed) -> Outcome {
     let steps = readme::commands("**Uninstall**")?;
     let (_, delete, rest) = readme::apart(steps, "kubectl -n netd delete daemonset netd")?;
-    let (jobs, _, _) = readme::apart(rest, "kubectl delete -f manifests/netd.yml")?;
-    bed.cluster.server.shell(&format!("{delete}{jobs}kubectl delete -k manifests/overlays/from-flannel"))?;
+    let (jobs, _, _) = readme::apart(rest, "kubectl delete --ignore-not-found -f manifests/netd.yml")?;
+    let commands = format!("{delete}{jobs}kubectl delete --ignore-not-found -k manifests/overlays/from-flannel");
+    bed.cluster.server.shell(&commands).map_err(|failure| told(bed, failure))?;
     for machine in &bed.cluster.machines {
         let tables = machine.run("nft list tables")?;
         ensure!(!tables.contains("inet netd"), "{} has the tables\n{tables}", machine.name());
