@@ -53,6 +53,9 @@ pub enum StartError {
     /// The node cannot take part.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// It does not know who it is.
+    #[error("cannot tell which node this is")]
+    Name(#[source] StoreError),
     /// No lease.
     #[error("cannot take this node's subnets")]
     Lease(#[source] StoreError),
@@ -96,7 +99,10 @@ async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) 
     if let Some(mut standing) = standing {
         while standing.changed().await.is_ok() {
             let what = standing.borrow_and_update().clone();
-            board.update(|status, now| status.store.trouble = what.map(|what| Trouble { what, since: now }));
+            board.update(|status, now| {
+                let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
+                status.store.trouble = what.map(|what| Trouble { what, since });
+            });
         }
     }
     std::future::pending::<()>().await;
@@ -169,11 +175,14 @@ struct Daemon<S> {
 
 impl<S: Store> Daemon<S> {
     async fn start(
-        flags: Flags,
+        mut flags: Flags,
         store: S,
         board: Board,
         template: Template,
     ) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
+        if flags.node_name.is_none() {
+            flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+        }
         let mut kernel = Linux::open()?;
         let notifications = Notifications::open()?;
         let node = Node::discover(&flags, &store, &mut kernel).await?;

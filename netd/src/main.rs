@@ -69,7 +69,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
-        if flags.node_name.is_none() && !matches!(cli.command, Some(Command::Status(_))) {
+        // A daemon asks where it can be asked what it waits for.
+        if flags.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
             flags.node_name = store.node_name().await.context("cannot tell which node this is")?;
         }
         match cli.command {

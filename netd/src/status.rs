@@ -316,6 +316,11 @@ impl Status {
         }
     }
 
+    /// What netd waits for before it can begin: the store is away, or lacks something.
+    pub fn waits_for(&self) -> Option<&Trouble> {
+        self.store.trouble.as_ref().filter(|_| self.node.is_none())
+    }
+
     /// The node has its lease, and what was wanted last, if anything.
     pub fn joined(&mut self, node: &Node, lease: &Lease, outcome: Option<&Outcome>) {
         self.node = Some(Own::of(node, lease, outcome));

@@ -9,6 +9,7 @@ pub mod dir;
 pub mod etcd;
 pub mod kube;
 pub mod record;
+mod waiting;
 
 use std::error::Error;
 use std::future::Future;
@@ -54,7 +55,12 @@ pub trait Store: Send + Sync + 'static {
         let _ = notice;
     }
 
-    /// What the store waits for at the start of a daemon, for a person; none where it does not say so.
+    /// This node's name, where the store knows better than the host.
+    fn node_name(&self) -> impl Future<Output = Result<Option<NodeName>, StoreError>> + Send {
+        std::future::ready(Ok(None))
+    }
+
+    /// What the store waits for at the start of a daemon, for a person; none where it waits for nothing.
     fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
         None
     }

@@ -17,6 +17,7 @@ pub mod failure;
 pub mod flanneld;
 pub mod flow;
 pub mod fuzz;
+pub mod health;
 pub mod isolation;
 pub mod kernel;
 pub mod kubernetes;

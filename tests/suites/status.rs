@@ -1,11 +1,12 @@
 //! Looking inside: `netd status` of a netd that runs, one that is dead, and two on one host; health and metrics over HTTP.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Child, ExitCode, Output, Stdio};
 
+use netd_tests::health::{PORT, ask};
 use netd_tests::suite::test;
 use netd_tests::{
     Cluster, Fabric, Node, Outcome, Peer, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
@@ -28,8 +29,6 @@ fn main() -> ExitCode {
         ]
     })
 }
-
-const PORT: u16 = 8081;
 
 fn vxlan() -> Value {
     json!({ "Type": "vxlan" })
@@ -245,21 +244,6 @@ fn robbed() -> Outcome {
     let (code, text) = status(n1, &[])?;
     ensure!(code == Some(0), "exit {code:?}, it says\n{text}");
     Ok(())
-}
-
-/// What a node's netd answers: the status line and all of it.
-fn ask(node: &Node, address: IpAddr, request: &str) -> Outcome<(String, String)> {
-    let request = format!("{request} HTTP/1.1\r\nHost: netd\r\n\r\n");
-    let answer = node.namespace().within(|| -> std::io::Result<String> {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(address, PORT), seconds(5))?;
-        stream.set_read_timeout(Some(seconds(5)))?;
-        stream.write_all(request.as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    })?;
-    let answer = answer.told(format!("ask {address} for {request:?}"))?;
-    Ok((answer.lines().next().unwrap_or_default().to_owned(), answer))
 }
 
 fn answers(node: &Node, path: &str, code: u16, body: &str) -> Outcome {

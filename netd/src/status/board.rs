@@ -59,6 +59,11 @@ impl Board {
         self.status.borrow().ready
     }
 
+    /// What netd waits for before it can begin.
+    pub fn waits_for(&self) -> Option<String> {
+        self.status.borrow().waits_for().map(|missing| missing.what.clone())
+    }
+
     /// The status as one line of JSON.
     pub fn document(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(&*self.status.borrow())

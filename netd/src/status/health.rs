@@ -60,7 +60,10 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
     match request.uri().path() {
         "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
         "/readyz" if board.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
-        "/readyz" => answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, "netd is not ready yet"),
+        "/readyz" => {
+            let waits = board.waits_for().map(|what| format!(", waiting: {what}")).unwrap_or_default();
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}"))
+        }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, board.metrics()),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n"),
     }

@@ -79,6 +79,9 @@ pub fn running(status: &Status, now: Moment) -> String {
 
 fn first_line(status: &Status) -> String {
     let node = status.node.as_ref().map(|own| format!(" on {}", own.name)).unwrap_or_default();
+    if let Some(missing) = status.waits_for() {
+        return format!("netd {}: waiting: {}", status.version, missing.what);
+    }
     let state = match &status.last_reconcile {
         _ if status.ready => "ready",
         None => "not ready: it has not programmed the network yet",
@@ -126,6 +129,9 @@ fn repairs(status: &Status) -> String {
 }
 
 fn store(status: &Status, now: Moment) -> String {
+    if let Some(missing) = status.waits_for() {
+        return format!("not usable for {}: see the first line", missing.since.age(now));
+    }
     match (&status.store.trouble, status.store.last_event) {
         (Some(trouble), _) => format!("in trouble for {}: {}", trouble.since.age(now), trouble.what),
         (None, Some(at)) => format!("followed; told something {} ago", at.age(now)),

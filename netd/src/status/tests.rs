@@ -115,6 +115,24 @@ PROBLEMS
 }
 
 #[test]
+fn a_netd_that_waits_says_for_what_on_the_first_line() {
+    let mut status = Status::new(START);
+    assert_eq!(status.waits_for(), None);
+    status.store.trouble = Some(Trouble { what: "node \"n1\" pod cidr not assigned".to_owned(), since: START });
+    let table = table::running(&status, Moment(START.0 + 7));
+    let first = "netd 0.1.0: waiting: node \"n1\" pod cidr not assigned\n";
+    assert!(
+        table.starts_with(first) && table.contains("store       not usable for 7s: see the first line\n"),
+        "{table}"
+    );
+    let mut scene = Scene::of(vxlan(V4, V4));
+    scene.run(Trigger::Startup, 1);
+    scene.status.store.trouble = Some(Trouble { what: "it is gone".to_owned(), since: START });
+    assert_eq!(scene.status.waits_for(), None, "a network that is there goes on");
+    assert!(table::running(&scene.status, scene.now).starts_with("netd 0.1.0 on node-1: ready\n"));
+}
+
+#[test]
 fn a_document_is_read_as_it_was_written() {
     let mut scene = Scene::of(direct_routing());
     scene.run(Trigger::Startup, 1);

@@ -94,17 +94,6 @@ impl Chosen {
         }
         Ok(Self::Etcd(EtcdStore::new(&flags.etcd, waits)?))
     }
-
-    /// This node's name, where the store knows better than the host.
-    ///
-    /// # Errors
-    /// Where the store should know it and cannot tell.
-    pub async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
-        match self {
-            Self::Kube(store) => store.node_name().await.map(Some),
-            Self::Dir(_) | Self::Etcd(_) => Ok(None),
-        }
-    }
 }
 
 /// Calls a method of whichever store it is.
@@ -149,6 +138,10 @@ impl Store for Chosen {
 
     fn tell(&self, notice: Notice) {
         each!(self, store => store.tell(notice));
+    }
+
+    async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
+        each!(self, store => store.node_name().await)
     }
 
     fn standing(&self) -> Option<watch::Receiver<Option<String>>> {

@@ -12,13 +12,10 @@ mod record;
 mod view;
 mod wire;
 
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use tokio::sync::mpsc;
-use tokio::time;
+use tokio::sync::{mpsc, watch as channel};
 
 pub use self::options::OptionsError;
 
@@ -28,14 +25,11 @@ use self::keeper::Keeper;
 use self::options::Options;
 use self::view::{CONFIG, SUBNETS};
 use self::wire::{KeyValue, RangeRequest};
+use super::waiting::{self, Waiting};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::config::flags::EtcdFlags;
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
-
-/// How often an etcd that cannot be used yet is tried, as flannel does.
-const RETRY: Duration = Duration::from_secs(1);
 
 /// A store in etcd.
 #[derive(Debug)]
@@ -46,6 +40,8 @@ pub struct EtcdStore {
     own: Arc<OnceLock<NodeName>>,
     /// Whether to wait for an etcd that is not there: a daemon does until it follows the store, a command does not.
     waits: AtomicBool,
+    /// What is waited for.
+    standing: channel::Sender<Option<String>>,
 }
 
 impl EtcdStore {
@@ -56,11 +52,18 @@ impl EtcdStore {
     pub fn new(flags: &EtcdFlags, waits: bool) -> Result<Self, OptionsError> {
         let client = Client::new(Options::of(flags)?)?;
         let keeper = Keeper::new(flags.renew_margin());
-        Ok(Self { client, keeper, own: Arc::default(), waits: AtomicBool::new(waits) })
+        Ok(Self {
+            client,
+            keeper,
+            own: Arc::default(),
+            waits: AtomicBool::new(waits),
+            standing: channel::channel(None).0,
+        })
     }
 
-    fn patience(&self) -> Patience {
-        Patience { waits: self.waits.load(Ordering::Relaxed), told: None }
+    /// As flannel does, it tries again each second.
+    fn waiting(&self) -> Waiting {
+        Waiting::new::<CallError>(self.waits.load(Ordering::Relaxed), waiting::FIRST, &self.standing)
     }
 
     async fn read_net_conf(&self) -> Result<String, StoreError> {
@@ -101,25 +104,25 @@ impl EtcdStore {
 
 impl Store for EtcdStore {
     async fn net_conf(&self) -> Result<String, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         loop {
             let fault = match self.read_net_conf().await {
                 // Whoever does not wait judges it himself.
                 Ok(text) => match NetConf::parse(&text) {
-                    Err(error) if patience.waits => StoreError::Read {
+                    Err(error) if waiting.waits => StoreError::Read {
                         object: format!("etcd's {}{CONFIG}", self.client.options.prefix),
                         advice: "correct the network configuration",
                         source: error.into(),
                     },
                     _ => {
-                        patience.over();
+                        waiting.over();
                         return Ok(text);
                     }
                 },
-                Err(error) if patience.waits => error,
+                Err(error) if waiting.waits => error,
                 Err(error) => return Err(error),
             };
-            patience.wait(&fault).await;
+            waiting.wait(&fault).await;
         }
     }
 
@@ -129,12 +132,12 @@ impl Store for EtcdStore {
     }
 
     async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         loop {
             match self.read_leases().await {
-                Err(error) if patience.waits => patience.wait(&error).await,
+                Err(error) if waiting.waits => waiting.wait(&error).await,
                 done => {
-                    patience.over();
+                    waiting.over();
                     return done;
                 }
             }
@@ -142,15 +145,15 @@ impl Store for EtcdStore {
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         self.own.get_or_init(|| request.node.clone());
         loop {
             match acquire::acquire(self, request, conf).await {
-                Err(error) if patience.waits && !matches!(error, StoreError::Allocate { .. }) => {
-                    patience.wait(&error).await;
+                Err(error) if waiting.waits && !matches!(error, StoreError::Allocate { .. }) => {
+                    waiting.wait(&error).await;
                 }
                 done => {
-                    patience.over();
+                    waiting.over();
                     return done;
                 }
             }
@@ -165,35 +168,14 @@ impl Store for EtcdStore {
         acquire::release(self, node).await
     }
 
+    fn standing(&self) -> Option<channel::Receiver<Option<String>>> {
+        Some(self.standing.subscribe())
+    }
+
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on trouble is told by events, and nobody must be kept waiting.
         self.waits.store(false, Ordering::Relaxed);
         follow::start(self.client.clone(), Arc::clone(&self.own))
-    }
-}
-
-/// Waiting for an etcd that is not there, told once for each reason.
-struct Patience {
-    waits: bool,
-    told: Option<String>,
-}
-
-impl Patience {
-    async fn wait(&mut self, what: &StoreError) {
-        // How a connection fails may differ from one second to the next, which nobody needs to read.
-        let of_connection = what.source().is_some_and(<dyn Error>::is::<CallError>);
-        let reason = if of_connection { what.to_string() } else { chain(what) };
-        if self.told.as_ref() != Some(&reason) {
-            tracing::warn!("waiting for etcd: {}", chain(what));
-            self.told = Some(reason);
-        }
-        time::sleep(RETRY).await;
-    }
-
-    fn over(&mut self) {
-        if self.told.take().is_some() {
-            tracing::info!("etcd has what is needed now");
-        }
     }
 }
 

@@ -178,34 +178,6 @@ impl KubeStore {
         Ok(Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() })
     }
 
-    /// This node's name, of the pod that netd runs in.
-    ///
-    /// # Errors
-    /// Where nothing says it.
-    pub async fn node_name(&self) -> Result<NodeName, StoreError> {
-        let Some((namespace, pod)) = &self.shared.options.pod else {
-            return Err(StoreError::Read {
-                object: "this node's name".to_owned(),
-                advice: "give the container NODE_NAME from its field spec.nodeName",
-                source: OptionsError::NoNode.into(),
-            });
-        };
-        let mut patience = self.patience();
-        loop {
-            let read = self.read_pod(namespace, pod).await;
-            if let Err(error) = &read
-                && let Some(memory) = self.remembered(None).await
-            {
-                self.is_away(error);
-                return Ok(memory.node);
-            }
-            match read {
-                Err(error) if patience.waits => patience.wait(&error).await,
-                done => return done,
-            }
-        }
-    }
-
     async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {
         let unreadable = |advice, source| StoreError::Read { object: format!("Pod {namespace}/{pod}"), advice, source };
         let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
@@ -241,9 +213,7 @@ impl KubeStore {
 
 impl Store for KubeStore {
     async fn net_conf(&self) -> Result<String, StoreError> {
-        let (text, mut patience) = (self.first_net_conf(), self.patience());
-        let text = text.await?;
-        patience.over();
+        let text = self.first_net_conf().await?;
         self.shared.conf_is(&text);
         Ok(text)
     }
@@ -291,6 +261,10 @@ impl Store for KubeStore {
             }),
             _ => Ok(()),
         }
+    }
+
+    async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
+        self.first_name().await.map(Some)
     }
 
     fn tell(&self, notice: Notice) {

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use netd_tests::etcd::{Door, Etcd};
 use netd_tests::suite::test;
-use netd_tests::{Load, Outcome, ensure, eventually, pass, seconds};
+use netd_tests::{Load, Outcome, ensure, eventually, health, pass, seconds};
 
 use crate::bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
@@ -76,11 +76,18 @@ fn late() -> Outcome {
     etcd.kill()?;
     // The first of the endpoints never is there.
     let endpoints = ENDPOINT.replace("http:", "http://192.168.1.14:4001,http:");
-    let daemon = fabric.node("n1").launch_netd(&[&endpoints])?;
-    daemon.await_log("waiting for etcd", seconds(20))?;
-    let _etcd = Etcd::start(fabric.node("etcd"), fabric.disk(), Door::Open)?;
+    let daemon = fabric.node("n1").launch_netd(&[&endpoints, health::FLAG])?;
+    daemon.await_log("waiting: ", seconds(20))?;
+    health::await_waiting(fabric.node("n1"), "etcd")?;
+    let etcd = Etcd::start(fabric.node("etcd"), fabric.disk(), Door::Open)?;
     daemon.await_ready()?;
-    routed(fabric.node("n1"), "10.244.200.0/24", true)
+    routed(fabric.node("n1"), "10.244.200.0/24", true)?;
+    daemon.terminate()?;
+    etcd.put(fabric.node("etcd"), "config", "{")?;
+    let daemon = fabric.node("n1").launch_netd(&[ENDPOINT, health::FLAG])?;
+    health::await_waiting(fabric.node("n1"), "correct the network configuration")?;
+    etcd.put(fabric.node("etcd"), "config", &vxlan().to_string())?;
+    daemon.await_ready()
 }
 
 fn restarted() -> Outcome {

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
-use tokio::sync::watch;
 use tokio::{task, time};
 
 use super::annotations::{self, RangesFault};
@@ -15,54 +14,19 @@ use super::api::CallError;
 use super::memory::Memory;
 use super::object::Node;
 use super::watch::{Told, Watch};
-use super::{KubeStore, NODES, WRITE, conf, herald};
+use super::{KubeStore, NODES, OptionsError, WRITE, conf, herald};
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
 use crate::reconcile::chain;
+use crate::store::waiting::Waiting;
 use crate::store::{LeaseRequest, Notice, StoreError, claim};
 
-/// The first and the longest wait for an API server that is not there.
-const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
-
-/// Waiting for what is not there, told once for each reason.
-pub(super) struct Patience {
-    pub(super) waits: bool,
-    told: Option<String>,
-    next: Duration,
-    standing: watch::Sender<Option<String>>,
-}
-
-impl Patience {
-    /// Says what is waited for.
-    fn say(&mut self, what: &StoreError) {
-        let text = chain(what);
-        // How a connection fails may differ from one time to the next, which nobody needs to read.
-        let reason = what.to_string();
-        if self.told.as_ref() != Some(&reason) {
-            tracing::warn!("waiting: {text}");
-            self.told = Some(reason);
-            self.standing.send_replace(Some(text));
-        }
-    }
-
-    pub(super) async fn wait(&mut self, what: &StoreError) {
-        self.say(what);
-        time::sleep(self.next).await;
-        self.next = (self.next * 2).min(WAIT.1);
-    }
-
-    pub(super) fn over(&mut self) {
-        if self.told.take().is_some() {
-            tracing::info!("what was waited for is there now");
-        }
-        self.standing.send_replace(None);
-    }
-}
+/// The longest wait for an API server that is not there.
+const LONGEST: Duration = Duration::from_secs(10);
 
 impl KubeStore {
-    pub(super) fn patience(&self) -> Patience {
-        let waits = self.waits.load(Ordering::Relaxed);
-        Patience { waits, told: None, next: WAIT.0, standing: self.standing.clone() }
+    fn waiting(&self) -> Waiting {
+        Waiting::new::<CallError>(self.waits.load(Ordering::Relaxed), LONGEST, &self.standing)
     }
 
     /// What was last known, for a daemon that starts; of this node alone.
@@ -90,8 +54,36 @@ impl KubeStore {
         self.away.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
+    /// This node's name, of the pod that netd runs in.
+    pub(super) async fn first_name(&self) -> Result<NodeName, StoreError> {
+        let Some((namespace, pod)) = &self.shared.options.pod else {
+            return Err(StoreError::Read {
+                object: "this node's name".to_owned(),
+                advice: "give the container NODE_NAME from its field spec.nodeName",
+                source: OptionsError::NoNode.into(),
+            });
+        };
+        let mut waiting = self.waiting();
+        loop {
+            let read = self.read_pod(namespace, pod).await;
+            if let Err(error) = &read
+                && let Some(memory) = self.remembered(None).await
+            {
+                self.is_away(error);
+                return Ok(memory.node);
+            }
+            match read {
+                Err(error) if waiting.waits => waiting.wait(&error).await,
+                done => {
+                    waiting.over();
+                    return done;
+                }
+            }
+        }
+    }
+
     pub(super) async fn first_net_conf(&self) -> Result<String, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         let source = &self.shared.options.net_conf;
         loop {
             if self.goes_by_memory()
@@ -102,14 +94,14 @@ impl KubeStore {
             }
             let error = match conf::read(&self.shared.api, source).await {
                 Ok(text) => match NetConf::parse(&text) {
-                    Err(error) if patience.waits => StoreError::Read {
+                    Err(error) if waiting.waits => StoreError::Read {
                         object: "the network configuration".to_owned(),
                         advice: "correct net-conf.json",
                         source: error.into(),
                     },
                     // Whoever does not wait judges it himself.
                     _ => {
-                        patience.over();
+                        waiting.over();
                         return Ok(text);
                     }
                 },
@@ -123,11 +115,11 @@ impl KubeStore {
                     error
                 }
             };
-            if !patience.waits {
+            if !waiting.waits {
                 return Err(error);
             }
             self.warn("InvalidConfiguration", chain(&error));
-            patience.wait(&error).await;
+            waiting.wait(&error).await;
         }
     }
 
@@ -137,7 +129,7 @@ impl KubeStore {
 
     /// The own Node; none where the start goes by what was last known.
     async fn first_node(&self, name: &NodeName) -> Result<Result<Node, Memory>, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         loop {
             if self.goes_by_memory()
                 && let Some(memory) = self.remembered(Some(name)).await
@@ -146,10 +138,10 @@ impl KubeStore {
             }
             let error = match self.read_own(name).await {
                 Ok(node) => {
-                    patience.over();
+                    waiting.over();
                     return Ok(Ok(node));
                 }
-                Err(error) if !patience.waits => return Err(error),
+                Err(error) if !waiting.waits => return Err(error),
                 Err(error) => error,
             };
             // A Node that is not there is no reason to believe that it is as it was.
@@ -160,7 +152,7 @@ impl KubeStore {
                 self.is_away(&error);
                 return Ok(Err(memory));
             }
-            patience.wait(&error).await;
+            waiting.wait(&error).await;
         }
     }
 
@@ -186,12 +178,12 @@ impl KubeStore {
 
     /// Takes the lease, and waits for what is missing.
     pub(super) async fn first_acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        let mut patience = self.patience();
+        let mut waiting = self.waiting();
         loop {
             let node = match self.first_node(&request.node).await? {
                 Ok(node) => node,
                 Err(memory) => {
-                    patience.over();
+                    waiting.over();
                     return self.take_up(memory, request, conf);
                 }
             };
@@ -199,16 +191,16 @@ impl KubeStore {
                 Ok(subnets) => {
                     let told = self.tell(&node, request, subnets).await;
                     match told {
-                        Err(error) => patience.wait(&error).await,
+                        Err(error) => waiting.wait(&error).await,
                         done => {
-                            patience.over();
+                            waiting.over();
                             return done;
                         }
                     }
                 }
                 Err(fault @ RangesFault::None { .. }) => {
                     let error = allocation(request, fault.clone());
-                    patience.say(&error);
+                    waiting.say(&error);
                     self.warn("NoPodCIDR", fault.to_string());
                     self.changes(&node).await;
                 }
