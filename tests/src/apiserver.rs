@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::deadline::{eventually, seconds};
 use crate::etcd::{Door, Etcd};
 use crate::failure::{Failure, Outcome, Told};
-use crate::namespace::Namespace;
+use crate::namespace::{Namespace, printed};
 use crate::peers::{self, Program};
 use crate::topology::{Fabric, Stack};
 
@@ -138,6 +138,32 @@ impl ApiServer {
         self.etcd = Some(Etcd::start(fabric.node(machine), &self.folder, Door::Open)?);
         eventually(PATIENCE, "the API server is ready again", || self.ask("GET", "/readyz", None).map(drop))
             .map_err(|failure| self.told(failure))
+    }
+
+    /// Keeps what etcd holds now, below the API server that goes on; gives where.
+    ///
+    /// # Errors
+    /// Where it cannot be copied, or they do not get ready again.
+    pub fn back_up(&mut self, fabric: &Fabric, machine: &str) -> Outcome<PathBuf> {
+        self.kill_etcd()?;
+        let backup = self.folder.join("etcd.backup");
+        copy(&Etcd::data(&self.folder), &backup)?;
+        self.resume_etcd(fabric, machine)?;
+        Ok(backup)
+    }
+
+    /// Puts etcd back to what was kept, as after a disaster: versions go on from there, and come a second time.
+    ///
+    /// # Errors
+    /// Where it cannot be put there, or they do not get ready again.
+    pub fn restore(&mut self, fabric: &Fabric, machine: &str, backup: &Path) -> Outcome {
+        self.stop()?;
+        self.kill_etcd()?;
+        let data = Etcd::data(&self.folder);
+        std::fs::remove_dir_all(&data).told("remove etcd's data")?;
+        copy(backup, &data)?;
+        self.etcd = Some(Etcd::start(fabric.node(machine), &self.folder, Door::Open)?);
+        self.resume()
     }
 
     /// Where the fabric's machines find it.
@@ -269,6 +295,11 @@ impl ApiServer {
         .map(|(flag, value)| format!("--{flag}={value}"))
         .collect()
     }
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    let output = Command::new("cp").arg("-a").args([from, to]).output().told("run cp")?;
+    printed("cp", &output).map(drop)
 }
 
 impl Drop for ApiServer {

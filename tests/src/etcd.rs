@@ -54,7 +54,7 @@ impl Etcd {
         };
         let scheme = if certificates.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", SocketAddr::new(machine.first_address(), 2379));
-        let folder = disk.join("etcd");
+        let folder = Self::data(disk);
         let mut command = Command::new(peers::ETCD.path()?);
         command.arg("--data-dir").arg(&folder).args(["--log-level", "error"]);
         command.args([
@@ -80,6 +80,11 @@ impl Etcd {
         let etcd = Self { child, folder, entry };
         eventually(seconds(30), "etcd answers", || etcd.ctl(machine, &["endpoint", "health"]))?;
         Ok(etcd)
+    }
+
+    /// Where one that has this disk keeps its data.
+    pub fn data(disk: &Path) -> PathBuf {
+        disk.join("etcd")
     }
 
     /// Runs `etcdctl` beside it, and gives what it printed.

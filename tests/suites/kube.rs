@@ -20,7 +20,7 @@ use std::time::Instant;
 use netd_tests::apiserver::{self, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
+use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds};
 use serde_json::json;
 
 use bed::{Bed, PREFIX, path, routed, topology, vxlan};
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
                 test("A2 peers see what the node's owner wants them to", overwrite),
                 test("A3 a podCIDR that comes late is waited for, and said", late),
                 test("A4 a podCIDR outside of the network ends netd, and nothing is written", outside),
+                test("what ends netd at its start is an Event on its Node", ends),
                 test("A5 dual stack, a peer changes only one public address", only_one),
                 test("A7 two podCIDRs in any order, and never three", orders),
                 test("strangers' annotations stop nobody", strangers),
@@ -129,11 +130,13 @@ fn overwrite() -> Outcome {
 fn late() -> Outcome {
     let bed = Bed::bare(&topology(), &vxlan())?;
     bed.add_node("n1", &[], &json!({}))?;
-    let daemon = bed.launch("n1", &[])?;
+    let daemon = bed.launch("n1", &[health::FLAG])?;
     daemon.await_log("--allocate-node-cidrs", seconds(20))?;
     bed.await_event("n1", "NoPodCIDR", "--allocate-node-cidrs")?;
-    let status = bed.run("n1", "status")?;
-    ensure!(status.contains("--allocate-node-cidrs"), "netd status says {status}");
+    health::await_waiting(bed.node("n1"), "--allocate-node-cidrs")?;
+    // It goes on saying so when the Node has changed and lacks it still.
+    bed.server.patch(&path("n1"), &json!({ "metadata": { "labels": { "of-nobody": "" } } }))?;
+    health::await_waiting(bed.node("n1"), "--allocate-node-cidrs")?;
     ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it has written before it had a range");
     bed.server.patch(&path("n1"), &json!({ "spec": { "podCIDR": "10.244.9.0/24", "podCIDRs": ["10.244.9.0/24"] } }))?;
     daemon.await_ready()?;
@@ -154,6 +157,24 @@ fn outside() -> Outcome {
     bed.await_event("n1", "WrongPodCIDR", "--cluster-cidr")?;
     let annotations = bed.server.get(&path("n1"))?["metadata"]["annotations"].to_string();
     ensure!(!annotations.contains(PREFIX), "it has written {annotations}");
+    Ok(())
+}
+
+fn ends() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let source = bed.fabric.disk().join("no.conflist");
+    for (flag, word) in
+        [("--iface=eth99".to_owned(), "eth99"), (format!("--cni-conf-source={}", source.display()), "no.conflist")]
+    {
+        let mut daemon = bed.launch("n1", &[&flag])?;
+        let ended = daemon.await_end()?;
+        ensure!(ended.code() == Some(1), "{flag}: it ended with {ended}: {}", daemon.log());
+        let event =
+            bed.await_event("n1", "CannotStart", word).map_err(|failure| failure.with("netd", &daemon.log()))?;
+        let node = bed.server.get(&path("n1"))?;
+        let is_of = &event["involvedObject"]["uid"];
+        ensure!(*is_of == node["metadata"]["uid"], "{flag}: it is of {is_of}, not of {}", node["metadata"]["uid"]);
+    }
     Ok(())
 }
 

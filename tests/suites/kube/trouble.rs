@@ -1,8 +1,10 @@
 //! What can happen to an API server: it is away, refuses, talks nonsense, forgets who netd is. Packets flow through all of it.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Failure, Outcome, Told, ensure, eventually, flow, kernel, seconds};
+use netd_tests::{Failure, Outcome, Told, ensure, eventually, flow, health, kernel, pass, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, path, routed, topology, vxlan};
@@ -18,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a token that is not valid is named, and a new one taken", token),
         test("a certificate that is not accepted is named", certificate),
         test("a Node that comes again with another podCIDR", moved),
+        test("an etcd that is put back to a backup", put_back),
         test("Events that cannot be told hurt nobody", no_events),
     ]
 }
@@ -98,8 +101,8 @@ fn remembered() -> Outcome {
     daemon.terminate()?;
     bed.server.stop()?;
     std::fs::remove_dir_all(&folder).told("remove the memory")?;
-    let daemon = bed.launch("n1", &[])?;
-    daemon.await_log("waiting", seconds(30))?;
+    let daemon = bed.launch("n1", &[health::FLAG])?;
+    health::await_waiting(bed.node("n1"), "the API server cannot be reached")?;
     bed.server.resume()?;
     daemon.await_ready()
 }
@@ -245,16 +248,87 @@ fn moved() -> Outcome {
     .map_err(told)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)?;
     ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it tells peers of a range that is not its own");
+    // That the Node changes otherwise is no news, to nobody.
+    for number in 0..5 {
+        bed.server.patch(&path("n1"), &json!({ "metadata": { "labels": { "of-nobody": number.to_string() } } }))?;
+        pass(Duration::from_millis(300));
+    }
+    let warns = |of: &str| daemon.log().lines().filter(|line| line.contains("WARN") && line.contains(of)).count();
+    ensure!(warns("podCIDR 10.244.50.0/24 now") == 1, "it was said more than once: {}", daemon.log());
+    // Nor is it one that tells of the other range itself.
+    bed.server.delete(&path("n1"))?;
+    bed.add_node("n1", &["10.244.60.0/24"], &crate::bed::flannels(11))?;
+    bed.await_event("n1", "PodCIDRChanged", "the store has 10.244.60.0/24").map_err(told)?;
+    eventually(seconds(30), "netd status says so", || {
+        let status = bed.run("n1", "status")?;
+        let problems = status.split_once("PROBLEMS").map(|(_, problems)| problems).unwrap_or_default();
+        ensure!(problems.contains("has 10.244.60.0/24 for this node now"), "it says {status}");
+        ensure!(!problems.contains("10.244.50.0/24"), "what is over is there still: {status}");
+        Ok(())
+    })
+    .map_err(told)?;
+    for n in 0..3 {
+        bed.annotate("n1", &json!({ "public-ip": format!("192.168.1.{n}") }))?;
+        pass(Duration::from_millis(300));
+    }
+    ensure!(warns("10.244.60.0/24") == 1, "it was said more than once: {}", daemon.log());
+    let events = bed.events("n1")?;
+    for range in ["10.244.50.0/24", "10.244.60.0/24"] {
+        let told = events.iter().filter(|event| event["message"].to_string().contains(range)).count();
+        ensure!(told == 1, "{told} Events are about {range}: {events:?}");
+    }
     // With its own range again all is well.
     bed.server.delete(&path("n1"))?;
     bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
     bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
     eventually(seconds(60), "netd status says no more of it", || {
         let status = bed.run("n1", "status")?;
-        ensure!(!status.contains("10.244.50.0/24"), "it says {status}");
+        ensure!(!status.contains("PROBLEMS"), "it says {status}");
         Ok(())
     })
-    .map_err(told)
+    .map_err(told)?;
+    daemon.await_log("no longer: the store has 10.244.60.0/24", seconds(10))
+}
+
+fn put_back() -> Outcome {
+    let mut bed = Bed::with(&vxlan())?;
+    bed.add_peer("kept", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    let told = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+    let backup = bed.server.back_up(&bed.fabric, "api")?;
+    bed.add_peer("lost", 78)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)?;
+    // More is written than the API server itself writes when it starts again.
+    bed.server.create_many(
+        "/api/v1/namespaces/default/configmaps",
+        1000,
+        |number| json!({ "metadata": { "name": format!("lost-{number}") } }),
+    )?;
+    bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.2" }))?;
+    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(told)?;
+    bed.server.restore(&bed.fabric, "api", &backup)?;
+    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(told)?;
+    routed(bed.node("n1"), "10.244.78.0/24", false).map_err(told)?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    bed.add_peer("new", 79)?;
+    routed(bed.node("n1"), "10.244.79.0/24", true).map_err(told)?;
+    // Before a way is closed, netd reads what all peers have said up to its own last word.
+    for peer in ["kept", "new"] {
+        bed.server.delete(&path(peer))?;
+    }
+    bed.configure(&netd_tests::net_conf(netd_tests::Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
+    bed.await_annotation("n1", "backend-type", "host-gw").map_err(told)?;
+    eventually(seconds(25), "the tunnel is gone", || {
+        ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "it is there");
+        Ok(())
+    })
+    .map_err(told)?;
+    let log = daemon.log();
+    ensure!(count(&log, "put back to an earlier state") >= 1, "it has not seen it: {log}");
+    ensure!(!log.contains("the store does not answer"), "it waits for what was lost: {log}");
+    Ok(())
 }
 
 fn no_events() -> Outcome {
