@@ -6,6 +6,7 @@ mod full;
 mod own;
 mod pace;
 mod publish;
+mod start;
 pub(crate) mod switch;
 mod tell;
 mod warned;
@@ -16,96 +17,59 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Linux;
-use dataplane::netlink::KernelError;
 use dataplane::notifications::Notifications;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep_until};
 
 use crate::bridge::Bridge;
 use crate::config::flags::Flags;
-use crate::conflist::{self, Template};
+use crate::conflist::Template;
 use crate::model::{Cluster, Lease, NodeName};
-use crate::node::{self, Node, NodeError};
+use crate::node::Node;
 use crate::observe::Quiet;
 use crate::overlay::transition::Transition;
 use crate::patience::Patience;
 use crate::reconcile::{Trigger, chain};
-use crate::status::Trouble;
 use crate::status::board::Board;
-use crate::status::doors::{self, DoorError};
-use crate::store::{LeaseRequest, Store, StoreError, StoreEvent};
+use crate::status::doors::Doors;
+use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
 use crate::upkeep::Upkeep;
 use pace::Pace;
 pub use publish::conflist_path;
+use start::Outset;
+pub use start::StartError;
 use switch::Switch;
 use tell::Untold;
 use warned::{Fault, Warned};
 
-/// Why the daemon cannot begin. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// It could not be asked.
-    #[error(transparent)]
-    Door(#[from] DoorError),
-    /// The node cannot take part.
-    #[error(transparent)]
-    Node(#[from] NodeError),
-    /// It does not know who it is.
-    #[error("cannot tell which node this is")]
-    Name(#[source] StoreError),
-    /// No lease.
-    #[error("cannot take this node's subnets")]
-    Lease(#[source] StoreError),
-    /// The kernel cannot be spoken to.
-    #[error("cannot speak to the kernel: netd needs the capability NET_ADMIN")]
-    Kernel(#[from] KernelError),
-    /// The operator's CNI configuration is not one.
-    #[error(transparent)]
-    Conflist(#[from] conflist::SourceError),
-    /// Signals cannot be received.
-    #[error("cannot wait for signals")]
-    Signals(#[source] std::io::Error),
-    /// The store ended before it had told what there is.
-    #[error("the store stopped telling what there is")]
-    StoreEnded,
-}
-
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(flags: Flags, store: impl Store) -> Result<(), StartError> {
+pub async fn run(mut flags: Flags, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
-    let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
     let board = Board::new();
-    let _doors = doors::open(&flags, &board).await?;
-    let (standing, shown) = (store.standing(), board.clone());
-    tokio::select! {
-        started = Daemon::start(flags, store, board, template) => {
-            let (mut daemon, events) = started?;
-            daemon.follow(events, &mut ends).await;
-            daemon.tell_rest();
-        }
-        () = show(&shown, standing) => {}
-        () = ends.wait() => {}
+    let outset = tokio::select! {
+        outset = start::find(&mut flags, &store, &board) => Some(outset),
+        never = start::show(&board, store.standing()) => match never {},
+        () = ends.wait() => None,
+    };
+    if let Some(outset) = outset {
+        let outset = match outset {
+            Ok(outset) => outset,
+            Err(error) => {
+                store.tell_last(flags.node_name.as_ref(), error.notice()).await;
+                return Err(error);
+            }
+        };
+        let events = store.watch();
+        let mut daemon = Daemon::new(flags, store, board, outset);
+        daemon.follow(events, &mut ends).await;
+        daemon.tell_rest();
     }
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
     tracing::info!("ending; the data path stays as it is");
     Ok(())
-}
-
-/// Shows what the store waits for, as long as it does.
-async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) {
-    if let Some(mut standing) = standing {
-        while standing.changed().await.is_ok() {
-            let what = standing.borrow_and_update().clone();
-            board.update(|status, now| {
-                let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
-                status.store.trouble = what.map(|what| Trouble { what, since });
-            });
-        }
-    }
-    std::future::pending::<()>().await;
 }
 
 /// The signals that end the daemon.
@@ -169,37 +133,16 @@ struct Daemon<S> {
     untold: Untold,
     /// Where those who ask see how it goes.
     board: Board,
+    /// Open as long as it runs.
+    _doors: Doors,
     /// The CNI configuration to install.
     template: Template,
 }
 
 impl<S: Store> Daemon<S> {
-    async fn start(
-        mut flags: Flags,
-        store: S,
-        board: Board,
-        template: Template,
-    ) -> Result<(Self, mpsc::Receiver<StoreEvent>), StartError> {
-        if flags.node_name.is_none() {
-            flags.node_name = store.node_name().await.map_err(StartError::Name)?;
-        }
-        let mut kernel = Linux::open()?;
-        let notifications = Notifications::open()?;
-        let node = Node::discover(&flags, &store, &mut kernel).await?;
-        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
-        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
-        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-        tracing::info!(
-            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
-            "lease taken"
-        );
-        board.update(|status, _| {
-            status.store.trouble = None;
-            status.joined(&node, &own, None);
-        });
+    fn new(flags: Flags, store: S, board: Board, outset: Outset) -> Self {
+        let Outset { kernel, notifications, node, request, own, template, doors } = outset;
         let cluster = Cluster { own, peers: BTreeMap::new() };
-        let events = store.watch();
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
         let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
@@ -211,8 +154,9 @@ impl<S: Store> Daemon<S> {
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
             behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
+            _doors: doors,
         };
-        Ok((daemon, events))
+        daemon
     }
 
     async fn follow(&mut self, mut events: mpsc::Receiver<StoreEvent>, ends: &mut Ends) {

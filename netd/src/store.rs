@@ -55,6 +55,12 @@ pub trait Store: Send + Sync + 'static {
         let _ = notice;
     }
 
+    /// Tells them of what ends a daemon that has this name, and gives up after a moment.
+    fn tell_last(&self, node: Option<&NodeName>, notice: Notice) -> impl Future<Output = ()> + Send {
+        let _ = (node, notice);
+        std::future::ready(())
+    }
+
     /// This node's name, where the store knows better than the host.
     fn node_name(&self) -> impl Future<Output = Result<Option<NodeName>, StoreError>> + Send {
         std::future::ready(Ok(None))

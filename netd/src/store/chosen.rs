@@ -140,6 +140,10 @@ impl Store for Chosen {
         each!(self, store => store.tell(notice));
     }
 
+    async fn tell_last(&self, node: Option<&NodeName>, notice: Notice) {
+        each!(self, store => store.tell_last(node, notice).await);
+    }
+
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
         each!(self, store => store.node_name().await)
     }

@@ -29,7 +29,7 @@ use std::time::Duration;
 
 use dataplane::words::PerFamily;
 use tokio::sync::{Notify, mpsc, watch as channel};
-use tokio::task;
+use tokio::{task, time};
 
 pub use self::options::OptionsError;
 
@@ -45,6 +45,7 @@ use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
 use crate::config::net_conf::NetConf;
 use crate::model::{Lease, NodeName};
+use crate::reconcile::chain;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -189,6 +190,16 @@ impl KubeStore {
         read.ok_or_else(none)?.parse().map_err(|error: crate::model::NodeNameError| unreadable("", error.into()))
     }
 
+    /// Makes the Event of a notice, of the Node if it can be had.
+    async fn post_last(&self, node: Option<&NodeName>, notice: &Notice) {
+        if let Some(name) = node.filter(|_| self.shared.own.node().is_none()) {
+            let _ = self.read_own(name).await;
+        }
+        if let Err(error) = herald::post(&self.shared, notice).await {
+            tracing::warn!("an Event cannot be told: {}: {}", error.advice(), chain(&error));
+        }
+    }
+
     async fn read_own(&self, name: &NodeName) -> Result<object::Node, StoreError> {
         self.shared.own.is(name);
         self.shared.own.read(&self.shared.api, name).await.map_err(|error| own::unreadable(name, error))
@@ -260,6 +271,12 @@ impl Store for KubeStore {
                 source: error.into(),
             }),
             _ => Ok(()),
+        }
+    }
+
+    async fn tell_last(&self, node: Option<&NodeName>, notice: Notice) {
+        if time::timeout(WRITE, self.post_last(node, &notice)).await.is_err() {
+            tracing::debug!("the API server has not taken the last Event in time");
         }
     }
 

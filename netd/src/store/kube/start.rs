@@ -204,12 +204,7 @@ impl KubeStore {
                     self.warn("NoPodCIDR", fault.to_string());
                     self.changes(&node).await;
                 }
-                Err(fault) => {
-                    // It ends netd, so this cannot be left for later.
-                    let notice = Notice::Warning { reason: "WrongPodCIDR", text: fault.to_string() };
-                    let _ = time::timeout(WRITE, herald::post(&self.shared, &notice)).await;
-                    return Err(allocation(request, fault));
-                }
+                Err(fault) => return Err(allocation(request, fault)),
             }
         }
     }

@@ -1,0 +1,111 @@
+//! What the daemon needs before it can begin: found out, and waited for where it is the store that lacks it. Nothing in the kernel is
+//! changed.
+
+use std::convert::Infallible;
+
+use dataplane::kernel::Linux;
+use dataplane::netlink::KernelError;
+use dataplane::notifications::Notifications;
+use tokio::sync::watch;
+
+use crate::config::flags::Flags;
+use crate::conflist::{self, Template};
+use crate::model::Lease;
+use crate::node::{self, Node, NodeError};
+use crate::reconcile::chain;
+use crate::status::Trouble;
+use crate::status::board::Board;
+use crate::status::doors::{self, DoorError, Doors};
+use crate::store::{LeaseRequest, Notice, Store, StoreError};
+
+/// Why the daemon cannot begin. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// It could not be asked.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// It does not know who it is.
+    #[error("cannot tell which node this is")]
+    Name(#[source] StoreError),
+    /// The node cannot take part.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// No lease.
+    #[error("cannot take this node's subnets")]
+    Lease(#[source] StoreError),
+    /// The kernel cannot be spoken to.
+    #[error("cannot speak to the kernel: netd needs the capability NET_ADMIN")]
+    Kernel(#[from] KernelError),
+    /// The operator's CNI configuration is not one.
+    #[error(transparent)]
+    Conflist(#[from] conflist::SourceError),
+    /// Signals cannot be received.
+    #[error("cannot wait for signals")]
+    Signals(#[source] std::io::Error),
+}
+
+impl StartError {
+    /// For those who look after the cluster.
+    pub(super) fn notice(&self) -> Notice {
+        let reason = match self {
+            Self::Node(NodeError::NetConf(_) | NodeError::OtherNetwork) => "InvalidConfiguration",
+            // The word of the store that has Events.
+            Self::Lease(StoreError::Allocate { .. }) => "WrongPodCIDR",
+            _ => "CannotStart",
+        };
+        Notice::Warning { reason, text: format!("netd cannot start on this node: {}", chain(self)) }
+    }
+}
+
+/// All of it.
+pub(super) struct Outset {
+    pub(super) kernel: Linux,
+    pub(super) notifications: Notifications,
+    pub(super) node: Node,
+    pub(super) request: LeaseRequest,
+    pub(super) own: Lease,
+    pub(super) template: Template,
+    pub(super) doors: Doors,
+}
+
+/// Finds it out, and takes the lease.
+pub(super) async fn find(flags: &mut Flags, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
+    let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
+    let doors = doors::open(flags, board).await?;
+    if flags.node_name.is_none() {
+        flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+    }
+    let mut kernel = Linux::open()?;
+    let notifications = Notifications::open()?;
+    let node = Node::discover(flags, store, &mut kernel).await?;
+    let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
+    let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
+    let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
+    let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+    tracing::info!(
+        node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
+        "lease taken"
+    );
+    board.update(|status, _| {
+        status.store.trouble = None;
+        status.joined(&node, &own, None);
+    });
+    Ok(Outset { kernel, notifications, node, request, own, template, doors })
+}
+
+/// Shows what the store waits for, as long as it does.
+pub(super) async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) -> Infallible {
+    if let Some(mut standing) = standing {
+        while standing.changed().await.is_ok() {
+            let what = standing.borrow_and_update().clone();
+            board.update(|status, now| {
+                let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
+                status.store.trouble = what.map(|what| Trouble { what, since });
+            });
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests;
