@@ -2,15 +2,20 @@
 //! no test's wish.
 
 use std::ffi::OsString;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::KubeStore;
 use super::options::Options;
 use crate::config::flags::{Cli, Flags};
+
+/// Longer than anybody takes to ask.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What it was asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +54,7 @@ pub(super) async fn serve(answers: Vec<(u16, String)>) -> (String, JoinHandle<Ve
     let asked = tokio::spawn(async move {
         let mut asked = Vec::new();
         for (code, body) in answers {
-            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let (mut stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a request").expect("a connection");
             asked.push(request(&mut stream).await);
             let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n");
             stream.write_all(format!("{head}{body}\n").as_bytes()).await.expect("an answer");
@@ -70,4 +75,12 @@ async fn request(stream: &mut TcpStream) -> Request {
     stream.read_exact(&mut body).await.expect("a body");
     let line = head.lines().next().and_then(|line| line.strip_suffix(" HTTP/1.1")).expect("a request").to_owned();
     Request { line, body: serde_json::from_slice(&body).unwrap_or_default() }
+}
+
+/// A Node as the API server has it.
+pub(super) fn node(version: u64, range: &str, annotations: &Value) -> Value {
+    serde_json::json!({
+        "metadata": { "name": "n1", "uid": "u1", "resourceVersion": version.to_string(), "annotations": annotations },
+        "spec": { "podCIDR": range },
+    })
 }

@@ -186,3 +186,6 @@ pub(super) async fn post(shared: &Shared, notice: &Notice) -> Result<(), CallErr
     });
     shared.api.create("/api/v1/namespaces/default/events", &event).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

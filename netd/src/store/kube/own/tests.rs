@@ -1,53 +1,39 @@
+//! What is known of the own Node, and what is written to it. The API server is one that answers as a test has thought of.
+
+mod known;
+mod written;
+
+use dataplane::words::PerFamily;
+use serde_json::{Value, json};
+
 use super::*;
+use crate::model::BackendType;
+use crate::store::kube::fake;
 
-fn node(version: u64) -> Node {
-    Node { name: "n1".to_owned(), uid: "u1".to_owned(), version: version.to_string(), ..Node::default() }
+const RANGE: &str = "10.244.1.0/24";
+const PREFIX: &str = "flannel.alpha.coreos.com/";
+
+fn name() -> NodeName {
+    "n1".parse().expect("a name")
 }
 
-/// At which version the own Node is known.
-fn known(own: &Own) -> Option<u64> {
-    own.node()?.count()
+/// What the daemon wants told: no tunnel.
+fn lease() -> Lease {
+    let subnets = PerFamily { v4: RANGE.parse().ok(), v6: None };
+    let public = PerFamily { v4: "192.168.1.11".parse().ok(), v6: None };
+    Lease { node: name(), subnets, public, backend: BackendType::HostGw, vteps: PerFamily::none(), ways: None }
 }
 
-#[test]
-fn an_event_that_is_older_than_an_answer_is_no_news() {
-    let own = Own::default();
-    assert!(own.heard(Some(node(5))));
-    assert!(!own.heard(Some(node(4))), "it was under way");
-    assert_eq!(known(&own), Some(5));
-    assert!(own.heard(Some(node(5))) && own.heard(Some(node(6))));
-    assert!(own.heard(None), "it is gone");
-    assert!(own.heard(Some(node(1))), "nothing else is known");
+/// The lease as annotations.
+fn annotations() -> Value {
+    json!({
+        format!("{PREFIX}backend-data"): "null",
+        format!("{PREFIX}backend-type"): "host-gw",
+        format!("{PREFIX}kube-subnet-manager"): "true",
+        format!("{PREFIX}public-ip"): "192.168.1.11",
+    })
 }
 
-#[test]
-fn another_node_of_the_same_name_is_news_at_any_version() {
-    let own = Own::default();
-    own.heard(Some(node(5)));
-    assert!(own.heard(Some(Node { uid: "u2".to_owned(), ..node(4) })));
-    assert_eq!(known(&own), Some(4));
-}
-
-#[test]
-fn an_answer_counts_more_than_all_that_was_known_when_it_was_asked_for() {
-    let own = Own::default();
-    own.heard(Some(node(50)));
-    let asked = own.asks();
-    assert!(own.answered(asked, Some(node(7))), "etcd was restored");
-    assert_eq!(known(&own), Some(7));
-    let asked = own.asks();
-    assert!(own.answered(asked, None), "the backup is older than the Node");
-    assert_eq!(known(&own), None);
-}
-
-#[test]
-fn an_answer_is_no_news_where_something_newer_was_heard_meanwhile() {
-    let own = Own::default();
-    own.heard(Some(node(5)));
-    let asked = own.asks();
-    own.heard(Some(node(7)));
-    assert!(!own.answered(asked, Some(node(6))));
-    assert!(!own.answered(asked, None), "it was made again");
-    assert_eq!(known(&own), Some(7));
-    assert!(own.answered(asked, Some(node(8))));
+fn node(version: u64, range: &str, annotations: &Value) -> Node {
+    Node::read(&fake::node(version, range, annotations).to_string()).expect("a Node")
 }
