@@ -5,9 +5,11 @@
 mod credentials;
 mod http;
 mod objects;
+mod shipped;
 
 pub use credentials::Credentials;
 pub use objects::{MANY_IMAGES, Refusal, node_object};
+pub use shipped::ACCOUNT;
 
 use std::fs::File;
 use std::net::IpAddr;

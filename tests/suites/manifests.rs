@@ -3,13 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use netd_tests::apiserver::{self, ApiServer, node_object};
+use netd_tests::apiserver::{self, ACCOUNT, ApiServer, node_object};
 use netd_tests::suite::test;
 use netd_tests::{Fabric, Outcome, Stack, Told, Topology, ensure, eventually, peers, seconds};
 use serde_json::json;
-
-/// Whom netd is to the API server.
-const ACCOUNT: &str = "system:serviceaccount:netd:netd";
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(

@@ -40,8 +40,8 @@ pub fn run(names: &[String]) -> Outcome {
     if names.iter().any(is_long) { super::run_parts(&LONG, names) } else { super::run_parts(&PARTS, names) }
 }
 
-/// Three machines and one with the API server, where all daemons are one account that may do everything: what they ask of the server
-/// is told apart from what the measuring asks.
+/// Three machines and one with the API server, where all daemons are the account of netd's manifest, whose rights do for flanneld: what
+/// they ask of the server is told apart from what the measuring asks.
 struct Bed {
     fabric: Fabric,
     server: ApiServer,
@@ -49,28 +49,12 @@ struct Bed {
     conf: PathBuf,
 }
 
-/// The account.
-const ACCOUNT: &str = "system:serviceaccount:default:measured";
-
-const RIGHTS: &str = "
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: measured, namespace: default}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: measured}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
-subjects: [{kind: ServiceAccount, name: measured, namespace: default}]
-";
-
 impl Bed {
     /// With a Node for each of the three machines.
     fn new() -> Outcome<Self> {
         let fabric = Topology::one_segment(Stack::V4).with("api", 1).build()?;
         let server = ApiServer::start(&fabric, "api", Stack::V4)?;
-        server.apply(RIGHTS)?;
-        let kubeconfig = server.kubeconfig("measured", &server.account_token("default", "measured")?)?;
+        let kubeconfig = server.admit_netd()?;
         let conf = fabric.disk().join("net-conf.json");
         std::fs::write(&conf, net_conf(Backend::Vxlan).to_string()).told("write net-conf.json")?;
         for number in 1..=3 {

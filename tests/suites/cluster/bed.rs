@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use netd_tests::apiserver::ACCOUNT;
 use netd_tests::kubernetes::{Kubernetes, Ranges, RealPod};
 use netd_tests::{Failure, Load, Outcome, Stack, Told, Topology, ensure, eventually, flow, net_conf, seconds};
 use serde_json::{Value, json};
@@ -117,8 +118,7 @@ impl Bed {
     /// What netd, as the `ServiceAccount` that it has, was refused. With the manifest's RBAC there is nothing.
     pub(crate) fn nothing_was_refused(&self) -> Outcome {
         let requests = self.cluster.server.requests()?;
-        let own: Vec<&Value> =
-            requests.iter().filter(|event| event["user"]["username"] == "system:serviceaccount:netd:netd").collect();
+        let own: Vec<&Value> = requests.iter().filter(|event| event["user"]["username"] == ACCOUNT).collect();
         ensure!(!own.is_empty(), "netd has asked for nothing");
         let refused: Vec<String> = own
             .iter()

@@ -1,9 +1,9 @@
-//! Machines with netd, and one more that runs an API server: netd may do there what the `ClusterRole` of its manifest lets it.
+//! Machines with netd, and one more that runs an API server: netd may do there what its manifest lets it, and no more.
 
 use std::path::PathBuf;
 
 use dataplane::words::Family;
-use netd_tests::apiserver::{ApiServer, node_object};
+use netd_tests::apiserver::{ACCOUNT, ApiServer, node_object};
 use netd_tests::daemon::Daemon;
 use netd_tests::{
     Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, seconds,
@@ -12,56 +12,6 @@ use serde_json::{Value, json};
 
 /// Before the names of flannel's annotations.
 pub(crate) const PREFIX: &str = "flannel.alpha.coreos.com/";
-
-/// Who netd is to the API server.
-pub(crate) const ACCOUNT: &str = "system:serviceaccount:netd:netd";
-
-const RIGHTS: &str = "
-apiVersion: v1
-kind: Namespace
-metadata: {name: netd}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: netd, namespace: netd}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: netd}
-rules:
-- {apiGroups: [''], resources: [nodes], verbs: [get, list, watch]}
-- {apiGroups: [''], resources: [nodes/status], verbs: [patch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: netd}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: netd}
-subjects: [{kind: ServiceAccount, name: netd, namespace: netd}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: netd, namespace: netd}
-rules:
-- {apiGroups: [''], resources: [configmaps], resourceNames: [netd-cfg], verbs: [list, watch]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: netd, namespace: netd}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: netd}
-subjects: [{kind: ServiceAccount, name: netd, namespace: netd}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: netd-events, namespace: default}
-rules:
-- {apiGroups: [''], resources: [events], verbs: [create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: netd-events, namespace: default}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: netd-events}
-subjects: [{kind: ServiceAccount, name: netd, namespace: netd}]
-";
 
 const MAP: &str = "/api/v1/namespaces/netd/configmaps/netd-cfg";
 
@@ -106,10 +56,9 @@ impl Bed {
     pub(crate) fn bare(topology: &Topology, conf: &Value) -> Outcome<Self> {
         let fabric = topology.build()?;
         let server = ApiServer::start(&fabric, "api", Stack::V4)?;
-        server.apply(RIGHTS)?;
+        let kubeconfig = server.admit_netd()?;
         let map = json!({ "metadata": { "name": "netd-cfg" }, "data": { "net-conf.json": conf.to_string() } });
         server.create("/api/v1/namespaces/netd/configmaps", &map)?;
-        let kubeconfig = server.kubeconfig("netd", &server.account_token("netd", "netd")?)?;
         Ok(Self { fabric, server, kubeconfig })
     }
 

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use dataplane::words::Family;
 use libtest_mimic::Trial;
+use netd_tests::apiserver::ACCOUNT;
 use netd_tests::suite::test;
 use netd_tests::{Load, Outcome, Stack, Told, ensure, eventually, kernel, net_conf, seconds};
 use serde_json::{Value, json};
 
-use crate::bed::{ACCOUNT, Bed, PREFIX, configure, path, routed, vxlan};
+use crate::bed::{Bed, PREFIX, configure, path, routed, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

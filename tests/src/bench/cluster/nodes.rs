@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::rival::{Rival, Running};
-use super::{ACCOUNT, Bed, node_of, path};
+use super::{Bed, node_of, path};
+use crate::apiserver::ACCOUNT;
 use crate::bench::SIZES;
 use crate::bench::bed::{DEVICE, Ghost};
 use crate::bench::ear::{Ear, News};

@@ -12,7 +12,7 @@ use crate::failure::{Outcome, Told};
 use dataplane::words::{Family, Prefix};
 
 const SWITCHES: usize = 10;
-const MAP: &str = "/api/v1/namespaces/default/configmaps";
+const MAP: &str = "/api/v1/namespaces/netd/configmaps";
 
 /// Prints the table.
 pub(super) fn measure() -> Outcome {
@@ -23,7 +23,7 @@ pub(super) fn measure() -> Outcome {
     let mut daemons = Vec::new();
     for name in NAMES {
         let state = format!("--state-dir={}", bed.fabric.disk().join(name).display());
-        let flags = ["--kube-subnet-mgr", &kubeconfig, "--net-conf-configmap=default/netd-cfg", "--ip-masq", &state];
+        let flags = ["--kube-subnet-mgr", &kubeconfig, "--net-conf-configmap=netd/netd-cfg", "--ip-masq", &state];
         let daemon = bed.node(name).launch_netd_by(&flags, rival::as_shipped)?;
         daemon.await_ready()?;
         daemons.push(daemon);
