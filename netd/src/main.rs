@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use dataplane::kernel::Linux;
 use netd::config::flags::{Cli, Command, Flags, Output};
-use netd::model::{Cluster, Lease};
+use netd::model::Cluster;
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::chosen::Chosen;
@@ -93,7 +93,7 @@ async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
     let mut kernel = Linux::open().context("cannot speak to the kernel: netd needs the capability NET_ADMIN")?;
     let node = Node::discover(flags, store, &mut kernel).await?;
     let leases = store.leases().await.context("cannot read the nodes' leases")?;
-    let Some(own) = leases.iter().find(|lease| lease.node == node.name).map(|lease| Lease::clone(lease)) else {
+    let Some(own) = node.own_among(&leases) else {
         println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
         return Ok(ExitCode::from(CHANGES));
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{Kind, Link};
@@ -103,6 +104,18 @@ impl Node {
         let (underlay, carriers) = place(flags, &conf, self.public, kernel)?;
         (self.conf, self.underlay, self.carriers) = (conf, underlay, carriers);
         Ok(true)
+    }
+
+    /// Its lease among all.
+    pub fn own_among(&self, leases: &[Arc<Lease>]) -> Option<Lease> {
+        leases.iter().find(|lease| lease.node == self.name).map(|lease| self.own(lease))
+    }
+
+    /// What of its lease the network has use for: a Node of Kubernetes may have ranges of more families.
+    pub fn own(&self, lease: &Lease) -> Lease {
+        let mut own = lease.clone();
+        own.keep_families(|family| self.conf.networks.get(family).is_some());
+        own
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that

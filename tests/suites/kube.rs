@@ -7,6 +7,8 @@ mod bed;
 mod conf;
 #[path = "kube/credentials.rs"]
 mod credentials;
+#[path = "kube/families.rs"]
+mod families;
 #[path = "kube/flannel.rs"]
 mod flannel;
 #[path = "kube/proxy.rs"]
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
             trials.extend(conf::trials());
             trials.extend(trouble::trials());
             trials.extend(credentials::trials());
+            trials.extend(families::trials());
             trials.extend(flannel::trials());
             trials
         },

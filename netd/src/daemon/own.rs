@@ -30,11 +30,11 @@ impl<S: Store> Daemon<S> {
     /// Puts this node's lease back where the store has lost or altered it.
     async fn put_back(&mut self) -> Result<(), Fault> {
         let own = &self.cluster.own;
-        let stored = self.leases.get(&own.node).map(AsRef::as_ref);
-        if stored == Some(own) {
+        let stored = self.leases.get(&own.node).map(|lease| self.node.own(lease));
+        if stored.as_ref() == Some(own) {
             return Ok(());
         }
-        if let Some(other) = stored.filter(|lease| lease.subnets != own.subnets) {
+        if let Some(other) = stored.as_ref().filter(|lease| lease.subnets != own.subnets) {
             return Err(Fault::other_subnets(other.subnets, own.subnets));
         }
         let failed = |why: StoreError| Fault::not_put_back(&why);

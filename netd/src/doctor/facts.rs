@@ -168,7 +168,7 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
     let mut kernel = Linux::open()?;
     let node = Node::discover(flags, store, &mut kernel).await?;
     let leases = store.leases().await?;
-    let own = leases.iter().find(|lease| lease.node == node.name).map(|lease| Lease::clone(lease));
+    let own = node.own_among(&leases);
     let (mut cluster, mut rejected) = (None, Vec::new());
     let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {

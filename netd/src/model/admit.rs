@@ -172,6 +172,14 @@ impl Cluster {
 }
 
 impl Lease {
+    /// Takes from it what concerns other families.
+    pub fn keep_families(&mut self, has: impl Fn(Family) -> bool) {
+        for family in Family::BOTH.into_iter().filter(|family| !has(*family)) {
+            *self.subnets.slot(family) = None;
+            *self.vteps.slot(family) = None;
+        }
+    }
+
     /// True where only one of the two can be believed.
     pub fn clashes_with(&self, other: &Self) -> bool {
         let overlap = |(family, subnet): (Family, &Prefix)| {
@@ -184,13 +192,10 @@ impl Lease {
 
 /// What of a lease concerns this node's pods.
 fn only_families_of(own: &Lease, mut lease: Arc<Lease>) -> Arc<Lease> {
-    for family in Family::BOTH {
-        let has_more = lease.subnets.get(family).is_some() || lease.vteps.get(family).is_some();
-        if own.subnets.get(family).is_none() && has_more {
-            let lease = Arc::make_mut(&mut lease);
-            *lease.subnets.slot(family) = None;
-            *lease.vteps.slot(family) = None;
-        }
+    let has = |family| own.subnets.get(family).is_some();
+    let has_more = lease.subnets.families().chain(lease.vteps.families()).any(|family| !has(family));
+    if has_more {
+        Arc::make_mut(&mut lease).keep_families(has);
     }
     lease
 }
