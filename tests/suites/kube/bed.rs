@@ -19,7 +19,7 @@ const MAP: &str = "/api/v1/namespaces/netd/configmaps/netd-cfg";
 pub(crate) struct Bed {
     pub(crate) fabric: Fabric,
     pub(crate) server: ApiServer,
-    kubeconfig: PathBuf,
+    pub(crate) kubeconfig: PathBuf,
 }
 
 /// One segment with `n1`, `n2`, `n3` and `api`.
@@ -194,7 +194,8 @@ impl Bed {
     }
 }
 
-fn flags(kubeconfig: &str, disk: &str) -> Vec<String> {
+/// The flags of a netd whose node has this folder.
+pub(crate) fn flags(kubeconfig: &str, disk: &str) -> Vec<String> {
     vec![
         "--kube-subnet-mgr".to_owned(),
         format!("--kubeconfig-file={kubeconfig}"),
