@@ -48,6 +48,11 @@ pub trait Stores {
 /// # Errors
 /// Where one suffers by the other, or something of one that was cleaned up is left; with the logs of the daemons.
 pub fn live_apart<S: Stores>(fabric: &Fabric, stores: &S) -> Outcome {
+    for node in NODES.map(|name| fabric.node(name).namespace()) {
+        // netd leaves forwarding on, and a host that forwards has more addresses of the kernel's own.
+        node.sysctl("net/ipv4/ip_forward", "1")?;
+        node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    }
     let mut first = Network::start(fabric, stores, Which::First)?;
     let alone = states(fabric)?;
     let mut second = undisturbed(&first, || Network::start(fabric, stores, Which::Second))?;

@@ -15,6 +15,8 @@ mod flannel;
 mod proxy;
 #[path = "kube/trouble.rs"]
 mod trouble;
+#[path = "kube/two.rs"]
+mod two;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             trials.extend(credentials::trials());
             trials.extend(families::trials());
             trials.extend(flannel::trials());
+            trials.extend(two::trials());
             trials
         },
     )
