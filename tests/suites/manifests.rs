@@ -67,7 +67,7 @@ fn strict() -> Outcome {
     for entry in std::fs::read_dir(manifests().join("overlays")).told("list the overlays")?.flatten() {
         overlays.push(format!("overlays/{}", entry.file_name().to_string_lossy()));
     }
-    ensure!(overlays.len() == 5, "there are {overlays:?}");
+    ensure!(overlays.len() == 6, "there are {overlays:?}");
     for overlay in overlays {
         let folder = path(&overlay);
         for how in [&["--dry-run=server"][..], &[]] {

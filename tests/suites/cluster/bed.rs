@@ -58,7 +58,8 @@ impl Bed {
     pub(crate) fn apply_alone(&self) -> Outcome {
         let path = match self.stack {
             Stack::V4 => manifests().join("netd.yml"),
-            Stack::V6 | Stack::Dual => manifests().join("overlays/dual-stack"),
+            Stack::V6 => manifests().join("overlays/ipv6"),
+            Stack::Dual => manifests().join("overlays/dual-stack"),
         };
         let way = if path.is_dir() { "-k" } else { "-f" };
         self.cluster.server.kubectl(&["apply", "--validate=strict", way, &path.to_string_lossy()]).map(drop)
@@ -139,7 +140,7 @@ impl Bed {
             "--prefix",
         ];
         let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
-        let look = "ip -brief -4 neigh; ip route; ip -brief link; bridge fdb show dev flannel.1 || true";
+        let look = "ip -brief neigh; ip -4 route; ip -6 route; ip -brief link; bridge fdb show dev flannel.1 || true";
         self.cluster.machines.iter().fold(self.cluster.told(failure).with("netd", &logs), |failure, machine| {
             let seen = machine.namespace().shell(look).unwrap_or_else(|failure| failure.to_string());
             failure.with(&format!("the kernel of {}", machine.name()), &seen)

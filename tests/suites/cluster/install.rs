@@ -12,15 +12,17 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test(
             "one manifest, and pods talk; a rolling update loses nothing, and netd asks for no more than it may",
-            install,
+            || install(Stack::V4),
         ),
+        test("the same with IPv6 alone, by the overlay", || install(Stack::V6)),
         test("dual stack by the overlay", dual),
         test("a node without a podCIDR is told of, and gets its network when it has one", late),
     ]
 }
 
-fn install() -> Outcome {
-    let mut bed = Bed::start(&Topology::two_segments(Stack::V4), Stack::V4)?;
+fn install(stack: Stack) -> Outcome {
+    let mut bed = Bed::start(&Topology::two_segments(stack), stack)?;
+    have(&bed, stack)?;
     let before = processes(&bed)?;
     bed.under_load(|bed| {
         bed.cluster.server.kubectl(&["--namespace=netd", "rollout", "restart", "daemonset/netd"])?;
@@ -36,11 +38,18 @@ fn processes(bed: &Bed) -> Outcome<Vec<i32>> {
     NODES.iter().map(|name| bed.cluster.machine(name).process("netd")).collect()
 }
 
+/// Pods have addresses of these families, and no other.
+fn have(bed: &Bed, stack: Stack) -> Outcome {
+    for pod in &bed.pods {
+        let fits = pod.addresses().families().eq(stack.families());
+        ensure!(fits, "{} has the addresses {:?}", pod.name(), pod.addresses());
+    }
+    Ok(())
+}
+
 fn dual() -> Outcome {
     let bed = Bed::start(&Topology::two_segments(Stack::Dual), Stack::Dual)?;
-    for pod in &bed.pods {
-        ensure!(pod.addresses().iter().count() == 2, "{} has the addresses {:?}", pod.name(), pod.addresses());
-    }
+    have(&bed, Stack::Dual)?;
     bed.talk()?;
     bed.nothing_was_refused()
 }

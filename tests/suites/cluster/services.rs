@@ -1,7 +1,8 @@
 //! Services by the real kube-proxy and names by `CoreDNS`, over netd's network.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
+use dataplane::words::Family;
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::COREDNS;
 use netd_tests::suite::test;
@@ -11,10 +12,13 @@ use serde_json::json;
 use crate::bed::Bed;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![test("a pod resolves a Service and reaches it on another node", services)]
+    let trial = |stack| {
+        test(format!("a pod resolves a Service and reaches it on another node/{stack:?}"), move || services(stack))
+    };
+    [Stack::V4, Stack::V6].map(trial).into()
 }
 
-fn dns() -> String {
+fn dns(address: IpAddr) -> String {
     format!(
         "
 apiVersion: v1
@@ -71,18 +75,18 @@ apiVersion: v1
 kind: Service
 metadata: {{name: kube-dns, namespace: kube-system}}
 spec:
-  clusterIP: 10.96.0.10
+  clusterIP: '{address}'
   selector: {{app: coredns}}
   ports: [{{name: dns, port: 53, protocol: UDP}}, {{name: dns-tcp, port: 53, protocol: TCP}}]
 "
     )
 }
 
-fn services() -> Outcome {
-    let bed = Bed::start(&Topology::two_segments(Stack::V4), Stack::V4)?;
+fn services(stack: Stack) -> Outcome {
+    let bed = Bed::start(&Topology::two_segments(stack), stack)?;
     let server = &bed.cluster.server;
     bed.cluster.machine("n2").load(&[bed.cluster.images.coredns()?])?;
-    server.apply(&dns())?;
+    server.apply(&dns(server.dns_address()))?;
     let web = json!({ "metadata": { "name": "web" }, "spec": {
         "selector": { "app": "pod-n3" }, "ports": [{ "port": 80, "targetPort": 8080 }] } });
     let web = server.create("/api/v1/namespaces/default/services", &web)?;
@@ -103,7 +107,9 @@ fn services() -> Outcome {
         ])
     })
     .map_err(|failure| bed.told(failure))?;
-    let said = bed.pods[0].namespace().run(&format!("curl --silent --fail --max-time 10 http://{address}/hostname"))?;
+    ensure!(stack.has(Family::of(address)), "the Service has the address {address}");
+    let url = format!("http://{}/hostname", SocketAddr::new(address, 80));
+    let said = bed.pods[0].namespace().run(&format!("curl --silent --fail --globoff --max-time 10 {url}"))?;
     ensure!(said == "pod-n3", "the Service's pod says that it is {said:?}");
     Ok(())
 }
