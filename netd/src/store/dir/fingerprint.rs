@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::hash::fnv;
 
 /// Changes within this time of a file's last one may leave its timestamp as it is.
-const TIMESTAMP_STEP: Duration = Duration::from_secs(2);
+pub(super) const TIMESTAMP_STEP: Duration = Duration::from_secs(2);
 
 /// What tells one content of a file from another without reading it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,8 +44,8 @@ impl Fingerprint {
         fnv(times.as_flattened()) ^ fnv(rest.as_flattened()).rotate_left(1)
     }
 
-    /// True where any later change of the file gives it another fingerprint. A clock that was set back leaves it false for a
-    /// while, which only means that the file is read again.
+    /// True where any later change of the file gives it another fingerprint. A clock that was set back leaves it false, however
+    /// long the file has been as it is.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0));

@@ -12,7 +12,7 @@ use tokio::{task, time};
 
 use self::notifications::Notifications;
 use super::files::Layout;
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
 use super::read::{self, Read, Reads};
 use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, StoreEvent};
@@ -64,7 +64,7 @@ async fn follow(mut followed: Followed, mut notifications: Notifications, events
             next_poll = Instant::now() + poll;
         }
         let looked = task::spawn_blocking(move || {
-            let told = followed.look(&changed, Instant::now());
+            let told = followed.look(&changed, Now { at: Instant::now(), wall: SystemTime::now() });
             (followed, told)
         });
         let Ok((again, told)) = looked.await else { return };
@@ -85,6 +85,13 @@ async fn follow(mut followed: Followed, mut notifications: Notifications, events
     }
 }
 
+/// When a look begins, by the clock that never jumps and by the one that files' times are of.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    at: Instant,
+    wall: SystemTime,
+}
+
 /// What to look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Changed {
@@ -97,8 +104,8 @@ enum Changed {
 /// What is known of a node's file.
 struct Known {
     fingerprint: u64,
-    /// Whether an equal fingerprint means an equal content.
-    settled: bool,
+    /// Since when it has had this fingerprint, as long as another content may come with the same one.
+    open: Option<Instant>,
     /// The last lease that was in it, still valid while its content is broken.
     lease: Option<Arc<Lease>>,
     /// What is wrong with its content, as it was told.
@@ -150,7 +157,7 @@ impl Followed {
     }
 
     /// Looks at what may have changed, and tells what did.
-    fn look(&mut self, changed: &Changed, now: Instant) -> Vec<StoreEvent> {
+    fn look(&mut self, changed: &Changed, now: Now) -> Vec<StoreEvent> {
         let mut told = Vec::new();
         let net_conf = self.look_at_net_conf(&mut told);
         let nodes = match changed {
@@ -164,7 +171,7 @@ impl Followed {
                 }
             }
             Err(error) => {
-                if self.trouble.replace(now + RETRY.min(self.poll)).is_none() {
+                if self.trouble.replace(now.at + RETRY.min(self.poll)).is_none() {
                     told.push(StoreEvent::Trouble(chain(&error)));
                 }
             }
@@ -182,21 +189,21 @@ impl Followed {
     }
 
     /// The first look at the nodes' files.
-    fn list(&mut self, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+    fn list(&mut self, now: Now, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
         let read = self.read.take().map_or_else(|| self.layout.read_all(), Ok)?;
         told.reserve(read.len() + 2);
         told.push(StoreEvent::Init);
         for (name, read) in read {
-            self.hear(name, read, told);
+            self.hear(name, read, now, told);
         }
         told.push(StoreEvent::InitDone);
         self.listed = true;
         Ok(())
     }
 
-    fn look_at_all(&mut self, now: Instant, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+    fn look_at_all(&mut self, now: Now, told: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
         if !self.listed {
-            return self.list(told);
+            return self.list(now, told);
         }
         let list = self.layout.list().inspect_err(|_| {
             self.returning = true;
@@ -210,7 +217,7 @@ impl Followed {
             self.miss(&name, now, patience, told);
         }
         for (name, fingerprint) in list {
-            self.look_at(name, fingerprint, told);
+            self.look_at(name, fingerprint, now, told);
         }
         Ok(())
     }
@@ -218,10 +225,10 @@ impl Followed {
     fn look_at_names(
         &mut self,
         names: &BTreeSet<String>,
-        now: Instant,
+        now: Now,
         told: &mut Vec<StoreEvent>,
     ) -> Result<(), StoreError> {
-        let due = self.leaving.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
+        let due = self.leaving.iter().filter(|(_, due)| **due <= now.at).map(|(name, _)| name.clone());
         let names: BTreeSet<String> = names.iter().cloned().chain(due).collect();
         let found: Vec<_> = names.into_iter().map(|name| (self.layout.fingerprint(&name), name)).collect();
         if found.iter().any(|(fingerprint, _)| fingerprint.is_none()) && !self.layout.nodes().is_dir() {
@@ -229,7 +236,7 @@ impl Followed {
         }
         for (fingerprint, name) in found {
             match fingerprint {
-                Some(fingerprint) => self.look_at(name, fingerprint, told),
+                Some(fingerprint) => self.look_at(name, fingerprint, now, told),
                 None => self.miss(&name, now, GONE_AFTER, told),
             }
         }
@@ -237,12 +244,13 @@ impl Followed {
     }
 
     /// A file is not there. Its node is gone when that lasts.
-    fn miss(&mut self, name: &str, now: Instant, patience: Duration, told: &mut Vec<StoreEvent>) {
-        if !self.files.contains_key(name) || *self.leaving.entry(name.to_owned()).or_insert(now + patience) > now {
+    fn miss(&mut self, name: &str, now: Now, patience: Duration, told: &mut Vec<StoreEvent>) {
+        if !self.files.contains_key(name) || *self.leaving.entry(name.to_owned()).or_insert(now.at + patience) > now.at
+        {
             return;
         }
         if self.is_emptied() && self.own.as_deref() != Some(name) {
-            self.leaving.insert(name.to_owned(), now + self.poll.max(GONE_AFTER));
+            self.leaving.insert(name.to_owned(), now.at + self.poll.max(GONE_AFTER));
             return;
         }
         self.leaving.remove(name);
@@ -258,23 +266,24 @@ impl Followed {
     }
 
     /// A file is there, and is read unless its content is known.
-    fn look_at(&mut self, name: String, fingerprint: Fingerprint, told: &mut Vec<StoreEvent>) {
+    fn look_at(&mut self, name: String, fingerprint: Fingerprint, now: Now, told: &mut Vec<StoreEvent>) {
         self.leaving.remove(&name);
-        let is_known = |known: &Known| known.settled && known.fingerprint == fingerprint.digest();
+        let is_known = |known: &Known| known.open.is_none() && known.fingerprint == fingerprint.digest();
         if self.files.get(&name).is_some_and(is_known) {
             return;
         }
         // Where it was deleted since it was looked at, that is told by itself.
         if let Some(read) = self.layout.read(&name) {
-            self.hear(name, read, told);
+            self.hear(name, read, now, told);
         }
     }
 
     /// A file was read. Tells its lease if that is another one, and warns once for each content that is none.
-    fn hear(&mut self, name: String, read: Read, told: &mut Vec<StoreEvent>) {
-        let (lease, wrong) = match self.files.remove(&name) {
-            Some(known) => (known.lease, known.wrong),
-            None => (None, None),
+    fn hear(&mut self, name: String, read: Read, looked: Now, told: &mut Vec<StoreEvent>) {
+        let fingerprint = read.fingerprint.digest();
+        let (lease, wrong, since) = match self.files.remove(&name) {
+            Some(known) => (known.lease, known.wrong, known.open.filter(|_| known.fingerprint == fingerprint)),
+            None => (None, None, None),
         };
         let (lease, wrong) = match read.lease {
             Ok(read) if lease.as_ref() == Some(&read) => (lease, None),
@@ -291,8 +300,11 @@ impl Followed {
                 (lease, Some(text))
             }
         };
-        let settled = read.fingerprint.is_settled(SystemTime::now());
-        self.files.insert(name, Known { fingerprint: read.fingerprint.digest(), settled, lease, wrong });
+        let open = (!read.fingerprint.is_settled(looked.wall)).then(|| since.unwrap_or(looked.at));
+        // A file whose time has not come yet, since a clock was set back or another machine's is ahead, is not read for ever. Twice
+        // the step: a look takes its time, and the file may have changed meanwhile.
+        let open = open.filter(|since| looked.at.saturating_duration_since(*since) <= 2 * TIMESTAMP_STEP);
+        self.files.insert(name, Known { fingerprint, open, lease, wrong });
     }
 }
 
@@ -307,3 +319,6 @@ fn chain(error: &dyn Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;
