@@ -69,6 +69,7 @@ packages=(
     containerd:/usr/bin/containerd
     runc:/usr/sbin/runc:/usr/bin/runc
     busybox-static:/bin/busybox:/usr/bin/busybox
+    "libfaketime:/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1"
 )
 
 # setup: installs what is missing on this machine; quick where nothing is.

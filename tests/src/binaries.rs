@@ -20,6 +20,18 @@ pub fn plugin() -> Outcome<PathBuf> {
     find("netd-cni", "NETD_CNI_BIN")
 }
 
+/// The daemon as `cargo build` makes it, which loads libraries, other than the one that ships.
+///
+/// # Errors
+/// Where it was not built.
+pub fn dynamic_netd() -> Outcome<PathBuf> {
+    let itself = std::env::current_exe().told("find the suite's own file")?;
+    // target/<profile>/deps/<suite>
+    let path = itself.ancestors().nth(3).unwrap_or(&itself).join("debug/netd");
+    crate::ensure!(path.is_file(), "{} was not built: run cargo build --package netd", path.display());
+    Ok(path)
+}
+
 fn find(name: &str, variable: &str) -> Outcome<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return std::fs::canonicalize(&path).told(format!("find {name} at {variable}={}", path.display()));

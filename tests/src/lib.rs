@@ -34,6 +34,7 @@ pub mod sniffer;
 pub mod suite;
 pub mod topology;
 pub mod two_networks;
+pub mod wall_clock;
 
 pub use cluster::{Cluster, net_conf};
 pub use deadline::{eventually, pass, seconds};
@@ -46,3 +47,4 @@ pub use pod::Pod;
 pub use snapshot::Snapshot;
 pub use sniffer::{Sniffer, Way};
 pub use topology::{Fabric, Stack, Topology};
+pub use wall_clock::WallClock;

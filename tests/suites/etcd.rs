@@ -2,6 +2,8 @@
 
 #[path = "etcd/bed.rs"]
 mod bed;
+#[path = "etcd/clock.rs"]
+mod clock;
 #[path = "etcd/entry.rs"]
 mod entry;
 #[path = "etcd/flannel.rs"]
@@ -16,14 +18,14 @@ use std::process::ExitCode;
 use dataplane::words::Family;
 use netd_tests::peers::{ETCD, ETCDCTL, FLANNELD};
 use netd_tests::suite::{from_the_start, test};
-use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds};
+use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds, wall_clock};
 use serde_json::json;
 
 use bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(
-        || peers::prepare(&[ETCD, ETCDCTL, FLANNELD]),
+        || peers::prepare(&[ETCD, ETCDCTL, FLANNELD]).and_then(|()| wall_clock::prepare()),
         || {
             let mut trials = vec![
                 test("E1 an empty etcd is waited for, and one with a bad configuration", waits),
@@ -46,6 +48,7 @@ fn main() -> ExitCode {
             trials.extend(entry::trials());
             trials.extend(flannel::trials());
             trials.extend(two::trials());
+            trials.push(clock::trial());
             trials.push(from_the_start(
                 "etcd is out of reach for two minutes, and has other content then",
                 trouble::minutes,

@@ -8,6 +8,8 @@
 mod bed;
 #[path = "storms/clock.rs"]
 mod clock;
+#[path = "storms/jump.rs"]
+mod jump;
 #[path = "storms/kernel.rs"]
 mod kernel_events;
 #[path = "storms/outage.rs"]
@@ -17,11 +19,11 @@ mod store_events;
 
 use std::process::ExitCode;
 
-use netd_tests::suite;
+use netd_tests::{suite, wall_clock};
 
 fn main() -> ExitCode {
-    suite::run(|| {
+    suite::run_with(wall_clock::prepare, || {
         let subjects = [store_events::trials(), kernel_events::trials(), outage::trials(), clock::trials()];
-        subjects.into_iter().flatten().chain([outage::long()]).collect()
+        subjects.into_iter().flatten().chain([jump::trial(), outage::long()]).collect()
     })
 }

@@ -1,8 +1,7 @@
-//! Clocks that jump. The machine's own clock is not touched: what netd sees of time is.
+//! Clocks that differ: of the machine that wrote a file, and of the netd before. The wall clock of one that runs jumps in
+//! [`super::jump`]; the `rules` suite names every place that reads it.
 //!
-//! The monotonic clock is another one in a time namespace. The wall clock has no namespace; netd reads it for what it shows to
-//! people and to tell whether a file can have changed without another timestamp, so files from the future and the past stand
-//! for it here, unit tests for the rest, and the `rules` suite names every place that reads it.
+//! The monotonic clock is another one in a time namespace.
 
 use std::os::unix::fs::FileExt;
 use std::process::Command;
