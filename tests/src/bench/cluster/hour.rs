@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::Bed;
 use super::nodes::write_nodes;
 use super::rival::Rival;
-use super::{ACCOUNT, Bed};
+use crate::apiserver::ACCOUNT;
 use crate::bench::SIZES;
 use crate::bench::figures::{head, note};
 use crate::deadline::{pass, seconds};
