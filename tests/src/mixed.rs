@@ -180,7 +180,7 @@ fn attachment(node: &Node, pod: &Namespace) -> Outcome<Attachment> {
 }
 
 /// A node's range, of which this is an address.
-fn range(address: IpAddr) -> String {
+pub fn range(address: IpAddr) -> String {
     match address {
         IpAddr::V4(address) => {
             let [first, second, third, _] = address.octets();

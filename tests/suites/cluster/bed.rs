@@ -47,6 +47,11 @@ impl Bed {
         Ok(Self { cluster, pods: Vec::new(), stack })
     }
 
+    /// The families of its nodes and pods.
+    pub(crate) fn stack(&self) -> Stack {
+        self.stack
+    }
+
     /// `kubectl apply`, until netd is ready on every node and every node is ready for pods.
     pub(crate) fn apply(&self) -> Outcome {
         self.apply_alone()?;

@@ -1,9 +1,11 @@
 //! netd beside real flannel and in its place, node by node, while the pods that flannel's plugins made talk on; and back.
 
+use dataplane::words::Family;
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::RealPod;
+use netd_tests::mixed::{range, topology};
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, net_conf, seconds};
+use netd_tests::{Outcome, Stack, Told, ensure, eventually, net_conf, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, NODES};
@@ -15,27 +17,23 @@ const CNI_CONF: &str = r#"{ "name": "cbr0", "cniVersion": "0.3.1", "plugins": [
   { "type": "portmap", "capabilities": { "portMappings": true } } ] }"#;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    ["vxlan", "host-gw"]
-        .map(|backend| {
-            let name =
-                format!("a cluster is taken over from flannel node by node, and given back, under flows/{backend}");
-            test(name, move || take_over(backend))
-        })
-        .into()
+    let trial = |(backend, stack)| {
+        let what = "a cluster is taken over from flannel node by node, and given back, under flows";
+        test(format!("{what}/{backend} {stack:?}"), move || take_over(backend, stack))
+    };
+    [("vxlan", Stack::V4), ("vxlan", Stack::Dual), ("host-gw", Stack::V4), ("host-gw", Stack::Dual)].map(trial).into()
 }
 
 /// A cluster with flannel as its network.
-fn with_flannel(backend: &str) -> Outcome<Bed> {
-    let topology =
-        if backend == "vxlan" { Topology::two_segments(Stack::V4) } else { Topology::one_segment(Stack::V4) };
-    let mut bed = Bed::empty(&topology, Stack::V4)?;
+fn with_flannel(backend: &str, stack: Stack) -> Outcome<Bed> {
+    let mut bed = Bed::empty(&topology(backend, stack), stack)?;
     let image = bed.cluster.images.flannel()?;
     for machine in &bed.cluster.machines {
         machine.load(std::slice::from_ref(&image))?;
     }
     let server = &bed.cluster.server;
     server.apply(include_str!("flannel.yml"))?;
-    let conf = net_conf(Stack::V4, &json!({ "Type": backend })).to_string();
+    let conf = net_conf(stack, &json!({ "Type": backend })).to_string();
     let map = json!({ "metadata": { "name": "kube-flannel-cfg" }, "data": {
         "net-conf.json": conf, "cni-conf.json": CNI_CONF } });
     server.create("/api/v1/namespaces/kube-flannel/configmaps", &map)?;
@@ -67,8 +65,8 @@ fn add_pod(bed: &mut Bed, name: &str, node: &str) -> Outcome {
     Ok(())
 }
 
-fn take_over(backend: &str) -> Outcome {
-    let mut bed = with_flannel(backend)?;
+fn take_over(backend: &str, stack: Stack) -> Outcome {
+    let mut bed = with_flannel(backend, stack)?;
     NODES.iter().try_for_each(|name| await_rules(&bed, name, true))?;
     let steps = readme::commands("### From flannel, node by node")?;
     let (prepare, label, rest) = readme::apart(steps, "kubectl label node NODE pod-network=netd")?;
@@ -108,8 +106,11 @@ fn take_over(backend: &str) -> Outcome {
 fn await_rules(bed: &Bed, node: &str, there: bool) -> Outcome {
     let what = if there { "has flannel's rules" } else { "has none of flannel's rules" };
     eventually(seconds(60), &format!("{node} {what}"), || {
-        let rules = bed.cluster.machine(node).run("iptables-save")?;
-        ensure!(rules.contains("FLANNEL-") == there, "it has\n{rules}");
+        for family in bed.stack().families() {
+            let program = if family == Family::V4 { "iptables-save" } else { "ip6tables-save" };
+            let rules = bed.cluster.machine(node).run(program)?;
+            ensure!(rules.contains("FLANNEL-") == there, "it has\n{rules}");
+        }
         Ok(())
     })
     .map_err(|failure| told(bed, failure))
@@ -129,19 +130,14 @@ fn uninstall(bed: &Bed) -> Outcome {
     Ok(())
 }
 
-/// The pods of both plugins have one subnet on each node.
+/// The pods of both plugins have one subnet of each family on each node.
 fn same_bridge(pods: &[RealPod]) -> Outcome {
     for name in NODES {
         let own = pods.iter().filter(|pod| pod.name().ends_with(name));
-        let mut subnets = own.map(|pod| {
-            let (_, address) = pod.addresses().iter().next().told("the pod has no address")?;
-            Ok(address.to_string().rsplit_once('.').map(|(subnet, _)| subnet.to_owned()))
-        });
-        let first = subnets.next().told("the node has a pod")??;
-        for subnet in subnets {
-            let subnet: Option<String> = subnet?;
-            ensure!(subnet == first, "pods on {name} are in {first:?} and {subnet:?}");
-        }
+        let subnets: Vec<Vec<String>> =
+            own.map(|pod| pod.addresses().iter().map(|(_, address)| range(*address)).collect()).collect();
+        let first = subnets.first().told("the node has a pod")?;
+        ensure!(subnets.iter().all(|subnets| subnets == first), "pods on {name} are in {subnets:?}");
     }
     Ok(())
 }
