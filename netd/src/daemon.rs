@@ -115,7 +115,7 @@ struct Daemon<S> {
     pace: Pace,
     patience: Patience,
     bridge: Bridge,
-    /// What times are counted from.
+    /// What times are counted from: before the peers' records were read.
     began: Deadline,
     notifications: Notifications,
     /// Notifications wait that have not been read.
@@ -141,15 +141,15 @@ struct Daemon<S> {
 
 impl<S: Store> Daemon<S> {
     fn new(flags: Flags, store: S, board: Board, outset: Outset) -> Self {
-        let Outset { kernel, notifications, node, request, own, template, doors } = outset;
+        let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
+        let switch = Switch::resume(&flags.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
         let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
-        let switch = Switch::resume(&flags.subnet_file);
         let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
         let pace = Pace::new(every, Deadline::now());
-        let (patience, bridge, began) = (Patience::default(), Bridge::default(), Deadline::now());
+        let (patience, bridge) = (Patience::default(), Bridge::default());
         #[rustfmt::skip]
         let daemon = Self {
             flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,

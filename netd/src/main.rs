@@ -82,7 +82,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::from(code))
             }
             Some(Command::Version | Command::InstallCni) | None => {
-                daemon::run(flags, store).await?;
+                Box::pin(daemon::run(flags, store)).await?;
                 Ok(ExitCode::SUCCESS)
             }
         }

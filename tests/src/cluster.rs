@@ -67,7 +67,11 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn launch(&mut self, name: &str) -> Outcome {
+    /// Starts netd on a node, with the cluster's arguments, and waits for nothing.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn launch(&mut self, name: &str) -> Outcome {
         self.launch_by(name, |usual| {
             let mut same = Command::new(usual.get_program());
             same.args(usual.get_args());

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use dataplane::words::Family;
 use libtest_mimic::Trial;
+use netd_tests::namespace::printed;
 use netd_tests::suite::test;
 use netd_tests::{
     Cluster, Load, Node, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, pass, peer, seconds,
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         trials.push(test("every backend to the next, node by node, each order", node_by_node));
         trials.push(test("a restart in the middle of a change", restart_between));
         trials.push(test("a node whose netd stands still in the middle of a change", stands_still));
+        trials.push(test("a node that joins a change, and stands still before it has told its peers", joins));
         trials.push(test("host-gw keeps the tunnel to a peer behind a router, and says so", behind_a_router));
         trials.push(test("what cannot be is refused, and the network stays", refused));
         trials
@@ -91,7 +93,11 @@ impl Running {
 
     /// Waits until every node receives by nothing but what `backend` has.
     fn settled(&self, backend: &Value) -> Outcome {
-        for name in NODES {
+        self.settled_at(&NODES, backend)
+    }
+
+    fn settled_at(&self, nodes: &[&str], backend: &Value) -> Outcome {
+        for name in nodes {
             eventually(seconds(60), &format!("{name} is settled on {backend}"), || {
                 let node = self.cluster.node(name);
                 let record = peer::read(node.store(), name)?;
@@ -214,6 +220,50 @@ fn stands_still() -> Outcome {
         }
         Ok(())
     })
+}
+
+/// n3 has seen the network as it was, and goes on when the others have closed the tunnel: they could not know that it would send by
+/// that. Its pods must not begin with it.
+fn joins() -> Outcome {
+    let mut running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
+    running.pods.retain(|(node, _)| *node != "n3");
+    let path = running.cluster.fabric.disk().join("n3.json").display().to_string();
+    // Between the two there are milliseconds: it is tried until it fits.
+    eventually(seconds(60), "n3 stands still before it has told its peers", || {
+        running.cluster.take("n3").crash()?;
+        let output = running.cluster.node("n3").run_netd("cleanup", &["--net-config-path", &path])?;
+        printed("netd cleanup", &output)?;
+        running.cluster.launch("n3")?;
+        let daemon = running.cluster.daemon("n3");
+        daemon.await_log("ip link add", seconds(20))?;
+        daemon.signal(Signal::SIGSTOP)?;
+        let record = peer::read(running.cluster.node("n3").store(), "n3")?;
+        ensure!(record["Receives"].is_null() && !daemon.log().contains("ready"), "it has told {record}");
+        Ok(())
+    })?;
+    let (others, backend) = (["n1", "n2"], &backends()[1]);
+    others.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
+    running.settled_at(&others, backend)?;
+    // They do not open it again before it is ready.
+    let others_get = |signal| others.iter().try_for_each(|node| running.cluster.daemon(node).signal(signal));
+    others_get(Signal::SIGSTOP)?;
+    let n3 = running.cluster.daemon("n3");
+    n3.signal(Signal::SIGCONT)?;
+    n3.await_ready()?;
+    let log = n3.log();
+    let before = log.split(" ready peers").next().unwrap_or_default();
+    for node in others {
+        let range = subnet(&running, node)?;
+        let last = before.lines().rfind(|line| line.contains("\"ip route") && line.contains(&range));
+        let is_direct = last.is_some_and(|line| line.contains("dev eth0"));
+        ensure!(is_direct, "n3 was ready with a way to {node} that had closed:\n{log}");
+    }
+    others_get(Signal::SIGCONT)?;
+    let pod = running.cluster.pod("n3", "late")?;
+    for (_, other) in &running.pods {
+        running.cluster.settle(&pod, other)?;
+    }
+    Ok(())
 }
 
 /// n3 is on the other side of a router.

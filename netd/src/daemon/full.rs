@@ -29,10 +29,19 @@ impl<S: Store> Daemon<S> {
         report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_own(&report, &planned.outcome).await;
-        let is_told = told.is_ok();
-        report.complaints.extend(told.err());
         let took = begun.elapsed();
-        let published = self.publish(&report, &planned.outcome);
+        let met = if told.is_ok() { self.meet().await } else { Ok(true) };
+        let is_told = told.is_ok() && met.is_ok();
+        report.complaints.extend(told.err());
+        let published = match met {
+            Ok(true) => self.publish(&report, &planned.outcome),
+            Ok(false) => {
+                // Pods wait until the ways are such as peers receive now.
+                self.ask(Trigger::Startup);
+                Ok(false)
+            }
+            Err(why) => Err(why),
+        };
         report.complaints.extend(published.clone().err());
         let published = published == Ok(true);
         self.board.reconciled(&Run {

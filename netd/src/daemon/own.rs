@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::Daemon;
+use super::switch::LINGER;
 use super::warned::Fault;
 use crate::model::{Lease, Vtep, Ways};
 use crate::node;
@@ -92,6 +93,26 @@ impl<S: Store> Daemon<S> {
         // One that is gone is told of by the store.
         self.leases.extend(peers.map(|lease| (lease.node.clone(), lease)));
         Ok(())
+    }
+
+    /// Reads the peers' records once more where they have just been told for the first time by what this node sends: until then
+    /// nobody knew, and who closed a way meanwhile had told so before. True where nothing of that kind was missed.
+    ///
+    /// # Errors
+    /// Where they cannot be read, for a person.
+    pub(super) async fn meet(&mut self) -> Result<bool, String> {
+        if self.switch.met || self.cluster.own.ways.is_none() {
+            return Ok(true);
+        }
+        // A way that closes lingers, so its end waits for who has told in less time than that.
+        let mut is_new = false;
+        if self.began.elapsed() > LINGER / 2 {
+            let known = self.leases.clone();
+            self.read_peers().await?;
+            is_new = self.leases != known;
+        }
+        self.switch.met = true;
+        Ok(!is_new)
     }
 
     /// Closes the ways that have lingered, unless a peer has taken one up again meanwhile; they stay open where that cannot be

@@ -7,6 +7,7 @@ use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
 use dataplane::notifications::Notifications;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::config::flags::Flags;
 use crate::conflist::{self, Template};
@@ -59,6 +60,7 @@ impl StartError {
 
 /// All of it.
 pub(super) struct Outset {
+    pub(super) began: Instant,
     pub(super) kernel: Linux,
     pub(super) notifications: Notifications,
     pub(super) node: Node,
@@ -70,6 +72,7 @@ pub(super) struct Outset {
 
 /// Finds it out, and takes the lease.
 pub(super) async fn find(flags: &mut Flags, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
+    let began = Instant::now();
     let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
     let doors = doors::open(flags, board).await?;
     if flags.node_name.is_none() {
@@ -90,7 +93,7 @@ pub(super) async fn find(flags: &mut Flags, store: &impl Store, board: &Board) -
         status.store.trouble = None;
         status.joined(&node, &own, None);
     });
-    Ok(Outset { kernel, notifications, node, request, own, template, doors })
+    Ok(Outset { began, kernel, notifications, node, request, own, template, doors })
 }
 
 /// Shows what the store waits for, as long as it does.

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::Manner;
+use crate::model::{Lease, Manner};
 use crate::overlay::transition::Transition;
 use crate::whole_file;
 
 /// How long a way stays open after the peers were told that it closes: the last packets may be under way.
-const LINGER: Duration = Duration::from_secs(3);
+pub(super) const LINGER: Duration = Duration::from_secs(3);
 
 /// The memory of a change.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(crate) struct Switch {
     transition: Transition,
     until: BTreeMap<Manner, Instant>,
     file: PathBuf,
+    /// Peers know by what this node sends, and what they receive has been read after that.
+    pub(crate) met: bool,
     /// Why the configuration of the store is not the one in use.
     pub(crate) refused: Option<String>,
 }
@@ -48,11 +50,12 @@ pub(crate) fn loosened(subnet_file: &Path) -> BTreeMap<String, String> {
 }
 
 impl Switch {
-    /// Goes on where an earlier run ended.
-    pub(crate) fn resume(subnet_file: &Path) -> Self {
+    /// Goes on where an earlier run ended, whose record may be there still.
+    pub(crate) fn resume(subnet_file: &Path, own: &Lease) -> Self {
         whole_file::sweep(&file(subnet_file));
         let transition = Transition { loosened: loosened(subnet_file), ..Transition::default() };
-        Self { transition, until: BTreeMap::new(), file: file(subnet_file), refused: None }
+        let (file, met) = (file(subnet_file), own.ways.is_some());
+        Self { transition, until: BTreeMap::new(), file, met, refused: None }
     }
 
     /// What the overlay needs to know.

@@ -4,8 +4,10 @@
 //! the peer has said it receives ([`super::way`]), and it receives in each manner that a peer says it sends by. So both ends
 //! of the old way stay until nobody uses it. Two nodes must not take up and close a way past each other, however long one of
 //! them stalls: who takes one up says so first and then reads what its peers receive; who closes one has said so and then
-//! reads what its peers send by. Of two such, one sees the other, for the store has one order of what is written. While the directions of a flow may differ, strict reverse-path filters
-//! would drop one of them: they are loosened for that time and put back afterwards.
+//! reads what its peers send by. Of two such, one sees the other, for the store has one order of what is written. A node that is new
+//! to its peers cannot say what it receives before it does; it reads once more after that, and has pods only then. While the
+//! directions of a flow may differ, strict reverse-path filters would drop one of them: they are loosened for that time and put back
+//! afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
