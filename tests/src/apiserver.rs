@@ -50,6 +50,8 @@ pub struct ApiServer {
     services: Stack,
     folder: PathBuf,
     credentials: Credentials,
+    /// Its feature gates that are not as shipped.
+    gates: Option<&'static str>,
     etcd: Option<Etcd>,
     server: Option<Child>,
     /// `kubectl proxy`: the administrator's way in, for those who cannot speak TLS.
@@ -72,8 +74,8 @@ impl ApiServer {
         let credentials = Credentials::make(machine.namespace(), &folder, &addresses, &names)?;
         let etcd = Etcd::start(machine, &folder, Door::Open)?;
         let namespace = machine.namespace().again();
-        let mut server =
-            Self { namespace, address, services, folder, credentials, etcd: Some(etcd), server: None, proxy: None };
+        let (etcd, gates, server, proxy) = (Some(etcd), None, None, None);
+        let mut server = Self { namespace, address, services, folder, credentials, gates, etcd, server, proxy };
         server.kubeconfig("admin", Credentials::admin_token())?;
         server.resume()?;
         Ok(server)
@@ -122,6 +124,16 @@ impl ApiServer {
             }
         }
         Ok(())
+    }
+
+    /// Starts it anew with these feature gates.
+    ///
+    /// # Errors
+    /// Where it does not get ready; with its log.
+    pub fn restart_with(&mut self, gates: &'static str) -> Outcome {
+        self.stop()?;
+        self.gates = Some(gates);
+        self.resume()
     }
 
     /// Ends etcd below the running API server as a crash would.
@@ -294,6 +306,7 @@ impl ApiServer {
             ("cert-dir", file("own")),
         ]
         .into_iter()
+        .chain(self.gates.map(|gates| ("feature-gates", gates.to_owned())))
         .map(|(flag, value)| format!("--{flag}={value}"))
         .collect()
     }

@@ -21,7 +21,7 @@ mod two;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use netd_tests::apiserver::{self, MANY_IMAGES, node_object};
+use netd_tests::apiserver::{self, ACCOUNT, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds};
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
                 test("a node that takes no part any more is gone", leaves),
                 test("pods of three nodes talk", talk),
                 test("netd cleanup takes netd's annotations away", cleanup),
+                test("an API server that streams no lists", pages),
                 test("5,000 Nodes", many),
             ];
             trials.extend(conf::trials());
@@ -318,6 +319,22 @@ fn cleanup() -> Outcome {
     ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "the device is left: {said}");
     let state = std::fs::read_dir(bed.fabric.disk().join("n1/state")).into_iter().flatten().count();
     ensure!(state == 0, "what was known of the network is left on disk");
+    Ok(())
+}
+
+fn pages() -> Outcome {
+    let mut bed = Bed::with(&vxlan())?;
+    bed.server.restart_with("WatchList=false,WatchListClient=false")?;
+    bed.add_peer("early", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    let n1 = bed.node("n1");
+    routed(n1, "10.244.77.0/24", true).map_err(|failure| failure.with("netd", &daemon.log()))?;
+    bed.add_peer("later", 78)?;
+    routed(n1, "10.244.78.0/24", true).map_err(|failure| failure.with("netd", &daemon.log()))?;
+    let asked = bed.server.requests()?;
+    let lists = asked.iter().filter(|event| event["verb"] == "list" && event["user"]["username"] == ACCOUNT);
+    let lists: Vec<&str> = lists.filter_map(|event| event["requestURI"].as_str()).collect();
+    ensure!(lists.iter().any(|uri| uri.contains("/nodes?") && uri.contains("limit=")), "it has asked for {lists:?}");
     Ok(())
 }
 

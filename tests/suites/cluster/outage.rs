@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// For how long the API server is away: longer than any wait of kubelets, controllers and netd.
-const AWAY: Duration = Duration::from_secs(300);
+const AWAY: Duration = Duration::from_mins(5);
 
 fn away() -> Outcome {
     let mut bed = Bed::start(&Topology::two_segments(Stack::V4), Stack::V4)?;
