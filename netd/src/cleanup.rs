@@ -43,7 +43,9 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
     if let Some(folder) = &flags.cni_conf_dir {
         match conflist::remove(folder, &flags.subnet_file) {
             Ok(gone) => {
-                gone.iter().for_each(|path| tracing::info!(path = %path.display(), "CNI configuration removed"))
+                for path in gone {
+                    tracing::info!(path = %path.display(), "CNI configuration removed");
+                }
             }
             Err(error) => left.push(chain(&error)),
         }

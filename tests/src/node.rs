@@ -9,7 +9,9 @@ use dataplane::words::{Family, PerFamily};
 
 use crate::binaries;
 use crate::daemon::Daemon;
+use crate::deadline::{eventually, seconds};
 use crate::failure::{Outcome, Told};
+use crate::kernel;
 use crate::namespace::Namespace;
 use crate::pod::Pod;
 
@@ -177,6 +179,19 @@ impl Node {
         self.namespace.output(&mut self.netd(verb, arguments)?)
     }
 
+    /// Starts the daemon with arguments that cannot be meant so, and looks for these words in what it says.
+    ///
+    /// # Errors
+    /// Where it does not end with 1 and all of them.
+    pub fn refuses(&self, arguments: &[&str], words: &[&str]) -> Outcome {
+        let output = self.run_netd("", arguments)?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        crate::ensure!(output.status.code() == Some(1), "{arguments:?}: it ended with {}: {said}", output.status);
+        let missing = words.iter().find(|word| !said.contains(**word));
+        crate::ensure!(missing.is_none(), "{arguments:?}: {missing:?} is not in {said}");
+        Ok(())
+    }
+
     /// Adds a pod through the plugin, as a runtime does.
     ///
     /// # Errors
@@ -184,4 +199,18 @@ impl Node {
     pub fn add_pod(&self, name: &str) -> Outcome<Pod> {
         Pod::add(self, name)
     }
+}
+
+/// Waits until a node's kernel has an IPv4 route to the range, or none.
+///
+/// # Errors
+/// Where that does not come.
+pub fn routed(node: &Node, range: &str, wanted: bool) -> Outcome {
+    let words = |there: bool| if there { "a" } else { "no" };
+    let what = format!("{} has {} route to {range}", node.name, words(wanted));
+    eventually(seconds(60), &what, || {
+        let there = kernel::route(&node.namespace, Family::V4, range)?.is_some();
+        crate::ensure!(there == wanted, "it has {} route", words(there));
+        Ok(())
+    })
 }

@@ -2,11 +2,9 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::Family;
 use netd_tests::etcd::{Door, Etcd};
-use netd_tests::{
-    Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, seconds,
-};
+pub(crate) use netd_tests::node::routed;
+use netd_tests::{Cluster, Fabric, Node, Outcome, Stack, Told, Topology, net_conf};
 use serde_json::{Value, json};
 
 /// etcd's machine is the fourth of the topologies here.
@@ -89,17 +87,4 @@ pub(crate) fn key_at(etcd: &Etcd, machine: &Node, address: IpAddr) -> Outcome<(S
     let part = format!("\"PublicIP\":\"{address}\"");
     let found = etcd.subnets(machine)?.into_iter().find(|(_, value, _)| value.contains(&part));
     found.told(format!("etcd has no key of {address}"))
-}
-
-/// Waits until the kernel has a route to the range, or none.
-pub(crate) fn routed(node: &Node, range: &str, wanted: bool) -> Outcome {
-    eventually(
-        seconds(60),
-        &format!("{} has {} route to {range}", node.name(), if wanted { "a" } else { "no" }),
-        || {
-            let there = kernel::route(node.namespace(), Family::V4, range)?.is_some();
-            ensure!(there == wanted, "it has {}", if there { "one" } else { "none" });
-            Ok(())
-        },
-    )
 }

@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use dataplane::words::Family;
 use netd_tests::apiserver::{ACCOUNT, ApiServer, node_object};
 use netd_tests::daemon::Daemon;
-use netd_tests::{
-    Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, kernel, net_conf, seconds,
-};
+pub(crate) use netd_tests::node::routed;
+use netd_tests::{Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, net_conf, seconds};
 use serde_json::{Value, json};
 
 /// Before the names of flannel's annotations.
@@ -228,17 +227,4 @@ pub(crate) fn flannels(n: u8) -> Value {
         "kube-subnet-manager": "true",
         "public-ip": format!("192.168.1.{n}"),
     })
-}
-
-/// Waits until the kernel has a route to the range, or none.
-pub(crate) fn routed(node: &Node, range: &str, wanted: bool) -> Outcome {
-    eventually(
-        seconds(60),
-        &format!("{} has {} route to {range}", node.name(), if wanted { "a" } else { "no" }),
-        || {
-            let there = kernel::route(node.namespace(), Family::V4, range)?.is_some();
-            ensure!(there == wanted, "it has {}", if there { "one" } else { "none" });
-            Ok(())
-        },
-    )
 }
