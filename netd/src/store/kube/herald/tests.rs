@@ -180,5 +180,5 @@ async fn the_last_words_are_of_the_node_and_do_not_take_long() {
     let begun = Instant::now();
     fake::store("http://127.0.0.1:1", true).tell_last(Some(&name), warning("a")).await;
     fake::store("http://127.0.0.1:1", true).tell_last(None, warning("a")).await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
 }
