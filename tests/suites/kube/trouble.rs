@@ -1,5 +1,6 @@
 //! What can happen to an API server: it is away, refuses, talks nonsense, forgets who netd is. Packets flow through all of it.
 
+use std::process::Command;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
@@ -14,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("the API server goes away and comes back", away),
         test("a node starts while the API server is away, from what was last known", remembered),
+        test("a netd that the API server must tell its name says that it waits for that", nameless),
         test("A6 writes that are refused for a moment are tried again", refused_once),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
         test("rights that are missing are named, and waited for", rights),
@@ -105,6 +107,26 @@ fn remembered() -> Outcome {
     health::await_waiting(bed.node("n1"), "the API server cannot be reached")?;
     bed.server.resume()?;
     daemon.await_ready()
+}
+
+fn nameless() -> Outcome {
+    let mut bed = Bed::with(&vxlan())?;
+    bed.server.stop()?;
+    let flags = bed.flags("n1");
+    let flags: Vec<&str> = flags.iter().map(String::as_str).chain([health::FLAG]).collect();
+    let n1 = bed.fabric.node("n1");
+    let _daemon = n1.launch_netd_by(&flags, |usual| {
+        let mut nameless = Command::new(usual.get_program());
+        let arguments: Vec<_> = usual.get_args().collect();
+        let named = arguments.iter().position(|argument| *argument == "--node-name").map_or(0..0, |at| at..at + 2);
+        let kept = arguments.iter().enumerate().filter(|(place, _)| !named.contains(place));
+        nameless.args(kept.map(|(_, argument)| argument)).env("POD_NAME", "netd-x").env("POD_NAMESPACE", "netd");
+        nameless
+    })?;
+    health::await_waiting(n1, "cannot read Pod netd/netd-x")?;
+    bed.server.resume()?;
+    // The manifest gives the name, and so no right to ask for it.
+    health::await_waiting(n1, "cannot get resource \"pods\"")
 }
 
 fn proxied() -> Outcome<(Bed, Proxy)> {
