@@ -39,15 +39,15 @@ as_root() {
     fi
 }
 
-# isolated COMMAND...: runs it as root of fresh namespaces, with a /run of its own. Everything it starts or makes
-# ends with it. Without root a user namespace is taken.
+# isolated COMMAND...: runs it as root of fresh namespaces, with a /run of its own, temporary files in there. Everything it
+# starts or makes ends with it. Without root a user namespace is taken.
 isolated() {
     local flags=(--mount --net --pid --fork --kill-child=SIGKILL --propagation private)
     if [ "$(id -u)" -ne 0 ]; then
         flags+=(--map-root-user)
     fi
     # shellcheck disable=SC2016 # the inner shell expands it
-    unshare "${flags[@]}" -- sh -ec 'mount -t tmpfs tmpfs /run; ip link set lo up; exec "$@"' sh "$@"
+    unshare "${flags[@]}" -- sh -ec 'mount -t tmpfs tmpfs /run; export TMPDIR=/run; ip link set lo up; exec "$@"' sh "$@"
 }
 
 # Debian packages, each with a file that it brings: where all files are there, no package manager is asked.

@@ -92,6 +92,8 @@ fn start_again() -> Failure {
         Err(error) => return Failure::new(format!("find the program's own file: {error}")),
     };
     command.args(std::env::args_os().skip(1)).env(MARK, "1").env(OUTSIDE, std::process::id().to_string());
+    // Temporary files of a suite that is killed go with its /run.
+    command.env("TMPDIR", "/run");
     let error = command.exec();
     Failure::new(format!(
         "cannot run `unshare` (package util-linux), which gives the tests namespaces of their own: {error}"

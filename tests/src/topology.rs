@@ -208,9 +208,9 @@ impl Fabric {
         // The card stays the same, as its neighbours remember it.
         let links = node.namespace().json("ip -j link show dev eth0")?;
         let card = links.first().and_then(|link| link["address"].as_str()).told("eth0 has no address")?.to_owned();
-        // The cable goes with it, once nothing is left that runs there.
-        node.unplug()?;
+        // The cable would go with it, but when is the kernel's matter.
         bridge.run(&format!("ip link del {name}"))?;
+        node.unplug()?;
         let fresh = machine(bridge, name, node.segment(), node.addresses(), self.mtu)?;
         fresh.ip(&format!("link set eth0 address {card}"))?;
         node.plug(fresh);

@@ -1,5 +1,8 @@
 //! The harness against itself, without netd: what it builds is there, what it says is so, and nothing stays.
 
+#[path = "harness/interrupted.rs"]
+mod interrupted;
+
 use std::net::IpAddr;
 use std::process::ExitCode;
 
@@ -23,6 +26,7 @@ fn main() -> ExitCode {
         trials.push(test("a lost packet is counted", lost));
         trials.push(test("a snapshot finds what was left", leftovers));
         trials.push(test("a namespace goes when dropped", dropped));
+        trials.push(interrupted::trial());
         trials
     })
 }
