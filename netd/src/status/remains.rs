@@ -3,6 +3,7 @@
 //! What cannot be read is listed, and the rest is told all the same.
 
 use std::fs;
+use std::sync::Arc;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
@@ -68,16 +69,17 @@ pub async fn look(flags: &Flags, store: &impl Store, why: String) -> Remains {
         Ok(name) => remains.node = Some(name.to_string()),
         Err(error) => remains.problems.push(chain(&error)),
     }
-    lease(flags, store, &mut remains).await;
+    let networks = networks(store).await;
+    lease(flags, store, &networks, &mut remains).await;
     let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
-    let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
+    let identity = identity::of(&flags.subnet_file, networks, &previous);
     if let Err(error) = kernel(&identity, &mut remains) {
         remains.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
     }
     remains
 }
 
-async fn lease(flags: &Flags, store: &impl Store, remains: &mut Remains) {
+async fn lease(flags: &Flags, store: &impl Store, networks: &PerFamily<Prefix>, remains: &mut Remains) {
     let stored = match store.leases().await {
         Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == remains.node.as_deref()),
         Err(error) => {
@@ -85,7 +87,11 @@ async fn lease(flags: &Flags, store: &impl Store, remains: &mut Remains) {
             None
         }
     };
-    if let Some(lease) = stored {
+    if let Some(mut lease) = stored {
+        // A Node of Kubernetes may have ranges of more families than the network, where that is known.
+        if !networks.is_empty() {
+            Arc::make_mut(&mut lease).keep_families(|family| networks.get(family).is_some());
+        }
         (remains.lease, remains.lease_from) = (Some((&*lease).into()), "the store".to_owned());
         return;
     }

@@ -5,7 +5,7 @@ use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Topology, ensure, net_conf};
 use serde_json::json;
 
-use crate::bed::{Bed, path};
+use crate::bed::{Bed, path, ranges};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |stack| test(format!("podCIDRs of both families, and a network of one/{stack:?}"), move || one(stack));
@@ -35,5 +35,12 @@ fn one(stack: Stack) -> Outcome {
     bed.await_annotation("n1", name, &data).map_err(told)?;
     let object = bed.server.get(&path("n1"))?["metadata"]["annotations"].to_string();
     ensure!(object.contains("backend-v6-data") == (stack == Stack::V6), "n1 says {object}");
+    let [daemon, _other] = daemons;
+    daemon.terminate()?;
+    let status = bed.run("n1", "status")?;
+    for range in ranges("n1", Stack::Dual) {
+        let has = ranges("n1", stack).contains(&range);
+        ensure!(status.contains(&range) == has, "netd status says of {range}\n{status}");
+    }
     Ok(())
 }
