@@ -153,6 +153,14 @@ impl Bed {
         Ok(bed)
     }
 
+    /// Gives pods IPv6 beside IPv4, before netd starts.
+    pub(super) fn add_ipv6(&self) -> Outcome {
+        self.namespace.ip("addr add fd00:172::1/64 dev eth0")?;
+        let conf = json!({ "Network": "10.0.0.0/8", "SubnetLen": 24, "EnableIPv6": true, "IPv6Network": "fd00:10::/48",
+            "Backend": { "Type": self.backend.name() } });
+        std::fs::write(self.store().join("net-conf.json"), conf.to_string()).told("write net-conf.json")
+    }
+
     fn store(&self) -> PathBuf {
         self.disk.path().join("store")
     }

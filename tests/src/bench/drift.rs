@@ -19,6 +19,7 @@ use super::SIZES;
 use super::bed::{Backend, Bed, DEVICE, Ghost, Running, device};
 use super::ear::{Ear, News};
 use super::figures::{Times, head, note};
+use crate::deadline::{eventually, seconds};
 use crate::failure::{Outcome, Told};
 
 const ROUNDS: u32 = 20;
@@ -49,7 +50,10 @@ struct Patient {
 
 impl Patient {
     fn new(backend: Backend, peers: u32) -> Outcome<Self> {
-        let bed = Bed::new(backend, peers)?;
+        Self::on(Bed::new(backend, peers)?, peers)
+    }
+
+    fn on(bed: Bed, peers: u32) -> Outcome<Self> {
         let running = bed.start(&[])?;
         let (ear, kernel) = (Ear::open(&bed.namespace)?, bed.kernel()?);
         Ok(Self { bed, running, ear, kernel, peers })
@@ -60,7 +64,8 @@ impl Patient {
         self.devices()?;
         self.rules()?;
         self.accept()?;
-        self.sysctl()
+        self.forwarding(Family::V4)?;
+        self.forwarding(Family::V6)
     }
 
     /// One peer's entries, another peer each time.
@@ -209,9 +214,12 @@ impl Patient {
         let (table, chain) = (TableId::new(nft::Family::Ip, "filter"), "FORWARD".to_owned());
         fresh.bed.namespace.run("iptables-nft -P FORWARD DROP")?;
         for _ in 0..ROUNDS_OF_ONE {
+            let rules = eventually(seconds(10), "netd has two rules there", || {
+                let rules = fresh.kernel.rules(&table, &chain).told("read the rules")?;
+                crate::ensure!(rules.len() == 2, "there are {rules:?}");
+                Ok(rules)
+            })?;
             fresh.running.process.rest()?;
-            let rules = fresh.kernel.rules(&table, &chain).told("read the rules")?;
-            crate::ensure!(rules.len() == 2, "netd has two rules there, but {rules:?}");
             fresh.ear.forget()?;
             let (table, chain, handle) = (table.clone(), chain.clone(), rules[0].handle);
             let harm = Op::Nft(nft::Change::DeleteRule { table, chain, handle });
@@ -225,17 +233,25 @@ impl Patient {
         Ok(())
     }
 
-    fn sysctl(&mut self) -> Outcome {
+    fn forwarding(&self, family: Family) -> Outcome {
+        let bed = Bed::new(self.bed.backend, self.peers)?;
+        let key = match family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
+        };
+        if family == Family::V6 {
+            bed.add_ipv6()?;
+        }
         let mut times = Times::default();
-        let mut fresh = self.fresh()?;
+        let mut fresh = Self::on(bed, self.peers)?;
         for _ in 0..ROUNDS_OF_ONE {
             fresh.running.process.rest()?;
             fresh.ear.forget()?;
             let at = Instant::now();
-            fresh.bed.namespace.sysctl("net/ipv4/ip_forward", "0")?;
+            fresh.bed.namespace.sysctl(key, "0")?;
             times.push(fresh.ear.hear("forwarding switched off", &[News::Forwarding(true)])? - at);
         }
-        times.row(&format!("forwarding switched off, {} peers", self.peers));
+        times.row(&format!("{family} forwarding switched off, {} peers", self.peers));
         Ok(())
     }
 
