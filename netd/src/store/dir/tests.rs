@@ -258,7 +258,9 @@ async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
     assert!(matches!(next(&mut events).await, StoreEvent::Trouble(_)));
     fs::create_dir_all(there.join("nodes")).expect("folders");
     fs::write(there.join("nodes/a.json"), text).expect("lease");
-    fs::write(there.join("net-conf.json"), NET_CONF).expect("net-conf.json");
+    // By rename, or what is half-written could be read.
+    fs::write(there.join("growing"), NET_CONF).expect("net-conf.json");
+    fs::rename(there.join("growing"), there.join("net-conf.json")).expect("in its place");
     assert_eq!(next(&mut events).await, StoreEvent::Recovered);
     // b did not come back, and that is believed in the end.
     assert_eq!(next(&mut events).await, StoreEvent::Removed("b".parse().expect("node name")));
