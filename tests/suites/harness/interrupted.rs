@@ -1,7 +1,7 @@
 //! Ctrl-C while `scripts/test` runs suites: when it has ended, nothing is left of all that it began.
 //!
 //! The script is the real one, and so is the suite that it runs: this one, without this test. `cargo` is another one, which builds
-//! nothing.
+//! nothing and leaves a file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -60,7 +60,7 @@ fn start(folder: &Path) -> Outcome<Child> {
     }
     // Where the suite is to prepare, `NETD_TESTS_PREPARE` is set; this one has nothing to.
     let cargo = format!(
-        "#!/bin/sh\ncase \"${{NETD_TESTS_PREPARE-}} $*\" in ' test '*' --test harness') {} --skip '{NAME}' ;; esac\n",
+        "#!/bin/sh\ntouch \"$TMPDIR/unfinished\"\ncase \"${{NETD_TESTS_PREPARE-}} $*\" in ' test '*' --test harness') {} --skip '{NAME}' ;; esac\n",
         itself.display()
     );
     program(&folder.join("bin/cargo"), &cargo)?;
