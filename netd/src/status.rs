@@ -4,6 +4,7 @@
 
 pub mod board;
 pub mod client;
+mod clocks;
 mod contested;
 pub mod doors;
 mod health;

@@ -2,11 +2,12 @@
 //!
 //! Holds the one status and the counters, and tells those who wait of each change. Decides nothing.
 
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
+use super::clocks::Clocks;
 use super::metrics::Metrics;
 use super::moment::Moment;
 use super::run::Run;
@@ -19,17 +20,38 @@ use crate::store::StoreEvent;
 pub struct Board {
     status: watch::Sender<Status>,
     metrics: Arc<Metrics>,
+    began: Instant,
+    /// As they were read last.
+    clocks: Arc<Mutex<Clocks>>,
 }
 
 impl Board {
     /// Of a netd that starts now.
     pub fn new() -> Self {
-        Self { status: watch::Sender::new(Status::new(now())), metrics: Arc::new(Metrics::new()) }
+        let (wall, steady) = (now(), Duration::ZERO);
+        Self {
+            status: watch::Sender::new(Status::new(wall)),
+            metrics: Arc::new(Metrics::new()),
+            began: Instant::now(),
+            clocks: Arc::new(Mutex::new(Clocks { wall, steady })),
+        }
+    }
+
+    /// What the clock says. Where it was set, what is remembered moves with it.
+    fn tick(&self) -> Moment {
+        let read = Clocks { wall: now(), steady: self.began.elapsed() };
+        let last = std::mem::replace(&mut *self.clocks.lock().unwrap_or_else(PoisonError::into_inner), read);
+        let seconds = read.set_since(last);
+        if seconds != 0 {
+            self.status.send_modify(|status| status.shift(seconds));
+        }
+        read.wall
     }
 
     /// Changes the status; the time is given with it.
     pub fn update(&self, change: impl FnOnce(&mut Status, Moment)) {
-        self.status.send_modify(|status| change(status, now()));
+        let now = self.tick();
+        self.status.send_modify(|status| change(status, now));
     }
 
     /// A run is over.
@@ -66,11 +88,13 @@ impl Board {
 
     /// The status as one line of JSON.
     pub fn document(&self) -> Result<String, serde_json::Error> {
+        self.tick();
         serde_json::to_string(&*self.status.borrow())
     }
 
     /// The counters, and the status as numbers, as Prometheus reads them.
     pub fn metrics(&self) -> String {
+        self.tick();
         self.metrics.text(&self.status.borrow())
     }
 
