@@ -10,9 +10,9 @@ use dataplane::watch::Event;
 use dataplane::words::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
 use netd_cni::wire::mac_for;
+use network::observe::Observed;
 
 use crate::conflist::NETWORK;
-use crate::observe::Observed;
 
 /// The plugin's name for it.
 const NAME: &str = "cni0";

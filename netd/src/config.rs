@@ -3,4 +3,3 @@
 //! Values to values; reading the files and the environment is the caller's.
 
 pub mod flags;
-pub mod net_conf;

@@ -1,14 +1,13 @@
 //! What the host's links, addresses and routes say about which interface to use.
 //!
-//! Reads the kernel and converts; [`crate::interface`] chooses.
+//! Reads the kernel and converts; [`network::interface`] chooses.
 
 use std::net::IpAddr;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
 use dataplane::words::{Family, Mtu, PerFamily};
-
-use crate::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
+use network::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
 
 /// Reads what the choice of an interface is made from; `can_reach` is the address of `--iface-can-reach`.
 pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts, KernelError> {

@@ -5,10 +5,10 @@
 use std::path::Path;
 
 use dataplane::words::{PerFamily, Prefix};
+use network::hash::fnv;
+use network::overlay::Identity;
 
 use crate::config::flags::SUBNET_FILE;
-use crate::hash::fnv;
-use crate::overlay::Identity;
 use crate::subnet_env;
 
 /// `netd` for the usual subnet file, `netd-` and eight hexadecimal digits for another.

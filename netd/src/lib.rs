@@ -3,28 +3,16 @@
 //! The program around these rooms is `main.rs`; nothing depends on this crate.
 #![forbid(unsafe_code)]
 
-pub mod allocation;
 pub mod bridge;
-mod caseless;
 pub mod cleanup;
 pub mod config;
 pub mod conflist;
 pub mod daemon;
 pub mod doctor;
-pub mod flannel;
-mod hash;
 pub mod host;
 pub mod identity;
 pub mod install;
-pub mod interface;
-pub mod mirror;
-pub mod model;
 pub mod node;
-pub mod observe;
-pub mod overlay;
-mod part;
-pub mod patience;
-pub mod plan;
 pub mod reconcile;
 pub mod status;
 pub mod store;

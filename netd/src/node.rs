@@ -9,15 +9,15 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
 use dataplane::words::{IfName, Mac, PerFamily};
+use network::interface::{self, InterfaceError, Underlay};
+use network::model::{Lease, NodeName, NodeNameError};
+use network::net_conf::{Backend, NetConf, NetConfError};
+use network::overlay::Identity;
+use network::overlay::carrier::{self, Carrier, CarrierError};
 
 use crate::config::flags::Flags;
-use crate::config::net_conf::{Backend, NetConf, NetConfError};
 use crate::host;
 use crate::identity;
-use crate::interface::{self, InterfaceError, Underlay};
-use crate::model::{Lease, NodeName, NodeNameError};
-use crate::overlay::Identity;
-use crate::overlay::carrier::{self, Carrier, CarrierError};
 use crate::store::{LeaseRequest, Store, StoreError, VtepRequest};
 use crate::subnet_env;
 
@@ -191,4 +191,18 @@ pub fn node_name(flags: &Flags) -> Result<NodeName, NodeError> {
 /// Every link by name.
 pub fn links(kernel: &mut impl Kernel) -> Result<BTreeMap<IfName, Link>, KernelError> {
     Ok(kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect())
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(test)]
+impl From<&network::fixtures::Network> for Node {
+    /// Node 1 of it.
+    fn from(network: &network::fixtures::Network) -> Self {
+        let (name, public) = (network::fixtures::node_name(1), PerFamily::none());
+        let (conf, underlay, carriers, identity) =
+            (network.conf(), network.underlay(1), network.carriers(), network.identity());
+        Self { name, conf, underlay, carriers, identity, public }
+    }
 }

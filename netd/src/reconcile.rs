@@ -1,6 +1,6 @@
 //! Makes the kernel as it should be: observe, desired, diff, apply, and a report of what came of it.
 //!
-//! The order of calls and nothing else: what to want is said by [`crate::overlay`], what to do by [`crate::plan`].
+//! The order of calls and nothing else: what to want is said by [`network::overlay`], what to do by [`network::plan`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,17 +9,18 @@ use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::words::Prefix;
+use network::chain;
+use network::model::Cluster;
+use network::observe::{self, Observed};
+use network::overlay::amend::Ground;
+use network::overlay::carrier::CarrierError;
+use network::overlay::masquerade::Ports;
+use network::overlay::transition::Transition;
+use network::overlay::{self, Input, Outcome};
+use network::plan::{Conflict, Plan};
 
 use crate::config::flags::Flags;
-use crate::model::Cluster;
 use crate::node::Node;
-use crate::observe::{self, Observed};
-use crate::overlay::amend::Ground;
-use crate::overlay::carrier::CarrierError;
-use crate::overlay::masquerade::Ports;
-use crate::overlay::transition::Transition;
-use crate::overlay::{self, Input, Outcome};
-use crate::plan::{Conflict, Plan};
 
 /// Why the kernel is compared with what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -229,13 +230,5 @@ fn first_line(op: &Op) -> String {
     }
 }
 
-/// An error with its causes, on one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
+#[cfg(test)]
+mod tests;

@@ -24,14 +24,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dataplane::words::{IfName, Mac, PerFamily, Prefix, Vni};
+use network::model::Lease;
+use network::net_conf::Backend;
+use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::config::flags::{Flags, SUBNET_FILE};
-use crate::config::net_conf::Backend;
 use crate::identity;
-use crate::model::Lease;
 use crate::node::Node;
-use crate::overlay::Outcome;
 use moment::Moment;
 
 /// Where `netd status` asks the daemon with the usual subnet file.

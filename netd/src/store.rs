@@ -8,7 +8,6 @@ mod claim;
 pub mod dir;
 pub mod etcd;
 pub mod kube;
-pub mod record;
 mod waiting;
 
 use std::error::Error;
@@ -17,10 +16,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::words::{Mac, PerFamily, Prefix, Vni};
+use network::model::{BackendType, Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
-
-use crate::config::net_conf::NetConf;
-use crate::model::{BackendType, Lease, NodeName};
 
 /// A source of truth about the network.
 pub trait Store: Send + Sync + 'static {

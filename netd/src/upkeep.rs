@@ -10,15 +10,15 @@ use std::time::Duration;
 use dataplane::kernel::Kernel;
 use dataplane::watch::Event;
 use dataplane::words::{PerFamily, Prefix};
+use network::mirror::{Interest, Keys, Mirror, Stir};
+use network::model::{Claims, Cluster, Lease, NodeName};
+use network::observe::Observed;
+use network::overlay::amend::{Change, Ground};
+use network::overlay::{Identity, Outcome};
+use network::patience::{Held, Occasion, Patience};
+use network::plan::Plan;
 
-use crate::mirror::{Interest, Keys, Mirror, Stir};
-use crate::model::{Claims, Cluster, Lease, NodeName};
 use crate::node::Node;
-use crate::observe::Observed;
-use crate::overlay::amend::{Change, Ground};
-use crate::overlay::{Identity, Outcome};
-use crate::patience::{Held, Occasion, Patience};
-use crate::plan::Plan;
 use crate::reconcile::{self, Report};
 
 /// What is known since the last full run; nothing before the first.

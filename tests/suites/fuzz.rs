@@ -12,9 +12,6 @@ use dataplane::nft;
 use dataplane::route::Route;
 use dataplane::words::{IfName, Mac, Prefix};
 use libtest_mimic::Trial;
-use netd::config::net_conf::NetConf;
-use netd::model::NodeName;
-use netd::store::record;
 use netd::subnet_env;
 use netd_cni::conf::{self, net_conf::NetConf as PluginConf};
 use netd_tests::fuzz::{self, recorded};
@@ -22,6 +19,9 @@ use netd_tests::suite::test;
 use netd_tests::{Outcome, ensure};
 use netlink_packet_core::NetlinkMessage;
 use netlink_packet_route::RouteNetlinkMessage;
+use network::model::NodeName;
+use network::net_conf::NetConf;
+use network::record;
 
 const NET_CONF: &str = r#"{ "Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56",
   "SubnetLen": 24, "SubnetMin": "10.244.1.0", "SubnetMax": "10.244.99.0", "IPv6SubnetLen": 64, "EnableNFTables": false,

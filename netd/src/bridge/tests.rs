@@ -4,10 +4,10 @@ use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
+use network::fixtures::{DUAL, Network, host_gw, name, prefix};
+use network::observe;
 
 use super::*;
-use crate::observe;
-use crate::overlay::tests::network::{DUAL, Network, host_gw, name, prefix};
 
 /// A node with a pod of ours and one of another network.
 struct Scene {

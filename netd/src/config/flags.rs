@@ -14,14 +14,13 @@ use std::path::PathBuf;
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::words::PerFamily;
+use network::interface::Wishes;
+use network::model::NodeName;
+use network::net_conf::{Backend, NetConf};
 use regex_lite::Regex;
 
 pub use self::cni::CniFlags;
 pub use self::stores::{EtcdFlags, KubeFlags};
-
-use super::net_conf::{Backend, NetConf};
-use crate::interface::Wishes;
-use crate::model::NodeName;
 
 /// Where flannel's users and plugins look for it.
 pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";

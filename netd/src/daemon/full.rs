@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::words::PerFamily;
+use network::chain;
+use network::model::{Cluster, Lease, Rejected};
+use network::patience::{Held, Occasion};
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
-use crate::model::{Cluster, Lease, Rejected};
-use crate::patience::{Held, Occasion};
-use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger, chain};
+use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger};
 use crate::status::run::Run;
 use crate::store::Store;
 use crate::upkeep::{Found, Upkeep};

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use network::chain;
+use network::model::{Lease, Vtep, Ways};
+use network::overlay::Outcome;
 use tokio::time::{Instant, timeout};
 
 use super::Daemon;
 use super::switch::LINGER;
 use super::warned::Fault;
-use crate::model::{Lease, Vtep, Ways};
 use crate::node;
-use crate::overlay::Outcome;
-use crate::reconcile::{Report, Trigger, chain};
+use crate::reconcile::{Report, Trigger};
 use crate::store::{LeaseRequest, Notice, Store, StoreError};
 
 /// How long the store may take to give the records before everything else goes on.
@@ -69,7 +70,7 @@ impl<S: Store> Daemon<S> {
         fault.map_or(Ok(()), |fault| Err(fault.text))
     }
 
-    /// Tells the peers by what this node is about to send, and reads what they receive after that ([`crate::overlay::transition`]).
+    /// Tells the peers by what this node is about to send, and reads what they receive after that ([`network::overlay::transition`]).
     ///
     /// # Errors
     /// Where the store cannot be written or read, for a person.

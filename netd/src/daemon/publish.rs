@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use network::chain;
+use network::overlay::Outcome;
 use sd_notify::NotifyState;
 
 use super::Daemon;
 use crate::config::flags::Flags;
 use crate::conflist;
-use crate::overlay::Outcome;
-use crate::reconcile::{Report, chain};
+use crate::reconcile::Report;
 use crate::store::{Notice, Store};
 use crate::subnet_env::{self, SubnetEnv};
 

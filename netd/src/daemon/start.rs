@@ -6,14 +6,14 @@ use std::convert::Infallible;
 use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
 use dataplane::notifications::Notifications;
+use network::chain;
+use network::model::Lease;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::flags::Flags;
 use crate::conflist::{self, Template};
-use crate::model::Lease;
 use crate::node::{self, Node, NodeError};
-use crate::reconcile::chain;
 use crate::status::Trouble;
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError, Doors};

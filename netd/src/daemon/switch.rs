@@ -7,10 +7,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use network::model::{Lease, Manner};
+use network::overlay::transition::Transition;
 use tokio::time::Instant;
 
-use crate::model::{Lease, Manner};
-use crate::overlay::transition::Transition;
 use crate::whole_file;
 
 /// How long a way stays open after the peers were told that it closes: the last packets may be under way.

@@ -3,8 +3,8 @@
 //! Pure: the notices are the caller's to pass on.
 
 use dataplane::words::{PerFamily, Prefix};
+use network::chain;
 
-use crate::reconcile::chain;
 use crate::store::{Notice, StoreError};
 
 /// Something is wrong.

@@ -8,13 +8,13 @@ use std::time::Instant;
 
 use dataplane::netlink;
 use dataplane::watch::Event;
+use network::model::{Lease, NodeName};
+use network::{chain, observe};
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
 use super::pace::Due;
-use crate::model::{Lease, NodeName};
-use crate::observe;
-use crate::reconcile::{Trigger, chain};
+use crate::reconcile::Trigger;
 use crate::status::run::Run;
 use crate::store::Store;
 use crate::upkeep::Amended;

@@ -13,15 +13,15 @@ use dataplane::netlink::KernelError;
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
 use dataplane::words::{Family, IfName};
+use network::model::{Cluster, Lease, NodeName, Rejected};
+use network::observe::{self, Host};
+use network::overlay::Outcome;
+use network::plan::Plan;
 
 use super::peers::{self, Answer, Questions};
 use crate::config::flags::Flags;
 use crate::daemon;
-use crate::model::{Cluster, Lease, NodeName, Rejected};
 use crate::node::{Node, NodeError};
-use crate::observe::{self, Host};
-use crate::overlay::Outcome;
-use crate::plan::Plan;
 use crate::reconcile::{self, ReconcileError};
 use crate::store::{Store, StoreError};
 

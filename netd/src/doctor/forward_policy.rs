@@ -7,10 +7,10 @@ use dataplane::nft::{
     BaseChainFacts, Expression, Family as TableFamily, Hook, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict,
 };
 use dataplane::words::{Family, Prefix};
+use network::overlay::forward::{self, Blocker};
 
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
-use crate::overlay::forward::{self, Blocker};
 
 pub(super) const CHECK: Check =
     Check { name: "forward policy", well: "no chain drops forwarded packets of pods by policy", judge };

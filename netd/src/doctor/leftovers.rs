@@ -1,10 +1,10 @@
 //! What another pod network has left on this node, or still does there. Pure.
 
 use dataplane::nft::Family as TableFamily;
+use network::flannel::{CHAINS, TABLES};
 
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
-use crate::flannel::{CHAINS, TABLES};
 
 pub(super) const CHECK: Check = Check {
     name: "leftovers",

@@ -3,10 +3,10 @@
 //! Rules depend on flags that only the daemon has, and sysctls and MTUs have checks of their own.
 
 use dataplane::op::{LinkChange, Op};
+use network::plan::Conflict;
 
 use super::facts::Facts;
 use super::{Check, Trouble};
-use crate::plan::Conflict;
 
 pub(super) const CHECK: Check =
     Check { name: "network", well: "the kernel has every device, entry and route of the network", judge };

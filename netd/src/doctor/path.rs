@@ -1,12 +1,12 @@
 //! Whether the largest packets of pods arrive, where small ones do. Pure.
 
 use dataplane::words::Family;
+use network::overlay::carrier::overhead;
+use network::overlay::way::Way;
 
 use super::facts::Facts;
 use super::peers::{Answer, Question};
 use super::{Check, Trouble};
-use crate::overlay::carrier::overhead;
-use crate::overlay::way::Way;
 
 pub(super) const CHECK: Check =
     Check { name: "path mtu", well: "the largest packets of pods arrive at every peer that answers", judge };

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 
 use dataplane::nft::{Hook, Policy};
 use dataplane::words::{Family, IfName};
+use network::model::NodeName;
+use network::overlay::carrier::overhead;
+use network::overlay::way::Way;
 
 use super::facts::Facts;
 use super::{Check, Trouble, reverse_path};
-use crate::model::NodeName;
-use crate::overlay::carrier::overhead;
-use crate::overlay::way::Way;
 
 pub(super) const CHECK: Check =
     Check { name: "peers", well: "every peer answers the way that pods' packets take", judge };

@@ -6,10 +6,10 @@
 use std::net::IpAddr;
 
 use dataplane::words::{Family, IfName};
+use network::overlay::PROTOCOL;
 
 use super::facts::{Facts, sysctl};
 use super::{Check, Trouble};
-use crate::overlay::PROTOCOL;
 
 pub(super) const CHECK: Check = Check {
     name: "reverse path",

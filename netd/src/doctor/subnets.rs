@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
+use network::overlay::PROTOCOL;
 
 use super::facts::{BRIDGE, Facts};
 use super::{Check, Trouble};
-use crate::overlay::PROTOCOL;
 
 pub(super) const CHECK: Check =
     Check { name: "subnets", well: "the pod network overlaps nothing else, and no two nodes' subnets do", judge };

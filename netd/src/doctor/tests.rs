@@ -1,4 +1,4 @@
-//! Checks on facts made by hand. The addresses are in [`network`](crate::overlay::tests::network).
+//! Checks on facts made by hand. The addresses are in [`network`](network::fixtures).
 
 mod host;
 mod others;
@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use dataplane::address::Address;
 use dataplane::kernel::Kernel;
 use dataplane::words::PerFamily;
+use network::fixtures::{Network, address, node_name};
+use network::observe;
 
 use super::facts::{ConfDir, Facts, SubnetFile};
 use super::peers::{Answer, Questions, questions};
 use super::{Check, Finding, Verdict, judge, table};
 use crate::node::Node;
-use crate::observe;
-use crate::overlay::tests::network::{Network, address, node_name};
 
 /// What node 1 finds in a network where all is well and every peer answers.
 fn well(network: &Network) -> Facts {
@@ -110,10 +110,7 @@ fn the_table_shows_what_to_type_below_what_is_wrong() {
 
 #[test]
 fn every_check_says_something() {
-    let facts = well(&crate::overlay::tests::network::vxlan(
-        crate::overlay::tests::network::DUAL,
-        crate::overlay::tests::network::DUAL,
-    ));
+    let facts = well(&network::fixtures::vxlan(network::fixtures::DUAL, network::fixtures::DUAL));
     let findings = judge(&facts);
     let bad: Vec<_> = findings.iter().filter(|finding| finding.verdict != Verdict::Ok).collect();
     assert!(bad.is_empty(), "a healthy node is well: {bad:?}");

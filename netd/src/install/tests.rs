@@ -41,7 +41,7 @@ impl Room {
 }
 
 fn told(error: &InstallError) -> String {
-    crate::reconcile::chain(error)
+    network::chain(error)
 }
 
 #[test]

@@ -2,9 +2,10 @@
 //!
 //! Pure: the time is an argument.
 
+use network::patience::Held;
+
 use super::moment::Moment;
 use super::{Contested, Status};
-use crate::patience::Held;
 
 /// More are only counted in the table.
 const SHOWN: usize = 10;
@@ -12,7 +13,7 @@ const SHOWN: usize = 10;
 impl Status {
     /// A run has left this for later. What is missing meanwhile makes netd unready.
     pub fn held(&mut self, held: &Held, now: Moment) {
-        let entry = |contested: &crate::patience::Contested| {
+        let entry = |contested: &network::patience::Contested| {
             // To the next whole second: then it has been tried.
             let next =
                 contested.next.map(|wait| Moment(now.0 + wait.as_millis().div_ceil(1000).try_into().unwrap_or(0)));

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use network::chain;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -12,7 +13,6 @@ use super::board::Board;
 use super::socket::{Claim, ClaimError};
 use super::{health, server};
 use crate::config::flags::Flags;
-use crate::reconcile::chain;
 
 /// Why netd does not start.
 #[derive(Debug, thiserror::Error)]

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::words;
+use network::patience::Held;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -18,7 +19,6 @@ use prometheus_client::registry::{Registry, Unit};
 use super::moment::Moment;
 use super::run::Run;
 use super::{Sort, Status};
-use crate::patience::Held;
 use crate::reconcile::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

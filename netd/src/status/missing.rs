@@ -8,10 +8,10 @@ use std::net::IpAddr;
 
 use dataplane::op::Op;
 use dataplane::words::{IfName, Mac, Prefix};
+use network::overlay::Desired;
+use network::overlay::way::Way;
+use network::plan::Conflict;
 
-use crate::overlay::Desired;
-use crate::overlay::way::Way;
-use crate::plan::Conflict;
 use crate::reconcile::Report;
 
 /// The parts that are missing.

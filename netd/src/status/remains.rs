@@ -9,6 +9,8 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
 use dataplane::op::DeviceRoute;
 use dataplane::words::{Family, IfName, Mac, PerFamily, Prefix};
+use network::overlay::PROTOCOL;
+use network::{chain, observe};
 use serde::{Deserialize, Serialize};
 
 use super::LeaseFacts;
@@ -16,9 +18,6 @@ use crate::cleanup::networks;
 use crate::config::flags::Flags;
 use crate::identity;
 use crate::node::node_name;
-use crate::observe;
-use crate::overlay::PROTOCOL;
-use crate::reconcile::chain;
 use crate::store::Store;
 use crate::subnet_env;
 
@@ -104,7 +103,7 @@ async fn lease(flags: &Flags, store: &impl Store, networks: &PerFamily<Prefix>, 
     }
 }
 
-fn kernel(identity: &crate::overlay::Identity, remains: &mut Remains) -> Result<(), KernelError> {
+fn kernel(identity: &network::overlay::Identity, remains: &mut Remains) -> Result<(), KernelError> {
     let mut kernel = Linux::open()?;
     let host = observe::host(&mut kernel, identity)?;
     for link in observe::our_devices(&host, identity) {

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::words::{Family, Prefix};
+use network::model::{Cluster, Lease, NodeName, Rejected};
+use network::net_conf::Backend;
+use network::overlay::Outcome;
+use network::overlay::way::Way;
+use network::patience::Held;
 
 use super::missing::Missing;
 use super::moment::Moment;
 use super::{Peer, Reconcile, Sort, Status, WayTo, values};
-use crate::config::net_conf::Backend;
-use crate::model::{Cluster, Lease, NodeName, Rejected};
 use crate::node::Node;
-use crate::overlay::Outcome;
-use crate::overlay::way::Way;
-use crate::patience::Held;
 use crate::reconcile::{Report, Trigger};
 
 /// What the daemon says of a run.

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use dataplane::fake::Fake;
+use network::fixtures::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
+use network::model::BackendType;
+use network::observe;
+use network::patience::{Contested, Held, Object};
+use network::plan::Plan;
 use serde_json::json;
 
 use super::metrics::Metrics;
 use super::remains::Remains;
 use super::run::Run;
 use super::*;
-use crate::model::BackendType;
-use crate::observe;
-use crate::overlay::tests::network::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
-use crate::patience::{Contested, Held, Object};
-use crate::plan::Plan;
 use crate::reconcile::{self, Trigger};
 
 /// 2026-02-28T23:59:00Z.
@@ -44,7 +44,7 @@ impl Scene {
             observe::observed(&mut self.kernel, host, &identity, &outcome.desired).expect("a readable kernel");
         let plan = Plan::diff(&observed, &outcome.desired, &identity);
         let report = reconcile::apply(&mut self.kernel, plan, &outcome);
-        let (node, cluster) = (&self.network.node(), &self.network.cluster());
+        let (node, cluster) = (&Node::from(&self.network), &self.network.cluster());
         let (took, report, outcome) = (Duration::from_millis(4), &report, &outcome);
         let run = Run {
             trigger,

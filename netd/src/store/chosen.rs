@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::words::PerFamily;
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
 
 use super::dir::{DirStore, POLL};
@@ -11,8 +13,6 @@ use super::etcd::{self, EtcdStore};
 use super::kube::{self, KubeStore};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
 
 /// One of the stores.
 #[derive(Debug)]

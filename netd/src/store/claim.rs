@@ -3,12 +3,12 @@
 //! Pure: what others have is an argument.
 
 use dataplane::words::{Family, PerFamily, Prefix};
+use network::allocation;
+use network::hash::fnv;
+use network::model::{Lease, NodeName, Vtep};
+use network::net_conf::NetConf;
 
 use super::{LeaseRequest, StoreError};
-use crate::allocation;
-use crate::config::net_conf::NetConf;
-use crate::hash::fnv;
-use crate::model::{Lease, NodeName, Vtep};
 
 /// True where a node with these subnets needs no others.
 pub(super) fn suffice(conf: &NetConf, stored: PerFamily<Prefix>) -> bool {

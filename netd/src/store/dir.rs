@@ -18,6 +18,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::sync::mpsc;
 use tokio::task;
 
@@ -25,8 +27,6 @@ use self::files::Layout;
 use self::follow::Begun;
 use self::read::{Read, Reads};
 use super::{LeaseRequest, Store, StoreError, StoreEvent, claim};
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
 
 /// How often the files are looked at where the kernel does not tell of changes: on shared mounts.
 pub const POLL: Duration = Duration::from_secs(10);

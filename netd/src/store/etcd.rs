@@ -15,6 +15,8 @@ mod wire;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch as channel};
 
 pub use self::options::OptionsError;
@@ -28,8 +30,6 @@ use self::wire::{KeyValue, RangeRequest};
 use super::waiting::{self, Waiting};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
 use crate::config::flags::EtcdFlags;
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
 
 /// A store in etcd.
 #[derive(Debug)]

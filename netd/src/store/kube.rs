@@ -28,6 +28,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
+use network::chain;
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::{task, time};
 
@@ -43,9 +46,6 @@ use self::own::Own;
 use self::watch::{Told, Watch};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -187,7 +187,7 @@ impl KubeStore {
         let read = Pod::read(&String::from_utf8_lossy(&text)).ok().and_then(|pod| pod.node);
         let none =
             || unreadable("give the container NODE_NAME from its field spec.nodeName", "it is on no node".into());
-        read.ok_or_else(none)?.parse().map_err(|error: crate::model::NodeNameError| unreadable("", error.into()))
+        read.ok_or_else(none)?.parse().map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
     }
 
     /// Makes the Event of a notice, of the Node if it can be had.

@@ -3,11 +3,11 @@
 use std::error::Error;
 use std::time::Duration;
 
+use network::chain;
 use tokio::sync::watch;
 use tokio::time;
 
 use super::StoreError;
-use crate::reconcile::chain;
 
 /// The first wait for a store that is not there.
 pub(super) const FIRST: Duration = Duration::from_secs(1);

@@ -5,11 +5,11 @@
 
 mod world;
 
+use network::fixtures::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::overlay::tests::network::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
 use world::{Injury, World, events};
 
 /// What happens.
@@ -52,7 +52,7 @@ fn network() -> impl Strategy<Value = Network> {
         host_gw(V4, V4),
         host_gw(DUAL, DUAL),
     ];
-    let masquerade = Some(crate::overlay::masquerade::Ports::FullyRandom);
+    let masquerade = Some(network::overlay::masquerade::Ports::FullyRandom);
     let networks = networks.map(|network| Network { masquerade, forward_rules: true, ..network });
     proptest::sample::select(networks.to_vec())
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use dataplane::kernel::Linux;
-use dataplane::words::{IfName, Mac, Prefix};
+use dataplane::route::{Route, RouteKind};
+use dataplane::words::{IfName, Mac, Prefix, RouteProtocol};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -97,6 +98,17 @@ impl Ghost {
                 vec![News::NoNeighbour(subnet.address()), News::NoFdb(self.mac(), self.public()), News::NoRoute(subnet)]
             }
         })
+    }
+
+    /// The route to its pods out of the device with this index, as netd makes it.
+    pub(super) fn route(self, backend: Backend, index: u32) -> Outcome<Route> {
+        let destination = self.subnet()?;
+        let (gateway, onlink) = match backend {
+            Backend::Vxlan => (destination.address(), true),
+            Backend::HostGw => (self.public(), false),
+        };
+        let (gateway, protocol) = (Some(gateway), RouteProtocol(110));
+        Ok(Route { destination, gateway, index, onlink, protocol, metric: 0, kind: RouteKind::Unicast })
     }
 
     /// As a netd there would write it.

@@ -1,12 +1,15 @@
 //! One peer changes: from the renaming of its record to the kernel's notification of the changed entry.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use dataplane::neighbour;
+use dataplane::netlink::Request;
 
 use super::SIZES;
-use super::bed::{Backend, Bed, Ghost, Running};
+use super::bed::{Backend, Bed, Ghost, Running, device};
 use super::ear::{Ear, News};
 use super::figures::{Times, head, note, ratio};
-use crate::failure::Outcome;
+use crate::failure::{Outcome, Told};
 
 const CHANGES: u32 = 100;
 const JOINS: u32 = 30;
@@ -36,6 +39,9 @@ pub(super) fn measure() -> Outcome {
         }
         println!();
     }
+    note(
+        "the kernel keeps the routes out of one device in one list and walks it for each new one: raw netlink alone pays that",
+    );
     note("each from rest, to the last of the entries that change; host-gw's to the masquerading set too");
     note("a peer that leaves is given 500 ms to come back, by intention; they are in its times");
     Ok(())
@@ -62,6 +68,50 @@ fn at(backend: Backend, peers: u32) -> Outcome<Vec<(&'static str, Times)>> {
         leaves.push(probe.time(|bed| bed.remove(*ghost), &ghost.farewell(backend)?)?);
     }
     all.push(("a peer leaves", leaves));
+    let Probe { bed, running, ghosts, .. } = probe;
+    running.daemon.crash()?;
+    all.extend(raw(&bed, &ghosts)?);
+    Ok(all)
+}
+
+/// What of it is routes, by raw netlink in the kernel that netd has left: quicker is nobody.
+fn raw(bed: &Bed, ghosts: &[Ghost]) -> Outcome<Vec<(&'static str, Times)>> {
+    let mut kernel = bed.kernel()?;
+    let socket = kernel.socket();
+    let name = if bed.backend == Backend::Vxlan { device()? } else { "eth0".parse().told("a name")? };
+    let index = socket.link(&name).told("read the device")?.told("there is no device")?.index;
+    let mut time = |requests: Vec<Request>| -> Outcome<Duration> {
+        let at = Instant::now();
+        let outcomes = socket.batch(&requests);
+        let took = at.elapsed();
+        outcomes.into_iter().try_for_each(|outcome| outcome.told("write an entry"))?;
+        Ok(took)
+    };
+    let mut all = Vec::new();
+    if bed.backend == Backend::HostGw {
+        let mut times = Times::default();
+        for round in 0..CHANGES as usize {
+            let mut ghost = ghosts[round * 47 % ghosts.len()];
+            // Unlike any that it has had.
+            ghost.address = u8::try_from(2 + round / ghosts.len()).told("an address")?;
+            times.push(time(vec![ghost.route(bed.backend, index)?.replace()])?);
+        }
+        all.push(("new address, raw netlink", times));
+    }
+    let mut joins = Times::default();
+    let many = u32::try_from(ghosts.len()).told("a number of peers")?;
+    for ghost in (1..=JOINS).map(|number| Ghost::new(many + JOINS + number)) {
+        let route = ghost.route(bed.backend, index)?;
+        joins.push(time(match bed.backend {
+            Backend::HostGw => vec![route.add()],
+            Backend::Vxlan => vec![
+                neighbour::put(index, route.destination.address(), ghost.mac()),
+                neighbour::put_fdb(index, ghost.mac(), ghost.public()),
+                route.add(),
+            ],
+        })?);
+    }
+    all.push(("a peer joins, raw netlink", joins));
     Ok(all)
 }
 

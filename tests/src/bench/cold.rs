@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::link::{self, NewVxlan, Vxlan};
 use dataplane::netlink::Request;
-use dataplane::route::{Route, RouteKind};
-use dataplane::words::{Family, Mtu, RouteProtocol, Vni};
+use dataplane::words::{Family, Mtu, Vni};
 use dataplane::{address, neighbour};
 
 use super::SIZES;
@@ -119,11 +118,7 @@ fn requests(index: u32, peers: u32) -> Outcome<Vec<Request>> {
     }
     requests.extend(ghosts().map(|ghost| neighbour::put_fdb(index, ghost.mac(), ghost.public())));
     for ghost in ghosts() {
-        let destination = ghost.subnet()?;
-        let (gateway, protocol) = (Some(destination.address()), RouteProtocol(110));
-        requests.push(
-            Route { destination, gateway, index, onlink: true, protocol, metric: 0, kind: RouteKind::Unicast }.add(),
-        );
+        requests.push(ghost.route(Backend::Vxlan, index)?.add());
     }
     Ok(requests)
 }

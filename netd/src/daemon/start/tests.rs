@@ -1,5 +1,6 @@
+use network::net_conf::NetConf;
+
 use super::*;
-use crate::config::net_conf::NetConf;
 
 /// Reason and text of what is told of an error.
 fn told(error: &StartError) -> (&'static str, String) {

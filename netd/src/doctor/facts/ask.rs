@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use dataplane::probe::{self, Checksum, Echo, Reply};
 use dataplane::words::Family;
+use network::model::NodeName;
+use network::overlay::way::Way;
 
 use crate::doctor::peers::{Answer, Question, Questions};
-use crate::model::NodeName;
-use crate::overlay::way::Way;
 
 /// A round ends as soon as all have answered. The first packet to a neighbour, or beyond a path that is too narrow, may be
 /// lost while the kernel learns of it, so who is silent is asked again.

@@ -1,5 +1,6 @@
 //! Checks of this node's own kernel.
 
+use ::network::fixtures::{DUAL, V4, name, prefix, vxlan};
 use dataplane::link::Kind;
 use dataplane::nft::{
     Base, BaseChainFacts, ChainType, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, TableId,
@@ -12,7 +13,6 @@ use dataplane::words::{Family, RouteProtocol};
 use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, reverse_path};
 use super::{Facts, said, well};
 use crate::doctor::facts::SubnetFile;
-use crate::overlay::tests::network::{DUAL, V4, name, prefix, vxlan};
 
 fn set(facts: &mut Facts, key: &str, value: &str) {
     facts.sysctls.insert(key.to_owned(), value.to_owned());

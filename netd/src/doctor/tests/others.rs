@@ -6,11 +6,11 @@ use dataplane::link::Kind;
 use dataplane::nft::{Family as TableFamily, TableId};
 use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
+use network::fixtures::{DUAL, V4, address, name, near, node_name, prefix, vxlan};
+use network::model::{RejectReason, Rejected};
 
 use super::super::{Verdict, lease, leftovers, subnets};
 use super::{Facts, give, said, well};
-use crate::model::{RejectReason, Rejected};
-use crate::overlay::tests::network::{DUAL, V4, address, name, near, node_name, prefix, vxlan};
 
 /// A device of somebody else's with this index.
 fn foreign(facts: &mut Facts, device: &str, index: u32) {

@@ -2,11 +2,11 @@
 
 use dataplane::nft::{Base, BaseChainFacts, ChainType, Family as TableFamily, Hook, Policy, TableId};
 use dataplane::words::Family;
+use network::fixtures::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 
 use super::super::peers::{Answer, CHECK};
 use super::super::{checksum, path};
 use super::{Facts, give, said, well};
-use crate::overlay::tests::network::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 
 const ALL: Answer = Answer {
     inner: true,

@@ -4,9 +4,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use network::model::{Lease, NodeName};
+use network::record;
+
 use super::cause;
-use crate::model::{Lease, NodeName};
-use crate::store::{StoreError, record};
+use crate::store::StoreError;
 use crate::whole_file;
 
 /// Where the files are.

@@ -4,7 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use crate::hash::fnv;
+use network::hash::fnv;
 
 /// Changes within this time of a file's last one may leave its timestamp as it is.
 pub(super) const TIMESTAMP_STEP: Duration = Duration::from_secs(2);

@@ -7,6 +7,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use network::model::{Lease, NodeName};
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
@@ -14,7 +15,6 @@ use self::notifications::Notifications;
 use super::files::Layout;
 use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
 use super::read::{self, Read, Reads};
-use crate::model::{Lease, NodeName};
 use crate::store::{StoreError, StoreEvent};
 
 /// How long a file must be gone for its node to count as gone: `rm -r` of the whole store, or its unmounting, must not look like every

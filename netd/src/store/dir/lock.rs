@@ -6,12 +6,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use network::model::NodeName;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::{task, time};
 
 use super::files::Layout;
-use crate::model::NodeName;
 use crate::store::StoreError;
 
 /// How long to wait between two tries. flock(2) itself waits without a bound.

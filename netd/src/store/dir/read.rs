@@ -6,12 +6,14 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use network::model::{Lease, NodeName};
+use network::record;
+
 use super::cause;
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
 use super::texts::{Found, Texts};
-use crate::model::{Lease, NodeName};
-use crate::store::{StoreError, record};
+use crate::store::StoreError;
 
 /// A node's file as it was read.
 #[derive(Debug)]

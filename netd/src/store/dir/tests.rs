@@ -6,12 +6,12 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use dataplane::words::{Mac, PerFamily, Vni};
+use network::model::BackendType;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time;
 
 use super::*;
-use crate::model::BackendType;
 use crate::store::VtepRequest;
 
 const NET_CONF: &str = r#"{"Network": "10.244.0.0/16"}"#;

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 
 use dataplane::words::{PerFamily, Prefix};
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 
 use super::client::CallError;
 use super::keeper::TTL;
@@ -10,8 +12,6 @@ use super::record::{self, Record};
 use super::view::SUBNETS;
 use super::wire::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RequestOp, TxnRequest};
 use super::{EtcdStore, unwritable};
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
 use crate::store::{LeaseRequest, StoreError, claim};
 
 /// How often the race for a subnet may be lost before that is told: each time another node has got one.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::http::uri::PathAndQuery;
+use network::chain;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tonic::client::Grpc;
@@ -21,7 +22,6 @@ use super::wire::{
     LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, RangeRequest, RangeResponse, TxnRequest,
     TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
-use crate::reconcile::chain;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);

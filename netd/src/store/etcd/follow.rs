@@ -3,6 +3,8 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use network::chain;
+use network::model::NodeName;
 use tokio::sync::mpsc;
 use tokio::task;
 use tokio::time::{self, Instant};
@@ -11,8 +13,6 @@ use super::below;
 use super::client::{CallError, Client};
 use super::view::{Told, View};
 use super::wire::WatchCreateRequest;
-use crate::model::NodeName;
-use crate::reconcile::chain;
 use crate::store::StoreEvent;
 
 /// The first and the longest wait before etcd is tried again.

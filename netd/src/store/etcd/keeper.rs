@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use network::chain;
 use tokio::task::{self, AbortHandle};
 use tokio::time;
 
 use super::client::Client;
-use crate::reconcile::chain;
 
 /// How long a lease outlives its node, in seconds: flannel's day.
 pub(super) const TTL: i64 = 24 * 60 * 60;

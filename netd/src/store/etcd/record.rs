@@ -6,11 +6,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::words::{PerFamily, Prefix};
+use network::caseless::Object;
+use network::model::{Lease, NodeName};
+use network::record::{self, MannerRecord, RecordError, VtepRecord};
 use serde::Serialize;
-
-use crate::caseless::Object;
-use crate::model::{Lease, NodeName};
-use crate::store::record::{self, MannerRecord, RecordError, VtepRecord};
 
 /// What a value says.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use network::model::{Lease, NodeName};
+
 use super::record;
 use super::wire::KeyValue;
-use crate::model::{Lease, NodeName};
 use crate::store::StoreEvent;
 
 /// The key of the network configuration, below the prefix.
@@ -196,7 +197,7 @@ impl View {
                     self.faulty.remove(key);
                     return record.lease.map_or(Read::Nothing, |lease| Read::Lease(Arc::new(lease)));
                 }
-                Err(error) => crate::reconcile::chain(&error),
+                Err(error) => network::chain(&error),
             },
         };
         if self.faulty.insert(key.to_owned(), kv.mod_revision) != Some(kv.mod_revision) {

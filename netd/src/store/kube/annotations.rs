@@ -7,19 +7,19 @@ use std::error::Error;
 use std::net::IpAddr;
 
 use dataplane::words::{Family, PerFamily, Prefix};
+use network::model::{BackendType, Lease, NodeName, Vtep};
+use network::net_conf::NetConf;
+use network::record;
 
 use super::keys::Keys;
 use super::object::Node;
-use crate::config::net_conf::NetConf;
-use crate::model::{BackendType, Lease, NodeName, Vtep};
-use crate::store::record;
 
 /// Why a Node has no lease to believe.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NodeFault {
     /// Its name is none.
     #[error("its name is none of a node")]
-    Name(#[from] crate::model::NodeNameError),
+    Name(#[from] network::model::NodeNameError),
     /// Its pods' ranges are none.
     #[error(transparent)]
     Ranges(#[from] RangesFault),

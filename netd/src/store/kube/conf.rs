@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use inotify::{Inotify, WatchMask};
+use network::chain;
+use network::hash::fnv;
 use tokio::time;
 
 use super::Shared;
@@ -14,8 +16,6 @@ use super::health::{Health, Unheard};
 use super::object::{ConfigMap, Object, Page};
 use super::options::Source;
 use super::watch::{Told, Watch};
-use crate::hash::fnv;
-use crate::reconcile::chain;
 use crate::store::{StoreError, StoreEvent};
 
 const WHO: &str = "configuration";

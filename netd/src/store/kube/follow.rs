@@ -3,6 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use network::chain;
+use network::hash::fnv;
+use network::model::{Lease, NodeName};
+
 use super::annotations;
 use super::health::{Health, Unheard};
 use super::herald::Job;
@@ -10,9 +14,6 @@ use super::object::Node;
 use super::own::Asked;
 use super::watch::{Told, Watch};
 use super::{NODES, Shared};
-use crate::hash::fnv;
-use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
 use crate::store::StoreEvent;
 
 const WHO: &str = "nodes";

@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use network::chain;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 
 use super::Shared;
 use super::api::CallError;
-use crate::reconcile::chain;
 use crate::status::board;
 use crate::store::Notice;
 

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
+use network::hash::fnv;
+use network::model::{Lease, NodeName};
+use network::record;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::{task, time};
 
 use super::Shared;
-use crate::hash::fnv;
-use crate::model::{Lease, NodeName};
-use crate::store::record;
 use crate::whole_file;
 
 /// What comes together is written together; and the file is written no more often than that.

@@ -7,6 +7,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
+use network::chain;
+use network::model::{Lease, NodeName};
 use serde_json::json;
 use tokio::time::{self, Instant};
 
@@ -15,8 +17,6 @@ use super::annotations::{self, NodeFault, RangesFault};
 use super::api::{Api, CallError};
 use super::object::{Node, Object};
 use super::options::Options;
-use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
 use crate::status::board;
 use crate::store::StoreError;
 

@@ -7,6 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use dataplane::words::PerFamily;
+use network::chain;
+use network::model::{Lease, NodeName};
+use network::net_conf::NetConf;
 use tokio::{task, time};
 
 use super::annotations::{self, RangesFault};
@@ -15,9 +18,6 @@ use super::memory::Memory;
 use super::object::Node;
 use super::watch::{Told, Watch};
 use super::{KubeStore, NODES, OptionsError, WRITE, conf, herald};
-use crate::config::net_conf::NetConf;
-use crate::model::{Lease, NodeName};
-use crate::reconcile::chain;
 use crate::store::waiting::Waiting;
 use crate::store::{LeaseRequest, Notice, StoreError, claim};
 

@@ -1,7 +1,7 @@
+use network::model::BackendType;
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::model::BackendType;
 
 /// A store whose API server nobody asks, with the own Node at this version.
 fn store(version: &str) -> KubeStore {

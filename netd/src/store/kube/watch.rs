@@ -164,7 +164,7 @@ impl<T: Object> Watch<T> {
                     let line = time::timeout(silence, lines.next()).await;
                     let Ok(Ok(Some(line))) = line else {
                         if let Ok(Err(error)) = &line {
-                            tracing::debug!("a watch of the API server ended: {}", crate::reconcile::chain(error));
+                            tracing::debug!("a watch of the API server ended: {}", network::chain(error));
                         }
                         // Only where it cannot be begun anew something is wrong. One that ends at once must not do so all the time.
                         let (version, is_young) = (std::mem::take(version), begun.elapsed() < WAIT.1);

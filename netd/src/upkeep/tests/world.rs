@@ -5,11 +5,11 @@ use dataplane::netlink::{Event as Heard, Subject};
 use dataplane::nft;
 use dataplane::route::{Route, RouteKind};
 use dataplane::words::RouteProtocol;
+use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
+use network::overlay::transition::Transition;
 
 use super::*;
 use crate::config::flags::{Cli, Flags};
-use crate::overlay::tests::network::{Snapshot, mac, node_name, prefix, snapshot};
-use crate::overlay::transition::Transition;
 use crate::reconcile::Planned;
 
 /// The port of the node's own nftables socket, and of somebody else's.
@@ -83,7 +83,7 @@ impl World {
         let flags = Cli::read(["netd", "--ip-masq"].map(Into::into), |_| None).expect("good flags").flags;
         Self {
             network: network.clone(),
-            node: network.node(),
+            node: Node::from(network),
             flags,
             leases: cluster.peers.clone(),
             news: BTreeMap::new(),

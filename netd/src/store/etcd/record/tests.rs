@@ -1,8 +1,8 @@
 use dataplane::words::{Mac, Vni};
+use network::model::{BackendType, Manner, TunnelId, Vtep, Ways};
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{BackendType, Manner, TunnelId, Vtep, Ways};
 
 fn prefix(text: &str) -> Option<Prefix> {
     text.parse().ok()

@@ -1,5 +1,6 @@
+use network::model::BackendType;
+
 use super::*;
-use crate::model::BackendType;
 
 fn memory() -> Memory {
     let lease = |name: &str, n: u8| {

@@ -4,10 +4,10 @@ mod known;
 mod written;
 
 use dataplane::words::PerFamily;
+use network::model::BackendType;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::BackendType;
 use crate::store::kube::fake;
 
 const RANGE: &str = "10.244.1.0/24";

@@ -1,0 +1,151 @@
+//! On the running kernel: what is heard of a change leaves the mirror as a full read finds the kernel.
+
+use dataplane::kernel::Linux;
+use dataplane::netns::scratch;
+use dataplane::watch::Watch;
+
+use super::*;
+use crate::fixtures::sh;
+use crate::fixtures::{DUAL, Network, Peer, far, near, vxlan};
+use crate::observe;
+use crate::overlay::masquerade::Ports;
+
+/// What is told so that nothing has to be read for it.
+const TOLD: [&str; 18] = [
+    "ip route delete 10.244.2.0/24",
+    "ip route replace 10.244.2.0/24 via 192.168.1.77 dev eth0 proto 110",
+    "ip route replace 10.244.2.0/24 via 192.168.1.78 dev eth0",
+    "ip route append 10.244.9.0/24 via 192.168.1.77 dev eth0 proto 110",
+    "ip route add 10.244.2.0/24 via 192.168.1.77 dev eth0 metric 5",
+    "ip route replace blackhole 10.244.3.0/24",
+    "ip route delete blackhole 10.244.3.0/24; ip -6 route append prohibit fd00:10:0:8::/64",
+    "ip -6 route replace unreachable fd00:10:0:3::/64",
+    "ip -6 route delete fd00:10:0:2::/64",
+    "ip -6 route add fd00:10:0:9::/64 via fd00:1::77 dev eth0 proto 110",
+    "ip -6 route replace fd00:10:0:9::/64 via fd00:1::78 dev eth0 proto 110",
+    "ip neigh delete 10.244.2.0 dev flannel.1",
+    "ip neigh replace 10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:77 nud permanent",
+    "ip neigh change 10.244.2.0 dev flannel.1 lladdr 02:00:00:00:00:77 nud reachable",
+    "bridge fdb delete 0a:00:00:00:00:03 dev flannel.1 dst 192.168.2.3",
+    "bridge fdb replace 0a:00:00:00:00:03 dev flannel.1 dst 192.168.1.77",
+    "bridge fdb append 0a:00:00:00:00:55 dev flannel.1 dst 192.168.1.77",
+    "bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.168.1.77; \
+     bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.168.1.78",
+];
+
+/// What may have to be read again, but must not be taken for something else.
+const UNCLEAR: [&str; 6] = [
+    "ip route append 10.244.2.0/24 via 192.168.1.79 dev eth0; ip route replace 10.244.2.0/24 via 192.168.1.80 dev eth0",
+    "ip route replace 10.244.3.0/24 nexthop via 192.168.1.77 nexthop via 192.168.1.78",
+    "ip -6 route append fd00:10:0:3::/64 via fd00:1::77 dev eth0",
+    "ip link set flannel.1 down; ip link set flannel.1 up",
+    "ip link set flannel-v6.1 address 0a:00:00:00:00:98",
+    "ip link delete flannel.1",
+];
+
+struct Node {
+    network: Network,
+    kernel: Linux,
+    watch: Watch,
+    desired: Desired,
+    mirror: Mirror,
+    interest: Interest,
+}
+
+impl Node {
+    fn new() -> Self {
+        // Without an address of its own making, which would be told of a second later.
+        sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 addrgenmode none; \
+            ip link set eth0 up; ip link set wire up; \
+            ip address add 192.168.1.1/24 dev eth0; ip route add default via 192.168.1.254; \
+            ip address add fd00:1::1/64 dev eth0 nodad; ip route add default via fd00:1::fe dev eth0");
+        let network = Network { masquerade: Some(Ports::Kernel), ..vxlan(DUAL, DUAL).peers([near(2), far(3)]) };
+        let mut kernel = Linux::open().expect("netlink sockets");
+        network.settle(&mut kernel);
+        let watch = Watch::open().expect("a watch");
+        let desired = network.outcome(&mut kernel).expect("a network that can be carried").desired;
+        let identity = network.identity();
+        let observed = Self::read(&mut kernel, &network, &desired);
+        let underlay = (observed.links[&"eth0".parse().expect("a name")].index, "eth0".parse().expect("a name"));
+        let mirror = Mirror::new(observed, &desired, &identity);
+        let (table, port) = (identity.table(), kernel.nft_port());
+        let interest = Interest { identity, table, port, underlay, follows_routes: false };
+        Self { network, kernel, watch, desired, mirror, interest }
+    }
+
+    fn read(kernel: &mut Linux, network: &Network, desired: &Desired) -> Observed {
+        let host = observe::host(kernel, &network.identity()).expect("a readable kernel");
+        observe::observed(kernel, host, &network.identity(), desired).expect("a readable kernel")
+    }
+
+    /// Takes all that was told, and says what has to be looked at again.
+    fn hear(&mut self) -> Stir {
+        let mut stir = Stir::default();
+        loop {
+            let events = self.watch.pending(1000).expect("a working watch");
+            if events.is_empty() {
+                return stir;
+            }
+            for event in events {
+                self.mirror.take(event, &self.interest, &self.desired, &mut stir);
+            }
+        }
+    }
+
+    fn is_true(&mut self, after: &str) {
+        let read = Self::read(&mut self.kernel, &self.network, &self.desired);
+        let known = self.mirror.observed();
+        assert_eq!(known.routes, read.routes, "routes after `{after}`");
+        assert_eq!(known.neighbours, read.neighbours, "neighbours after `{after}`");
+        assert_eq!(known.fdb, read.fdb, "tunnel ends after `{after}`");
+        assert_eq!(known.addresses, read.addresses, "addresses after `{after}`");
+    }
+}
+
+#[test]
+fn what_is_told_is_what_a_full_read_finds() {
+    scratch(|| {
+        let mut node = Node::new();
+        for injury in TOLD {
+            sh(injury);
+            let stir = node.hear();
+            assert!(!stir.lost && !stir.whole, "`{injury}` is told: {stir:?}");
+            assert!(!stir.keys.is_empty(), "`{injury}` is noticed");
+            node.is_true(injury);
+        }
+    })
+    .expect("a new namespace");
+}
+
+#[test]
+fn what_is_not_told_whole_is_known_to_be_lost() {
+    for injury in UNCLEAR {
+        scratch(|| {
+            let mut node = Node::new();
+            sh(injury);
+            let stir = node.hear();
+            assert!(!stir.is_empty(), "`{injury}` is noticed");
+            if !stir.lost {
+                node.is_true(injury);
+            }
+        })
+        .expect("a new namespace");
+    }
+}
+
+#[test]
+fn our_own_changes_are_told_by_the_time_that_they_are_made() {
+    scratch(|| {
+        let mut node = Node::new();
+        let network = Network { ..node.network.clone() }.peers([near(2), near(4), Peer { host: 77, ..near(5) }]);
+        let desired = network.outcome(&mut node.kernel).expect("a network that can be carried").desired;
+        network.settle(&mut node.kernel);
+        (node.network, node.desired) = (network, desired);
+        let mut stir = node.hear();
+        // Of a new device the kernel may tell once more, when it finds that it has a carrier.
+        stir.keys.devices = false;
+        assert!(stir.is_empty(), "all of it is as wanted: {stir:?}");
+        node.is_true("three peers came and went");
+    })
+    .expect("a new namespace");
+}

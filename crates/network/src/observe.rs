@@ -1,0 +1,198 @@
+//! What there is: the kernel's state as far as a decision could need it, by the names that plans speak in.
+//!
+//! Reads, never changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::kernel::Kernel;
+use dataplane::link::{Kind, Link};
+use dataplane::netlink::KernelError;
+use dataplane::nft::{BaseChainFacts, Change, Placed, TableId};
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::Route;
+use dataplane::words::{Family, IfName, Mac, PerFamily};
+
+use crate::chain;
+use crate::flannel;
+use crate::overlay::forward::Others;
+use crate::overlay::transition::reverse_path_key;
+use crate::overlay::{Desired, Identity, forward};
+
+/// What about the host decides what is desired: read first.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// Every link by name.
+    pub links: BTreeMap<IfName, Link>,
+    /// Every route of the main table.
+    pub routes: Vec<Route>,
+    /// The chains that the kernel calls itself.
+    pub base_chains: Vec<BaseChainFacts>,
+    /// What others' rules do with forwarded packets.
+    pub others: Others,
+}
+
+/// What can be ours, or stands where something of ours should be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Every link by name.
+    pub links: BTreeMap<IfName, Link>,
+    /// Addresses on our devices, without those that the kernel makes itself.
+    pub addresses: BTreeSet<DeviceAddress>,
+    /// Permanent neighbour entries on our devices.
+    pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
+    /// Permanent forwarding entries of our devices.
+    pub fdb: BTreeSet<(IfName, Mac, IpAddr)>,
+    /// Every route of the main table whose link is known.
+    pub routes: BTreeSet<DeviceRoute>,
+    /// The sysctls that something is wanted of, where they exist.
+    pub sysctls: BTreeMap<String, String>,
+    /// Our nftables table.
+    pub table: Option<dataplane::nft::Table>,
+    /// Rules of ours in chains that are not.
+    pub accepts: Vec<(TableId, String, Placed)>,
+    /// What takes rules away that flannel has left about our networks.
+    pub leftovers: Vec<Change>,
+}
+
+/// Reads what the desired state follows from.
+pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, KernelError> {
+    let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
+    let mut routes = Vec::new();
+    for family in Family::BOTH {
+        routes.extend(kernel.routes(family)?);
+    }
+    let base_chains = kernel.base_chains()?;
+    let others = others(kernel, &base_chains, &identity.table())?;
+    Ok(Host { links, routes, base_chains, others })
+}
+
+fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) -> Result<Others, KernelError> {
+    let mut others = Others::default();
+    for facts in chains {
+        for chain in forward::to_read(facts, own) {
+            let rules = kernel.rules(&facts.table, &chain)?.into_iter().map(|placed| placed.rule).collect();
+            others.rules.insert((facts.table.clone(), chain), rules);
+        }
+    }
+    others.legacy = PerFamily::from_fn(|family| {
+        kernel.legacy_forward(family).unwrap_or_else(|error| {
+            // Nothing that is done depends on it: without it, an operator is not told what it blocks.
+            tracing::debug!("{}", chain(&error));
+            None
+        })
+    });
+    Ok(others)
+}
+
+/// Reads the reverse-path filters that packets between nodes meet, by sysctl.
+pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) -> BTreeMap<String, String> {
+    let tunnels = host.links.values().filter(|link| matches!(link.kind, Kind::Vxlan(_))).map(|link| link.name.as_str());
+    let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
+    // A link that has gone meanwhile has none.
+    keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
+}
+
+/// The names of the VXLAN devices that are ours: those that we marked.
+pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
+    host.links
+        .values()
+        .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
+}
+
+/// What the kernel does not tell of by itself, or not of all of it, and what others' rules do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiet {
+    /// Sysctls by key.
+    pub sysctls: BTreeMap<String, Option<String>>,
+    base_chains: Vec<BaseChainFacts>,
+    others: Others,
+}
+
+/// Reads what has to be looked at now and then, of what `desired` follows from or wants.
+pub fn quiet(
+    kernel: &mut impl Kernel,
+    identity: &Identity,
+    desired: &Desired,
+    underlay: &IfName,
+) -> Result<Quiet, KernelError> {
+    let sysctls = sysctls(kernel, desired, underlay);
+    let base_chains = kernel.base_chains()?;
+    let others = others(kernel, &base_chains, &identity.table())?;
+    Ok(Quiet { sysctls, base_chains, others })
+}
+
+/// Reads the sysctls that `desired` follows from or wants; `None` for those that are not there.
+pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
+    let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
+    let wanted = desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key));
+    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
+    keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
+}
+
+/// Reads what is on our devices, and what stands at each place where `desired` wants something.
+pub fn observed(
+    kernel: &mut impl Kernel,
+    host: Host,
+    identity: &Identity,
+    desired: &Desired,
+) -> Result<Observed, KernelError> {
+    let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
+    let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
+    // What is on a device of another kind is somebody else's, whatever its name.
+    let wanted = wanted.filter(|link| matches!(link.kind, Kind::Vxlan(_)));
+    let ours: BTreeMap<u32, IfName> =
+        wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
+    let mut observed = Observed::default();
+    for address in kernel.addresses()? {
+        if let Some(device) = ours.get(&address.index).filter(|_| address.global) {
+            let device = device.clone();
+            let (address, prefix_len) = (address.address, address.prefix_len);
+            observed.addresses.insert(DeviceAddress { device, address, prefix_len });
+        }
+    }
+    // Thousands are sorted once, and not each put into its place.
+    let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
+    for (index, device) in &ours {
+        for family in Family::BOTH {
+            let entries = kernel.neighbours(*index, family)?.into_iter().filter(|entry| entry.permanent);
+            neighbours.extend(entries.filter_map(|entry| Some(((device.clone(), entry.address), entry.mac?))));
+        }
+        let entries = kernel.fdb(*index)?.into_iter().filter(|entry| entry.permanent);
+        ends.extend(entries.map(|entry| (device.clone(), entry.mac, entry.destination)));
+    }
+    observed.neighbours = neighbours.into_iter().collect();
+    observed.fdb = ends.into_iter().collect();
+    let routes = host.routes.iter();
+    observed.routes =
+        routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
+    for key in desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key)) {
+        // One that is not there yet belongs to a device that is not there yet.
+        if let Ok(value) = kernel.sysctl(key) {
+            observed.sysctls.insert(key.clone(), value);
+        }
+    }
+    observed.table = kernel.table(&identity.table())?;
+    observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
+    observed.leftovers = flannel::leftovers(kernel, &host.base_chains, identity)?;
+    observed.links = host.links;
+    Ok(observed)
+}
+
+fn our_rules(
+    kernel: &mut impl Kernel,
+    chains: &[BaseChainFacts],
+    identity: &Identity,
+) -> Result<Vec<(TableId, String, Placed)>, KernelError> {
+    let comment = forward::comment(&identity.mark);
+    let mut ours = Vec::new();
+    for facts in chains.iter().filter(|facts| forward::is_iptables(facts)) {
+        let rules = kernel.rules(&facts.table, &facts.chain)?;
+        let marked = rules.into_iter().filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
+        ours.extend(marked.map(|placed| (facts.table.clone(), facts.chain.clone(), placed)));
+    }
+    Ok(ours)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! What the kernel should look like for a cluster: tunnels, routes and rules as values.
+//!
+//! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
+
+pub mod amend;
+pub mod carrier;
+pub mod forward;
+pub mod masquerade;
+pub mod transition;
+pub mod way;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::link::{Link, Vxlan};
+use dataplane::nft;
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::{Route, RouteKind};
+use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
+
+use crate::interface::Underlay;
+use crate::model::{Cluster, NodeName, Ways};
+use crate::net_conf::NetConf;
+use carrier::CarrierError;
+use way::{NoWay, OnLink, Tunnels, Way};
+
+/// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
+pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
+
+/// By what our objects are known: another daemon on the same host has another mark, and other networks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name of our nftables table and the alias of our devices.
+    pub mark: String,
+    /// The pod networks: routes of ours lead into them.
+    pub networks: PerFamily<Prefix>,
+    /// The networks of an earlier run: routes of ours that still lead into them are ours to remove. Nothing else follows
+    /// from them.
+    pub former: PerFamily<Prefix>,
+}
+
+impl Identity {
+    /// Our nftables table.
+    pub fn table(&self) -> nft::TableId {
+        nft::TableId::new(nft::Family::Inet, self.mark.clone())
+    }
+
+    /// True where `range` is a part of one of our networks, or of one that was.
+    pub fn covers(&self, range: Prefix) -> bool {
+        self.networks.iter().chain(self.former.iter()).any(|(_, network)| network.covers(range))
+    }
+}
+
+/// Everything that the desired state follows from.
+#[derive(Debug)]
+pub struct Input<'a> {
+    /// The network.
+    pub conf: &'a NetConf,
+    /// This node and its peers.
+    pub cluster: &'a Cluster,
+    /// The interface and addresses that packets between nodes have.
+    pub underlay: &'a Underlay,
+    /// How our objects are marked.
+    pub identity: &'a Identity,
+    /// Source addresses are rewritten on the way out of the network, in this manner; `None` where they are not.
+    pub masquerade: Option<masquerade::Ports>,
+    /// Pods' packets may be forwarded whatever else the host's rules say (`--iptables-forward-rules`).
+    pub forward_rules: bool,
+    /// Every route of the main table.
+    pub routes: &'a [Route],
+    /// Every link by name.
+    pub links: &'a BTreeMap<IfName, Link>,
+    /// The reverse-path filters of the links that matter, by sysctl.
+    pub reverse_path: &'a BTreeMap<String, String>,
+    /// What a change of the backend has left to do.
+    pub transition: &'a transition::Transition,
+    /// Every chain that the kernel calls for forwarded packets.
+    pub forward_chains: &'a [nft::BaseChainFacts],
+    /// What others do with those packets.
+    pub others: &'a forward::Others,
+}
+
+/// The kernel as it should be: all that is ours, and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Desired {
+    /// VXLAN devices.
+    pub devices: BTreeMap<IfName, Device>,
+    /// The addresses of those devices.
+    pub addresses: BTreeSet<DeviceAddress>,
+    /// Permanent neighbour entries on those devices.
+    pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
+    /// The tunnel end behind which a hardware address is.
+    pub fdb: BTreeMap<(IfName, Mac), IpAddr>,
+    /// Routes by destination.
+    pub routes: BTreeMap<Prefix, DeviceRoute>,
+    /// Sysctls by key, with slashes.
+    pub sysctls: BTreeMap<String, String>,
+    /// Sysctls whose value would do harm together with those.
+    pub exchanges: Vec<Exchange>,
+    /// Our nftables table.
+    pub table: Option<nft::Table>,
+    /// Rules of ours in chains that are not.
+    pub accepts: Vec<forward::Accept>,
+}
+
+impl Desired {
+    fn add(&mut self, entries: Vec<Entries>) {
+        let tunnels = || entries.iter().filter_map(|entries| entries.tunnel.as_ref());
+        self.neighbours = tunnels().map(|(neighbour, _)| neighbour.clone()).collect();
+        self.fdb = tunnels().map(|(_, end)| end.clone()).collect();
+        self.routes = entries.into_iter().map(|entries| (entries.route.destination, entries.route)).collect();
+    }
+}
+
+/// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exchange {
+    /// The key, with slashes.
+    pub key: String,
+    /// The value that would do harm.
+    pub from: &'static str,
+    /// What it is to be in its place.
+    pub to: &'static str,
+    /// The key of the other one, which is changed right after it.
+    pub before: &'static str,
+}
+
+/// A VXLAN device to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What defines it.
+    pub vxlan: Vxlan,
+    /// The name of the device under it.
+    pub underlay: IfName,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: Mtu,
+}
+
+/// The desired state, with what could not be desired and why.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Outcome {
+    /// The kernel as it should be.
+    pub desired: Desired,
+    /// Which way packets to each peer's pods take.
+    pub ways: BTreeMap<(NodeName, Family), Way>,
+    /// The peers whose pods cannot be reached, and why.
+    pub unreachable: BTreeMap<(NodeName, Family), NoWay>,
+    /// The peers to whose pods packets take another way than the configuration's, and why.
+    pub degraded: BTreeMap<(NodeName, Family), NoWay>,
+    /// What to tell the peers once the kernel is as desired.
+    pub told: Ways,
+    /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
+    pub loosens: BTreeMap<String, String>,
+    /// False while a change of the backend is under way.
+    pub settled: bool,
+    /// True where both directions of every flow take the same way: only then may reverse-path filters be strict.
+    pub one_way: bool,
+    /// The MTU that pods are given: what fits each way that their packets may take.
+    pub pod_mtu: Option<Mtu>,
+    /// What in the host's own rules keeps pods' packets from being forwarded, and what to do.
+    pub blockers: Vec<forward::Blocker>,
+}
+
+/// Says what the kernel should look like.
+///
+/// # Errors
+/// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
+pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
+    let mut outcome = Outcome::default();
+    let tunnels = transition::tunnels(input)?;
+    let on_link = OnLink::new(input.routes, input.underlay.index);
+    // Thousands are sorted once, and not each put into its place.
+    let (mut ways, mut entries) = (Vec::new(), Vec::new());
+    for (node, peer) in &input.cluster.peers {
+        for (family, subnet) in peer.subnets.iter() {
+            match way::to(input.conf, &tunnels, peer, family, &on_link) {
+                Ok((way, instead)) => {
+                    // A peer that has not changed its backend yet will: nothing to tell a person.
+                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoWay::NotReceived { .. })) {
+                        outcome.degraded.insert((node.clone(), family), reason);
+                    }
+                    entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, way));
+                    ways.push(((node.clone(), family), way));
+                }
+                Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
+            }
+        }
+    }
+    outcome.ways = ways.into_iter().collect();
+    outcome.desired.add(entries);
+    transition::receive(input, &tunnels, &mut outcome);
+    for family in input.cluster.own.subnets.families() {
+        let key = match family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
+        };
+        outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
+        if family == Family::V6 {
+            // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
+            // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
+            let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);
+            outcome.desired.exchanges.push(Exchange { key: accept_ra, from: "1", to: "2", before: key });
+        }
+    }
+    let direct = directly_routed_nodes(input, &outcome);
+    outcome.desired.table = masquerade::table(input, &direct);
+    if input.forward_rules {
+        (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
+    }
+    Ok(outcome)
+}
+
+/// The entries for one peer's pods of one family.
+struct Entries {
+    route: DeviceRoute,
+    /// The neighbour and the tunnel end, where the way is a tunnel.
+    tunnel: Option<(NeighbourEntry, TunnelEnd)>,
+}
+
+type NeighbourEntry = ((IfName, IpAddr), Mac);
+type TunnelEnd = ((IfName, Mac), IpAddr);
+
+impl Entries {
+    /// None for a tunnel that this node does not have.
+    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: Way) -> Option<Self> {
+        let family = subnet.family();
+        let (gateway, device, tunnel) = match way {
+            Way::Direct { gateway } => (gateway, underlay.clone(), None),
+            Way::Tunnel { tunnel, endpoint, mac } => {
+                let device = tunnels.get(&tunnel)?.get(family)?.device.clone();
+                let neighbour = ((device.clone(), subnet.address()), mac);
+                let end = ((device.clone(), mac), endpoint);
+                (subnet.address(), device, Some((neighbour, end)))
+            }
+        };
+        let (gateway, onlink, metric) = (Some(gateway), tunnel.is_some(), Route::default_metric(family));
+        let route = DeviceRoute {
+            destination: subnet,
+            gateway,
+            device,
+            onlink,
+            protocol: PROTOCOL,
+            metric,
+            kind: RouteKind::Unicast,
+        };
+        Some(Self { route, tunnel })
+    }
+}
+
+/// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.
+fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAddr> {
+    let direct = outcome.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { .. }));
+    direct.filter_map(|((node, family), _)| input.cluster.peers.get(node)?.public.get(*family).copied()).collect()
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,119 @@
+//! A change of the backend, node by node, with every pause that there can be: between hearing of a peer's record, deciding, doing,
+//! telling, and closing what nobody uses any more. Three nodes on one segment, and one that joins them; the addresses are in
+//! [`network::fixtures`].
+//!
+//! At every moment each node must receive what the others send to it, in the manner that they send it.
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use network::model::{Manner, Ways};
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use self::world::{BACKENDS, NODES, Step, World};
+
+fn step() -> impl Strategy<Value = Step> {
+    let node = || 0..=NODES.len();
+    prop_oneof![
+        1 => (0..BACKENDS.len()).prop_map(Step::Join),
+        3 => (node(), 0..BACKENDS.len()).prop_map(|(at, backend)| Step::Configure(at, backend)),
+        6 => node().prop_map(Step::Run),
+        3 => (node(), node()).prop_map(|(at, of)| Step::Hear(at, of)),
+        4 => node().prop_map(Step::GoOn),
+        4 => node().prop_map(Step::LetGo),
+    ]
+}
+
+/// Goes through `steps` from the first backend on.
+fn nothing_lost(steps: &[Step]) {
+    let mut world = World::new();
+    for (place, step) in steps.iter().enumerate() {
+        world.step(*step);
+        assert_eq!(world.losses(), Vec::<String>::new(), "after step {place}, {step:?}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_peers_began_keeps_its_hardware_address_when_it_is_configured() {
+    use Step::{Configure, GoOn, Run};
+    // The third node takes part in the tunnel of the other port beside its own before its configuration has it.
+    let others_first = [Configure(0, 4), Configure(2, 2), Configure(1, 5), Run(1), Run(0), GoOn(2), Run(2)];
+    nothing_lost(&[&others_first[..], &[Configure(2, 4), Run(1), Run(2)]].concat());
+}
+
+#[test]
+fn two_tunnels_that_differ_by_the_port_alone_can_begin_together() {
+    use Step::{Configure, Run};
+    nothing_lost(&[Configure(2, 2), Configure(1, 4), Run(2), Configure(0, 2), Run(0), Run(1), Run(0)]);
+}
+
+/// All leave the first backend; one of them is given it back on the way, and stalls in the midst of that while the others close
+/// what nobody uses, having heard of it or not.
+#[test]
+fn a_way_is_not_closed_past_one_who_takes_it_up() {
+    use Step::{Configure, GoOn, Hear, LetGo, Run};
+    let grid = (0..10).flat_map(|runs| (0..=4).flat_map(move |until| [true, false].map(|hears| (runs, until, hears))));
+    for (runs, until, hears) in grid {
+        let leave = NODES.map(|n| Configure(usize::from(n) - 1, 1));
+        let go = (0..runs).map(|turn| Run(turn % NODES.len()));
+        let heard = [Hear(0, 1), Hear(0, 2), Hear(2, 0), Hear(2, 1)];
+        let back = [Configure(1, 0)].into_iter().chain(vec![GoOn(1); until]);
+        let close = [0, 2].map(|at| {
+            if hears {
+                vec![Run(at), LetGo(at), Run(at)]
+            } else {
+                [vec![GoOn(at); 3], vec![LetGo(at)], vec![GoOn(at); 3]].concat()
+            }
+        });
+        let close = std::iter::repeat_n(close.concat(), 3).flatten();
+        let steps = leave.into_iter().chain(go).chain(heard).chain(back).chain(close).chain(vec![GoOn(1); 5]).chain([
+            Run(0),
+            Run(1),
+            Run(2),
+        ]);
+        nothing_lost(&steps.collect::<Vec<_>>());
+    }
+}
+
+/// Everybody leaves the first backend while one that is new to the network has seen it and stalls before its peers have heard of
+/// it.
+#[test]
+fn a_node_that_joins_does_not_begin_with_a_way_that_has_closed() {
+    use Step::{Configure, GoOn, Join, LetGo, Run};
+    for until in 0..6 {
+        let others = || 0..NODES.len();
+        let leave = others().map(|at| Configure(at, 1)).chain(others().map(Run)).chain(others().map(LetGo));
+        let close = leave.chain(others().map(Run)).chain(others().map(LetGo)).chain(others().map(Run));
+        let joins = [Join(0)].into_iter().chain(vec![GoOn(3); until]);
+        nothing_lost(&joins.chain(close).chain(vec![GoOn(3); 8]).collect::<Vec<_>>());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    // However long a node stalls: a way lingers for the packets under way alone.
+    #[test]
+    fn no_packet_is_lost_whatever_the_order(steps in vec(step(), 0..80), last in 0..BACKENDS.len()) {
+        let mut world = World::new();
+        prop_assert_eq!(world.losses(), Vec::<String>::new(), "before anything happens");
+        for (place, step) in steps.iter().enumerate() {
+            world.step(*step);
+            prop_assert_eq!(world.losses(), Vec::<String>::new(), "after step {}, {:?}", place, step);
+        }
+        (0..world.nodes.len()).for_each(|at| {
+            world.finish(at);
+            world.step(Step::Configure(at, last));
+        });
+        world.calm_down();
+        prop_assert_eq!(world.losses(), Vec::<String>::new(), "in the end");
+        for node in &world.nodes {
+            prop_assert_eq!(node.ways.len(), world.nodes.len() - 1, "node {} has ways to all others", node.n);
+            let manners: BTreeSet<Manner> = node.conf.backend.manners().into_iter().collect();
+            let told = node.own.ways.as_ref().map(Ways::receives);
+            prop_assert_eq!(told, Some(manners), "node {} is settled", node.n);
+        }
+    }
+}
