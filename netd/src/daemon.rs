@@ -210,10 +210,11 @@ impl<S: Store> Daemon<S> {
 
     /// Takes an event and all that wait behind it.
     async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
-        let mut next = Some(first);
-        while let Some(event) = next {
+        let mut told = vec![first];
+        told.extend(std::iter::from_fn(|| events.try_recv().ok()));
+        self.board.heard(&told);
+        for event in told {
             self.take_one(event);
-            next = events.try_recv().ok();
         }
         let concerns_us = self.news.contains(&self.cluster.own.node) || self.asked.is_some();
         if concerns_us && self.listed && self.listing.is_none() {
@@ -222,7 +223,6 @@ impl<S: Store> Daemon<S> {
     }
 
     fn take_one(&mut self, event: StoreEvent) {
-        self.board.heard(&event);
         match event {
             StoreEvent::Init => self.listing = Some(BTreeMap::new()),
             StoreEvent::Lease(lease) => {

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use dataplane::heap::Heap;
 use dataplane::kernel::Linux;
 use netd::config::flags::{Cli, Command, Flags, Output};
 use netd::node::Node;
@@ -16,6 +17,9 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
+
+#[global_allocator]
+static HEAP: Heap = Heap;
 
 /// `netd plan` has changes to show.
 const CHANGES: u8 = 2;

@@ -8,6 +8,8 @@ pub mod arena;
 pub mod attribute;
 mod datagrams;
 pub mod fake;
+#[cfg(feature = "heap")]
+pub mod heap;
 pub mod kernel;
 pub mod link;
 pub mod neighbour;

@@ -17,7 +17,15 @@ pub struct Object<'t> {
 
 struct Field<'t> {
     key: Cow<'t, str>,
+    /// Whether its key is ASCII, as all that we know are.
+    ascii: bool,
     value: &'t RawValue,
+}
+
+impl Field<'_> {
+    fn has_key(&self, other: &str) -> bool {
+        self.key.eq_ignore_ascii_case(other) || !self.ascii && self.key.to_lowercase() == other.to_lowercase()
+    }
 }
 
 #[derive(Deserialize)]
@@ -25,10 +33,6 @@ struct Key<'t>(#[serde(borrow)] Cow<'t, str>);
 
 /// As many fields as an object has that we know; more are no harm.
 const USUAL: usize = 10;
-
-fn is_same(key: &str, other: &str) -> bool {
-    key.eq_ignore_ascii_case(other) || !key.is_ascii() && key.to_lowercase() == other.to_lowercase()
-}
 
 /// A field that does not hold what it must.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +49,7 @@ pub struct FieldError {
 impl<'t> Object<'t> {
     /// Takes a field out; `null` counts as missing.
     pub fn take<T: Deserialize<'t>>(&mut self, field: &str, expected: &str) -> Result<Option<T>, FieldError> {
-        let Some(place) = self.fields.iter().position(|known| is_same(&known.key, field)) else { return Ok(None) };
+        let Some(place) = self.fields.iter().position(|known| known.has_key(field)) else { return Ok(None) };
         let Field { value, .. } = self.fields.swap_remove(place);
         serde_json::from_str(value.get()).map_err(|_| FieldError {
             field: field.to_owned(),
@@ -84,12 +88,12 @@ impl<'de> Deserialize<'de> for Object<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
                 let mut fields: Vec<Field<'de>> = Vec::with_capacity(USUAL);
                 while let Some((Key(key), value)) = map.next_entry()? {
-                    if let Some(Field { key: first, .. }) = fields.iter().find(|field| is_same(&field.key, &key)) {
+                    if let Some(Field { key: first, .. }) = fields.iter().find(|field| field.has_key(&key)) {
                         return Err(A::Error::custom(format_args!(
                             "{key:?} is given although {first:?} was given before: only one of them can count"
                         )));
                     }
-                    fields.push(Field { key, value });
+                    fields.push(Field { ascii: key.is_ascii(), key, value });
                 }
                 Ok(Object { fields })
             }

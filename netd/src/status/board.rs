@@ -67,12 +67,18 @@ impl Board {
         self.update(|status, now| status.gave_up(trigger, took, why, now));
     }
 
-    /// The store has said something.
-    pub fn heard(&self, event: &StoreEvent) {
-        self.update(|status, now| match event {
-            StoreEvent::Trouble(what) => status.store.trouble = Some(Trouble { what: what.clone(), since: now }),
-            StoreEvent::Recovered => status.store.trouble = None,
-            _ => status.store.last_event = Some(now),
+    /// What the store has said.
+    pub fn heard(&self, events: &[StoreEvent]) {
+        self.update(|status, now| {
+            for event in events {
+                match event {
+                    StoreEvent::Trouble(what) => {
+                        status.store.trouble = Some(Trouble { what: what.clone(), since: now });
+                    }
+                    StoreEvent::Recovered => status.store.trouble = None,
+                    _ => status.store.last_event = Some(now),
+                }
+            }
         });
     }
 

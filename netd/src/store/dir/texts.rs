@@ -20,6 +20,9 @@ const LARGEST: u64 = 64 * 1024;
 /// How many files are read into one piece of memory.
 const TOGETHER: usize = 64;
 
+/// As long as most of them are, with room for the end.
+const USUAL: usize = 768;
+
 /// How many such pieces wait for who understands them.
 const AHEAD: usize = 4;
 
@@ -116,7 +119,8 @@ impl Layout {
     fn read_ahead(&self, folder: &File, names: impl Iterator<Item = String>, sender: &SyncSender<Texts>) {
         let mut names = names.peekable();
         while names.peek().is_some() {
-            let mut texts = Texts::default();
+            let (held, files) = (Vec::with_capacity(USUAL * TOGETHER), Vec::with_capacity(TOGETHER));
+            let mut texts = Texts { held, files };
             names.by_ref().take(TOGETHER).for_each(|name| texts.read(self, folder, name));
             if sender.send(texts).is_err() {
                 return;
