@@ -3,6 +3,8 @@
 
 #[path = "kube/bed.rs"]
 mod bed;
+#[path = "kube/clock.rs"]
+mod clock;
 #[path = "kube/conf.rs"]
 mod conf;
 #[path = "kube/credentials.rs"]
@@ -24,14 +26,16 @@ use std::time::Instant;
 use netd_tests::apiserver::{self, ACCOUNT, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds};
+use netd_tests::{
+    Outcome, Stack, Told, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
+};
 use serde_json::json;
 
 use bed::{Bed, PREFIX, path, routed, topology, vxlan};
 
 fn main() -> ExitCode {
     netd_tests::suite::run_with(
-        || peers::prepare(&[&apiserver::PROGRAMS[..], &[FLANNELD]].concat()),
+        || peers::prepare(&[&apiserver::PROGRAMS[..], &[FLANNELD]].concat()).and_then(|()| wall_clock::prepare()),
         || {
             let mut trials = vec![
                 test("A1 flags that cannot be meant are refused by name", flags),
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
                 test("an API server that streams no lists", pages),
                 test("5,000 Nodes", many),
             ];
+            trials.push(clock::trial());
             trials.extend(conf::trials());
             trials.extend(trouble::trials());
             trials.extend(credentials::trials());
