@@ -8,13 +8,20 @@ use dataplane::netlink::Request;
 use super::SIZES;
 use super::bed::{Backend, Bed, Ghost, Running, device};
 use super::ear::{Ear, News};
-use super::figures::{Times, head, note, ratio};
+use super::figures::{Times, head, millis, note, ratio};
+use crate::deadline::pass;
 use crate::failure::{Outcome, Told};
 
 const CHANGES: u32 = 100;
 const JOINS: u32 = 30;
 /// Few: a record must be missing for half a second before its node counts as gone.
 const LEAVES: u32 = 8;
+
+/// Behind the names of what raw netlink does alone.
+const RAW: &str = ", raw netlink";
+
+/// As long as it takes until netd has come to rest.
+const REST: Duration = Duration::from_millis(60);
 
 /// Prints the tables.
 pub(super) fn measure() -> Outcome {
@@ -36,6 +43,16 @@ pub(super) fn measure() -> Outcome {
                 .map(|((what, few), (_, many))| format!("{what} {:.2}x", ratio(*many, *few)))
                 .collect();
             note(&format!("{} peers against {}: {}", SIZES[1], SIZES[0], ratios.join(", ")));
+            let own = |lines: &[(&str, Duration)], what: &str| {
+                let of = |name: &str| lines.iter().find(|(what, _)| *what == name).map(|(_, took)| *took);
+                Some(of(what)?.saturating_sub(of(&format!("{what}{RAW}"))?))
+            };
+            for (what, _) in many {
+                if let Some((few, many)) = own(few, what).zip(own(many, what)) {
+                    let (times, few, many) = (ratio(many, few), millis(few), millis(many));
+                    note(&format!("{what}, less raw netlink's time: {few:.2} and {many:.2} ms, {times:.2}x"));
+                }
+            }
         }
         println!();
     }
@@ -81,6 +98,8 @@ fn raw(bed: &Bed, ghosts: &[Ghost]) -> Outcome<Vec<(&'static str, Times)>> {
     let name = if bed.backend == Backend::Vxlan { device()? } else { "eth0".parse().told("a name")? };
     let index = socket.link(&name).told("read the device")?.told("there is no device")?.index;
     let mut time = |requests: Vec<Request>| -> Outcome<Duration> {
+        // From rest too: what the kernel walks over is no longer near the processor then.
+        pass(REST);
         let at = Instant::now();
         let outcomes = socket.batch(&requests);
         let took = at.elapsed();
