@@ -201,7 +201,7 @@ impl Application<'_> {
         if !self.indexes.contains_key(device) {
             // The device may be one that a waiting request makes.
             self.flush();
-            let index = self.kernel.route.link(device)?.map(|link| link.index);
+            let index = self.kernel.route.index(device)?;
             self.indexes.insert(device.clone(), index);
         }
         self.indexes[device].ok_or_else(|| KernelError::Missing(format!("link {device}")))

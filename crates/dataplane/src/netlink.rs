@@ -16,6 +16,7 @@ pub use crate::datagrams::SocketError;
 mod batch;
 mod dump;
 mod extack;
+pub(crate) mod index;
 mod monitor;
 mod tuning;
 

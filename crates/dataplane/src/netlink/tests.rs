@@ -53,6 +53,19 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
 }
 
 #[test]
+fn an_index_is_that_of_the_sockets_namespace() {
+    let (socket, index) = netns::scratch(|| {
+        let mut socket = Socket::open().expect("socket");
+        let index = underlay(&mut socket);
+        (socket, index)
+    })
+    .expect("namespace");
+    assert_eq!(socket.index(&name("u0")).expect("asked"), Some(index));
+    assert_eq!(socket.index(&name("u1")).expect("asked"), None, "there is no such link");
+    assert_eq!(Socket::open().expect("socket").index(&name("u0")).expect("asked"), None, "nor here");
+}
+
+#[test]
 fn each_request_of_a_batch_gets_its_own_answer() {
     netns::scratch(|| {
         let mut socket = Socket::open().expect("socket");
