@@ -3,10 +3,10 @@
 mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use network::chain;
 use network::model::{Lease, NodeName};
 use tokio::sync::mpsc;
 use tokio::{task, time};
@@ -306,18 +306,6 @@ impl Followed {
         let open = open.filter(|since| looked.at.saturating_duration_since(*since) <= 2 * TIMESTAMP_STEP);
         self.files.insert(name, Known { fingerprint, open, lease, wrong });
     }
-}
-
-/// An error with its causes, for a person.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
