@@ -8,6 +8,7 @@ use std::path::Path;
 use netd_cni::conf::net_conf::NetConf;
 use netd_cni::conf::{ConfError, Fields, parse_stdin, subnet_env};
 use netd_cni::version::Version;
+use network::chain;
 use serde_json::{Map, Value, json};
 
 use super::{ConflistError, NETWORK, built_in};
@@ -62,12 +63,6 @@ pub enum TemplateError {
         /// The plugin's words.
         source: ConfError,
     },
-}
-
-/// An error with its reasons; the plugin's own say them apart.
-fn chain(error: &dyn std::error::Error) -> String {
-    let reasons = std::iter::successors(error.source(), |error| error.source());
-    std::iter::once(error.to_string()).chain(reasons.map(ToString::to_string)).collect::<Vec<_>>().join(": ")
 }
 
 fn wrong(field: impl Into<String>, reason: impl Into<String>) -> TemplateError {
