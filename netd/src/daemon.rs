@@ -235,11 +235,13 @@ impl<S: Store> Daemon<S> {
             }
             StoreEvent::InitDone => {
                 let former = std::mem::replace(&mut self.leases, self.listing.take().unwrap_or_default());
+                if !std::mem::replace(&mut self.listed, true) {
+                    // That looks at all of them.
+                    self.asked = Some(Trigger::Startup);
+                    return;
+                }
                 let differs = |node: &&NodeName| former.get(*node) != self.leases.get(*node);
                 self.news.extend(former.keys().chain(self.leases.keys()).filter(differs).cloned());
-                if !std::mem::replace(&mut self.listed, true) {
-                    self.asked = Some(Trigger::Startup);
-                }
             }
             StoreEvent::Removed(node) => {
                 if self.leases.remove(&node).is_some() || node == self.cluster.own.node {

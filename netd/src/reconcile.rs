@@ -182,8 +182,8 @@ fn masquerade(flags: &Flags) -> Option<Ports> {
 /// Carries a plan out. One change that fails does not stop the others.
 pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
     // Rules go only where those that come in their place stand.
-    let (later, mut ops): (Vec<_>, Vec<_>) =
-        plan.ops.into_iter().partition(|op| matches!(op, Op::Nft(_)) && op.is_removal());
+    let mut ops = plan.ops;
+    let later: Vec<Op> = ops.extract_if(.., |op| matches!(op, Op::Nft(_)) && op.is_removal()).collect();
     let mut outcomes = kernel.apply(&ops);
     if !ops.iter().zip(&outcomes).any(|(op, outcome)| matches!(op, Op::Nft(_)) && outcome.is_err()) {
         outcomes.extend(kernel.apply(&later));

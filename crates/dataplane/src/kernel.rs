@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::address::{self, Address};
 use crate::link::{self, Device, Link, NewVxlan};
 use crate::neighbour::{self, Fdb, Neighbour};
+use crate::netlink::batch::PER_SEND;
 use crate::netlink::{KernelError, Request, Socket};
 use crate::nft;
 use crate::op::{LinkChange, Op};
@@ -122,7 +123,7 @@ struct Application<'k> {
     kernel: &'k mut Linux,
     /// The index of each device that was asked for; `None` where there is no such device.
     indexes: HashMap<IfName, Option<u32>>,
-    /// Requests not sent yet, with the place of their op.
+    /// Requests not sent yet, with the place of their op: no more than go out at once.
     waiting: Vec<(usize, Request)>,
     outcomes: Vec<Option<Result<(), KernelError>>>,
 }
@@ -142,7 +143,12 @@ impl Application<'_> {
                         Some(self.kernel.nft.apply(std::slice::from_ref(change)).map_err(KernelError::from));
                 }
                 _ => match self.request(op) {
-                    Ok(request) => self.waiting.push((place, request)),
+                    Ok(request) => {
+                        self.waiting.push((place, request));
+                        if self.waiting.len() == PER_SEND {
+                            self.flush();
+                        }
+                    }
                     Err(error) => self.outcomes[place] = Some(Err(error)),
                 },
             }

@@ -13,7 +13,7 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 use crate::datagrams::Datagrams;
 pub use crate::datagrams::SocketError;
 
-mod batch;
+pub(crate) mod batch;
 mod dump;
 mod extack;
 pub(crate) mod index;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{KernelError, Request, Socket, SocketError, extack, message_sequence, messages};
 
 /// How many requests go out at once. All may fail, and the default receive buffer holds about 256 answers.
-const PER_SEND: usize = 100;
+pub(crate) const PER_SEND: usize = 100;
 
 impl Socket {
     /// Carries out `requests` in their order and gives the outcome of each.
