@@ -15,29 +15,29 @@ pub const CHAINS: [(&str, &str, &str); 2] =
 /// The tables that it makes with `EnableNFTables`.
 pub const TABLES: [(Family, &str); 2] = [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
 
-/// Reads what takes flannel's rules away; nothing where they are about other networks.
+/// Reads what takes flannel's rules away; nothing where they are about other networks. Chains without a rule are about none: that is
+/// how a flannel leaves them that ended while it started.
 pub fn leftovers(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
     identity: &Identity,
 ) -> Result<Vec<Change>, KernelError> {
-    let mut changes = Vec::new();
-    let mut is_ours = false;
+    let (mut changes, mut rules) = (Vec::new(), Vec::new());
     for facts in chains {
         if TABLES.iter().any(|(family, name)| facts.table == TableId::new(*family, *name)) {
-            is_ours |= kernel.rules(&facts.table, &facts.chain)?.iter().any(|placed| concerns(&placed.rule, identity));
+            rules.extend(kernel.rules(&facts.table, &facts.chain)?);
             let change = Change::DeleteTable(facts.table.clone());
             if !changes.contains(&change) {
                 changes.push(change);
             }
         }
         for (_, _, name) in CHAINS.into_iter().filter(|(table, chain, _)| is(facts, table, chain)) {
-            let rules = kernel.rules(&facts.table, &facts.chain)?;
-            let jumps: Vec<&Placed> = rules.iter().filter(|placed| jumps_to(&placed.rule, name)).collect();
+            let before = kernel.rules(&facts.table, &facts.chain)?;
+            let jumps: Vec<&Placed> = before.iter().filter(|placed| jumps_to(&placed.rule, name)).collect();
             if jumps.is_empty() {
                 continue;
             }
-            is_ours |= kernel.rules(&facts.table, name)?.iter().any(|placed| concerns(&placed.rule, identity));
+            rules.extend(kernel.rules(&facts.table, name)?);
             let (table, chain) = (&facts.table, &facts.chain);
             let jump = |placed: &Placed| Change::DeleteRule {
                 table: table.clone(),
@@ -49,6 +49,7 @@ pub fn leftovers(
         }
     }
     // One flannel has made them all: those of a family that its network does not have say nothing of it.
+    let is_ours = rules.is_empty() || rules.iter().any(|placed| concerns(&placed.rule, identity));
     Ok(if is_ours { changes } else { Vec::new() })
 }
 

@@ -74,6 +74,24 @@ EOF");
 }
 
 #[test]
+fn chains_that_a_flannel_left_empty_go() {
+    let network = masquerading(V4);
+    scratch(|| {
+        sh(UNDERLAY);
+        by_iptables("10.244.0.0/16");
+        // It empties them before it fills them, and was killed between.
+        for program in ["iptables", "ip6tables"] {
+            sh(&format!("{program} -t nat -F FLANNEL-POSTRTG; {program} -F FLANNEL-FWD"));
+        }
+        let mut kernel = Linux::open().expect("netlink sockets");
+        network.settle(&mut kernel);
+        let rules = sh("iptables-save; ip6tables-save");
+        assert!(!rules.contains("FLANNEL"), "flannel's are gone:\n{rules}");
+    })
+    .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
+}
+
+#[test]
 fn those_of_another_network_stay() {
     let network = masquerading(V4);
     scratch(|| {
