@@ -1,8 +1,8 @@
 //! A memory allocator for a daemon: small pieces come from a heap that keeps what is free, large ones from the system, which
 //! returns them to the kernel when they are.
 //!
-//! musl's own allocator maps and unmaps memory for a few pieces at a time, which costs a start with thousands of peers a fifth of
-//! the daemon's own time. The heap does not, but what a large piece leaves in it would stay the daemon's for good.
+//! musl's own allocator maps and unmaps memory for a few pieces at a time, which costs a start with thousands of peers a sixth of
+//! the processor time of its planning. The heap does not, but what a large piece leaves in it would stay the daemon's for good.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 

@@ -1,7 +1,7 @@
 //! The pod network as values: what the nodes say of themselves, what a node's kernel should then hold, and the plan that leads there
 //! from what it holds.
 //!
-//! Pure but for [`observe`], which reads the kernel through its trait. Neither files nor sockets nor a clock: what depends on them
+//! Pure but for [`observe`] and [`flannel`], which read the kernel through its trait. Neither files nor sockets nor a clock: what depends on them
 //! comes in as arguments. Knows no Kubernetes; whose records these are is the stores' business.
 #![forbid(unsafe_code)]
 

@@ -9,7 +9,7 @@ use super::{KernelError, Socket, SocketError};
 use crate::words::IfName;
 
 impl Socket {
-    /// The index of the link of this name; `None` where there is none. A tenth of what the whole link costs.
+    /// The index of the link of this name; `None` where there is none. Costs less than reading the whole link.
     pub fn index(&self, name: &IfName) -> Result<Option<u32>, KernelError> {
         let mut request = request(name);
         #[expect(unsafe_code, reason = "ioctl")]
