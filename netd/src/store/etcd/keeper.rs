@@ -66,11 +66,18 @@ fn interval(ttl: i64, margin: Duration) -> Duration {
 async fn renew(client: Client, lease: i64, mut ttl: i64, margin: Duration) {
     loop {
         time::sleep(interval(ttl, margin)).await;
-        let mut wait = RETRY.0;
+        let (mut wait, mut told) = (RETRY.0, String::new());
         ttl = loop {
             match client.keep_alive(lease).await {
                 Ok(left) => break left,
-                Err(error) => tracing::warn!("this node's lease in etcd cannot be renewed: {}", chain(&error)),
+                Err(error) => {
+                    let why = format!("this node's lease in etcd cannot be renewed: {}", chain(&error));
+                    // Once, and not at each try.
+                    if why != told {
+                        tracing::warn!("{why}");
+                        told = why;
+                    }
+                }
             }
             time::sleep(wait).await;
             wait = (wait * 2).min(RETRY.1);
