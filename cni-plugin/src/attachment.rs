@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use dataplane::words::{IfName, Mac};
+use dataplane::types::{IfName, Mac};
 
 /// A network's or a container's name: letters, digits, `_`, `.`, `-`, beginning with a letter or digit. So it is a safe
 /// file name and holds no separator.

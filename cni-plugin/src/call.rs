@@ -1,7 +1,7 @@
 //! What the runtime says through the environment: the verb and its parameters, checked in the order of the
 //! specification's own library, so that a runtime sees the error it expects. Pure: the environment is an argument.
 
-use dataplane::words::IfName;
+use dataplane::types::IfName;
 
 use crate::attachment::Id;
 use crate::failure::{Code, Failure};

@@ -5,7 +5,7 @@ mod write;
 
 use std::net::IpAddr;
 
-use dataplane::words::Prefix;
+use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 

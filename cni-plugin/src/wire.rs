@@ -10,7 +10,7 @@ pub mod veth;
 use std::net::IpAddr;
 
 use dataplane::netlink::KernelError;
-use dataplane::words::{IfName, Mac};
+use dataplane::types::{IfName, Mac};
 use ipnetwork::IpNetwork;
 
 use crate::failure::{Code, Failure};

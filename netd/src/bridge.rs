@@ -6,8 +6,8 @@
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::{self, Subject};
 use dataplane::op::{DeviceAddress, Op};
+use dataplane::types::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
 use dataplane::watch::Event;
-use dataplane::words::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
 use netd_cni::wire::mac_for;
 use network::observe::Observed;
@@ -32,12 +32,12 @@ impl Bridge {
     /// Takes what the kernel tells; true where the bridge has gone, and [`Bridge::mend`] has to be asked.
     pub fn hear(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
         match event {
-            Event::Route(netlink::Event::Is(Subject::Route(route))) => {
+            Event::Route(netlink::Event::New(Subject::Route(route))) => {
                 let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
                 self.carried |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
                 false
             }
-            Event::Route(netlink::Event::Gone(Subject::Link(link))) => {
+            Event::Route(netlink::Event::Deleted(Subject::Link(link))) => {
                 link.name.as_str() == NAME && link.kind == Kind::Bridge
             }
             _ => false,

@@ -12,7 +12,7 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{self, Device, Kind, Link};
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
-use dataplane::words::{PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::net_conf::NetConf;
 use network::overlay::{Desired, Outcome};
 use network::plan::Plan;

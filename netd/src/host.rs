@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
-use dataplane::words::{Family, Mtu, PerFamily};
+use dataplane::types::{Family, Mtu, PerFamily};
 use network::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
 
 /// Reads what the choice of an interface is made from; `can_reach` is the address of `--iface-can-reach`.

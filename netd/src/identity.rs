@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use dataplane::words::{PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::hash::fnv;
 use network::overlay::Identity;
 

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
-use dataplane::words::{IfName, Mac, PerFamily};
+use dataplane::types::{IfName, Mac, PerFamily};
 use network::interface::{self, InterfaceError, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
 use network::net_conf::{Backend, NetConf, NetConfError};
 use network::overlay::Identity;
-use network::overlay::carrier::{self, Carrier, CarrierError};
+use network::overlay::tunnel_device::{self, TunnelDevice, TunnelDeviceError};
 
 use crate::config::flags::Flags;
 use crate::host;
@@ -40,7 +40,7 @@ pub enum NodeError {
     Interface(#[from] InterfaceError),
     /// The interface cannot carry the network.
     #[error("cannot carry the network over that interface")]
-    Carrier(#[from] CarrierError),
+    TunnelDevice(#[from] TunnelDeviceError),
     /// The kernel cannot be asked.
     #[error("cannot read the kernel's state: netd needs the capability NET_ADMIN")]
     Kernel(#[from] KernelError),
@@ -62,7 +62,7 @@ pub struct Node {
     /// The interface and addresses that packets between nodes have.
     pub underlay: Underlay,
     /// Which device carries the pods of a family.
-    pub carriers: PerFamily<Carrier>,
+    pub tunnel_devices: PerFamily<TunnelDevice>,
     /// How its objects are marked.
     pub identity: Identity,
     /// The public addresses that the store has for it, in place of those that the flags name.
@@ -78,17 +78,17 @@ impl Node {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
         let public = store.public(&name).await?;
-        let (underlay, carriers) = place(flags, &conf, public, kernel)?;
+        let (underlay, tunnel_devices) = place(flags, &conf, public, kernel)?;
         let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
         let identity = identity::of(&flags.subnet_file, conf.prefixes(), &previous);
-        Ok(Self { name, conf, underlay, carriers, identity, public })
+        Ok(Self { name, conf, underlay, tunnel_devices, identity, public })
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
     pub fn follow_underlay(&mut self, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, carriers) = place(flags, &self.conf, self.public, kernel)?;
-        let moved = (&underlay, &carriers) != (&self.underlay, &self.carriers);
-        (self.underlay, self.carriers) = (underlay, carriers);
+        let (underlay, tunnel_devices) = place(flags, &self.conf, self.public, kernel)?;
+        let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
+        (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
     }
 
@@ -101,8 +101,8 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, carriers) = place(flags, &conf, self.public, kernel)?;
-        (self.conf, self.underlay, self.carriers) = (conf, underlay, carriers);
+        let (underlay, tunnel_devices) = place(flags, &conf, self.public, kernel)?;
+        (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
     }
 
@@ -123,13 +123,13 @@ impl Node {
     pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
         let vteps = match &self.conf.backend {
             Backend::HostGw => PerFamily::none(),
-            Backend::Vxlan(options) => self.carriers.map(|family, carrier| {
+            Backend::Vxlan(options) => self.tunnel_devices.map(|family, tunnel_device| {
                 // What peers send to by now, whichever device has it: the tunnel may have begun as that of a change of theirs.
                 let told = stored.and_then(|lease| lease.ways.as_ref()?.tunnels.get(&options.tunnel())?.get(family));
                 let device = told.copied().filter(|mac| !mac.is_unusable());
-                let device = device.or_else(|| device_mac(links, &carrier.device));
-                let device = device.or_else(|| self.stored_mac(stored, &carrier.device));
-                let fresh = carrier::fresh_mac(&self.name, &carrier.device);
+                let device = device.or_else(|| device_mac(links, &tunnel_device.device));
+                let device = device.or_else(|| self.stored_mac(stored, &tunnel_device.device));
+                let fresh = tunnel_device::fresh_mac(&self.name, &tunnel_device.device);
                 VtepRequest { vni: options.vni, device, fresh }
             }),
         };
@@ -146,7 +146,7 @@ impl Node {
 
     /// The address that the lease has for a device. One device may carry both families: then the first one's counts.
     fn stored_mac(&self, stored: Option<&Lease>, device: &IfName) -> Option<Mac> {
-        let carried = self.carriers.iter().filter(|(_, carrier)| carrier.device == *device);
+        let carried = self.tunnel_devices.iter().filter(|(_, tunnel_device)| tunnel_device.device == *device);
         let macs = carried.filter_map(|(family, _)| stored?.vteps.get(family).map(|vtep| vtep.mac));
         macs.into_iter().find(|mac| !mac.is_unusable())
     }
@@ -158,20 +158,20 @@ fn place(
     conf: &NetConf,
     public: PerFamily<IpAddr>,
     kernel: &mut Linux,
-) -> Result<(Underlay, PerFamily<Carrier>), NodeError> {
+) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
     let mut wishes = flags.wishes(conf);
     for (family, address) in public.iter() {
         *wishes.public.slot(family) = Some(*address);
     }
     let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &wishes)?;
-    let carriers = match &conf.backend {
-        Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &underlay)?,
+    let tunnel_devices = match &conf.backend {
+        Backend::Vxlan(options) => tunnel_device::tunnel_devices(options, conf.networks.families(), &underlay)?,
         Backend::HostGw => {
-            carrier::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
+            tunnel_device::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
             PerFamily::none()
         }
     };
-    Ok((underlay, carriers))
+    Ok((underlay, tunnel_devices))
 }
 
 fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {
@@ -201,8 +201,8 @@ impl From<&network::fixtures::Network> for Node {
     /// Node 1 of it.
     fn from(network: &network::fixtures::Network) -> Self {
         let (name, public) = (network::fixtures::node_name(1), PerFamily::none());
-        let (conf, underlay, carriers, identity) =
-            (network.conf(), network.underlay(1), network.carriers(), network.identity());
-        Self { name, conf, underlay, carriers, identity, public }
+        let (conf, underlay, tunnel_devices, identity) =
+            (network.conf(), network.underlay(1), network.tunnel_devices(), network.identity());
+        Self { name, conf, underlay, tunnel_devices, identity, public }
     }
 }

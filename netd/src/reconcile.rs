@@ -8,14 +8,14 @@ use std::fmt;
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
-use dataplane::words::Prefix;
+use dataplane::types::Prefix;
 use network::chain;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::amend::Ground;
-use network::overlay::carrier::CarrierError;
 use network::overlay::masquerade::Ports;
 use network::overlay::transition::Transition;
+use network::overlay::tunnel_device::TunnelDeviceError;
 use network::overlay::{self, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
@@ -78,7 +78,7 @@ pub enum ReconcileError {
     Observe(#[from] KernelError),
     /// The network cannot be carried.
     #[error("cannot carry the network over the chosen interface")]
-    Carrier(#[from] CarrierError),
+    TunnelDevice(#[from] TunnelDeviceError),
 }
 
 /// What came of a run.
@@ -209,8 +209,8 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     let unreachable = outcome.unreachable.iter();
     let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
     let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let manner = outcome.ways.get(&(node.clone(), *family))?.manner();
-        Some(format!("{family} pods of node {node} are reached by {manner}, not as configured: {why}"))
+        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
+        Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
     });
     let conflicts = plan.conflicts.iter().map(ToString::to_string);
     let blockers = outcome.blockers.iter().map(ToString::to_string);

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use dataplane::words::{IfName, Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{IfName, Mac, PerFamily, Prefix, Vni};
 use network::model::Lease;
 use network::net_conf::Backend;
 use network::overlay::Outcome;

@@ -15,7 +15,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::words::{Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{Mac, PerFamily, Prefix, Vni};
 use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};

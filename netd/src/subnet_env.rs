@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use dataplane::words::{Family, Mtu, PerFamily, Prefix};
+use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 
 use crate::whole_file;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Kernel;
+use dataplane::types::{PerFamily, Prefix};
 use dataplane::watch::Event;
-use dataplane::words::{PerFamily, Prefix};
 use network::mirror::{Interest, Keys, Mirror, Stir};
 use network::model::{Claims, Cluster, Lease, NodeName};
 use network::observe::Observed;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use serde_json::Value;
 
 use crate::failure::{Outcome, Told};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 
 use crate::failure::{Outcome, Told};
 use crate::flow::{Conversation, Stream};

@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use serde_json::json;
 
 use crate::daemon::Daemon;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use dataplane::words::{Family, PerFamily};
+use dataplane::types::{Family, PerFamily};
 
 use crate::binaries;
 use crate::daemon::Daemon;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::{Family, PerFamily};
+use dataplane::types::{Family, PerFamily};
 use serde_json::Value;
 
 use crate::failure::{Outcome, Told};

@@ -26,7 +26,7 @@ const OUTGOING: u8 = 4;
 
 /// How a packet travelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Way {
+pub enum PeerRoute {
     /// As it is.
     Plain,
     /// Inside VXLAN (RFC 7348).
@@ -42,11 +42,11 @@ pub enum Way {
     },
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for PeerRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Way::Plain => f.write_str("plain"),
-            Way::Tunnel { from, to, port, vni } => write!(f, "tunnel {from} > {to} port {port} vni {vni}"),
+            PeerRoute::Plain => f.write_str("plain"),
+            PeerRoute::Tunnel { from, to, port, vni } => write!(f, "tunnel {from} > {to} port {port} vni {vni}"),
         }
     }
 }
@@ -63,7 +63,7 @@ pub struct Packet {
     /// The whole length of the packet in bytes, without the link's header.
     pub bytes: usize,
     /// How it travelled.
-    pub way: Way,
+    pub way: PeerRoute,
 }
 
 impl fmt::Display for Packet {
@@ -108,7 +108,7 @@ impl Sniffer {
     ///
     /// # Errors
     /// Where none passes in time; with what passed instead.
-    pub fn way(&self, source: IpAddr, destination: IpAddr) -> Outcome<Way> {
+    pub fn way(&self, source: IpAddr, destination: IpAddr) -> Outcome<PeerRoute> {
         let what = format!("a packet from {source} to {destination}");
         self.find(&what, |packet| packet.source == source && packet.destination == destination).map(|found| found.way)
     }
@@ -176,7 +176,7 @@ fn plain(parsed: &LaxSlicedPacket<'_>) -> Option<Packet> {
         LaxNetSlice::Arp(_) => return None,
     };
     let bytes = header + payload.payload.len();
-    Some(Packet { source, destination, protocol: payload.ip_number.0, bytes, way: Way::Plain })
+    Some(Packet { source, destination, protocol: payload.ip_number.0, bytes, way: PeerRoute::Plain })
 }
 
 /// VXLAN is told by its form, not by its port, which is a setting: eight octets with the I flag (and perhaps G, of
@@ -191,6 +191,6 @@ fn tunnelled(parsed: &LaxSlicedPacket<'_>, outer: &Packet) -> Option<Packet> {
     }
     let inner = plain(&LaxSlicedPacket::from_ethernet(frame).ok()?)?;
     let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
-    let way = Way::Tunnel { from: outer.source, to: outer.destination, port: udp.destination_port(), vni };
+    let way = PeerRoute::Tunnel { from: outer.source, to: outer.destination, port: udp.destination_port(), vni };
     Some(Packet { way, ..inner })
 }

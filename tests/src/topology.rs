@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
-use dataplane::words::{Family, PerFamily};
+use dataplane::types::{Family, PerFamily};
 use tempfile::TempDir;
 
 use crate::failure::{Outcome, Told};

@@ -15,7 +15,7 @@ mod two;
 
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::peers::{ETCD, ETCDCTL, FLANNELD};
 use netd_tests::suite::{from_the_start, test};
 use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds, wall_clock};

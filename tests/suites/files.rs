@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
     Cluster, Fabric, Outcome, Peer, Snapshot, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer,

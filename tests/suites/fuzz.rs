@@ -10,7 +10,7 @@ use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::netlink;
 use dataplane::nft;
 use dataplane::route::Route;
-use dataplane::words::{IfName, Mac, Prefix};
+use dataplane::types::{IfName, Mac, Prefix};
 use libtest_mimic::Trial;
 use netd::subnet_env;
 use netd_cni::conf::{self, net_conf::NetConf as PluginConf};

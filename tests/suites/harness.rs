@@ -6,11 +6,11 @@ mod interrupted;
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::flow::{self, Stream};
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Snapshot, Stack, Topology, Way, ensure, eventually, seconds};
+use netd_tests::{Namespace, Outcome, PeerRoute, Snapshot, Stack, Topology, ensure, eventually, seconds};
 
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
@@ -38,7 +38,7 @@ fn reach(underlay: Stack) -> Outcome {
         let sniffer = fabric.sniffer(2)?;
         let (source, address) = (n1.address(family), n3.address(family));
         flow::all(n1.namespace(), source, n3.namespace(), address)?;
-        ensure!(sniffer.way(source, address)? == Way::Plain, "nothing made a tunnel");
+        ensure!(sniffer.way(source, address)? == PeerRoute::Plain, "nothing made a tunnel");
     }
     Ok(())
 }
@@ -72,7 +72,7 @@ fn ways() -> Outcome {
     let sniffer = fabric.sniffer(1)?;
     flow::all(n1.namespace(), inside[0], n3.namespace(), inside[1])?;
     let way = sniffer.way(inside[0], inside[1])?;
-    let wanted = Way::Tunnel { from: outside[0], to: outside[1], port: 4789, vni: 77 };
+    let wanted = PeerRoute::Tunnel { from: outside[0], to: outside[1], port: 4789, vni: 77 };
     ensure!(way == wanted, "{wanted} was expected, {way} seen");
     Ok(())
 }

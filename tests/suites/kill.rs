@@ -284,8 +284,8 @@ impl Machine {
             ensure!(routes == world.peers.len(), "{} peers, {routes} routes", world.peers.len());
         }
         let received = peer::read(self.node().store(), "n1")?["Receives"].as_array().map_or(0, Vec::len);
-        let manners = if backend["DirectRouting"] == true { 2 } else { 1 };
-        ensure!(received == manners, "it receives in {received} manners");
+        let encapsulations = if backend["DirectRouting"] == true { 2 } else { 1 };
+        ensure!(received == encapsulations, "it receives in {received} encapsulations");
         Ok(())
     }
 
@@ -312,7 +312,7 @@ fn record(number: usize, host: usize, pods: Stack) -> Peer {
         .set("PublicIPv6", format!("fd00:a:1::{host}"))
         .set("Receives", receives)
         .set("Sends", json!([]));
-    if pods.has(dataplane::words::Family::V6) {
+    if pods.has(dataplane::types::Family::V6) {
         let data = json!({ "VNI": 1, "VtepMAC": mac });
         return peer.set("IPv6Subnet", format!("fd00:10:244:{number}::/64")).set("BackendV6Data", data);
     }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
     Cluster, Namespace, Node, Outcome, Pod, Stack, Topology, ensure, eventually, flow, net_conf, seconds,

@@ -3,10 +3,12 @@
 
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Node, Outcome, Pod, Sniffer, Stack, Topology, Way, ensure, eventually, net_conf, seconds};
+use netd_tests::{
+    Cluster, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Topology, ensure, eventually, net_conf, seconds,
+};
 use serde_json::{Value, json};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,8 +111,8 @@ impl Wire<'_> {
         }
         let way = self.sniffers[usize::from(self.from.segment() - 1)].way(own, other)?;
         match way {
-            Way::Plain => ensure!(self.plain, "{own} > {other} went plain, a tunnel was expected"),
-            Way::Tunnel { from, to, port, vni } => {
+            PeerRoute::Plain => ensure!(self.plain, "{own} > {other} went plain, a tunnel was expected"),
+            PeerRoute::Tunnel { from, to, port, vni } => {
                 ensure!(!self.plain, "{own} > {other} went through a tunnel, plain was expected");
                 let is_of = |address, node: &Node| node.addresses().iter().any(|(_, own)| *own == address);
                 ensure!(is_of(from, self.from) && is_of(to, self.to), "the tunnel has other ends: {way}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::{ExitCode, Output};
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{Cluster, Node, Outcome, Snapshot, Stack, Topology, ensure, flow, kernel, net_conf};
 use serde_json::{Value, json};

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::flow::Stream;
 use netd_tests::suite::test;
 use netd_tests::{Cluster, Outcome, Peer, Snapshot, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};

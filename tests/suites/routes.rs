@@ -3,9 +3,9 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Outcome, Peer, Stack, Topology, Way, ensure, eventually, kernel, net_conf, seconds};
+use netd_tests::{Cluster, Outcome, Peer, PeerRoute, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};
 use serde_json::{Value, json};
 
 const MAC: &str = "02:00:00:00:00:50";
@@ -129,7 +129,7 @@ fn underlay_changes() -> Outcome {
             sniffer.forget();
             netd_tests::flow::ping(a.namespace(), to)?;
             let way = sniffer.way(from, to)?;
-            ensure!((way == Way::Plain) == plain, "the packet went {way}");
+            ensure!((way == PeerRoute::Plain) == plain, "the packet went {way}");
             Ok(())
         })
         .map_err(|failure| cluster.told(failure))

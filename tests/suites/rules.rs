@@ -28,11 +28,12 @@ fn main() -> ExitCode {
 }
 
 /// Which workspace crates each may use, in what it ships. The suites may link a program to fuzz its parsers.
-const MAY_USE: [(&str, &[&str]); 5] = [
+const MAY_USE: [(&str, &[&str]); 6] = [
     ("dataplane", &[]),
     ("netd-cni", &["dataplane"]),
-    ("network", &["dataplane"]),
-    ("netd", &["dataplane", "netd-cni", "netd-proxy", "network"]),
+    ("network", &["dataplane", "reconcile"]),
+    ("reconcile", &["dataplane"]),
+    ("netd", &["dataplane", "netd-cni", "netd-proxy", "network", "reconcile"]),
     ("netd-tests", &["dataplane"]),
 ];
 
@@ -47,7 +48,7 @@ const PURE: [&str; 20] = [
     "crates/dataplane/src/nft/encode",
     "crates/dataplane/src/nft/text",
     "crates/dataplane/src/op",
-    "crates/dataplane/src/words",
+    "crates/dataplane/src/types",
     "crates/network/src/allocation",
     "crates/network/src/interface",
     "crates/network/src/model",

@@ -3,10 +3,10 @@
 use std::net::IpAddr;
 use std::process::ExitCode;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Node, Outcome, Peer, Stack, Topology, Way, ensure, eventually, flow, kernel, net_conf, peer, seconds,
+    Cluster, Node, Outcome, Peer, PeerRoute, Stack, Topology, ensure, eventually, flow, kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
 
@@ -187,7 +187,7 @@ fn public_ip() -> Outcome {
         flow::all(a.namespace(), from, d.namespace(), to)
     })?;
     let way = sniffer.way(to, from)?;
-    let right = matches!(way, Way::Tunnel { to, .. } if to == public);
+    let right = matches!(way, PeerRoute::Tunnel { to, .. } if to == public);
     ensure!(right, "n3 sent {way}");
     Ok(())
 }
@@ -223,7 +223,7 @@ fn options() -> Outcome {
     let sniffer = cluster.fabric.sniffer(1)?;
     cluster.talk(&a, &d)?;
     let way = sniffer.way(a.address(Family::V4)?, d.address(Family::V4)?)?;
-    ensure!(matches!(way, Way::Tunnel { port: 4789, vni: 4097, .. }), "the packet went {way}");
+    ensure!(matches!(way, PeerRoute::Tunnel { port: 4789, vni: 4097, .. }), "the packet went {way}");
     Ok(())
 }
 

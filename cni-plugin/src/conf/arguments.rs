@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::Mac;
+use dataplane::types::Mac;
 
 use super::{ConfError, Fields};
 
@@ -84,7 +84,7 @@ fn ip_of(text: &str) -> Result<IpAddr, &'static str> {
     let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
     let address: IpAddr = address.parse().map_err(|_| fault)?;
     match length.map(str::parse::<u8>) {
-        Some(Ok(length)) if length <= dataplane::words::Family::of(address).bits() => Ok(address),
+        Some(Ok(length)) if length <= dataplane::types::Family::of(address).bits() => Ok(address),
         Some(_) => Err(fault),
         None => Ok(address),
     }

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use dataplane::words::{IfName, Mac, Mtu, Prefix};
+use dataplane::types::{IfName, Mac, Mtu, Prefix};
 
 use super::arguments::Requested;
 use super::subnet_env::SubnetEnv;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::Prefix;
+use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 
 use super::subnet_env::SubnetEnv;

@@ -3,7 +3,7 @@
 //! The format is flannel's: `KEY=VALUE` lines. Unknown keys are for others. Each line that the plugin needs is checked:
 //! a file that was cut short gives an error that names what is missing.
 
-use dataplane::words::{Family, Mtu, PerFamily, Prefix};
+use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 use ipnetwork::IpNetwork;
 
 /// What a `subnet.env` says.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use dataplane::words::{Family, Prefix, address, number};
+use dataplane::types::{Family, Prefix, address, number};
 use ipnetwork::IpNetwork;
 
 /// Some addresses of one subnet, in a row.

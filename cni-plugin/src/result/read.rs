@@ -1,6 +1,6 @@
 //! An earlier result (`prevResult`) read back.
 
-use dataplane::words::Prefix;
+use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 

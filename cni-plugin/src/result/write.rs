@@ -1,6 +1,6 @@
 //! A result as JSON, in the form of the version that was asked for.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use serde_json::{Map, Value, json};
 
 use super::{CniResult, Dns, Interface, Ip, Route};

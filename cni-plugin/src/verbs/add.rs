@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use dataplane::link::{self, Device, Link};
 use dataplane::netlink::Socket;
-use dataplane::words::{Family, Mac, Mtu};
+use dataplane::types::{Family, Mac, Mtu};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::Socket;
-use dataplane::words::Family;
+use dataplane::types::Family;
 use ipnetwork::IpNetwork;
 
 use crate::attachment::Attachment;

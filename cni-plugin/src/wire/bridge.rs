@@ -4,7 +4,7 @@ use dataplane::address::{self, Address};
 use dataplane::link::{self, Change, Device, Kind, Link};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
-use dataplane::words::{Family, IfName, Mac, Prefix};
+use dataplane::types::{Family, IfName, Mac, Prefix};
 use ipnetwork::IpNetwork;
 
 use super::{WireError, mac_for, step};

@@ -5,7 +5,7 @@ use dataplane::link::{self, Change, Device, Link};
 use dataplane::netlink::{KernelError, Socket};
 use dataplane::route::{Route, RouteKind};
 use dataplane::sysctl;
-use dataplane::words::{Family, IfName, RouteProtocol};
+use dataplane::types::{Family, IfName, RouteProtocol};
 use ipnetwork::IpNetwork;
 
 use super::{WireError, step};

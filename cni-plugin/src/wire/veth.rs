@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use dataplane::link::{self, Device, Link, NewVeth};
 use dataplane::netlink::Socket;
 use dataplane::process;
-use dataplane::words::{IfName, Mac};
+use dataplane::types::{IfName, Mac};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;

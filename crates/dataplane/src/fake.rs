@@ -15,7 +15,7 @@ use crate::netlink::KernelError;
 use crate::nft;
 use crate::op::{DeviceAddress, LinkChange, Op};
 use crate::route::Route;
-use crate::words::{Family, IfName, PerFamily};
+use crate::types::{Family, IfName, PerFamily};
 use crate::xtables;
 
 /// The kernel in memory.
@@ -172,7 +172,7 @@ impl Fake {
         let index = self.index(name)?;
         for link in self.links.iter_mut().filter(|link| link.index == index) {
             link.up = change.up.unwrap_or(link.up);
-            link.mtu = change.mtu.map_or(link.mtu, crate::words::Mtu::get);
+            link.mtu = change.mtu.map_or(link.mtu, crate::types::Mtu::get);
             link.alias = change.alias.clone().or_else(|| link.alias.take());
             link.mac = change.mac.or(link.mac);
         }
@@ -338,10 +338,10 @@ impl Kernel for Fake {
         Ok(chains.collect())
     }
 
-    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError> {
+    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::RuleWithHandle>, KernelError> {
         let rules = self.tables.get(table).and_then(|table| table.chains.get(chain)).map(|chain| chain.rules.clone());
         let placed = rules.unwrap_or_default().into_iter().zip(1..);
-        Ok(placed.map(|(rule, handle)| nft::Placed { handle, rule }).collect())
+        Ok(placed.map(|(rule, handle)| nft::RuleWithHandle { handle, rule }).collect())
     }
 
     fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError> {

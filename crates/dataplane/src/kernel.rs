@@ -12,7 +12,7 @@ use crate::nft;
 use crate::op::{LinkChange, Op};
 use crate::route::Route;
 use crate::sysctl;
-use crate::words::{Family, IfName};
+use crate::types::{Family, IfName};
 use crate::xtables;
 
 /// Reads what is there and applies changes.
@@ -32,7 +32,7 @@ pub trait Kernel {
     /// Every chain of nftables that the kernel calls itself.
     fn base_chains(&mut self) -> Result<Vec<nft::BaseChainFacts>, KernelError>;
     /// The rules of one chain; none where there is no such chain.
-    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError>;
+    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::RuleWithHandle>, KernelError>;
     /// What iptables-legacy does with forwarded packets; `None` where it is not in use.
     fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError>;
     /// A sysctl's value; the key with slashes.
@@ -101,7 +101,7 @@ impl Kernel for Linux {
         Ok(self.nft.base_chains()?)
     }
 
-    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::Placed>, KernelError> {
+    fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::RuleWithHandle>, KernelError> {
         Ok(self.nft.read_rules(table.family, &table.name, chain)?)
     }
 

@@ -1,12 +1,11 @@
 //! The kernel edge: the only crate that speaks to the kernel. Knows nothing of Kubernetes, peers or Services.
 //!
-//! Values come in and go out in the words of [`words`], [`link`], [`address`], [`route`] and [`neighbour`]. [`netlink`]
+//! Values come in and go out in the words of [`types`], [`link`], [`address`], [`route`] and [`neighbour`]. [`netlink`]
 //! carries them. Everything here blocks, and for no longer than the kernel takes to answer.
 
 pub mod address;
 pub mod arena;
 pub mod attribute;
-mod datagrams;
 pub mod fake;
 #[cfg(feature = "heap")]
 pub mod heap;
@@ -14,6 +13,7 @@ pub mod kernel;
 pub mod link;
 pub mod neighbour;
 pub mod netlink;
+mod netlink_socket;
 pub mod netns;
 pub mod nft;
 #[cfg(feature = "tokio")]
@@ -24,6 +24,6 @@ pub mod probe;
 pub mod process;
 pub mod route;
 pub mod sysctl;
+pub mod types;
 pub mod watch;
-pub mod words;
 pub mod xtables;

@@ -12,7 +12,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVxlan};
 
 use crate::netlink::{KernelError, Request, Socket};
-use crate::words::{IfName, Mac, Mtu, Vni};
+use crate::types::{IfName, Mac, Mtu, Vni};
 
 /// A device as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]

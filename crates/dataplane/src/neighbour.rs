@@ -10,7 +10,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::address::family;
 use crate::netlink::{KernelError, Request, Socket};
-use crate::words::{Family, Mac};
+use crate::types::{Family, Mac};
 
 /// A neighbour entry: which hardware address an address on a link has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

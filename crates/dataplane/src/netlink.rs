@@ -10,19 +10,19 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessag
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
-use crate::datagrams::Datagrams;
-pub use crate::datagrams::SocketError;
+use crate::netlink_socket::NetlinkSocket;
+pub use crate::netlink_socket::SocketError;
 
 pub(crate) mod batch;
 mod dump;
 mod extack;
 pub(crate) mod index;
 mod monitor;
-mod tuning;
+mod netconf;
 
 pub use extack::parse_answer;
 pub use monitor::{Event, Monitor, Subject};
-pub use tuning::Tuning;
+pub use netconf::NetconfChange;
 
 /// What the kernel said no to, or what kept us from asking.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +130,14 @@ impl Request {
 /// A routing-netlink socket of the network namespace that it was opened in, for its whole life.
 #[derive(Debug)]
 pub struct Socket {
-    inner: Datagrams,
+    inner: NetlinkSocket,
     sequence: u32,
 }
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace, with extended ACKs and kernel-side dump filters.
     pub fn open() -> Result<Self, KernelError> {
-        let inner = Datagrams::asking(NETLINK_ROUTE)?;
+        let inner = NetlinkSocket::request(NETLINK_ROUTE)?;
         let strict = inner.inner.set_netlink_get_strict_chk(true);
         strict.map_err(|source| SocketError { action: "ask for filtered dumps", source })?;
         Ok(Self { inner, sequence: 0 })

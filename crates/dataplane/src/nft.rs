@@ -31,12 +31,12 @@ pub use expression::{
 };
 pub use monitor::{Action, Event, Monitor, Subject};
 pub use table::{
-    Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Placed, Policy, Rule,
-    Set, SetFlags, Table, TableId,
+    Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,
+    RuleWithHandle, Set, SetFlags, Table, TableId,
 };
 
-use crate::datagrams::{Datagrams, Received, SocketError};
 use crate::netlink::messages;
+use crate::netlink_socket::{NetlinkSocket, Received, SocketError};
 use encode::Batch;
 use read::{Message, Record};
 
@@ -99,7 +99,7 @@ impl Error {
 /// A netfilter socket of the network namespace that it was opened in.
 #[derive(Debug)]
 pub struct Socket {
-    inner: Datagrams,
+    inner: NetlinkSocket,
     sequence: u32,
 }
 
@@ -109,7 +109,7 @@ const SEND_BUFFER_BYTES: usize = 64 << 20;
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
-        let socket = Self { inner: Datagrams::asking(NETLINK_NETFILTER)?, sequence: 0 };
+        let socket = Self { inner: NetlinkSocket::request(NETLINK_NETFILTER)?, sequence: 0 };
         // Each refused message of a batch is answered. Where no more is permitted, small batches still work and large ones fail
         // with `EMSGSIZE`.
         socket.inner.make_much_room();

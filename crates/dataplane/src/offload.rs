@@ -8,7 +8,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::netlink::index;
-use crate::words::IfName;
+use crate::types::IfName;
 
 /// `struct ethtool_value` of `linux/ethtool.h`.
 #[repr(C)]

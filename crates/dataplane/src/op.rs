@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use crate::link::Vxlan;
 use crate::nft;
 use crate::route::{Route, RouteKind};
-use crate::words::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
+use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
 
 /// A change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use nix::sys::socket::{
     sockopt,
 };
 
-use crate::words::Family;
+use crate::types::Family;
 
 mod packet;
 

@@ -11,7 +11,7 @@ use netlink_packet_route::route::{
 
 use crate::address::family;
 use crate::netlink::{KernelError, Request, Socket};
-use crate::words::{Family, Prefix, RouteProtocol};
+use crate::types::{Family, Prefix, RouteProtocol};
 
 /// What becomes of packets that a route takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

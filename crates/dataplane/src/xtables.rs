@@ -11,7 +11,7 @@ use nix::libc::{self, EAGAIN, socklen_t};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::nft::{Policy, Side};
-use crate::words::{Family, Prefix};
+use crate::types::{Family, Prefix};
 
 mod entries;
 

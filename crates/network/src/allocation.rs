@@ -3,7 +3,7 @@
 //! Pure: the leases so far and the seed are arguments.
 
 use crate::net_conf::NetworkRange;
-use dataplane::words::{self, Prefix};
+use dataplane::types::{self, Prefix};
 
 /// Out of how many free subnets one is picked: nodes that ask at once in stores without a lock then seldom want the same.
 const CHOICE: usize = 100;
@@ -82,7 +82,7 @@ fn lowest_free(range: &NetworkRange, taken: &[Prefix]) -> Vec<Prefix> {
             // The subnets under it are passed over at once: it may cover millions.
             Some(taken) if taken.first() <= last => last.max(taken.last() | (range.step() - 1)),
             _ => {
-                free.extend(Prefix::new(words::address(family, first), range.subnet_len));
+                free.extend(Prefix::new(types::address(family, first), range.subnet_len));
                 last
             }
         };

@@ -28,15 +28,15 @@ use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::RouteKind;
-use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol, Vni};
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol, Vni};
 
 use crate::interface::Underlay;
 use crate::model::{BackendType, Cluster, Lease, NodeName, Vtep};
 use crate::net_conf::{Backend, NetConf};
 use crate::observe;
-use crate::overlay::carrier::{self, Carrier, CarrierError};
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
+use crate::overlay::tunnel_device::{self, TunnelDevice, TunnelDeviceError};
 use crate::overlay::{Identity, Input, Outcome, desired};
 use crate::plan::Plan;
 
@@ -225,11 +225,13 @@ impl Network {
     }
 
     /// The devices that node 1 carries it over.
-    pub fn carriers(&self) -> PerFamily<Carrier> {
+    pub fn tunnel_devices(&self) -> PerFamily<TunnelDevice> {
         let conf = self.conf();
         match &conf.backend {
-            Backend::Vxlan(options) => carrier::carriers(options, conf.networks.families(), &self.underlay(1))
-                .expect("a network that can be carried"),
+            Backend::Vxlan(options) => {
+                tunnel_device::tunnel_devices(options, conf.networks.families(), &self.underlay(1))
+                    .expect("a network that can be carried")
+            }
             Backend::HostGw => PerFamily::none(),
         }
     }
@@ -273,13 +275,13 @@ impl Network {
     }
 
     /// What should be, as it follows from a kernel.
-    pub fn outcome(&self, kernel: &mut impl Kernel) -> Result<Outcome, CarrierError> {
+    pub fn outcome(&self, kernel: &mut impl Kernel) -> Result<Outcome, TunnelDeviceError> {
         let host = observe::host(kernel, &self.identity()).expect("a readable kernel");
         self.outcome_on(&host)
     }
 
     /// What should be on such a host.
-    pub fn outcome_on(&self, host: &observe::Host) -> Result<Outcome, CarrierError> {
+    pub fn outcome_on(&self, host: &observe::Host) -> Result<Outcome, TunnelDeviceError> {
         let (conf, cluster, identity) = (self.conf(), self.cluster(), self.identity());
         let underlay = self.underlay(host.links[&name("eth0")].index);
         desired(&Input {

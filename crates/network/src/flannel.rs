@@ -5,7 +5,7 @@
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, Family, Operand, Placed, Rule, Statement, TableId, Verdict};
+use dataplane::nft::{BaseChainFacts, Change, Family, Operand, Rule, RuleWithHandle, Statement, TableId, Verdict};
 
 use crate::overlay::Identity;
 
@@ -33,13 +33,13 @@ pub fn leftovers(
         }
         for (_, _, name) in CHAINS.into_iter().filter(|(table, chain, _)| is(facts, table, chain)) {
             let before = kernel.rules(&facts.table, &facts.chain)?;
-            let jumps: Vec<&Placed> = before.iter().filter(|placed| jumps_to(&placed.rule, name)).collect();
+            let jumps: Vec<&RuleWithHandle> = before.iter().filter(|placed| jumps_to(&placed.rule, name)).collect();
             if jumps.is_empty() {
                 continue;
             }
             rules.extend(kernel.rules(&facts.table, name)?);
             let (table, chain) = (&facts.table, &facts.chain);
-            let jump = |placed: &Placed| Change::DeleteRule {
+            let jump = |placed: &RuleWithHandle| Change::DeleteRule {
                 table: table.clone(),
                 chain: chain.clone(),
                 handle: placed.handle,

@@ -5,7 +5,7 @@
 use std::cmp::Reverse;
 use std::net::IpAddr;
 
-use dataplane::words::{Family, IfName, Mtu, PerFamily};
+use dataplane::types::{Family, IfName, Mtu, PerFamily};
 use regex_lite::Regex;
 
 /// What the choice is made from.

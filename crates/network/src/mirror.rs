@@ -6,12 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::{self, Subject, Tuning};
+use dataplane::netlink::{self, NetconfChange, Subject};
 use dataplane::nft::{self, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
+use dataplane::types::{IfName, Mac, Prefix};
 use dataplane::watch::Event;
-use dataplane::words::{IfName, Mac, Prefix};
 
 use crate::observe::Observed;
 use crate::overlay::{Desired, Identity, forward};
@@ -109,11 +109,11 @@ impl Mirror {
     /// does not: that is how our own changes come back.
     pub fn take(&mut self, event: Event, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match event {
-            Event::Route(netlink::Event::Overrun | netlink::Event::Unclear) | Event::Nft(nft::Event::Overrun) => {
+            Event::Route(netlink::Event::Overrun | netlink::Event::Unparsed) | Event::Nft(nft::Event::Overrun) => {
                 stir.lost = true;
             }
-            Event::Route(netlink::Event::Is(subject)) => self.put(subject, interest, desired, stir),
-            Event::Route(netlink::Event::Gone(subject)) => self.remove(subject, interest, desired, stir),
+            Event::Route(netlink::Event::New(subject)) => self.put(subject, interest, desired, stir),
+            Event::Route(netlink::Event::Deleted(subject)) => self.remove(subject, interest, desired, stir),
             Event::Route(netlink::Event::Replaced(route)) => {
                 if let Some(route) = self.named(&route, stir) {
                     let former = self.observed.routes_to(route.destination).filter(|r| r.metric == route.metric);
@@ -126,7 +126,7 @@ impl Mirror {
                     self.route(route, true, interest, desired, stir);
                 }
             }
-            Event::Route(netlink::Event::Tuned(Tuning { device, .. })) => {
+            Event::Route(netlink::Event::Netconf(NetconfChange { device, .. })) => {
                 let concerns_us = |index| index == interest.underlay.0 || self.device(index).is_some();
                 stir.tuned |= device.is_none_or(concerns_us);
             }

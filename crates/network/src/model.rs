@@ -3,8 +3,7 @@
 //! Pure. What a store says is converted to these types at its border; everything behind knows nothing but them.
 
 mod admit;
-pub mod few;
-mod ways;
+pub mod encapsulation;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,10 +12,10 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use dataplane::words::{Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{Mac, PerFamily, Prefix, Vni};
 
 pub use admit::{Claims, RejectReason, Rejected};
-pub use ways::{Manner, TunnelId, Ways};
+pub use encapsulation::{Encapsulation, EncapsulationSupport, TunnelId};
 
 /// A node's name: 1 to 253 bytes of letters, digits, `.`, `-` and `_`, not starting with `.`, so that it is always a file name too
 /// (Kubernetes' node names, RFC 1123 subdomains, are all of them). A clone is the same text.
@@ -129,7 +128,7 @@ pub struct Lease {
     /// The node's tunnel ends, by pod family; none for backends without a tunnel.
     pub vteps: PerFamily<Vtep>,
     /// What the node receives and sends by; none from nodes that do not say so, such as flannel's.
-    pub ways: Option<Ways>,
+    pub ways: Option<EncapsulationSupport>,
 }
 
 /// This node and the peers that it believes.

@@ -5,10 +5,10 @@
 mod backend;
 mod ranges;
 
-use dataplane::words::{Mtu, PerFamily, Prefix, Vni, WordError};
+use dataplane::types::{Mtu, PerFamily, Prefix, ValueError, Vni};
 
 use crate::caseless::{FieldError, Object};
-use crate::model::{BackendType, Manner, TunnelId};
+use crate::model::{BackendType, Encapsulation, TunnelId};
 
 /// The network configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,13 +52,13 @@ impl Backend {
         }
     }
 
-    /// The manners in which packets should travel, the best first.
-    pub fn manners(&self) -> Vec<Manner> {
+    /// The encapsulations in which packets should travel, the best first.
+    pub fn encapsulations(&self) -> Vec<Encapsulation> {
         match self {
-            Backend::HostGw => vec![Manner::Direct],
+            Backend::HostGw => vec![Encapsulation::Direct],
             Backend::Vxlan(options) => {
-                let direct = options.direct_routing.then_some(Manner::Direct);
-                direct.into_iter().chain([Manner::Tunnel(options.tunnel())]).collect()
+                let direct = options.direct_routing.then_some(Encapsulation::Direct);
+                direct.into_iter().chain([Encapsulation::Tunnel(options.tunnel())]).collect()
             }
         }
     }
@@ -140,7 +140,7 @@ pub enum NetConfError {
     },
     /// A number that the kernel does not take.
     #[error("error decoding backend config")]
-    Word(#[from] WordError),
+    Word(#[from] ValueError),
     /// Neither family is enabled.
     #[error("none defined stack: EnableIPv4 and EnableIPv6 are both false, but one must be true")]
     NoStack,

@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, Placed, TableId};
+use dataplane::nft::{BaseChainFacts, Change, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
-use dataplane::words::{Family, IfName, Mac, PerFamily};
+use dataplane::types::{Family, IfName, Mac, PerFamily};
 
 use crate::chain;
 use crate::flannel;
@@ -50,7 +50,7 @@ pub struct Observed {
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
     /// Rules of ours in chains that are not.
-    pub accepts: Vec<(TableId, String, Placed)>,
+    pub accepts: Vec<(TableId, String, RuleWithHandle)>,
     /// What takes rules away that flannel has left about our networks.
     pub leftovers: Vec<Change>,
 }
@@ -125,7 +125,7 @@ pub fn quiet(
 /// Reads the sysctls that `desired` follows from or wants; `None` for those that are not there.
 pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
     let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
-    let wanted = desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key));
+    let wanted = desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key));
     let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
     keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
 }
@@ -166,7 +166,7 @@ pub fn observed(
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
-    for key in desired.sysctls.keys().chain(desired.exchanges.iter().map(|exchange| &exchange.key)) {
+    for key in desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key)) {
         // One that is not there yet belongs to a device that is not there yet.
         if let Ok(value) = kernel.sysctl(key) {
             observed.sysctls.insert(key.clone(), value);
@@ -183,7 +183,7 @@ fn our_rules(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
     identity: &Identity,
-) -> Result<Vec<(TableId, String, Placed)>, KernelError> {
+) -> Result<Vec<(TableId, String, RuleWithHandle)>, KernelError> {
     let comment = forward::comment(&identity.mark);
     let mut ours = Vec::new();
     for facts in chains.iter().filter(|facts| forward::is_iptables(facts)) {

@@ -3,11 +3,11 @@
 //! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
 
 pub mod amend;
-pub mod carrier;
 pub mod forward;
 pub mod masquerade;
+pub mod peer_route;
 pub mod transition;
-pub mod way;
+pub mod tunnel_device;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -16,13 +16,13 @@ use dataplane::link::{Link, Vxlan};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::interface::Underlay;
-use crate::model::{Cluster, NodeName, Ways};
+use crate::model::{Cluster, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
-use carrier::CarrierError;
-use way::{NoWay, OnLink, Tunnels, Way};
+use peer_route::{NoPeerRoute, OnLink, PeerRoute, Tunnels};
+use tunnel_device::TunnelDeviceError;
 
 /// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
 pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
@@ -62,7 +62,7 @@ pub struct Input<'a> {
     pub underlay: &'a Underlay,
     /// How our objects are marked.
     pub identity: &'a Identity,
-    /// Source addresses are rewritten on the way out of the network, in this manner; `None` where they are not.
+    /// Source addresses are rewritten on the way out of the network, in this encapsulation; `None` where they are not.
     pub masquerade: Option<masquerade::Ports>,
     /// Pods' packets may be forwarded whatever else the host's rules say (`--iptables-forward-rules`).
     pub forward_rules: bool,
@@ -96,7 +96,7 @@ pub struct Desired {
     /// Sysctls by key, with slashes.
     pub sysctls: BTreeMap<String, String>,
     /// Sysctls whose value would do harm together with those.
-    pub exchanges: Vec<Exchange>,
+    pub preconditions: Vec<SysctlPrecondition>,
     /// Our nftables table.
     pub table: Option<nft::Table>,
     /// Rules of ours in chains that are not.
@@ -114,7 +114,7 @@ impl Desired {
 
 /// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Exchange {
+pub struct SysctlPrecondition {
     /// The key, with slashes.
     pub key: String,
     /// The value that would do harm.
@@ -144,13 +144,13 @@ pub struct Outcome {
     /// The kernel as it should be.
     pub desired: Desired,
     /// Which way packets to each peer's pods take.
-    pub ways: BTreeMap<(NodeName, Family), Way>,
+    pub peer_routes: BTreeMap<(NodeName, Family), PeerRoute>,
     /// The peers whose pods cannot be reached, and why.
-    pub unreachable: BTreeMap<(NodeName, Family), NoWay>,
+    pub unreachable: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// The peers to whose pods packets take another way than the configuration's, and why.
-    pub degraded: BTreeMap<(NodeName, Family), NoWay>,
+    pub degraded: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// What to tell the peers once the kernel is as desired.
-    pub told: Ways,
+    pub advertised: EncapsulationSupport,
     /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
     pub loosens: BTreeMap<String, String>,
     /// False while a change of the backend is under way.
@@ -167,7 +167,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
-pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
+pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
     let mut outcome = Outcome::default();
     let tunnels = transition::tunnels(input)?;
     let on_link = OnLink::new(input.routes, input.underlay.index);
@@ -175,10 +175,10 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
     let (mut ways, mut entries) = (Vec::new(), Vec::new());
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
-            match way::to(input.conf, &tunnels, peer, family, &on_link) {
+            match peer_route::to(input.conf, &tunnels, peer, family, &on_link) {
                 Ok((way, instead)) => {
                     // A peer that has not changed its backend yet will: nothing to tell a person.
-                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoWay::NotReceived { .. })) {
+                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
                         outcome.degraded.insert((node.clone(), family), reason);
                     }
                     entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, way));
@@ -188,7 +188,7 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
             }
         }
     }
-    outcome.ways = ways.into_iter().collect();
+    outcome.peer_routes = ways.into_iter().collect();
     outcome.desired.add(entries);
     transition::receive(input, &tunnels, &mut outcome);
     for family in input.cluster.own.subnets.families() {
@@ -201,7 +201,7 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, CarrierError> {
             // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
             // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
             let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);
-            outcome.desired.exchanges.push(Exchange { key: accept_ra, from: "1", to: "2", before: key });
+            outcome.desired.preconditions.push(SysctlPrecondition { key: accept_ra, from: "1", to: "2", before: key });
         }
     }
     let direct = directly_routed_nodes(input, &outcome);
@@ -224,11 +224,11 @@ type TunnelEnd = ((IfName, Mac), IpAddr);
 
 impl Entries {
     /// None for a tunnel that this node does not have.
-    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: Way) -> Option<Self> {
+    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: PeerRoute) -> Option<Self> {
         let family = subnet.family();
         let (gateway, device, tunnel) = match way {
-            Way::Direct { gateway } => (gateway, underlay.clone(), None),
-            Way::Tunnel { tunnel, endpoint, mac } => {
+            PeerRoute::Direct { gateway } => (gateway, underlay.clone(), None),
+            PeerRoute::Tunnel { tunnel, endpoint, mac } => {
                 let device = tunnels.get(&tunnel)?.get(family)?.device.clone();
                 let neighbour = ((device.clone(), subnet.address()), mac);
                 let end = ((device.clone(), mac), endpoint);
@@ -251,7 +251,7 @@ impl Entries {
 
 /// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.
 fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAddr> {
-    let direct = outcome.ways.iter().filter(|(_, way)| matches!(way, Way::Direct { .. }));
+    let direct = outcome.peer_routes.iter().filter(|(_, way)| matches!(way, PeerRoute::Direct { .. }));
     direct.filter_map(|((node, family), _)| input.cluster.peers.get(node)?.public.get(*family).copied()).collect()
 }
 

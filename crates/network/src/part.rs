@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use dataplane::nft::{Change, Table};
 use dataplane::op::{DeviceRoute, Op};
-use dataplane::words::{Family, IfName, Mac, Prefix};
+use dataplane::types::{Family, IfName, Mac, Prefix};
 
 use crate::mirror::Keys;
 use crate::observe::Observed;
@@ -65,7 +65,7 @@ impl Desired {
             fdb: fdb.collect(),
             routes: routes.collect(),
             sysctls: BTreeMap::new(),
-            exchanges: Vec::new(),
+            preconditions: Vec::new(),
             table: narrowed(self.table.as_ref(), keys),
             accepts: Vec::new(),
         }

@@ -12,7 +12,7 @@ use std::fmt;
 
 use dataplane::link::{Kind, Link};
 use dataplane::op::{DeviceRoute, Op};
-use dataplane::words::{IfName, Prefix};
+use dataplane::types::{IfName, Prefix};
 
 use crate::observe::Observed;
 use crate::overlay::{Desired, Identity, PROTOCOL};
@@ -133,7 +133,7 @@ impl Diff<'_> {
             let of_replaced = self.replaced.iter().any(|device| key.contains(&format!("/{device}/")));
             let of_blocked = self.blocked.iter().any(|device| key.contains(&format!("/{device}/")));
             if (of_replaced || self.observed.sysctls.get(key) != Some(value)) && !of_blocked {
-                self.exchanges_before(key);
+                self.preconditions_of(key);
                 let (key, value) = (key.clone(), value.clone());
                 self.push(Op::SetSysctl { key, value });
             }
@@ -141,10 +141,10 @@ impl Diff<'_> {
     }
 
     /// What the change of `key` would do harm with is changed first.
-    fn exchanges_before(&mut self, key: &str) {
-        for exchange in self.desired.exchanges.iter().filter(|exchange| exchange.before == key) {
-            if self.observed.sysctls.get(&exchange.key).is_some_and(|value| value == exchange.from) {
-                self.push(Op::SetSysctl { key: exchange.key.clone(), value: exchange.to.to_owned() });
+    fn preconditions_of(&mut self, key: &str) {
+        for precondition in self.desired.preconditions.iter().filter(|precondition| precondition.before == key) {
+            if self.observed.sysctls.get(&precondition.key).is_some_and(|value| value == precondition.from) {
+                self.push(Op::SetSysctl { key: precondition.key.clone(), value: precondition.to.to_owned() });
             }
         }
     }

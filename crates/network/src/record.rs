@@ -4,11 +4,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane::words::{Family, Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{Family, Mac, PerFamily, Prefix, Vni};
 use serde::Serialize;
 
 use crate::caseless::{FieldError, Object};
-use crate::model::{BackendType, Lease, Manner, NodeName, TunnelId, Vtep, Ways};
+use crate::model::{BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName, TunnelId, Vtep};
 
 /// Why a text is no lease.
 #[derive(Debug, thiserror::Error)]
@@ -43,14 +43,14 @@ struct Record<'a> {
     backend_v6_data: Option<VtepRecord>,
     // Ours beyond flannel's: what the node receives and sends by.
     #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
-    receives: Option<Vec<MannerRecord>>,
+    receives: Option<Vec<EncapsulationRecord>>,
     #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
-    sends: Option<Vec<MannerRecord>>,
+    sends: Option<Vec<EncapsulationRecord>>,
 }
 
-/// A manner in which packets travel, by flannel's names of backends.
+/// A encapsulation in which packets travel, by flannel's names of backends.
 #[derive(Serialize)]
-pub struct MannerRecord {
+pub struct EncapsulationRecord {
     #[serde(rename = "Type")]
     kind: &'static str,
     #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
@@ -63,25 +63,25 @@ pub struct MannerRecord {
     v6_mac: Option<Mac>,
 }
 
-impl MannerRecord {
-    fn of(manner: Manner, macs: PerFamily<Mac>) -> Self {
-        let (kind, id) = match manner {
-            Manner::Direct => ("host-gw", None),
-            Manner::Tunnel(id) => ("vxlan", Some(id)),
+impl EncapsulationRecord {
+    fn of(encapsulation: Encapsulation, macs: PerFamily<Mac>) -> Self {
+        let (kind, id) = match encapsulation {
+            Encapsulation::Direct => ("host-gw", None),
+            Encapsulation::Tunnel(id) => ("vxlan", Some(id)),
         };
         Self { kind, vni: id.map(|id| id.vni), port: id.map(|id| id.port), mac: macs.v4, v6_mac: macs.v6 }
     }
 
     /// Those that a node receives by.
-    pub fn received(ways: &Ways) -> Vec<Self> {
-        let tunnels = ways.tunnels.iter().map(|(id, macs)| Self::of(Manner::Tunnel(*id), *macs));
-        let direct = ways.direct.then(|| Self::of(Manner::Direct, PerFamily::none()));
+    pub fn received(ways: &EncapsulationSupport) -> Vec<Self> {
+        let tunnels = ways.tunnels.iter().map(|(id, macs)| Self::of(Encapsulation::Tunnel(*id), *macs));
+        let direct = ways.direct.then(|| Self::of(Encapsulation::Direct, PerFamily::none()));
         direct.into_iter().chain(tunnels).collect()
     }
 
     /// Those that it sends by.
-    pub fn sent(ways: &Ways) -> Vec<Self> {
-        ways.sends.iter().map(|manner| Self::of(*manner, PerFamily::none())).collect()
+    pub fn sent(ways: &EncapsulationSupport) -> Vec<Self> {
+        ways.sends.iter().map(|encapsulation| Self::of(*encapsulation, PerFamily::none())).collect()
     }
 }
 
@@ -123,8 +123,8 @@ fn record_of(lease: &Lease) -> Record<'_> {
         backend_type: lease.backend.as_str(),
         backend_data: vteps.v4,
         backend_v6_data: vteps.v6,
-        receives: lease.ways.as_ref().map(MannerRecord::received),
-        sends: lease.ways.as_ref().map(MannerRecord::sent),
+        receives: lease.ways.as_ref().map(EncapsulationRecord::received),
+        sends: lease.ways.as_ref().map(EncapsulationRecord::sent),
     }
 }
 
@@ -174,7 +174,7 @@ pub fn vteps(object: &mut Object, backend: &BackendType) -> Result<PerFamily<Vte
 }
 
 /// Both lists or none: half of them says nothing that could be relied on.
-pub fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
+pub fn ways(object: &mut Object) -> Result<Option<EncapsulationSupport>, RecordError> {
     const EXPECTED: &str = r#"a list of objects like {"Type": "vxlan", "VNI": 1, "Port": 8472}"#;
     let receives: Option<Vec<Object>> = object.take("Receives", EXPECTED)?;
     let sends: Option<Vec<Object>> = object.take("Sends", EXPECTED)?;
@@ -182,43 +182,43 @@ pub fn ways(object: &mut Object) -> Result<Option<Ways>, RecordError> {
     ways_of(receives, sends).map(Some)
 }
 
-fn ways_of(receives: Vec<Object>, sends: Vec<Object>) -> Result<Ways, RecordError> {
-    let mut ways = Ways::default();
+fn ways_of(receives: Vec<Object>, sends: Vec<Object>) -> Result<EncapsulationSupport, RecordError> {
+    let mut ways = EncapsulationSupport::default();
     for mut entry in receives {
         let mac = "a MAC address like 0a:58:0a:f4:01:02";
         let macs = PerFamily { v4: entry.take("VtepMAC", mac)?, v6: entry.take("VtepV6MAC", mac)? };
-        match manner(&mut entry)? {
-            Some(Manner::Direct) => ways.direct = true,
-            Some(Manner::Tunnel(id)) => ways.tunnels.insert(id, macs),
+        match encapsulation(&mut entry)? {
+            Some(Encapsulation::Direct) => ways.direct = true,
+            Some(Encapsulation::Tunnel(id)) => drop(ways.tunnels.insert(id, macs)),
             None => {}
         }
     }
     for mut entry in sends {
-        ways.sends.extend(manner(&mut entry)?);
+        ways.sends.extend(encapsulation(&mut entry)?);
     }
     Ok(ways)
 }
 
 /// Reads both lists, each of which is a text of its own.
-pub fn ways_of_texts(receives: &str, sends: &str) -> Result<Ways, RecordError> {
+pub fn ways_of_texts(receives: &str, sends: &str) -> Result<EncapsulationSupport, RecordError> {
     ways_of(serde_json::from_str(receives)?, serde_json::from_str(sends)?)
 }
 
 /// Writes both lists, without a space.
-pub fn texts_of_ways(ways: &Ways) -> (String, String) {
-    let text = |manners: Vec<MannerRecord>| serde_json::to_string(&manners).unwrap_or_default();
-    (text(MannerRecord::received(ways)), text(MannerRecord::sent(ways)))
+pub fn texts_of_ways(ways: &EncapsulationSupport) -> (String, String) {
+    let text = |encapsulations: Vec<EncapsulationRecord>| serde_json::to_string(&encapsulations).unwrap_or_default();
+    (text(EncapsulationRecord::received(ways)), text(EncapsulationRecord::sent(ways)))
 }
 
-/// A manner that a later version knows is none to this one.
-fn manner(entry: &mut Object) -> Result<Option<Manner>, RecordError> {
+/// A encapsulation that a later version knows is none to this one.
+fn encapsulation(entry: &mut Object) -> Result<Option<Encapsulation>, RecordError> {
     let kind: String = entry.take("Type", "a backend's name")?.ok_or(RecordError::Missing("Type"))?;
     Ok(match BackendType::from(kind.as_str()) {
-        BackendType::HostGw => Some(Manner::Direct),
+        BackendType::HostGw => Some(Encapsulation::Direct),
         BackendType::Vxlan => {
             let vni = entry.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
             let port = entry.take("Port", "a UDP port")?.ok_or(RecordError::Missing("Port"))?;
-            Some(Manner::Tunnel(TunnelId { vni, port }))
+            Some(Encapsulation::Tunnel(TunnelId { vni, port }))
         }
         BackendType::Other(_) => None,
     })

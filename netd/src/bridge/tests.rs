@@ -3,7 +3,7 @@
 use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::RouteProtocol;
+use dataplane::types::RouteProtocol;
 use network::fixtures::{DUAL, Network, host_gw, name, prefix};
 use network::observe;
 
@@ -135,8 +135,8 @@ fn what_happens_between_two_full_runs_is_heard() {
         kind: RouteKind::Unicast,
     };
     let event = |event| Event::Route(event);
-    assert!(!scene.bridge.hear(&event(netlink::Event::Is(Subject::Route(route))), &subnets), "nothing is to be done");
+    assert!(!scene.bridge.hear(&event(netlink::Event::New(Subject::Route(route))), &subnets), "nothing is to be done");
     scene.lose_bridge();
-    assert!(scene.bridge.hear(&event(netlink::Event::Gone(Subject::Link(Box::new(link)))), &subnets), "it has gone");
+    assert!(scene.bridge.hear(&event(netlink::Event::Deleted(Subject::Link(Box::new(link)))), &subnets), "it has gone");
     assert_eq!(scene.mend().len(), 6, "and comes back");
 }

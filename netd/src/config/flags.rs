@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::interface::Wishes;
 use network::model::NodeName;
 use network::net_conf::{Backend, NetConf};

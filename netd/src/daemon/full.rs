@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::chain;
 use network::model::{Cluster, Lease, Rejected};
 use network::patience::{Held, Occasion};
@@ -71,10 +71,10 @@ impl<S: Store> Daemon<S> {
             let transition = self.switch.transition();
             let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
             let told = self.cluster.own.ways.as_ref();
-            let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.told)) else {
+            let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
                 return Ok((planned, rejected, None));
             };
-            // Each time round there is one manner more that they have been told.
+            // Each time round there is one encapsulation more that they have been told.
             if let Err(why) = self.announce(ways).await {
                 return Ok((planned, rejected, Some(why)));
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use network::chain;
-use network::model::{Lease, Vtep, Ways};
+use network::model::{EncapsulationSupport, Lease, Vtep};
 use network::overlay::Outcome;
 use tokio::time::{Instant, timeout};
 
@@ -74,7 +74,7 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where the store cannot be written or read, for a person.
-    pub(super) async fn announce(&mut self, ways: Ways) -> Result<(), String> {
+    pub(super) async fn announce(&mut self, ways: EncapsulationSupport) -> Result<(), String> {
         let lease = Lease { ways: Some(ways), ..self.cluster.own.clone() };
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
         self.leases.insert(lease.node.clone(), lease.clone().into());
@@ -142,15 +142,15 @@ impl<S: Store> Daemon<S> {
         }
         // A route that could not be moved leads the old way still.
         let former = self.cluster.own.ways.as_ref().filter(|_| !report.is_clean());
-        let told = former.into_iter().fold(outcome.told.clone(), Ways::beside);
+        let told = former.into_iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
         let lease = Lease { ways: Some(told), ..self.cluster.own.clone() };
         let is_stored = self.leases.get(&lease.node).map(AsRef::as_ref) == Some(&lease);
         if !report.is_ready() || is_stored && lease == self.cluster.own {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
-        let former = self.cluster.own.ways.iter().flat_map(Ways::receives).collect::<BTreeSet<_>>();
-        self.switch.linger(&former - &lease.ways.iter().flat_map(Ways::receives).collect());
+        let former = self.cluster.own.ways.iter().flat_map(EncapsulationSupport::receives).collect::<BTreeSet<_>>();
+        self.switch.linger(&former - &lease.ways.iter().flat_map(EncapsulationSupport::receives).collect());
         self.leases.insert(lease.node.clone(), lease.clone().into());
         self.cluster.own = lease;
         Ok(())

@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use network::model::{Lease, Manner};
+use network::model::{Encapsulation, Lease};
 use network::overlay::transition::Transition;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ pub(super) const LINGER: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(crate) struct Switch {
     transition: Transition,
-    until: BTreeMap<Manner, Instant>,
+    until: BTreeMap<Encapsulation, Instant>,
     file: PathBuf,
     /// Peers know by what this node sends, and what they receive has been read after that.
     pub(crate) met: bool,
@@ -97,10 +97,10 @@ impl Switch {
         }
     }
 
-    /// Goes on receiving in these manners for a while.
-    pub(crate) fn linger(&mut self, manners: impl IntoIterator<Item = Manner>) {
+    /// Goes on receiving in these encapsulations for a while.
+    pub(crate) fn linger(&mut self, encapsulations: impl IntoIterator<Item = Encapsulation>) {
         let until = Instant::now() + LINGER;
-        self.until.extend(manners.into_iter().map(|manner| (manner, until)));
+        self.until.extend(encapsulations.into_iter().map(|encapsulation| (encapsulation, until)));
         self.transition.lingering = self.until.keys().copied().collect();
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure: the notices are the caller's to pass on.
 
-use dataplane::words::{PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 
 use crate::store::{Notice, StoreError};

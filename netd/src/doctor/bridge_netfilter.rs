@@ -1,7 +1,7 @@
 //! Whether packets between pods of one node meet iptables, and whether they should. Pure.
 
 use dataplane::nft::Family as TableFamily;
-use dataplane::words::Family;
+use dataplane::types::Family;
 
 use super::facts::{Facts, sysctl};
 use super::{Check, Trouble, forward_policy};

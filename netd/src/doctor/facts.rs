@@ -12,7 +12,7 @@ use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
-use dataplane::words::{Family, IfName};
+use dataplane::types::{Family, IfName};
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::observe::{self, Host};
 use network::overlay::Outcome;

@@ -6,7 +6,7 @@
 use dataplane::nft::{
     BaseChainFacts, Expression, Family as TableFamily, Hook, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict,
 };
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 use network::overlay::forward::{self, Blocker};
 
 use super::facts::{BRIDGE, Facts};

@@ -1,6 +1,6 @@
 //! Whether the kernel forwards packets between devices at all. Pure.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 
 use super::facts::{Facts, sysctl};
 use super::{Check, Trouble};

@@ -14,7 +14,7 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
         Some(Trouble::fault(name, what).remedy(format!("ip link set {name} mtu {fits}")))
     });
     let mut troubles: Vec<_> = devices.collect();
-    let Some(fits) = facts.outcome.pod_mtu.map(dataplane::words::Mtu::get) else { return troubles };
+    let Some(fits) = facts.outcome.pod_mtu.map(dataplane::types::Mtu::get) else { return troubles };
     if let Some(told) = facts.subnet_file.mtu().filter(|told| *told != fits) {
         let what = format!("it tells new pods MTU {told}, and {fits} is right");
         let remedy = "start netd, which writes it anew; with pods made meanwhile: delete them";

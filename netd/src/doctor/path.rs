@@ -1,8 +1,8 @@
 //! Whether the largest packets of pods arrive, where small ones do. Pure.
 
-use dataplane::words::Family;
-use network::overlay::carrier::overhead;
-use network::overlay::way::Way;
+use dataplane::types::Family;
+use network::overlay::peer_route::PeerRoute;
+use network::overlay::tunnel_device::overhead;
 
 use super::facts::Facts;
 use super::peers::{Answer, Question};
@@ -20,10 +20,10 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
             "the path to {outer} carries packets of {carries} bytes, and the largest of pods need {needed}: they are lost or fragmented"
         );
         let remedy = match question.way {
-            Way::Tunnel { .. } => {
+            PeerRoute::Tunnel { .. } => {
                 format!("set \"MTU\": {carries} in Backend of net-conf.json, then restart the pods; or mend the path")
             }
-            Way::Direct { .. } => {
+            PeerRoute::Direct { .. } => {
                 format!(
                     "ip link set {} mtu {carries}, on every node, then restart the pods; or mend the path",
                     question.device
@@ -43,8 +43,8 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
 fn carries(question: &Question, answer: Answer) -> Option<u32> {
     let known = answer.path_mtu.filter(|known| !answer.outer_full && *known < question.outer_bytes);
     let headers = match question.way {
-        Way::Tunnel { endpoint, .. } => overhead(Family::of(endpoint)),
-        Way::Direct { .. } => 0,
+        PeerRoute::Tunnel { endpoint, .. } => overhead(Family::of(endpoint)),
+        PeerRoute::Direct { .. } => 0,
     };
     let seen = answer.inner_passes.filter(|_| answer.inner && !answer.inner_full).map(|bytes| bytes + headers);
     known.or(seen)

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane::nft::{Hook, Policy};
-use dataplane::words::{Family, IfName};
+use dataplane::types::{Family, IfName};
 use network::model::NodeName;
-use network::overlay::carrier::overhead;
-use network::overlay::way::Way;
+use network::overlay::peer_route::PeerRoute;
+use network::overlay::tunnel_device::overhead;
 
 use super::facts::Facts;
 use super::{Check, Trouble, reverse_path};
@@ -21,7 +21,7 @@ pub(super) const CHECK: Check =
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
     /// The way.
-    pub way: Way,
+    pub way: PeerRoute,
     /// The device that packets to its pods leave by.
     pub device: IfName,
     /// An address of it inside the pod network. It is there for sure where `certain`; a bridge is made with the first pod.
@@ -52,7 +52,7 @@ pub struct Answer {
     pub outer_full: bool,
     /// What the kernel has learnt of the underlay's path.
     pub path_mtu: Option<u32>,
-    /// Datagrams arrive without a checksum and not with one.
+    /// NetlinkSocket arrive without a checksum and not with one.
     pub spoilt: bool,
 }
 
@@ -61,12 +61,12 @@ pub type Questions = BTreeMap<(NodeName, Family), Question>;
 
 /// What to ask the peers to which there is a way.
 pub fn questions(facts: &Facts) -> Questions {
-    let ways = facts.outcome.ways.iter();
+    let ways = facts.outcome.peer_routes.iter();
     ways.filter_map(|((name, family), way)| Some(((name.clone(), *family), question(facts, name, *family, *way)?)))
         .collect()
 }
 
-fn question(facts: &Facts, name: &NodeName, family: Family, way: Way) -> Option<Question> {
+fn question(facts: &Facts, name: &NodeName, family: Family, way: PeerRoute) -> Option<Question> {
     let cluster = facts.cluster.as_ref()?;
     let (peer, own) = (cluster.peers.get(name)?, &cluster.own);
     let (subnet, own_subnet) = (*peer.subnets.get(family)?, *own.subnets.get(family)?);
@@ -78,12 +78,12 @@ fn question(facts: &Facts, name: &NodeName, family: Family, way: Way) -> Option<
     let from = [Some(own_subnet.address()), own_subnet.nth(1)].into_iter().flatten().find(has);
     let inner = if certain { subnet.address() } else { subnet.nth(1)? };
     let (outer, inner_bytes, outer_bytes) = match way {
-        Way::Tunnel { endpoint, .. } => {
+        PeerRoute::Tunnel { endpoint, .. } => {
             let bytes = desired.devices.get(&device)?.mtu.get();
             // Of what a tunnel adds, the Ethernet header is the inner packet's: the underlay's MTU counts it too.
             (endpoint, bytes, bytes + overhead(Family::of(endpoint)))
         }
-        Way::Direct { gateway } => {
+        PeerRoute::Direct { gateway } => {
             let bytes = facts.outcome.pod_mtu.unwrap_or(facts.node.underlay.mtu).get();
             (gateway, bytes, bytes)
         }
@@ -110,8 +110,8 @@ fn of_peer(facts: &Facts, name: &NodeName, family: Family, question: &Question, 
             );
             Some(Trouble::fault(name, what).remedy(format!("ping -c 3 {outer}; ip route get {outer}")))
         }
-        Way::Direct { .. } if !certain => None,
-        Way::Direct { .. } => {
+        PeerRoute::Direct { .. } if !certain => None,
+        PeerRoute::Direct { .. } => {
             let what = format!(
                 "{outer} answers, but {inner} does not: something between the nodes drops packets with pods' addresses, such as a cloud's source/destination check"
             );
@@ -120,7 +120,7 @@ fn of_peer(facts: &Facts, name: &NodeName, family: Family, question: &Question, 
             );
             Some(Trouble::fault(name, what).remedy(remedy))
         }
-        Way::Tunnel { tunnel, .. } => {
+        PeerRoute::Tunnel { tunnel, .. } => {
             let port = tunnel.port;
             let what = format!(
                 "{outer} answers, but nothing comes back through the tunnel to {family} pods: UDP port {port} is blocked between {here} and {outer}, or its tunnel device is gone"

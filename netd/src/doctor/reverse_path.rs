@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::{Family, IfName};
+use dataplane::types::{Family, IfName};
 use network::overlay::PROTOCOL;
 
 use super::facts::{Facts, sysctl};

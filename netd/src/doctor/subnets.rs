@@ -28,7 +28,7 @@ fn addresses(facts: &Facts) -> (Vec<Trouble>, BTreeSet<u32>) {
     for address in &facts.addresses {
         let Some(device) = facts.name_of(address.index) else { continue };
         let networks = &facts.node.identity.networks;
-        let inside = |network: &dataplane::words::Prefix| network.contains(address.address);
+        let inside = |network: &dataplane::types::Prefix| network.contains(address.address);
         let around = address.prefix().and_then(|range| networks.iter().find(|(_, network)| range.overlaps(**network)));
         let Some((_, network)) = around.filter(|_| !facts.is_own(address.index) && device.as_str() != BRIDGE) else {
             continue;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use dataplane::address::Address;
 use dataplane::kernel::Kernel;
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::fixtures::{Network, address, node_name};
 use network::observe;
 
@@ -30,7 +30,7 @@ fn well(network: &Network) -> Facts {
             name: node_name(1),
             conf,
             underlay: network.underlay(1),
-            carriers: PerFamily::none(),
+            tunnel_devices: PerFamily::none(),
             identity,
             public: PerFamily::none(),
         },

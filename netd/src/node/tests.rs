@@ -2,13 +2,13 @@
 //! telling, and closing what nobody uses any more. Three nodes on one segment, and one that joins them; the addresses are in
 //! [`network::fixtures`].
 //!
-//! At every moment each node must receive what the others send to it, in the manner that they send it.
+//! At every moment each node must receive what the others send to it, in the encapsulation that they send it.
 
 mod world;
 
 use std::collections::BTreeSet;
 
-use network::model::{Manner, Ways};
+use network::model::{Encapsulation, EncapsulationSupport};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -111,9 +111,9 @@ proptest! {
         prop_assert_eq!(world.losses(), Vec::<String>::new(), "in the end");
         for node in &world.nodes {
             prop_assert_eq!(node.ways.len(), world.nodes.len() - 1, "node {} has ways to all others", node.n);
-            let manners: BTreeSet<Manner> = node.conf.backend.manners().into_iter().collect();
-            let told = node.own.ways.as_ref().map(Ways::receives);
-            prop_assert_eq!(told, Some(manners), "node {} is settled", node.n);
+            let encapsulations: BTreeSet<Encapsulation> = node.conf.backend.encapsulations().into_iter().collect();
+            let told = node.own.ways.as_ref().map(EncapsulationSupport::receives);
+            prop_assert_eq!(told, Some(encapsulations), "node {} is settled", node.n);
         }
     }
 }

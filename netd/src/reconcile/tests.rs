@@ -3,7 +3,7 @@
 use dataplane::nft::{
     Chain, ChainType, Expression, Family as TableFamily, Hook, Rule, Side, Statement, Table, Verdict,
 };
-use dataplane::words::Family;
+use dataplane::types::Family;
 use network::fixtures::{Network, V4, vxlan};
 
 use super::*;

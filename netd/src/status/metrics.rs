@@ -5,7 +5,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use dataplane::words;
+use dataplane::types;
 use network::patience::Held;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -198,7 +198,7 @@ impl Metrics {
         for family in own.lease.subnets.iter().map(|subnet| subnet.family()) {
             for sort in Sort::ALL {
                 let found = ways().filter(|way| way.way == sort && way.subnet.family() == family).count();
-                let family = if family == words::Family::V4 { "ipv4" } else { "ipv6" };
+                let family = if family == types::Family::V4 { "ipv4" } else { "ipv6" };
                 self.ways.get_or_create(&ByWay { family, way: sort.as_str() }).set(count(found));
             }
         }

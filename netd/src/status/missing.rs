@@ -7,9 +7,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::op::Op;
-use dataplane::words::{IfName, Mac, Prefix};
+use dataplane::types::{IfName, Mac, Prefix};
 use network::overlay::Desired;
-use network::overlay::way::Way;
+use network::overlay::peer_route::PeerRoute;
 use network::plan::Conflict;
 
 use crate::reconcile::Report;
@@ -46,7 +46,7 @@ impl Missing {
     }
 
     /// True where a part of the way to these pods of a peer is missing.
-    pub fn covers(&self, desired: &Desired, way: Way, subnet: Prefix) -> bool {
+    pub fn covers(&self, desired: &Desired, way: PeerRoute, subnet: Prefix) -> bool {
         if self.routes.is_empty()
             && self.neighbours.is_empty()
             && self.tunnel_ends.is_empty()
@@ -57,7 +57,7 @@ impl Missing {
         let device = desired.routes.get(&subnet).map(|route| &route.device);
         self.routes.contains(&subnet)
             || self.neighbours.contains(&subnet.address())
-            || matches!(way, Way::Tunnel { mac, .. } if self.tunnel_ends.contains(&mac))
+            || matches!(way, PeerRoute::Tunnel { mac, .. } if self.tunnel_ends.contains(&mac))
             || device.is_some_and(|device| self.devices.contains(device))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
 use dataplane::op::DeviceRoute;
-use dataplane::words::{Family, IfName, Mac, PerFamily, Prefix};
+use dataplane::types::{Family, IfName, Mac, PerFamily, Prefix};
 use network::overlay::PROTOCOL;
 use network::{chain, observe};
 use serde::{Deserialize, Serialize};

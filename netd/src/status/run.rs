@@ -7,11 +7,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::net_conf::Backend;
 use network::overlay::Outcome;
-use network::overlay::way::Way;
+use network::overlay::peer_route::PeerRoute;
 use network::patience::Held;
 
 use super::missing::Missing;
@@ -158,12 +158,12 @@ impl Peer {
 impl WayTo {
     fn find(run: &Run<'_>, lease: &Lease, (family, subnet): (Family, Prefix), missing: &Missing, now: Moment) -> Self {
         let key = (lease.node.clone(), family);
-        let (way, to, why, programmed) = match (run.outcome.ways.get(&key), run.outcome.unreachable.get(&key)) {
+        let (way, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
             (Some(way), _) => {
                 let (sort, to) = sort(*way);
                 let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
                 let why = match run.outcome.degraded.get(&key) {
-                    Some(reason) => format!("{}, not as configured: {reason}", way.manner()).into(),
+                    Some(reason) => format!("{}, not as configured: {reason}", way.encapsulation()).into(),
                     None => why(&run.node.conf.backend, *way),
                 };
                 (sort, Some(to), why, programmed)
@@ -180,22 +180,22 @@ impl WayTo {
     }
 }
 
-fn sort(way: Way) -> (Sort, IpAddr) {
+fn sort(way: PeerRoute) -> (Sort, IpAddr) {
     match way {
-        Way::Tunnel { endpoint, .. } => (Sort::Tunnel, endpoint),
-        Way::Direct { gateway } => (Sort::Direct, gateway),
+        PeerRoute::Tunnel { endpoint, .. } => (Sort::Tunnel, endpoint),
+        PeerRoute::Direct { gateway } => (Sort::Direct, gateway),
     }
 }
 
 /// Why a way that there is, is this one.
-fn why(backend: &Backend, way: Way) -> Cow<'static, str> {
-    if !backend.manners().contains(&way.manner()) {
-        return format!("{}: it does not receive by this node's backend yet", way.manner()).into();
+fn why(backend: &Backend, way: PeerRoute) -> Cow<'static, str> {
+    if !backend.encapsulations().contains(&way.encapsulation()) {
+        return format!("{}: it does not receive by this node's backend yet", way.encapsulation()).into();
     }
     let reason = match (backend, way) {
-        (Backend::Vxlan(options), Way::Tunnel { .. }) if options.direct_routing => "not on this node's link",
-        (Backend::Vxlan(_), Way::Direct { .. }) => "on this node's link (DirectRouting)",
-        (Backend::Vxlan(_), Way::Tunnel { .. }) => "backend vxlan",
+        (Backend::Vxlan(options), PeerRoute::Tunnel { .. }) if options.direct_routing => "not on this node's link",
+        (Backend::Vxlan(_), PeerRoute::Direct { .. }) => "on this node's link (DirectRouting)",
+        (Backend::Vxlan(_), PeerRoute::Tunnel { .. }) => "backend vxlan",
         (Backend::HostGw, _) => "backend host-gw",
     };
     reason.into()

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};

@@ -2,7 +2,7 @@
 //!
 //! Pure: what others have is an argument.
 
-use dataplane::words::{Family, PerFamily, Prefix};
+use dataplane::types::{Family, PerFamily, Prefix};
 use network::allocation;
 use network::hash::fnv;
 use network::model::{Lease, NodeName, Vtep};

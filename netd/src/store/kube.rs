@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::chain;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use dataplane::kernel::Linux;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::{IfName, Mac, Prefix, RouteProtocol};
+use dataplane::types::{IfName, Mac, Prefix, RouteProtocol};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use dataplane::link::{self, NewVxlan, Vxlan};
 use dataplane::netlink::Request;
-use dataplane::words::{Family, Mtu, Vni};
+use dataplane::types::{Family, Mtu, Vni};
 use dataplane::{address, neighbour};
 
 use super::SIZES;

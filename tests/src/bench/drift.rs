@@ -12,7 +12,7 @@ use dataplane::netlink::Request;
 use dataplane::nft::{self, Table, TableId};
 use dataplane::op::Op;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::{Family, Mtu, RouteProtocol};
+use dataplane::types::{Family, Mtu, RouteProtocol};
 use dataplane::{address, neighbour};
 
 use super::SIZES;
@@ -85,7 +85,7 @@ impl Patient {
                 kind: RouteKind::Unicast,
             })
         };
-        let base = |ghost: Ghost| ghost.subnet().map(dataplane::words::Prefix::address);
+        let base = |ghost: Ghost| ghost.subnet().map(dataplane::types::Prefix::address);
         self.entry("route deleted", 2, |ghost| Ok(route(ghost, base(ghost)?)?.delete()))?;
         self.entry("route with another gateway", 2, |ghost| Ok(route(ghost, elsewhere)?.replace()))?;
         self.entry("neighbour deleted", 0, |ghost| Ok(neighbour::delete(index, base(ghost)?)))?;
@@ -136,7 +136,7 @@ impl Patient {
         &mut self,
         what: &str,
         healed: &[News],
-        harm: impl Fn(&dataplane::words::IfName, u32) -> Request,
+        harm: impl Fn(&dataplane::types::IfName, u32) -> Request,
     ) -> Outcome {
         let mut times = Times::default();
         let name = device()?;

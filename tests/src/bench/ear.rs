@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use dataplane::netlink::{self, Subject};
 use dataplane::nft;
-use dataplane::words::{Mac, Prefix};
+use dataplane::types::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::deadline::seconds;
@@ -122,7 +122,7 @@ impl Ear {
 
 fn news(event: netlink::Event) -> Outcome<News> {
     Ok(match event {
-        netlink::Event::Is(subject) => match subject {
+        netlink::Event::New(subject) => match subject {
             Subject::Neighbour(entry) if entry.permanent => {
                 entry.mac.map_or(News::Other, |mac| News::Neighbour(entry.address, mac))
             }
@@ -132,15 +132,15 @@ fn news(event: netlink::Event) -> Outcome<News> {
             Subject::Link(link) => News::Link(link.name.as_str().to_owned(), link.mtu, link.up),
             Subject::Neighbour(_) | Subject::Fdb(_) => News::Other,
         },
-        netlink::Event::Gone(subject) => match subject {
+        netlink::Event::Deleted(subject) => match subject {
             Subject::Neighbour(entry) => News::NoNeighbour(entry.address),
             Subject::Fdb(entry) => News::NoFdb(entry.mac, entry.destination),
             Subject::Route(route) => News::NoRoute(route.destination),
             Subject::Address(_) | Subject::Link(_) => News::Other,
         },
         netlink::Event::Replaced(route) => News::Route(route.destination, route.gateway),
-        netlink::Event::Tuned(tuning) => tuning.forwards.map_or(News::Other, News::Forwarding),
-        netlink::Event::Unclear => News::Other,
+        netlink::Event::Netconf(tuning) => tuning.forwards.map_or(News::Other, News::Forwarding),
+        netlink::Event::Unparsed => News::Other,
         netlink::Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use serde_json::json;
 
 use super::figures::{Times, head, note};

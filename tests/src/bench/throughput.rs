@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use serde_json::json;
 
 use super::figures::{note, quantile, to_f64};

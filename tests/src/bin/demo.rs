@@ -10,11 +10,11 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::flow::Stream;
 use netd_tests::{
-    Cluster, Node, Outcome, Pod, Sniffer, Stack, Told, Topology, Way, ensure, eventually, fail, isolation, kernel,
-    net_conf, peer, seconds,
+    Cluster, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Told, Topology, ensure, eventually, fail, isolation,
+    kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
 
@@ -190,9 +190,9 @@ fn way(sniffer: &Sniffer, source: &Pod, destination: &Pod, example: &mut Option<
     for (family, to) in destination.addresses().iter() {
         let from = source.address(family)?;
         let way = sniffer.way(from, *to)?;
-        let this = if way == Way::Plain { "plain" } else { "tunnel" };
+        let this = if way == PeerRoute::Plain { "plain" } else { "tunnel" };
         word = if word.is_empty() || word == this { this } else { "mixed" };
-        if way != Way::Plain {
+        if way != PeerRoute::Plain {
             example.get_or_insert_with(|| format!("{from} > {to} in {way}"));
         }
     }

@@ -1,6 +1,6 @@
 //! netd beside real flannel and in its place, node by node, while the pods that flannel's plugins made talk on; and back.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::RealPod;
 use netd_tests::mixed::{range, topology};

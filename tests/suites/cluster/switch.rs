@@ -1,6 +1,6 @@
 //! The backend changes in the `ConfigMap` while pods talk.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, seconds};

@@ -1,6 +1,6 @@
 //! A network with a pod on each node, what is foreign on n1, and the state to come back to.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::{Cluster, Failure, Namespace, Outcome, Pod, Snapshot, Stack, Told, Topology, ensure, eventually};
 use netd_tests::{net_conf, seconds};
 use serde_json::Value;

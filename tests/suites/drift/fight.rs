@@ -1,6 +1,6 @@
 //! Something else undoes a repair again and again: netd loses patience, says so once, and puts it back when it is over.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::{Outcome, Told, ensure, eventually, kernel, seconds};
 use serde_json::Value;
 

@@ -12,7 +12,7 @@ use netd_tests::{
 };
 use serde_json::json;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 
 use crate::bed::{Bed, ENDPOINT, key_at, key_of};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::apiserver::{ACCOUNT, ApiServer, node_object};
 use netd_tests::daemon::Daemon;
 pub(crate) use netd_tests::node::routed;

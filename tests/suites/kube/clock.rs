@@ -1,7 +1,7 @@
 //! The wall clock of netd jumps by decades, and the API server's does not: changes are heard all the same. Where the clock makes the
 //! server's certificate one of another time, netd says so once, leaves the network as it is, and goes on when the clock is right.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::from_the_start;
 use netd_tests::{Outcome, Told, WallClock, ensure, kernel, pass, seconds, wall_clock};

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::apiserver::ACCOUNT;
 use netd_tests::suite::test;

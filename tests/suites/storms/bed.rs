@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use netd_tests::daemon::Daemon;
 use netd_tests::{
     Cluster, Load, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,

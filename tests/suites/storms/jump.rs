@@ -1,6 +1,6 @@
 //! The wall clock of every netd jumps by decades while it runs, and what netd does takes no notice: it goes by the monotonic one.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::namespace::{self, printed};
 use netd_tests::suite::from_the_start;

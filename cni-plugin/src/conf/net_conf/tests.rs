@@ -1,4 +1,4 @@
-use dataplane::words::{IfName, Mtu};
+use dataplane::types::{IfName, Mtu};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-use dataplane::words::{Family, Mtu};
+use dataplane::types::{Family, Mtu};
 use proptest::prelude::*;
 
 use super::{SubnetEnvError, parse};

@@ -13,7 +13,7 @@ use crate::nft::{
 };
 use crate::op::{DeviceAddress, DeviceRoute};
 use crate::route::RouteKind;
-use crate::words::{Mac, Mtu, RouteProtocol, Vni};
+use crate::types::{Mac, Mtu, RouteProtocol, Vni};
 
 const MACS: [Mac; 3] = [Mac([10, 0, 0, 0, 0, 1]), Mac([10, 0, 0, 0, 0, 2]), Mac([10, 0, 0, 0, 0, 3])];
 
@@ -63,7 +63,7 @@ fn address(device: &str, address: &str, prefix_len: u8) -> DeviceAddress {
 }
 
 fn route(device: &str, destination: &str, gateway: Option<&str>, onlink: bool) -> DeviceRoute {
-    let destination = destination.parse::<crate::words::Prefix>().expect("an address range");
+    let destination = destination.parse::<crate::types::Prefix>().expect("an address range");
     let metric = Route::default_metric(destination.family());
     let (gateway, protocol) = (gateway.map(ip), RouteProtocol(110));
     DeviceRoute { destination, gateway, device: name(device), onlink, protocol, metric, kind: RouteKind::Unicast }
@@ -88,7 +88,7 @@ fn table_id() -> TableId {
 /// A table with a set, a comment with an apostrophe, and what netd's rules are made of.
 fn table() -> Table {
     let masquerade = Statement::Masquerade(NatFlags { fully_random: true, ..NatFlags::default() });
-    let network = "10.244.0.0/16".parse::<crate::words::Prefix>().expect("a range");
+    let network = "10.244.0.0/16".parse::<crate::types::Prefix>().expect("a range");
     let rules = [
         Rule::new([
             Statement::family(Family::V4),

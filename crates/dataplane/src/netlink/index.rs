@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 use super::{KernelError, Socket, SocketError};
-use crate::words::IfName;
+use crate::types::IfName;
 
 impl Socket {
     /// The index of the link of this name; `None` where there is none. Costs less than reading the whole link.

@@ -7,12 +7,12 @@ use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rtnetlink::MulticastGroup;
 
-use super::tuning::Tuning;
+use super::netconf::NetconfChange;
 use super::{KernelError, dump, message_flags, messages};
 use crate::address::Address;
-use crate::datagrams::{Datagrams, Received};
 use crate::link::Link;
 use crate::neighbour::{Fdb, Neighbour};
+use crate::netlink_socket::{NetlinkSocket, Received};
 use crate::route::Route;
 
 const GROUPS: [MulticastGroup; 8] = [
@@ -45,16 +45,16 @@ pub enum Subject {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The object is new or has changed.
-    Is(Subject),
+    New(Subject),
     /// The object is gone.
-    Gone(Subject),
+    Deleted(Subject),
     /// The route has taken the place of another one of its destination and metric, of which nothing else is told.
     Replaced(Route),
     /// A sysctl that lets packets through, or not, has been set.
-    Tuned(Tuning),
+    Netconf(NetconfChange),
     /// Some route of the main table has changed that cannot be shown here, such as one of several next hops: routes have to
     /// be read again.
-    Unclear,
+    Unparsed,
     /// Notifications were lost: whatever was known has to be read again.
     Overrun,
 }
@@ -62,13 +62,13 @@ pub enum Event {
 /// A socket that hears every change in the namespace that it was opened in. Never blocks; wait on its descriptor.
 #[derive(Debug)]
 pub struct Monitor {
-    inner: Datagrams,
+    inner: NetlinkSocket,
 }
 
 impl Monitor {
     /// Opens one in the calling thread's network namespace.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self { inner: Datagrams::hearing(NETLINK_ROUTE, GROUPS.map(|group| group as u32))? })
+        Ok(Self { inner: NetlinkSocket::multicast(NETLINK_ROUTE, GROUPS.map(|group| group as u32))? })
     }
 
     /// The notifications that wait now, at most one datagram of them; `None` where none waits.
@@ -88,23 +88,23 @@ impl AsFd for Monitor {
 }
 
 fn event(bytes: &[u8]) -> Option<Event> {
-    if let Some(tuning) = Tuning::read(bytes) {
-        return Some(Event::Tuned(tuning));
+    if let Some(tuning) = NetconfChange::read(bytes) {
+        return Some(Event::Netconf(tuning));
     }
     let message = dump::parse(bytes).ok()?;
     Some(match message {
         Message::NewRoute(route) | Message::DelRoute(route) if Route::read(&route).is_none() => {
-            return Route::is_of_main_table(&route).then_some(Event::Unclear);
+            return Route::is_of_main_table(&route).then_some(Event::Unparsed);
         }
         Message::NewRoute(route) if message_flags(bytes) & NLM_F_REPLACE != 0 => Event::Replaced(Route::read(&route)?),
-        Message::DelLink(link) => Event::Gone(Subject::Link(Box::new(Link::from_message(Message::NewLink(link))?))),
-        Message::DelAddress(address) => Event::Gone(Subject::Address(Address::read(&address)?)),
-        Message::DelRoute(route) => Event::Gone(Subject::Route(Route::read(&route)?)),
-        Message::DelNeighbour(entry) => Event::Gone(entry_subject(&entry)?),
-        Message::NewAddress(address) => Event::Is(Subject::Address(Address::read(&address)?)),
-        Message::NewRoute(route) => Event::Is(Subject::Route(Route::read(&route)?)),
-        Message::NewNeighbour(entry) => Event::Is(entry_subject(&entry)?),
-        other => Event::Is(Subject::Link(Box::new(Link::from_message(other)?))),
+        Message::DelLink(link) => Event::Deleted(Subject::Link(Box::new(Link::from_message(Message::NewLink(link))?))),
+        Message::DelAddress(address) => Event::Deleted(Subject::Address(Address::read(&address)?)),
+        Message::DelRoute(route) => Event::Deleted(Subject::Route(Route::read(&route)?)),
+        Message::DelNeighbour(entry) => Event::Deleted(entry_subject(&entry)?),
+        Message::NewAddress(address) => Event::New(Subject::Address(Address::read(&address)?)),
+        Message::NewRoute(route) => Event::New(Subject::Route(Route::read(&route)?)),
+        Message::NewNeighbour(entry) => Event::New(entry_subject(&entry)?),
+        other => Event::New(Subject::Link(Box::new(Link::from_message(other)?))),
     })
 }
 

@@ -6,7 +6,7 @@ use crate::link::{Kind, NewVeth, NewVxlan, Vxlan};
 use crate::neighbour;
 use crate::netns;
 use crate::route::{Route, RouteKind};
-use crate::words::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol, Vni};
+use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol, Vni};
 use crate::{address, link};
 
 fn name(text: &str) -> IfName {
@@ -244,7 +244,7 @@ fn routes_that_lead_nowhere_read_back_and_are_heard() {
             while let Some(events) = monitor.next_events().expect("heard") {
                 heard.extend(events);
             }
-            let [is, gone] = [Event::Is, Event::Gone].map(|event| event(Subject::Route(route)));
+            let [is, gone] = [Event::New, Event::Deleted].map(|event| event(Subject::Route(route)));
             assert_eq!(heard, [is, gone]);
         }
     })
@@ -272,7 +272,7 @@ fn forwarding_and_filters_are_heard_of_when_they_are_set() {
             while let Some(events) = monitor.next_events().expect("heard") {
                 heard.extend(events);
             }
-            assert!(heard.contains(&Event::Tuned(Tuning { device, forwards })), "{key}={value}: {heard:?}");
+            assert!(heard.contains(&Event::Netconf(NetconfChange { device, forwards })), "{key}={value}: {heard:?}");
         }
     })
     .expect("namespace");
@@ -301,8 +301,8 @@ fn changes_are_heard_in_the_order_in_which_they_happen() {
         }
         let place =
             |event: &Event| heard.iter().position(|e| e == event).unwrap_or_else(|| panic!("{event:?} in {heard:?}"));
-        assert!(place(&Event::Is(Subject::Route(route))) < place(&Event::Gone(Subject::Route(route))));
-        assert!(heard.iter().any(|e| matches!(e, Event::Is(Subject::Link(link)) if link.name == name("u0"))));
+        assert!(place(&Event::New(Subject::Route(route))) < place(&Event::Deleted(Subject::Route(route))));
+        assert!(heard.iter().any(|e| matches!(e, Event::New(Subject::Link(link)) if link.name == name("u0"))));
     })
     .expect("namespace");
 }

@@ -76,7 +76,7 @@ pub enum Change {
         table: TableId,
         /// The chain's name.
         chain: String,
-        /// The rule's number, from [`super::Placed`].
+        /// The rule's number, from [`super::RuleWithHandle`].
         handle: u64,
     },
     /// Adds elements. One that is there with the same data stays; with other data it is an error (`EEXIST`).

@@ -7,7 +7,7 @@ use nix::libc::{EINTR, ENOENT};
 
 use super::abi::{chain, element, flag, message, rule, set, table};
 use super::read::{self, Message, RawElement, Record};
-use super::table::{BaseChainFacts, Chain, Family, Placed, Table, TableId};
+use super::table::{BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
 use super::writer::{Writer, nftables};
 use super::{Error, Socket};
 use crate::netlink::messages;
@@ -55,7 +55,7 @@ impl Socket {
     }
 
     /// The rules of a chain, in order, with their numbers. None where there is no such chain.
-    pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<Placed>, Error> {
+    pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<RuleWithHandle>, Error> {
         let id = TableId::new(family, table);
         let records = self.dump(message::GETRULE, family.number(), |writer| {
             writer.text(rule::TABLE, table);

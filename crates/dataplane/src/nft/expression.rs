@@ -4,13 +4,13 @@
 
 use std::net::IpAddr;
 
-use crate::words::{self, IfName, Prefix};
+use crate::types::{self, IfName, Prefix};
 
 /// The type of a key or of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Type {
     /// `ipv4_addr` or `ipv6_addr`.
-    Address(words::Family),
+    Address(types::Family),
     /// `inet_proto`: a transport protocol.
     Protocol,
     /// `inet_service`: a port.
@@ -70,7 +70,7 @@ pub enum Value {
     /// A whole interface name.
     IfName(IfName),
     /// A packet's network protocol.
-    NetworkProtocol(words::Family),
+    NetworkProtocol(types::Family),
     /// What kind of address.
     AddressType(AddressType),
     /// Bits of [`state`].
@@ -128,7 +128,7 @@ pub enum Expression {
     /// `meta oifname`.
     OutputName,
     /// `ip saddr`, `ip6 daddr`, ... In an `inet` table a comparison of [`Expression::NetworkProtocol`] must come first.
-    Address(words::Family, Side),
+    Address(types::Family, Side),
     /// `th sport`, `th dport`.
     Port(Side),
     /// `fib daddr type`.
@@ -289,7 +289,7 @@ impl Statement {
     }
 
     /// Goes on for packets of this network protocol. Needed in `inet` tables before anything that reads an address.
-    pub fn family(family: words::Family) -> Self {
+    pub fn family(family: types::Family) -> Self {
         Self::eq(Expression::NetworkProtocol, Value::NetworkProtocol(family))
     }
 

@@ -11,8 +11,8 @@ use super::Error;
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::Frame;
 use super::table::TableId;
-use crate::datagrams::{Datagrams, Received};
 use crate::netlink::{message_port, messages};
+use crate::netlink_socket::{NetlinkSocket, Received};
 
 /// `NFNLGRP_NFTABLES`.
 const GROUP: u32 = 7;
@@ -72,14 +72,14 @@ pub enum Event {
 /// [`Monitor::next`] until it gives nothing.
 #[derive(Debug)]
 pub struct Monitor {
-    pub(super) inner: Datagrams,
+    pub(super) inner: NetlinkSocket,
     events: VecDeque<Event>,
 }
 
 impl Monitor {
     /// Opens a monitor in the calling thread's network namespace. It hears what happens from now on.
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { inner: Datagrams::hearing(NETLINK_NETFILTER, [GROUP])?, events: VecDeque::new() })
+        Ok(Self { inner: NetlinkSocket::multicast(NETLINK_NETFILTER, [GROUP])?, events: VecDeque::new() })
     }
 
     /// The next event; `None` where there is none for now.

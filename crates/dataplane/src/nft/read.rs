@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::abi::{self, chain, data, element, flag, generation, hook, message, rule, set, table, verdict};
 use super::expression::{Statement, Verdict};
-use super::table::{Base, ChainType, DataType, Family, Hook, Placed, Policy, Rule, Set, SetFlags, TableId};
+use super::table::{Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, TableId};
 use super::wire;
 use crate::attribute;
 use crate::netlink::{self, HEADER_BYTES, KernelError};
@@ -65,7 +65,7 @@ pub enum Record {
         /// In which chain.
         chain: String,
         /// The rule and its number.
-        placed: Placed,
+        placed: RuleWithHandle,
     },
     /// A set, without its elements.
     Set {
@@ -277,7 +277,7 @@ fn rule_of(frame: &Frame<'_>) -> Option<Record> {
     Some(Record::Rule {
         table,
         chain: frame.text(rule::CHAIN)?,
-        placed: Placed {
+        placed: RuleWithHandle {
             handle: frame.attribute(rule::HANDLE).and_then(long_number)?,
             rule: Rule { statements, comment },
         },

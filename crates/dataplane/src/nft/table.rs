@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::expression::{Statement, Type, Value, Verdict};
-use crate::words::{self, Prefix};
+use crate::types::{self, Prefix};
 
 /// The family of a table: which packets it sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -205,7 +205,7 @@ impl From<Value> for Interval {
 
 impl From<Prefix> for Interval {
     fn from(prefix: Prefix) -> Self {
-        let end = |number| Value::Address(words::address(prefix.family(), number));
+        let end = |number| Value::Address(types::address(prefix.family(), number));
         Self { first: end(prefix.first()), last: end(prefix.last()) }
     }
 }
@@ -349,7 +349,7 @@ impl Rule {
 
 /// A rule in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
+pub struct RuleWithHandle {
     /// The kernel's number for it, by which it can be deleted.
     pub handle: u64,
     /// The rule.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::netns::scratch;
-use crate::words::{self, Prefix};
+use crate::types::{self, Prefix};
 
 mod kernel;
 mod monitoring;
@@ -12,8 +12,8 @@ mod random;
 mod reader;
 mod with_nft;
 
-const V4: words::Family = words::Family::V4;
-const V6: words::Family = words::Family::V6;
+const V4: types::Family = types::Family::V4;
+const V6: types::Family = types::Family::V6;
 
 fn prefix(text: &str) -> Prefix {
     text.parse().expect("a prefix")

@@ -10,7 +10,7 @@ use super::expression::Value;
 use super::table::{
     Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
 };
-use crate::words::{self, Prefix};
+use crate::types::{self, Prefix};
 
 mod expressions;
 
@@ -99,10 +99,10 @@ impl Interval {
     /// The interval as a prefix, where it is one.
     fn prefix(&self) -> Option<Prefix> {
         let (Value::Address(first), Value::Address(last)) = (&self.first, &self.last) else { return None };
-        let differing = words::number(*first) ^ words::number(*last);
+        let differing = types::number(*first) ^ types::number(*last);
         let free = u8::try_from(u128::BITS - differing.leading_zeros()).ok()?;
-        let prefix = Prefix::new(*first, words::Family::of(*first).bits().checked_sub(free)?)?;
-        (prefix.first() == words::number(*first) && prefix.last() == words::number(*last)).then_some(prefix)
+        let prefix = Prefix::new(*first, types::Family::of(*first).bits().checked_sub(free)?)?;
+        (prefix.first() == types::number(*first) && prefix.last() == types::number(*last)).then_some(prefix)
     }
 }
 

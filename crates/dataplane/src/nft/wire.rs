@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::expression::{AddressType, Type, Value};
 use super::table::{ChainType, Family, Hook};
-use crate::words;
+use crate::types;
 
 /// `IFNAMSIZ`: an interface name in a key is padded with zeros to this.
 pub(super) const IFNAME_BYTES: usize = 16;
@@ -30,10 +30,10 @@ impl Family {
 }
 
 /// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
-pub(super) fn network_protocol(family: words::Family) -> u8 {
+pub(super) fn network_protocol(family: types::Family) -> u8 {
     match family {
-        words::Family::V4 => Family::Ip.number(),
-        words::Family::V6 => Family::Ip6.number(),
+        types::Family::V4 => Family::Ip.number(),
+        types::Family::V6 => Family::Ip6.number(),
     }
 }
 
@@ -90,8 +90,8 @@ impl AddressType {
 
 impl Type {
     const MODELLED: [Type; 9] = [
-        Type::Address(words::Family::V4),
-        Type::Address(words::Family::V6),
+        Type::Address(types::Family::V4),
+        Type::Address(types::Family::V6),
         Type::Protocol,
         Type::Service,
         Type::Mark,
@@ -105,8 +105,8 @@ impl Type {
     pub(super) fn id(self) -> u32 {
         match self {
             Type::NetworkProtocol => 2,
-            Type::Address(words::Family::V4) => 7,
-            Type::Address(words::Family::V6) => 8,
+            Type::Address(types::Family::V4) => 7,
+            Type::Address(types::Family::V6) => 8,
             Type::Protocol => 12,
             Type::Service => 13,
             Type::Mark => 19,
@@ -122,8 +122,8 @@ impl Type {
         match self {
             Type::NetworkProtocol | Type::Protocol => 1,
             Type::Service => 2,
-            Type::Address(words::Family::V4) | Type::Mark | Type::ConnectionState | Type::AddressType => 4,
-            Type::Address(words::Family::V6) | Type::IfName => 16,
+            Type::Address(types::Family::V4) | Type::Mark | Type::ConnectionState | Type::AddressType => 4,
+            Type::Address(types::Family::V6) | Type::IfName => 16,
             Type::Other { bytes, .. } => bytes as usize,
         }
     }
@@ -173,7 +173,7 @@ impl Value {
     /// Its type.
     pub fn kind(&self) -> Type {
         match self {
-            Value::Address(address) => Type::Address(words::Family::of(*address)),
+            Value::Address(address) => Type::Address(types::Family::of(*address)),
             Value::Protocol(_) => Type::Protocol,
             Value::Service(_) => Type::Service,
             Value::Mark(_) => Type::Mark,
@@ -211,8 +211,8 @@ impl Value {
 
     fn read(kind: Type, bytes: &[u8]) -> Option<Self> {
         Some(match kind {
-            Type::Address(words::Family::V4) => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
-            Type::Address(words::Family::V6) => {
+            Type::Address(types::Family::V4) => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
+            Type::Address(types::Family::V6) => {
                 Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
             }
             Type::Protocol => Value::Protocol(<[u8; 1]>::try_from(bytes).ok()?[0]),
@@ -228,7 +228,7 @@ impl Value {
             }
             Type::NetworkProtocol => {
                 let [number] = bytes.try_into().ok()?;
-                let family = words::Family::BOTH.into_iter().find(|family| network_protocol(*family) == number)?;
+                let family = types::Family::BOTH.into_iter().find(|family| network_protocol(*family) == number)?;
                 Value::NetworkProtocol(family)
             }
             Type::AddressType => {

@@ -1,6 +1,6 @@
 //! Echo requests as bytes (RFC 792, RFC 4443 section 4), and whose answer a received one is. Pure.
 
-use crate::words::Family;
+use crate::types::Family;
 
 /// Header and token: the least that a request has after the IP header.
 pub(super) const LEAST_BYTES: u32 = 20;

@@ -8,7 +8,7 @@ use super::{Checksum, Echo, Reply, echoes, path_mtu, refusals};
 use crate::link::{self, Device};
 use crate::netlink::Socket;
 use crate::netns;
-use crate::words::Family;
+use crate::types::Family;
 
 const TOKEN: Token = Token::of(*b"01234567");
 const SOON: Duration = Duration::from_millis(500);

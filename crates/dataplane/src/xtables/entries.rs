@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 
 use super::{Forward, HOOKS, NAME_BYTES};
 use crate::nft::{Policy, Side};
-use crate::words::{self, Family, Prefix};
+use crate::types::{self, Family, Prefix};
 
 /// `NF_INET_FORWARD`.
 const FORWARD: usize = 2;
@@ -166,7 +166,7 @@ fn range(value: &[u8], mask: &[u8], family: Family) -> Option<Prefix> {
     };
     let len = u8::try_from(mask.leading_ones()).ok()?;
     (mask.count_ones() == u32::from(len)).then_some(())?;
-    Prefix::new(words::address(family, value), len)
+    Prefix::new(types::address(family, value), len)
 }
 
 /// True where no match but remarks is there; `None` where the bytes are no matches.

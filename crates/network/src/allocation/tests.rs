@@ -1,7 +1,7 @@
 use std::time::{Duration, Instant};
 
 use crate::net_conf::NetConf;
-use dataplane::words::Family;
+use dataplane::types::Family;
 use proptest::prelude::*;
 
 use super::*;
@@ -64,7 +64,7 @@ fn thousands_of_leases_cost_little() {
         let range = range(text);
         let family = range.network.family();
         let taken =
-            |n: u128| Prefix::new(words::address(family, range.min.first() + n * range.step()), range.subnet_len);
+            |n: u128| Prefix::new(types::address(family, range.min.first() + n * range.step()), range.subnet_len);
         let taken: Vec<Prefix> = (0..5000).filter_map(taken).collect();
         let started = Instant::now();
         let subnet = next_free(&range, taken.iter().copied(), [], 42).expect("room");
@@ -83,7 +83,7 @@ proptest! {
     ) {
         let range = range(&format!(r#"{{"Network":"10.3.0.0/16","SubnetLen":{len}}}"#));
         let make = |(offset, len): (u32, u8)| {
-            Prefix::new(words::address(Family::V4, range.network.first() + u128::from(offset)), len)
+            Prefix::new(types::address(Family::V4, range.network.first() + u128::from(offset)), len)
         };
         let taken: Vec<Prefix> = taken.into_iter().filter_map(make).collect();
         let wanted: Vec<Prefix> = wanted.into_iter().filter_map(make).collect();
@@ -95,7 +95,7 @@ proptest! {
         } else {
             let mut first = range.min.first();
             while first <= range.max.first() {
-                let subnet = Prefix::new(words::address(Family::V4, first), len).expect("subnet");
+                let subnet = Prefix::new(types::address(Family::V4, first), len).expect("subnet");
                 prop_assert!(!is_free(subnet), "{} is free", subnet);
                 first += range.step();
             }

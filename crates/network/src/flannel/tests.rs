@@ -2,7 +2,7 @@
 
 use dataplane::kernel::Linux;
 use dataplane::netns::scratch;
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 
 use crate::fixtures::sh;
 use crate::fixtures::{DUAL, Network, V4, vxlan};

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::words::{Family, Mac, PerFamily, Prefix};
+use dataplane::types::{Family, Mac, PerFamily, Prefix};
 
 use super::{Cluster, Lease, NodeName, Vtep};
 

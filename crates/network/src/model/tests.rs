@@ -1,7 +1,7 @@
 //! Own node: `me`, 10.244.1.0/24 and `fd00:10:244:1::/64` of 10.244.0.0/16 and `fd00:10:244::/56`, public 192.0.2.1.
 
-use super::few::{FewMap, FewSet};
 use super::*;
+use std::collections::{BTreeMap, BTreeSet};
 
 fn name(text: &str) -> NodeName {
     text.parse().expect("node name")
@@ -143,10 +143,10 @@ fn pods_and_underlay_may_have_different_families() {
 #[test]
 fn ways_beside_former_ones_take_nothing_back() {
     let tunnel = |vni: i64| TunnelId { vni: Vni::try_from(vni).expect("a VNI"), port: 8472 };
-    let told = |vni: i64, direct: bool, mac: u8| Ways {
-        tunnels: FewMap::from_iter([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
+    let told = |vni: i64, direct: bool, mac: u8| EncapsulationSupport {
+        tunnels: BTreeMap::from_iter([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
         direct,
-        sends: FewSet::from_iter([Manner::Tunnel(tunnel(vni))]),
+        sends: BTreeSet::from_iter([Encapsulation::Tunnel(tunnel(vni))]),
     };
     let (former, now) = (told(1, true, 1), told(7, false, 7));
     let both = now.clone().beside(&former);

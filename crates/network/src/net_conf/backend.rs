@@ -4,7 +4,7 @@
 
 use std::ops::RangeInclusive;
 
-use dataplane::words::{Mtu, Vni};
+use dataplane::types::{Mtu, Vni};
 use serde::de::DeserializeOwned;
 
 use super::{Backend, NetConfError, VxlanOptions};

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::{self, Family, PerFamily, Prefix};
+use dataplane::types::{self, Family, PerFamily, Prefix};
 
 use super::{NetConfError, NetworkRange};
 use crate::caseless::Object;
@@ -114,8 +114,8 @@ impl Given {
             subnet.ok_or_else(|| fault(format!("{field} is not on a SubnetLen boundary: {address}"), field, address))
         };
         // The first subnet is left out unless asked for, as flannel does: its .0 looks like the network's own address.
-        let min = subnet(terms.min, self.min.unwrap_or(words::address(terms.family, network.first() + size)))?;
-        let max = subnet(terms.max, self.max.unwrap_or(words::address(terms.family, network.last() - size + 1)))?;
+        let min = subnet(terms.min, self.min.unwrap_or(types::address(terms.family, network.first() + size)))?;
+        let max = subnet(terms.max, self.max.unwrap_or(types::address(terms.family, network.last() - size + 1)))?;
         if min > max {
             return Err(fault(format!("{} comes after {}", terms.min, terms.max), terms.min, min.address()));
         }

@@ -1,4 +1,4 @@
-use dataplane::words::Family;
+use dataplane::types::Family;
 use proptest::prelude::*;
 
 use super::*;

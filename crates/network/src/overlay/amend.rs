@@ -6,13 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use dataplane::words::{Family, IfName, Prefix};
+use dataplane::types::{Family, IfName, Prefix};
 
-use super::carrier::CarrierError;
-use super::way::{self, OnLink, Tunnels, Way};
+use super::peer_route::{self, OnLink, PeerRoute, Tunnels};
+use super::tunnel_device::TunnelDeviceError;
 use super::{Desired, Entries, Input, Outcome, masquerade, transition};
 use crate::mirror::Keys;
-use crate::model::{Lease, Manner, NodeName};
+use crate::model::{Encapsulation, Lease, NodeName};
 use crate::net_conf::NetConf;
 
 /// What the way to a peer follows from beside the peer's own lease, and what depends on all peers together.
@@ -20,8 +20,8 @@ use crate::net_conf::NetConf;
 pub struct Ground {
     tunnels: Tunnels,
     on_link: OnLink,
-    /// To how many ranges packets travel in each manner.
-    manners: BTreeMap<Manner, usize>,
+    /// To how many ranges packets travel in each encapsulation.
+    encapsulations: BTreeMap<Encapsulation, usize>,
     /// How many plain routes lead to each node.
     direct: BTreeMap<IpAddr, usize>,
 }
@@ -42,11 +42,11 @@ impl Ground {
     ///
     /// # Errors
     /// Where there is no outcome either.
-    pub fn of(input: &Input<'_>, outcome: &Outcome) -> Result<Self, CarrierError> {
+    pub fn of(input: &Input<'_>, outcome: &Outcome) -> Result<Self, TunnelDeviceError> {
         let tunnels = transition::tunnels(input)?;
         let on_link = OnLink::new(input.routes, input.underlay.index);
-        let mut ground = Self { tunnels, on_link, manners: BTreeMap::new(), direct: BTreeMap::new() };
-        for ((node, family), way) in &outcome.ways {
+        let mut ground = Self { tunnels, on_link, encapsulations: BTreeMap::new(), direct: BTreeMap::new() };
+        for ((node, family), way) in &outcome.peer_routes {
             let node = input.cluster.peers.get(node).and_then(|peer| node_of(peer, *family, *way));
             ground.count(*way, node, true);
         }
@@ -55,7 +55,8 @@ impl Ground {
 
     /// True where routes of others decide which way packets to peers take.
     pub fn follows_routes(&self, conf: &NetConf) -> bool {
-        conf.backend.manners().contains(&Manner::Direct) || self.manners.contains_key(&Manner::Direct)
+        conf.backend.encapsulations().contains(&Encapsulation::Direct)
+            || self.encapsulations.contains_key(&Encapsulation::Direct)
     }
 
     /// Changes `outcome` as the changes of peers want it, but for the nodes in the sets of our table, and gives the places that
@@ -67,8 +68,8 @@ impl Ground {
         outcome: &mut Outcome,
         changes: &[Change<'_>],
     ) -> Option<Keys> {
-        let configured: BTreeSet<Manner> = conf.backend.manners().into_iter().collect();
-        let manners: BTreeSet<Manner> = self.manners.keys().copied().collect();
+        let configured: BTreeSet<Encapsulation> = conf.backend.encapsulations().into_iter().collect();
+        let encapsulations: BTreeSet<Encapsulation> = self.encapsulations.keys().copied().collect();
         let mut keys = Keys::default();
         // All that goes first: a range may pass from one node to another.
         for lease in changes.iter().filter_map(|change| change.former) {
@@ -77,8 +78,8 @@ impl Ground {
         for lease in changes.iter().filter_map(|change| change.now) {
             self.add(lease, conf, &configured, underlay, outcome, &mut keys)?;
         }
-        // In what manners this node sends is what its peers have been told.
-        (self.manners.keys().copied().collect::<BTreeSet<_>>() == manners).then_some(keys)
+        // In what encapsulations this node sends is what its peers have been told.
+        (self.encapsulations.keys().copied().collect::<BTreeSet<_>>() == encapsulations).then_some(keys)
     }
 
     /// Puts these nodes into the sets of our table, or takes them out.
@@ -91,7 +92,7 @@ impl Ground {
     fn remove(
         &mut self,
         lease: &Lease,
-        configured: &BTreeSet<Manner>,
+        configured: &BTreeSet<Encapsulation>,
         outcome: &mut Outcome,
         keys: &mut Keys,
     ) -> Option<()> {
@@ -102,7 +103,7 @@ impl Ground {
                 return None;
             }
             // Without one, it is among the unreachable, which a person has been told of.
-            let way = outcome.ways.remove(&key)?;
+            let way = outcome.peer_routes.remove(&key)?;
             let node = node_of(lease, family, way);
             self.count(way, node, false);
             self.places(way, *subnet, node, &mut outcome.desired, keys);
@@ -114,15 +115,15 @@ impl Ground {
         &mut self,
         lease: &Lease,
         conf: &NetConf,
-        configured: &BTreeSet<Manner>,
+        configured: &BTreeSet<Encapsulation>,
         underlay: &IfName,
         outcome: &mut Outcome,
         keys: &mut Keys,
     ) -> Option<()> {
         is_plain(lease, configured).then_some(())?;
         for (family, subnet) in lease.subnets.iter() {
-            let (way, _) = way::to(conf, &self.tunnels, lease, family, &self.on_link).ok()?;
-            if !configured.contains(&way.manner()) {
+            let (way, _) = peer_route::to(conf, &self.tunnels, lease, family, &self.on_link).ok()?;
+            if !configured.contains(&way.encapsulation()) {
                 return None;
             }
             let node = node_of(lease, family, way);
@@ -135,20 +136,22 @@ impl Ground {
                 desired.neighbours.insert(neighbour, mac);
                 desired.fdb.insert(end, endpoint);
             }
-            outcome.ways.insert((lease.node.clone(), family), way);
+            outcome.peer_routes.insert((lease.node.clone(), family), way);
         }
         Some(())
     }
 
     /// The places of the entries for one range, and the entries away from them.
-    fn places(&self, way: Way, subnet: Prefix, node: Option<IpAddr>, desired: &mut Desired, keys: &mut Keys) {
+    fn places(&self, way: PeerRoute, subnet: Prefix, node: Option<IpAddr>, desired: &mut Desired, keys: &mut Keys) {
         keys.nodes.extend(node);
         keys.routes.insert(subnet);
         desired.routes.remove(&subnet);
-        if let Way::Tunnel { tunnel, mac, .. } = way
-            && let Some(carrier) = self.tunnels.get(&tunnel).and_then(|carriers| carriers.get(subnet.family()))
+        if let PeerRoute::Tunnel { tunnel, mac, .. } = way
+            && let Some(tunnel_device) =
+                self.tunnels.get(&tunnel).and_then(|tunnel_devices| tunnel_devices.get(subnet.family()))
         {
-            let (neighbour, end) = ((carrier.device.clone(), subnet.address()), (carrier.device.clone(), mac));
+            let (neighbour, end) =
+                ((tunnel_device.device.clone(), subnet.address()), (tunnel_device.device.clone(), mac));
             desired.neighbours.remove(&neighbour);
             desired.fdb.remove(&end);
             keys.neighbours.insert(neighbour);
@@ -156,8 +159,8 @@ impl Ground {
         }
     }
 
-    fn count(&mut self, way: Way, node: Option<IpAddr>, more: bool) {
-        step(&mut self.manners, way.manner(), more);
+    fn count(&mut self, way: PeerRoute, node: Option<IpAddr>, more: bool) {
+        step(&mut self.encapsulations, way.encapsulation(), more);
         if let Some(node) = node {
             step(&mut self.direct, node, more);
         }
@@ -173,16 +176,16 @@ fn step<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, more: bool) {
 }
 
 /// The node in the sets of our table, where a plain route leads to its pods.
-fn node_of(lease: &Lease, family: Family, way: Way) -> Option<IpAddr> {
+fn node_of(lease: &Lease, family: Family, way: PeerRoute) -> Option<IpAddr> {
     let public = || lease.public.get(family).copied();
-    if let Way::Direct { .. } = way { public() } else { None }
+    if let PeerRoute::Direct { .. } = way { public() } else { None }
 }
 
 /// True where the peer speaks of nothing but what is configured here: neither is it changing its backend, nor would a
 /// tunnel have to be kept for it.
-fn is_plain(lease: &Lease, configured: &BTreeSet<Manner>) -> bool {
+fn is_plain(lease: &Lease, configured: &BTreeSet<Encapsulation>) -> bool {
     lease.ways.as_ref().is_none_or(|ways| {
-        let tunnels: BTreeSet<Manner> = ways.all_tunnels().map(Manner::Tunnel).collect();
+        let tunnels: BTreeSet<Encapsulation> = ways.all_tunnels().map(Encapsulation::Tunnel).collect();
         tunnels.is_subset(configured) && ways.sends.is_subset(configured)
     })
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use dataplane::nft::{
     BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableId, Verdict,
 };
-use dataplane::words::{Family, PerFamily, Prefix};
+use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;
 
 use super::Input;

@@ -11,7 +11,7 @@ use dataplane::nft::{
     Chain, ChainType, Expression, Family as TableFamily, Hook, Key, NatFlags, Rule, Set, Side, Statement, Table, Type,
     Value, Verdict,
 };
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 
 use super::Input;
 

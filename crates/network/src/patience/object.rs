@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use dataplane::nft::{Change, TableId};
 use dataplane::op::{DeviceRoute, LinkChange, Op};
-use dataplane::words::{IfName, Mac, Prefix};
+use dataplane::types::{IfName, Mac, Prefix};
 
 use crate::hash::fnv;
 use crate::overlay::Desired;
@@ -143,9 +143,9 @@ pub(super) fn of_plan(ops: &[Op], desired: &Desired) -> Vec<Object> {
                 Object::Device(roots.get(name).unwrap_or(name).clone())
             }
             Op::SetSysctl { key, .. } => {
-                let exchange = desired.exchanges.iter().find(|exchange| exchange.key == *key);
+                let precondition = desired.preconditions.iter().find(|precondition| precondition.key == *key);
                 // It is done for the sake of another one, and never alone.
-                let key = exchange.map_or(key.as_str(), |exchange| exchange.before);
+                let key = precondition.map_or(key.as_str(), |precondition| precondition.before);
                 rooted(key).map_or_else(|| Object::Sysctl(key.to_owned()), |root| Object::Device(root.clone()))
             }
             _ => on_root(op).map_or_else(|| Object::of(op), |root| Object::Device(root.clone())),

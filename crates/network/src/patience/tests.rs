@@ -7,7 +7,7 @@ use dataplane::kernel::Kernel;
 use dataplane::nft;
 use dataplane::op::LinkChange;
 use dataplane::route::RouteKind;
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 
 use super::*;
 use crate::fixtures::{DUAL, Network, V4, far, host_gw, mac, name, near, vxlan};

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use dataplane::link::{Kind, Link};
 use dataplane::op::{LinkChange, Op};
-use dataplane::words::IfName;
+use dataplane::types::IfName;
 
 use super::{Conflict, Diff};
 use crate::overlay::Device;

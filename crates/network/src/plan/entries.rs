@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use dataplane::op::{DeviceAddress, DeviceRoute, Op};
-use dataplane::words::{Family, IfName, Prefix};
+use dataplane::types::{Family, IfName, Prefix};
 
 use super::{Conflict, Diff};
 

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use dataplane::probe::{self, Checksum, Echo, Reply};
-use dataplane::words::Family;
+use dataplane::types::Family;
 use network::model::NodeName;
-use network::overlay::way::Way;
+use network::overlay::peer_route::PeerRoute;
 
 use crate::doctor::peers::{Answer, Question, Questions};
 
@@ -90,12 +90,12 @@ fn measure(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
     Ok(())
 }
 
-/// Datagrams to a closed port, which the peer's kernel refuses where they arrive whole.
+/// NetlinkSocket to a closed port, which the peer's kernel refuses where they arrive whole.
 fn compare_checksums(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
     let asked = questions.iter().zip(&*answers).enumerate();
     // IPv6 knows no datagram without a checksum to compare with.
     let through_tunnel = asked.filter(|(_, (((_, family), question), answer))| {
-        *family == Family::V4 && answer.inner && matches!(question.way, Way::Tunnel { .. })
+        *family == Family::V4 && answer.inner && matches!(question.way, PeerRoute::Tunnel { .. })
     });
     let (places, mut to): (Vec<usize>, Vec<(Option<IpAddr>, IpAddr)>) = through_tunnel
         .take(SAMPLE)

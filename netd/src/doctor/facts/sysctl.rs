@@ -1,6 +1,6 @@
 //! The sysctls that checks judge, by the names of their keys. Pure.
 
-use dataplane::words::{Family, IfName};
+use dataplane::types::{Family, IfName};
 
 pub(in crate::doctor) const IP_FORWARD: &str = "net/ipv4/ip_forward";
 pub(in crate::doctor) const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";

@@ -8,7 +8,7 @@ use dataplane::nft::{
 };
 use dataplane::op::Op;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::{Family, RouteProtocol};
+use dataplane::types::{Family, RouteProtocol};
 
 use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, reverse_path};
 use super::{Facts, said, well};

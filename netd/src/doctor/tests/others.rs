@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dataplane::link::Kind;
 use dataplane::nft::{Family as TableFamily, TableId};
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::RouteProtocol;
+use dataplane::types::RouteProtocol;
 use network::fixtures::{DUAL, V4, address, name, near, node_name, prefix, vxlan};
 use network::model::{RejectReason, Rejected};
 

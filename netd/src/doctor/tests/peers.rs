@@ -1,7 +1,7 @@
 //! Checks of what peers answer.
 
 use dataplane::nft::{Base, BaseChainFacts, ChainType, Family as TableFamily, Hook, Policy, TableId};
-use dataplane::words::Family;
+use dataplane::types::Family;
 use network::fixtures::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 
 use super::super::peers::{Answer, CHECK};

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use dataplane::link::{Kind, Link};
-use dataplane::words::{Family, IfName, PerFamily};
+use dataplane::types::{Family, IfName, PerFamily};
 use network::fixtures::{V4, address, name, node_name, prefix, vxlan};
 use network::interface::Underlay;
-use network::model::{Cluster, Lease, Manner, NodeName, Vtep, Ways};
+use network::model::{Cluster, Encapsulation, EncapsulationSupport, Lease, NodeName, Vtep};
 use network::net_conf::{Backend, NetConf};
+use network::overlay::peer_route::PeerRoute;
 use network::overlay::transition::{Transition, reverse_path_key};
-use network::overlay::way::Way;
-use network::overlay::{Input, Outcome, carrier, desired, forward};
+use network::overlay::{Input, Outcome, desired, forward, tunnel_device};
 
 /// Those that are there from the beginning on.
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
@@ -70,11 +70,11 @@ pub(super) struct Node {
     met_late: bool,
     /// The others' records as it heard them.
     heard: BTreeMap<NodeName, Lease>,
-    lingering: BTreeSet<Manner>,
+    lingering: BTreeSet<Encapsulation>,
     stage: Stage,
     /// The kernel: devices, the ways to the others' pods, and whether its reverse-path filters are strict.
     links: BTreeMap<IfName, Link>,
-    pub(super) ways: BTreeMap<(NodeName, Family), Way>,
+    pub(super) ways: BTreeMap<(NodeName, Family), PeerRoute>,
     strict: bool,
 }
 
@@ -134,15 +134,15 @@ impl Node {
     fn configure(&mut self, backend: usize) {
         self.conf = conf(backend);
         let underlay = self.underlay();
-        let carriers = match &self.conf.backend {
+        let tunnel_devices = match &self.conf.backend {
             Backend::HostGw => PerFamily::none(),
             Backend::Vxlan(options) => {
-                carrier::carriers(options, [Family::V4].into_iter(), &underlay).expect("a carrier")
+                tunnel_device::tunnel_devices(options, [Family::V4].into_iter(), &underlay).expect("a tunnel_device")
             }
         };
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
         let (conf, public) = (self.conf.clone(), PerFamily::none());
-        let place = super::super::Node { name, conf, underlay, carriers, identity, public };
+        let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public };
         let request = place.request(&self.links, Some(&self.own), Path::new("/nowhere"));
         let stored = self.own.vteps;
         self.own.backend = request.backend;
@@ -187,7 +187,7 @@ impl Node {
             let alias = Some("netd".to_owned());
             self.links.insert(name.clone(), Link { mac: Some(device.mac), alias, ..device_link });
         }
-        self.ways.clone_from(&outcome.ways);
+        self.ways.clone_from(&outcome.peer_routes);
         self.strict = outcome.one_way;
         self.met_late |= self.heard.get(&node_name(LATE)).is_some_and(|lease| lease.ways.is_some());
     }
@@ -198,15 +198,15 @@ impl Node {
     }
 
     /// True where a packet that is sent here in that way is taken in.
-    fn receives(&self, way: Way, from: &Node) -> bool {
+    fn receives(&self, way: PeerRoute, from: &Node) -> bool {
         let is_open = match way {
-            Way::Direct { .. } => true,
-            Way::Tunnel { tunnel, mac, .. } => self.links.values().any(|link| {
-                carrier::tunnel_of(link).is_some_and(|(there, _)| there == tunnel) && link.mac == Some(mac)
+            PeerRoute::Direct { .. } => true,
+            PeerRoute::Tunnel { tunnel, mac, .. } => self.links.values().any(|link| {
+                tunnel_device::tunnel_of(link).is_some_and(|(there, _)| there == tunnel) && link.mac == Some(mac)
             }),
         };
-        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(Way::manner);
-        is_open && (!self.strict || !self.has_met(from) || back == Some(way.manner()))
+        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(PeerRoute::encapsulation);
+        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation()))
     }
 }
 
@@ -279,7 +279,7 @@ impl World {
         match node.stage.clone() {
             Stage::Idle | Stage::Told => {
                 let outcome = node.decide();
-                match node.own.ways.as_ref().and_then(|ways| ways.sending_too(&outcome.told)) {
+                match node.own.ways.as_ref().and_then(|ways| ways.sending_too(&outcome.advertised)) {
                     Some(ways) => {
                         node.own.ways = Some(ways);
                         self.store.insert(node.own.node.clone(), node.own.clone());
@@ -296,10 +296,10 @@ impl World {
                 // Who has told nothing before reads once more what the others receive, before pods are there.
                 node.ready = node.own.ways.is_some();
                 node.stage = if node.ready { Stage::Idle } else { Stage::Told };
-                let told = Lease { ways: Some(outcome.told.clone()), ..node.own.clone() };
+                let told = Lease { ways: Some(outcome.advertised.clone()), ..node.own.clone() };
                 if self.store.get(&told.node) != Some(&told) || told != node.own {
-                    let former = node.own.ways.iter().flat_map(Ways::receives).collect::<BTreeSet<_>>();
-                    node.lingering.extend(&former - &outcome.told.receives());
+                    let former = node.own.ways.iter().flat_map(EncapsulationSupport::receives).collect::<BTreeSet<_>>();
+                    node.lingering.extend(&former - &outcome.advertised.receives());
                     node.own = told.clone();
                     self.store.insert(told.node.clone(), told);
                 }
@@ -332,7 +332,7 @@ impl World {
                 "node {} sends to node {} by {}, which that does not receive (strict: {})",
                 from.n,
                 to.n,
-                way.manner(),
+                way.encapsulation(),
                 to.strict
             )),
         });

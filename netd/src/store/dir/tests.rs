@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use dataplane::words::{Mac, PerFamily, Vni};
+use dataplane::types::{Mac, PerFamily, Vni};
 use network::model::BackendType;
 use tempfile::TempDir;
 use tokio::task::JoinSet;

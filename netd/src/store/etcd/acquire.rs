@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dataplane::words::{PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 

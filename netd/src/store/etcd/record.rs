@@ -5,10 +5,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane::words::{PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::caseless::Object;
 use network::model::{Lease, NodeName};
-use network::record::{self, MannerRecord, RecordError, VtepRecord};
+use network::record::{self, EncapsulationRecord, RecordError, VtepRecord};
 use serde::Serialize;
 
 /// What a value says.
@@ -39,9 +39,9 @@ struct Value<'a> {
     #[serde(rename = "Node", skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
-    receives: Option<Vec<MannerRecord>>,
+    receives: Option<Vec<EncapsulationRecord>>,
     #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
-    sends: Option<Vec<MannerRecord>>,
+    sends: Option<Vec<EncapsulationRecord>>,
 }
 
 impl Value<'_> {
@@ -111,8 +111,8 @@ pub(super) fn render(lease: &Lease) -> String {
         backend_data: vteps.v4,
         backend_v6_data: vteps.v6,
         node: Some(lease.node.as_str()),
-        receives: lease.ways.as_ref().map(MannerRecord::received),
-        sends: lease.ways.as_ref().map(MannerRecord::sent),
+        receives: lease.ways.as_ref().map(EncapsulationRecord::received),
+        sends: lease.ways.as_ref().map(EncapsulationRecord::sent),
         ..Value::reservation(lease.public)
     }
     .text()

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::net::IpAddr;
 
-use dataplane::words::{Family, PerFamily, Prefix};
+use dataplane::types::{Family, PerFamily, Prefix};
 use network::model::{BackendType, Lease, NodeName, Vtep};
 use network::net_conf::NetConf;
 use network::record;

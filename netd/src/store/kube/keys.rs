@@ -2,7 +2,7 @@
 //!
 //! Pure.
 
-use dataplane::words::Family;
+use dataplane::types::Family;
 
 /// What stands behind the prefix, as flannel has it; the last two are netd's.
 const NAMES: [&str; 12] = [

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::hash::fnv;
 use network::model::{Lease, NodeName};
 use network::record;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::chain;
 use network::model::{Lease, NodeName};
 use serde_json::json;
@@ -125,7 +125,7 @@ impl Own {
     pub(super) fn is_to_be_corrected(&self, node: &Node, options: &Options) -> bool {
         let Some(wanted) = self.known().wanted.clone() else { return false };
         let public =
-            |key: &String| dataplane::words::Family::BOTH.into_iter().any(|family| options.keys.public(family) == *key);
+            |key: &String| dataplane::types::Family::BOTH.into_iter().any(|family| options.keys.public(family) == *key);
         let changes = self.changes(node, &wanted, options);
         !changes.is_empty() && changes.keys().all(public)
     }
@@ -235,7 +235,7 @@ impl Own {
         let ranges = annotations::ranges(&node).map_err(|fault| Untold::Ranges(fault.into()))?;
         let fits = lease.subnets.iter().all(|(family, subnet)| ranges.get(family) == Some(subnet));
         if !fits {
-            let text = |subnets: &PerFamily<dataplane::words::Prefix>| {
+            let text = |subnets: &PerFamily<dataplane::types::Prefix>| {
                 subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
             };
             return Err(Untold::Ranges(Fault::Moved { now: text(&ranges), used: text(&lease.subnets) }));

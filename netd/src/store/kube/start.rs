@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::chain;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
@@ -227,7 +227,7 @@ impl KubeStore {
         &self,
         node: &Node,
         request: &LeaseRequest,
-        subnets: PerFamily<dataplane::words::Prefix>,
+        subnets: PerFamily<dataplane::types::Prefix>,
     ) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let stored = annotations::lease(node, &shared.options.keys).ok().flatten();

@@ -4,7 +4,7 @@ use dataplane::fake::Fake;
 use dataplane::netlink::{Event as Heard, Subject};
 use dataplane::nft;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::RouteProtocol;
+use dataplane::types::RouteProtocol;
 use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
 use network::overlay::transition::Transition;
 
@@ -152,7 +152,7 @@ impl World {
         let Planned { plan, outcome, observed, ground } = self.planned();
         let report = reconcile::apply(&mut self.kernel, plan, &outcome);
         self.waiting = events(&before, &self.kernel, OWN);
-        self.cluster.own.ways = Some(outcome.told.clone());
+        self.cluster.own.ways = Some(outcome.advertised.clone());
         let left_out = rejected.iter().filter_map(|peer| self.leases.get(&peer.node).cloned()).collect();
         let taken = report.taken();
         let clean = report.is_clean() && taken.len() == report.conflicts.len();
@@ -296,38 +296,38 @@ pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let gone_links: Vec<u32> = missing(&before.links, &after.links, |link| link.index).map(|link| link.index).collect();
     for link in missing(&before.links, &after.links, |link| link.index) {
-        events.push(Heard::Gone(Subject::Link(Box::new(link.clone()))));
+        events.push(Heard::Deleted(Subject::Link(Box::new(link.clone()))));
     }
     for link in after.links.iter().filter(|link| !before.links.contains(link)) {
-        events.push(Heard::Is(Subject::Link(Box::new(link.clone()))));
+        events.push(Heard::New(Subject::Link(Box::new(link.clone()))));
     }
     for address in missing(&before.addresses, &after.addresses, |address| *address) {
-        events.push(Heard::Gone(Subject::Address(*address)));
+        events.push(Heard::Deleted(Subject::Address(*address)));
     }
-    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Heard::Is(Subject::Address(*a))));
+    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Heard::New(Subject::Address(*a))));
     let lost = |index: &u32| gone_links.contains(index);
     let place = |route: &Route| (route.destination, route.metric);
     let gone: Vec<_> = missing(&before.routes, &after.routes, |r| *r).filter(|route| !lost(&route.index)).collect();
     let come: Vec<_> = missing(&after.routes, &before.routes, |route| *route).collect();
     for route in gone.iter().filter(|gone| !come.iter().any(|come| place(come) == place(gone))) {
-        events.push(Heard::Gone(Subject::Route(**route)));
+        events.push(Heard::Deleted(Subject::Route(**route)));
     }
     for route in come {
         let replaces = gone.iter().any(|gone| place(gone) == place(route));
-        events.push(if replaces { Heard::Replaced(*route) } else { Heard::Is(Subject::Route(*route)) });
+        events.push(if replaces { Heard::Replaced(*route) } else { Heard::New(Subject::Route(*route)) });
     }
     for entry in missing(&before.neighbours, &after.neighbours, |entry| (entry.index, entry.address)) {
         if !lost(&entry.index) {
-            events.push(Heard::Gone(Subject::Neighbour(*entry)));
+            events.push(Heard::Deleted(Subject::Neighbour(*entry)));
         }
     }
-    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Heard::Is(Subject::Neighbour(*e))));
+    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Heard::New(Subject::Neighbour(*e))));
     for entry in missing(&before.fdb, &after.fdb, |entry| (entry.index, entry.mac)) {
         if !lost(&entry.index) {
-            events.push(Heard::Gone(Subject::Fdb(*entry)));
+            events.push(Heard::Deleted(Subject::Fdb(*entry)));
         }
     }
-    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Heard::Is(Subject::Fdb(*entry))));
+    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Heard::New(Subject::Fdb(*entry))));
     let mut events: Vec<Event> = events.into_iter().map(Event::Route).collect();
     let tables = before.tables.keys().chain(after.tables.keys());
     for table in tables.filter(|id| before.tables.get(id) != after.tables.get(id)) {

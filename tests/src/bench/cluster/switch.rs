@@ -9,7 +9,7 @@ use crate::bench::bed::Backend;
 use crate::bench::ear::{Ear, News};
 use crate::bench::figures::{Times, head};
 use crate::failure::{Outcome, Told};
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 
 const SWITCHES: usize = 10;
 const MAP: &str = "/api/v1/namespaces/netd/configmaps";

@@ -9,7 +9,7 @@ use super::super::table::{Family, Rule};
 use super::super::wire;
 use super::super::writer::Writer;
 use super::elements::write_verdict;
-use crate::words::{self, Prefix};
+use crate::types::{self, Prefix};
 
 /// Says what is wrong with a rule that the kernel would take for another one than was meant.
 pub(super) fn check(family: Family, rule: &Rule) -> Result<(), &'static str> {
@@ -41,7 +41,7 @@ pub(super) fn check(family: Family, rule: &Rule) -> Result<(), &'static str> {
 }
 
 /// The network protocol that a comparison leaves as the only one.
-pub(in super::super) fn statement_network(left: &Expression, op: Op, right: &Operand) -> Option<words::Family> {
+pub(in super::super) fn statement_network(left: &Expression, op: Op, right: &Operand) -> Option<types::Family> {
     match (left, op, right) {
         (Expression::NetworkProtocol, Op::Eq, Operand::Value(Value::NetworkProtocol(family))) => Some(*family),
         _ => None,
@@ -50,10 +50,10 @@ pub(in super::super) fn statement_network(left: &Expression, op: Op, right: &Ope
 
 impl Family {
     /// The network protocol of all packets of this family of tables.
-    pub(in super::super) fn network(self) -> Option<words::Family> {
+    pub(in super::super) fn network(self) -> Option<types::Family> {
         match self {
-            Family::Ip => Some(words::Family::V4),
-            Family::Ip6 => Some(words::Family::V6),
+            Family::Ip => Some(types::Family::V4),
+            Family::Ip6 => Some(types::Family::V6),
             Family::Inet | Family::Arp | Family::Netdev | Family::Bridge => None,
         }
     }
@@ -61,7 +61,7 @@ impl Family {
 
 fn check_expression(
     family: Family,
-    network: Option<words::Family>,
+    network: Option<types::Family>,
     expression: &Expression,
 ) -> Result<(), &'static str> {
     match expression {
@@ -178,7 +178,7 @@ fn compare_prefix(writer: &mut Writer, left: &Expression, op: Op, prefix: Prefix
 fn mask(prefix: Prefix) -> Vec<u8> {
     let bits = prefix.family().bits();
     let mask = u128::MAX.checked_shl(u32::from(bits - prefix.len())).unwrap_or(0);
-    Value::Address(words::address(prefix.family(), mask)).to_bytes()
+    Value::Address(types::address(prefix.family(), mask)).to_bytes()
 }
 
 fn lookup(writer: &mut Writer, key: &[Expression], op: Op, set: &str) {
@@ -197,12 +197,12 @@ fn lookup(writer: &mut Writer, key: &[Expression], op: Op, set: &str) {
 }
 
 /// Offset of an address in its header (RFC 791 section 3.1, RFC 8200 section 3).
-pub(in super::super) fn address_offset(family: words::Family, side: Side) -> u32 {
+pub(in super::super) fn address_offset(family: types::Family, side: Side) -> u32 {
     match (family, side) {
-        (words::Family::V4, Side::Source) => 12,
-        (words::Family::V4, Side::Destination) => 16,
-        (words::Family::V6, Side::Source) => 8,
-        (words::Family::V6, Side::Destination) => 24,
+        (types::Family::V4, Side::Source) => 12,
+        (types::Family::V4, Side::Destination) => 16,
+        (types::Family::V6, Side::Source) => 8,
+        (types::Family::V6, Side::Destination) => 24,
     }
 }
 

@@ -10,7 +10,7 @@ use super::super::table::Family;
 use super::super::wire::IFNAME_BYTES;
 use super::{find, number, text, verdict_of};
 use crate::attribute;
-use crate::words::{self, Prefix};
+use crate::types::{self, Prefix};
 
 /// The statements of a rule in a table of `family`.
 pub(super) fn statements(family: Family, list: &[u8]) -> Vec<Statement> {
@@ -34,13 +34,13 @@ struct Load {
 enum Loaded {
     Expression(Expression),
     /// The first bytes of an address, or all of it masked to this length: good for a comparison with a prefix.
-    Start(words::Family, Side, u8),
+    Start(types::Family, Side, u8),
     /// A constant whose type shows in its use.
     Constant(Vec<u8>),
 }
 
 struct Reader {
-    network: Option<words::Family>,
+    network: Option<types::Family>,
     loads: Vec<Load>,
     statements: Vec<Statement>,
 }
@@ -144,7 +144,7 @@ impl Reader {
             return (length == 2).then_some(Loaded::Expression(Expression::Port(side)));
         }
         (base == expr::NETWORK_HEADER).then_some(())?;
-        let mut places = words::Family::BOTH.into_iter().flat_map(|family| SIDES.map(|side| (family, side)));
+        let mut places = types::Family::BOTH.into_iter().flat_map(|family| SIDES.map(|side| (family, side)));
         let (family, side) = places.find(|(family, side)| address_offset(*family, *side) == offset)?;
         let whole = u32::from(family.bits() / 8);
         // Without knowing the protocol, a few bytes at these offsets may be anything, such as IPv4's TTL.
@@ -308,7 +308,7 @@ fn mask_length(mask: &[u8]) -> Option<u8> {
 }
 
 /// The prefix whose first bytes these are; `None` where bits behind its length are set.
-fn prefix(family: words::Family, length: u8, bytes: &[u8]) -> Option<Prefix> {
+fn prefix(family: types::Family, length: u8, bytes: &[u8]) -> Option<Prefix> {
     let mut padded = bytes.to_vec();
     let whole = usize::from(family.bits() / 8);
     (bytes.len() <= whole && bytes.len() * 8 >= usize::from(length)).then_some(())?;

@@ -209,7 +209,7 @@ fn a_dormant_table_is_another_one() {
 
 #[test]
 fn twenty_thousand_elements_go_and_come_in_one_batch() {
-    let keys = (0..20_000u32).map(|n| Value::Address(words::address(V4, u128::from(0x0a00_0000 + 3 * n))));
+    let keys = (0..20_000u32).map(|n| Value::Address(types::address(V4, u128::from(0x0a00_0000 + 3 * n))));
     let mut set = Set::of([Type::Address(V4)]).with_flags(SetFlags::INTERVAL).with_keys(keys);
     set.size = Some(65536);
     let table = Table::new(Family::Inet, "large").with_set("all", set);

@@ -15,15 +15,15 @@ fn op() -> impl Strategy<Value = Op> {
     select(vec![Op::Eq, Op::Ne])
 }
 
-fn name() -> impl Strategy<Value = words::IfName> {
+fn name() -> impl Strategy<Value = types::IfName> {
     "[a-z][a-z0-9.-]{0,14}".prop_map(|name| name.parse().expect("a name"))
 }
 
-fn ip(family: words::Family) -> impl Strategy<Value = std::net::IpAddr> {
-    any::<u128>().prop_map(move |number| words::address(family, number))
+fn ip(family: types::Family) -> impl Strategy<Value = std::net::IpAddr> {
+    any::<u128>().prop_map(move |number| types::address(family, number))
 }
 
-fn any_prefix(family: words::Family) -> impl Strategy<Value = Prefix> {
+fn any_prefix(family: types::Family) -> impl Strategy<Value = Prefix> {
     (ip(family), 0..=family.bits()).prop_map(|(address, len)| Prefix::new(address, len).expect("a prefix"))
 }
 
@@ -166,7 +166,7 @@ fn interval_set() -> impl Strategy<Value = Set> {
         let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut & highest).collect();
         cuts.sort_unstable();
         cuts.dedup();
-        let end = |number| Value::Address(words::address(family, number));
+        let end = |number| Value::Address(types::address(family, number));
         let ranges = cuts.windows(2).map(|pair| Interval { first: end(pair[0]), last: end(pair[1] - 1) });
         let last = cuts.last().filter(|_| to_the_end).map(|cut| Interval { first: end(*cut), last: end(highest) });
         Set::of([Type::Address(family)]).with_flags(SetFlags::INTERVAL).with_keys(ranges.chain(last))

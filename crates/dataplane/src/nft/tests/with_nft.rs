@@ -232,8 +232,11 @@ fn iptables_lists_a_rule_of_ours_as_one_of_its_own() {
         let placed = socket.read_rules(table.family, &table.name, &chain).expect("rules");
         let ours: Vec<_> = placed.into_iter().filter(|placed| [&from, &to].contains(&&placed.rule)).collect();
         assert_eq!(ours.len(), 2, "after a change by iptables ours still read as what they are");
-        let delete =
-            |placed: &Placed| Change::DeleteRule { table: table.clone(), chain: chain.clone(), handle: placed.handle };
+        let delete = |placed: &RuleWithHandle| Change::DeleteRule {
+            table: table.clone(),
+            chain: chain.clone(),
+            handle: placed.handle,
+        };
         socket.apply(&ours.iter().map(delete).collect::<Vec<_>>()).expect("our rules go");
         assert!(!iptables(&["-S", "FORWARD"]).contains("netd"), "nothing of ours is left");
     });

@@ -6,13 +6,13 @@ use super::super::expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state,
 };
 use super::Joined;
-use crate::words;
+use crate::types;
 
 impl Display for Type {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(match self {
-            Type::Address(words::Family::V4) => "ipv4_addr",
-            Type::Address(words::Family::V6) => "ipv6_addr",
+            Type::Address(types::Family::V4) => "ipv4_addr",
+            Type::Address(types::Family::V6) => "ipv6_addr",
             Type::Protocol => "inet_proto",
             Type::Service => "inet_service",
             Type::Mark => "mark",
@@ -60,8 +60,8 @@ impl Display for Value {
             Value::Service(port) => write!(f, "{port}"),
             Value::Mark(bits) => write!(f, "{bits:#010x}"),
             Value::IfName(name) => write!(f, "\"{name}\""),
-            Value::NetworkProtocol(words::Family::V4) => f.write_str("ipv4"),
-            Value::NetworkProtocol(words::Family::V6) => f.write_str("ipv6"),
+            Value::NetworkProtocol(types::Family::V4) => f.write_str("ipv4"),
+            Value::NetworkProtocol(types::Family::V6) => f.write_str("ipv6"),
             Value::AddressType(kind) => kind.fmt(f),
             Value::ConnectionState(bits) => match StateNames::of(*bits) {
                 Some(names) => names.fmt(f),
@@ -116,8 +116,8 @@ impl Display for Expression {
             Expression::OutputName => f.write_str("oifname"),
             Expression::Address(family, side) => {
                 let header = match family {
-                    words::Family::V4 => "ip",
-                    words::Family::V6 => "ip6",
+                    types::Family::V4 => "ip",
+                    types::Family::V6 => "ip6",
                 };
                 write!(f, "{header} {}addr", side.letter())
             }

@@ -4,7 +4,7 @@
 //! else, before any that ends the way of all packets.
 
 use dataplane::nft::{BaseChainFacts, Expression, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict};
-use dataplane::words::{Family, Prefix};
+use dataplane::types::{Family, Prefix};
 use dataplane::xtables;
 
 use super::Others;

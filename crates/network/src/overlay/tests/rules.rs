@@ -1,7 +1,7 @@
 //! The nftables rules, as `nft` prints them, and what is asked of others' chains.
 
 use dataplane::nft::{self, Expression, Family, Policy, Rule, Side, Statement, TableId, Verdict};
-use dataplane::words::{self, PerFamily};
+use dataplane::types::{self, PerFamily};
 use dataplane::xtables;
 
 use crate::fixtures::{DUAL, Network, V4, V6, drop_chain, far, near, prefix, vxlan};
@@ -212,21 +212,21 @@ fn what_lets_only_some_packets_of_pods_pass_opens_nothing() {
     let network = Network { forward_rules: true, ..vxlan(V4, V4) };
     let [from, to] = [Side::Source, Side::Destination].map(|side| accept(side, "10.244.0.0/16"));
     assert_eq!(told_of(&network, vec![from.clone(), to.clone()]), [""; 0], "both ends are open");
-    let of_family = Rule::new([Statement::family(words::Family::V4), Verdict::Accept.into()]);
+    let of_family = Rule::new([Statement::family(types::Family::V4), Verdict::Accept.into()]);
     assert_eq!(told_of(&network, vec![of_family]), [""; 0], "the whole family is let pass");
     let with = |statement: Statement| {
         let mut rule = from.clone();
         rule.statements.insert(0, statement);
         rule
     };
-    let address = |side| Expression::Address(words::Family::V4, side);
+    let address = |side| Expression::Address(types::Family::V4, side);
     let narrow = [
         with(Statement::connection_in(nft::state::ESTABLISHED)),
         with(Statement::eq(address(Side::Destination), prefix("10.244.0.0/16"))),
-        with(Statement::family(words::Family::V6)),
+        with(Statement::family(types::Family::V6)),
         with(Statement::Opaque { name: "limit".to_owned(), data: Vec::new() }),
         Rule::new([Statement::ne(address(Side::Source), prefix("10.244.0.0/16")), Verdict::Accept.into()]),
-        Rule::new([Statement::family(words::Family::V6), Verdict::Accept.into()]),
+        Rule::new([Statement::family(types::Family::V6), Verdict::Accept.into()]),
         accept(Side::Source, "10.244.0.0/17"),
         rule(Side::Source, "10.244.0.0/16", Verdict::Jump("there".to_owned())),
     ];

@@ -5,7 +5,7 @@ use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::op::{DeviceRoute, LinkChange, Op};
 use dataplane::route::RouteKind;
-use dataplane::words::RouteProtocol;
+use dataplane::types::RouteProtocol;
 
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, far, host_gw, mac, name, near, prefix, snapshot, vxlan};
 use crate::plan::Conflict;

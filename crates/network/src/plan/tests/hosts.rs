@@ -2,7 +2,7 @@
 
 use dataplane::op::DeviceRoute;
 use dataplane::route::RouteKind;
-use dataplane::words::{Family, PerFamily, RouteProtocol};
+use dataplane::types::{Family, PerFamily, RouteProtocol};
 
 use crate::fixtures::{DUAL, Network, V4, V6, address, host_gw, name, near, prefix, vxlan};
 use crate::observe;

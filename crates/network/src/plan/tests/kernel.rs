@@ -7,7 +7,7 @@ use std::process::Command;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netns::scratch;
-use dataplane::words::{Family, PerFamily};
+use dataplane::types::{Family, PerFamily};
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn6, sendto, setsockopt, socket, sockopt,
 };

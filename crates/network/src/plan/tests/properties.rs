@@ -7,7 +7,7 @@ use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::nft::{self, Chain, ChainType, Expression, Hook, Policy, Rule, Side, Statement, Table, Verdict};
 use dataplane::op::DeviceRoute;
 use dataplane::route::{Route, RouteKind};
-use dataplane::words::{PerFamily, RouteProtocol, Vni};
+use dataplane::types::{PerFamily, RouteProtocol, Vni};
 use proptest::collection::vec;
 use proptest::option::weighted;
 use proptest::prelude::*;
@@ -140,7 +140,7 @@ fn strangers(fake: &mut Fake) {
     }
     fake.fdb.push(Fdb { index: other, mac: mac(2), destination: address("192.168.1.2"), permanent: true });
     let rule = Rule::new([
-        Statement::eq(Expression::Address(dataplane::words::Family::V4, Side::Source), prefix("10.244.0.0/16")),
+        Statement::eq(Expression::Address(dataplane::types::Family::V4, Side::Source), prefix("10.244.0.0/16")),
         Verdict::Drop.into(),
     ]);
     for (family, table) in [(nft::Family::Ip, "netd"), (nft::Family::Inet, "netd-other"), (nft::Family::Inet, "other")]

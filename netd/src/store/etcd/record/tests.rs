@@ -1,5 +1,5 @@
-use dataplane::words::{Mac, Vni};
-use network::model::{BackendType, Manner, TunnelId, Vtep, Ways};
+use dataplane::types::{Mac, Vni};
+use network::model::{BackendType, Encapsulation, EncapsulationSupport, TunnelId, Vtep};
 use proptest::prelude::*;
 
 use super::*;
@@ -134,10 +134,10 @@ proptest! {
         let lease = lease();
         let id = TunnelId { vni: Vni::try_from(7).expect("VNI"), port: 8472 };
         let tunnels = tunnel.then_some((id, PerFamily { v4: Some(Mac([2; 6])), v6: None }));
-        let ways = Ways {
+        let ways = EncapsulationSupport {
             tunnels: tunnels.into_iter().collect(),
             direct,
-            sends: tunnel.then_some(Manner::Tunnel(id)).into_iter().collect(),
+            sends: tunnel.then_some(Encapsulation::Tunnel(id)).into_iter().collect(),
         };
         let subnets = PerFamily {
             v4: Prefix::new(Ipv4Addr::new(10, octet, 0, 0).into(), len),

@@ -1,7 +1,7 @@
 //! Node `n1`: pods `10.244.1.0/24` and `fd00:10:244:1::/64`, reached at `192.168.0.1` and `2001:db8::1`.
 
-use dataplane::words::{Mac, Vni};
-use network::model::{TunnelId, Ways};
+use dataplane::types::{Mac, Vni};
+use network::model::{EncapsulationSupport, TunnelId};
 use proptest::prelude::*;
 
 use super::*;
@@ -93,9 +93,9 @@ fn flannels_annotations_byte_for_byte_in_both_directions() {
 #[test]
 fn what_a_node_receives_and_sends_by_stands_beside_flannels() {
     let tunnel = TunnelId { vni: Vni::ONE, port: 8472 };
-    let mut ways = Ways { direct: true, ..Ways::default() };
+    let mut ways = EncapsulationSupport { direct: true, ..EncapsulationSupport::default() };
     ways.tunnels.insert(tunnel, PerFamily { v4: Some(vtep(0xe3).mac), v6: None });
-    ways.sends.extend([network::model::Manner::Tunnel(tunnel)]);
+    ways.sends.extend([network::model::Encapsulation::Tunnel(tunnel)]);
     let told = Lease { ways: Some(ways), ..leased() };
     let all = texts(&told);
     let ours: Vec<_> = all.iter().filter(|(key, _)| key.starts_with("netd-")).cloned().collect();

@@ -3,7 +3,7 @@
 mod known;
 mod written;
 
-use dataplane::words::PerFamily;
+use dataplane::types::PerFamily;
 use network::model::BackendType;
 use serde_json::{Value, json};
 

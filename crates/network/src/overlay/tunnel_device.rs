@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use dataplane::link::{Kind, Link};
-use dataplane::words::{Family, IfName, Mac, Mtu, PerFamily, Vni};
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Vni};
 
 use crate::hash::fnv;
 use crate::interface::Underlay;
@@ -25,7 +25,7 @@ const LEAST_FOR_IPV6: u32 = 1280;
 
 /// How the pods of one family are carried.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Carrier {
+pub struct TunnelDevice {
     /// The VXLAN device.
     pub device: IfName,
     /// The family of the tunnel's own packets.
@@ -36,7 +36,7 @@ pub struct Carrier {
 
 /// Why a family's pods cannot be carried.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CarrierError {
+pub enum TunnelDeviceError {
     /// What is left under the tunnel's headers is too small.
     #[error(
         "{interface} carries packets of {outer} bytes, which leaves {family} pods too little after VXLAN's {overhead}: raise Backend.MTU or the interface's MTU to at least {least}"
@@ -78,62 +78,63 @@ pub enum CarrierError {
 }
 
 /// Checks that plain routes can carry the families of `pods`. IPv4 can take IPv6 next hops, but not the other way round.
-pub fn plain_routes(pods: &[Family], underlay: &Underlay) -> Result<(), CarrierError> {
+pub fn plain_routes(pods: &[Family], underlay: &Underlay) -> Result<(), TunnelDeviceError> {
     if pods.contains(&Family::V6) && underlay.addresses.v6.is_none() {
-        return Err(CarrierError::NoIpv6NextHop { interface: underlay.ifname.clone() });
+        return Err(TunnelDeviceError::NoIpv6NextHop { interface: underlay.ifname.clone() });
     }
     Ok(())
 }
 
-/// The carrier of each family of `pods`.
+/// The tunnel_device of each family of `pods`.
 ///
 /// IPv6 pods have a device of their own, as with flannel, unless IPv4 pods run over the same family of the underlay:
 /// the kernel takes one device per VNI, port and underlay family.
-pub fn carriers(
+pub fn tunnel_devices(
     options: &VxlanOptions,
     pods: impl Iterator<Item = Family>,
     underlay: &Underlay,
-) -> Result<PerFamily<Carrier>, CarrierError> {
-    let mut carriers: PerFamily<Carrier> = PerFamily::none();
+) -> Result<PerFamily<TunnelDevice>, TunnelDeviceError> {
+    let mut tunnel_devices: PerFamily<TunnelDevice> = PerFamily::none();
     for family in pods {
         let over = underlay_family(family, &underlay.addresses)
-            .ok_or_else(|| CarrierError::NoAddress { interface: underlay.ifname.clone(), family })?;
-        let shared = family == Family::V6 && carriers.v4.as_ref().is_some_and(|v4| v4.underlay == over);
+            .ok_or_else(|| TunnelDeviceError::NoAddress { interface: underlay.ifname.clone(), family })?;
+        let shared = family == Family::V6 && tunnel_devices.v4.as_ref().is_some_and(|v4| v4.underlay == over);
         let device = device_name(if shared { Family::V4 } else { family }, options.vni)?;
         let mtu = device_mtu(options, underlay, over, family)?;
-        *carriers.slot(family) = Some(Carrier { device, underlay: over, mtu });
+        *tunnel_devices.slot(family) = Some(TunnelDevice { device, underlay: over, mtu });
     }
-    Ok(carriers)
+    Ok(tunnel_devices)
 }
 
 /// Flannel's names, so that a device of its is adopted.
-fn device_name(family: Family, vni: Vni) -> Result<IfName, CarrierError> {
+fn device_name(family: Family, vni: Vni) -> Result<IfName, TunnelDeviceError> {
     let name = match family {
         Family::V4 => format!("flannel.{vni}"),
         Family::V6 => format!("flannel-v6.{vni}"),
     };
-    name.parse().map_err(|_| CarrierError::Name { vni })
+    name.parse().map_err(|_| TunnelDeviceError::Name { vni })
 }
 
-/// The carriers with the names that their devices have on this host. Where `is_taken` says so of the usual name and of the tunnel
+/// The tunnel_devices with the names that their devices have on this host. Where `is_taken` says so of the usual name and of the tunnel
 /// whose device has it now, if that is one of ours, since another tunnel differs only by its port, the name is made of VNI and
 /// port; a device keeps that name for as long as it is.
 pub fn placed(
-    carriers: &PerFamily<Carrier>,
+    tunnel_devices: &PerFamily<TunnelDevice>,
     tunnel: TunnelId,
     links: &BTreeMap<IfName, Link>,
     mark: &str,
     is_taken: impl Fn(&IfName, Option<TunnelId>) -> bool,
-) -> PerFamily<Carrier> {
+) -> PerFamily<TunnelDevice> {
     let ours = |name: &IfName| links.get(name).filter(|link| link.alias.as_deref() == Some(mark)).and_then(tunnel_of);
-    carriers.map(|_, carrier| {
-        let family = if carrier.underlay == Family::V4 { 4 } else { 6 };
+    tunnel_devices.map(|_, tunnel_device| {
+        let family = if tunnel_device.underlay == Family::V4 { 4 } else { 6 };
         let by_port = format!("fl{family}.{:x}.{:x}", tunnel.vni.get(), tunnel.port).parse();
-        let is_there = |name: &IfName| ours(name) == Some((tunnel, carrier.underlay));
-        let holder = ours(&carrier.device).map(|(holder, _)| holder);
-        let is_taken = is_taken(&carrier.device, holder);
-        let device = by_port.ok().filter(|name| is_taken || is_there(name)).unwrap_or_else(|| carrier.device.clone());
-        Carrier { device, ..carrier.clone() }
+        let is_there = |name: &IfName| ours(name) == Some((tunnel, tunnel_device.underlay));
+        let holder = ours(&tunnel_device.device).map(|(holder, _)| holder);
+        let is_taken = is_taken(&tunnel_device.device, holder);
+        let device =
+            by_port.ok().filter(|name| is_taken || is_there(name)).unwrap_or_else(|| tunnel_device.device.clone());
+        TunnelDevice { device, ..tunnel_device.clone() }
     })
 }
 
@@ -150,12 +151,17 @@ fn underlay_family<T>(pods: Family, addresses: &PerFamily<T>) -> Option<Family> 
     addresses.get(pods).map(|_| pods).or_else(|| addresses.families().next())
 }
 
-fn device_mtu(options: &VxlanOptions, underlay: &Underlay, over: Family, family: Family) -> Result<Mtu, CarrierError> {
+fn device_mtu(
+    options: &VxlanOptions,
+    underlay: &Underlay,
+    over: Family,
+    family: Family,
+) -> Result<Mtu, TunnelDeviceError> {
     // The kernel would silently lower a larger one, and pods would be told a wrong MTU.
     let outer = options.mtu.map_or(underlay.mtu, |mtu| mtu.min(underlay.mtu));
     let overhead = overhead(over);
     let least = if family == Family::V6 { LEAST_FOR_IPV6 } else { 68 };
-    let too_small = || CarrierError::TooSmall {
+    let too_small = || TunnelDeviceError::TooSmall {
         interface: underlay.ifname.clone(),
         outer: outer.get(),
         family,

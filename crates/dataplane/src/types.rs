@@ -14,14 +14,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// Why a text is not the word it was meant to be. The message holds the text and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is no {what}: {expected}")]
-pub struct WordError {
+pub struct ValueError {
     what: &'static str,
     value: String,
     expected: &'static str,
 }
 
-fn wrong(what: &'static str, value: &dyn fmt::Display, expected: &'static str) -> WordError {
-    WordError { what, value: value.to_string(), expected }
+fn wrong(what: &'static str, value: &dyn fmt::Display, expected: &'static str) -> ValueError {
+    ValueError { what, value: value.to_string(), expected }
 }
 
 /// An IP family. Code takes it as a parameter; nothing is written once for each.
@@ -170,9 +170,9 @@ impl fmt::Debug for IfName {
 }
 
 impl FromStr for IfName {
-    type Err = WordError;
+    type Err = ValueError;
 
-    fn from_str(name: &str) -> Result<Self, WordError> {
+    fn from_str(name: &str) -> Result<Self, ValueError> {
         let fault = if name.is_empty() {
             "it must not be empty"
         } else if name.len() > 15 {
@@ -205,9 +205,9 @@ impl Vni {
 }
 
 impl TryFrom<i64> for Vni {
-    type Error = WordError;
+    type Error = ValueError;
 
-    fn try_from(vni: i64) -> Result<Self, WordError> {
+    fn try_from(vni: i64) -> Result<Self, ValueError> {
         match u32::try_from(vni) {
             Ok(number @ 1..=0x00ff_ffff) => Ok(Self(number)),
             _ => Err(wrong("VNI", &vni, "it must be from 1 to 16777215")),
@@ -226,15 +226,15 @@ impl Mtu {
     }
 
     /// What is left under an encapsulation that costs `overhead` bytes.
-    pub fn minus(self, overhead: u32) -> Result<Self, WordError> {
+    pub fn minus(self, overhead: u32) -> Result<Self, ValueError> {
         Self::try_from(i64::from(self.0) - i64::from(overhead))
     }
 }
 
 impl TryFrom<i64> for Mtu {
-    type Error = WordError;
+    type Error = ValueError;
 
-    fn try_from(mtu: i64) -> Result<Self, WordError> {
+    fn try_from(mtu: i64) -> Result<Self, ValueError> {
         match u32::try_from(mtu) {
             Ok(number @ 68..=65535) => Ok(Self(number)),
             _ => Err(wrong("MTU", &mtu, "it must be from 68 to 65535")),
@@ -264,9 +264,9 @@ impl Mac {
 }
 
 impl FromStr for Mac {
-    type Err = WordError;
+    type Err = ValueError;
 
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let fault = || wrong("MAC address", &text, "it must be six octets like 0a:58:0a:f4:01:02");
         let mut octets = [0; 6];
         let mut parts = text.split(':');
@@ -372,10 +372,10 @@ pub fn address(family: Family, number: u128) -> IpAddr {
 }
 
 impl FromStr for Prefix {
-    type Err = WordError;
+    type Err = ValueError;
 
     /// Reads `ADDRESS/LENGTH` and clears the host bits.
-    fn from_str(text: &str) -> Result<Self, WordError> {
+    fn from_str(text: &str) -> Result<Self, ValueError> {
         let fault = || wrong("address range", &text, "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56");
         let (address, len) = text.split_once('/').ok_or_else(fault)?;
         let address = address.parse().map_err(|_| fault())?;

@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane::route::Route;
-use dataplane::words::{Family, Mac, PerFamily, Vni};
+use dataplane::types::{Family, Mac, PerFamily, Vni};
 
 use super::PROTOCOL;
-use super::carrier::Carrier;
-use crate::model::{BackendType, Lease, Manner, TunnelId, Ways};
+use super::tunnel_device::TunnelDevice;
+use crate::model::{BackendType, Encapsulation, EncapsulationSupport, Lease, TunnelId};
 use crate::net_conf::NetConf;
 
 /// The way to a peer's pods.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum PeerRoute {
     /// Through a VXLAN tunnel to this address of the underlay.
     Tunnel {
         /// Which tunnel.
@@ -32,20 +32,20 @@ pub enum Way {
     },
 }
 
-impl Way {
-    /// In what manner packets travel that way.
-    pub fn manner(&self) -> Manner {
+impl PeerRoute {
+    /// In what encapsulation packets travel that way.
+    pub fn encapsulation(&self) -> Encapsulation {
         match self {
-            Way::Tunnel { tunnel, .. } => Manner::Tunnel(*tunnel),
-            Way::Direct { .. } => Manner::Direct,
+            PeerRoute::Tunnel { tunnel, .. } => Encapsulation::Tunnel(*tunnel),
+            PeerRoute::Direct { .. } => Encapsulation::Direct,
         }
     }
 }
 
 /// Why there is no way to a peer's pods of a family.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoWay {
-    /// The peer carries packets in another manner.
+pub enum NoPeerRoute {
+    /// The peer carries packets in another encapsulation.
     #[error("it runs backend {theirs}, this node {ours}: set one Backend.Type for all nodes")]
     OtherBackend {
         /// The peer's backend.
@@ -69,11 +69,11 @@ pub enum NoWay {
     },
     /// The peer has said what it receives, and this is not in it.
     #[error(
-        "it does not receive by {manner}, and this node sends by nothing that it receives: set one Backend for all nodes"
+        "it does not receive by {encapsulation}, and this node sends by nothing that it receives: set one Backend for all nodes"
     )]
     NotReceived {
         /// What this node would send by.
-        manner: Manner,
+        encapsulation: Encapsulation,
     },
     /// The peer has no address of the tunnel's family.
     #[error("it has published no {family} address, which this node's tunnel needs")]
@@ -118,9 +118,9 @@ impl OnLink {
 }
 
 /// The tunnels that this node has or can have, with what carries each family's pods.
-pub type Tunnels = BTreeMap<TunnelId, PerFamily<Carrier>>;
+pub type Tunnels = BTreeMap<TunnelId, PerFamily<TunnelDevice>>;
 
-/// Chooses the way to the pods of one family behind a peer: the first manner of this node's configuration that the peer
+/// Chooses the way to the pods of one family behind a peer: the first encapsulation of this node's configuration that the peer
 /// receives, else any that both know. A peer that does not say what it receives has to be configured as this node is.
 /// With the way goes why it is none of the configuration's, where it is not.
 pub fn to(
@@ -129,68 +129,78 @@ pub fn to(
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
-) -> Result<(Way, Option<NoWay>), NoWay> {
-    let configured = conf.backend.manners();
+) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
+    let configured = conf.backend.encapsulations();
     let mut reason = None;
-    let others = peer.ways.iter().flat_map(Ways::receives).filter(|manner| !configured.contains(manner));
-    for manner in configured.iter().copied().chain(others) {
-        match by(manner, conf, tunnels, peer, family, on_link) {
-            Ok(way) if configured.contains(&manner) => return Ok((way, None)),
+    let others = peer
+        .ways
+        .iter()
+        .flat_map(EncapsulationSupport::receives)
+        .filter(|encapsulation| !configured.contains(encapsulation));
+    for encapsulation in configured.iter().copied().chain(others) {
+        match by(encapsulation, conf, tunnels, peer, family, on_link) {
+            Ok(way) if configured.contains(&encapsulation) => return Ok((way, None)),
             Ok(way) => return Ok((way, reason)),
             // The last one of the configuration tells the most: DirectRouting is never meant for all.
-            Err(why) if configured.contains(&manner) => reason = Some(why),
+            Err(why) if configured.contains(&encapsulation) => reason = Some(why),
             Err(_) => {}
         }
     }
-    Err(reason.unwrap_or(NoWay::NoTunnelEnd { family }))
+    Err(reason.unwrap_or(NoPeerRoute::NoTunnelEnd { family }))
 }
 
 fn by(
-    manner: Manner,
+    encapsulation: Encapsulation,
     conf: &NetConf,
     tunnels: &Tunnels,
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
-) -> Result<Way, NoWay> {
+) -> Result<PeerRoute, NoPeerRoute> {
     let ours = conf.backend.kind();
     match &peer.ways {
-        Some(ways) if !ways.receives().contains(&manner) => return Err(NoWay::NotReceived { manner }),
-        None if peer.backend != ours => return Err(NoWay::OtherBackend { theirs: peer.backend.clone(), ours }),
+        Some(ways) if !ways.receives().contains(&encapsulation) => {
+            return Err(NoPeerRoute::NotReceived { encapsulation });
+        }
+        None if peer.backend != ours => return Err(NoPeerRoute::OtherBackend { theirs: peer.backend.clone(), ours }),
         _ => {}
     }
-    match manner {
-        Manner::Direct => direct(peer, family, on_link),
-        Manner::Tunnel(tunnel) => {
+    match encapsulation {
+        Encapsulation::Direct => direct(peer, family, on_link),
+        Encapsulation::Tunnel(tunnel) => {
             let mac = tunnel_end(peer, tunnel, family)?;
-            let carrier = tunnels.get(&tunnel).and_then(|carriers| carriers.get(family));
-            let over = carrier.ok_or(NoWay::NoTunnelEnd { family })?.underlay;
-            let endpoint = *peer.public.get(over).ok_or(NoWay::NoPublicAddress { family: over })?;
-            Ok(Way::Tunnel { tunnel, endpoint, mac })
+            let tunnel_device = tunnels.get(&tunnel).and_then(|tunnel_devices| tunnel_devices.get(family));
+            let over = tunnel_device.ok_or(NoPeerRoute::NoTunnelEnd { family })?.underlay;
+            let endpoint = *peer.public.get(over).ok_or(NoPeerRoute::NoPublicAddress { family: over })?;
+            Ok(PeerRoute::Tunnel { tunnel, endpoint, mac })
         }
     }
 }
 
 /// The hardware address of the peer's end.
-fn tunnel_end(peer: &Lease, tunnel: TunnelId, family: Family) -> Result<Mac, NoWay> {
+fn tunnel_end(peer: &Lease, tunnel: TunnelId, family: Family) -> Result<Mac, NoPeerRoute> {
     if let Some(ways) = &peer.ways {
         let mac = ways.tunnels.get(&tunnel).and_then(|macs| macs.get(family));
-        return mac.copied().ok_or(NoWay::NoTunnelEnd { family });
+        return mac.copied().ok_or(NoPeerRoute::NoTunnelEnd { family });
     }
-    let vtep = peer.vteps.get(family).ok_or(NoWay::NoTunnelEnd { family })?;
-    if vtep.vni == tunnel.vni { Ok(vtep.mac) } else { Err(NoWay::OtherVni { theirs: vtep.vni, ours: tunnel.vni }) }
+    let vtep = peer.vteps.get(family).ok_or(NoPeerRoute::NoTunnelEnd { family })?;
+    if vtep.vni == tunnel.vni {
+        Ok(vtep.mac)
+    } else {
+        Err(NoPeerRoute::OtherVni { theirs: vtep.vni, ours: tunnel.vni })
+    }
 }
 
-fn direct(peer: &Lease, family: Family, on_link: &OnLink) -> Result<Way, NoWay> {
+fn direct(peer: &Lease, family: Family, on_link: &OnLink) -> Result<PeerRoute, NoPeerRoute> {
     let candidates = [Some(family), (family == Family::V4).then_some(Family::V6)];
     let gateways = candidates.into_iter().flatten().filter_map(|family| peer.public.get(family).copied());
     let gateways: Vec<IpAddr> = gateways.collect();
     if let Some(gateway) = gateways.iter().copied().find(|address| on_link.reaches(*address)) {
-        return Ok(Way::Direct { gateway });
+        return Ok(PeerRoute::Direct { gateway });
     }
     if gateways.is_empty() && family == Family::V6 {
-        return Err(NoWay::NoIpv6NextHop);
+        return Err(NoPeerRoute::NoIpv6NextHop);
     }
     let addresses = gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(NoWay::NotOnLink { addresses })
+    Err(NoPeerRoute::NotOnLink { addresses })
 }

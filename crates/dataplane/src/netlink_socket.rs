@@ -23,7 +23,7 @@ pub struct SocketError {
 pub(crate) enum Received<'s> {
     /// A datagram of messages.
     Some(&'s [u8]),
-    /// Datagrams were dropped, since they had no room (`ENOBUFS`).
+    /// NetlinkSocket were dropped, since they had no room (`ENOBUFS`).
     Lost,
     /// Nothing waits.
     Nothing,
@@ -41,7 +41,7 @@ impl<'s> Received<'s> {
 
 /// A socket of the network namespace of the thread that opened it, for its whole life.
 #[derive(Debug)]
-pub(crate) struct Datagrams {
+pub(crate) struct NetlinkSocket {
     pub(crate) inner: netlink_sys::Socket,
     /// Its address: notifications of what it asked for bear it.
     pub(crate) port: u32,
@@ -52,9 +52,9 @@ fn fault(action: &'static str) -> impl Fn(io::Error) -> SocketError {
     move |source| SocketError { action, source }
 }
 
-impl Datagrams {
+impl NetlinkSocket {
     /// One that asks, and gets the kernel's own sentences with its refusals.
-    pub(crate) fn asking(protocol: isize) -> Result<Self, SocketError> {
+    pub(crate) fn request(protocol: isize) -> Result<Self, SocketError> {
         let socket = Self::open(protocol)?;
         socket.inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
         socket.inner.set_cap_ack(true).map_err(fault("ask for short ACKs"))?;
@@ -62,7 +62,7 @@ impl Datagrams {
     }
 
     /// One that hears these multicast groups from now on, with much room. It never blocks.
-    pub(crate) fn hearing(protocol: isize, groups: impl IntoIterator<Item = u32>) -> Result<Self, SocketError> {
+    pub(crate) fn multicast(protocol: isize, groups: impl IntoIterator<Item = u32>) -> Result<Self, SocketError> {
         let socket = Self::open(protocol)?;
         socket.inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
         socket.make_much_room();

@@ -18,14 +18,14 @@ const RP_FILTER: u16 = 3;
 
 /// How packets are let through is set, at a device that is new or was there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tuning {
+pub struct NetconfChange {
     /// The device's index; `None` for what is set for all or for new ones.
     pub device: Option<u32>,
     /// Whether it forwards, where that is told.
     pub forwards: Option<bool>,
 }
 
-impl Tuning {
+impl NetconfChange {
     /// `None` for other messages, and for those of other sysctls.
     pub(super) fn read(message: &[u8]) -> Option<Self> {
         if message_type(message) != NEW {

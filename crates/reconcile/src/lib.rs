@@ -1,0 +1,2 @@
+//! How anything is kept true, knowing nothing of what it is.
+#![forbid(unsafe_code)]
