@@ -1,7 +1,7 @@
-//! The pods' bridge: the plugin makes it for a node's first pod, and netd puts it back where it is removed under pods that
-//! live, with their ports.
+//! The pods' bridge: the plugin makes it for a node's first pod, and netd restores it, with its ports, where it is removed under running
+//! pods.
 //!
-//! Pure. A port is known by what the plugin wrote on it (its alias, from which its name follows): the pod is one of ours.
+//! Pure. A port of ours is known by the alias that the plugin gave it, from which its name follows.
 
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::{self, Subject};
@@ -14,27 +14,26 @@ use network::observe::Observed;
 
 use crate::conflist::NETWORK;
 
-/// The plugin's name for it.
+/// The bridge's name.
 const NAME: &str = "cni0";
 
-/// Who makes the route of an address.
+/// The protocol of the route that comes with an address.
 const KERNEL: RouteProtocol = RouteProtocol(2);
 
-/// What is known of the bridge.
+/// The state of the bridge.
 #[derive(Debug, Default)]
 pub struct Bridge {
-    /// It has carried this node's subnet, so that pods on a bridge that is gone were on ours: another daemon on the host
-    /// has pods too.
-    carried: bool,
+    /// The bridge has had this node's subnet, so that pods without a bridge were on ours: another daemon on the host has pods too.
+    had_subnet: bool,
 }
 
 impl Bridge {
-    /// Takes what the kernel tells; true where the bridge has gone, and [`Bridge::mend`] has to be asked.
-    pub fn hear(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
+    /// Takes a notification of the kernel; true where the bridge is gone, so that [`Bridge::repair`] has to run.
+    pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
         match event {
             Event::Route(netlink::Event::New(Subject::Route(route))) => {
                 let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
-                self.carried |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
+                self.had_subnet |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
                 false
             }
             Event::Route(netlink::Event::Deleted(Subject::Link(link))) => {
@@ -44,32 +43,31 @@ impl Bridge {
         }
     }
 
-    /// What puts the bridge and its ports back, now that `observed` is what there is. `subnets` are this node's, `mtu` its
-    /// pods'.
-    pub fn mend(&mut self, observed: &Observed, subnets: &PerFamily<Prefix>, mtu: Mtu) -> Vec<Op> {
+    /// The ops that restore the bridge and its ports. `subnets` are this node's, `mtu` is that of its pods.
+    pub fn repair(&mut self, observed: &Observed, subnets: &PerFamily<Prefix>, mtu: Mtu) -> Vec<Op> {
         let Ok(name) = NAME.parse::<IfName>() else { return Vec::new() };
         let mut ops = Vec::new();
         if let Some(bridge) = observed.links.get(&name) {
-            // With its address, the kernel gives it the subnet's route.
-            let carries = bridge.kind == Kind::Bridge
+            // The kernel adds the subnet's route with the bridge's address.
+            let has_subnet = bridge.kind == Kind::Bridge
                 && observed.routes.iter().any(|route| {
                     let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
                     route.device == name && route.gateway.is_none() && is_subnet
                 });
-            self.carried |= carries;
-            if !carries {
+            self.had_subnet |= has_subnet;
+            if !has_subnet {
                 return Vec::new();
             }
         }
         let orphans: Vec<&IfName> =
             observed.links.values().filter(|link| is_orphan(link)).map(|link| &link.name).collect();
         let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| Some((subnet.nth(1)?, subnet.len()))).collect();
-        let Some((first, _)) = gateways.first().filter(|_| self.carried && !orphans.is_empty()) else {
+        let Some((first, _)) = gateways.first().filter(|_| self.had_subnet && !orphans.is_empty()) else {
             return Vec::new();
         };
         if !observed.links.contains_key(&name) {
             ops.push(Op::AddBridge { name: name.clone(), mac: mac_for(*first), mtu });
-            // Pods must not configure the node.
+            // Pods must not configure the node by router advertisements.
             let key = format!("net/ipv6/conf/{name}/accept_ra");
             ops.push(Op::SetSysctl { key, value: "0".to_owned() });
             ops.extend(gateways.iter().map(|(address, prefix_len)| {
@@ -79,14 +77,14 @@ impl Bridge {
         }
         for port in orphans {
             ops.push(Op::SetPort { name: port.clone(), bridge: name.clone() });
-            // As the plugin makes the ports of netd's own configuration.
+            // The plugin sets the ports of netd's own configuration so.
             ops.push(Op::SetHairpin(port.clone()));
         }
         ops
     }
 }
 
-/// True for a pod's end on the node that is on no bridge. A pod that comes has its bridge before its alias.
+/// True for a pod's interface on the node that is on no bridge. A new pod's interface gets its bridge before its alias.
 fn is_orphan(link: &Link) -> bool {
     let attachment = link.alias.as_deref().and_then(Attachment::from_alias);
     let is_ours = |of: Attachment| of.network.as_str() == NETWORK && of.host_veth() == link.name;

@@ -20,9 +20,8 @@ use dataplane::kernel::Linux;
 use dataplane::notifications::Notifications;
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
-use network::observe::Quiet;
+use network::observe::PolledState;
 use network::overlay::transition::Transition;
-use network::patience::Patience;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -33,11 +32,11 @@ use crate::config::flags::Flags;
 use crate::conflist::Template;
 use crate::node::Node;
 use crate::reconcile::Trigger;
+use crate::reconciler::Reconciler;
 use crate::status::board::Board;
 use crate::status::doors::Doors;
 use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
-use crate::upkeep::Upkeep;
 use pace::Pace;
 pub use publish::conflist_path;
 use start::Outset;
@@ -114,16 +113,15 @@ struct Daemon<S> {
     written: Option<SubnetEnv>,
     switch: Switch,
     pace: Pace,
-    patience: Patience,
     bridge: Bridge,
     /// What times are counted from: before the peers' records were read.
     began: Deadline,
     notifications: Notifications,
     /// Notifications wait that have not been read.
     behind: bool,
-    upkeep: Upkeep,
+    reconciler: Reconciler,
     /// What the last look saw.
-    quiet: Option<Quiet>,
+    quiet: Option<PolledState>,
     /// The first list of the store is complete.
     listed: bool,
     /// The nodes of which the store has told something that has not been acted on.
@@ -147,14 +145,14 @@ impl<S: Store> Daemon<S> {
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
-        let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
+        let (news, asked, reconciler) = (BTreeSet::new(), None, Reconciler::default());
         let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
         let pace = Pace::new(every, Deadline::now());
-        let (patience, bridge) = (Patience::default(), Bridge::default());
+        let bridge = Bridge::default();
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
-            behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
+            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, bridge, began, notifications,
+            behind, reconciler, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
             _doors: doors,
         };
         daemon
@@ -251,7 +249,7 @@ impl<S: Store> Daemon<S> {
             StoreEvent::NetConf(text) => {
                 if self.reconfigure(&text) {
                     // What was wanted before says nothing any more.
-                    self.upkeep = Upkeep::default();
+                    self.reconciler.forget();
                     self.ask(Trigger::StoreChanged);
                 }
             }

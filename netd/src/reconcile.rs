@@ -1,22 +1,21 @@
-//! Makes the kernel as it should be: observe, desired, diff, apply, and a report of what came of it.
+//! Compares the kernel with what it should be, and carries a plan out.
 //!
-//! The order of calls and nothing else: what to want is said by [`network::overlay`], what to do by [`network::plan`].
+//! The order of calls and nothing else: [`network::overlay`] says what is desired, [`network::plan`] what to do.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
-use dataplane::types::Prefix;
 use network::chain;
+use network::key::Key;
 use network::model::Cluster;
 use network::observe::{self, Observed};
-use network::overlay::amend::Ground;
 use network::overlay::masquerade::Ports;
+use network::overlay::peer_index::PeerIndex;
 use network::overlay::transition::Transition;
 use network::overlay::tunnel_device::TunnelDeviceError;
-use network::overlay::{self, Input, Outcome};
+use network::overlay::{self, Desired, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
 use crate::config::flags::Flags;
@@ -27,17 +26,17 @@ use crate::node::Node;
 pub enum Trigger {
     /// netd has started.
     Startup,
-    /// The store has told something new.
+    /// The store has something new.
     StoreChanged,
-    /// Something that concerns us has changed in the kernel.
+    /// An object of ours, or one from which ours follow, has changed in the kernel.
     KernelChanged,
     /// The interface between nodes has changed.
     UnderlayChanged,
-    /// It is time again.
+    /// The time between full runs is over.
     Periodic,
     /// The last run left something undone.
     Retry,
-    /// The last packets of a former way have passed.
+    /// The last packets in a former encapsulation have passed.
     Lingered,
 }
 
@@ -55,7 +54,7 @@ impl Trigger {
         }
     }
 
-    /// True where the world has not asked for anything new: a change to the kernel then puts right what was right before.
+    /// True where no new desired state caused the run: what it changes was right before.
     pub fn repairs(self) -> bool {
         match self {
             Trigger::Startup | Trigger::StoreChanged | Trigger::UnderlayChanged | Trigger::Lingered => false,
@@ -81,66 +80,23 @@ pub enum ReconcileError {
     TunnelDevice(#[from] TunnelDeviceError),
 }
 
-/// What came of a run.
-#[derive(Debug, Default)]
-pub struct Report {
-    /// How many changes were made.
-    pub applied: usize,
-    /// The changes that the kernel refused.
-    pub failed: Vec<(Op, KernelError)>,
-    /// Where something that is not ours stands in the way.
-    pub conflicts: Vec<Conflict>,
-    /// Both kinds of changes, by [`Op::kind`].
-    pub counts: BTreeMap<&'static str, Count>,
-    /// Everything that a person should know: what failed, what stands in the way, which peers cannot be reached and why.
-    pub complaints: BTreeSet<String>,
-}
+/// What a run did.
+pub type Report = ::reconcile::Report<Op, KernelError, Conflict>;
+/// What a run left for later, since something else undoes it again and again.
+pub type Deferred = ::reconcile::Deferred<Key, Op>;
+pub use ::reconcile::RunKind;
 
-/// How many changes of one kind there were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Count {
-    /// Made.
-    pub applied: u64,
-    /// Refused by the kernel.
-    pub failed: u64,
-}
-
-impl Report {
-    /// True where nothing is left undone that another try could do.
-    pub fn is_clean(&self) -> bool {
-        self.failed.is_empty()
-    }
-
-    /// The destinations at which somebody else's routes stand.
-    pub fn taken(&self) -> BTreeSet<Prefix> {
-        let of_route = |conflict: &Conflict| match conflict {
-            Conflict::Route { wanted, .. } => Some(wanted.destination),
-            Conflict::Name { .. } | Conflict::Tunnel { .. } => None,
-        };
-        self.conflicts.iter().filter_map(of_route).collect()
-    }
-
-    /// True where this node's own part stands: pods can be wired, even if the way to a peer is missing.
-    pub fn is_ready(&self) -> bool {
-        let of_a_peer = |op: &Op| {
-            matches!(op, Op::PutNeighbour { .. } | Op::PutFdb { .. } | Op::AddRoute(_) | Op::ReplaceRoute(_))
-                || op.is_removal()
-        };
-        self.failed.iter().all(|(op, _)| of_a_peer(op))
-    }
-}
-
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Debug)]
 pub struct Planned {
     /// What to do.
     pub plan: Plan,
-    /// What is wanted, and why.
+    /// What is desired, and why.
     pub outcome: Outcome,
     /// What there is.
     pub observed: Observed,
-    /// What the ways to peers follow from.
-    pub ground: Ground,
+    /// The peers from which it follows.
+    pub peers: PeerIndex,
 }
 
 /// Compares the kernel with what it should be, and gives the plan. Changes nothing.
@@ -167,11 +123,10 @@ pub fn plan(
         forward_chains: &host.base_chains,
         others: &host.others,
     };
-    let outcome = overlay::desired(&input)?;
-    let ground = Ground::of(&input, &outcome)?;
+    let (outcome, peers) = overlay::build(&input)?;
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
     let plan = Plan::diff(&observed, &outcome.desired, &node.identity);
-    Ok(Planned { plan, outcome, observed, ground })
+    Ok(Planned { plan, outcome, observed, peers })
 }
 
 fn masquerade(flags: &Flags) -> Option<Ports> {
@@ -179,32 +134,23 @@ fn masquerade(flags: &Flags) -> Option<Ports> {
     flags.ip_masq.then_some(ports)
 }
 
-/// Carries a plan out. One change that fails does not stop the others.
+/// Carries a plan out. A change that is refused does not stop the others.
 pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
-    // Rules go only where those that come in their place stand.
-    let mut ops = plan.ops;
-    let later: Vec<Op> = ops.extract_if(.., |op| matches!(op, Op::Nft(_)) && op.is_removal()).collect();
-    let mut outcomes = kernel.apply(&ops);
-    if !ops.iter().zip(&outcomes).any(|(op, outcome)| matches!(op, Op::Nft(_)) && outcome.is_err()) {
-        outcomes.extend(kernel.apply(&later));
-        ops.extend(later);
+    let report = ::reconcile::engine::apply::<Desired>(plan.ops, |ops| carry_out(kernel, ops));
+    with_complaints(Report { conflicts: plan.conflicts, ..report }, outcome)
+}
+
+/// Carries ops out, with a line in the log for each.
+pub(crate) fn carry_out(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<Result<(), KernelError>> {
+    let results = kernel.apply(ops);
+    for (op, _) in ops.iter().zip(&results).filter(|(_, result)| result.is_ok()) {
+        tracing::debug!(op = first_line(op), "changed");
     }
-    let mut report = Report::default();
-    for (op, result) in ops.into_iter().zip(outcomes) {
-        let count = report.counts.entry(op.kind()).or_default();
-        match result {
-            // Gone already is what a removal is for.
-            Err(error) if !(op.is_removal() && error.is_missing()) => {
-                count.failed += 1;
-                report.failed.push((op, error));
-            }
-            _ => {
-                tracing::debug!(op = first_line(&op), "changed");
-                count.applied += 1;
-                report.applied += 1;
-            }
-        }
-    }
+    results
+}
+
+/// Adds what a person should know: what failed, what stands in the way, and which peers cannot be reached and why.
+pub(crate) fn with_complaints(mut report: Report, outcome: &Outcome) -> Report {
     let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
     let unreachable = outcome.unreachable.iter();
     let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
@@ -212,10 +158,9 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
         let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
         Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
     });
-    let conflicts = plan.conflicts.iter().map(ToString::to_string);
+    let conflicts = report.conflicts.iter().map(ToString::to_string);
     let blockers = outcome.blockers.iter().map(ToString::to_string);
     report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
-    report.conflicts = plan.conflicts;
     report
 }
 
@@ -223,7 +168,7 @@ fn first_line(op: &Op) -> String {
     let text = op.to_string();
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();
-    // A transaction is a document on standard input; its first line says what it is about.
+    // A transaction is a document on standard input; the document's first line names the object.
     match first.strip_suffix("<<'EOF'") {
         Some(command) => format!("{command}<<< {}", lines.next().unwrap_or_default()),
         None => first.to_owned(),

@@ -1,7 +1,7 @@
-//! What flannel leaves of rules on a node when it ends: chains of iptables' and tables of nftables', under names that never change.
+//! The rules that flannel leaves on a node when it ends: chains of iptables and tables of nftables, under names that never change.
 //!
-//! They rewrite packets as flannel's own network needed it, which is no longer kept true. Where they are about a network of ours they go
-//! once ours stand; another flannel on the host, with another network, keeps its own.
+//! They rewrite packets for a network that flannel keeps true no more. Rules about a network of ours are removed once our own rules stand.
+//! Another flannel on the host, with another network, keeps its rules.
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
@@ -12,11 +12,11 @@ use crate::overlay::Identity;
 /// The chains that iptables keeps for flannel: table, the kernel's chain, and flannel's that it jumps to.
 pub const CHAINS: [(&str, &str, &str); 2] =
     [("nat", "POSTROUTING", "FLANNEL-POSTRTG"), ("filter", "FORWARD", "FLANNEL-FWD")];
-/// The tables that it makes with `EnableNFTables`.
+/// The tables that flannel makes with `EnableNFTables`.
 pub const TABLES: [(Family, &str); 2] = [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
 
-/// Reads what takes flannel's rules away; nothing where they are about other networks. Chains without a rule are about none: that is
-/// how a flannel leaves them that ended while it started.
+/// Reads which changes remove flannel's rules; none where the rules are about other networks. Chains without a rule are removed too: a
+/// flannel that ended while it started leaves them.
 pub fn leftovers(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
@@ -48,7 +48,7 @@ pub fn leftovers(
             changes.push(Change::DeleteChain { table: table.clone(), name: name.to_owned() });
         }
     }
-    // One flannel has made them all: those of a family that its network does not have say nothing of it.
+    // One flannel has made all of them. Rules of a family that flannel's network does not have name no network.
     let is_ours = rules.is_empty() || rules.iter().any(|placed| concerns(&placed.rule, identity));
     Ok(if is_ours { changes } else { Vec::new() })
 }
@@ -61,7 +61,7 @@ fn jumps_to(rule: &Rule, chain: &str) -> bool {
     rule.statements.iter().any(|one| matches!(one, Statement::Verdict(Verdict::Jump(to)) if to == chain))
 }
 
-/// True for a rule that asks for addresses of our networks.
+/// True for a rule that matches addresses of our networks.
 fn concerns(rule: &Rule, identity: &Identity) -> bool {
     rule.statements
         .iter()

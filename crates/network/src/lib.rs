@@ -12,15 +12,17 @@ pub mod fixtures;
 pub mod flannel;
 pub mod hash;
 pub mod interface;
-pub mod mirror;
+pub mod kernel_view;
+pub mod key;
 pub mod model;
 pub mod net_conf;
 pub mod observe;
 pub mod overlay;
-mod part;
-pub mod patience;
 pub mod plan;
 pub mod record;
+pub mod state;
+mod subset;
+pub mod value;
 
 /// An error with its causes, on one line.
 pub fn chain(error: &dyn std::error::Error) -> String {

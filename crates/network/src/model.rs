@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use dataplane::types::{Mac, PerFamily, Prefix, Vni};
 
-pub use admit::{Claims, RejectReason, Rejected};
+pub use admit::{Admission, PeerChange, RejectReason, Rejected};
 pub use encapsulation::{Encapsulation, EncapsulationSupport, TunnelId};
 
 /// A node's name: 1 to 253 bytes of letters, digits, `.`, `-` and `_`, not starting with `.`, so that it is always a file name too

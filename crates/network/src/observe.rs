@@ -1,6 +1,8 @@
-//! What there is: the kernel's state as far as a decision could need it, by the names that plans speak in.
+//! Dumps of the kernel's state, by the names that plans use.
 //!
 //! Reads, never changes.
+
+mod deviations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ use crate::overlay::forward::Others;
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
 
-/// What about the host decides what is desired: read first.
+/// The state of the host from which the desired state follows: read first.
 #[derive(Debug, Clone, Default)]
 pub struct Host {
     /// Every link by name.
@@ -32,12 +34,12 @@ pub struct Host {
     pub others: Others,
 }
 
-/// What can be ours, or stands where something of ours should be.
+/// Objects that can be ours, or that stand in the place of a desired one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Observed {
     /// Every link by name.
     pub links: BTreeMap<IfName, Link>,
-    /// Addresses on our devices, without those that the kernel makes itself.
+    /// Global addresses on our devices.
     pub addresses: BTreeSet<DeviceAddress>,
     /// Permanent neighbour entries on our devices.
     pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
@@ -45,17 +47,17 @@ pub struct Observed {
     pub fdb: BTreeSet<(IfName, Mac, IpAddr)>,
     /// Every route of the main table whose link is known.
     pub routes: BTreeSet<DeviceRoute>,
-    /// The sysctls that something is wanted of, where they exist.
+    /// The desired sysctls, where they exist.
     pub sysctls: BTreeMap<String, String>,
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
-    /// Rules of ours in chains that are not.
+    /// Rules of ours in chains of others.
     pub accepts: Vec<(TableId, String, RuleWithHandle)>,
-    /// What takes rules away that flannel has left about our networks.
+    /// Changes that remove the rules that flannel has left about our networks.
     pub leftovers: Vec<Change>,
 }
 
-/// Reads what the desired state follows from.
+/// Reads the state from which the desired state follows.
 pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, KernelError> {
     let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
     let mut routes = Vec::new();
@@ -77,7 +79,7 @@ fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) ->
     }
     others.legacy = PerFamily::from_fn(|family| {
         kernel.legacy_forward(family).unwrap_or_else(|error| {
-            // Nothing that is done depends on it: without it, an operator is not told what it blocks.
+            // No change depends on iptables-legacy: without it, only a report of what it blocks is missing.
             tracing::debug!("{}", chain(&error));
             None
         })
@@ -89,40 +91,40 @@ fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) ->
 pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) -> BTreeMap<String, String> {
     let tunnels = host.links.values().filter(|link| matches!(link.kind, Kind::Vxlan(_))).map(|link| link.name.as_str());
     let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
-    // A link that has gone meanwhile has none.
+    // A link that was deleted meanwhile has none.
     keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
 }
 
-/// The names of the VXLAN devices that are ours: those that we marked.
+/// The VXLAN devices that bear our mark.
 pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
     host.links
         .values()
         .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
 }
 
-/// What the kernel does not tell of by itself, or not of all of it, and what others' rules do.
+/// State without notifications, or with notifications that do not say all: sysctls, and what others' rules do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quiet {
+pub struct PolledState {
     /// Sysctls by key.
     pub sysctls: BTreeMap<String, Option<String>>,
     base_chains: Vec<BaseChainFacts>,
     others: Others,
 }
 
-/// Reads what has to be looked at now and then, of what `desired` follows from or wants.
-pub fn quiet(
+/// Reads the polled state from which `desired` follows, or which is part of it.
+pub fn polled_state(
     kernel: &mut impl Kernel,
     identity: &Identity,
     desired: &Desired,
     underlay: &IfName,
-) -> Result<Quiet, KernelError> {
+) -> Result<PolledState, KernelError> {
     let sysctls = sysctls(kernel, desired, underlay);
     let base_chains = kernel.base_chains()?;
     let others = others(kernel, &base_chains, &identity.table())?;
-    Ok(Quiet { sysctls, base_chains, others })
+    Ok(PolledState { sysctls, base_chains, others })
 }
 
-/// Reads the sysctls that `desired` follows from or wants; `None` for those that are not there.
+/// Reads the sysctls from which `desired` follows, or which are part of it; `None` for those that do not exist.
 pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
     let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
     let wanted = desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key));
@@ -130,7 +132,7 @@ pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -
     keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
 }
 
-/// Reads what is on our devices, and what stands at each place where `desired` wants something.
+/// Reads what is on our devices, and what stands in each place where an object is desired.
 pub fn observed(
     kernel: &mut impl Kernel,
     host: Host,
@@ -139,7 +141,7 @@ pub fn observed(
 ) -> Result<Observed, KernelError> {
     let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
     let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
-    // What is on a device of another kind is somebody else's, whatever its name.
+    // A device of another kind is somebody else's, whatever its name.
     let wanted = wanted.filter(|link| matches!(link.kind, Kind::Vxlan(_)));
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
@@ -151,7 +153,7 @@ pub fn observed(
             observed.addresses.insert(DeviceAddress { device, address, prefix_len });
         }
     }
-    // Thousands are sorted once, and not each put into its place.
+    // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {
         for family in Family::BOTH {
@@ -167,7 +169,7 @@ pub fn observed(
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
     for key in desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key)) {
-        // One that is not there yet belongs to a device that is not there yet.
+        // A sysctl that does not exist belongs to a device that does not exist yet.
         if let Ok(value) = kernel.sysctl(key) {
             observed.sysctls.insert(key.clone(), value);
         }

@@ -2,12 +2,13 @@
 //!
 //! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
 
-pub mod amend;
 pub mod forward;
 pub mod masquerade;
+pub mod peer_index;
 pub mod peer_route;
 pub mod transition;
 pub mod tunnel_device;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +22,8 @@ use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtoco
 use crate::interface::Underlay;
 use crate::model::{Cluster, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
-use peer_route::{NoPeerRoute, OnLink, PeerRoute, Tunnels};
+use peer_index::{FormerValues, PeerIndex};
+use peer_route::{NoPeerRoute, PeerRoute, Tunnels};
 use tunnel_device::TunnelDeviceError;
 
 /// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
@@ -103,15 +105,6 @@ pub struct Desired {
     pub accepts: Vec<forward::Accept>,
 }
 
-impl Desired {
-    fn add(&mut self, entries: Vec<Entries>) {
-        let tunnels = || entries.iter().filter_map(|entries| entries.tunnel.as_ref());
-        self.neighbours = tunnels().map(|(neighbour, _)| neighbour.clone()).collect();
-        self.fdb = tunnels().map(|(_, end)| end.clone()).collect();
-        self.routes = entries.into_iter().map(|entries| (entries.route.destination, entries.route)).collect();
-    }
-}
-
 /// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SysctlPrecondition {
@@ -163,34 +156,27 @@ pub struct Outcome {
     pub blockers: Vec<forward::Blocker>,
 }
 
-/// Says what the kernel should look like.
+/// What the kernel should look like.
 ///
 /// # Errors
 /// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
 pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
+    Ok(build(input)?.0)
+}
+
+/// What the kernel should look like, with the index to which further changes of peers are made.
+///
+/// # Errors
+/// As those of [`desired`].
+pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceError> {
     let mut outcome = Outcome::default();
-    let tunnels = transition::tunnels(input)?;
-    let on_link = OnLink::new(input.routes, input.underlay.index);
-    // Thousands are sorted once, and not each put into its place.
-    let (mut ways, mut entries) = (Vec::new(), Vec::new());
-    for (node, peer) in &input.cluster.peers {
-        for (family, subnet) in peer.subnets.iter() {
-            match peer_route::to(input.conf, &tunnels, peer, family, &on_link) {
-                Ok((way, instead)) => {
-                    // A peer that has not changed its backend yet will: nothing to tell a person.
-                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
-                        outcome.degraded.insert((node.clone(), family), reason);
-                    }
-                    entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, way));
-                    ways.push(((node.clone(), family), way));
-                }
-                Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
-            }
-        }
+    outcome.desired.table = masquerade::table(input);
+    let mut peers = PeerIndex::new(input, transition::tunnels(input)?);
+    let mut former = FormerValues::off();
+    for peer in input.cluster.peers.values() {
+        peers.add(peer, &mut outcome, &mut former);
     }
-    outcome.peer_routes = ways.into_iter().collect();
-    outcome.desired.add(entries);
-    transition::receive(input, &tunnels, &mut outcome);
+    transition::receive(input, peers.tunnels(), &mut outcome);
     for family in input.cluster.own.subnets.families() {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
@@ -204,12 +190,10 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
             outcome.desired.preconditions.push(SysctlPrecondition { key: accept_ra, from: "1", to: "2", before: key });
         }
     }
-    let direct = directly_routed_nodes(input, &outcome);
-    outcome.desired.table = masquerade::table(input, &direct);
     if input.forward_rules {
         (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
     }
-    Ok(outcome)
+    Ok((outcome, peers))
 }
 
 /// The entries for one peer's pods of one family.
@@ -247,12 +231,6 @@ impl Entries {
         };
         Some(Self { route, tunnel })
     }
-}
-
-/// The addresses of the nodes to which plain routes lead, of each family whose pods have such a route.
-fn directly_routed_nodes(input: &Input<'_>, outcome: &Outcome) -> BTreeSet<IpAddr> {
-    let direct = outcome.peer_routes.iter().filter(|(_, way)| matches!(way, PeerRoute::Direct { .. }));
-    direct.filter_map(|((node, family), _)| input.cluster.peers.get(node)?.public.get(*family).copied()).collect()
 }
 
 #[cfg(test)]

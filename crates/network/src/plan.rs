@@ -1,10 +1,12 @@
-//! The difference between what is and what should be, as a list of ops in a safe order.
+//! The difference between the observed and the desired state, as a list of ops in a safe order.
 //!
-//! Pure. Make before break: what is new stands before what is old goes. A peer is added in the order neighbour, FDB entry,
-//! route, so that no packet finds a route that leads nowhere, and removed in reverse.
+//! Pure. Make before break: a new object stands before the old one is removed. A peer is added in the order neighbour, FDB entry, route,
+//! so that no packet finds a route that leads nowhere, and removed in the reverse order. The same rules make the plan of a full run and of
+//! a run over dirty keys.
 
-mod devices;
+pub(crate) mod devices;
 mod entries;
+mod keys;
 mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,16 +19,16 @@ use dataplane::types::{IfName, Prefix};
 use crate::observe::Observed;
 use crate::overlay::{Desired, Identity, PROTOCOL};
 
-/// What to do, in this order, and what cannot be done.
+/// The changes to make, in this order, and the places where none can be made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Plan {
     /// The changes.
     pub ops: Vec<Op>,
-    /// Places where something of ours should be and something of somebody else's stands.
+    /// Places where an object of somebody else stands instead of a desired one.
     pub conflicts: Vec<Conflict>,
 }
 
-/// Something that is not ours stands in the way.
+/// An object of somebody else in the place of a desired one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Conflict {
     /// A route to one of our destinations.
@@ -56,12 +58,12 @@ pub enum Conflict {
 }
 
 impl Plan {
-    /// True where nothing is to be done and nothing stands in the way.
+    /// True where there is no op and no conflict.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty() && self.conflicts.is_empty()
     }
 
-    /// What makes `observed` like `desired`.
+    /// The plan that makes `observed` like `desired`.
     pub fn diff(observed: &Observed, desired: &Desired, identity: &Identity) -> Self {
         let mut diff = Diff {
             observed,
@@ -91,15 +93,15 @@ struct Diff<'a> {
     observed: &'a Observed,
     desired: &'a Desired,
     identity: &'a Identity,
-    /// Devices that cannot be made: nothing on them can be either.
+    /// Devices that cannot be made, so that nothing on them can be made.
     blocked: BTreeSet<&'a IfName>,
-    /// Devices that this plan makes, and those that go before: whatever was observed on them goes with the old ones.
+    /// Devices that this plan deletes or makes anew: what was observed on them goes with the old device.
     replaced: BTreeSet<&'a IfName>,
-    /// Devices that get another hardware address, with which the kernel forgets even their permanent neighbours.
+    /// Devices that get another hardware address: with the old one, the kernel drops even permanent neighbours.
     forgetful: BTreeSet<&'a IfName>,
-    /// The routes that stay where they are, by what makes one of them stand in another's place: destination and metric.
+    /// The observed routes that no device takes along, by destination and metric: two routes cannot have the same of both.
     present: BTreeMap<(Prefix, u32), Vec<&'a DeviceRoute>>,
-    /// The prefix lengths of the IPv6 routes among those, without the default route's.
+    /// The prefix lengths of the IPv6 routes among `present`, without that of the default route.
     lengths: BTreeSet<u8>,
     plan: Plan,
 }
@@ -113,17 +115,17 @@ impl Diff<'_> {
         matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_ref() == Some(&self.identity.mark)
     }
 
-    /// True for a device on which something that was observed is still there when its turn comes.
+    /// True for a device that this plan does not delete: what was observed on it is still there.
     fn keeps(&self, device: &IfName) -> bool {
         !self.replaced.contains(device)
     }
 
-    /// True for a device whose neighbours are still there when their turn comes.
+    /// True for a device whose observed neighbours are still there when the plan comes to neighbours.
     fn remembers(&self, device: &IfName) -> bool {
         self.keeps(device) && !self.forgetful.contains(device)
     }
 
-    /// False for a device that is somebody else's: nothing is added there, and nothing taken away.
+    /// False for a device of somebody else: the plan adds nothing there, and removes nothing.
     fn usable(&self, device: &IfName) -> bool {
         !self.blocked.contains(device)
     }
@@ -140,7 +142,7 @@ impl Diff<'_> {
         }
     }
 
-    /// What the change of `key` would do harm with is changed first.
+    /// A sysctl that would do harm together with the new value of `key` is changed first.
     fn preconditions_of(&mut self, key: &str) {
         for precondition in self.desired.preconditions.iter().filter(|precondition| precondition.before == key) {
             if self.observed.sysctls.get(&precondition.key).is_some_and(|value| value == precondition.from) {
@@ -149,9 +151,9 @@ impl Diff<'_> {
         }
     }
 
-    /// Ours are the routes into our networks that bear our protocol number, or lead out of our devices: those that another
-    /// daemon made there before us are adopted. A route that nobody signed (`ip route` without `proto` says "boot") in the very
-    /// place of one of ours is ours bent by hand.
+    /// Ours are the routes into our networks that bear our protocol number or lead out of our devices, so that the routes of another
+    /// daemon that had these devices before are adopted. A route of protocol "boot" (`ip route` without `proto`) in the place of one of
+    /// ours is one of ours that somebody changed by hand.
     fn owns(&self, route: &DeviceRoute) -> bool {
         const KERNEL: u8 = 2;
         const BOOT: u8 = 3;
@@ -166,7 +168,7 @@ impl Diff<'_> {
 }
 
 impl fmt::Display for Plan {
-    /// Lines for a shell; what cannot be done as comments.
+    /// Lines for a shell; conflicts as comments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for conflict in &self.conflicts {
             writeln!(f, "# {conflict}")?;

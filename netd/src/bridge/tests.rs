@@ -31,14 +31,14 @@ impl Scene {
         Self { network, kernel, bridge: Bridge::default(), port }
     }
 
-    fn mend(&mut self) -> Vec<String> {
+    fn repair(&mut self) -> Vec<String> {
         let identity = self.network.identity();
         let host = observe::host(&mut self.kernel, &identity).expect("a readable kernel");
         let outcome = self.network.outcome_on(&host).expect("a network that can be carried");
         let observed =
             observe::observed(&mut self.kernel, host, &identity, &outcome.desired).expect("a readable kernel");
         let subnets = self.network.cluster().own.subnets;
-        let ops = self.bridge.mend(&observed, &subnets, 1450_i64.try_into().expect("an MTU"));
+        let ops = self.bridge.repair(&observed, &subnets, 1450_i64.try_into().expect("an MTU"));
         let outcomes = self.kernel.apply(&ops);
         assert!(outcomes.iter().all(Result::is_ok), "all is carried out: {outcomes:?}");
         // So the kernel does with a bridge's address.
@@ -82,8 +82,8 @@ impl Scene {
 fn a_bridge_that_was_removed_under_pods_comes_back_with_their_ports() {
     let mut scene = Scene::new();
     scene.make_bridge();
-    assert_eq!(scene.mend(), [""; 0], "it stands, and its address is still to come");
-    assert_eq!(scene.mend(), [""; 0], "it is ours");
+    assert_eq!(scene.repair(), [""; 0], "it stands, and its address is still to come");
+    assert_eq!(scene.repair(), [""; 0], "it is ours");
     scene.lose_bridge();
     let port = scene.port.clone();
     let expected = [
@@ -94,28 +94,28 @@ fn a_bridge_that_was_removed_under_pods_comes_back_with_their_ports() {
         format!("ip link set {port} master cni0"),
         format!("bridge link set dev {port} hairpin on"),
     ];
-    assert_eq!(scene.mend(), expected, "with the port that is ours alone");
-    assert_eq!(scene.mend(), [""; 0], "once");
+    assert_eq!(scene.repair(), expected, "with the port that is ours alone");
+    assert_eq!(scene.repair(), [""; 0], "once");
     scene.kernel.links.iter_mut().for_each(|link| link.master = None);
-    assert_eq!(scene.mend(), expected[4..], "a port alone too");
+    assert_eq!(scene.repair(), expected[4..], "a port alone too");
 }
 
 #[test]
 fn a_bridge_that_never_carried_our_subnet_is_somebody_elses() {
     let mut scene = Scene::new();
-    assert_eq!(scene.mend(), [""; 0], "the pods may be another daemon's");
+    assert_eq!(scene.repair(), [""; 0], "the pods may be another daemon's");
 }
 
 #[test]
 fn without_pods_no_bridge_is_made() {
     let mut scene = Scene::new();
     scene.make_bridge();
-    scene.mend();
-    scene.mend();
+    scene.repair();
+    scene.repair();
     scene.lose_bridge();
     let port = scene.port.clone();
     scene.kernel.apply(&[Op::DeleteLink(port)]);
-    assert_eq!(scene.mend(), [""; 0], "the plugin makes it for the next one");
+    assert_eq!(scene.repair(), [""; 0], "the plugin makes it for the next one");
 }
 
 #[test]
@@ -135,8 +135,14 @@ fn what_happens_between_two_full_runs_is_heard() {
         kind: RouteKind::Unicast,
     };
     let event = |event| Event::Route(event);
-    assert!(!scene.bridge.hear(&event(netlink::Event::New(Subject::Route(route))), &subnets), "nothing is to be done");
+    assert!(
+        !scene.bridge.notify(&event(netlink::Event::New(Subject::Route(route))), &subnets),
+        "nothing is to be done"
+    );
     scene.lose_bridge();
-    assert!(scene.bridge.hear(&event(netlink::Event::Deleted(Subject::Link(Box::new(link)))), &subnets), "it has gone");
-    assert_eq!(scene.mend().len(), 6, "and comes back");
+    assert!(
+        scene.bridge.notify(&event(netlink::Event::Deleted(Subject::Link(Box::new(link)))), &subnets),
+        "it has gone"
+    );
+    assert_eq!(scene.repair().len(), 6, "and comes back");
 }

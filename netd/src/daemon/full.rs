@@ -1,29 +1,28 @@
 //! A full run: reads, compares and changes everything, and says what came of it.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::types::PerFamily;
 use network::chain;
-use network::model::{Cluster, Lease, Rejected};
-use network::patience::{Held, Occasion};
+use network::model::Admission;
+use network::state::FullRun;
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
-use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger};
+use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
 use crate::status::run::Run;
 use crate::store::Store;
-use crate::upkeep::{Found, Upkeep};
 
 impl<S: Store> Daemon<S> {
     /// `complaint` is what keeps the interface between nodes from being followed.
     pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
         let begun = Instant::now();
-        let (mut planned, rejected, unsaid) = match self.plan().await {
+        let (mut planned, admission, unsaid) = match self.plan().await {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
-        let (mut report, held) = self.carry_out(trigger, &mut planned);
+        let rejected = admission.rejected();
+        let (mut report, deferred) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
         report.complaints.extend(unsaid);
         let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
@@ -54,83 +53,76 @@ impl<S: Store> Daemon<S> {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
-            held: &held,
+            deferred: &deferred,
             published,
         });
         let clean = report.is_clean() && published && !is_troubled;
-        self.go_on(planned, report, &rejected, clean);
+        self.go_on(planned, report, admission, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
     }
 
     /// Plans, once the peers have been told by what this node is about to send and what they receive has been read after that;
     /// gives the nodes that are left out, and why peers could not be told.
-    async fn plan(&mut self) -> Result<(Planned, Vec<Rejected>, Option<String>), ReconcileError> {
+    async fn plan(&mut self) -> Result<(Planned, Admission, Option<String>), ReconcileError> {
         loop {
-            let rejected = self.admit();
+            let admission = self.admit();
             let transition = self.switch.transition();
             let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
             let told = self.cluster.own.ways.as_ref();
             let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
-                return Ok((planned, rejected, None));
+                return Ok((planned, admission, None));
             };
             // Each time round there is one encapsulation more that they have been told.
             if let Err(why) = self.announce(ways).await {
-                return Ok((planned, rejected, Some(why)));
+                return Ok((planned, admission, Some(why)));
             }
         }
     }
 
-    /// Takes in the nodes that the store knows; gives those that are left out.
-    fn admit(&mut self) -> Vec<Rejected> {
+    /// Takes in the nodes that the store knows and that can be believed.
+    fn admit(&mut self) -> Admission {
         self.news.clear();
         let candidates = self.leases.values().cloned();
         let networks = &self.node.identity.networks;
-        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
-        rejected
+        admission
     }
 
     fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
         tracing::error!("{}", chain(error));
         self.board.gave_up(trigger, begun.elapsed(), &chain(error));
-        self.upkeep = Upkeep::default();
+        self.reconciler.forget();
         self.pace.ran(begun.elapsed(), false, Deadline::now());
     }
 
     /// Does what is planned, but for what has to wait.
-    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Held) {
+    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Deferred) {
         let Planned { plan, outcome, observed, .. } = planned;
         let remembered = self.switch.remember(&outcome.loosens);
         let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
-        plan.ops.extend(self.bridge.mend(observed, &self.cluster.own.subnets, pod_mtu));
+        plan.ops.extend(self.bridge.repair(observed, &self.cluster.own.subnets, pod_mtu));
         if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {
-            self.patience.excuse();
+            self.reconciler.reset_backoff();
         }
-        let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
-        let held = self.patience.hold(plan, &outcome.desired, occasion, now);
-        let mut report = reconcile::apply(&mut self.kernel, std::mem::take(plan), outcome);
-        self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
-        report.complaints.extend(held.complaints().into_iter().chain(remembered.err()));
-        (report, held)
+        let (kind, now) = (RunKind { repairs: trigger.repairs(), full: true }, self.began.elapsed());
+        let (mut report, deferred) = self.reconciler.run(&mut self.kernel, std::mem::take(plan), outcome, kind, now);
+        report.complaints.extend(deferred.complaints().into_iter().chain(remembered.err()));
+        (report, deferred)
     }
 
-    /// What was found and wanted is kept true from here on.
-    fn go_on(&mut self, planned: Planned, report: Report, rejected: &[Rejected], clean: bool) {
-        let Planned { outcome, observed, ground, .. } = planned;
-        let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
-        let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
-        let taken = report.taken();
-        // A device that cannot be made leaves more open than some places.
-        let whole = clean && taken.len() == report.conflicts.len();
+    /// The state of this run is kept true from here on.
+    fn go_on(&mut self, planned: Planned, report: Report, admission: Admission, is_clean: bool) {
+        let Planned { outcome, observed, peers, .. } = planned;
         self.tell(report.complaints);
-        if clean {
+        if is_clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
-        let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
+        let full = FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean };
         let follows_routes = self.flags.iface_can_reach.is_some();
-        self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
+        self.reconciler.adopt(full, &self.node, self.kernel.nft_port(), follows_routes);
         self.quiet = self.look();
     }
 }

@@ -145,7 +145,7 @@ impl<S: Store> Daemon<S> {
         let told = former.into_iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
         let lease = Lease { ways: Some(told), ..self.cluster.own.clone() };
         let is_stored = self.leases.get(&lease.node).map(AsRef::as_ref) == Some(&lease);
-        if !report.is_ready() || is_stored && lease == self.cluster.own {
+        if !report.is_ready || is_stored && lease == self.cluster.own {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;

@@ -21,7 +21,7 @@ impl<S: Store> Daemon<S> {
         if self.written.as_ref() == Some(&env) {
             return Ok(true);
         }
-        if !self.ready && !report.is_ready() {
+        if !self.ready && !report.is_ready {
             return Ok(false);
         }
         subnet_env::write(&self.flags.subnet_file, &env).map_err(|error| chain(&error))?;

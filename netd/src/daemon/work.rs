@@ -15,9 +15,9 @@ use tokio::time::Instant as Deadline;
 use super::Daemon;
 use super::pace::Due;
 use crate::reconcile::Trigger;
+use crate::reconciler::Incremental;
 use crate::status::run::Run;
 use crate::store::Store;
-use crate::upkeep::Amended;
 
 /// How many notifications are read at once, and how often in a row: then the others get their turn.
 const AT_ONCE: usize = 4096;
@@ -27,14 +27,14 @@ impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
     pub(super) fn next(&self) -> Deadline {
         let now = Deadline::now();
-        let held = self.patience.next().map(|next| self.began + next);
+        let held = self.reconciler.next_repair().map(|next| self.began + next);
         let next =
             [self.switch.next(), held, self.untold.next()].into_iter().flatten().fold(self.pace.next(), Deadline::min);
         match self.asked {
             _ if self.behind => now,
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
             Some(_) => now,
-            None if self.upkeep.is_stirred() || !self.news.is_empty() => now,
+            None if self.reconciler.is_dirty() || !self.news.is_empty() => now,
             None => next,
         }
     }
@@ -55,24 +55,24 @@ impl<S: Store> Daemon<S> {
             Some(Due::Look) if self.looks_different() => self.ask(Trigger::Periodic),
             Some(Due::Look) | None => {}
         }
-        if self.upkeep.take_tuned() && self.is_detuned() {
+        if self.reconciler.take_sysctls_changed() && self.is_detuned() {
             self.ask(Trigger::KernelChanged);
         }
         if self.switch.next().is_some_and(|at| at <= now) {
             self.close_ways(now).await;
         }
-        if self.patience.next().is_some_and(|next| self.began + next <= now) {
+        if self.reconciler.next_repair().is_some_and(|next| self.began + next <= now) {
             self.ask(Trigger::Retry);
         }
         if self.untold.next().is_some_and(|at| at <= now) {
             self.tell_rest();
         }
-        if self.upkeep.needs_whole() {
+        if self.reconciler.needs_full() {
             self.ask(self.cause());
         }
         // What is asked for may have to wait for its time; what can be done does not. Whoever is behind does not know how
         // the kernel is now.
-        if !self.behind && self.asked.is_none_or(|_| self.upkeep.is_sound()) {
+        if !self.behind && self.asked.is_none_or(|_| self.reconciler.is_incremental()) {
             self.amend();
         }
         if let Some(trigger) = self.asked
@@ -95,15 +95,15 @@ impl<S: Store> Daemon<S> {
                 Ok(events) if events.is_empty() => return,
                 Ok(events) => {
                     let subnets = &self.cluster.own.subnets;
-                    let lost = events.iter().filter(|event| self.bridge.hear(event, subnets)).count();
-                    self.upkeep.hear(events);
+                    let lost = events.iter().filter(|event| self.bridge.notify(event, subnets)).count();
+                    self.reconciler.notify(events);
                     if lost > 0 {
                         self.ask(Trigger::KernelChanged);
                     }
                 }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
-                    return self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
+                    return self.reconciler.notify(vec![Event::Route(netlink::Event::Overrun)]);
                 }
             }
         }
@@ -124,16 +124,16 @@ impl<S: Store> Daemon<S> {
 
     /// True where sysctls are not as wanted, or as the last full run left them. What it left may have been changed by then.
     fn is_detuned(&mut self) -> bool {
-        let Some(outcome) = self.upkeep.outcome() else { return false };
+        let Some(outcome) = self.reconciler.outcome() else { return false };
         let desired = &outcome.desired;
         let sysctls = observe::sysctls(&mut self.kernel, desired, &self.node.underlay.ifname);
         let is_wanted = |(key, value)| sysctls.get(key).is_some_and(|there| there.as_ref() == Some(value));
         !desired.sysctls.iter().all(is_wanted) || self.quiet.as_ref().is_some_and(|quiet| quiet.sysctls != sysctls)
     }
 
-    pub(super) fn look(&mut self) -> Option<observe::Quiet> {
-        let desired = &self.upkeep.outcome()?.desired;
-        observe::quiet(&mut self.kernel, &self.node.identity, desired, &self.node.underlay.ifname).ok()
+    pub(super) fn look(&mut self) -> Option<observe::PolledState> {
+        let desired = &self.reconciler.outcome()?.desired;
+        observe::polled_state(&mut self.kernel, &self.node.identity, desired, &self.node.underlay.ifname).ok()
     }
 
     /// Who has brought what there is to do.
@@ -143,7 +143,7 @@ impl<S: Store> Daemon<S> {
 
     /// Answers what was told of some peers and of some places in the kernel, where that is all there is to do.
     fn amend(&mut self) {
-        if self.news.is_empty() && !self.upkeep.is_stirred() {
+        if self.news.is_empty() && !self.reconciler.is_dirty() {
             return;
         }
         let begun = Instant::now();
@@ -151,14 +151,14 @@ impl<S: Store> Daemon<S> {
         let told = std::mem::take(&mut self.news).into_iter();
         let told: BTreeMap<NodeName, Option<Arc<Lease>>> =
             told.map(|node| (node.clone(), self.leases.get(&node).cloned())).collect();
-        let patience = (&mut self.patience, self.began.elapsed());
-        let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told, patience);
-        let Some(Amended { report, held, nodes }) = amended else {
+        let now = self.began.elapsed();
+        let updated = self.reconciler.update(&mut self.kernel, &self.node, &mut self.cluster, told, now);
+        let Some(Incremental { report, deferred, nodes }) = updated else {
             return self.ask(trigger);
         };
         let took = begun.elapsed();
         self.tell_amended(trigger, report.applied, took);
-        let Some(outcome) = self.upkeep.outcome() else { return };
+        let Some(outcome) = self.reconciler.outcome() else { return };
         let (node, cluster, only) = (&self.node, &self.cluster, Some(nodes.as_slice()));
         let published = self.board.is_ready();
         self.board.reconciled(&Run {
@@ -170,7 +170,7 @@ impl<S: Store> Daemon<S> {
             rejected: &[],
             outcome,
             report: &report,
-            held: &held,
+            deferred: &deferred,
             published,
         });
     }

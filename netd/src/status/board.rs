@@ -57,7 +57,7 @@ impl Board {
     /// A run is over.
     pub fn reconciled(&self, run: &Run<'_>) {
         self.metrics.count(run);
-        self.metrics.held(run.held);
+        self.metrics.deferred(run.deferred);
         self.update(|status, now| status.reconciled(run, now));
     }
 

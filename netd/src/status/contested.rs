@@ -2,25 +2,24 @@
 //!
 //! Pure: the time is an argument.
 
-use network::patience::Held;
-
 use super::moment::Moment;
 use super::{Contested, Status};
+use crate::reconcile::Deferred;
 
 /// More are only counted in the table.
 const SHOWN: usize = 10;
 
 impl Status {
     /// A run has left this for later. What is missing meanwhile makes netd unready.
-    pub fn held(&mut self, held: &Held, now: Moment) {
-        let entry = |contested: &network::patience::Contested| {
+    pub fn deferred(&mut self, deferred: &Deferred, now: Moment) {
+        let entry = |contested: &::reconcile::Contested<network::key::Key>| {
             // To the next whole second: then it has been tried.
             let next =
                 contested.next.map(|wait| Moment(now.0 + wait.as_millis().div_ceil(1000).try_into().unwrap_or(0)));
-            (contested.object.to_string(), Contested { times: contested.times, next })
+            (contested.key.to_string(), Contested { times: contested.times, next })
         };
-        self.contested = held.contested.iter().map(entry).collect();
-        self.ready &= held.contested.iter().all(|contested| contested.next.is_none());
+        self.contested = deferred.contested.iter().map(entry).collect();
+        self.ready &= deferred.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A line for each contested object: what it is, how often it was put back, what comes next.

@@ -6,7 +6,6 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::types;
-use network::patience::Held;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -19,7 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use super::moment::Moment;
 use super::run::Run;
 use super::{Sort, Status};
-use crate::reconcile::Trigger;
+use crate::reconcile::{Deferred, Trigger};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Kind {
@@ -146,8 +145,8 @@ impl Metrics {
     }
 
     /// A run has left this for later.
-    pub fn held(&self, held: &Held) {
-        for (kind, begun) in &held.begun {
+    pub fn deferred(&self, deferred: &Deferred) {
+        for (kind, begun) in &deferred.begun {
             self.held.get_or_create(&Kind { kind }).inc_by(*begun);
         }
     }

@@ -12,13 +12,12 @@ use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::net_conf::Backend;
 use network::overlay::Outcome;
 use network::overlay::peer_route::PeerRoute;
-use network::patience::Held;
 
 use super::missing::Missing;
 use super::moment::Moment;
 use super::{Peer, Reconcile, Sort, Status, WayTo, values};
 use crate::node::Node;
-use crate::reconcile::{Report, Trigger};
+use crate::reconcile::{Deferred, Report, Trigger};
 
 /// What the daemon says of a run.
 #[derive(Debug)]
@@ -40,7 +39,7 @@ pub struct Run<'a> {
     /// What came of it.
     pub report: &'a Report,
     /// What is left for later, since something else undoes it again and again.
-    pub held: &'a Held,
+    pub deferred: &'a Deferred,
     /// Whether the plugin can read how things are.
     pub published: bool,
 }
@@ -56,7 +55,7 @@ impl Status {
             self.changing = !run.outcome.settled;
             let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
             self.left_out = left_out.collect();
-            self.follow(run, &Missing::of(report, &run.held.ops), now);
+            self.follow(run, &Missing::of(report, &run.deferred.ops), now);
             self.last_full_read = Some(now);
             self.complain(report.complaints.iter().map(String::as_str), now);
         }
@@ -68,7 +67,7 @@ impl Status {
         }
         let failed = report.failed.len() + report.conflicts.len();
         self.ready = run.published && failed == 0;
-        self.held(run.held, now);
+        self.deferred(run.deferred, now);
         self.last_reconcile = Some(Reconcile {
             trigger: run.trigger.name().into(),
             at: now,
@@ -95,7 +94,7 @@ impl Status {
 
     /// Takes over some peers.
     fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Moment) {
-        let missing = Missing::of(run.report, &run.held.ops);
+        let missing = Missing::of(run.report, &run.deferred.ops);
         for node in nodes {
             match run.cluster.peers.get(node) {
                 Some(lease) => {

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use dataplane::fake::Fake;
 use network::fixtures::{DUAL, Network, Peer as Other, V4, far, near, node_name, vxlan};
+use network::key::Key;
 use network::model::BackendType;
 use network::observe;
-use network::patience::{Contested, Held, Object};
 use network::plan::Plan;
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::remains::Remains;
 use super::run::Run;
 use super::*;
-use crate::reconcile::{self, Trigger};
+use crate::reconcile::{self, Deferred, Trigger};
 
 /// 2026-02-28T23:59:00Z.
 const START: Moment = Moment(1_772_323_140);
@@ -55,7 +55,7 @@ impl Scene {
             rejected: &[],
             outcome,
             report,
-            held: &Held::default(),
+            deferred: &Deferred::default(),
             published: true,
         };
         self.metrics.count(&run);
@@ -214,13 +214,13 @@ fn only_what_puts_right_what_was_right_is_a_repair() {
 fn what_is_undone_again_and_again_is_shown_with_its_counts() {
     let mut scene = Scene::of(vxlan(V4, V4));
     scene.run(Trigger::Startup, 1);
-    let object = Object::Route("10.244.2.0/24".parse().expect("a range"));
-    let mut contested = Contested { object, times: 7, next: Some(Duration::from_millis(7900)) };
+    let key = Key::Route("10.244.2.0/24".parse().expect("a range"));
+    let mut contested = ::reconcile::Contested { key, times: 7, next: Some(Duration::from_millis(7900)) };
     let route = dataplane::op::Op::SetSysctl { key: "a".to_owned(), value: "1".to_owned() };
     let begun = BTreeMap::from([("route", 1)]);
-    let held = Held { ops: vec![route], begun, contested: vec![contested.clone()] };
-    scene.metrics.held(&held);
-    scene.status.held(&held, scene.now);
+    let deferred = Deferred { ops: vec![route], begun, contested: vec![contested.clone()] };
+    scene.metrics.deferred(&deferred);
+    scene.status.deferred(&deferred, scene.now);
     assert!(!scene.status.ready, "it is missing");
     let table = table::running(&scene.status, scene.now);
     let expected = "\nCONTESTED\nroute 10.244.2.0/24  put back 7 times  undone, next try in 8s\n";
@@ -229,11 +229,11 @@ fn what_is_undone_again_and_again_is_shown_with_its_counts() {
     assert_eq!(scene.metric(r#"netd_repairs_held_total{kind="route"}"#), "1");
     scene.run(Trigger::Retry, 8);
     contested.next = None;
-    scene.status.held(&Held { contested: vec![contested], ..Held::default() }, scene.now);
+    scene.status.deferred(&Deferred { contested: vec![contested], ..Deferred::default() }, scene.now);
     assert!(scene.status.ready && table::running(&scene.status, scene.now).contains("put back 7 times  in place\n"));
     let document = serde_json::to_value(&scene.status).expect("a document");
     assert_eq!(document["contested"], json!({ "route 10.244.2.0/24": { "times": 7 } }));
-    scene.status.held(&Held::default(), scene.now);
+    scene.status.deferred(&Deferred::default(), scene.now);
     assert_eq!(scene.metric("netd_contested_objects"), "0");
 }
 

@@ -2,13 +2,13 @@
 //!
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::types::{Family, Mac, PerFamily, Prefix};
 
-use super::{Cluster, Lease, NodeName, Vtep};
+use super::{Cluster, Lease, NodeName};
 
 /// A peer that is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -104,13 +104,30 @@ pub enum RejectReason {
 
 /// Who has what: the ranges are disjoint, and a hardware address is one node's.
 #[derive(Debug, Clone, Default)]
-pub struct Claims {
+struct Claims {
     subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
     macs: BTreeMap<Mac, NodeName>,
 }
 
+/// What decides whether the lease of one more peer can be believed: the claims of the peers of a [`Cluster`], and the nodes that are
+/// left out.
+#[derive(Debug, Clone, Default)]
+pub struct Admission {
+    claims: Claims,
+    left_out: BTreeMap<NodeName, (Arc<Lease>, RejectReason)>,
+}
+
+/// What became of one peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerChange {
+    /// The lease that was believed, if any.
+    pub former: Option<Arc<Lease>>,
+    /// The lease that is believed now, if any.
+    pub now: Option<Arc<Lease>>,
+}
+
 impl Cluster {
-    /// Takes the candidates that can be believed, and tells why the others are left out. Of two peers that claim the same, the one that
+    /// Takes the candidates that can be believed, and says why the others are left out. Of two peers that claim the same, the one that
     /// claimed it in `previous` stays; where neither did, the first by name. This node's own lease among the candidates is passed over,
     /// and subnets of a family without a network are dropped from a peer that has others.
     pub fn admit(
@@ -119,55 +136,94 @@ impl Cluster {
         previous: Option<&Cluster>,
         networks: &PerFamily<Prefix>,
     ) -> (Cluster, Vec<Rejected>) {
-        let candidates: BTreeMap<NodeName, Arc<Lease>> = candidates
-            .into_iter()
-            .map(Into::into)
-            .filter(|lease| lease.node != own.node)
-            .map(|lease| (lease.node.clone(), only_families_of(&own, lease)))
-            .collect();
-        let held = |lease: &Lease| previous.and_then(|cluster| cluster.peers.get(&lease.node));
-        let keeps = |lease: &&Arc<Lease>| {
-            held(lease).is_some_and(|held| held.subnets == lease.subnets && held.vteps == lease.vteps)
-        };
-        let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
+        let (cluster, admission) = Admission::new(own, candidates, previous, networks);
+        (cluster, admission.rejected())
+    }
+}
 
-        let mut claims = Claims::default();
-        let mut rejected = Vec::new();
-        for lease in incumbents.into_iter().chain(newcomers) {
-            match judge(&own, lease, networks).and_then(|()| claims.refuse(lease)) {
-                Ok(()) => claims.add(lease),
-                Err(reason) => rejected.push(Rejected { node: lease.node.clone(), reason }),
-            }
-        }
-        rejected.sort_by(|a, b| a.node.cmp(&b.node));
-        let mut peers = candidates;
-        for Rejected { node, .. } in &rejected {
-            peers.remove(node);
-        }
-        (Cluster { own, peers }, rejected)
+impl Admission {
+    /// As [`Cluster::admit`], to be kept true by [`Admission::update`].
+    pub fn new(
+        own: Lease,
+        candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
+        previous: Option<&Cluster>,
+        networks: &PerFamily<Prefix>,
+    ) -> (Cluster, Self) {
+        let candidates = candidates.into_iter().map(Into::into).map(|lease| (lease.node.clone(), lease));
+        let (mut cluster, mut admission) = (Cluster { own, peers: BTreeMap::new() }, Self::default());
+        let former = |node: &NodeName| previous.and_then(|cluster| cluster.peers.get(node));
+        admission.admit(&mut cluster, candidates.collect(), former, networks);
+        (cluster, admission)
     }
 
-    /// The leases of some nodes as [`Cluster::admit`] would take them, were they told beside all the peers that are here.
-    /// `None` where one of them would be left out: then it has to be asked. `claims` are those of the peers, and become
-    /// those of the peers with these leases; after `None` they are of no use.
-    pub fn amend(
-        &self,
-        claims: &mut Claims,
-        told: BTreeMap<NodeName, Option<Arc<Lease>>>,
+    /// Takes the present leases of some nodes, `None` for a node that has none any more. The cluster is then as [`Cluster::admit`] would
+    /// make it of all leases. Gives the changes of peers, and true where the same nodes are left out as before, for the same reasons.
+    pub fn update(
+        &mut self,
+        cluster: &mut Cluster,
+        leases: BTreeMap<NodeName, Option<Arc<Lease>>>,
         networks: &PerFamily<Prefix>,
-    ) -> Option<BTreeMap<NodeName, Option<Arc<Lease>>>> {
-        for node in told.keys() {
-            self.peers.get(node).into_iter().for_each(|lease| claims.remove(lease));
-        }
-        let take = |(node, lease): (NodeName, Option<Arc<Lease>>)| {
-            let lease = lease.map(|lease| only_families_of(&self.own, lease));
-            if let Some(lease) = &lease {
-                judge(&self.own, lease, networks).and_then(|()| claims.refuse(lease)).ok()?;
-                claims.add(lease);
+    ) -> (Vec<PeerChange>, bool) {
+        let left_out = std::mem::take(&mut self.left_out);
+        // A node that was left out may find its place free.
+        let mut candidates: BTreeMap<_, _> =
+            left_out.iter().map(|(node, (lease, _))| (node.clone(), lease.clone())).collect();
+        let mut former = BTreeMap::new();
+        for (node, lease) in leases {
+            if let Some(lease) = cluster.peers.remove(&node) {
+                self.claims.remove(&lease);
+                former.insert(node.clone(), lease);
             }
-            Some((node, lease))
+            match lease {
+                Some(lease) => drop(candidates.insert(node, lease)),
+                None => drop(candidates.remove(&node)),
+            }
+        }
+        let nodes: BTreeSet<NodeName> = former.keys().chain(candidates.keys()).cloned().collect();
+        self.admit(cluster, candidates, |node| former.get(node), networks);
+        let change =
+            |node: &NodeName| PeerChange { former: former.get(node).cloned(), now: cluster.peers.get(node).cloned() };
+        let changes = nodes.iter().map(change).filter(|change| change.former != change.now);
+        (changes.collect(), self.left_out == left_out)
+    }
+
+    /// The nodes that are left out.
+    pub fn rejected(&self) -> Vec<Rejected> {
+        let rejected = self.left_out.iter();
+        rejected.map(|(node, (_, reason))| Rejected { node: node.clone(), reason: reason.clone() }).collect()
+    }
+
+    /// Adds the candidates that can be believed to the cluster. `former` gives the lease of a node that was believed before.
+    fn admit<'f>(
+        &mut self,
+        cluster: &mut Cluster,
+        mut candidates: BTreeMap<NodeName, Arc<Lease>>,
+        former: impl Fn(&NodeName) -> Option<&'f Arc<Lease>>,
+        networks: &PerFamily<Prefix>,
+    ) {
+        let own = &cluster.own;
+        candidates.remove(&own.node);
+        for lease in candidates.values_mut() {
+            only_families_of(own, lease);
+        }
+        let keeps = |lease: &&Arc<Lease>| {
+            former(&lease.node).is_some_and(|former| former.subnets == lease.subnets && former.vteps == lease.vteps)
         };
-        told.into_iter().filter(|(node, _)| *node != self.own.node).map(take).collect()
+        let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
+        for lease in incumbents.into_iter().chain(newcomers) {
+            match judge(own, lease, networks).and_then(|()| self.claims.refuse(lease)) {
+                Ok(()) => self.claims.add(lease),
+                Err(reason) => drop(self.left_out.insert(lease.node.clone(), (lease.clone(), reason))),
+            }
+        }
+        for node in self.left_out.keys() {
+            candidates.remove(node);
+        }
+        if cluster.peers.is_empty() {
+            cluster.peers = candidates;
+        } else {
+            cluster.peers.extend(candidates);
+        }
     }
 }
 
@@ -179,25 +235,15 @@ impl Lease {
             *self.vteps.slot(family) = None;
         }
     }
-
-    /// True where only one of the two can be believed.
-    pub fn clashes_with(&self, other: &Self) -> bool {
-        let overlap = |(family, subnet): (Family, &Prefix)| {
-            other.subnets.get(family).is_some_and(|other| other.overlaps(*subnet))
-        };
-        let same_mac = |(_, vtep): (Family, &Vtep)| other.vteps.iter().any(|(_, other)| other.mac == vtep.mac);
-        self.subnets.iter().any(overlap) || self.vteps.iter().any(same_mac)
-    }
 }
 
-/// What of a lease concerns this node's pods.
-fn only_families_of(own: &Lease, mut lease: Arc<Lease>) -> Arc<Lease> {
+/// Drops what of a lease is of families that this node's pods do not have.
+fn only_families_of(own: &Lease, lease: &mut Arc<Lease>) {
     let has = |family| own.subnets.get(family).is_some();
     let has_more = lease.subnets.families().chain(lease.vteps.families()).any(|family| !has(family));
     if has_more {
-        Arc::make_mut(&mut lease).keep_families(has);
+        Arc::make_mut(lease).keep_families(has);
     }
-    lease
 }
 
 /// Whether a peer's lease can be true next to this node's own.
@@ -253,17 +299,6 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
 }
 
 impl Claims {
-    /// What the peers claim.
-    pub fn of(cluster: &Cluster) -> Self {
-        let subnets = |lease: &Arc<Lease>| {
-            lease.subnets.map(|family, subnet| ((family, subnet.first()), (*subnet, lease.node.clone())))
-        };
-        let subnets = cluster.peers.values().map(subnets).flat_map(|subnets| [subnets.v4, subnets.v6]).flatten();
-        let macs =
-            cluster.peers.values().flat_map(|lease| lease.vteps.iter().map(|(_, vtep)| (vtep.mac, lease.node.clone())));
-        Self { subnets: subnets.collect(), macs: macs.collect() }
-    }
-
     /// Why somebody else's claims leave no place for this lease.
     fn refuse(&self, lease: &Lease) -> Result<(), RejectReason> {
         for (family, &subnet) in lease.subnets.iter() {

@@ -1,10 +1,9 @@
-//! Chains of others that drop forwarded packets, such as Docker's: pods' packets have to pass those too.
+//! Chains of others that drop forwarded packets, such as Docker's: pods' packets have to pass these chains too.
 //!
-//! Pure. An accept in our own table does not count there: each table decides for itself. In the chain that iptables and
-//! Docker share, rules of ours at the end let pods' packets pass, as flannel's do; before them, the rules of others
-//! (`NetworkPolicy` engines among them) have decided already. What others append later stays behind ours: a last rule that
-//! rejects is one of those. Other chains are not ours to write to: an operator is told,
-//! for as long as they block.
+//! Pure. An accept in our own table does not help there, since each table decides for itself. In the chain that iptables and Docker
+//! share, rules of ours at the end accept pods' packets, as flannel's rules do: the rules of others before ours, such as those of
+//! `NetworkPolicy` engines, decide first, and a last rule that rejects comes after ours. netd does not write to other chains of
+//! others: netd reports them as long as they block.
 
 pub mod blocker;
 
@@ -22,21 +21,21 @@ pub use blocker::Blocker;
 /// The chain that iptables' policy for forwarded packets is of.
 const CHAIN: &str = "FORWARD";
 
-/// By this comment our rules in others' chains are known.
+/// The comment by which our rules in others' chains are known.
 pub fn comment(mark: &str) -> String {
     format!("{mark}: pods may be forwarded")
 }
 
-/// What others' rules do with forwarded packets, as far as it has to be known.
+/// What others' rules do with forwarded packets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Others {
     /// The rules of each chain that [`to_read`] names.
     pub rules: BTreeMap<(TableId, String), Vec<Rule>>,
-    /// What iptables-legacy does, where it is in use.
+    /// The FORWARD chain of iptables-legacy, where iptables-legacy is in use.
     pub legacy: PerFamily<xtables::Forward>,
 }
 
-/// A rule of ours in a chain that is not.
+/// A rule of ours in a chain of others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accept {
     /// The table.
@@ -47,15 +46,15 @@ pub struct Accept {
     pub rule: Rule,
 }
 
-/// What a chain is to forwarded packets of pods.
+/// What a chain does with forwarded packets of pods.
 enum Role {
-    /// Nothing that concerns us.
+    /// The chain does not drop them.
     Harmless,
-    /// Its policy drops them, and rules of ours may stand in it.
+    /// The chain's policy drops them, and rules of ours may stand in the chain.
     Shared,
-    /// Its policy drops them.
+    /// The chain's policy drops them.
     Dropping,
-    /// It lets pass what firewalld's zones do.
+    /// firewalld's zones decide.
     Firewalld,
 }
 
@@ -64,7 +63,7 @@ fn role(facts: &BaseChainFacts, own: &TableId) -> Role {
         return Role::Harmless;
     }
     if facts.table.name == blocker::FIREWALLD {
-        // It rejects by a rule at its end; its policy is to accept.
+        // firewalld rejects by a rule at the end of the chain; the chain's policy is to accept.
         return if facts.chain == "filter_FORWARD" { Role::Firewalld } else { Role::Harmless };
     }
     match facts.base.policy {
@@ -74,7 +73,7 @@ fn role(facts: &BaseChainFacts, own: &TableId) -> Role {
     }
 }
 
-/// The chains whose rules say whether `facts`, a chain that the kernel calls, blocks pods.
+/// The chains whose rules decide whether `facts`, a base chain, blocks pods.
 pub fn to_read(facts: &BaseChainFacts, own: &TableId) -> Vec<String> {
     match role(facts, own) {
         Role::Harmless | Role::Shared => Vec::new(),
@@ -83,7 +82,7 @@ pub fn to_read(facts: &BaseChainFacts, own: &TableId) -> Vec<String> {
     }
 }
 
-/// The rules to be in others' chains, and what only an operator can open.
+/// Our rules for others' chains, and the chains that only an operator can open.
 pub fn accepts(input: &Input<'_>) -> (Vec<Accept>, Vec<Blocker>) {
     let (mut accepts, mut blockers) = (Vec::new(), Vec::new());
     let own = input.identity.table();
@@ -117,8 +116,9 @@ pub fn is_iptables(facts: &BaseChainFacts) -> bool {
     is_iptables_table(&facts.table) && facts.chain == CHAIN
 }
 
-/// True for what changes that chain, its policy or its rules: not for the chains beside it, which others write all the time.
-pub fn may_change(table: &TableId, what: &Subject) -> bool {
+/// True for a notification about the chain that iptables and Docker share, its policy or its rules; false for the chains beside it,
+/// which other programs change all the time.
+pub fn is_of_shared_chain(table: &TableId, what: &Subject) -> bool {
     let is_it = match what {
         Subject::Table => true,
         Subject::Chain(chain) | Subject::Rule(chain) => chain == CHAIN,

@@ -1,21 +1,21 @@
 //! Which packets leave the pod network under the node's own address: flannel's decisions, as one nftables table.
 //!
 //! Pure. Nothing between pods is rewritten, nor between pods and nodes where both directions take the same plain route.
-//! Through the tunnel, a pod's packet to another node's own address is rewritten, since the answer comes back by another
-//! way than the packet went, which strict reverse-path filters drop.
+//! A pod's packet through the tunnel to another node's own address is rewritten: the answer would come back by another route than the
+//! packet went, and strict reverse-path filters would drop it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::nft::{
-    Chain, ChainType, Expression, Family as TableFamily, Hook, Key, NatFlags, Rule, Set, Side, Statement, Table, Type,
+    self, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement, Table, Type,
     Value, Verdict,
 };
 use dataplane::types::{Family, Prefix};
 
 use super::Input;
+use crate::key::Key;
 
-/// kube-proxy's mark on packets that it wants masqueraded; other bits are other people's.
+/// The bit of the packet mark by which kube-proxy asks for masquerading; other bits are other programs'.
 const KUBE_PROXY_MARK: u32 = 0x4000;
 /// After the routing decision, where source addresses are rewritten (`NF_IP_PRI_NAT_SRC`).
 const SRCNAT: i32 = 100;
@@ -24,14 +24,14 @@ const FILTER: i32 = 0;
 /// How masquerading picks source ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ports {
-    /// At random: many connections to one place at once do not race for a port.
+    /// At random, so that many connections at once to one destination do not race for a port.
     FullyRandom,
-    /// As the kernel pleases (`--ip-masq-fully-random-disable`).
+    /// In the way of the kernel (`--ip-masq-fully-random-disable`).
     Kernel,
 }
 
-/// Our table; `None` where neither masquerading nor forward rules are wanted.
-pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
+/// Our table, before peers are added; `None` where neither masquerading nor forward rules are wanted.
+pub(super) fn table(input: &Input<'_>) -> Option<Table> {
     let id = input.identity.table();
     let mut table = Table::new(TableFamily::Inet, id.name).with_comment("netd: the pod network");
     if let Some(ports) = input.masquerade {
@@ -44,9 +44,7 @@ pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
         ];
         for (family, network) in input.identity.networks.iter() {
             let Some(own) = input.cluster.own.subnets.get(family) else { continue };
-            let nodes = direct.iter().filter(|address| Family::of(**address) == family);
-            table = table
-                .with_set(nodes_set(family), Set::of([Type::Address(family)]).with_keys(nodes.map(|node| key(*node))));
+            table = table.with_set(nodes_set(family), Set::of([Type::Address(family)]));
             rules.extend(decisions(family, *network, *own, ports));
         }
         table =
@@ -62,26 +60,24 @@ pub fn table(input: &Input<'_>, direct: &BTreeSet<IpAddr>) -> Option<Table> {
     (!table.chains.is_empty()).then_some(table)
 }
 
-/// The elements that nodes are, in whichever set.
-pub fn keys(nodes: &BTreeSet<IpAddr>) -> BTreeSet<Key> {
-    nodes.iter().copied().map(key).collect()
+/// True where the table has the set for a node.
+pub(super) fn has_nodes(table: &Table, node: IpAddr) -> bool {
+    table.sets.contains_key(nodes_set(Family::of(node)))
 }
 
-fn key(node: IpAddr) -> Key {
-    Key::from(Value::Address(node))
+/// The key of a node's element.
+pub(super) fn key(table: &Table, node: IpAddr) -> Key {
+    Key::Element(table.id.clone(), nodes_set(Family::of(node)).to_owned(), nft::Key::from(Value::Address(node)))
 }
 
-/// Tells the sets of our table which nodes plain routes lead to, as far as those among `nodes` go.
-pub(super) fn set_direct(table: &mut Table, nodes: &BTreeSet<IpAddr>, is_direct: impl Fn(IpAddr) -> bool) {
-    for family in Family::BOTH {
-        let Some(set) = table.sets.get_mut(nodes_set(family)) else { continue };
-        for node in nodes.iter().copied().filter(|node| Family::of(*node) == family) {
-            if is_direct(node) {
-                set.elements.entry(key(node)).or_default();
-            } else {
-                set.elements.remove(&key(node));
-            }
-        }
+/// Puts a node to which plain routes lead into the set of our table, or takes the node out.
+pub(super) fn set_direct(table: Option<&mut Table>, node: IpAddr, is_direct: bool) {
+    let Some(set) = table.and_then(|table| table.sets.get_mut(nodes_set(Family::of(node)))) else { return };
+    let key = nft::Key::from(Value::Address(node));
+    if is_direct {
+        set.elements.entry(key).or_default();
+    } else {
+        set.elements.remove(&key);
     }
 }
 
@@ -104,7 +100,7 @@ fn other(family: Family, side: Side, range: Prefix) -> Statement {
     Statement::ne(Expression::Address(family, side), range)
 }
 
-/// The decisions for one family, the first that fits counts.
+/// The rules for one family; the first that matches decides.
 fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rule; 6] {
     use Side::{Destination, Source};
     let fully_random = ports == Ports::FullyRandom;

@@ -1,4 +1,4 @@
-//! The part of a plan about devices: which are made, changed and removed.
+//! The part of a plan about devices: which devices are made, changed and removed.
 //!
 //! Pure.
 
@@ -17,10 +17,10 @@ impl<'a> Diff<'a> {
         for (name, device) in &self.desired.devices {
             match self.observed.links.get(name) {
                 None => to_make.push((name, device)),
-                Some(link) => match &link.kind {
-                    Kind::Vxlan(vxlan) if *vxlan == device.vxlan => self.adjust(link, device),
-                    Kind::Vxlan(_) => to_make.push((name, device)),
-                    _ => {
+                Some(link) => match (adjustment(link, device, &self.identity.mark), &link.kind) {
+                    (Some(change), _) => self.adjust(link, change),
+                    (None, Kind::Vxlan(_)) => to_make.push((name, device)),
+                    (None, _) => {
                         self.blocked.insert(name);
                         self.plan.conflicts.push(Conflict::Name { name: name.clone() });
                     }
@@ -28,7 +28,7 @@ impl<'a> Diff<'a> {
             }
         }
         to_make.retain(|(name, device)| self.has_place(name, device));
-        // Two devices may have to change places, so all that stand in the way go before the first is made.
+        // Two devices may have to swap names or sockets, so every device in the way is deleted before the first is made.
         for (name, device) in &to_make {
             self.make_room(name, device);
         }
@@ -37,7 +37,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// False where a device of somebody else's has the VNI and port.
+    /// False where a device of somebody else has the VNI and port.
     fn has_place(&mut self, name: &'a IfName, device: &Device) -> bool {
         let others = self.observed.links.values().filter(|link| !self.desired.devices.contains_key(&link.name));
         let mut foreign = others.filter(|link| !self.is_ours(link));
@@ -47,7 +47,8 @@ impl<'a> Diff<'a> {
         false
     }
 
-    /// Removes what the kernel does not take beside the new device: one of its name, or of ours with its VNI and port.
+    /// Deletes the devices that the kernel does not take beside the new one: that of the same name, and that of ours with the same VNI and
+    /// port.
     fn make_room(&mut self, name: &'a IfName, device: &Device) {
         let former = self.stale_devices().filter(|link| shares_socket(link, device));
         let gone: Vec<_> = self.observed.links.get(name).into_iter().chain(former).map(|link| &link.name).collect();
@@ -66,14 +67,7 @@ impl<'a> Diff<'a> {
         self.push(Op::SetLink { name: name.clone(), change: LinkChange { alias, ..LinkChange::default() } });
     }
 
-    fn adjust(&mut self, link: &'a Link, device: &Device) {
-        let alias = Some(&self.identity.mark).filter(|mark| link.alias.as_ref() != Some(*mark)).cloned();
-        let change = LinkChange {
-            up: (!link.up).then_some(true),
-            mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
-            mac: (link.mac != Some(device.mac)).then_some(device.mac),
-            alias,
-        };
+    fn adjust(&mut self, link: &'a Link, change: LinkChange) {
         if change.mac.is_some() {
             self.forgetful.insert(&link.name);
         }
@@ -82,7 +76,7 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// Devices of ours that are not wanted any more.
+    /// Devices of ours that are not desired any more.
     fn stale_devices(&self) -> impl Iterator<Item = &'a Link> + use<'a> {
         let (desired, mark) = (self.desired, &self.identity.mark);
         self.observed.links.values().filter(move |link| {
@@ -96,11 +90,22 @@ impl<'a> Diff<'a> {
         let stale: Vec<_> = self.stale_devices().map(|link| link.name.clone()).collect();
         let deleted: BTreeSet<_> = self.plan.ops.iter().filter_map(deleted_link).cloned().collect();
         for name in stale.into_iter().filter(|name| !deleted.contains(name)) {
-            // What is on the device goes with it.
+            // Entries on the device go with it.
             self.plan.ops.retain(|op| !(op.is_removal() && op.device() == Some(&name)));
             self.plan.ops.push(Op::DeleteLink(name));
         }
     }
+}
+
+/// What makes a link like `device`; `None` where the device has to be made anew.
+pub(crate) fn adjustment(link: &Link, device: &Device, mark: &str) -> Option<LinkChange> {
+    let is_it = matches!(&link.kind, Kind::Vxlan(vxlan) if *vxlan == device.vxlan);
+    is_it.then(|| LinkChange {
+        up: (!link.up).then_some(true),
+        mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
+        mac: (link.mac != Some(device.mac)).then_some(device.mac),
+        alias: (link.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+    })
 }
 
 fn shares_socket(link: &Link, device: &Device) -> bool {

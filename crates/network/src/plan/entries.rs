@@ -1,4 +1,4 @@
-//! The part of a plan about what is on devices: addresses, neighbours, forwarding entries and routes.
+//! The part of a plan about entries: addresses, neighbours, forwarding entries and routes.
 //!
 //! Pure.
 
@@ -20,8 +20,8 @@ impl Diff<'_> {
         }
     }
 
-    /// IPv6 has an address once on a link, whatever its prefix length. An IPv4 address stays until the new one is there:
-    /// with the last one, the kernel removes the link's routes.
+    /// An IPv6 link has an address once, whatever the prefix length, so the old one is deleted first. An IPv4 address stays until the new one
+    /// is there: with the last address, the kernel deletes the link's routes.
     fn make_room_for(&mut self, wanted: &DeviceAddress) {
         let same = |have: &&DeviceAddress| (&have.device, have.address) == (&wanted.device, wanted.address);
         if wanted.address.is_ipv6() && self.keeps(&wanted.device) {
@@ -71,7 +71,7 @@ impl Diff<'_> {
         self.plan.ops.extend(stone.clone().map(Op::ReplaceRoute));
         let there = self.present.get(&(wanted.destination, wanted.metric)).cloned().unwrap_or_default();
         if let Some((_, others)) = there.split_first() {
-            // Which of several the kernel would replace depends on their order there, and for IPv6 on their kind.
+            // Of several routes, the kernel replaces one that depends on their order, and for IPv6 on their kind.
             self.plan.ops.extend(others.iter().map(|other| Op::DeleteRoute((*other).clone())));
             self.push(Op::ReplaceRoute(wanted.clone()));
         } else {
@@ -80,11 +80,11 @@ impl Diff<'_> {
         self.plan.ops.extend(stone.map(Op::DeleteRoute));
     }
 
-    /// A route to the next hop itself, for as long as it takes to put the wanted one.
+    /// The stepping stone: a route to the next hop itself, there only while the desired route is put.
     ///
-    /// The kernel refuses an IPv6 next hop, `onlink` or not, to which another route than the default one leads out of
-    /// another device (`ip6_route_check_nh_onlink`). Our next hop in a tunnel lies in the destination, so the route that
-    /// is to be replaced is such a one. To remove it first would lose packets.
+    /// The kernel refuses an IPv6 next hop, `onlink` or not, to which a route other than the default one leads out of another device
+    /// (`ip6_route_check_nh_onlink`). The next hop in a tunnel lies in the destination, so the route to be replaced is such a route.
+    /// Deleting it first would lose packets.
     fn stepping_stone(&self, wanted: &DeviceRoute) -> Option<DeviceRoute> {
         let gateway = wanted.gateway.filter(|gateway| wanted.onlink && gateway.is_ipv6())?;
         let lengths = self.lengths.iter().rev().filter_map(|len| Prefix::new(gateway, *len));
@@ -92,7 +92,7 @@ impl Diff<'_> {
         let nearest = lengths.map(|range| to(range).collect::<Vec<_>>()).find(|routes| !routes.is_empty())?;
         let destination = Prefix::host(gateway);
         let stone = DeviceRoute { destination, gateway: None, onlink: false, ..wanted.clone() };
-        // One that leads nowhere is no such route to it.
+        // The kernel does not count a route that leads nowhere, such as a blackhole.
         let is_needed = nearest.iter().any(|route| route.kind.is_unicast() && route.device != wanted.device);
         (is_needed && to(destination).all(|route| self.owns(route))).then_some(stone)
     }
@@ -107,7 +107,7 @@ impl Diff<'_> {
             }
         }
         for (device, mac, destination) in &self.observed.fdb {
-            // Another tunnel end of a wanted address was replaced above.
+            // Another tunnel end of a desired hardware address is replaced by `PutFdb`.
             if self.is_at_hand(device) && !self.desired.fdb.contains_key(&(device.clone(), *mac)) {
                 self.plan.ops.push(Op::DeleteFdb { device: device.clone(), mac: *mac, destination: *destination });
             }
@@ -127,7 +127,7 @@ impl Diff<'_> {
         }
     }
 
-    /// True for a device of ours that stays: what is on it can be taken away.
+    /// True for a device of ours that stays: entries on it can be deleted.
     fn is_at_hand(&self, device: &IfName) -> bool {
         self.keeps(device) && self.usable(device)
     }

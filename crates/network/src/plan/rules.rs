@@ -8,7 +8,7 @@ use dataplane::op::Op;
 use super::Diff;
 
 impl Diff<'_> {
-    /// Last, since ours stand by then; what is done of a plan sees to it where they do not.
+    /// Flannel's rules are removed last, when ours stand. Where ours were refused, the removals are not carried out.
     pub(super) fn leftovers(&mut self) {
         self.plan.ops.extend(self.observed.leftovers.iter().cloned().map(Op::Nft));
     }

@@ -1,4 +1,4 @@
-//! On the running kernel: what is heard of a change leaves the mirror as a full read finds the kernel.
+//! On the running kernel: after the notifications of a change, the deviations are those that a dump has.
 
 use dataplane::kernel::Linux;
 use dataplane::netns::scratch;
@@ -7,11 +7,11 @@ use dataplane::watch::Watch;
 use super::*;
 use crate::fixtures::sh;
 use crate::fixtures::{DUAL, Network, Peer, far, near, vxlan};
-use crate::observe;
+use crate::observe::{self, Observed};
 use crate::overlay::masquerade::Ports;
 
-/// What is told so that nothing has to be read for it.
-const TOLD: [&str; 18] = [
+/// Changes of which the notifications say all.
+const CLEAR: [&str; 18] = [
     "ip route delete 10.244.2.0/24",
     "ip route replace 10.244.2.0/24 via 192.168.1.77 dev eth0 proto 110",
     "ip route replace 10.244.2.0/24 via 192.168.1.78 dev eth0",
@@ -33,7 +33,7 @@ const TOLD: [&str; 18] = [
      bridge fdb append 00:00:00:00:00:00 dev flannel.1 dst 192.168.1.78",
 ];
 
-/// What may have to be read again, but must not be taken for something else.
+/// Changes that may need a dump, but must not be misread.
 const UNCLEAR: [&str; 6] = [
     "ip route append 10.244.2.0/24 via 192.168.1.79 dev eth0; ip route replace 10.244.2.0/24 via 192.168.1.80 dev eth0",
     "ip route replace 10.244.3.0/24 nexthop via 192.168.1.77 nexthop via 192.168.1.78",
@@ -48,8 +48,8 @@ struct Node {
     kernel: Linux,
     watch: Watch,
     desired: Desired,
-    mirror: Mirror,
-    interest: Interest,
+    view: KernelView,
+    engine: Engine,
 }
 
 impl Node {
@@ -67,10 +67,12 @@ impl Node {
         let identity = network.identity();
         let observed = Self::read(&mut kernel, &network, &desired);
         let underlay = (observed.links[&"eth0".parse().expect("a name")].index, "eth0".parse().expect("a name"));
-        let mirror = Mirror::new(observed, &desired, &identity);
         let (table, port) = (identity.table(), kernel.nft_port());
-        let interest = Interest { identity, table, port, underlay, follows_routes: false };
-        Self { network, kernel, watch, desired, mirror, interest }
+        let filter = WatchFilter { identity, table, port, underlay, follows_routes: false };
+        let mut engine = Engine::default();
+        engine.adopt(observed.deviations(&desired, |to| filter.tracks(to)), BTreeSet::new(), true);
+        let view = KernelView::new(observed.links, &desired, filter);
+        Self { network, kernel, watch, desired, view, engine }
     }
 
     fn read(kernel: &mut Linux, network: &Network, desired: &Desired) -> Observed {
@@ -78,39 +80,38 @@ impl Node {
         observe::observed(kernel, host, &network.identity(), desired).expect("a readable kernel")
     }
 
-    /// Takes all that was told, and says what has to be looked at again.
-    fn hear(&mut self) -> Stir {
-        let mut stir = Stir::default();
+    /// Takes all notifications; what was dirty is clean after that.
+    fn notify(&mut self) -> reconcile::Dirty<Key> {
         loop {
             let events = self.watch.pending(1000).expect("a working watch");
             if events.is_empty() {
-                return stir;
+                let dirty = self.engine.dirty().clone();
+                self.engine.adopt(self.engine.deviations().clone(), BTreeSet::new(), true);
+                return dirty;
             }
             for event in events {
-                self.mirror.take(event, &self.interest, &self.desired, &mut stir);
+                self.view.notify(event, &self.desired, &mut self.engine);
             }
         }
     }
 
     fn is_true(&mut self, after: &str) {
         let read = Self::read(&mut self.kernel, &self.network, &self.desired);
-        let known = self.mirror.observed();
-        assert_eq!(known.routes, read.routes, "routes after `{after}`");
-        assert_eq!(known.neighbours, read.neighbours, "neighbours after `{after}`");
-        assert_eq!(known.fdb, read.fdb, "tunnel ends after `{after}`");
-        assert_eq!(known.addresses, read.addresses, "addresses after `{after}`");
+        let expected = read.deviations(&self.desired, |to| self.view.filter().tracks(to));
+        assert_eq!(self.engine.deviations(), &expected, "after `{after}`");
     }
 }
 
 #[test]
-fn what_is_told_is_what_a_full_read_finds() {
+fn notifications_say_what_a_dump_has() {
     scratch(|| {
         let mut node = Node::new();
-        for injury in TOLD {
+        node.is_true("nothing");
+        for injury in CLEAR {
             sh(injury);
-            let stir = node.hear();
-            assert!(!stir.lost && !stir.whole, "`{injury}` is told: {stir:?}");
-            assert!(!stir.keys.is_empty(), "`{injury}` is noticed");
+            let dirty = node.notify();
+            assert!(!dirty.resync && !dirty.full, "`{injury}` needs no dump: {dirty:?}");
+            assert!(!dirty.keys.is_empty(), "`{injury}` is noticed");
             node.is_true(injury);
         }
     })
@@ -118,14 +119,14 @@ fn what_is_told_is_what_a_full_read_finds() {
 }
 
 #[test]
-fn what_is_not_told_whole_is_known_to_be_lost() {
+fn a_notification_that_does_not_say_all_requires_a_resync() {
     for injury in UNCLEAR {
         scratch(|| {
             let mut node = Node::new();
             sh(injury);
-            let stir = node.hear();
-            assert!(!stir.is_empty(), "`{injury}` is noticed");
-            if !stir.lost {
+            let dirty = node.notify();
+            assert!(dirty != reconcile::Dirty::default(), "`{injury}` is noticed");
+            if !dirty.resync {
                 node.is_true(injury);
             }
         })
@@ -134,17 +135,18 @@ fn what_is_not_told_whole_is_known_to_be_lost() {
 }
 
 #[test]
-fn our_own_changes_are_told_by_the_time_that_they_are_made() {
+fn own_changes_are_notified_by_the_time_that_they_are_made() {
     scratch(|| {
         let mut node = Node::new();
         let network = Network { ..node.network.clone() }.peers([near(2), near(4), Peer { host: 77, ..near(5) }]);
         let desired = network.outcome(&mut node.kernel).expect("a network that can be carried").desired;
+        let before = Node::read(&mut node.kernel, &network, &desired);
+        node.engine.adopt(before.deviations(&desired, |to| node.view.filter().tracks(to)), BTreeSet::new(), true);
+        assert!(!node.engine.deviations().is_empty(), "peers came and went");
         network.settle(&mut node.kernel);
         (node.network, node.desired) = (network, desired);
-        let mut stir = node.hear();
-        // Of a new device the kernel may tell once more, when it finds that it has a carrier.
-        stir.keys.devices = false;
-        assert!(stir.is_empty(), "all of it is as wanted: {stir:?}");
+        let dirty = node.notify();
+        assert!(dirty == reconcile::Dirty::default(), "all is as desired: {dirty:?}");
         node.is_true("three peers came and went");
     })
     .expect("a new namespace");

@@ -1,11 +1,12 @@
 //! A store, a kernel in memory with its notifications, and a node between the two.
 
 use dataplane::fake::Fake;
-use dataplane::netlink::{Event as Heard, Subject};
+use dataplane::netlink::{Event as RouteEvent, Subject};
 use dataplane::nft;
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
 use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
+use network::model::Admission;
 use network::overlay::transition::Transition;
 
 use super::*;
@@ -73,8 +74,9 @@ pub(super) struct World {
     pub(super) cluster: Cluster,
     pub(super) kernel: Fake,
     waiting: Vec<Event>,
-    pub(super) upkeep: Upkeep,
+    pub(super) reconciler: Reconciler,
     pub(super) full_runs: usize,
+    now: Duration,
 }
 
 impl World {
@@ -90,43 +92,44 @@ impl World {
             cluster: Cluster { own: cluster.own, peers: BTreeMap::new() },
             kernel: network.fake(),
             waiting: Vec::new(),
-            upkeep: Upkeep::default(),
+            reconciler: Reconciler::default(),
             full_runs: 0,
+            now: Duration::ZERO,
         }
     }
 
-    pub(super) fn tell(&mut self, peer: &Peer) {
+    pub(super) fn store(&mut self, peer: &Peer) {
         let lease = Arc::new(self.network.lease(peer));
         self.news.insert(lease.node.clone(), Some(lease.clone()));
         self.leases.insert(lease.node.clone(), lease);
     }
 
-    pub(super) fn forget(&mut self, n: u8) {
+    pub(super) fn remove(&mut self, n: u8) {
         self.news.insert(node_name(n), None);
         self.leases.remove(&node_name(n));
     }
 
     pub(super) fn lose(&mut self) {
-        self.waiting = vec![Event::Route(Heard::Overrun)];
+        self.waiting = vec![Event::Route(RouteEvent::Overrun)];
     }
 
     /// Works until nothing is left to do, as the daemon does.
     pub(super) fn work(&mut self) {
         for _ in 0..10 {
-            self.upkeep.hear(std::mem::take(&mut self.waiting));
-            let is_first = self.upkeep.outcome().is_none();
-            if !is_first && self.news.is_empty() && !self.upkeep.is_stirred() {
+            self.reconciler.notify(std::mem::take(&mut self.waiting));
+            let is_first = self.reconciler.outcome().is_none();
+            if !is_first && self.news.is_empty() && !self.reconciler.is_dirty() {
                 return;
             }
-            // As the daemon does while the time for a full run has not come.
-            let needs_whole = self.upkeep.needs_whole();
+            // As the daemon does while the rate limit delays a full run.
+            let needs_full = self.reconciler.needs_full();
             let before = self.kernel.clone();
-            let told = std::mem::take(&mut self.news);
-            // Nobody's patience is tried here.
-            let patience = (&mut Patience::default(), Duration::ZERO);
-            let amended = self.upkeep.amend(&mut self.kernel, &self.node, &mut self.cluster, told, patience);
+            let news = std::mem::take(&mut self.news);
+            // Each run is at a time of its own, so that no key becomes contested.
+            self.now += ::reconcile::backoff::WINDOW;
+            let updated = self.reconciler.update(&mut self.kernel, &self.node, &mut self.cluster, news, self.now);
             self.waiting.extend(events(&before, &self.kernel, OWN));
-            if amended.is_none() || needs_whole {
+            if updated.is_none() || needs_full {
                 self.full();
             }
         }
@@ -145,19 +148,17 @@ impl World {
         self.news.clear();
         let networks = &self.node.identity.networks;
         let candidates = self.leases.values().cloned();
-        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
         self.waiting.clear();
         let before = self.kernel.clone();
-        let Planned { plan, outcome, observed, ground } = self.planned();
+        let Planned { plan, outcome, observed, peers } = self.planned();
         let report = reconcile::apply(&mut self.kernel, plan, &outcome);
         self.waiting = events(&before, &self.kernel, OWN);
         self.cluster.own.ways = Some(outcome.advertised.clone());
-        let left_out = rejected.iter().filter_map(|peer| self.leases.get(&peer.node).cloned()).collect();
-        let taken = report.taken();
-        let clean = report.is_clean() && taken.len() == report.conflicts.len();
-        let found = Found { outcome, observed, ground, left_out, taken, clean };
-        self.upkeep.begin(found, &self.cluster, &self.node, OWN, false);
+        let (is_clean, conflicts) = (report.is_clean(), report.conflicts);
+        let full = FullRun { outcome, peers, admission, observed, conflicts, is_clean };
+        self.reconciler.adopt(full, &self.node, OWN, false);
     }
 
     fn planned(&mut self) -> Planned {
@@ -175,7 +176,7 @@ impl World {
         snapshot(&self.kernel)
     }
 
-    pub(super) fn hurt(&mut self, injury: Injury, at: usize) {
+    pub(super) fn injure(&mut self, injury: Injury, at: usize) {
         let before = self.kernel.clone();
         injure(&mut self.kernel, injury, at);
         self.waiting.extend(events(&before, &self.kernel, OTHER));
@@ -291,43 +292,45 @@ fn stray(kernel: &mut Fake, destination: &str, protocol: u8) {
     });
 }
 
-/// What the kernel tells of the way from one state to another. Of what goes with a device it tells nothing but the device.
+/// The kernel's notifications from one state to another. An object that goes with a device has none.
 pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let gone_links: Vec<u32> = missing(&before.links, &after.links, |link| link.index).map(|link| link.index).collect();
     for link in missing(&before.links, &after.links, |link| link.index) {
-        events.push(Heard::Deleted(Subject::Link(Box::new(link.clone()))));
+        events.push(RouteEvent::Deleted(Subject::Link(Box::new(link.clone()))));
     }
     for link in after.links.iter().filter(|link| !before.links.contains(link)) {
-        events.push(Heard::New(Subject::Link(Box::new(link.clone()))));
+        events.push(RouteEvent::New(Subject::Link(Box::new(link.clone()))));
     }
     for address in missing(&before.addresses, &after.addresses, |address| *address) {
-        events.push(Heard::Deleted(Subject::Address(*address)));
+        events.push(RouteEvent::Deleted(Subject::Address(*address)));
     }
-    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Heard::New(Subject::Address(*a))));
+    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| RouteEvent::New(Subject::Address(*a))));
     let lost = |index: &u32| gone_links.contains(index);
     let place = |route: &Route| (route.destination, route.metric);
     let gone: Vec<_> = missing(&before.routes, &after.routes, |r| *r).filter(|route| !lost(&route.index)).collect();
     let come: Vec<_> = missing(&after.routes, &before.routes, |route| *route).collect();
     for route in gone.iter().filter(|gone| !come.iter().any(|come| place(come) == place(gone))) {
-        events.push(Heard::Deleted(Subject::Route(**route)));
+        events.push(RouteEvent::Deleted(Subject::Route(**route)));
     }
     for route in come {
         let replaces = gone.iter().any(|gone| place(gone) == place(route));
-        events.push(if replaces { Heard::Replaced(*route) } else { Heard::New(Subject::Route(*route)) });
+        events.push(if replaces { RouteEvent::Replaced(*route) } else { RouteEvent::New(Subject::Route(*route)) });
     }
     for entry in missing(&before.neighbours, &after.neighbours, |entry| (entry.index, entry.address)) {
         if !lost(&entry.index) {
-            events.push(Heard::Deleted(Subject::Neighbour(*entry)));
+            events.push(RouteEvent::Deleted(Subject::Neighbour(*entry)));
         }
     }
-    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Heard::New(Subject::Neighbour(*e))));
+    events.extend(
+        missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| RouteEvent::New(Subject::Neighbour(*e))),
+    );
     for entry in missing(&before.fdb, &after.fdb, |entry| (entry.index, entry.mac)) {
         if !lost(&entry.index) {
-            events.push(Heard::Deleted(Subject::Fdb(*entry)));
+            events.push(RouteEvent::Deleted(Subject::Fdb(*entry)));
         }
     }
-    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Heard::New(Subject::Fdb(*entry))));
+    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| RouteEvent::New(Subject::Fdb(*entry))));
     let mut events: Vec<Event> = events.into_iter().map(Event::Route).collect();
     let tables = before.tables.keys().chain(after.tables.keys());
     for table in tables.filter(|id| before.tables.get(id) != after.tables.get(id)) {

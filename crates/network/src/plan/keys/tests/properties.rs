@@ -1,4 +1,4 @@
-//! Properties of patience for any injuries in any order and rhythm.
+//! Properties of backoff for any injuries in any order and rhythm.
 
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-use super::{DRIFT, Scene, TIMES, seconds};
+use reconcile::backoff::TIMES;
+
+use super::{DRIFT, Scene, seconds};
 use crate::fixtures::{DUAL, Network, V4, host_gw, mac, snapshot, vxlan};
 use crate::overlay::masquerade::Ports;
 
@@ -67,7 +69,7 @@ proptest! {
         // A device that was down takes some of what is on it along, which is seen once it is up again.
         for _ in 0..100 {
             scene.run(DRIFT);
-            let Some(next) = scene.patience.next() else { break };
+            let Some(next) = scene.engine.next_repair() else { break };
             scene.now = scene.now.max(next);
         }
         prop_assert_eq!(snapshot(&scene.kernel), whole);

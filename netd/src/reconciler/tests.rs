@@ -1,7 +1,7 @@
-//! Whatever the store and the kernel do, in whatever order and with whatever of it lost: what is made of it bit by bit is
-//! what a full run makes of it.
+//! Whatever the store and the kernel do, in whatever order, and whichever notifications are lost: runs over dirty keys end as full runs
+//! do.
 //!
-//! Two nodes meet the same. One goes on from its last full run wherever it can, the other makes a full run each time.
+//! Two nodes get the same events. One runs over dirty keys wherever it can, the other makes a full run each time.
 
 mod world;
 
@@ -15,12 +15,12 @@ use world::{Injury, World, events};
 /// What happens.
 #[derive(Debug, Clone)]
 enum Step {
-    /// The store tells of a node.
-    Told(Peer),
-    /// The store tells that a node has gone.
-    Left(u8),
+    /// The store has a node's lease.
+    Stored(Peer),
+    /// The store has lost a node's lease.
+    Removed(u8),
     /// Somebody changes the kernel.
-    Hurt(Injury, usize),
+    Injured(Injury, usize),
     /// Notifications are lost.
     Lost,
     /// netd gets to work.
@@ -35,9 +35,9 @@ fn peer() -> impl Strategy<Value = Peer> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        4 => peer().prop_map(Step::Told),
-        1 => (2..=6_u8).prop_map(Step::Left),
-        4 => (proptest::sample::select(Injury::ALL.to_vec()), 0..1000_usize).prop_map(|(what, at)| Step::Hurt(what, at)),
+        4 => peer().prop_map(Step::Stored),
+        1 => (2..=6_u8).prop_map(Step::Removed),
+        4 => (proptest::sample::select(Injury::ALL.to_vec()), 0..1000_usize).prop_map(|(what, at)| Step::Injured(what, at)),
         1 => Just(Step::Lost),
         5 => Just(Step::Work),
     ]
@@ -61,14 +61,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn bit_by_bit_comes_to_the_same_as_all_at_once(network in network(), steps in vec(step(), 1..40)) {
+    fn runs_over_dirty_keys_end_as_full_runs_do(network in network(), steps in vec(step(), 1..40)) {
         let (mut one, mut other) = (World::new(&network), World::new(&network));
         for step in steps.iter().chain([&Step::Work]) {
             for world in [&mut one, &mut other] {
                 match step {
-                    Step::Told(peer) => world.tell(peer),
-                    Step::Left(n) => world.forget(*n),
-                    Step::Hurt(injury, at) => world.hurt(*injury, *at),
+                    Step::Stored(peer) => world.store(peer),
+                    Step::Removed(n) => world.remove(*n),
+                    Step::Injured(injury, at) => world.injure(*injury, *at),
                     Step::Lost => world.lose(),
                     Step::Work => {}
                 }
@@ -91,10 +91,10 @@ fn a_peer_that_comes_changes_and_goes_asks_for_no_full_run() {
         world.work();
         let before = world.full_runs;
         for peer in [near(4), Peer { host: 36, mac: 9, ..near(4) }, Peer { mac: 10, ..near(2) }] {
-            world.tell(&peer);
+            world.store(&peer);
             world.work();
         }
-        world.forget(4);
+        world.remove(4);
         world.work();
         assert_eq!(world.full_runs, before, "{}: only what changed was looked at", world.network.backend);
         assert!(world.plan_of_a_full_run().is_empty(), "{}", world.plan_of_a_full_run());
@@ -102,7 +102,7 @@ fn a_peer_that_comes_changes_and_goes_asks_for_no_full_run() {
 }
 
 #[test]
-fn an_entry_that_is_hurt_asks_for_no_full_run() {
+fn an_injured_entry_asks_for_no_full_run() {
     let network = vxlan(DUAL, DUAL).peers([near(2), far(3)]);
     let mut world = World::new(&network);
     world.work();
@@ -116,7 +116,7 @@ fn an_entry_that_is_hurt_asks_for_no_full_run() {
         Injury::EndBent,
         Injury::EndGone,
     ] {
-        world.hurt(injury, 0);
+        world.injure(injury, 0);
         world.work();
         assert!(world.plan_of_a_full_run().is_empty(), "{injury:?} is healed");
     }
@@ -124,21 +124,21 @@ fn an_entry_that_is_hurt_asks_for_no_full_run() {
 }
 
 #[test]
-fn our_own_changes_come_back_as_nothing_to_do() {
+fn own_changes_leave_nothing_dirty() {
     let mut world = World::new(&vxlan(DUAL, DUAL).peers([near(2), far(3)]));
     world.work();
-    assert!(!world.upkeep.is_stirred(), "after the first run");
-    world.tell(&near(4));
+    assert!(!world.reconciler.is_dirty(), "after the first run");
+    world.store(&near(4));
     world.work();
-    assert!(!world.upkeep.is_stirred(), "after a peer has come");
+    assert!(!world.reconciler.is_dirty(), "after a peer has come");
 }
 
 #[test]
-fn foreign_changes_do_not_stir() {
+fn changes_of_others_make_nothing_dirty() {
     let mut world = World::new(&vxlan(V4, V4));
     world.work();
     let before = world.kernel.clone();
     let pod = world.kernel.add_link(&"veth0".parse().expect("a name"), 1450);
-    world.upkeep.hear(events(&before, &world.kernel, world::OTHER));
-    assert!(!world.upkeep.is_stirred(), "a pod has come: link {pod}");
+    world.reconciler.notify(events(&before, &world.kernel, world::OTHER));
+    assert!(!world.reconciler.is_dirty(), "a pod has come: link {pod}");
 }

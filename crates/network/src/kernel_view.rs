@@ -1,0 +1,322 @@
+//! What the kernel has, kept true by its notifications from one dump to the next.
+//!
+//! Pure. A notification gives the key that it is about its new value ([`Engine::observe`]). A notification that says less than has
+//! changed requires a resync; one of an object from which more follows than from an entry requires a full run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dataplane::link::{Kind, Link};
+use dataplane::netlink::{self, NetconfChange, Subject};
+use dataplane::nft::{self, TableId};
+use dataplane::op::DeviceRoute;
+use dataplane::route::Route;
+use dataplane::types::{Family, IfName, Mac, Prefix};
+use dataplane::watch::Event;
+
+use crate::key::Key;
+use crate::overlay::{Desired, Identity, forward};
+use crate::plan::devices::adjustment;
+use crate::value::Value;
+
+/// The engine, with the keys of the pod network.
+pub type Engine = reconcile::Engine<Key, Value>;
+
+/// Which notifications are about objects of ours, or about what these follow from.
+#[derive(Debug, Clone)]
+pub struct WatchFilter {
+    /// How our objects are known.
+    pub identity: Identity,
+    /// Our nftables table.
+    pub table: TableId,
+    /// The port of our own nftables socket: what is changed through it is known already.
+    pub port: u32,
+    /// The index and the name of the interface under the tunnels.
+    pub underlay: (u32, IfName),
+    /// Routes of others decide which route packets to peers take, or which interface carries them.
+    pub follows_routes: bool,
+}
+
+impl WatchFilter {
+    /// True for destinations of routes of ours, and of IPv6 routes that may lead to their next hops.
+    pub fn tracks(&self, destination: Prefix) -> bool {
+        let leads_to = |network: &Prefix| destination.family() == Family::V6 && destination.covers(*network);
+        let mut networks = self.identity.networks.iter().map(|(_, network)| network);
+        self.identity.covers(destination) || !destination.is_default() && networks.any(leads_to)
+    }
+}
+
+/// What has to be known to read a notification: the names of links, and those links of which a change matters.
+#[derive(Debug, Clone)]
+pub struct KernelView {
+    filter: WatchFilter,
+    names: BTreeMap<u32, IfName>,
+    /// The interface under the tunnels and every VXLAN device.
+    links: BTreeMap<IfName, Link>,
+    /// The devices that are ours, or will be.
+    ours: BTreeSet<IfName>,
+    /// Sysctls of ours have changed: which ones, has to be read.
+    sysctls_changed: bool,
+}
+
+impl KernelView {
+    /// From the links of a dump.
+    pub fn new(mut links: BTreeMap<IfName, Link>, desired: &Desired, filter: WatchFilter) -> Self {
+        let names = links.values().map(|link| (link.index, link.name.clone())).collect();
+        let marked = links.values().filter(|link| is_marked(link, &filter.identity)).map(|link| link.name.clone());
+        let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
+        links.retain(|name, link| is_vxlan(link) || ours.contains(name) || *name == filter.underlay.1);
+        Self { filter, names, links, ours, sysctls_changed: false }
+    }
+
+    /// A link of ours.
+    pub fn link(&self, name: &IfName) -> Option<&Link> {
+        self.links.get(name)
+    }
+
+    /// Which notifications matter.
+    pub fn filter(&self) -> &WatchFilter {
+        &self.filter
+    }
+
+    /// True where sysctls have changed since the last call.
+    pub fn take_sysctls_changed(&mut self) -> bool {
+        std::mem::take(&mut self.sysctls_changed)
+    }
+
+    /// Takes a notification.
+    pub fn notify(&mut self, event: Event, desired: &Desired, engine: &mut Engine) {
+        match event {
+            Event::Route(netlink::Event::Overrun | netlink::Event::Unparsed) | Event::Nft(nft::Event::Overrun) => {
+                engine.require_resync();
+            }
+            Event::Route(netlink::Event::New(subject)) => self.new_object(subject, desired, engine),
+            Event::Route(netlink::Event::Deleted(subject)) => self.deleted(subject, desired, engine),
+            Event::Route(netlink::Event::Replaced(route)) => self.route(&route, desired, engine, |routes, route| {
+                let before = routes.len();
+                routes.retain(|former| former.metric != route.metric);
+                let replaced = before - routes.len();
+                routes.insert(route);
+                // The notification does not say which of several routes was replaced.
+                replaced <= 1
+            }),
+            Event::Route(netlink::Event::Netconf(NetconfChange { device, .. })) => {
+                let is_ours = |index| index == self.filter.underlay.0 || self.device(index).is_some();
+                self.sysctls_changed |= device.is_none_or(is_ours);
+            }
+            Event::Nft(nft::Event::Changed { table, subject, origin, .. }) => {
+                let is_ours = table == self.filter.table || forward::is_of_shared_chain(&table, &subject);
+                if origin != self.filter.port && is_ours {
+                    engine.require_full();
+                }
+            }
+            Event::Nft(nft::Event::Committed { .. }) => {}
+        }
+    }
+
+    fn new_object(&mut self, subject: Subject, desired: &Desired, engine: &mut Engine) {
+        match subject {
+            Subject::Link(link) => self.link_changed(*link, desired, engine),
+            Subject::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
+            Subject::Address(address) => {
+                if let Some(device) = self.device(address.index).filter(|_| address.global) {
+                    let key = Key::Address(device, address.address);
+                    let wanted = desired.value(&key);
+                    let mut lengths = match engine.deviation(&key).unwrap_or(&wanted) {
+                        Value::PrefixLengths(lengths) => lengths.clone(),
+                        _ => BTreeSet::new(),
+                    };
+                    lengths.insert(address.prefix_len);
+                    engine.observe(key, Value::PrefixLengths(lengths), &wanted, true);
+                }
+            }
+            Subject::Route(route) => self.route(&route, desired, engine, |routes, route| {
+                routes.insert(route);
+                true
+            }),
+            Subject::Neighbour(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    let mac = entry.mac.filter(|_| entry.permanent);
+                    observe(
+                        Key::Neighbour(device, entry.address),
+                        mac.map_or(Value::Absent, Value::Mac),
+                        desired,
+                        engine,
+                    );
+                }
+            }
+            Subject::Fdb(entry) => self.fdb(entry.index, entry.mac, desired, engine, |endpoints| {
+                if !entry.permanent {
+                    endpoints.remove(&entry.destination);
+                    return;
+                }
+                // A hardware address of one device has one tunnel end; all zeros and groups may have several.
+                if !entry.mac.is_unusable() {
+                    endpoints.clear();
+                }
+                endpoints.insert(entry.destination);
+            }),
+        }
+    }
+
+    fn deleted(&mut self, subject: Subject, desired: &Desired, engine: &mut Engine) {
+        match subject {
+            Subject::Link(link) => self.link_deleted(&link, desired, engine),
+            // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
+            Subject::Address(address) => {
+                if address.index == self.filter.underlay.0 || self.device(address.index).is_some() && address.global {
+                    engine.require_resync();
+                }
+            }
+            // A route that was not known is notified in another form than it is dumped.
+            Subject::Route(route) => self.route(&route, desired, engine, |routes, route| routes.remove(&route)),
+            Subject::Neighbour(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    observe(Key::Neighbour(device, entry.address), Value::Absent, desired, engine);
+                }
+            }
+            Subject::Fdb(entry) => self.fdb(entry.index, entry.mac, desired, engine, |endpoints| {
+                endpoints.remove(&entry.destination);
+            }),
+        }
+    }
+
+    /// Changes the tunnel ends behind a hardware address.
+    fn fdb(
+        &self,
+        index: u32,
+        mac: Mac,
+        desired: &Desired,
+        engine: &mut Engine,
+        change: impl FnOnce(&mut BTreeSet<std::net::IpAddr>),
+    ) {
+        let Some(device) = self.device(index) else { return };
+        let key = Key::Fdb(device, mac);
+        let wanted = desired.value(&key);
+        let mut endpoints = match engine.deviation(&key).unwrap_or(&wanted) {
+            Value::Endpoints(endpoints) => endpoints.clone(),
+            _ => BTreeSet::new(),
+        };
+        change(&mut endpoints);
+        engine.observe(key, Value::endpoints(endpoints), &wanted, true);
+    }
+
+    /// Changes the routes to a destination. `change` gives false where the notification does not say all.
+    fn route(
+        &self,
+        route: &Route,
+        desired: &Desired,
+        engine: &mut Engine,
+        change: impl FnOnce(&mut BTreeSet<DeviceRoute>, DeviceRoute) -> bool,
+    ) {
+        let destination = route.destination;
+        let is_ours = self.filter.identity.covers(destination);
+        if !is_ours && (self.filter.follows_routes || destination.is_default()) {
+            // The default route says which interface is the one between nodes.
+            engine.require_full();
+        }
+        if !self.filter.tracks(destination) {
+            return;
+        }
+        // A link without a name is new, and not notified yet.
+        let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
+        let mut routes = routes_to(destination, desired, engine);
+        if !change(&mut routes, DeviceRoute::of(route, device.clone())) {
+            engine.require_resync();
+        }
+        let key = Key::Route(destination);
+        let wanted = desired.value(&key);
+        engine.observe(key, Value::routes(routes), &wanted, is_ours);
+    }
+
+    /// A device of ours.
+    fn device(&self, index: u32) -> Option<IfName> {
+        self.names.get(&index).filter(|name| self.ours.contains(*name)).cloned()
+    }
+
+    /// A link is there. Of most links only the name counts: a node's pods come and go all the time.
+    fn link_changed(&mut self, link: Link, desired: &Desired, engine: &mut Engine) {
+        let former = self.names.insert(link.index, link.name.clone());
+        let is_renamed = former.is_some_and(|former| former != link.name);
+        let known = self.links.get(&link.name);
+        if is_renamed || self.is_underlay(&link) {
+            if is_renamed || known != Some(&link) {
+                engine.require_resync();
+            }
+        } else if self.ours.contains(&link.name) {
+            // With the state or the hardware address of a device goes more than is notified.
+            if known.is_some_and(|known| known.index == link.index && drops_entries(known, &link)) {
+                engine.require_resync();
+            }
+            let device = desired.devices.get(&link.name);
+            let mark = &self.filter.identity.mark;
+            let change = device.and_then(|device| adjustment(&link, device, mark));
+            let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
+            let value = if is_as_desired { Value::Present } else { Value::Different };
+            observe(Key::Device(link.name.clone()), value, desired, engine);
+        } else if is_vxlan(&link) {
+            if known != Some(&link) {
+                engine.require_full();
+            }
+        } else {
+            return;
+        }
+        self.links.insert(link.name.clone(), link);
+    }
+
+    fn link_deleted(&mut self, link: &Link, desired: &Desired, engine: &mut Engine) {
+        self.names.remove(&link.index);
+        self.links.retain(|_, known| known.index != link.index);
+        if self.ours.contains(&link.name) || self.is_underlay(link) || is_vxlan(link) {
+            return engine.require_resync();
+        }
+        // The routes out of the link went with it, most of them without a notification.
+        let on_link = |(key, value): (&Key, &Value)| match (key, value) {
+            (Key::Route(to), Value::Routes(routes)) if routes.iter().any(|route| route.device == link.name) => {
+                Some(*to)
+            }
+            _ => None,
+        };
+        let destinations: Vec<Prefix> = engine.deviations().iter().filter_map(on_link).collect();
+        for destination in destinations {
+            let mut routes = routes_to(destination, desired, engine);
+            routes.retain(|route| route.device != link.name);
+            let key = Key::Route(destination);
+            let wanted = desired.value(&key);
+            engine.observe(key, Value::routes(routes), &wanted, self.filter.identity.covers(destination));
+        }
+    }
+
+    fn is_underlay(&self, link: &Link) -> bool {
+        link.index == self.filter.underlay.0 || link.name == self.filter.underlay.1
+    }
+}
+
+/// An object of ours has this value.
+fn observe(key: Key, value: Value, desired: &Desired, engine: &mut Engine) {
+    let wanted = desired.value(&key);
+    engine.observe(key, value, &wanted, true);
+}
+
+fn routes_to(destination: Prefix, desired: &Desired, engine: &Engine) -> BTreeSet<DeviceRoute> {
+    match engine.deviation(&Key::Route(destination)) {
+        None => desired.routes.get(&destination).cloned().into_iter().collect(),
+        Some(Value::Routes(routes)) => routes.clone(),
+        Some(_) => BTreeSet::new(),
+    }
+}
+
+/// True where the kernel drops entries of a device without a notification for each.
+fn drops_entries(known: &Link, now: &Link) -> bool {
+    known.up && !now.up || known.mac != now.mac
+}
+
+fn is_vxlan(link: &Link) -> bool {
+    matches!(link.kind, Kind::Vxlan(_))
+}
+
+fn is_marked(link: &Link, identity: &Identity) -> bool {
+    is_vxlan(link) && link.alias.as_deref() == Some(identity.mark.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! By what each object of ours in the kernel is known.
+//!
+//! Pure. One key stands for an object everywhere: among the dirty keys, the deviations, the repairs and the problems.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use dataplane::nft::{self, Change, TableId};
+use dataplane::op::Op;
+use dataplane::types::{IfName, Mac, Prefix};
+use reconcile::ObjectKey;
+
+/// An object in the kernel, whatever its value.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// A device, with all that is on it where it has to be made, taken up or given its address.
+    Device(IfName),
+    /// An address of a device.
+    Address(IfName, IpAddr),
+    /// A neighbour entry.
+    Neighbour(IfName, IpAddr),
+    /// A forwarding entry.
+    Fdb(IfName, Mac),
+    /// The route to a destination.
+    Route(Prefix),
+    /// A sysctl.
+    Sysctl(String),
+    /// An nftables table.
+    Table(TableId),
+    /// An element of a set of an nftables table.
+    Element(TableId, String, nft::Key),
+    /// Rules of ours in a chain of others.
+    Rules(TableId, String),
+}
+
+impl ObjectKey for Key {
+    fn kind(&self) -> &'static str {
+        match self {
+            Key::Device(_) => "device",
+            Key::Address(..) => "address",
+            Key::Neighbour(..) => "neighbour",
+            Key::Fdb(..) => "fdb",
+            Key::Route(_) => "route",
+            Key::Sysctl(_) => "sysctl",
+            Key::Table(_) => "table",
+            Key::Element(..) => "element",
+            Key::Rules(..) => "rules",
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        match self {
+            Key::Device(_) => "`ip monitor link address`",
+            Key::Address(..) => "`ip monitor address`",
+            Key::Neighbour(..) => "`ip monitor neighbour`",
+            Key::Fdb(..) => "`bridge monitor fdb`",
+            Key::Route(_) => "`ip monitor route`",
+            Key::Sysctl(_) => "look into /etc/sysctl.d and what else sets it",
+            Key::Table(_) | Key::Element(..) | Key::Rules(..) => "`nft monitor`",
+        }
+    }
+
+    fn is_incremental(&self) -> bool {
+        matches!(self, Key::Neighbour(..) | Key::Fdb(..) | Key::Route(_) | Key::Element(..))
+    }
+}
+
+impl Key {
+    /// The key of one op, whatever else is in its plan.
+    pub fn of(op: &Op) -> Self {
+        match op {
+            Op::AddVxlan { name, .. }
+            | Op::AddBridge { name, .. }
+            | Op::SetPort { name, .. }
+            | Op::SetHairpin(name)
+            | Op::SetLink { name, .. }
+            | Op::DeleteLink(name) => Key::Device(name.clone()),
+            Op::AddAddress(a) | Op::DeleteAddress(a) => Key::Address(a.device.clone(), a.address),
+            Op::PutNeighbour { device, address, .. } | Op::DeleteNeighbour { device, address } => {
+                Key::Neighbour(device.clone(), *address)
+            }
+            Op::PutFdb { device, mac, .. } | Op::DeleteFdb { device, mac, .. } => Key::Fdb(device.clone(), *mac),
+            Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Key::Route(route.destination),
+            Op::SetSysctl { key, .. } => Key::Sysctl(key.clone()),
+            Op::Nft(change) => of_nft(change),
+        }
+    }
+}
+
+fn of_nft(change: &Change) -> Key {
+    match change {
+        Change::AddRule { table, chain, .. }
+        | Change::InsertRule { table, chain, .. }
+        | Change::DeleteRule { table, chain, .. } => Key::Rules(table.clone(), chain.clone()),
+        Change::ReplaceTable(table) => Key::Table(table.id.clone()),
+        Change::AddTable(table)
+        | Change::DeleteTable(table)
+        | Change::AddChain { table, .. }
+        | Change::FlushChain { table, .. }
+        | Change::DeleteChain { table, .. }
+        | Change::AddSet { table, .. }
+        | Change::DeleteSet { table, .. } => Key::Table(table.clone()),
+        Change::AddElements(elements) | Change::DeleteElements(elements) => {
+            let mut keys = elements.elements.keys();
+            match (keys.next(), keys.next()) {
+                (Some(only), None) => Key::Element(elements.table.clone(), elements.set.clone(), only.clone()),
+                _ => Key::Table(elements.table.clone()),
+            }
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Device(name) => write!(f, "device {name}"),
+            Key::Address(device, address) => write!(f, "address {address} of {device}"),
+            Key::Neighbour(device, address) => write!(f, "neighbour {address} on {device}"),
+            Key::Fdb(device, mac) => write!(f, "forwarding entry {mac} on {device}"),
+            Key::Route(destination) => write!(f, "route {destination}"),
+            Key::Sysctl(key) => write!(f, "sysctl {key}"),
+            Key::Table(table) => write!(f, "nftables table {} {}", table.family, table.name),
+            Key::Element(table, set, key) => {
+                write!(f, "element {key} of nftables set {} {} {set}", table.family, table.name)
+            }
+            Key::Rules(table, chain) => {
+                write!(f, "netd's rules in nftables chain {} {} {chain}", table.family, table.name)
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! The part of the desired state that follows from peers: each peer is added to it, and removed from it, alone.
+//!
+//! Pure. A full build adds all peers. A change removes the former leases of the peers that changed and adds their present ones; where
+//! more follows from the change than these peers' entries, only a full build is right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use dataplane::types::{Family, IfName, Prefix};
+
+use super::peer_route::{self, NoPeerRoute, OnLink, PeerRoute, Tunnels};
+use super::{Desired, Entries, Input, Outcome, masquerade};
+use crate::key::Key;
+use crate::model::{Encapsulation, Lease, PeerChange};
+use crate::net_conf::NetConf;
+use crate::value::Value;
+
+/// What the routes to peers follow from beside the peers' own leases, and what depends on all peers together.
+#[derive(Debug, Clone)]
+pub struct PeerIndex {
+    conf: NetConf,
+    configured: BTreeSet<Encapsulation>,
+    underlay: IfName,
+    tunnels: Tunnels,
+    on_link: OnLink,
+    /// To how many ranges packets travel in each encapsulation.
+    encapsulations: BTreeMap<Encapsulation, usize>,
+    /// How many plain routes lead to each node.
+    direct: BTreeMap<IpAddr, usize>,
+}
+
+/// The values that keys had before a change of the desired state.
+#[derive(Debug, Clone, Default)]
+pub struct FormerValues {
+    values: BTreeMap<Key, Value>,
+    /// A full build has no former values.
+    is_off: bool,
+}
+
+impl FormerValues {
+    /// Records nothing.
+    pub fn off() -> Self {
+        Self { is_off: true, ..Self::default() }
+    }
+
+    /// The desired value of a key is about to change.
+    fn record(&mut self, desired: &Desired, key: impl FnOnce() -> Key) {
+        if !self.is_off {
+            let key = key();
+            let value = desired.value(&key);
+            self.values.entry(key).or_insert(value);
+        }
+    }
+}
+
+impl IntoIterator for FormerValues {
+    type Item = (Key, Value);
+    type IntoIter = std::collections::btree_map::IntoIter<Key, Value>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.values.into_iter()
+    }
+}
+
+impl PeerIndex {
+    /// Without peers.
+    pub(super) fn new(input: &Input<'_>, tunnels: Tunnels) -> Self {
+        Self {
+            conf: input.conf.clone(),
+            configured: input.conf.backend.encapsulations().into_iter().collect(),
+            underlay: input.underlay.ifname.clone(),
+            tunnels,
+            on_link: OnLink::new(input.routes, input.underlay.index),
+            encapsulations: BTreeMap::new(),
+            direct: BTreeMap::new(),
+        }
+    }
+
+    /// The tunnels of this node.
+    pub fn tunnels(&self) -> &Tunnels {
+        &self.tunnels
+    }
+
+    /// True where routes of others decide which route packets to peers take.
+    pub fn follows_routes(&self) -> bool {
+        self.configured.contains(&Encapsulation::Direct) || self.encapsulations.contains_key(&Encapsulation::Direct)
+    }
+
+    /// Changes `outcome` as the changes of peers require; false where more follows from them than these peers' entries, so that only a
+    /// full build is right.
+    pub fn update(&mut self, changes: &[PeerChange], outcome: &mut Outcome, former: &mut FormerValues) -> bool {
+        let sends = |index: &Self| index.encapsulations.keys().copied().collect::<Vec<_>>();
+        let before = sends(self);
+        let mut is_local = true;
+        // Every former lease goes first: a range may pass from one node to another.
+        for lease in changes.iter().filter_map(|change| change.former.as_ref()) {
+            is_local &= self.is_as_configured(lease) && self.remove(lease, outcome, former);
+        }
+        for lease in changes.iter().filter_map(|change| change.now.as_ref()) {
+            is_local &= self.is_as_configured(lease) && self.add(lease, outcome, former);
+        }
+        // In which encapsulations this node sends is advertised to its peers.
+        is_local && sends(self) == before
+    }
+
+    /// Adds a peer; false where packets to it take no route, or another one than configured.
+    pub fn add(&mut self, lease: &Lease, outcome: &mut Outcome, former: &mut FormerValues) -> bool {
+        let mut is_as_configured = true;
+        for (family, subnet) in lease.subnets.iter() {
+            let pods = (lease.node.clone(), family);
+            match peer_route::to(&self.conf, &self.tunnels, lease, family, &self.on_link) {
+                Ok((route, instead)) => {
+                    is_as_configured &= self.configured.contains(&route.encapsulation());
+                    // A peer that has not changed its backend yet will: nothing for a person to do.
+                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
+                        outcome.degraded.insert(pods.clone(), reason);
+                        is_as_configured = false;
+                    }
+                    self.set_entries(route, *subnet, true, &mut outcome.desired, former);
+                    self.count(route, lease, family, true, &mut outcome.desired, former);
+                    outcome.peer_routes.insert(pods, route);
+                }
+                Err(reason) => {
+                    outcome.unreachable.insert(pods, reason);
+                    is_as_configured = false;
+                }
+            }
+        }
+        is_as_configured
+    }
+
+    /// Removes a peer; false where packets to it took no route, or another one than configured.
+    fn remove(&mut self, lease: &Lease, outcome: &mut Outcome, former: &mut FormerValues) -> bool {
+        let mut is_as_configured = true;
+        for (family, subnet) in lease.subnets.iter() {
+            let pods = (lease.node.clone(), family);
+            is_as_configured &= outcome.degraded.remove(&pods).is_none() & outcome.unreachable.remove(&pods).is_none();
+            if let Some(route) = outcome.peer_routes.remove(&pods) {
+                self.count(route, lease, family, false, &mut outcome.desired, former);
+                self.set_entries(route, *subnet, false, &mut outcome.desired, former);
+            }
+        }
+        is_as_configured
+    }
+
+    /// Puts the entries for one range of pods into the desired state, or takes them out.
+    fn set_entries(
+        &self,
+        route: PeerRoute,
+        subnet: Prefix,
+        is_wanted: bool,
+        desired: &mut Desired,
+        former: &mut FormerValues,
+    ) {
+        let Some(Entries { route, tunnel }) = Entries::of(&self.underlay, &self.tunnels, subnet, route) else { return };
+        former.record(desired, || Key::Route(subnet));
+        if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
+            former.record(desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
+            former.record(desired, || Key::Fdb(end.0.clone(), end.1));
+            if is_wanted {
+                desired.neighbours.insert(neighbour, mac);
+                desired.fdb.insert(end, endpoint);
+            } else {
+                desired.neighbours.remove(&neighbour);
+                desired.fdb.remove(&end);
+            }
+        }
+        if is_wanted {
+            desired.routes.insert(subnet, route);
+        } else {
+            desired.routes.remove(&subnet);
+        }
+    }
+
+    /// Counts a route, and keeps the nodes to which plain routes lead in the set of our table.
+    fn count(
+        &mut self,
+        route: PeerRoute,
+        lease: &Lease,
+        family: Family,
+        is_more: bool,
+        desired: &mut Desired,
+        former: &mut FormerValues,
+    ) {
+        let encapsulation = route.encapsulation();
+        count(&mut self.encapsulations, encapsulation, is_more);
+        let node = lease.public.get(family).copied().filter(|_| encapsulation == Encapsulation::Direct);
+        if let Some(node) = node {
+            count(&mut self.direct, node, is_more);
+            let is_direct = self.direct.contains_key(&node);
+            if let Some(table) = desired.table.as_ref().filter(|table| masquerade::has_nodes(table, node)) {
+                former.record(desired, || masquerade::key(table, node));
+            }
+            masquerade::set_direct(desired.table.as_mut(), node, is_direct);
+        }
+    }
+
+    /// True where the peer speaks of nothing but what is configured here: it is not changing its backend, and no other tunnel has to be
+    /// kept for it.
+    fn is_as_configured(&self, lease: &Lease) -> bool {
+        lease.ways.as_ref().is_none_or(|support| {
+            let mut tunnels = support.all_tunnels().map(Encapsulation::Tunnel);
+            tunnels.all(|tunnel| self.configured.contains(&tunnel)) && support.sends.is_subset(&self.configured)
+        })
+    }
+}
+
+fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
+    let before = counts.get(&key).copied().unwrap_or(0);
+    match if is_more { before + 1 } else { before.saturating_sub(1) } {
+        0 => drop(counts.remove(&key)),
+        now => drop(counts.insert(key, now)),
+    }
+}

@@ -1,0 +1,114 @@
+//! The observed and the desired state of some keys, so that a plan for these costs what they cost.
+//!
+//! Pure. Whatever is left out is the same in both subsets, so the plan has no op for it.
+
+use std::collections::BTreeSet;
+
+use dataplane::nft::{self, Change, Table};
+use dataplane::op::Op;
+use dataplane::types::{Family, Prefix};
+
+use crate::kernel_view::{Engine, KernelView};
+use crate::key::Key;
+use crate::observe::Observed;
+use crate::overlay::Desired;
+use crate::plan::Plan;
+use crate::value::Value;
+
+/// What the kernel has for these keys: the desired values, but for the deviations.
+pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
+    let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.link(name)?.clone())));
+    let mut observed = Observed {
+        links: links.collect(),
+        addresses: desired.addresses.clone(),
+        table: table(keys, desired),
+        ..Observed::default()
+    };
+    for key in keys {
+        let value = engine.deviation(key).cloned().unwrap_or_else(|| desired.value(key));
+        match (key, value) {
+            (Key::Neighbour(device, address), Value::Mac(mac)) => {
+                observed.neighbours.insert((device.clone(), *address), mac);
+            }
+            (Key::Fdb(device, mac), Value::Endpoints(endpoints)) => {
+                observed.fdb.extend(endpoints.into_iter().map(|endpoint| (device.clone(), *mac, endpoint)));
+            }
+            (Key::Route(_), Value::Routes(routes)) => observed.routes.extend(routes),
+            (Key::Element(_, set, element), value) => {
+                let set = observed.table.as_mut().and_then(|table| table.sets.get_mut(set));
+                if let Some(set) = set {
+                    if value == Value::Present {
+                        set.elements.entry(element.clone()).or_default();
+                    } else {
+                        set.elements.remove(element);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    observed
+}
+
+impl Desired {
+    /// What the kernel should have for these keys.
+    #[must_use]
+    pub fn subset(&self, keys: &BTreeSet<Key>) -> Self {
+        let mut subset = Self {
+            devices: self.devices.clone(),
+            addresses: self.addresses.clone(),
+            table: table(keys, self),
+            ..Self::default()
+        };
+        for key in keys {
+            match key {
+                Key::Neighbour(device, address) => {
+                    let key = (device.clone(), *address);
+                    subset.neighbours.extend(self.neighbours.get(&key).map(|mac| (key, *mac)));
+                }
+                Key::Fdb(device, mac) => {
+                    let key = (device.clone(), *mac);
+                    subset.fdb.extend(self.fdb.get(&key).map(|endpoint| (key, *endpoint)));
+                }
+                Key::Route(destination) => {
+                    subset.routes.extend(self.routes.get(destination).map(|route| (*destination, route.clone())));
+                }
+                _ => {}
+            }
+        }
+        subset
+    }
+}
+
+/// Our table with no other elements than these; none where no element is among the keys.
+fn table(keys: &BTreeSet<Key>, desired: &Desired) -> Option<Table> {
+    let elements =
+        keys.iter().filter_map(|key| if let Key::Element(_, _, element) = key { Some(element) } else { None });
+    let elements: BTreeSet<nft::Key> = elements.cloned().collect();
+    desired.table.as_ref().filter(|_| !elements.is_empty()).map(|table| table.narrowed(&elements))
+}
+
+/// Adds the keys of the routes that lead to the next hops of routes among these keys: for IPv6, they decide how a route can be put.
+pub(crate) fn widen(keys: &mut BTreeSet<Key>, engine: &Engine, desired: &Desired) {
+    let destinations = keys.iter().filter_map(|key| if let Key::Route(to) = key { Some(to) } else { None });
+    let wanted = destinations.filter_map(|destination| desired.routes.get(destination));
+    let hops: Vec<_> = wanted.filter_map(|route| route.gateway.filter(|hop| route.onlink && hop.is_ipv6())).collect();
+    for hop in hops {
+        let ranges = (1..=Family::V6.bits()).filter_map(|len| Prefix::new(hop, len));
+        let known = ranges
+            .filter(|range| desired.routes.contains_key(range) || engine.deviation(&Key::Route(*range)).is_some());
+        keys.extend(known.map(Key::Route));
+    }
+}
+
+impl Plan {
+    /// True where the plan changes nothing but entries. An op on a device, a rule or an object of somebody else is for a run after a
+    /// dump.
+    pub fn is_of_entries(&self) -> bool {
+        let of_entry = |op: &Op| match op {
+            Op::Nft(change) => matches!(change, Change::AddElements(_) | Change::DeleteElements(_)),
+            op => reconcile::ObjectKey::is_incremental(&Key::of(op)),
+        };
+        self.conflicts.is_empty() && self.ops.iter().all(of_entry)
+    }
+}
