@@ -32,6 +32,7 @@ use crate::bridge::Bridge;
 use crate::config::Config;
 use crate::conflist::Template;
 use crate::node::Node;
+use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::status::board::Board;
 use crate::status::doors::Doors;
@@ -43,7 +44,7 @@ use start::Outset;
 pub use start::StartError;
 use switch::Switch;
 use tell::Untold;
-use warned::{Fault, Warned};
+use warned::Warned;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
@@ -58,7 +59,7 @@ pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError
         let outset = match outset {
             Ok(outset) => outset,
             Err(error) => {
-                store.tell_last(config.node_name.as_ref(), error.notice()).await;
+                store.tell_last(config.node_name.as_ref(), error.problem()).await;
                 return Err(error);
             }
         };
@@ -103,9 +104,9 @@ struct Daemon<S> {
     /// The list that is being told, until it is complete.
     listing: Option<BTreeMap<NodeName, Arc<Lease>>>,
     /// What a person has been told and is still so.
-    told: BTreeSet<String>,
+    told: Problems,
     /// Why this node's lease is not in the store as it should be, by the last try to put it back.
-    unkept: Option<Fault>,
+    unkept: Option<Problem>,
     /// What those who look after the cluster know of that.
     warned: Warned,
     ready: bool,
@@ -144,7 +145,7 @@ impl<S: Store> Daemon<S> {
         let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
         let switch = Switch::resume(&config.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
-        let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
+        let (leases, listing, told) = (BTreeMap::new(), None, Problems::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
         let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
         let pace = Pace::new(config.resync, Deadline::now());
@@ -181,11 +182,14 @@ impl<S: Store> Daemon<S> {
     /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed; true
     /// where something about it has.
     /// What keeps it from being used is for a person; the network stays as it was.
-    async fn follow_underlay(&mut self) -> (bool, Option<String>) {
+    async fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
         match self.node.follow_underlay(&self.config.underlay, &mut self.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
-            Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
+            Err(error) => {
+                let detail = format!("cannot be followed, the network stays as it was: {}", chain(&error));
+                return (false, Some(Problem::new(Kind::UnderlayUnusable, "the interface between nodes", detail)));
+            }
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
@@ -201,7 +205,8 @@ impl<S: Store> Daemon<S> {
                 (true, None)
             }
             Err(error) => {
-                (true, Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))))
+                let detail = format!("cannot be published for its peers: {}", chain(&error));
+                (true, Some(Problem::new(Kind::PeersNotTold, "this node's new address", detail)))
             }
         }
     }

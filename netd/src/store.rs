@@ -20,6 +20,8 @@ use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
 
+use crate::problem::Problem;
+
 /// A source of truth about the network.
 pub trait Store: Send + Sync + 'static {
     /// Reads the network configuration, as text: [`NetConf::parse`] judges it.
@@ -54,8 +56,8 @@ pub trait Store: Send + Sync + 'static {
     }
 
     /// Tells them of what ends a daemon that has this name, and gives up after a moment.
-    fn tell_last(&self, node: Option<&NodeName>, notice: Notice) -> impl Future<Output = ()> + Send {
-        let _ = (node, notice);
+    fn tell_last(&self, node: Option<&NodeName>, problem: Problem) -> impl Future<Output = ()> + Send {
+        let _ = (node, problem);
         std::future::ready(())
     }
 
@@ -81,15 +83,10 @@ pub trait Store: Send + Sync + 'static {
 pub enum Notice {
     /// Pods can be wired and reach each other.
     Ready,
-    /// Somebody must do something. The same text again is no news until it was over.
-    Warning {
-        /// Of which sort, as Events have it: `InvalidConfiguration`.
-        reason: &'static str,
-        /// What.
-        text: String,
-    },
-    /// What this text warned of is over.
-    Over(String),
+    /// A problem has begun, or its detail has changed.
+    Problem(Problem),
+    /// A problem is over.
+    Over(Problem),
 }
 
 /// What this node asks a store for.

@@ -13,6 +13,7 @@ use super::etcd::{self, EtcdStore};
 use super::kube::KubeStore;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::StoreConfig;
+use crate::problem::Problem;
 
 /// One of the stores.
 #[derive(Debug)]
@@ -89,8 +90,8 @@ impl Store for Chosen {
         each!(self, store => store.tell(notice));
     }
 
-    async fn tell_last(&self, node: Option<&NodeName>, notice: Notice) {
-        each!(self, store => store.tell_last(node, notice).await);
+    async fn tell_last(&self, node: Option<&NodeName>, problem: Problem) {
+        each!(self, store => store.tell_last(node, problem).await);
     }
 
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
