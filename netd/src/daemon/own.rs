@@ -160,7 +160,7 @@ impl<S: Store> Daemon<S> {
     /// told, and the network stays as it is.
     pub(super) fn reconfigure(&mut self, text: &str) -> bool {
         let former = self.node.conf.clone();
-        match self.node.reconfigure(text, &self.flags, &mut self.kernel) {
+        match self.node.reconfigure(text, &self.config.underlay, &mut self.kernel) {
             Ok(changed) => {
                 let refused = self.switch.refused.take();
                 let was_refused = refused.is_some();
@@ -187,7 +187,7 @@ impl<S: Store> Daemon<S> {
         tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
         // Links are read again by the reconcile; without them the addresses in the lease count.
         let links = node::links(&mut self.kernel).unwrap_or_default();
-        self.request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
+        self.request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = self.request.backend.clone();
         let stored = own.vteps;

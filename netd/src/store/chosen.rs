@@ -1,4 +1,4 @@
-//! The store that the flags choose.
+//! The store that the configuration names.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,9 +10,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::dir::{DirStore, POLL};
 use super::etcd::{self, EtcdStore};
-use super::kube::{self, KubeStore};
+use super::kube::KubeStore;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
-use crate::config::flags::Flags;
+use crate::config::StoreConfig;
 
 /// One of the stores.
 #[derive(Debug)]
@@ -25,74 +25,23 @@ pub enum Chosen {
     Kube(KubeStore),
 }
 
-/// Why there is no store.
+/// The store cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ChoiceError {
-    /// Two stores are asked for.
-    #[error(
-        "{flag} is of another store than etcd, which the flags that begin with --etcd- choose: leave one of them out{}",
-        hint(flag)
-    )]
-    Two {
-        /// The flag that does not fit.
-        flag: &'static str,
-    },
-    /// Two stores are asked for, one of them the API server.
-    #[error("{flag} is of another store than the API server, which --kube-subnet-mgr chooses: leave one of them out")]
-    BesideKube {
-        /// The flag that does not fit.
-        flag: &'static str,
-    },
-    /// A flag of a store that is not chosen.
-    #[error("{flag} says nothing without --kube-subnet-mgr: give that too, or leave it out")]
-    WithoutKube {
-        /// The flag.
-        flag: &'static str,
-    },
-    /// etcd's flags are wrong.
-    #[error("etcd cannot be the store")]
-    Etcd(#[from] etcd::OptionsError),
-    /// The API server's flags are wrong.
-    #[error("the API server cannot be the store")]
-    Kube(#[from] kube::OptionsError),
-}
-
-fn hint(flag: &str) -> &'static str {
-    if flag == "--net-config-path" { " (with etcd the network configuration is in its key PREFIX/config)" } else { "" }
-}
+#[error("etcd cannot be the store")]
+pub struct ChoiceError(#[from] etcd::OptionsError);
 
 impl Chosen {
-    /// The store that the flags choose. `waits` is true for a daemon, which waits for its store at its start. To be called within a
-    /// tokio runtime.
+    /// The store as configured. `waits` is true for a daemon, which waits for its store at its start. To be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// Where the flags contradict each other or name what cannot be used.
-    pub fn new(flags: &Flags, waits: bool) -> Result<Self, ChoiceError> {
-        let kube = &flags.kube;
-        if kube.kube_subnet_mgr {
-            let foreign = [("--store-dir", flags.store_dir.is_some()), ("an --etcd- flag", flags.etcd.is_chosen())];
-            if let Some((flag, _)) = foreign.into_iter().find(|(_, given)| *given) {
-                return Err(ChoiceError::BesideKube { flag });
-            }
-            return Ok(Self::Kube(KubeStore::new(flags, waits)?));
-        }
-        let idle = [
-            ("--kube-api-url", kube.kube_api_url.is_some()),
-            ("--kubeconfig-file", kube.kubeconfig_file.is_some()),
-            ("--net-conf-configmap", kube.net_conf_configmap.is_some()),
-        ];
-        if let Some((flag, _)) = idle.into_iter().find(|(_, given)| *given) {
-            return Err(ChoiceError::WithoutKube { flag });
-        }
-        if !flags.etcd.is_chosen() {
-            return Ok(Self::Dir(DirStore::new(flags.store_dir(), flags.net_config_path.clone(), POLL)));
-        }
-        let foreign =
-            [("--store-dir", flags.store_dir.is_some()), ("--net-config-path", flags.net_config_path.is_some())];
-        if let Some((flag, _)) = foreign.into_iter().find(|(_, given)| *given) {
-            return Err(ChoiceError::Two { flag });
-        }
-        Ok(Self::Etcd(EtcdStore::new(&flags.etcd, waits)?))
+    /// If the configuration names what cannot be used.
+    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, ChoiceError> {
+        Ok(match config {
+            StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
+            StoreConfig::Etcd(config) => Self::Etcd(EtcdStore::new(config, waits)?),
+            StoreConfig::Kube(config) => Self::Kube(KubeStore::new(config, waits)),
+        })
     }
 }
 

@@ -24,12 +24,11 @@ pub use self::options::OptionsError;
 use self::acquire::Holding;
 use self::client::{CallError, Client};
 use self::keeper::Keeper;
-use self::options::Options;
 use self::view::{CONFIG, SUBNETS};
 use self::wire::{KeyValue, RangeRequest};
 use super::waiting::{self, Waiting};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
-use crate::config::flags::EtcdFlags;
+use crate::config::EtcdConfig;
 
 /// A store in etcd.
 #[derive(Debug)]
@@ -45,13 +44,13 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// The store that the flags name. A daemon's `waits` at its start until etcd answers and holds a network configuration.
+    /// The store as configured. A daemon's `waits` at its start until etcd answers and holds a network configuration.
     ///
     /// # Errors
-    /// Where the flags or the files that they name cannot be meant so.
-    pub fn new(flags: &EtcdFlags, waits: bool) -> Result<Self, OptionsError> {
-        let client = Client::new(Options::of(flags)?)?;
-        let keeper = Keeper::new(flags.renew_margin());
+    /// If a URL or a file that the configuration names cannot be used.
+    pub fn new(config: EtcdConfig, waits: bool) -> Result<Self, OptionsError> {
+        let keeper = Keeper::new(config.renew_margin);
+        let client = Client::new(config)?;
         Ok(Self {
             client,
             keeper,

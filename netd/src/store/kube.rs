@@ -34,8 +34,6 @@ use network::net_conf::NetConf;
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::{task, time};
 
-pub use self::options::OptionsError;
-
 use self::api::{Api, CallError};
 use self::health::Health;
 use self::herald::Job;
@@ -45,7 +43,7 @@ use self::options::Options;
 use self::own::Own;
 use self::watch::{Told, Watch};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
-use crate::config::flags::Flags;
+use crate::config::KubeConfig;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -160,13 +158,10 @@ impl Shared {
 }
 
 impl KubeStore {
-    /// The store that the flags name. A daemon's `waits` at its start until the API server answers and has what is needed. To be
-    /// called within a tokio runtime.
-    ///
-    /// # Errors
-    /// Where the flags cannot be meant so.
-    pub fn new(flags: &Flags, waits: bool) -> Result<Self, OptionsError> {
-        let options = Options::of(flags)?;
+    /// The store as configured. A daemon's `waits` at its start until the API server answers and has what is needed. To be called
+    /// within a tokio runtime.
+    pub fn new(config: KubeConfig, waits: bool) -> Self {
+        let options = Options::from(config);
         let (jobs, receiver) = mpsc::unbounded_channel();
         let api = Arc::new(Api::new(&options));
         let (reached, _) = channel::channel(None);
@@ -176,7 +171,7 @@ impl KubeStore {
             task::spawn(herald::run(Arc::clone(&shared), receiver));
         }
         let (standing, _) = channel::channel(None);
-        Ok(Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() })
+        Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() }
     }
 
     async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {

@@ -16,8 +16,9 @@ use super::annotations::{self, RangesFault};
 use super::api::CallError;
 use super::memory::Memory;
 use super::object::Node;
+use super::options::NoNode;
 use super::watch::{Told, Watch};
-use super::{KubeStore, NODES, OptionsError, WRITE, conf, herald};
+use super::{KubeStore, NODES, WRITE, conf, herald};
 use crate::store::waiting::Waiting;
 use crate::store::{LeaseRequest, Notice, StoreError, claim};
 
@@ -60,7 +61,7 @@ impl KubeStore {
             return Err(StoreError::Read {
                 object: "this node's name".to_owned(),
                 advice: "give the container NODE_NAME from its field spec.nodeName",
-                source: OptionsError::NoNode.into(),
+                source: NoNode.into(),
             });
         };
         let mut waiting = self.waiting();
