@@ -52,14 +52,14 @@ pub async fn run(mut flags: Flags, store: impl Store) -> Result<(), StartError> 
     let board = Board::new();
     let outset = tokio::select! {
         outset = start::find(&mut flags, &store, &board) => Some(outset),
-        never = start::show(&board, store.standing()) => match never {},
+        never = start::show(&board, store.startup_status()) => match never {},
         () = ends.wait() => None,
     };
     if let Some(outset) = outset {
         let outset = match outset {
             Ok(outset) => outset,
             Err(error) => {
-                store.tell_last(flags.node_name.as_ref(), error.notice()).await;
+                store.notify_before_exit(flags.node_name.as_ref(), error.notice()).await;
                 return Err(error);
             }
         };
@@ -255,8 +255,8 @@ impl<S: Store> Daemon<S> {
                     self.ask(Trigger::StoreChanged);
                 }
             }
-            StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
-            StoreEvent::Recovered => tracing::info!("the store can be followed again"),
+            StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
+            StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
 }

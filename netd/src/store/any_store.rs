@@ -1,4 +1,4 @@
-//! The store that the flags choose.
+//! The store that the flags select.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use super::kube::{self, KubeStore};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
 
-/// One of the stores.
+/// One of the three stores.
 #[derive(Debug)]
-pub enum Chosen {
+pub enum AnyStore {
     /// A directory.
     Dir(DirStore),
     /// etcd.
@@ -25,34 +25,36 @@ pub enum Chosen {
     Kube(KubeStore),
 }
 
-/// Why there is no store.
+/// Why the flags select no store.
 #[derive(Debug, thiserror::Error)]
-pub enum ChoiceError {
-    /// Two stores are asked for.
+pub enum StoreFlagsError {
+    /// A flag of another store beside etcd's.
     #[error(
-        "{flag} is of another store than etcd, which the flags that begin with --etcd- choose: leave one of them out{}",
+        "{flag} belongs to another store than etcd, which the flags that begin with --etcd- select: leave one of them out{}",
         hint(flag)
     )]
-    Two {
-        /// The flag that does not fit.
+    BesideEtcd {
+        /// The conflicting flag.
         flag: &'static str,
     },
-    /// Two stores are asked for, one of them the API server.
-    #[error("{flag} is of another store than the API server, which --kube-subnet-mgr chooses: leave one of them out")]
+    /// A flag of another store beside the API server's.
+    #[error(
+        "{flag} belongs to another store than the API server, which --kube-subnet-mgr selects: leave one of them out"
+    )]
     BesideKube {
-        /// The flag that does not fit.
+        /// The conflicting flag.
         flag: &'static str,
     },
-    /// A flag of a store that is not chosen.
-    #[error("{flag} says nothing without --kube-subnet-mgr: give that too, or leave it out")]
+    /// A flag of the API server's store without the flag that selects that store.
+    #[error("{flag} has no effect without --kube-subnet-mgr: add --kube-subnet-mgr, or leave {flag} out")]
     WithoutKube {
         /// The flag.
         flag: &'static str,
     },
-    /// etcd's flags are wrong.
+    /// An invalid etcd flag.
     #[error("etcd cannot be the store")]
     Etcd(#[from] etcd::OptionsError),
-    /// The API server's flags are wrong.
+    /// An invalid flag of the API server's store.
     #[error("the API server cannot be the store")]
     Kube(#[from] kube::OptionsError),
 }
@@ -61,59 +63,59 @@ fn hint(flag: &str) -> &'static str {
     if flag == "--net-config-path" { " (with etcd the network configuration is in its key PREFIX/config)" } else { "" }
 }
 
-impl Chosen {
-    /// The store that the flags choose. `waits` is true for a daemon, which waits for its store at its start. To be called within a
-    /// tokio runtime.
+impl AnyStore {
+    /// The store that the flags select. `waits` is true for a daemon, which waits for its store while it starts, and false for a
+    /// command. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// Where the flags contradict each other or name what cannot be used.
-    pub fn new(flags: &Flags, waits: bool) -> Result<Self, ChoiceError> {
+    /// Where the flags contradict each other or one has an invalid value.
+    pub fn new(flags: &Flags, waits: bool) -> Result<Self, StoreFlagsError> {
         let kube = &flags.kube;
         if kube.kube_subnet_mgr {
-            let foreign = [("--store-dir", flags.store_dir.is_some()), ("an --etcd- flag", flags.etcd.is_chosen())];
-            if let Some((flag, _)) = foreign.into_iter().find(|(_, given)| *given) {
-                return Err(ChoiceError::BesideKube { flag });
+            let conflicting = [("--store-dir", flags.store_dir.is_some()), ("an --etcd- flag", flags.etcd.is_chosen())];
+            if let Some((flag, _)) = conflicting.into_iter().find(|(_, given)| *given) {
+                return Err(StoreFlagsError::BesideKube { flag });
             }
             return Ok(Self::Kube(KubeStore::new(flags, waits)?));
         }
-        let idle = [
+        let ineffective = [
             ("--kube-api-url", kube.kube_api_url.is_some()),
             ("--kubeconfig-file", kube.kubeconfig_file.is_some()),
             ("--net-conf-configmap", kube.net_conf_configmap.is_some()),
         ];
-        if let Some((flag, _)) = idle.into_iter().find(|(_, given)| *given) {
-            return Err(ChoiceError::WithoutKube { flag });
+        if let Some((flag, _)) = ineffective.into_iter().find(|(_, given)| *given) {
+            return Err(StoreFlagsError::WithoutKube { flag });
         }
         if !flags.etcd.is_chosen() {
             return Ok(Self::Dir(DirStore::new(flags.store_dir(), flags.net_config_path.clone(), POLL)));
         }
-        let foreign =
+        let conflicting =
             [("--store-dir", flags.store_dir.is_some()), ("--net-config-path", flags.net_config_path.is_some())];
-        if let Some((flag, _)) = foreign.into_iter().find(|(_, given)| *given) {
-            return Err(ChoiceError::Two { flag });
+        if let Some((flag, _)) = conflicting.into_iter().find(|(_, given)| *given) {
+            return Err(StoreFlagsError::BesideEtcd { flag });
         }
         Ok(Self::Etcd(EtcdStore::new(&flags.etcd, waits)?))
     }
 }
 
-/// Calls a method of whichever store it is.
+/// Calls a method of the selected store.
 macro_rules! each {
-    ($chosen:expr, $store:ident => $call:expr) => {
-        match $chosen {
-            Chosen::Dir($store) => $call,
-            Chosen::Etcd($store) => $call,
-            Chosen::Kube($store) => $call,
+    ($any:expr, $store:ident => $call:expr) => {
+        match $any {
+            AnyStore::Dir($store) => $call,
+            AnyStore::Etcd($store) => $call,
+            AnyStore::Kube($store) => $call,
         }
     };
 }
 
-impl Store for Chosen {
+impl Store for AnyStore {
     async fn net_conf(&self) -> Result<String, StoreError> {
         each!(self, store => store.net_conf().await)
     }
 
-    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
-        each!(self, store => store.public(node).await)
+    async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        each!(self, store => store.public_addresses(node).await)
     }
 
     async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
@@ -136,20 +138,20 @@ impl Store for Chosen {
         each!(self, store => store.release(node).await)
     }
 
-    fn tell(&self, notice: Notice) {
-        each!(self, store => store.tell(notice));
+    fn notify(&self, notice: Notice) {
+        each!(self, store => store.notify(notice));
     }
 
-    async fn tell_last(&self, node: Option<&NodeName>, notice: Notice) {
-        each!(self, store => store.tell_last(node, notice).await);
+    async fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) {
+        each!(self, store => store.notify_before_exit(node, notice).await);
     }
 
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
         each!(self, store => store.node_name().await)
     }
 
-    fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
-        each!(self, store => store.standing())
+    fn startup_status(&self) -> Option<watch::Receiver<Option<String>>> {
+        each!(self, store => store.startup_status())
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
