@@ -65,7 +65,7 @@ impl<S: Store> Daemon<S> {
             None => self.tell_peers(report, outcome).await.err().map(Fault::peers_not_told),
         };
         for notice in self.warned.of(fault.as_ref()) {
-            self.store.tell(notice);
+            self.store.notify(notice);
         }
         fault.map_or(Ok(()), |fault| Err(fault.text))
     }
@@ -165,7 +165,7 @@ impl<S: Store> Daemon<S> {
                 let refused = self.switch.refused.take();
                 let was_refused = refused.is_some();
                 if let Some(text) = refused {
-                    self.store.tell(Notice::Over(text));
+                    self.store.notify(Notice::Resolved(text));
                 }
                 if !changed {
                     return was_refused;
@@ -176,10 +176,10 @@ impl<S: Store> Daemon<S> {
                     "the changed network configuration is refused, the network stays as it is: {}",
                     chain(&error)
                 );
-                self.store.tell(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
+                self.store.notify(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
                 let former = self.switch.refused.replace(text.clone()).filter(|former| *former != text);
                 if let Some(former) = former {
-                    self.store.tell(Notice::Over(former));
+                    self.store.notify(Notice::Resolved(former));
                 }
                 return true;
             }
