@@ -52,14 +52,14 @@ pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError
     let board = Board::new();
     let outset = tokio::select! {
         outset = start::find(&mut config, &store, &board) => Some(outset),
-        never = start::show(&board, store.standing()) => match never {},
+        never = start::show(&board, store.startup_status()) => match never {},
         () = ends.wait() => None,
     };
     if let Some(outset) = outset {
         let outset = match outset {
             Ok(outset) => outset,
             Err(error) => {
-                store.tell_last(config.node_name.as_ref(), error.problem()).await;
+                store.notify_before_exit(config.node_name.as_ref(), error.problem()).await;
                 return Err(error);
             }
         };
@@ -258,8 +258,8 @@ impl<S: Store> Daemon<S> {
                     self.ask(Trigger::StoreChanged);
                 }
             }
-            StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
-            StoreEvent::Recovered => tracing::info!("the store can be followed again"),
+            StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
+            StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
 }

@@ -11,7 +11,7 @@ use netd::config::Config;
 use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
-use netd::store::chosen::Chosen;
+use netd::store::any_store::AnyStore;
 use netd::{cleanup, daemon, doctor, install, reconcile, status};
 use network::model::Cluster;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -73,7 +73,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let store = Chosen::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
+        let store = AnyStore::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
         // A daemon asks where it can be asked what it waits for.
         if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
             config.node_name = store.node_name().await.context("cannot tell which node this is")?;

@@ -77,7 +77,7 @@ impl Node {
         for key in unknown.0 {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
-        let public = store.public(&name).await?;
+        let public = store.public_addresses(&name).await?;
         let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, kernel)?;
         let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);

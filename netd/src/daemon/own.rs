@@ -66,7 +66,7 @@ impl<S: Store> Daemon<S> {
             None => self.tell_peers(report, outcome).await.err(),
         };
         for notice in self.warned.of(fault.clone()) {
-            self.store.tell(notice);
+            self.store.notify(notice);
         }
         fault.map_or(Ok(()), Err)
     }
@@ -167,7 +167,7 @@ impl<S: Store> Daemon<S> {
                 let refused = self.switch.refused.take();
                 let was_refused = refused.is_some();
                 if let Some(problem) = refused {
-                    self.store.tell(Notice::Over(problem));
+                    self.store.notify(Notice::Resolved(problem));
                 }
                 if !changed {
                     return was_refused;
@@ -176,7 +176,7 @@ impl<S: Store> Daemon<S> {
             Err(error) => {
                 let detail = format!("is refused, the network stays as it is: {}", chain(&error));
                 let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
-                self.store.tell(Notice::Problem(problem.clone()));
+                self.store.notify(Notice::Problem(problem.clone()));
                 self.switch.refused = Some(problem);
                 return true;
             }

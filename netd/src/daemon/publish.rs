@@ -30,7 +30,7 @@ impl<S: Store> Daemon<S> {
         if !self.ready {
             self.ready = true;
             tracing::info!(peers = self.cluster.peers.len(), "ready");
-            self.store.tell(Notice::Ready);
+            self.store.notify(Notice::Ready);
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         Ok(true)

@@ -47,7 +47,7 @@ impl Warned {
     pub(super) fn of(&mut self, problem: Option<Problem>) -> Vec<Notice> {
         let now: Problems = problem.into_iter().collect();
         let Changes { new, over } = changes(&self.0, &now);
-        let over = over.into_iter().cloned().map(Notice::Over);
+        let over = over.into_iter().cloned().map(Notice::Resolved);
         let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();
         self.0 = now;
         notices

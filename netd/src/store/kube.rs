@@ -59,7 +59,7 @@ pub struct KubeStore {
     /// Whether to wait for an API server that is not there: a daemon does until it follows the store, a command does not.
     waits: AtomicBool,
     /// What is waited for.
-    standing: channel::Sender<Option<String>>,
+    startup_status: channel::Sender<Option<String>>,
     /// Why the start goes by what was last known, where it does.
     away: Mutex<Option<String>>,
 }
@@ -171,8 +171,8 @@ impl KubeStore {
         if waits {
             task::spawn(herald::run(Arc::clone(&shared), receiver));
         }
-        let (standing, _) = channel::channel(None);
-        Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() }
+        let (startup_status, _) = channel::channel(None);
+        Self { shared, waits: AtomicBool::new(waits), startup_status, away: Mutex::default() }
     }
 
     async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {
@@ -225,7 +225,7 @@ impl Store for KubeStore {
         Ok(text)
     }
 
-    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+    async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
         self.first_public(node).await
     }
 
@@ -270,7 +270,7 @@ impl Store for KubeStore {
         }
     }
 
-    async fn tell_last(&self, node: Option<&NodeName>, problem: Problem) {
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
         if time::timeout(WRITE, self.post_last(node, &problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
@@ -280,12 +280,12 @@ impl Store for KubeStore {
         self.first_name().await.map(Some)
     }
 
-    fn tell(&self, notice: Notice) {
+    fn notify(&self, notice: Notice) {
         self.shared.herald(Job::Tell(notice));
     }
 
-    fn standing(&self) -> Option<channel::Receiver<Option<String>>> {
-        Some(self.standing.subscribe())
+    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
+        Some(self.startup_status.subscribe())
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {

@@ -12,8 +12,8 @@ fn a_fault_is_told_when_it_begins_and_when_it_is_over() {
     assert_eq!(warned.of(Some(first.clone())), [Notice::Problem(first.clone())]);
     assert_eq!(warned.of(Some(first.clone())), [], "it is no news");
     let second = taken(subnet("10.244.1.0/24"));
-    assert_eq!(warned.of(Some(second.clone())), [Notice::Over(first.clone()), Notice::Problem(second.clone())]);
-    assert_eq!(warned.of(None), [Notice::Over(second)]);
+    assert_eq!(warned.of(Some(second.clone())), [Notice::Resolved(first.clone()), Notice::Problem(second.clone())]);
+    assert_eq!(warned.of(None), [Notice::Resolved(second)]);
     assert_eq!(warned.of(Some(first.clone())), [Notice::Problem(first.clone())], "it has come again");
 }
 

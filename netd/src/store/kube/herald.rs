@@ -85,7 +85,7 @@ impl Herald {
     fn take(&mut self, job: Job) {
         match job {
             Job::Tell(Notice::Ready) => self.ready = true,
-            Job::Tell(Notice::Over(problem)) => {
+            Job::Tell(Notice::Resolved(problem)) => {
                 self.told.remove(&problem);
                 self.waiting.retain(|waiting| *waiting != problem);
             }

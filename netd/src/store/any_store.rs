@@ -15,9 +15,9 @@ use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::StoreConfig;
 use crate::problem::Problem;
 
-/// One of the stores.
+/// One of the three stores.
 #[derive(Debug)]
-pub enum Chosen {
+pub enum AnyStore {
     /// A directory.
     Dir(DirStore),
     /// etcd.
@@ -31,12 +31,12 @@ pub enum Chosen {
 #[error("etcd cannot be the store")]
 pub struct ChoiceError(#[from] etcd::OptionsError);
 
-impl Chosen {
-    /// The store as configured. `waits` is true for a daemon, which waits for its store at its start. To be called within a tokio
+impl AnyStore {
+    /// The store as configured. `waits` is true for a daemon, which waits for its store at its start. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
-    /// If the configuration names what cannot be used.
+    /// Where the configuration names something that cannot be used.
     pub fn new(config: StoreConfig, waits: bool) -> Result<Self, ChoiceError> {
         Ok(match config {
             StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
@@ -46,24 +46,24 @@ impl Chosen {
     }
 }
 
-/// Calls a method of whichever store it is.
+/// Calls a method of the selected store.
 macro_rules! each {
-    ($chosen:expr, $store:ident => $call:expr) => {
-        match $chosen {
-            Chosen::Dir($store) => $call,
-            Chosen::Etcd($store) => $call,
-            Chosen::Kube($store) => $call,
+    ($any:expr, $store:ident => $call:expr) => {
+        match $any {
+            AnyStore::Dir($store) => $call,
+            AnyStore::Etcd($store) => $call,
+            AnyStore::Kube($store) => $call,
         }
     };
 }
 
-impl Store for Chosen {
+impl Store for AnyStore {
     async fn net_conf(&self) -> Result<String, StoreError> {
         each!(self, store => store.net_conf().await)
     }
 
-    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
-        each!(self, store => store.public(node).await)
+    async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        each!(self, store => store.public_addresses(node).await)
     }
 
     async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
@@ -86,20 +86,20 @@ impl Store for Chosen {
         each!(self, store => store.release(node).await)
     }
 
-    fn tell(&self, notice: Notice) {
-        each!(self, store => store.tell(notice));
+    fn notify(&self, notice: Notice) {
+        each!(self, store => store.notify(notice));
     }
 
-    async fn tell_last(&self, node: Option<&NodeName>, problem: Problem) {
-        each!(self, store => store.tell_last(node, problem).await);
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        each!(self, store => store.notify_before_exit(node, problem).await);
     }
 
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
         each!(self, store => store.node_name().await)
     }
 
-    fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
-        each!(self, store => store.standing())
+    fn startup_status(&self) -> Option<watch::Receiver<Option<String>>> {
+        each!(self, store => store.startup_status())
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
