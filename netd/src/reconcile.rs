@@ -7,18 +7,16 @@ use std::fmt;
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
-use network::chain;
 use network::key::Key;
 use network::model::Cluster;
 use network::observe::{self, Observed};
-use network::overlay::masquerade::Ports;
 use network::overlay::peer_index::PeerIndex;
 use network::overlay::transition::Transition;
 use network::overlay::tunnel_device::TunnelDeviceError;
 use network::overlay::{self, Desired, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
-use crate::config::flags::Flags;
+use crate::config::RulesConfig;
 use crate::node::Node;
 
 /// Why the kernel is compared with what it should be.
@@ -104,7 +102,7 @@ pub fn plan(
     kernel: &mut impl Kernel,
     node: &Node,
     cluster: &Cluster,
-    flags: &Flags,
+    rules: RulesConfig,
     transition: &Transition,
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
@@ -114,8 +112,8 @@ pub fn plan(
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: masquerade(flags),
-        forward_rules: flags.iptables_forward_rules,
+        masquerade: rules.masquerade,
+        forward_rules: rules.accept_forwarded,
         routes: &host.routes,
         links: &host.links,
         reverse_path: &reverse_path,
@@ -129,15 +127,10 @@ pub fn plan(
     Ok(Planned { plan, outcome, observed, peers })
 }
 
-fn masquerade(flags: &Flags) -> Option<Ports> {
-    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
-    flags.ip_masq.then_some(ports)
-}
-
 /// Carries a plan out. A change that is refused does not stop the others.
-pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
+pub fn apply(kernel: &mut impl Kernel, plan: Plan) -> Report {
     let report = ::reconcile::engine::apply::<Desired>(plan.ops, |ops| carry_out(kernel, ops));
-    with_complaints(Report { conflicts: plan.conflicts, ..report }, outcome)
+    Report { conflicts: plan.conflicts, ..report }
 }
 
 /// Carries ops out, with a line in the log for each.
@@ -149,22 +142,8 @@ pub(crate) fn carry_out(kernel: &mut impl Kernel, ops: &[Op]) -> Vec<Result<(), 
     results
 }
 
-/// Adds what a person should know: what failed, what stands in the way, and which peers cannot be reached and why.
-pub(crate) fn with_complaints(mut report: Report, outcome: &Outcome) -> Report {
-    let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
-    let unreachable = outcome.unreachable.iter();
-    let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
-    let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
-        Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
-    });
-    let conflicts = report.conflicts.iter().map(ToString::to_string);
-    let blockers = outcome.blockers.iter().map(ToString::to_string);
-    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
-    report
-}
-
-fn first_line(op: &Op) -> String {
+/// An operation in one line.
+pub(crate) fn first_line(op: &Op) -> String {
     let text = op.to_string();
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();

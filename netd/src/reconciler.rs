@@ -11,7 +11,7 @@ use dataplane::types::PerFamily;
 use dataplane::watch::Event;
 use network::key::Key;
 use network::model::{Cluster, Lease, NodeName};
-use network::overlay::{Identity, Outcome};
+use network::overlay::{Desired, Identity, Outcome};
 use network::plan::Plan;
 use network::state::{Engine, FullRun, State, WatchFilter};
 
@@ -106,13 +106,12 @@ impl Reconciler {
         &mut self,
         kernel: &mut impl Kernel,
         plan: Plan,
-        outcome: &Outcome,
+        desired: &Desired,
         kind: RunKind,
         now: Duration,
     ) -> (Report, Deferred) {
         let apply = |ops: &[_]| reconcile::carry_out(kernel, ops);
-        let (report, deferred) = self.engine.run(&outcome.desired, plan.ops, plan.conflicts, (kind, now), apply);
-        (reconcile::with_complaints(report, outcome), deferred)
+        self.engine.run(desired, plan.ops, plan.conflicts, (kind, now), apply)
     }
 
     /// Makes the dirty keys as desired, and those that follow from the present leases of some nodes. `None` where a full run has to;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use dataplane::nft::{self, Change, TableId};
+use dataplane::nft::{self, Operation, TableId, Transaction};
 use dataplane::op::Op;
 use dataplane::types::{IfName, Mac, Prefix};
 use reconcile::ObjectKey;
@@ -82,31 +82,30 @@ impl Key {
             Op::PutFdb { device, mac, .. } | Op::DeleteFdb { device, mac, .. } => Key::Fdb(device.clone(), *mac),
             Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Key::Route(route.destination),
             Op::SetSysctl { key, .. } => Key::Sysctl(key.clone()),
-            Op::Nft(change) => of_nft(change),
+            Op::Nft(transaction) => of_nft(transaction),
         }
     }
 }
 
-fn of_nft(change: &Change) -> Key {
-    match change {
-        Change::AddRule { table, chain, .. }
-        | Change::InsertRule { table, chain, .. }
-        | Change::DeleteRule { table, chain, .. } => Key::Rules(table.clone(), chain.clone()),
-        Change::ReplaceTable(table) => Key::Table(table.id.clone()),
-        Change::AddTable(table)
-        | Change::DeleteTable(table)
-        | Change::AddChain { table, .. }
-        | Change::FlushChain { table, .. }
-        | Change::DeleteChain { table, .. }
-        | Change::AddSet { table, .. }
-        | Change::DeleteSet { table, .. } => Key::Table(table.clone()),
-        Change::AddElements(elements) | Change::DeleteElements(elements) => {
+/// The operations of one transaction are about one object; a removal of several objects counts as the first.
+fn of_nft(transaction: &Transaction) -> Key {
+    match transaction.operations.as_slice() {
+        [
+            Operation::AddRule { table, chain, .. }
+            | Operation::InsertRule { table, chain, .. }
+            | Operation::DeleteRule { table, chain, .. },
+            ..,
+        ] => Key::Rules(table.clone(), chain.clone()),
+        [Operation::AddElements(elements) | Operation::DeleteElements(elements)] => {
             let mut keys = elements.elements.keys();
             match (keys.next(), keys.next()) {
                 (Some(only), None) => Key::Element(elements.table.clone(), elements.set.clone(), only.clone()),
                 _ => Key::Table(elements.table.clone()),
             }
         }
+        [other, ..] => Key::Table(other.table().clone()),
+        // An empty transaction changes nothing.
+        [] => Key::Table(TableId::new(nft::Family::Inet, "")),
     }
 }
 

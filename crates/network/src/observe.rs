@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, RuleWithHandle, TableId};
+use dataplane::nft::{BaseChainFacts, Operation, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
@@ -54,7 +54,7 @@ pub struct Observed {
     /// Rules of ours in chains of others.
     pub accepts: Vec<(TableId, String, RuleWithHandle)>,
     /// Changes that remove the rules that flannel has left about our networks.
-    pub leftovers: Vec<Change>,
+    pub leftovers: Vec<Operation>,
 }
 
 /// Reads the state from which the desired state follows.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use dataplane::nft::{self, Change, Table};
+use dataplane::nft::{self, Table};
 use dataplane::op::Op;
 use dataplane::types::{Family, Prefix};
 
@@ -106,7 +106,7 @@ impl Plan {
     /// dump.
     pub fn is_of_entries(&self) -> bool {
         let of_entry = |op: &Op| match op {
-            Op::Nft(change) => matches!(change, Change::AddElements(_) | Change::DeleteElements(_)),
+            Op::Nft(transaction) => transaction.is_of_elements(),
             op => reconcile::ObjectKey::is_incremental(&Key::of(op)),
         };
         self.conflicts.is_empty() && self.ops.iter().all(of_entry)

@@ -19,8 +19,6 @@ const FIRST: Duration = Duration::from_secs(1);
 pub const LONGEST: Duration = Duration::from_mins(1);
 /// A contested object has to stand for so many times its last wait, and for a window at least, until it is forgotten.
 const STANDS: u32 = 3;
-/// More contested objects of one kind are reported in one sentence.
-const FEW: usize = 8;
 
 /// What kind of run it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,34 +54,6 @@ pub struct Deferred<K, O> {
 impl<K, O> Default for Deferred<K, O> {
     fn default() -> Self {
         Self { ops: Vec::new(), begun: BTreeMap::new(), contested: Vec::new() }
-    }
-}
-
-impl<K: ObjectKey, O> Deferred<K, O> {
-    /// What a person should know. The sentences stay the same for as long as the same objects are contested.
-    pub fn complaints(&self) -> BTreeSet<String> {
-        let mut by_kind: BTreeMap<&str, Vec<&K>> = BTreeMap::new();
-        for contested in &self.contested {
-            by_kind.entry(contested.key.kind()).or_default().push(&contested.key);
-        }
-        let mut complaints = BTreeSet::new();
-        for (kind, keys) in by_kind {
-            let remedy = keys[0].remedy();
-            if keys.len() > FEW {
-                complaints.insert(format!(
-                    "many objects of netd's (kind: {kind}) are undone again and again by something else: find out what does it \
-                     ({remedy}); netd puts them back ever more rarely"
-                ));
-                continue;
-            }
-            complaints.extend(keys.into_iter().map(|key| {
-                format!(
-                    "{key} is undone again and again by something else: find out what does it ({remedy}); netd puts it \
-                     back ever more rarely"
-                )
-            }));
-        }
-        complaints
     }
 }
 

@@ -41,8 +41,8 @@ pub trait Domain {
     /// True for ops without which the program is not ready.
     fn is_essential(op: &Self::Op) -> bool;
 
-    /// True where the error of a removal says that the object is gone.
-    fn is_gone(error: &Self::Error) -> bool;
+    /// True where the error of a removal says that the object does not exist, so that the op has nothing to do.
+    fn is_done_despite(op: &Self::Op, error: &Self::Error) -> bool;
 }
 
 /// What has to be compared.
@@ -224,8 +224,7 @@ pub fn apply<D: Domain>(
     }
     let mut report = Report::default();
     for (op, result) in ops.into_iter().zip(results) {
-        let (kind, is_removal) = (D::kind(&op), D::is_removal(&op));
-        report.add(kind, op, result, |error| is_removal && D::is_gone(error));
+        report.add(D::kind(&op), op, result, D::is_done_despite);
     }
     report.is_ready = !report.failed.iter().any(|(op, _)| D::is_essential(op));
     report

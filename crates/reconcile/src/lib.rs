@@ -19,6 +19,7 @@
 pub mod backoff;
 pub mod engine;
 pub mod key;
+pub mod problem;
 pub mod report;
 
 pub use backoff::{Contested, Deferred, RepairBackoff, RunKind};

@@ -1,6 +1,6 @@
 //! What a run did.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// The result of a run.
 #[derive(Debug)]
@@ -13,8 +13,6 @@ pub struct Report<O, E, C> {
     pub conflicts: Vec<C>,
     /// Ops of both results, by kind.
     pub counts: BTreeMap<&'static str, Count>,
-    /// What a person should know, as sentences.
-    pub complaints: BTreeSet<String>,
     /// True where no essential op was refused.
     pub is_ready: bool,
 }
@@ -30,8 +28,8 @@ pub struct Count {
 
 impl<O, E, C> Default for Report<O, E, C> {
     fn default() -> Self {
-        let (failed, conflicts, counts, complaints) = (Vec::new(), Vec::new(), BTreeMap::new(), BTreeSet::new());
-        Self { applied: 0, failed, conflicts, counts, complaints, is_ready: true }
+        let (failed, conflicts, counts) = (Vec::new(), Vec::new(), BTreeMap::new());
+        Self { applied: 0, failed, conflicts, counts, is_ready: true }
     }
 }
 
@@ -42,10 +40,10 @@ impl<O, E, C> Report<O, E, C> {
     }
 
     /// Adds the result of one op. `is_done` tells whether an error means that the object is as desired all the same.
-    pub fn add(&mut self, kind: &'static str, op: O, result: Result<(), E>, is_done: impl FnOnce(&E) -> bool) {
+    pub fn add(&mut self, kind: &'static str, op: O, result: Result<(), E>, is_done: impl FnOnce(&O, &E) -> bool) {
         let count = self.counts.entry(kind).or_default();
         match result {
-            Err(error) if !is_done(&error) => {
+            Err(error) if !is_done(&op, &error) => {
                 count.failed += 1;
                 self.failed.push((op, error));
             }

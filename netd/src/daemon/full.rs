@@ -9,30 +9,30 @@ use network::state::FullRun;
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
+use crate::problem::{self, Kind, Problem, Problems};
 use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
 use crate::status::run::Run;
 use crate::store::Store;
 
 impl<S: Store> Daemon<S> {
     /// `complaint` is what keeps the interface between nodes from being followed.
-    pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+    pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<Problem>) {
         let begun = Instant::now();
         let (mut planned, admission, unsaid) = match self.plan().await {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let rejected = admission.rejected();
-        let (mut report, deferred) = self.carry_out(trigger, &mut planned);
+        let (report, deferred, mut problems) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
-        report.complaints.extend(unsaid);
-        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
+        problems.extend(unsaid.into_iter().chain(problem::of_rejected(&rejected)));
+        problems.extend(complaint.into_iter().chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_own(&report, &planned.outcome).await;
         let took = begun.elapsed();
         let met = if told.is_ok() { self.meet().await } else { Ok(true) };
         let is_told = told.is_ok() && met.is_ok();
-        report.complaints.extend(told.err());
+        problems.extend(told.err());
         let published = match met {
             Ok(true) => self.publish(&report, &planned.outcome),
             Ok(false) => {
@@ -42,8 +42,9 @@ impl<S: Store> Daemon<S> {
             }
             Err(why) => Err(why),
         };
-        report.complaints.extend(published.clone().err());
-        let published = published == Ok(true);
+        let is_published = published.as_ref().is_ok_and(|is_published| *is_published);
+        problems.extend(published.err());
+        let published = is_published;
         self.board.reconciled(&Run {
             trigger,
             took,
@@ -53,10 +54,12 @@ impl<S: Store> Daemon<S> {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
+            problems: &problems,
             deferred: &deferred,
             published,
         });
         let clean = report.is_clean() && published && !is_troubled;
+        self.tell(problems);
         self.go_on(planned, report, admission, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
@@ -64,11 +67,11 @@ impl<S: Store> Daemon<S> {
 
     /// Plans, once the peers have been told by what this node is about to send and what they receive has been read after that;
     /// gives the nodes that are left out, and why peers could not be told.
-    async fn plan(&mut self) -> Result<(Planned, Admission, Option<String>), ReconcileError> {
+    async fn plan(&mut self) -> Result<(Planned, Admission, Option<Problem>), ReconcileError> {
         loop {
             let admission = self.admit();
             let transition = self.switch.transition();
-            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
+            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.config.rules, transition)?;
             let told = self.cluster.own.ways.as_ref();
             let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
                 return Ok((planned, admission, None));
@@ -92,13 +95,15 @@ impl<S: Store> Daemon<S> {
 
     fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
         tracing::error!("{}", chain(error));
-        self.board.gave_up(trigger, begun.elapsed(), &chain(error));
+        let problem =
+            Problem::new(Kind::CannotReconcile, "the network", format!("cannot be reconciled: {}", chain(error)));
+        self.board.gave_up(trigger, begun.elapsed(), problem);
         self.reconciler.forget();
         self.pace.ran(begun.elapsed(), false, Deadline::now());
     }
 
     /// Does what is planned, but for what has to wait.
-    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Deferred) {
+    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Deferred, Problems) {
         let Planned { plan, outcome, observed, .. } = planned;
         let remembered = self.switch.remember(&outcome.loosens);
         let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
@@ -107,21 +112,22 @@ impl<S: Store> Daemon<S> {
             self.reconciler.reset_backoff();
         }
         let (kind, now) = (RunKind { repairs: trigger.repairs(), full: true }, self.began.elapsed());
-        let (mut report, deferred) = self.reconciler.run(&mut self.kernel, std::mem::take(plan), outcome, kind, now);
-        report.complaints.extend(deferred.complaints().into_iter().chain(remembered.err()));
-        (report, deferred)
+        let (report, deferred) =
+            self.reconciler.run(&mut self.kernel, std::mem::take(plan), &outcome.desired, kind, now);
+        let mut problems = problem::of_run(&report, outcome);
+        problems.extend(problem::of_contested(&deferred).into_iter().chain(remembered.err()));
+        (report, deferred, problems)
     }
 
     /// The state of this run is kept true from here on.
     fn go_on(&mut self, planned: Planned, report: Report, admission: Admission, is_clean: bool) {
         let Planned { outcome, observed, peers, .. } = planned;
-        self.tell(report.complaints);
         if is_clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
         let full = FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean };
-        let follows_routes = self.flags.iface_can_reach.is_some();
+        let follows_routes = self.config.underlay.can_reach.is_some();
         self.reconciler.adopt(full, &self.node, self.kernel.nft_port(), follows_routes);
         self.quiet = self.look();
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::netlink::KernelError;
-use dataplane::nft::Change;
+use dataplane::nft::Operation;
 use dataplane::op::{DeviceRoute, LinkChange, Op};
 use dataplane::types::{IfName, Prefix};
 use reconcile::{DesiredHash, Domain, Keyed};
@@ -45,8 +45,8 @@ impl Domain for Desired {
         !of_a_peer && !op.is_removal()
     }
 
-    fn is_gone(error: &KernelError) -> bool {
-        error.is_missing()
+    fn is_done_despite(op: &Op, error: &KernelError) -> bool {
+        op.is_done_despite(error)
     }
 }
 
@@ -166,7 +166,13 @@ fn desired_by(op: &Op, key: &Key) -> DesiredHash {
         }
         // A precondition says nothing of the other sysctl's value.
         Op::SetSysctl { key: name, value } if Key::Sysctl(name.clone()) == *key => add("value", value.clone()),
-        Op::Nft(Change::ReplaceTable(table)) => add("table", table.to_string()),
+        Op::Nft(transaction) => {
+            for operation in &transaction.operations {
+                if let Operation::ReplaceTable(table) = operation {
+                    add("table", table.to_string());
+                }
+            }
+        }
         _ => {}
     }
     desired

@@ -69,7 +69,7 @@ impl Domain for Places {
         false
     }
 
-    fn is_gone(_: &Infallible) -> bool {
+    fn is_done_despite(_: &Put, _: &Infallible) -> bool {
         false
     }
 }

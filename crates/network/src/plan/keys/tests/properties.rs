@@ -37,7 +37,7 @@ fn injuries(network: &Network) -> Vec<Op> {
         mac: *mac,
         destination: *destination,
     }));
-    ops.extend(desired.table.map(|table| Op::Nft(nft::Change::DeleteTable(table.id))));
+    ops.extend(desired.table.map(|table| Op::Nft(nft::Operation::DeleteTable(table.id).into())));
     ops
 }
 
