@@ -51,15 +51,20 @@ impl Reconciler {
         self.state = Some(State::new(full, filter, &mut self.engine));
     }
 
-    /// Forgets all but the repairs: the next run has to be a full one.
-    pub fn forget(&mut self) {
-        self.engine.forget();
-        self.state = None;
+    /// The dirty keys and the repairs.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// Forgets the repairs: the interface between nodes is down or gone, and nobody undid what was on it.
     pub fn reset_backoff(&mut self) {
         self.engine.reset_backoff();
+    }
+
+    /// Forgets all but the repairs: the next run has to be a full one.
+    pub fn forget(&mut self) {
+        self.engine.forget();
+        self.state = None;
     }
 
     /// Takes notifications of the kernel.
@@ -71,29 +76,9 @@ impl Reconciler {
         }
     }
 
-    /// True where something has to be compared.
-    pub fn is_dirty(&self) -> bool {
-        self.engine.is_dirty()
-    }
-
     /// True where sysctls have changed since the last call.
     pub fn take_sysctls_changed(&mut self) -> bool {
         self.state.as_mut().is_some_and(State::take_sysctls_changed)
-    }
-
-    /// True where something has to be compared that only a full run can.
-    pub fn needs_full(&self) -> bool {
-        self.engine.needs_full()
-    }
-
-    /// True where a run over dirty keys can answer a change.
-    pub fn is_incremental(&self) -> bool {
-        self.engine.is_incremental()
-    }
-
-    /// When a full run has to plan deferred changes again.
-    pub fn next_repair(&self) -> Option<Duration> {
-        self.engine.next_repair()
     }
 
     /// What the last run desired.

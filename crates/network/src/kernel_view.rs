@@ -10,13 +10,13 @@ use dataplane::netlink::{self, NetconfChange, Subject};
 use dataplane::nft::{self, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
-use dataplane::types::{Family, IfName, Mac, Prefix};
+use dataplane::types::{Family, IfName, Prefix};
 use dataplane::watch::Event;
 
 use crate::key::Key;
 use crate::overlay::{Desired, Identity, forward};
 use crate::plan::devices::adjustment;
-use crate::value::Value;
+use crate::value::{Item, Value};
 
 /// The engine, with the keys of the pod network.
 pub type Engine = reconcile::Engine<Key, Value>;
@@ -93,9 +93,9 @@ impl KernelView {
             Event::Route(netlink::Event::Deleted(subject)) => self.deleted(subject, desired, engine),
             Event::Route(netlink::Event::Replaced(route)) => self.route(&route, desired, engine, |routes, route| {
                 let before = routes.len();
-                routes.retain(|former| former.metric != route.metric);
+                routes.retain(|former| !matches!(former, Item::Route(former) if former.metric == route.metric));
                 let replaced = before - routes.len();
-                routes.insert(route);
+                routes.insert(Item::Route(route));
                 // The notification does not say which of several routes was replaced.
                 replaced <= 1
             }),
@@ -119,42 +119,37 @@ impl KernelView {
             Subject::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
             Subject::Address(address) => {
                 if let Some(device) = self.device(address.index).filter(|_| address.global) {
-                    let key = Key::Address(device, address.address);
-                    let wanted = desired.value(&key);
-                    let mut lengths = match engine.deviation(&key).unwrap_or(&wanted) {
-                        Value::PrefixLengths(lengths) => lengths.clone(),
-                        _ => BTreeSet::new(),
-                    };
-                    lengths.insert(address.prefix_len);
-                    engine.observe(key, Value::PrefixLengths(lengths), &wanted, true);
+                    edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
+                        lengths.insert(Item::PrefixLength(address.prefix_len));
+                    });
                 }
             }
             Subject::Route(route) => self.route(&route, desired, engine, |routes, route| {
-                routes.insert(route);
+                routes.insert(Item::Route(route));
                 true
             }),
             Subject::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
-                    let mac = entry.mac.filter(|_| entry.permanent);
-                    observe(
-                        Key::Neighbour(device, entry.address),
-                        mac.map_or(Value::Absent, Value::Mac),
-                        desired,
-                        engine,
-                    );
+                    let mac = entry.mac.filter(|_| entry.permanent).map(Item::Mac).into_iter();
+                    edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
                 }
             }
-            Subject::Fdb(entry) => self.fdb(entry.index, entry.mac, desired, engine, |endpoints| {
-                if !entry.permanent {
-                    endpoints.remove(&entry.destination);
-                    return;
+            Subject::Fdb(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
+                        let endpoint = Item::Endpoint(entry.destination);
+                        if !entry.permanent {
+                            endpoints.remove(&endpoint);
+                            return;
+                        }
+                        // A hardware address of one device has one tunnel end; all zeros and groups may have several.
+                        if !entry.mac.is_unusable() {
+                            endpoints.clear();
+                        }
+                        endpoints.insert(endpoint);
+                    });
                 }
-                // A hardware address of one device has one tunnel end; all zeros and groups may have several.
-                if !entry.mac.is_unusable() {
-                    endpoints.clear();
-                }
-                endpoints.insert(entry.destination);
-            }),
+            }
         }
     }
 
@@ -168,36 +163,22 @@ impl KernelView {
                 }
             }
             // A route that was not known is notified in another form than it is dumped.
-            Subject::Route(route) => self.route(&route, desired, engine, |routes, route| routes.remove(&route)),
+            Subject::Route(route) => {
+                self.route(&route, desired, engine, |routes, route| routes.remove(&Item::Route(route)));
+            }
             Subject::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
-                    observe(Key::Neighbour(device, entry.address), Value::Absent, desired, engine);
+                    edit(Key::Neighbour(device, entry.address), true, desired, engine, Value::clear);
                 }
             }
-            Subject::Fdb(entry) => self.fdb(entry.index, entry.mac, desired, engine, |endpoints| {
-                endpoints.remove(&entry.destination);
-            }),
+            Subject::Fdb(entry) => {
+                if let Some(device) = self.device(entry.index) {
+                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
+                        endpoints.remove(&Item::Endpoint(entry.destination));
+                    });
+                }
+            }
         }
-    }
-
-    /// Changes the tunnel ends behind a hardware address.
-    fn fdb(
-        &self,
-        index: u32,
-        mac: Mac,
-        desired: &Desired,
-        engine: &mut Engine,
-        change: impl FnOnce(&mut BTreeSet<std::net::IpAddr>),
-    ) {
-        let Some(device) = self.device(index) else { return };
-        let key = Key::Fdb(device, mac);
-        let wanted = desired.value(&key);
-        let mut endpoints = match engine.deviation(&key).unwrap_or(&wanted) {
-            Value::Endpoints(endpoints) => endpoints.clone(),
-            _ => BTreeSet::new(),
-        };
-        change(&mut endpoints);
-        engine.observe(key, Value::endpoints(endpoints), &wanted, true);
     }
 
     /// Changes the routes to a destination. `change` gives false where the notification does not say all.
@@ -206,7 +187,7 @@ impl KernelView {
         route: &Route,
         desired: &Desired,
         engine: &mut Engine,
-        change: impl FnOnce(&mut BTreeSet<DeviceRoute>, DeviceRoute) -> bool,
+        change: impl FnOnce(&mut Value, DeviceRoute) -> bool,
     ) {
         let destination = route.destination;
         let is_ours = self.filter.identity.covers(destination);
@@ -219,13 +200,12 @@ impl KernelView {
         }
         // A link without a name is new, and not notified yet.
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
-        let mut routes = routes_to(destination, desired, engine);
-        if !change(&mut routes, DeviceRoute::of(route, device.clone())) {
+        let route = DeviceRoute::of(route, device.clone());
+        let mut says_all = true;
+        edit(Key::Route(destination), is_ours, desired, engine, |routes| says_all = change(routes, route));
+        if !says_all {
             engine.require_resync();
         }
-        let key = Key::Route(destination);
-        let wanted = desired.value(&key);
-        engine.observe(key, Value::routes(routes), &wanted, is_ours);
     }
 
     /// A device of ours.
@@ -251,8 +231,8 @@ impl KernelView {
             let mark = &self.filter.identity.mark;
             let change = device.and_then(|device| adjustment(&link, device, mark));
             let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
-            let value = if is_as_desired { Value::Present } else { Value::Different };
-            observe(Key::Device(link.name.clone()), value, desired, engine);
+            let item = if is_as_desired { Item::AsDesired } else { Item::Other };
+            edit(Key::Device(link.name.clone()), true, desired, engine, |value| *value = Value::from([item]));
         } else if is_vxlan(&link) {
             if known != Some(&link) {
                 engine.require_full();
@@ -270,19 +250,12 @@ impl KernelView {
             return engine.require_resync();
         }
         // The routes out of the link went with it, most of them without a notification.
-        let on_link = |(key, value): (&Key, &Value)| match (key, value) {
-            (Key::Route(to), Value::Routes(routes)) if routes.iter().any(|route| route.device == link.name) => {
-                Some(*to)
-            }
-            _ => None,
-        };
-        let destinations: Vec<Prefix> = engine.deviations().iter().filter_map(on_link).collect();
-        for destination in destinations {
-            let mut routes = routes_to(destination, desired, engine);
-            routes.retain(|route| route.device != link.name);
-            let key = Key::Route(destination);
-            let wanted = desired.value(&key);
-            engine.observe(key, Value::routes(routes), &wanted, self.filter.identity.covers(destination));
+        let is_on_link = |item: &Item| matches!(item, Item::Route(route) if route.device == link.name);
+        let gone = engine.deviations().iter().filter(|(_, value)| value.iter().any(is_on_link));
+        let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
+        for key in gone {
+            let is_ours = matches!(key, Key::Route(destination) if self.filter.identity.covers(destination));
+            edit(key, is_ours, desired, engine, |routes| routes.retain(|item| !is_on_link(item)));
         }
     }
 
@@ -291,18 +264,12 @@ impl KernelView {
     }
 }
 
-/// An object of ours has this value.
-fn observe(key: Key, value: Value, desired: &Desired, engine: &mut Engine) {
+/// Changes what stands at a key. `is_ours` as for [`Engine::observe`].
+fn edit(key: Key, is_ours: bool, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
     let wanted = desired.value(&key);
-    engine.observe(key, value, &wanted, true);
-}
-
-fn routes_to(destination: Prefix, desired: &Desired, engine: &Engine) -> BTreeSet<DeviceRoute> {
-    match engine.deviation(&Key::Route(destination)) {
-        None => desired.routes.get(&destination).cloned().into_iter().collect(),
-        Some(Value::Routes(routes)) => routes.clone(),
-        Some(_) => BTreeSet::new(),
-    }
+    let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
+    change(&mut value);
+    engine.observe(key, value, &wanted, is_ours);
 }
 
 /// True where the kernel drops entries of a device without a notification for each.

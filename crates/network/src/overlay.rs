@@ -22,7 +22,7 @@ use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtoco
 use crate::interface::Underlay;
 use crate::model::{Cluster, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
-use peer_index::{FormerValues, PeerIndex};
+use peer_index::PeerIndex;
 use peer_route::{NoPeerRoute, PeerRoute, Tunnels};
 use tunnel_device::TunnelDeviceError;
 
@@ -172,9 +172,8 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
     let mut outcome = Outcome::default();
     outcome.desired.table = masquerade::table(input);
     let mut peers = PeerIndex::new(input, transition::tunnels(input)?);
-    let mut former = FormerValues::off();
     for peer in input.cluster.peers.values() {
-        peers.add(peer, &mut outcome, &mut former);
+        peers.add(peer, &mut outcome, &mut None);
     }
     transition::receive(input, peers.tunnels(), &mut outcome);
     for family in input.cluster.own.subnets.families() {

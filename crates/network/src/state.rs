@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::model::{Admission, Cluster, Lease, NodeName};
 use crate::observe::Observed;
 use crate::overlay::Outcome;
-use crate::overlay::peer_index::{FormerValues, PeerIndex};
+use crate::overlay::peer_index::PeerIndex;
 use crate::plan::{Conflict, Plan};
 use crate::subset;
 
@@ -87,9 +87,9 @@ impl State {
         engine: &mut Engine,
     ) -> bool {
         let (changes, same_left_out) = self.admission.update(cluster, leases, networks);
-        let mut former = FormerValues::default();
+        let mut former = Some(BTreeMap::new());
         let is_local = self.peers.update(&changes, &mut self.outcome, &mut former);
-        for (key, value) in former {
+        for (key, value) in former.into_iter().flatten() {
             let desired = self.outcome.desired.value(&key);
             engine.change(key, value, &desired);
         }

@@ -13,7 +13,7 @@ use crate::key::Key;
 use crate::observe::Observed;
 use crate::overlay::Desired;
 use crate::plan::Plan;
-use crate::value::Value;
+use crate::value::Item;
 
 /// What the kernel has for these keys: the desired values, but for the deviations.
 pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
@@ -26,25 +26,25 @@ pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired,
     };
     for key in keys {
         let value = engine.deviation(key).cloned().unwrap_or_else(|| desired.value(key));
-        match (key, value) {
-            (Key::Neighbour(device, address), Value::Mac(mac)) => {
-                observed.neighbours.insert((device.clone(), *address), mac);
+        if let (Key::Element(_, set, element), Some(table)) = (key, &mut observed.table) {
+            let set = table.sets.get_mut(set).map(|set| &mut set.elements);
+            match set {
+                Some(elements) if value.is_empty() => drop(elements.remove(element)),
+                Some(elements) => drop(elements.entry(element.clone()).or_default()),
+                None => {}
             }
-            (Key::Fdb(device, mac), Value::Endpoints(endpoints)) => {
-                observed.fdb.extend(endpoints.into_iter().map(|endpoint| (device.clone(), *mac, endpoint)));
-            }
-            (Key::Route(_), Value::Routes(routes)) => observed.routes.extend(routes),
-            (Key::Element(_, set, element), value) => {
-                let set = observed.table.as_mut().and_then(|table| table.sets.get_mut(set));
-                if let Some(set) = set {
-                    if value == Value::Present {
-                        set.elements.entry(element.clone()).or_default();
-                    } else {
-                        set.elements.remove(element);
-                    }
+        }
+        for item in value {
+            match (key, item) {
+                (Key::Neighbour(device, address), Item::Mac(mac)) => {
+                    observed.neighbours.insert((device.clone(), *address), mac);
                 }
+                (Key::Fdb(device, mac), Item::Endpoint(endpoint)) => {
+                    observed.fdb.insert((device.clone(), *mac, endpoint));
+                }
+                (Key::Route(_), Item::Route(route)) => drop(observed.routes.insert(route)),
+                _ => {}
             }
-            _ => {}
         }
     }
     observed

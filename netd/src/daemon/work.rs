@@ -28,7 +28,7 @@ impl<S: Store> Daemon<S> {
     /// When there is something to do even though nothing is told.
     pub(super) fn next(&self) -> Deadline {
         let now = Deadline::now();
-        let repair = self.reconciler.next_repair().map(|next| self.began + next);
+        let repair = self.reconciler.engine().next_repair().map(|next| self.began + next);
         let next = [self.switch.next(), repair, self.untold.next()]
             .into_iter()
             .flatten()
@@ -37,7 +37,7 @@ impl<S: Store> Daemon<S> {
             _ if self.behind => now,
             Some(trigger) if rests(trigger) => next.min(self.pace.rest()),
             Some(_) => now,
-            None if self.reconciler.is_dirty() || !self.news.is_empty() => now,
+            None if self.reconciler.engine().is_dirty() || !self.news.is_empty() => now,
             None => next,
         }
     }
@@ -64,18 +64,18 @@ impl<S: Store> Daemon<S> {
         if self.switch.next().is_some_and(|at| at <= now) {
             self.close_ways(now).await;
         }
-        if self.reconciler.next_repair().is_some_and(|next| self.began + next <= now) {
+        if self.reconciler.engine().next_repair().is_some_and(|next| self.began + next <= now) {
             self.ask(Trigger::Retry);
         }
         if self.untold.next().is_some_and(|at| at <= now) {
             self.tell_rest();
         }
-        if self.reconciler.needs_full() {
+        if self.reconciler.engine().needs_full() {
             self.ask(self.cause());
         }
         // What is asked for may have to wait for its time; what can be done does not. Whoever is behind does not know how
         // the kernel is now.
-        if !self.behind && self.asked.is_none_or(|_| self.reconciler.is_incremental()) {
+        if !self.behind && self.asked.is_none_or(|_| self.reconciler.engine().is_incremental()) {
             self.amend();
         }
         if let Some(trigger) = self.asked
@@ -147,7 +147,7 @@ impl<S: Store> Daemon<S> {
 
     /// Answers what was told of some peers and of some places in the kernel, where that is all there is to do.
     fn amend(&mut self) {
-        if self.news.is_empty() && !self.reconciler.is_dirty() {
+        if self.news.is_empty() && !self.reconciler.engine().is_dirty() {
             return;
         }
         let begun = Instant::now();

@@ -3,13 +3,11 @@
 //! Only what a rule of the chain itself says of all packets of pods counts; a chain that jumps to others or asks for what
 //! is not understood here may let them through all the same, so that is a warning.
 
-use dataplane::nft::{
-    BaseChainFacts, Expression, Family as TableFamily, Hook, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict,
-};
-use dataplane::types::{Family, Prefix};
+use dataplane::nft::{BaseChainFacts, Family as TableFamily, Hook, Policy, Rule, Statement, Verdict};
+use dataplane::types::Prefix;
 use network::overlay::forward::{self, Blocker};
 
-use super::facts::{BRIDGE, Facts};
+use super::facts::Facts;
 use super::{Check, Trouble};
 
 pub(super) const CHECK: Check =
@@ -36,45 +34,12 @@ pub(super) fn closed(facts: &Facts) -> impl Iterator<Item = &BaseChainFacts> {
     let dropping = facts.host.base_chains.iter().filter(move |chain| {
         chain.table != own && chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop
     });
-    dropping.filter(|chain| networks(facts, chain).any(|network| !is_open(facts, chain, network)))
+    dropping.filter(|chain| !forward::lets_pass(facts.rules_of(chain), &networks(facts, chain)))
 }
 
 /// The pod networks whose packets a chain sees.
-fn networks<'f>(facts: &'f Facts, chain: &BaseChainFacts) -> impl Iterator<Item = (Family, Prefix)> + use<'f> {
-    let of = chain.table.family;
-    let networks = facts.node.identity.networks.iter().map(|(family, network)| (family, *network));
-    networks.filter(move |(family, _)| match of {
-        TableFamily::Ip => *family == Family::V4,
-        TableFamily::Ip6 => *family == Family::V6,
-        TableFamily::Inet => true,
-        _ => false,
-    })
-}
-
-fn is_open(facts: &Facts, chain: &BaseChainFacts, network: (Family, Prefix)) -> bool {
-    let rules = facts.rules_of(chain);
-    [Side::Source, Side::Destination].iter().all(|side| rules.iter().any(|rule| lets(rule, *side, network)))
-}
-
-/// True for a rule that accepts all packets from, or to, the pods of a network.
-fn lets(rule: &Rule, side: Side, (family, network): (Family, Prefix)) -> bool {
-    let passes = |statement: &Statement| match statement {
-        Statement::Counter => true,
-        Statement::Compare { left, op: Op::Eq, right } => match (left, right) {
-            (Expression::NetworkProtocol, Operand::Value(value)) => *value == Value::NetworkProtocol(family),
-            (Expression::Address(_, of), Operand::Prefix(range)) => *of == side && range.covers(network),
-            (Expression::InputName, Operand::Value(Value::IfName(name))) => {
-                side == Side::Source && name.as_str() == BRIDGE
-            }
-            (Expression::OutputName, Operand::Value(Value::IfName(name))) => {
-                side == Side::Destination && name.as_str() == BRIDGE
-            }
-            _ => false,
-        },
-        _ => false,
-    };
-    let Some((Statement::Verdict(Verdict::Accept), conditions)) = rule.statements.split_last() else { return false };
-    conditions.iter().all(passes)
+fn networks(facts: &Facts, chain: &BaseChainFacts) -> Vec<Prefix> {
+    forward::networks_in(chain.table.family, &facts.node.identity.networks)
 }
 
 /// True where only an expert can say what becomes of a packet.
@@ -107,8 +72,6 @@ fn trouble(facts: &Facts, chain: &BaseChainFacts) -> Trouble {
 
 fn iptables(facts: &Facts, chain: &BaseChainFacts) -> String {
     let program = if chain.table.family == TableFamily::Ip6 { "ip6tables" } else { "iptables" };
-    let open = |(_, range): (Family, Prefix)| {
-        ["-s", "-d"].map(|side| format!("{program} -A FORWARD {side} {range} -j ACCEPT"))
-    };
-    networks(facts, chain).flat_map(open).collect::<Vec<_>>().join(" && ")
+    let open = |range| ["-s", "-d"].map(|side| format!("{program} -A FORWARD {side} {range} -j ACCEPT"));
+    networks(facts, chain).into_iter().flat_map(open).collect::<Vec<_>>().join(" && ")
 }

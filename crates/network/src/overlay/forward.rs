@@ -87,7 +87,7 @@ pub fn accepts(input: &Input<'_>) -> (Vec<Accept>, Vec<Blocker>) {
     let (mut accepts, mut blockers) = (Vec::new(), Vec::new());
     let own = input.identity.table();
     for facts in input.forward_chains {
-        let networks = networks(facts.table.family, input);
+        let networks = networks_in(facts.table.family, &input.identity.networks);
         match role(facts, &own) {
             Role::Harmless => {}
             Role::Shared => {
@@ -131,15 +131,20 @@ fn is_iptables_table(table: &TableId) -> bool {
     matches!(table.family, TableFamily::Ip | TableFamily::Ip6) && table.name == "filter"
 }
 
-/// The pod networks whose packets a table of this family sees.
-fn networks(family: TableFamily, input: &Input<'_>) -> Vec<Prefix> {
+/// True where all packets from and to these networks pass a chain with these rules, whatever its policy.
+pub fn lets_pass(rules: &[Rule], networks: &[Prefix]) -> bool {
+    blocker::lets_pass(rules, networks)
+}
+
+/// The networks whose packets a table of this family sees.
+pub fn networks_in(family: TableFamily, networks: &PerFamily<Prefix>) -> Vec<Prefix> {
     let sees = |of: Family| match family {
         TableFamily::Ip => of == Family::V4,
         TableFamily::Ip6 => of == Family::V6,
         TableFamily::Inet => true,
         _ => false,
     };
-    let networks = input.identity.networks.iter().map(|(_, network)| *network);
+    let networks = networks.iter().map(|(_, network)| *network);
     networks.filter(|network| sees(network.family())).collect()
 }
 

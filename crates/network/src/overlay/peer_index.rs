@@ -29,38 +29,8 @@ pub struct PeerIndex {
     direct: BTreeMap<IpAddr, usize>,
 }
 
-/// The values that keys had before a change of the desired state.
-#[derive(Debug, Clone, Default)]
-pub struct FormerValues {
-    values: BTreeMap<Key, Value>,
-    /// A full build has no former values.
-    is_off: bool,
-}
-
-impl FormerValues {
-    /// Records nothing.
-    pub fn off() -> Self {
-        Self { is_off: true, ..Self::default() }
-    }
-
-    /// The desired value of a key is about to change.
-    fn record(&mut self, desired: &Desired, key: impl FnOnce() -> Key) {
-        if !self.is_off {
-            let key = key();
-            let value = desired.value(&key);
-            self.values.entry(key).or_insert(value);
-        }
-    }
-}
-
-impl IntoIterator for FormerValues {
-    type Item = (Key, Value);
-    type IntoIter = std::collections::btree_map::IntoIter<Key, Value>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.values.into_iter()
-    }
-}
+/// The values that keys had before a change of the desired state; none are recorded for a full build.
+pub type FormerValues = Option<BTreeMap<Key, Value>>;
 
 impl PeerIndex {
     /// Without peers.
@@ -153,10 +123,10 @@ impl PeerIndex {
         former: &mut FormerValues,
     ) {
         let Some(Entries { route, tunnel }) = Entries::of(&self.underlay, &self.tunnels, subnet, route) else { return };
-        former.record(desired, || Key::Route(subnet));
+        record(former, desired, || Key::Route(subnet));
         if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
-            former.record(desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
-            former.record(desired, || Key::Fdb(end.0.clone(), end.1));
+            record(former, desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
+            record(former, desired, || Key::Fdb(end.0.clone(), end.1));
             if is_wanted {
                 desired.neighbours.insert(neighbour, mac);
                 desired.fdb.insert(end, endpoint);
@@ -189,7 +159,7 @@ impl PeerIndex {
             count(&mut self.direct, node, is_more);
             let is_direct = self.direct.contains_key(&node);
             if let Some(table) = desired.table.as_ref().filter(|table| masquerade::has_nodes(table, node)) {
-                former.record(desired, || masquerade::key(table, node));
+                record(former, desired, || masquerade::key(table, node));
             }
             masquerade::set_direct(desired.table.as_mut(), node, is_direct);
         }
@@ -202,6 +172,15 @@ impl PeerIndex {
             let mut tunnels = support.all_tunnels().map(Encapsulation::Tunnel);
             tunnels.all(|tunnel| self.configured.contains(&tunnel)) && support.sends.is_subset(&self.configured)
         })
+    }
+}
+
+/// The desired value of a key is about to change.
+fn record(former: &mut FormerValues, desired: &Desired, key: impl FnOnce() -> Key) {
+    if let Some(former) = former {
+        let key = key();
+        let value = desired.value(&key);
+        former.entry(key).or_insert(value);
     }
 }
 

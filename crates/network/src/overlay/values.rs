@@ -4,30 +4,27 @@
 
 use super::Desired;
 use crate::key::Key;
-use crate::value::Value;
+use crate::value::{Item, Value};
 
 impl Desired {
-    /// What a key should have. Tables, sysctls and rules have no values: a dump compares them.
+    /// What should stand at a key. Tables, sysctls and rules have no values: a dump compares them.
     pub fn value(&self, key: &Key) -> Value {
-        match key {
-            Key::Device(name) => Value::present(self.devices.contains_key(name)),
+        let item = match key {
+            Key::Device(name) => self.devices.contains_key(name).then_some(Item::AsDesired),
             Key::Address(device, address) => {
                 let same = self.addresses.iter().filter(|a| (&a.device, &a.address) == (device, address));
-                Value::prefix_lengths(same.map(|address| address.prefix_len).collect())
+                return same.map(|address| Item::PrefixLength(address.prefix_len)).collect();
             }
-            Key::Neighbour(device, address) => {
-                self.neighbours.get(&(device.clone(), *address)).map_or(Value::Absent, |mac| Value::Mac(*mac))
-            }
-            Key::Fdb(device, mac) => {
-                Value::endpoints(self.fdb.get(&(device.clone(), *mac)).copied().into_iter().collect())
-            }
-            Key::Route(destination) => Value::routes(self.routes.get(destination).cloned().into_iter().collect()),
+            Key::Neighbour(device, address) => self.neighbours.get(&(device.clone(), *address)).copied().map(Item::Mac),
+            Key::Fdb(device, mac) => self.fdb.get(&(device.clone(), *mac)).copied().map(Item::Endpoint),
+            Key::Route(destination) => self.routes.get(destination).cloned().map(Item::Route),
             Key::Element(table, set, key) => {
                 let table = self.table.as_ref().filter(|own| own.id == *table);
                 let set = table.and_then(|table| table.sets.get(set));
-                Value::present(set.is_some_and(|set| set.elements.contains_key(key)))
+                set.and_then(|set| set.elements.get(key)).map(|_| Item::AsDesired)
             }
-            Key::Sysctl(_) | Key::Table(_) | Key::Rules(..) => Value::Absent,
-        }
+            Key::Sysctl(_) | Key::Table(_) | Key::Rules(..) => None,
+        };
+        item.into_iter().collect()
     }
 }

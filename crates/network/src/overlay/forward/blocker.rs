@@ -1,7 +1,7 @@
-//! What in the host's own rules keeps pods' packets from being forwarded, and what opens it.
+//! Which rules of the host keep pods' packets from being forwarded, and which commands open the way.
 //!
-//! Pure. Only what is sure to let all packets of a range pass counts as open: a rule that asks for one address and nothing
-//! else, before any that ends the way of all packets.
+//! Pure. A range counts as open only where all of its packets pass for sure: by a rule that matches one address range, or the pods'
+//! bridge, and nothing else, before any rule that ends all packets' way through the chain.
 
 use dataplane::nft::{BaseChainFacts, Expression, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict};
 use dataplane::types::{Family, Prefix};
@@ -9,12 +9,14 @@ use dataplane::xtables;
 
 use super::Others;
 
+/// The pods' bridge.
+const BRIDGE: &str = "cni0";
 /// The name of firewalld's table.
 pub(super) const FIREWALLD: &str = "firewalld";
 /// The chains in which firewalld sorts packets by their source, in releases 0.x and 1.x.
 pub(super) const FIREWALLD_ZONES: [&str; 2] = ["filter_FORWARD_IN_ZONES", "filter_FORWARD_ZONES"];
 
-/// What keeps pods' packets from being forwarded, with what to type.
+/// What keeps pods' packets from being forwarded, with the commands that open the way.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Blocker {
     /// A chain of nftables.
@@ -27,7 +29,7 @@ pub enum Blocker {
         /// Commands for a shell.
         remedy: String,
     },
-    /// firewalld, whose rules are more than can be judged here.
+    /// firewalld, of whose rules only its trusted zone is judged here.
     #[error(
         "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}: if pods cannot talk, {remedy}",
         ranges(networks)
@@ -52,7 +54,7 @@ fn ranges(networks: &[Prefix]) -> String {
     networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// Commands of which each is only carried out after the one before.
+/// Commands that a shell carries out one after the other, as long as none fails.
 fn in_turn(commands: impl Iterator<Item = String>) -> Option<String> {
     let commands: Vec<_> = commands.collect();
     (!commands.is_empty()).then(|| commands.join(" && "))
@@ -71,8 +73,7 @@ impl Blocker {
         Some(Self::Chain { table, chain: facts.chain.clone(), remedy })
     }
 
-    /// firewalld's chain. Whether its zones let pods pass can be many things; that their networks are trusted is one that
-    /// shows.
+    /// firewalld's chain. Zones can let pods pass in many ways; a trusted network is the way that can be judged here.
     pub(super) fn of_firewalld(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
         let zones = FIREWALLD_ZONES.iter().filter_map(|chain| {
             let rules = others.rules.get(&(facts.table.clone(), (*chain).to_owned()))?;
@@ -92,7 +93,8 @@ impl Blocker {
             return None;
         }
         let command = if network.family() == Family::V4 { "iptables-legacy" } else { "ip6tables-legacy" };
-        // At the end, the rules of others decide before; after one for all packets, the end is not reached.
+        // A rule at the end leaves the decision to the rules of others before it. Where a rule before ends all packets' way, only a rule at the
+        // head helps.
         let how = if forward.closed { "-I" } else { "-A" };
         let remedy = in_turn(missing(&[network], &forward.accepts).map(|(side, range)| {
             let side = if side == Side::Source { "-s" } else { "-d" };
@@ -102,13 +104,18 @@ impl Blocker {
     }
 }
 
-/// What of the networks is not let pass, by its end of a packet.
+/// The networks of which not all packets pass, by the side of a packet.
 fn missing(networks: &[Prefix], passes: &[(Side, Prefix)]) -> impl Iterator<Item = (Side, Prefix)> {
     let ends = networks.iter().flat_map(|network| [Side::Source, Side::Destination].map(|side| (side, *network)));
     ends.filter(|(side, network)| !passes.iter().any(|(of, range)| of == side && range.covers(*network)))
 }
 
-/// The ranges of which all packets pass, by their end of a packet.
+/// True where all packets from and to these networks pass these rules.
+pub(super) fn lets_pass(rules: &[Rule], networks: &[Prefix]) -> bool {
+    missing(networks, &passes(rules)).next().is_none()
+}
+
+/// The ranges of which all packets pass, by the side of a packet.
 fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
     let mut passes = Vec::new();
     for rule in rules {
@@ -117,8 +124,10 @@ fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
             ([one], Some(Statement::Verdict(Verdict::Accept))) => {
                 passes.extend(range(one));
                 passes.extend(family(one).into_iter().flat_map(all));
+                let of_bridge = bridge_side(one);
+                passes.extend(of_bridge.into_iter().flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))));
             }
-            // What follows is not reached.
+            // No packet reaches the rules after this one.
             ([], Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)))) => break,
             ([Statement::Opaque { name, .. }], _) if name == "reject" => break,
             _ => {}
@@ -131,19 +140,19 @@ fn all(family: Family) -> [(Side, Prefix); 2] {
     [Side::Source, Side::Destination].map(|side| (side, family.default_route()))
 }
 
-/// What a rule asks for before its verdict.
+/// The conditions of a rule.
 fn conditions(rule: &Rule) -> Vec<&Statement> {
     let addressed: Vec<_> = rule.statements.iter().filter_map(|one| Some(range(one)?.1.family())).collect();
     let asks = |statement: &&Statement| match statement {
         Statement::Counter | Statement::Verdict(_) => false,
         Statement::Opaque { name, .. } => name != "log",
-        // An address of the family asks for it too.
+        // A condition on an address of the family implies the family.
         other => family(other).is_none_or(|family| !addressed.contains(&family)),
     };
     rule.statements.iter().filter(asks).collect()
 }
 
-/// The network protocol that a statement asks for.
+/// The network protocol that a statement matches.
 fn family(statement: &Statement) -> Option<Family> {
     match statement {
         Statement::Compare {
@@ -155,7 +164,19 @@ fn family(statement: &Statement) -> Option<Family> {
     }
 }
 
-/// The range of addresses that a statement asks for.
+/// The pods' side of a packet, where a statement matches the pods' bridge.
+fn bridge_side(statement: &Statement) -> Option<Side> {
+    let Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
+        return None;
+    };
+    match left {
+        Expression::InputName if name.as_str() == BRIDGE => Some(Side::Source),
+        Expression::OutputName if name.as_str() == BRIDGE => Some(Side::Destination),
+        _ => None,
+    }
+}
+
+/// The range of addresses that a statement matches.
 fn range(statement: &Statement) -> Option<(Side, Prefix)> {
     match statement {
         Statement::Compare { left: Expression::Address(_, side), op: Op::Eq, right: Operand::Prefix(range) } => {
