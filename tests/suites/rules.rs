@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 use netd_tests::suite::test;
-use netd_tests::{Failure, Outcome, Context, ensure, fail};
+use netd_tests::{Context, Failure, Outcome, ensure, fail};
 use serde_json::Value;
 
 type Rule = (&'static str, fn() -> Outcome);
