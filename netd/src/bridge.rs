@@ -4,10 +4,9 @@
 //! Pure. A port of ours is known by the alias that the plugin gave it, from which its name follows.
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::{self, Subject};
+use dataplane::monitor::{Event, Object};
 use dataplane::op::{DeviceAddress, Op};
 use dataplane::types::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
-use dataplane::watch::Event;
 use netd_cni::attachment::Attachment;
 use netd_cni::wire::mac_for;
 use network::observe::Observed;
@@ -31,14 +30,12 @@ impl Bridge {
     /// Takes a notification of the kernel; true where the bridge is gone, so that [`Bridge::repair`] has to run.
     pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
         match event {
-            Event::Route(netlink::Event::New(Subject::Route(route))) => {
+            Event::New(Object::Route(route)) => {
                 let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
                 self.had_subnet |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
                 false
             }
-            Event::Route(netlink::Event::Deleted(Subject::Link(link))) => {
-                link.name.as_str() == NAME && link.kind == Kind::Bridge
-            }
+            Event::Deleted(Object::Link(link)) => link.name.as_str() == NAME && link.kind == Kind::Bridge,
             _ => false,
         }
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Kernel;
+use dataplane::monitor::{Event, Filter};
 use dataplane::types::PerFamily;
-use dataplane::watch::Event;
 use network::key::Key;
 use network::model::{Cluster, Lease, NodeName};
 use network::overlay::{Desired, Identity, Outcome};
@@ -65,6 +65,11 @@ impl Reconciler {
     pub fn forget(&mut self) {
         self.engine.forget();
         self.state = None;
+    }
+
+    /// The notifications of the kernel that matter from here on; `None` before the first full run.
+    pub fn subscription(&self) -> Option<Filter> {
+        self.state.as_ref().map(State::subscription)
     }
 
     /// Takes notifications of the kernel.

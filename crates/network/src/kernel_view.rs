@@ -6,12 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::{self, NetconfChange, Subject};
-use dataplane::nft::{self, TableId};
+use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
+use dataplane::nft::{Action, Element, Subject, TableChange, TableFilter, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Prefix};
-use dataplane::watch::Event;
 
 use crate::key::Key;
 use crate::overlay::{Desired, Identity, forward};
@@ -78,6 +77,20 @@ impl KernelView {
         &self.filter
     }
 
+    /// The notifications that matter.
+    pub fn subscription(&self, desired: &Desired) -> Filter {
+        let ours = self.names.iter().filter(|(_, name)| self.ours.contains(*name)).map(|(index, _)| *index);
+        let indexes = ours.chain([self.filter.underlay.0]).collect();
+        let newest = self.names.keys().next_back().copied().unwrap_or_default();
+        let networks = self.filter.identity.networks.iter().map(|(_, network)| *network);
+        let routes = if self.filter.follows_routes { Routes::All } else { Routes::Within(networks.collect()) };
+        let own = desired.table.as_ref().map_or_else(TableFilter::default, TableFilter::of);
+        let tables = forward::shared_chains().chain([(self.filter.table.clone(), own)]);
+        let tables = tables.map(|(id, filter)| (id, filter.without_own(self.filter.port))).collect();
+        let (devices, tables) = (Devices::Only { indexes, newest }, Tables::Only(tables));
+        Filter { links: true, routes, devices, tables, commits: false }
+    }
+
     /// True where sysctls have changed since the last call.
     pub fn take_sysctls_changed(&mut self) -> bool {
         std::mem::take(&mut self.sysctls_changed)
@@ -86,12 +99,10 @@ impl KernelView {
     /// Takes a notification.
     pub fn notify(&mut self, event: Event, desired: &Desired, engine: &mut Engine) {
         match event {
-            Event::Route(netlink::Event::Overrun | netlink::Event::Unparsed) | Event::Nft(nft::Event::Overrun) => {
-                engine.require_resync();
-            }
-            Event::Route(netlink::Event::New(subject)) => self.new_object(subject, desired, engine),
-            Event::Route(netlink::Event::Deleted(subject)) => self.deleted(subject, desired, engine),
-            Event::Route(netlink::Event::Replaced(route)) => self.route(&route, desired, engine, |routes, route| {
+            Event::Overrun | Event::Unparsed => engine.require_resync(),
+            Event::New(object) => self.new_object(object, desired, engine),
+            Event::Deleted(object) => self.deleted(object, desired, engine),
+            Event::Replaced(route) => self.route(&route, desired, engine, |routes, route| {
                 let before = routes.len();
                 routes.retain(|former| !matches!(former, Item::Route(former) if former.metric == route.metric));
                 let replaced = before - routes.len();
@@ -99,42 +110,57 @@ impl KernelView {
                 // The notification does not say which of several routes was replaced.
                 replaced <= 1
             }),
-            Event::Route(netlink::Event::Netconf(NetconfChange { device, .. })) => {
+            Event::Netconf(NetconfChange { device, .. }) => {
                 let is_ours = |index| index == self.filter.underlay.0 || self.device(index).is_some();
                 self.sysctls_changed |= device.is_none_or(is_ours);
             }
-            Event::Nft(nft::Event::Changed { table, subject, origin, .. }) => {
-                let is_ours = table == self.filter.table || forward::is_of_shared_chain(&table, &subject);
-                if origin != self.filter.port && is_ours {
-                    engine.require_full();
-                }
-            }
-            Event::Nft(nft::Event::Committed { .. }) => {}
+            Event::Table(change) if change.origin != self.filter.port => self.table_changed(change, desired, engine),
+            // What is changed through the own socket is known.
+            Event::Table(_) | Event::Committed { .. } => {}
         }
     }
 
-    fn new_object(&mut self, subject: Subject, desired: &Desired, engine: &mut Engine) {
+    fn table_changed(&self, change: TableChange, desired: &Desired, engine: &mut Engine) {
+        let TableChange { table, subject, action, .. } = change;
         match subject {
-            Subject::Link(link) => self.link_changed(*link, desired, engine),
-            Subject::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
-            Subject::Address(address) => {
+            Subject::Elements { set, elements: Some(elements) }
+                if table == self.filter.table && elements.values().all(|element| *element == Element::default()) =>
+            {
+                for element in elements.into_keys() {
+                    let item = (action == Action::New).then_some(Item::AsDesired);
+                    let key = Key::Element(table.clone(), set.clone(), element);
+                    edit(key, true, desired, engine, |value| *value = item.into_iter().collect());
+                }
+            }
+            subject if table == self.filter.table || forward::is_of_shared_chain(&table, &subject) => {
+                engine.require_full();
+            }
+            _ => {}
+        }
+    }
+
+    fn new_object(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
+        match object {
+            Object::Link(link) => self.link_changed(*link, desired, engine),
+            Object::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
+            Object::Address(address) => {
                 if let Some(device) = self.device(address.index).filter(|_| address.global) {
                     edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
                         lengths.insert(Item::PrefixLength(address.prefix_len));
                     });
                 }
             }
-            Subject::Route(route) => self.route(&route, desired, engine, |routes, route| {
+            Object::Route(route) => self.route(&route, desired, engine, |routes, route| {
                 routes.insert(Item::Route(route));
                 true
             }),
-            Subject::Neighbour(entry) => {
+            Object::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     let mac = entry.mac.filter(|_| entry.permanent).map(Item::Mac).into_iter();
                     edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
                 }
             }
-            Subject::Fdb(entry) => {
+            Object::Fdb(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
                         let endpoint = Item::Endpoint(entry.destination);
@@ -153,25 +179,25 @@ impl KernelView {
         }
     }
 
-    fn deleted(&mut self, subject: Subject, desired: &Desired, engine: &mut Engine) {
-        match subject {
-            Subject::Link(link) => self.link_deleted(&link, desired, engine),
+    fn deleted(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
+        match object {
+            Object::Link(link) => self.link_deleted(&link, desired, engine),
             // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
-            Subject::Address(address) => {
+            Object::Address(address) => {
                 if address.index == self.filter.underlay.0 || self.device(address.index).is_some() && address.global {
                     engine.require_resync();
                 }
             }
             // A route that was not known is notified in another form than it is dumped.
-            Subject::Route(route) => {
+            Object::Route(route) => {
                 self.route(&route, desired, engine, |routes, route| routes.remove(&Item::Route(route)));
             }
-            Subject::Neighbour(entry) => {
+            Object::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     edit(Key::Neighbour(device, entry.address), true, desired, engine, Value::clear);
                 }
             }
-            Subject::Fdb(entry) => {
+            Object::Fdb(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
                         endpoints.remove(&Item::Endpoint(entry.destination));

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use dataplane::monitor::{Event, Filter};
 use dataplane::types::{PerFamily, Prefix};
-use dataplane::watch::Event;
 
 pub use crate::kernel_view::{Engine, WatchFilter};
 
@@ -65,6 +65,11 @@ impl State {
     /// What is desired.
     pub fn outcome(&self) -> &Outcome {
         &self.outcome
+    }
+
+    /// The notifications of the kernel that matter.
+    pub fn subscription(&self) -> Filter {
+        self.view.subscription(&self.outcome.desired)
     }
 
     /// Takes a notification of the kernel.

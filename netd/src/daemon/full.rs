@@ -129,6 +129,9 @@ impl<S: Store> Daemon<S> {
         let full = FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean };
         let follows_routes = self.config.underlay.can_reach.is_some();
         self.reconciler.adopt(full, &self.node, self.kernel.nft_port(), follows_routes);
+        if let Some(filter) = self.reconciler.subscription() {
+            self.monitor.set_filter(self.subscription, filter);
+        }
         self.quiet = self.look();
     }
 }

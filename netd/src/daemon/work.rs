@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dataplane::netlink;
-use dataplane::watch::Event;
+use dataplane::monitor::Event;
 use network::model::{Lease, NodeName};
 use network::{chain, observe};
 use tokio::time::Instant as Deadline;
@@ -94,9 +93,10 @@ impl<S: Store> Daemon<S> {
     fn hear(&mut self) {
         self.behind = false;
         for _ in 0..ROUNDS {
-            match self.notifications.pending(AT_ONCE) {
-                Ok(events) if events.is_empty() => return,
-                Ok(events) => {
+            match self.monitor.receive(AT_ONCE) {
+                Ok(false) => return,
+                Ok(true) => {
+                    let events = self.monitor.take(self.subscription);
                     let subnets = &self.cluster.own.subnets;
                     let lost = events.iter().filter(|event| self.bridge.notify(event, subnets)).count();
                     self.reconciler.notify(events);
@@ -106,7 +106,7 @@ impl<S: Store> Daemon<S> {
                 }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
-                    return self.reconciler.notify(vec![Event::Route(netlink::Event::Overrun)]);
+                    return self.reconciler.notify(vec![Event::Overrun]);
                 }
             }
         }

@@ -103,11 +103,13 @@ fn a_peer_that_comes_changes_and_goes_asks_for_no_full_run() {
 
 #[test]
 fn an_injured_entry_asks_for_no_full_run() {
-    let network = vxlan(DUAL, DUAL).peers([near(2), far(3)]);
-    let mut world = World::new(&network);
+    let masquerade = Some(network::overlay::masquerade::Ports::Kernel);
+    let network = vxlan(DUAL, DUAL).with(r#""DirectRouting": true"#).peers([near(2), far(3)]);
+    let mut world = World::new(&Network { masquerade, ..network });
     world.work();
     let before = world.full_runs;
     for injury in [
+        Injury::ElementGone,
         Injury::RouteGone,
         Injury::RouteBent,
         Injury::RouteToNowhere,

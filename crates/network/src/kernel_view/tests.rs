@@ -1,8 +1,8 @@
 //! On the running kernel: after the notifications of a change, the deviations are those that a dump has.
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::{Monitor, Subscription};
 use dataplane::netns::scratch;
-use dataplane::watch::Watch;
 
 use super::*;
 use crate::fixtures::sh;
@@ -46,7 +46,8 @@ const UNCLEAR: [&str; 6] = [
 struct Node {
     network: Network,
     kernel: Linux,
-    watch: Watch,
+    monitor: Monitor,
+    subscription: Subscription,
     desired: Desired,
     view: KernelView,
     engine: Engine,
@@ -62,7 +63,7 @@ impl Node {
         let network = Network { masquerade: Some(Ports::Kernel), ..vxlan(DUAL, DUAL).peers([near(2), far(3)]) };
         let mut kernel = Linux::open().expect("netlink sockets");
         network.settle(&mut kernel);
-        let watch = Watch::open().expect("a watch");
+        let mut monitor = Monitor::open().expect("a monitor");
         let desired = network.outcome(&mut kernel).expect("a network that can be carried").desired;
         let identity = network.identity();
         let observed = Self::read(&mut kernel, &network, &desired);
@@ -72,7 +73,8 @@ impl Node {
         let mut engine = Engine::default();
         engine.adopt(observed.deviations(&desired, |to| filter.tracks(to)), BTreeSet::new(), true);
         let view = KernelView::new(observed.links, &desired, filter);
-        Self { network, kernel, watch, desired, view, engine }
+        let subscription = monitor.subscribe(view.subscription(&desired));
+        Self { network, kernel, monitor, subscription, desired, view, engine }
     }
 
     fn read(kernel: &mut Linux, network: &Network, desired: &Desired) -> Observed {
@@ -82,17 +84,12 @@ impl Node {
 
     /// Takes all notifications; what was dirty is clean after that.
     fn notify(&mut self) -> reconcile::Dirty<Key> {
-        loop {
-            let events = self.watch.pending(1000).expect("a working watch");
-            if events.is_empty() {
-                let dirty = self.engine.dirty().clone();
-                self.engine.adopt(self.engine.deviations().clone(), BTreeSet::new(), true);
-                return dirty;
-            }
-            for event in events {
-                self.view.notify(event, &self.desired, &mut self.engine);
-            }
+        for event in self.monitor.drain(self.subscription).expect("a working monitor") {
+            self.view.notify(event, &self.desired, &mut self.engine);
         }
+        let dirty = self.engine.dirty().clone();
+        self.engine.adopt(self.engine.deviations().clone(), BTreeSet::new(), true);
+        dirty
     }
 
     fn is_true(&mut self, after: &str) {

@@ -10,7 +10,8 @@ pub mod blocker;
 use std::collections::BTreeMap;
 
 use dataplane::nft::{
-    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableId, Verdict,
+    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableFilter,
+    TableId, Verdict,
 };
 use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;
@@ -116,13 +117,19 @@ pub fn is_iptables(facts: &BaseChainFacts) -> bool {
     is_iptables_table(&facts.table) && facts.chain == CHAIN
 }
 
+/// The tables of [`is_of_shared_chain`], with the part whose notifications matter.
+pub fn shared_chains() -> impl Iterator<Item = (TableId, TableFilter)> {
+    let families = [TableFamily::Ip, TableFamily::Ip6];
+    families.into_iter().map(|family| (TableId::new(family, "filter"), TableFilter::of_chains([CHAIN])))
+}
+
 /// True for a notification about the chain that iptables and Docker share, its policy or its rules; false for the chains beside it,
 /// which other programs change all the time.
 pub fn is_of_shared_chain(table: &TableId, what: &Subject) -> bool {
     let is_it = match what {
         Subject::Table => true,
         Subject::Chain(chain) | Subject::Rule(chain) => chain == CHAIN,
-        Subject::Set(_) | Subject::Elements(_) | Subject::Other => false,
+        Subject::Set(_) | Subject::Elements { .. } | Subject::Other => false,
     };
     is_it && is_iptables_table(table)
 }
