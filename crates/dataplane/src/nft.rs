@@ -16,7 +16,7 @@ mod dump;
 mod elements;
 mod encode;
 mod expression;
-mod monitor;
+mod notification;
 mod operation;
 pub mod read;
 mod table;
@@ -28,7 +28,8 @@ pub use encode::Invalid;
 pub use expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
 };
-pub use monitor::{Action, Event, Monitor, Subject};
+pub(crate) use notification::Notification;
+pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, Transaction};
 pub use table::{
     Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,
