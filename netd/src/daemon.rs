@@ -7,13 +7,12 @@ mod own;
 mod pace;
 mod publish;
 mod start;
-pub(crate) mod switch;
+mod switch;
 mod tell;
 mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::kernel::Linux;
@@ -21,7 +20,6 @@ use dataplane::notifications::Notifications;
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
 use network::observe::Quiet;
-use network::overlay::transition::Transition;
 use network::patience::Patience;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -262,9 +260,4 @@ impl<S: Store> Daemon<S> {
             StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
-}
-
-/// What a change of the backend has left to do, as far as a file tells.
-pub fn left_by_a_change(subnet_file: &Path) -> Transition {
-    Transition { loosened: switch::loosened(subnet_file), ..Transition::default() }
 }

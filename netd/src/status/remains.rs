@@ -14,10 +14,9 @@ use network::{chain, observe};
 use serde::{Deserialize, Serialize};
 
 use super::LeaseFacts;
-use crate::cleanup::networks;
 use crate::config::Config;
-use crate::identity;
 use crate::node::node_name;
+use crate::owned;
 use crate::store::Store;
 use crate::subnet_env;
 
@@ -68,10 +67,9 @@ pub async fn look(config: &Config, store: &impl Store, why: String) -> Remains {
         Ok(name) => remains.node = Some(name.to_string()),
         Err(error) => remains.problems.push(chain(&error)),
     }
-    let networks = networks(store).await;
+    let networks = owned::networks(store).await;
     lease(config, store, &networks, &mut remains).await;
-    let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
-    let identity = identity::of(&config.subnet_file, networks, &previous);
+    let identity = owned::identity(&config.subnet_file, networks);
     if let Err(error) = kernel(&identity, &mut remains) {
         remains.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
     }

@@ -15,7 +15,7 @@ use super::remains::Remains;
 use super::run::Run;
 use super::*;
 use crate::problem;
-use crate::reconcile::{self, Trigger};
+use crate::reconcile::{self, Trigger, problems};
 
 /// 2026-02-28T23:59:00Z.
 const START: Moment = Moment(1_772_323_140);
@@ -45,7 +45,7 @@ impl Scene {
             observe::observed(&mut self.kernel, host, &identity, &outcome.desired).expect("a readable kernel");
         let plan = Plan::diff(&observed, &outcome.desired, &identity);
         let report = reconcile::apply(&mut self.kernel, plan);
-        let problems = &problem::of_run(&report, &outcome);
+        let found = &problems::of_run(&report, &outcome);
         let (node, cluster) = (&Node::from(&self.network), &self.network.cluster());
         let (took, report, outcome) = (Duration::from_millis(4), &report, &outcome);
         let run = Run {
@@ -57,7 +57,7 @@ impl Scene {
             rejected: &[],
             outcome,
             report,
-            problems,
+            problems: found,
             held: &Held::default(),
             published: true,
         };
