@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod cleanup;
+pub mod clock;
 pub mod config;
 pub mod conflist;
 pub mod daemon;

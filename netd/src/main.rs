@@ -128,12 +128,7 @@ async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow:
     match output {
         Output::Table => print!("{}", doctor::table(&findings)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
-        Output::Yaml => {
-            print!(
-                "{}",
-                status::yaml::document(&serde_json::to_value(&findings).context("cannot print the findings")?)
-            );
-        }
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&findings).context("cannot print the findings")?),
     }
     Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }
