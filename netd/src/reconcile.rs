@@ -186,8 +186,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan) -> Report {
     for (op, result) in ops.into_iter().zip(outcomes) {
         let count = report.counts.entry(op.kind()).or_default();
         match result {
-            // Gone already is what a removal is for.
-            Err(error) if !(op.is_removal() && error.is_missing()) => {
+            Err(error) if !op.is_done_despite(&error) => {
                 count.failed += 1;
                 report.failed.push((op, error));
             }
