@@ -16,16 +16,16 @@ use crate::namespace::Namespace;
 /// How long anything may take.
 const TIMEOUT: std::time::Duration = seconds(30);
 
-/// Notifications of one namespace.
+/// KernelEvents of one namespace.
 #[derive(Debug)]
-pub(super) struct Notifications {
+pub(super) struct KernelEvents {
     route: netlink::Monitor,
     nft: nft::Monitor,
 }
 
 /// What a notification says, without the numbers that a device made anew has others of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Notification {
+pub(super) enum KernelEvent {
     /// A permanent neighbour entry is there.
     Neighbour(IpAddr, Mac),
     /// One is gone.
@@ -50,7 +50,7 @@ pub(super) enum Notification {
     Other,
 }
 
-impl Notifications {
+impl KernelEvents {
     /// Opens both sockets; every change from here on is received.
     pub(super) fn open(namespace: &Namespace) -> Outcome<Self> {
         namespace.within(|| {
@@ -65,9 +65,9 @@ impl Notifications {
     }
 
     /// Waits for all of these, in any order, and gives the time of the last. Each counts as often as it is listed.
-    pub(super) fn await_all(&mut self, what: &str, wanted: &[Notification]) -> Outcome<Instant> {
+    pub(super) fn await_all(&mut self, what: &str, wanted: &[KernelEvent]) -> Outcome<Instant> {
         let begun = Instant::now();
-        let mut missing: Vec<&Notification> = wanted.iter().collect();
+        let mut missing: Vec<&KernelEvent> = wanted.iter().collect();
         loop {
             let received = self.waiting()?;
             let now = Instant::now();
@@ -88,7 +88,7 @@ impl Notifications {
         &mut self,
         what: &str,
         enough: usize,
-        is_one: impl Fn(&Notification) -> bool,
+        is_one: impl Fn(&KernelEvent) -> bool,
     ) -> Outcome<Instant> {
         let begun = Instant::now();
         let mut count = 0;
@@ -111,7 +111,7 @@ impl Notifications {
         poll(&mut sockets, left).context("wait for changes").map(drop)
     }
 
-    fn waiting(&mut self) -> Outcome<Vec<Notification>> {
+    fn waiting(&mut self) -> Outcome<Vec<KernelEvent>> {
         let mut received = Vec::new();
         while let Some(events) = self.route.next_events().context("read notifications of links and routes")? {
             for event in events {
@@ -120,36 +120,36 @@ impl Notifications {
         }
         while let Some(event) = self.nft.next().context("read notifications of nftables")? {
             received.push(if matches!(event, nft::Event::Committed { .. }) {
-                Notification::Committed
+                KernelEvent::Committed
             } else {
-                Notification::Other
+                KernelEvent::Other
             });
         }
         Ok(received)
     }
 }
 
-fn notification(event: netlink::Event) -> Outcome<Notification> {
+fn notification(event: netlink::Event) -> Outcome<KernelEvent> {
     Ok(match event {
         netlink::Event::New(subject) => match subject {
             Subject::Neighbour(entry) if entry.permanent => {
-                entry.mac.map_or(Notification::Other, |mac| Notification::Neighbour(entry.address, mac))
+                entry.mac.map_or(KernelEvent::Other, |mac| KernelEvent::Neighbour(entry.address, mac))
             }
-            Subject::Fdb(entry) if entry.permanent => Notification::Fdb(entry.mac, entry.destination),
-            Subject::Route(route) => Notification::Route(route.destination, route.gateway),
-            Subject::Address(address) => Notification::Address(address.address),
-            Subject::Link(link) => Notification::Link(link.name.as_str().to_owned(), link.mtu, link.up),
-            Subject::Neighbour(_) | Subject::Fdb(_) => Notification::Other,
+            Subject::Fdb(entry) if entry.permanent => KernelEvent::Fdb(entry.mac, entry.destination),
+            Subject::Route(route) => KernelEvent::Route(route.destination, route.gateway),
+            Subject::Address(address) => KernelEvent::Address(address.address),
+            Subject::Link(link) => KernelEvent::Link(link.name.as_str().to_owned(), link.mtu, link.up),
+            Subject::Neighbour(_) | Subject::Fdb(_) => KernelEvent::Other,
         },
         netlink::Event::Deleted(subject) => match subject {
-            Subject::Neighbour(entry) => Notification::NoNeighbour(entry.address),
-            Subject::Fdb(entry) => Notification::NoFdb(entry.mac, entry.destination),
-            Subject::Route(route) => Notification::NoRoute(route.destination),
-            Subject::Address(_) | Subject::Link(_) => Notification::Other,
+            Subject::Neighbour(entry) => KernelEvent::NoNeighbour(entry.address),
+            Subject::Fdb(entry) => KernelEvent::NoFdb(entry.mac, entry.destination),
+            Subject::Route(route) => KernelEvent::NoRoute(route.destination),
+            Subject::Address(_) | Subject::Link(_) => KernelEvent::Other,
         },
-        netlink::Event::Replaced(route) => Notification::Route(route.destination, route.gateway),
-        netlink::Event::Netconf(tuning) => tuning.forwards.map_or(Notification::Other, Notification::Forwarding),
-        netlink::Event::Unparsed => Notification::Other,
+        netlink::Event::Replaced(route) => KernelEvent::Route(route.destination, route.gateway),
+        netlink::Event::Netconf(tuning) => tuning.forwards.map_or(KernelEvent::Other, KernelEvent::Forwarding),
+        netlink::Event::Unparsed => KernelEvent::Other,
         netlink::Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }
