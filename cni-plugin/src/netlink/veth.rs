@@ -10,17 +10,17 @@ use dataplane::types::{IfName, Mac};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;
-use super::{WireError, step};
+use super::{NetlinkError, step};
 use crate::attachment::Attachment;
-use crate::conf::net_conf::BridgeConf;
+use crate::conf::plugin_conf::BridgeConf;
 
-/// How long the kernel may take for what it does in a millisecond.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long to wait at least before looking again.
+/// How long to wait for the kernel. It needs a millisecond.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest pause between two reads.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// Waits before the next look, the longer the longer it has taken already: a hundred pods that go at once would keep
-/// the node busy with looking.
+/// Pauses before the next read, for a quarter of the time that has passed: a hundred pods that are deleted at a time would
+/// keep the node busy with reads.
 fn pause(begun: Instant) {
     thread::sleep(PAUSE.max(begun.elapsed() / 4));
 }
@@ -36,7 +36,7 @@ pub fn make(
     conf: &BridgeConf,
     pod_mac: Mac,
     namespace: &Namespace,
-) -> Result<(), WireError> {
+) -> Result<(), NetlinkError> {
     let name = attachment.host_veth();
     let pair = NewVeth {
         name: &name,
@@ -53,7 +53,7 @@ pub fn make(
     ]);
     let port = outcomes.pop();
     match outcomes.pop() {
-        Some(Err(error)) if error.is_exists() => return Err(WireError::VethTaken(name)),
+        Some(Err(error)) if error.is_exists() => return Err(NetlinkError::VethTaken(name)),
         Some(Err(error)) => return Err(step(format!("create veth {name}"))(error)),
         _ => {}
     }
@@ -68,34 +68,34 @@ pub fn make(
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, WireError> {
+pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, NetlinkError> {
     let name = attachment.host_veth();
     let link = host.link(&name).map_err(step(format!("read link {name}")))?;
-    // Without an alias it is the name alone that tells.
+    // A link without an alias is ours by its name.
     let is_ours =
         |link: &Link| link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == attachment.alias());
     Ok(link.filter(is_ours))
 }
 
-/// Waits until the bridge passes the pod's frames. Reading a link makes the kernel finish what the carrier's change
-/// began (6.10 and later), so the first look is nearly always the last.
+/// Waits until the bridge forwards the pod's frames. Reading a link makes the kernel handle a change of the carrier at once
+/// (6.10 and later), so the first read is nearly always enough.
 ///
 /// # Errors
-/// Where it never does.
-pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), WireError> {
+/// Where it does not within the timeout.
+pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), NetlinkError> {
     let name = attachment.host_veth();
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         let link = host.link(&name).map_err(step(format!("read link {name}")))?;
         if link.and_then(|link| link.port).is_some_and(|port| port.forwarding) {
             return Ok(());
         }
         pause(begun);
     }
-    Err(WireError::NotForwarding { port: name, seconds: PATIENCE.as_secs() })
+    Err(NetlinkError::NotForwarding { port: name, seconds: TIMEOUT.as_secs() })
 }
 
-fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), WireError> {
+fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), NetlinkError> {
     match host.request(link::delete(Device::Name(name))) {
         Err(error) if !error.is_missing() => Err(step(format!("remove link {name}"))(error)),
         _ => Ok(()),
@@ -104,34 +104,34 @@ fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), WireError> {
 
 /// Removes the pair by its host end, and returns when the name is gone: then no frame passes, and the name is free.
 ///
-/// The kernel answers a removal only after a grace period of 16 to 20 ms, in which nothing more happens to the pod.
-/// A child process waits for it.
+/// The kernel answers a removal after a grace period of 16 to 20 ms, when the pair is long gone. A child process waits for the
+/// answer.
 ///
 /// # Errors
 /// Where the link stays.
-pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), WireError> {
+pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), NetlinkError> {
     let name = attachment.host_veth();
     let request = link::delete(Device::Name(&name));
     let detached = process::detach(|| {
-        // Whether it is gone is what the parent looks at.
+        // The parent reads whether the link is gone.
         let _ = host.request(request);
     });
     if detached.is_err() {
-        // No process to be had, as on a node at its limit: then this one waits.
+        // The node has no process to spare: this process waits for the answer.
         return remove_waiting(host, &name);
     }
     let begun = Instant::now();
-    while begun.elapsed() < PATIENCE {
-        // This look takes no lock that the removal holds.
+    while begun.elapsed() < TIMEOUT {
+        // This read takes no lock that the removal holds.
         if link::index_of(&name).is_none() {
             return Ok(());
         }
         let child = waitpid(None, Some(WaitPidFlag::WNOHANG));
         if !matches!(child, Ok(WaitStatus::StillAlive)) {
-            // The child is done, so the link went this moment or stays; asking once more ourselves tells why.
+            // The child has its answer: the link has just gone, or it stays. A second removal gives the kernel's error.
             return remove_waiting(host, &name);
         }
         pause(begun);
     }
-    Err(WireError::NotGone { name, seconds: PATIENCE.as_secs() })
+    Err(NetlinkError::NotGone { name, seconds: TIMEOUT.as_secs() })
 }

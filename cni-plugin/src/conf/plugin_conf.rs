@@ -1,6 +1,6 @@
-//! The configuration of an attachment: what ADD and CHECK need to know, from stdin, `CNI_ARGS` and `subnet.env`. Pure.
+//! The configuration of an attachment for ADD and CHECK, from stdin, `CNI_ARGS` and `subnet.env`. Pure.
 //!
-//! A field that asks for something the plugin does not do is an error; it is never passed over.
+//! A field that the plugin does not support is an error, never ignored.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use dataplane::types::{IfName, Mac, Mtu, Prefix};
 
 use super::arguments::Requested;
 use super::subnet_env::SubnetEnv;
-use super::{ConfError, Document, Fields, ranges};
+use super::{ConfError, Document, Fields, dns, prev_result, ranges};
 use crate::attachment::Id;
 use crate::ipam::range::RangeSet;
 use crate::result::{CniResult, Dns, Route};
@@ -21,8 +21,8 @@ pub const DATA_DIR: &str = "/var/lib/cni/networks";
 /// The bridge that flannel's users have.
 pub const BRIDGE: &str = "cni0";
 
-/// Fields of the reference's `bridge` that ask for something the plugin does not do.
-const NOT_DONE: [&str; 8] = [
+/// Fields of the reference's `bridge` that the plugin does not support.
+const UNSUPPORTED: [&str; 8] = [
     "ipMasq",
     "vlan",
     "vlanTrunk",
@@ -33,19 +33,19 @@ const NOT_DONE: [&str; 8] = [
     "bandwidth",
 ];
 /// The same of `runtimeConfig`.
-const RUNTIME_NOT_DONE: [&str; 5] = ["portMappings", "bandwidth", "infinibandGUID", "deviceID", "aliases"];
+const RUNTIME_UNSUPPORTED: [&str; 5] = ["portMappings", "bandwidth", "infinibandGUID", "deviceID", "aliases"];
 
-/// Where state is; all that DEL and GC read of a configuration, since they must work whatever else is wrong in it.
+/// The part of a configuration that DEL and GC read: they must work although another field is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Places {
+pub struct TeardownConf {
     /// The directory with a directory of reservations for each network.
     pub data_dir: PathBuf,
     /// The bridge, where its name can be one.
     pub bridge: Option<IfName>,
 }
 
-impl Places {
-    /// Reads what is readable; what is not has its default.
+impl TeardownConf {
+    /// Reads each field; an unreadable one gets its default.
     pub fn read(conf: &Fields<'_>) -> Self {
         let ipam = conf.object("ipam").ok().flatten();
         let data_dir = ipam.and_then(|ipam| ipam.text("dataDir").ok().flatten()).filter(|path| !path.is_empty());
@@ -54,7 +54,7 @@ impl Places {
     }
 }
 
-/// How the bridge and the port on it shall be.
+/// The bridge and the pod's port on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a field of the configuration")]
 pub struct BridgeConf {
@@ -74,10 +74,10 @@ pub struct BridgeConf {
     pub port_isolation: bool,
 }
 
-/// What ADD shall make and CHECK shall find.
+/// The attachment that ADD makes and CHECK expects.
 #[derive(Debug, Clone, PartialEq)]
-pub struct NetConf {
-    /// What to answer in.
+pub struct PluginConf {
+    /// The version of the answer.
     pub version: Version,
     /// The network's name.
     pub network: Id,
@@ -87,7 +87,7 @@ pub struct NetConf {
     pub mac: Option<Mac>,
     /// One address from each.
     pub ranges: Vec<RangeSet>,
-    /// Addresses that the pod shall have.
+    /// Addresses that the runtime requests.
     pub requested: Vec<std::net::IpAddr>,
     /// The pod's routes; those without a gateway go to the range's one.
     pub routes: Vec<Route>,
@@ -95,13 +95,13 @@ pub struct NetConf {
     pub is_default_gateway: bool,
     /// Where reservations are kept.
     pub data_dir: PathBuf,
-    /// Handed to the runtime as it is.
+    /// Passed to the runtime unchanged.
     pub dns: Dns,
-    /// What the plugins before this one returned, or for CHECK what the whole chain did.
+    /// The result of the plugins before this one; for CHECK, of the whole chain.
     pub prev_result: Option<CniResult>,
 }
 
-/// The file that has to be read before [`NetConf::read`]; `None` where the configuration says everything itself.
+/// The file that has to be read before [`PluginConf::read`]; `None` where the configuration says everything itself.
 ///
 /// # Errors
 /// Where the fields that decide this have the wrong type.
@@ -115,7 +115,7 @@ pub fn subnet_file(document: &Document) -> Result<Option<&Path>, ConfError> {
     Ok(Some(Path::new(file.unwrap_or(SUBNET_FILE))))
 }
 
-impl NetConf {
+impl PluginConf {
     /// Reads the configuration. `cni_args` is the text of `CNI_ARGS`, `env` what [`subnet_file`] names.
     ///
     /// # Errors
@@ -123,9 +123,9 @@ impl NetConf {
     pub fn read(document: &Document, cni_args: &str, env: Option<&SubnetEnv>) -> Result<Self, ConfError> {
         let fields = document.fields();
         let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
-        NOT_DONE.iter().try_for_each(|key| fields.refuse(key))?;
+        UNSUPPORTED.iter().try_for_each(|key| fields.refuse(key))?;
         if let Some(runtime) = &runtime {
-            RUNTIME_NOT_DONE.iter().try_for_each(|key| runtime.refuse(key))?;
+            RUNTIME_UNSUPPORTED.iter().try_for_each(|key| runtime.refuse(key))?;
         }
         let kind = ipam.as_ref().map_or(Ok(None), |ipam| ipam.text("type"))?.unwrap_or("host-local");
         if let (Some(ipam), false) = (&ipam, ["host-local", ""].contains(&kind)) {
@@ -148,9 +148,9 @@ impl NetConf {
             ranges,
             routes: routes_of(ipam.as_ref(), env)?,
             is_default_gateway,
-            data_dir: Places::read(&fields).data_dir,
-            dns: Dns::read_first(&[runtime.as_ref(), Some(&fields)])?,
-            prev_result: CniResult::read_prev(&fields, document.version)?,
+            data_dir: TeardownConf::read(&fields).data_dir,
+            dns: dns::read_first(&[runtime.as_ref(), Some(&fields)])?,
+            prev_result: prev_result::read(&fields, document.version)?,
         })
     }
 }
@@ -170,7 +170,7 @@ fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> 
     };
     let default_name = || BRIDGE.parse().map_err(|reason| fields.wrong_value("bridge", BRIDGE, reason));
     Ok(BridgeConf {
-        name: fields.word("bridge", str::parse)?.map_or_else(default_name, Ok)?,
+        name: fields.parsed("bridge", str::parse)?.map_or_else(default_name, Ok)?,
         mtu,
         is_gateway,
         force_address: fields.flag("forceAddress")?.unwrap_or(false),
@@ -187,8 +187,8 @@ fn routes_of(ipam: Option<&Fields<'_>>, env: Option<&SubnetEnv>) -> Result<Vec<R
     for fields in given {
         ["mtu", "advmss", "priority", "table", "scope"].iter().try_for_each(|key| fields.refuse(key))?;
         let no_dst = || fields.wrong_value("dst", "missing", "each route needs its destination");
-        let dst: Prefix = fields.word("dst", str::parse)?.ok_or_else(no_dst)?;
-        let gateway = fields.word("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
+        let dst: Prefix = fields.parsed("dst", str::parse)?.ok_or_else(no_dst)?;
+        let gateway = fields.parsed("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
         routes.push(Route::via(dst, gateway));
     }
     let networks = env.into_iter().flat_map(|env| &env.networks);

@@ -8,7 +8,7 @@ use dataplane::sysctl;
 use dataplane::types::{Family, IfName, RouteProtocol};
 use ipnetwork::IpNetwork;
 
-use super::{WireError, step};
+use super::{NetlinkError, step};
 use crate::result;
 
 /// What `ip route` prints without `proto`: `boot`, as for a route that `ip route add` made.
@@ -18,20 +18,20 @@ const BOOT: RouteProtocol = RouteProtocol(3);
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, WireError> {
+pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, NetlinkError> {
     pod.link(ifname).map_err(step(format!("read link {ifname} in the container")))
 }
 
-/// Gives the interface its addresses and routes and takes it up, in one send.
+/// Gives the interface its addresses and routes and sets it up, in one send.
 ///
 /// # Errors
-/// Where the kernel refuses anything.
+/// The first step that the kernel refuses.
 pub fn configure(
     pod: &mut Socket,
     ifname: &IfName,
     addresses: &[IpNetwork],
     routes: &[result::Route],
-) -> Result<(), WireError> {
+) -> Result<(), NetlinkError> {
     let missing = || step(format!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
     let index = link::index_of(ifname).ok_or_else(missing)?;
     announce(ifname, addresses)?;
@@ -41,7 +41,7 @@ pub fn configure(
         actions.push(format!("add address {address} to {ifname}"));
         requests.push(address::add(index, address.ip(), address.prefix()));
     }
-    // Up after the addresses: the kernel announces those that it finds when the link comes up.
+    // Up after the addresses: the kernel announces the addresses that the link has when it comes up.
     actions.push(format!("take {ifname} up"));
     requests.push(link::set(Device::Index(index), &Change { up: Some(true), ..Change::default() }));
     for route in routes {
@@ -63,10 +63,11 @@ pub fn configure(
     Ok(())
 }
 
-/// Sets what makes neighbours learn of the pod at once, and its addresses usable at once.
-fn announce(ifname: &IfName, addresses: &[IpNetwork]) -> Result<(), WireError> {
+/// Makes the kernel announce the pod to its neighbours when the link comes up, and use its addresses without duplicate
+/// address detection.
+fn announce(ifname: &IfName, addresses: &[IpNetwork]) -> Result<(), NetlinkError> {
     let set = |key: String, value: &str| match sysctl::write(&key, value) {
-        // Keys that this kernel does not have: it was built or started without IPv6.
+        // The kernel was built or started without IPv6.
         Err(error) if error.is_missing() => Ok(()),
         other => other.map_err(step(format!("set {key} in the container"))),
     };

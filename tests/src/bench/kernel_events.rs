@@ -14,16 +14,16 @@ use crate::namespace::Namespace;
 /// How long anything may take.
 const TIMEOUT: std::time::Duration = seconds(30);
 
-/// Notifications of one namespace.
+/// The notifications of one namespace.
 #[derive(Debug)]
-pub(super) struct Notifications {
+pub(super) struct KernelEvents {
     monitor: Monitor,
     subscription: Subscription,
 }
 
 /// What a notification says, without the numbers that a device made anew has others of.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Notification {
+pub(super) enum KernelEvent {
     /// A permanent neighbour entry is there.
     Neighbour(IpAddr, Mac),
     /// One is gone.
@@ -48,7 +48,7 @@ pub(super) enum Notification {
     Other,
 }
 
-impl Notifications {
+impl KernelEvents {
     /// Opens both sockets; every change from here on is received.
     pub(super) fn open(namespace: &Namespace) -> Outcome<Self> {
         namespace.within(|| {
@@ -63,9 +63,9 @@ impl Notifications {
     }
 
     /// Waits for all of these, in any order, and gives the time of the last. Each counts as often as it is listed.
-    pub(super) fn await_all(&mut self, what: &str, wanted: &[Notification]) -> Outcome<Instant> {
+    pub(super) fn await_all(&mut self, what: &str, wanted: &[KernelEvent]) -> Outcome<Instant> {
         let begun = Instant::now();
-        let mut missing: Vec<&Notification> = wanted.iter().collect();
+        let mut missing: Vec<&KernelEvent> = wanted.iter().collect();
         loop {
             let received = self.waiting()?;
             let now = Instant::now();
@@ -86,7 +86,7 @@ impl Notifications {
         &mut self,
         what: &str,
         enough: usize,
-        is_one: impl Fn(&Notification) -> bool,
+        is_one: impl Fn(&KernelEvent) -> bool,
     ) -> Outcome<Instant> {
         let begun = Instant::now();
         let mut count = 0;
@@ -109,34 +109,34 @@ impl Notifications {
         poll(&mut sockets, left).context("wait for changes").map(drop)
     }
 
-    fn waiting(&mut self) -> Outcome<Vec<Notification>> {
+    fn waiting(&mut self) -> Outcome<Vec<KernelEvent>> {
         let events = self.monitor.drain(self.subscription).context("read notifications")?;
         events.into_iter().map(notification).collect()
     }
 }
 
-fn notification(event: Event) -> Outcome<Notification> {
+fn notification(event: Event) -> Outcome<KernelEvent> {
     Ok(match event {
         Event::New(object) => match object {
             Object::Neighbour(entry) if entry.permanent => {
-                entry.mac.map_or(Notification::Other, |mac| Notification::Neighbour(entry.address, mac))
+                entry.mac.map_or(KernelEvent::Other, |mac| KernelEvent::Neighbour(entry.address, mac))
             }
-            Object::Fdb(entry) if entry.permanent => Notification::Fdb(entry.mac, entry.destination),
-            Object::Route(route) => Notification::Route(route.destination, route.gateway),
-            Object::Address(address) => Notification::Address(address.address),
-            Object::Link(link) => Notification::Link(link.name.as_str().to_owned(), link.mtu, link.up),
-            Object::Neighbour(_) | Object::Fdb(_) => Notification::Other,
+            Object::Fdb(entry) if entry.permanent => KernelEvent::Fdb(entry.mac, entry.destination),
+            Object::Route(route) => KernelEvent::Route(route.destination, route.gateway),
+            Object::Address(address) => KernelEvent::Address(address.address),
+            Object::Link(link) => KernelEvent::Link(link.name.as_str().to_owned(), link.mtu, link.up),
+            Object::Neighbour(_) | Object::Fdb(_) => KernelEvent::Other,
         },
         Event::Deleted(object) => match object {
-            Object::Neighbour(entry) => Notification::NoNeighbour(entry.address),
-            Object::Fdb(entry) => Notification::NoFdb(entry.mac, entry.destination),
-            Object::Route(route) => Notification::NoRoute(route.destination),
-            Object::Address(_) | Object::Link(_) => Notification::Other,
+            Object::Neighbour(entry) => KernelEvent::NoNeighbour(entry.address),
+            Object::Fdb(entry) => KernelEvent::NoFdb(entry.mac, entry.destination),
+            Object::Route(route) => KernelEvent::NoRoute(route.destination),
+            Object::Address(_) | Object::Link(_) => KernelEvent::Other,
         },
-        Event::Replaced(route) => Notification::Route(route.destination, route.gateway),
-        Event::Netconf(tuning) => tuning.forwards.map_or(Notification::Other, Notification::Forwarding),
-        Event::Committed { .. } => Notification::Committed,
-        Event::Unparsed | Event::Table(_) => Notification::Other,
+        Event::Replaced(route) => KernelEvent::Route(route.destination, route.gateway),
+        Event::Netconf(netconf) => netconf.forwards.map_or(KernelEvent::Other, KernelEvent::Forwarding),
+        Event::Committed { .. } => KernelEvent::Committed,
+        Event::Unparsed | Event::Table(_) => KernelEvent::Other,
         Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }

@@ -1,6 +1,6 @@
 //! The kernel's side of an attachment, through `dataplane`: the bridge, the veth pair, the pod's end.
 //!
-//! It does one step when asked and undoes nothing: the order and the way back are the verbs'.
+//! Each function is one step and undoes nothing: the verbs decide the order and undo.
 
 pub mod bridge;
 pub mod namespace;
@@ -13,24 +13,24 @@ use dataplane::netlink::KernelError;
 use dataplane::types::{IfName, Mac};
 use ipnetwork::IpNetwork;
 
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 
-/// Why the kernel does not have what it should.
+/// Why a step in the kernel failed.
 #[derive(Debug, thiserror::Error)]
-pub enum WireError {
+pub enum NetlinkError {
     /// The kernel refused a step.
     #[error("cannot {action}")]
     Step {
-        /// What was tried, on what.
+        /// The operation and its object.
         action: String,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: KernelError,
     },
-    /// A link with the bridge's name is something else.
+    /// A link with the bridge's name is of another kind.
     #[error("\"{0}\" already exists but is not a bridge; give another name in 'bridge'")]
     NotABridge(IfName),
-    /// The bridge is part of another subnet.
+    /// The bridge has an address of another subnet.
     #[error(
         "\"{bridge}\" already has an IP address different from {wanted}: {present}; remove that address, or set \
          'forceAddress' to have it replaced"
@@ -54,34 +54,34 @@ pub enum WireError {
     NotForwarding {
         /// The host end.
         port: IfName,
-        /// How long it was waited for.
+        /// How long the plugin has waited.
         seconds: u64,
     },
-    /// The host end stays although the kernel was told to remove it.
+    /// The host end is still there after its removal.
     #[error("link {name} is still there after {seconds} s; it is to be removed again")]
     NotGone {
         /// The host end.
         name: IfName,
-        /// How long it was waited for.
+        /// How long the plugin has waited.
         seconds: u64,
     },
 }
 
-impl From<WireError> for Failure {
-    fn from(error: WireError) -> Self {
+impl From<NetlinkError> for CniError {
+    fn from(error: NetlinkError) -> Self {
         let code = match error {
-            WireError::NotABridge(_) | WireError::OtherAddress { .. } => Code::InvalidConfiguration,
-            WireError::IfnameTaken(_) | WireError::VethTaken(_) => Code::AlreadyThere,
-            WireError::NotForwarding { .. } | WireError::NotGone { .. } => Code::TryAgainLater,
-            WireError::Step { .. } => Code::Kernel,
+            NetlinkError::NotABridge(_) | NetlinkError::OtherAddress { .. } => Code::InvalidConfiguration,
+            NetlinkError::IfnameTaken(_) | NetlinkError::VethTaken(_) => Code::AlreadyThere,
+            NetlinkError::NotForwarding { .. } | NetlinkError::NotGone { .. } => Code::TryAgainLater,
+            NetlinkError::Step { .. } => Code::Kernel,
         };
-        Failure::of(code, &error)
+        CniError::of(code, &error)
     }
 }
 
-/// Says what was tried when the kernel refuses.
-pub(crate) fn step(action: impl Into<String>) -> impl FnOnce(KernelError) -> WireError {
-    |source| WireError::Step { action: action.into(), source }
+/// Adds the failed operation to the kernel's error.
+pub(crate) fn step(action: impl Into<String>) -> impl FnOnce(KernelError) -> NetlinkError {
+    |source| NetlinkError::Step { action: action.into(), source }
 }
 
 /// A hardware address that follows from an IP address: `0a:58` and the IPv4 address, or the last four octets of the

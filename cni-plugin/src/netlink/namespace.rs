@@ -9,19 +9,19 @@ use std::path::PathBuf;
 use dataplane::netns;
 
 use crate::call::Target;
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 
 /// This thread's own.
 const OWN: &str = "/proc/thread-self/ns/net";
 
-/// A namespace that is there and not ours.
+/// An open network namespace that is not the plugin's own.
 #[derive(Debug)]
 pub struct Namespace {
     path: PathBuf,
     file: File,
 }
 
-/// Why there is none.
+/// Why the namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// The path cannot be opened.
@@ -29,11 +29,11 @@ pub enum NamespaceError {
     Open {
         /// `CNI_NETNS`
         path: String,
-        /// What the system said.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The path is no namespace.
+    /// The path is no network namespace.
     #[error("failed to open netns {path:?}: CNI_NETNS is no network namespace")]
     NoNamespace {
         /// `CNI_NETNS`
@@ -48,34 +48,34 @@ pub enum NamespaceError {
 }
 
 impl NamespaceError {
-    /// True where another namespace may be at the path, and only could not be opened this time.
+    /// True where the path exists and could not be opened.
     pub fn may_be_there(&self) -> bool {
         matches!(self, NamespaceError::Open { source, .. } if source.kind() != ErrorKind::NotFound)
     }
 }
 
-impl From<NamespaceError> for Failure {
+impl From<NamespaceError> for CniError {
     fn from(error: NamespaceError) -> Self {
         let code = match error {
             NamespaceError::Open { .. } => Code::UnknownContainer,
             NamespaceError::NoNamespace { .. } => Code::InvalidEnvironment,
             NamespaceError::Own { .. } => Code::InvalidNetns,
         };
-        Failure::of(code, &error)
+        CniError::of(code, &error)
     }
 }
 
 impl Namespace {
-    /// Opens the target's namespace, and makes sure that it is one and not the plugin's own unless that is allowed.
+    /// Opens the target's namespace.
     ///
     /// # Errors
-    /// Where it is not.
+    /// Where it is no network namespace, or the plugin's own and that is not allowed.
     pub fn open(target: &Target) -> Result<Self, NamespaceError> {
         let path = || target.netns.clone();
         let fault = |source| NamespaceError::Open { path: path(), source };
         let file = File::open(&target.netns).map_err(fault)?;
         let (theirs, own) = (file.metadata().map_err(fault)?, fs::metadata(OWN).map_err(fault)?);
-        // Every namespace is a file of the one file system that has nothing else.
+        // The files of namespaces are all in one file system, nsfs, which has no other files.
         if theirs.dev() != own.dev() {
             return Err(NamespaceError::NoNamespace { path: path() });
         }
@@ -88,10 +88,10 @@ impl Namespace {
     /// Runs `body` inside.
     ///
     /// # Errors
-    /// Where the namespace went away meanwhile, or is of another kind; what `body` fails with.
-    pub fn visit<T>(&self, body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    /// Where the namespace is gone, or is of another kind; the error of `body`.
+    pub fn visit<T>(&self, body: impl FnOnce() -> Result<T, CniError>) -> Result<T, CniError> {
         let code = |missing| if missing { Code::UnknownContainer } else { Code::InvalidEnvironment };
-        netns::visit(&self.path, body).map_err(|error| Failure::of(code(error.is_missing()), &error))?
+        netns::visit(&self.path, body).map_err(|error| CniError::of(code(error.is_missing()), &error))?
     }
 
     /// The open file.

@@ -10,9 +10,9 @@ use crate::version::Version;
 /// The error codes of the specification that the plugin uses, and its own from 100 up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// The configuration's version is not spoken, or does not have this verb.
+    /// The configuration's version is not supported, or does not have this verb.
     IncompatibleVersion = 1,
-    /// A field asks for something that the plugin does not do; the message holds its name and value.
+    /// A field has a value that the plugin does not support; the message holds its name and value.
     UnsupportedField = 2,
     /// The container or its namespace does not exist; the runtime need not clean up.
     UnknownContainer = 3,
@@ -20,42 +20,42 @@ pub enum Code {
     InvalidEnvironment = 4,
     /// Reading or writing failed.
     Io = 5,
-    /// What came on stdin is not what can be read.
+    /// Stdin cannot be decoded.
     Decode = 6,
     /// The network configuration is wrong.
     InvalidConfiguration = 7,
     /// `CNI_NETNS` is the plugin's own namespace. A convention of the specification's library.
     InvalidNetns = 8,
-    /// It may work later.
+    /// The runtime may try again later.
     TryAgainLater = 11,
     /// STATUS: the plugin cannot serve ADD.
     NotAvailable = 50,
-    /// The kernel refused what it was asked for.
+    /// The kernel refused a request.
     Kernel = 100,
-    /// The attachment, or something with its name, is already there.
+    /// The attachment, or another object with its name, exists already.
     AlreadyThere = 101,
-    /// CHECK found the attachment not as it was made.
+    /// CHECK: the attachment is not as ADD made it.
     Differs = 102,
 }
 
-/// Why a verb did not succeed, in the specification's terms.
+/// The error object: why a verb did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// The kind of failure.
+pub struct CniError {
+    /// The error code.
     pub code: Code,
     /// One sentence with its causes.
     pub message: String,
-    /// More for a person to read; may be empty.
+    /// More for a person to read, or empty.
     pub details: String,
 }
 
-impl Failure {
-    /// A failure with no cause below it.
+impl CniError {
+    /// An error without a cause.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), details: String::new() }
     }
 
-    /// A failure that tells an error and its causes, each after a colon.
+    /// The error and its causes, each after a colon.
     pub fn of(code: Code, error: &(dyn Error + 'static)) -> Self {
         let mut message = error.to_string();
         let mut cause = error.source();
@@ -74,7 +74,7 @@ impl Failure {
         self
     }
 
-    /// The same, worded so that a runtime does the verb again.
+    /// The same, worded so that a runtime repeats the verb.
     ///
     /// containerd takes a failed DEL whose text says that something was "not found" for a finished one, and never
     /// repeats it.
@@ -96,13 +96,13 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CniError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl Error for Failure {}
+impl Error for CniError {}
 
 #[cfg(test)]
 mod tests;

@@ -1,11 +1,11 @@
-//! An earlier result (`prevResult`) read back.
+//! `prevResult`: the result of the plugins before this one. Pure.
 
 use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use super::{CniResult, Dns, Interface, Ip, Route};
-use crate::conf::{ConfError, Fields};
+use super::{ConfError, Fields, dns};
+use crate::result::{CniResult, Interface, Ip, Route};
 use crate::version::Version;
 
 /// `prevResult` is not of the configuration's version.
@@ -18,32 +18,30 @@ pub struct PrevResultError {
     pub found: String,
 }
 
-impl CniResult {
-    /// Reads `prevResult` of a configuration; `None` where there is none.
-    ///
-    /// # Errors
-    /// Where it has another version than the configuration, or a field is wrong.
-    pub fn read_prev(conf: &Fields<'_>, version: Version) -> Result<Option<Self>, ConfError> {
-        let Some(fields) = conf.object("prevResult")? else { return Ok(None) };
-        let found = fields.text("cniVersion")?.unwrap_or(version.as_str());
-        // 0.1.0 and 0.2.0 have the same form; so have the three between them and 1.0.0.
-        if Version::ALL.into_iter().find(|known| known.as_str() == found).map(form) != Some(form(version)) {
-            return Err(PrevResultError { wanted: version, found: found.to_owned() }.into());
-        }
-        let mut result = Self { dns: Dns::read_first(&[Some(&fields)])?, ..Self::default() };
-        for key in ["ip4", "ip6"] {
-            if let Some(family) = fields.object(key)? {
-                result.ips.extend(ip_of(&family, "ip")?);
-                result.routes.extend(family.objects("routes")?.iter().map(route_of).collect::<Result<Vec<_>, _>>()?);
-            }
-        }
-        for ip in fields.objects("ips")? {
-            result.ips.extend(ip_of(&ip, "address")?);
-        }
-        result.interfaces = fields.objects("interfaces")?.iter().map(interface_of).collect::<Result<_, _>>()?;
-        result.routes.extend(fields.objects("routes")?.iter().map(route_of).collect::<Result<Vec<_>, _>>()?);
-        Ok(Some(result))
+/// Reads `prevResult` of a configuration; `None` where there is none.
+///
+/// # Errors
+/// Where it has another version than the configuration, or a field is wrong.
+pub fn read(conf: &Fields<'_>, version: Version) -> Result<Option<CniResult>, ConfError> {
+    let Some(fields) = conf.object("prevResult")? else { return Ok(None) };
+    let found = fields.text("cniVersion")?.unwrap_or(version.as_str());
+    // 0.1.0 and 0.2.0 have the same form; so have the three between them and 1.0.0.
+    if Version::ALL.into_iter().find(|known| known.as_str() == found).map(form) != Some(form(version)) {
+        return Err(PrevResultError { wanted: version, found: found.to_owned() }.into());
     }
+    let mut result = CniResult { dns: dns::read_first(&[Some(&fields)])?, ..CniResult::default() };
+    for key in ["ip4", "ip6"] {
+        if let Some(family) = fields.object(key)? {
+            result.ips.extend(ip_of(&family, "ip")?);
+            result.routes.extend(family.objects("routes")?.iter().map(route_of).collect::<Result<Vec<_>, _>>()?);
+        }
+    }
+    for ip in fields.objects("ips")? {
+        result.ips.extend(ip_of(&ip, "address")?);
+    }
+    result.interfaces = fields.objects("interfaces")?.iter().map(interface_of).collect::<Result<_, _>>()?;
+    result.routes.extend(fields.objects("routes")?.iter().map(route_of).collect::<Result<Vec<_>, _>>()?);
+    Ok(Some(result))
 }
 
 /// Versions of one form read each other's results.
@@ -56,7 +54,7 @@ fn form(version: Version) -> u8 {
 }
 
 fn ip_of(fields: &Fields<'_>, key: &str) -> Result<Option<Ip>, ConfError> {
-    let address = fields.word(key, |text| text.parse::<IpNetwork>().map_err(|_| "it must be ADDRESS/LENGTH"))?;
+    let address = fields.parsed(key, |text| text.parse::<IpNetwork>().map_err(|_| "it must be ADDRESS/LENGTH"))?;
     let Some(address) = address else { return Ok(None) };
     let interface = match fields.number("interface")? {
         Some(number) => {
@@ -66,14 +64,14 @@ fn ip_of(fields: &Fields<'_>, key: &str) -> Result<Option<Ip>, ConfError> {
         }
         None => None,
     };
-    let gateway = fields.word("gateway", |text| text.parse().map_err(|_| "it must be an IP address"))?;
+    let gateway = fields.parsed("gateway", |text| text.parse().map_err(|_| "it must be an IP address"))?;
     Ok(Some(Ip { address, gateway, interface }))
 }
 
 fn route_of(fields: &Fields<'_>) -> Result<Route, ConfError> {
     let no_dst = || fields.wrong_value("dst", "missing", "each route needs its destination");
-    let dst: Prefix = fields.word("dst", str::parse)?.ok_or_else(no_dst)?;
-    let gw = fields.word("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
+    let dst: Prefix = fields.parsed("dst", str::parse)?.ok_or_else(no_dst)?;
+    let gw = fields.parsed("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
     Ok(Route { dst, gw, others: others(fields, &["mtu", "advmss", "priority", "table", "scope"]) })
 }
 

@@ -1,4 +1,4 @@
-//! The bridge that the node's pods are on: made by the first of them, the same for all that come at once.
+//! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
 use dataplane::address::{self, Address};
 use dataplane::link::{self, Change, Device, Kind, Link};
@@ -7,12 +7,12 @@ use dataplane::sysctl;
 use dataplane::types::{Family, IfName, Mac, Prefix};
 use ipnetwork::IpNetwork;
 
-use super::{WireError, mac_for, step};
+use super::{NetlinkError, mac_for, step};
 use crate::attachment::fnv1a;
-use crate::conf::net_conf::BridgeConf;
+use crate::conf::plugin_conf::BridgeConf;
 
-/// Makes the bridge what `conf` says, with the address of each of `gateways`, and gives it as it was found. `present` is
-/// what [`find`] gave.
+/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
+/// `present` is the result of [`find`].
 ///
 /// # Errors
 /// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
@@ -21,7 +21,7 @@ pub fn ensure(
     conf: &BridgeConf,
     present: Option<Link>,
     gateways: &[IpNetwork],
-) -> Result<Link, WireError> {
+) -> Result<Link, NetlinkError> {
     let mac = gateways.first().map_or_else(|| named_mac(&conf.name), |gateway| mac_for(gateway.ip()));
     let bridge = match present {
         Some(bridge) => bridge,
@@ -41,7 +41,7 @@ pub fn ensure(
         requests.extend(addressing(host, conf, &bridge, gateways)?);
     }
     for outcome in host.batch(&requests) {
-        // A pod that starts at the same moment may have been quicker, to add or to remove.
+        // The ADD of another pod may have added or removed the same at this time.
         match outcome {
             Err(error) if !error.is_exists() && !error.is_missing() => {
                 return Err(step(format!("configure bridge {}", conf.name))(error));
@@ -56,15 +56,15 @@ pub fn ensure(
 ///
 /// # Errors
 /// Where the name is another link's.
-pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, WireError> {
+pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, NetlinkError> {
     match host.link(name).map_err(step(format!("read link {name}")))? {
-        Some(link) if link.kind != Kind::Bridge => Err(WireError::NotABridge(name.clone())),
+        Some(link) if link.kind != Kind::Bridge => Err(NetlinkError::NotABridge(name.clone())),
         found => Ok(found),
     }
 }
 
-/// Makes the bridge, or finds the one that another pod's ADD has made meanwhile.
-fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, WireError> {
+/// Makes the bridge, or reads the one that another pod's ADD has just made.
+fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, NetlinkError> {
     let name = &conf.name;
     let make = || step(format!("create bridge {name}"));
     match host.request(link::add_bridge(name, mac, conf.mtu)) {
@@ -74,13 +74,13 @@ fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, WireErro
     find(host, name)?.ok_or_else(|| make()(KernelError::Missing(format!("link {name}"))))
 }
 
-/// What gives the bridge its addresses; nothing where it has them.
+/// The requests that give the bridge its addresses; none where it has them.
 fn addressing(
     host: &mut Socket,
     conf: &BridgeConf,
     bridge: &Link,
     gateways: &[IpNetwork],
-) -> Result<Vec<Request>, WireError> {
+) -> Result<Vec<Request>, NetlinkError> {
     let mut present = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
         let of_family = host.addresses_of(bridge.index, family);
@@ -92,14 +92,14 @@ fn addressing(
         for address in present.iter().filter(|address| !is_wanted(address) && excludes(address, *wanted)) {
             if !conf.force_address {
                 let present = IpNetwork::new(address.address, address.prefix_len).unwrap_or(*wanted);
-                return Err(WireError::OtherAddress { bridge: conf.name.clone(), wanted: *wanted, present });
+                return Err(NetlinkError::OtherAddress { bridge: conf.name.clone(), wanted: *wanted, present });
             }
             requests.push(address::delete(bridge.index, address.address, address.prefix_len));
         }
         requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
     }
-    // A bridge that another program made takes the lowest of its ports' hardware addresses until it is told its own:
-    // pods would lose their gateway when a port comes or goes.
+    // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
+    // would lose their gateway when a port comes or goes. Setting the address fixes it.
     if let (false, Some(mac)) = (requests.is_empty(), bridge.mac) {
         let change = Change { mac: Some(mac), ..Change::default() };
         requests.push(link::set(Device::Index(bridge.index), &change));
@@ -111,7 +111,8 @@ fn is_same(address: &Address, wanted: &IpNetwork) -> bool {
     (address.address, address.prefix_len) == (wanted.ip(), wanted.prefix())
 }
 
-/// A second IPv4 address would be the source of what the node sends to pods; IPv6 chooses by prefix.
+/// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
+/// source by prefix.
 fn excludes(address: &Address, wanted: IpNetwork) -> bool {
     let family = Family::of(wanted.ip());
     let overlaps = || {
@@ -121,7 +122,7 @@ fn excludes(address: &Address, wanted: IpNetwork) -> bool {
     Family::of(address.address) == family && (family == Family::V4 || overlaps())
 }
 
-/// A bridge without an address has one from its name.
+/// The hardware address of a bridge without an IP address, made of its name.
 fn named_mac(name: &IfName) -> Mac {
     let [_, _, octets @ ..] = fnv1a(name.as_str().as_bytes()).to_be_bytes();
     Mac::local(octets)
@@ -131,7 +132,7 @@ fn named_mac(name: &IfName) -> Mac {
 ///
 /// # Errors
 /// Where the kernel does not have the family, or refuses.
-pub fn forward(gateways: &[IpNetwork]) -> Result<(), WireError> {
+pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
     for family in Family::BOTH {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
@@ -144,11 +145,11 @@ pub fn forward(gateways: &[IpNetwork]) -> Result<(), WireError> {
     Ok(())
 }
 
-/// Makes a link of the node deaf for router advertisements: pods must not configure the node.
+/// Makes a link of the node ignore router advertisements: pods must not configure the node.
 ///
 /// # Errors
-/// Where the kernel refuses. One without IPv6 is deaf already.
-pub fn ignore_advertisements(name: &IfName) -> Result<(), WireError> {
+/// Where the kernel refuses. A kernel without IPv6 has no advertisements.
+pub fn ignore_advertisements(name: &IfName) -> Result<(), NetlinkError> {
     match sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
         Err(error) if !error.is_missing() => Err(step(format!("turn off router advertisements on {name}"))(error)),
         _ => Ok(()),

@@ -2,10 +2,10 @@ use dataplane::types::{IfName, Mtu};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::{NetConf, Places, subnet_file};
+use super::{PluginConf, TeardownConf, subnet_file};
+use crate::cni_error::{CniError, Code};
 use crate::conf::subnet_env::{self, SubnetEnv};
 use crate::conf::{ConfError, Document, parse_stdin};
-use crate::failure::{Code, Failure};
 
 const ENV: &[u8] =
     b"FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/56\n\
@@ -24,13 +24,13 @@ fn document(more: &Value) -> Document {
     parse_stdin(conf.to_string().as_bytes()).expect("a document")
 }
 
-fn read(more: &Value) -> Result<NetConf, ConfError> {
+fn read(more: &Value) -> Result<PluginConf, ConfError> {
     let document = document(more);
     let env = subnet_file(&document)?.map(|_| env());
-    NetConf::read(&document, "", env.as_ref())
+    PluginConf::read(&document, "", env.as_ref())
 }
 
-fn fault(more: &Value) -> Failure {
+fn fault(more: &Value) -> CniError {
     read(more).map(drop).expect_err(&more.to_string()).into()
 }
 
@@ -79,9 +79,9 @@ fn what_is_not_done_is_refused_with_key_and_value() {
         (json!({"ipam": {"type": "dhcp"}}), "ipam.type is \"dhcp\""),
         (json!({"ipam": {"routes": [{"dst": "10.0.0.0/8", "mtu": 9000}]}}), "ipam.routes[0].mtu is 9000"),
     ] {
-        let failure = fault(&more);
-        assert_eq!(failure.code, Code::UnsupportedField, "{more}: {failure}");
-        assert!(failure.message.starts_with(text), "{more}: {failure}");
+        let error = fault(&more);
+        assert_eq!(error.code, Code::UnsupportedField, "{more}: {error}");
+        assert!(error.message.starts_with(text), "{more}: {error}");
     }
     let nothing = json!({"ipMasq": false, "vlan": 0, "vlanTrunk": [], "runtimeConfig": {"portMappings": null}});
     assert!(read(&nothing).is_ok(), "what asks for nothing passes");
@@ -101,9 +101,9 @@ fn values_that_cannot_be_name_their_field() {
         (json!({"ipam": {"routes": [{"dst": "x"}]}}), Code::InvalidConfiguration, "ipam.routes[0].dst is \"x\""),
         (json!({"runtimeConfig": {"mac": "zz"}}), Code::InvalidConfiguration, "runtimeConfig.mac is \"zz\""),
     ] {
-        let failure = fault(&more);
-        assert_eq!(failure.code, code, "{more}: {failure}");
-        assert!(failure.message.contains(text), "{more}: {failure}");
+        let error = fault(&more);
+        assert_eq!(error.code, code, "{more}: {error}");
+        assert!(error.message.contains(text), "{more}: {error}");
     }
     let two =
         json!({"cniVersion": "0.2.0", "ipam": {"ranges": [[{"subnet": "10.8.0.0/24"}], [{"subnet": "10.9.0.0/24"}]]}});
@@ -118,7 +118,7 @@ fn promiscuous_mode_turns_the_default_of_hairpin_off() {
 
 #[test]
 fn places_are_read_from_anything() {
-    let places = |more: &Value| Places::read(&document(more).fields());
+    let places = |more: &Value| TeardownConf::read(&document(more).fields());
     let wrong = places(&json!({"ipam": "x", "bridge": 7, "mtu": "x"}));
     assert_eq!(
         (wrong.data_dir.to_str(), wrong.bridge.as_ref().map(IfName::as_str)),
@@ -168,7 +168,7 @@ proptest! {
     ) {
         let document = document(&json!({key: value}));
         let _ = subnet_file(&document);
-        let _ = NetConf::read(&document, &args, Some(&env()));
-        let _ = Places::read(&document.fields());
+        let _ = PluginConf::read(&document, &args, Some(&env()));
+        let _ = TeardownConf::read(&document.fields());
     }
 }
