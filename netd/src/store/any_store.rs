@@ -15,7 +15,6 @@ use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::flags::Flags;
 
 /// One of the three stores.
-#[derive(Debug)]
 pub enum AnyStore {
     /// A directory.
     Dir(DirStore),

@@ -1,4 +1,4 @@
-//! How etcd is reached, from flags to a typed value; the certificates are read again for each connection, since they are renewed.
+//! How etcd is reached: the flags as typed values. The certificate files are read again for each connection, since they are renewed.
 
 use std::error::Error;
 use std::fs;
@@ -7,33 +7,34 @@ use std::time::Duration;
 
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+use super::record::{CONFIG, SUBNETS};
 use crate::config::flags::EtcdFlags;
 
-/// How long a connection may take.
-pub(super) const CONNECT: Duration = Duration::from_secs(3);
-/// A connection with a request under way that has been silent for so long is asked, and must answer in [`PONG`].
+/// The deadline for TCP, and the one for TLS.
+const CONNECT: Duration = Duration::from_secs(3);
+/// A connection with open requests is pinged after this time without data, and closed where it does not answer within [`PONG`].
 const PING: Duration = Duration::from_secs(10);
 const PONG: Duration = Duration::from_secs(5);
 
-/// Flags that cannot be meant so.
+/// An invalid flag, or an invalid file that a flag names.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// A value that does not fit.
+    /// An invalid value.
     #[error("{flag} is {value}: {problem}")]
     Flag {
         /// The flag.
         flag: &'static str,
         /// Its value.
         value: String,
-        /// What is wrong and what would be right.
+        /// What is wrong and what would be valid.
         problem: String,
     },
-    /// One of two that belong together is missing.
+    /// One of two flags that need each other is missing.
     #[error("{given} needs {missing} too")]
     Half {
-        /// The flag that is there.
+        /// The flag that is given.
         given: &'static str,
-        /// The one that is not.
+        /// The flag that is missing.
         missing: &'static str,
     },
     /// A file cannot be read.
@@ -43,17 +44,17 @@ pub enum OptionsError {
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The files do not hold what they must.
+    /// A file is not valid PEM.
     #[error(
         "TLS to {url} cannot be set up: the files of --etcd-cafile, --etcd-certfile and --etcd-keyfile must be PEM"
     )]
     Tls {
         /// The endpoint.
         url: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
 }
@@ -63,7 +64,7 @@ pub enum OptionsError {
 pub(super) struct Options {
     /// Each begins with `http://` or `https://`.
     pub(super) endpoints: Vec<String>,
-    /// With a slash at its end.
+    /// Ends with a slash.
     pub(super) prefix: String,
     pub(super) login: Option<(String, String)>,
     tls: Tls,
@@ -72,13 +73,13 @@ pub(super) struct Options {
 #[derive(Debug, Clone, Default)]
 struct Tls {
     ca: Option<PathBuf>,
-    /// The certificate and its key.
+    /// The client certificate and its key.
     own: Option<(PathBuf, PathBuf)>,
 }
 
 impl Options {
-    /// Judges the flags. No file is read yet.
-    pub(super) fn of(flags: &EtcdFlags) -> Result<Self, OptionsError> {
+    /// Checks the flags. Reads no file.
+    pub(super) fn new(flags: &EtcdFlags) -> Result<Self, OptionsError> {
         let own = pair(("--etcd-certfile", &flags.etcd_certfile), ("--etcd-keyfile", &flags.etcd_keyfile))?;
         let login = pair(("--etcd-username", &flags.etcd_username), ("--etcd-password", &flags.etcd_password))?;
         let tls = Tls { ca: flags.etcd_cafile.clone(), own };
@@ -88,14 +89,24 @@ impl Options {
         Ok(Self { endpoints, prefix, login, tls })
     }
 
-    /// An endpoint ready to be connected to.
+    /// The key of the network configuration.
+    pub(super) fn config_key(&self) -> String {
+        format!("{}{CONFIG}", self.prefix)
+    }
+
+    /// What the keys of all nodes begin with.
+    pub(super) fn subnets_prefix(&self) -> String {
+        format!("{}{SUBNETS}", self.prefix)
+    }
+
+    /// An endpoint to connect to. Reads the certificate files.
     pub(super) fn endpoint(&self, url: &str) -> Result<Endpoint, OptionsError> {
-        let bad_url = |error: &dyn Error| OptionsError::Flag {
+        let invalid_url = |error: &dyn Error| OptionsError::Flag {
             flag: "--etcd-endpoints",
             value: url.to_owned(),
             problem: format!("{error}; it must be like https://10.0.0.1:2379"),
         };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| bad_url(&error))?;
+        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| invalid_url(&error))?;
         let endpoint = endpoint.connect_timeout(CONNECT).http2_keep_alive_interval(PING).keep_alive_timeout(PONG);
         if !url.starts_with("https://") {
             return Ok(endpoint);
@@ -109,12 +120,12 @@ impl Options {
             let (certificate, key) = (read("--etcd-certfile", certificate)?, read("--etcd-keyfile", key)?);
             config = config.identity(Identity::from_pem(certificate, key));
         }
-        let wrong = |error: tonic::transport::Error| OptionsError::Tls { url: url.to_owned(), source: error.into() };
-        endpoint.tls_config(config).map_err(wrong)
+        let invalid = |error: tonic::transport::Error| OptionsError::Tls { url: url.to_owned(), source: error.into() };
+        endpoint.tls_config(config).map_err(invalid)
     }
 }
 
-/// Both or none.
+/// Both values or none.
 fn pair<T: Clone>(
     (one, first): (&'static str, &Option<T>),
     (other, second): (&'static str, &Option<T>),
@@ -127,22 +138,22 @@ fn pair<T: Clone>(
     }
 }
 
-/// An endpoint as given, with its scheme.
+/// The URL of an endpoint; adds a missing scheme.
 fn endpoint(text: &str, secure: bool) -> Result<String, OptionsError> {
     let text = text.trim().trim_end_matches('/');
-    let wrong = |problem: &str| OptionsError::Flag {
+    let invalid = |problem: &str| OptionsError::Flag {
         flag: "--etcd-endpoints",
         value: text.to_owned(),
         problem: problem.to_owned(),
     };
     match text.split_once("://") {
-        None if text.is_empty() => Err(wrong("an endpoint must be like http://10.0.0.1:2379")),
+        None if text.is_empty() => Err(invalid("an endpoint must be like http://10.0.0.1:2379")),
         None => Ok(format!("{}://{text}", if secure { "https" } else { "http" })),
-        Some(("http", _)) if secure => Err(wrong(
+        Some(("http", _)) if secure => Err(invalid(
             "with --etcd-cafile or --etcd-certfile it must begin with https://, else nothing would be encrypted",
         )),
         Some(("http" | "https", _)) => Ok(text.to_owned()),
-        Some(_) => Err(wrong("it must begin with http:// or https://")),
+        Some(_) => Err(invalid("it must begin with http:// or https://")),
     }
 }
 

@@ -8,11 +8,11 @@ fn endpoints(given: &[&str], secure: bool) -> Result<Vec<String>, String> {
     let given = given.iter().map(ToString::to_string).collect();
     let etcd_cafile = secure.then(|| "ca.pem".into());
     let flags = EtcdFlags { etcd_endpoints: given, etcd_cafile, ..flags() };
-    Options::of(&flags).map(|options| options.endpoints).map_err(|error| error.to_string())
+    Options::new(&flags).map(|options| options.endpoints).map_err(|error| error.to_string())
 }
 
 #[test]
-fn endpoints_are_urls_or_get_to_be() {
+fn endpoints_without_a_scheme_get_one() {
     assert_eq!(endpoints(&["10.0.0.1:2379"], false).expect("no scheme"), ["http://10.0.0.1:2379"]);
     assert_eq!(endpoints(&["10.0.0.1:2379"], true).expect("no scheme"), ["https://10.0.0.1:2379"]);
     assert_eq!(endpoints(&[" https://a:1/", "http://b:2"], false).expect("two"), ["https://a:1", "http://b:2"]);
@@ -28,13 +28,13 @@ fn endpoints_are_urls_or_get_to_be() {
 fn the_prefix_ends_with_one_slash() {
     for prefix in ["/x/y", "/x/y/", "/x/y//"] {
         let flags = EtcdFlags { etcd_prefix: Some(prefix.to_owned()), ..flags() };
-        assert_eq!(Options::of(&flags).expect("flags").prefix, "/x/y/");
+        assert_eq!(Options::new(&flags).expect("flags").prefix, "/x/y/");
     }
-    assert_eq!(Options::of(&flags()).expect("no flags").prefix, "/coreos.com/network/");
+    assert_eq!(Options::new(&flags()).expect("no flags").prefix, "/coreos.com/network/");
 }
 
 #[test]
-fn halves_are_refused_by_name() {
+fn one_of_two_flags_is_refused_by_name() {
     let path = || Some(PathBuf::from("x"));
     let text = || Some("x".to_owned());
     for (flags, given, missing) in [
@@ -43,7 +43,7 @@ fn halves_are_refused_by_name() {
         (EtcdFlags { etcd_username: text(), ..flags() }, "--etcd-username", "--etcd-password"),
         (EtcdFlags { etcd_password: text(), ..flags() }, "--etcd-password", "--etcd-username"),
     ] {
-        let error = Options::of(&flags).expect_err("half").to_string();
+        let error = Options::new(&flags).expect_err("one of two").to_string();
         assert_eq!(error, format!("{given} needs {missing} too"));
     }
 }
