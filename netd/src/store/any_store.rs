@@ -1,4 +1,4 @@
-//! The store that the flags select.
+//! The store that the configuration names.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,9 +10,10 @@ use tokio::sync::{mpsc, watch};
 
 use super::dir::{DirStore, POLL};
 use super::etcd::{self, EtcdStore};
-use super::kube::{self, KubeStore};
+use super::kube::KubeStore;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
-use crate::config::flags::Flags;
+use crate::config::StoreConfig;
+use crate::problem::Problem;
 
 /// One of the three stores.
 pub enum AnyStore {
@@ -24,76 +25,23 @@ pub enum AnyStore {
     Kube(KubeStore),
 }
 
-/// Why the flags select no store.
+/// etcd cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum StoreFlagsError {
-    /// A flag of another store beside etcd's.
-    #[error(
-        "{flag} belongs to another store than etcd, which the flags that begin with --etcd- select: leave one of them out{}",
-        hint(flag)
-    )]
-    BesideEtcd {
-        /// The conflicting flag.
-        flag: &'static str,
-    },
-    /// A flag of another store beside the API server's.
-    #[error(
-        "{flag} belongs to another store than the API server, which --kube-subnet-mgr selects: leave one of them out"
-    )]
-    BesideKube {
-        /// The conflicting flag.
-        flag: &'static str,
-    },
-    /// A flag of the API server's store without the flag that selects that store.
-    #[error("{flag} has no effect without --kube-subnet-mgr: add --kube-subnet-mgr, or leave {flag} out")]
-    WithoutKube {
-        /// The flag.
-        flag: &'static str,
-    },
-    /// An invalid etcd flag.
-    #[error("etcd cannot be the store")]
-    Etcd(#[from] etcd::OptionsError),
-    /// An invalid flag of the API server's store.
-    #[error("the API server cannot be the store")]
-    Kube(#[from] kube::OptionsError),
-}
-
-fn hint(flag: &str) -> &'static str {
-    if flag == "--net-config-path" { " (with etcd the network configuration is in its key PREFIX/config)" } else { "" }
-}
+#[error("etcd cannot be the store")]
+pub struct EtcdUnusable(#[from] etcd::EndpointError);
 
 impl AnyStore {
-    /// The store that the flags select. `waits` is true for a daemon, which waits for its store while it starts, and false for a
-    /// command. Must be called within a tokio runtime.
+    /// The store as configured. `waits` is true for a daemon, which waits for its store while it starts. Must be called within a tokio
+    /// runtime.
     ///
     /// # Errors
-    /// Where the flags contradict each other or one has an invalid value.
-    pub fn new(flags: &Flags, waits: bool) -> Result<Self, StoreFlagsError> {
-        let kube = &flags.kube;
-        if kube.kube_subnet_mgr {
-            let conflicting = [("--store-dir", flags.store_dir.is_some()), ("an --etcd- flag", flags.etcd.is_chosen())];
-            if let Some((flag, _)) = conflicting.into_iter().find(|(_, given)| *given) {
-                return Err(StoreFlagsError::BesideKube { flag });
-            }
-            return Ok(Self::Kube(KubeStore::new(flags, waits)?));
-        }
-        let ineffective = [
-            ("--kube-api-url", kube.kube_api_url.is_some()),
-            ("--kubeconfig-file", kube.kubeconfig_file.is_some()),
-            ("--net-conf-configmap", kube.net_conf_configmap.is_some()),
-        ];
-        if let Some((flag, _)) = ineffective.into_iter().find(|(_, given)| *given) {
-            return Err(StoreFlagsError::WithoutKube { flag });
-        }
-        if !flags.etcd.is_chosen() {
-            return Ok(Self::Dir(DirStore::new(flags.store_dir(), flags.net_config_path.clone(), POLL)));
-        }
-        let conflicting =
-            [("--store-dir", flags.store_dir.is_some()), ("--net-config-path", flags.net_config_path.is_some())];
-        if let Some((flag, _)) = conflicting.into_iter().find(|(_, given)| *given) {
-            return Err(StoreFlagsError::BesideEtcd { flag });
-        }
-        Ok(Self::Etcd(EtcdStore::new(&flags.etcd, waits)?))
+    /// Where an endpoint or a certificate file of etcd is invalid.
+    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, EtcdUnusable> {
+        Ok(match config {
+            StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
+            StoreConfig::Etcd(config) => Self::Etcd(EtcdStore::new(config, waits)?),
+            StoreConfig::Kube(config) => Self::Kube(KubeStore::new(config, waits)),
+        })
     }
 }
 
@@ -141,8 +89,8 @@ impl Store for AnyStore {
         each!(self, store => store.notify(notice));
     }
 
-    async fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) {
-        each!(self, store => store.notify_before_exit(node, notice).await);
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        each!(self, store => store.notify_before_exit(node, problem).await);
     }
 
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {

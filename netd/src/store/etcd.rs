@@ -5,10 +5,10 @@
 
 mod allocator;
 mod client;
+mod endpoint;
 mod key_cache;
 mod key_value;
 mod lease_keep_alive;
-mod options;
 mod record;
 mod subnet_key;
 mod watcher;
@@ -20,15 +20,14 @@ use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch as channel};
 
-pub use self::options::OptionsError;
+pub use self::endpoint::EndpointError;
 
 use self::allocator::Allocator;
 use self::client::{CallError, Client};
 use self::lease_keep_alive::LeaseKeepAlive;
-use self::options::Options;
 use super::startup_retry::{self, StartupRetry};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
-use crate::config::flags::EtcdFlags;
+use crate::config::EtcdConfig;
 
 /// A store in etcd.
 pub struct EtcdStore {
@@ -41,13 +40,13 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// The store that the flags name. With `waits`, a starting daemon waits until etcd answers and holds a network configuration.
+    /// The store as configured. With `waits`, a starting daemon waits until etcd answers and holds a network configuration.
     ///
     /// # Errors
-    /// Where a flag or a file that a flag names is invalid.
-    pub fn new(flags: &EtcdFlags, waits: bool) -> Result<Self, OptionsError> {
-        let client = Client::new(Options::new(flags)?)?;
-        let keep_alive = LeaseKeepAlive::new(flags.renew_margin());
+    /// Where an endpoint's URL or a certificate file is invalid.
+    pub fn new(config: EtcdConfig, waits: bool) -> Result<Self, EndpointError> {
+        let keep_alive = LeaseKeepAlive::new(config.renew_margin);
+        let client = Client::new(config)?;
         Ok(Self {
             allocator: Allocator { client, keep_alive },
             own: Arc::default(),
@@ -82,7 +81,7 @@ impl EtcdStore {
 
     async fn read_net_conf(&self) -> Result<String, StoreError> {
         let client = &self.allocator.client;
-        let key = client.options.config_key();
+        let key = client.config.config_key();
         match client.get(&key).await.map_err(|error| error.reading(&key))? {
             Some(kv) => Ok(kv.text()),
             None => Err(StoreError::Read {
@@ -102,7 +101,7 @@ impl Store for EtcdStore {
             match NetConf::parse(&text) {
                 // A caller that does not wait checks the text itself.
                 Err(error) if waits => Err(StoreError::Read {
-                    object: format!("etcd's {}", self.allocator.client.options.config_key()),
+                    object: format!("etcd's {}", self.allocator.client.config.config_key()),
                     advice: "correct the network configuration",
                     source: error.into(),
                 }),

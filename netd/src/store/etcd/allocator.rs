@@ -23,13 +23,13 @@ pub(super) struct Allocator {
 impl Allocator {
     /// Every key that holds subnets.
     pub(super) async fn subnet_keys(&self) -> Result<Vec<SubnetKey>, StoreError> {
-        let prefix = self.client.options.subnets_prefix();
+        let prefix = self.client.config.subnets_prefix();
         let (kvs, _) = self.client.list(&prefix).await.map_err(|error| error.reading(&prefix))?;
         Ok(kvs.into_iter().filter_map(|kv| SubnetKey::parse(&prefix, kv)).collect())
     }
 
     fn key_of(&self, lease: &Lease) -> String {
-        self.client.options.subnets_prefix() + &record::key(lease.subnets)
+        self.client.config.subnets_prefix() + &record::key(lease.subnets)
     }
 
     /// Allocates this node's subnets: those of its own record, else free ones.
@@ -64,7 +64,7 @@ impl Allocator {
             return Ok(lease);
         }
         Err(StoreError::Write {
-            object: format!("etcd's {}", self.client.options.subnets_prefix()),
+            object: format!("etcd's {}", self.client.config.subnets_prefix()),
             advice: "many nodes take subnets at once; start netd again",
             source: format!("other nodes were quicker {RACES} times").into(),
         })
@@ -117,7 +117,7 @@ impl Allocator {
     /// Writes the current content of the lease.
     pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let name = self.key_of(lease);
-        let prefix = self.client.options.subnets_prefix();
+        let prefix = self.client.config.subnets_prefix();
         for _ in 0..RACES {
             let stored = self.client.get(&name).await.map_err(|error| error.reading(&name))?;
             let is_own = |key: &SubnetKey| key.is_of(&lease.node) || key.is_unnamed_at(lease.public);

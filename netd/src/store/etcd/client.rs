@@ -17,8 +17,9 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tonic::{Code, Status};
 
+use super::endpoint::EndpointError;
 use super::key_value::KeyValue;
-use super::options::{Options, OptionsError};
+use crate::config::EtcdConfig;
 use crate::store::StoreError;
 
 /// The deadline of one request at one endpoint.
@@ -32,9 +33,9 @@ pub(super) enum CallError {
     /// No endpoint answers.
     #[error("no endpoint answers ({0})")]
     Unreachable(String),
-    /// A flag or a certificate file is invalid.
+    /// An endpoint's URL or a certificate file is invalid.
     #[error(transparent)]
-    Options(#[from] OptionsError),
+    Endpoint(#[from] EndpointError),
     /// etcd refuses the request.
     #[error("it answers: {0}")]
     Refused(String),
@@ -48,7 +49,7 @@ impl CallError {
     pub(super) fn advice(&self) -> &'static str {
         match self {
             CallError::Unreachable(_) => "is etcd running, and is it what --etcd-endpoints names?",
-            CallError::Options(_) => "correct the flag or the file",
+            CallError::Endpoint(_) => "correct the flag or the file",
             CallError::Refused(_) => "see etcd's log",
             CallError::Forbidden(_) => {
                 "compare --etcd-username and --etcd-password with etcd's users; the user's role must read and write all below --etcd-prefix"
@@ -70,7 +71,7 @@ impl CallError {
 /// The client of one etcd cluster. Clones share the connection.
 #[derive(Clone)]
 pub(super) struct Client {
-    pub(super) options: Arc<Options>,
+    pub(super) config: Arc<EtcdConfig>,
     state: Arc<Mutex<State>>,
 }
 
@@ -101,9 +102,9 @@ enum Failure {
 
 impl Client {
     /// Checks the endpoints and reads the certificate files. The first request connects.
-    pub(super) fn new(options: Options) -> Result<Self, OptionsError> {
-        options.endpoints.iter().try_for_each(|url| options.endpoint(url).map(drop))?;
-        Ok(Self { options: Arc::new(options), state: Arc::default() })
+    pub(super) fn new(config: EtcdConfig) -> Result<Self, EndpointError> {
+        config.endpoints.iter().try_for_each(|url| config.endpoint(url).map(drop))?;
+        Ok(Self { config: Arc::new(config), state: Arc::default() })
     }
 
     /// Reads one key.
@@ -204,7 +205,7 @@ impl Client {
     {
         let mut reason = String::new();
         // Each endpoint once, and two more tries: the existing connection may be broken, and its token may have expired.
-        for _ in 0..self.options.endpoints.len() + 2 {
+        for _ in 0..self.config.endpoints.len() + 2 {
             let connection = self.connection().await?;
             let (number, url) = (connection.number, connection.url.clone());
             match self.within_deadline(request(connection)).await {
@@ -232,7 +233,7 @@ impl Client {
         if let Some(connection) = &state.connection {
             return Ok(connection.clone());
         }
-        let endpoints = &self.options.endpoints;
+        let endpoints = &self.config.endpoints;
         let mut reasons = Vec::new();
         for offset in 0..endpoints.len() {
             let index = (state.next + offset) % endpoints.len();
@@ -254,12 +255,12 @@ impl Client {
 
     /// Connects to an endpoint and logs the user in.
     async fn connect(&self, url: &str) -> Result<etcd_client::Client, Failure> {
-        let endpoint = self.options.endpoint(url).map_err(|error| Failure::Final(error.into()))?;
+        let endpoint = self.config.endpoint(url).map_err(|error| Failure::Final(error.into()))?;
         let channel = endpoint.connect().await.map_err(|error| Failure::Connection(chain(&error)))?;
         // A member that has lost its cluster must fail instead of being silent.
         let options = ConnectOptions::new().with_require_leader(true);
         let connect = |options| etcd_client::Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
-        let Some((name, password)) = &self.options.login else {
+        let Some((name, password)) = &self.config.login else {
             return self.within_deadline(connect(options)).await;
         };
         let login = options.clone().with_user(name, password).with_auto_token_refresh(true);
@@ -282,7 +283,7 @@ impl Client {
             // The token is invalid: another connection brings another token.
             _ if says("revision of auth store is old") => Failure::Connection(describe(status)),
             // Users were enabled after this connection was made.
-            _ if says("user name is empty") && self.options.login.is_some() => Failure::Connection(describe(status)),
+            _ if says("user name is empty") && self.config.login.is_some() => Failure::Connection(describe(status)),
             _ if says("authentication failed") || says("user name is empty") => {
                 Failure::Final(CallError::Forbidden(message.to_owned()))
             }

@@ -25,7 +25,7 @@ const GONE_AFTER: Duration = Duration::from_secs(10);
 /// Starts to watch, until the receiver is dropped.
 pub(super) fn start(client: Client, own: Arc<OnceLock<NodeName>>) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    let cache = KeyCache::new(client.options.prefix.clone());
+    let cache = KeyCache::new(client.config.prefix.clone());
     task::spawn(async move {
         let _ = KeyWatcher { client, own, cache, events, unavailable: None, missing_until: None }.run().await;
     });
@@ -69,7 +69,7 @@ impl KeyWatcher {
                 Ok(revision) => self.watch(revision + 1).await?,
                 Err(ListError::NoNetConf) => Some(format!(
                     "etcd has no network configuration at {}: put it there",
-                    self.client.options.config_key()
+                    self.client.config.config_key()
                 )),
                 Err(ListError::Call(error)) => Some(describe(&error)),
                 Err(ListError::ReceiverDropped(dropped)) => return Err(dropped),
@@ -90,7 +90,7 @@ impl KeyWatcher {
 
     /// Reads all keys; gives the revision of the list.
     async fn list(&mut self) -> Result<i64, ListError> {
-        let (kvs, revision) = self.client.list(&self.client.options.prefix).await.map_err(ListError::Call)?;
+        let (kvs, revision) = self.client.list(&self.client.config.prefix).await.map_err(ListError::Call)?;
         let update = self.cache.list(&kvs, self.unavailable.is_some(), self.own.get());
         if !self.cache.has_net_conf() {
             return Err(ListError::NoNetConf);
@@ -105,7 +105,7 @@ impl KeyWatcher {
 
     /// Follows the changes from a revision on. Ends with a reason to report, or with `None` where a new list is enough.
     async fn watch(&mut self, revision: i64) -> Result<Option<String>, ReceiverDropped> {
-        let mut watch = match self.client.watch(&self.client.options.prefix, revision).await {
+        let mut watch = match self.client.watch(&self.client.config.prefix, revision).await {
             Ok(watch) => watch,
             Err(error) => return Ok(Some(describe(&error))),
         };
@@ -131,7 +131,7 @@ impl KeyWatcher {
             };
             self.send_changes(&response).await?;
             if !self.cache.has_net_conf() {
-                let key = self.client.options.config_key();
+                let key = self.client.config.config_key();
                 return Ok(Some(format!("the network configuration at {key} was deleted")));
             }
             if response.canceled() {

@@ -16,8 +16,10 @@ use super::annotations::{self, RangesFault};
 use super::api::CallError;
 use super::memory::Memory;
 use super::object::Node;
+use super::options::NoNode;
 use super::watch::{Told, Watch};
-use super::{KubeStore, NODES, OptionsError, WRITE, conf, herald};
+use super::{KubeStore, NODES, WRITE, conf, herald};
+use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
 use crate::store::{LeaseRequest, Notice, StoreError, lease_builder};
 
@@ -60,7 +62,7 @@ impl KubeStore {
             return Err(StoreError::Read {
                 object: "this node's name".to_owned(),
                 advice: "give the container NODE_NAME from its field spec.nodeName",
-                source: OptionsError::NoNode.into(),
+                source: NoNode.into(),
             });
         };
         let mut retry = self.startup_retry();
@@ -118,13 +120,14 @@ impl KubeStore {
             if !retry.enabled {
                 return Err(error);
             }
-            self.warn("InvalidConfiguration", chain(&error));
+            self.warn(Kind::InvalidConfiguration, &chain(&error));
             retry.report_and_sleep(&error).await;
         }
     }
 
-    fn warn(&self, reason: &'static str, text: String) {
-        self.shared.herald(herald::Job::Tell(Notice::Warning { reason, text }));
+    fn warn(&self, kind: Kind, why: &str) {
+        let problem = Problem::new(kind, "netd", format!("waits: {why}"));
+        self.shared.herald(herald::Job::Tell(Notice::Problem(problem)));
     }
 
     /// The own Node; none where the start goes by what was last known.
@@ -201,7 +204,7 @@ impl KubeStore {
                 Err(fault @ RangesFault::None { .. }) => {
                     let error = allocation(request, fault.clone());
                     retry.report(&error);
-                    self.warn("NoPodCIDR", fault.to_string());
+                    self.warn(Kind::NoPodCidr, &fault.to_string());
                     self.changes(&node).await;
                 }
                 Err(fault) => return Err(allocation(request, fault)),
