@@ -7,13 +7,12 @@ mod own;
 mod pace;
 mod publish;
 mod start;
-pub(crate) mod switch;
+mod switch;
 mod tell;
 mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::kernel::Linux;
@@ -21,7 +20,6 @@ use dataplane::monitor::{AsyncMonitor, Filter, Subscription};
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
 use network::observe::PolledState;
-use network::overlay::transition::Transition;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -34,8 +32,8 @@ use crate::node::Node;
 use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::reconciler::Reconciler;
-use crate::status::board::Board;
-use crate::status::doors::Doors;
+use crate::status::listeners::Listeners;
+use crate::status::publisher::StatusPublisher;
 use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
 use pace::Pace;
@@ -48,7 +46,7 @@ use warned::Warned;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
-    let board = Board::new();
+    let board = StatusPublisher::new();
     let outset = tokio::select! {
         outset = start::find(&mut config, &store, &board) => Some(outset),
         never = start::show(&board, store.startup_status()) => match never {},
@@ -132,15 +130,15 @@ struct Daemon<S> {
     /// Small changes that the log has not told yet.
     untold: Untold,
     /// Where those who ask see how it goes.
-    board: Board,
+    board: StatusPublisher,
     /// Open as long as it runs.
-    _doors: Doors,
+    _doors: Listeners,
     /// The CNI configuration to install.
     template: Template,
 }
 
 impl<S: Store> Daemon<S> {
-    fn new(config: Config, store: S, board: Board, outset: Outset) -> Self {
+    fn new(config: Config, store: S, board: StatusPublisher, outset: Outset) -> Self {
         let Outset { began, kernel, mut monitor, node, request, own, template, doors } = outset;
         let subscription = monitor.subscribe(Filter::all());
         let switch = Switch::resume(&config.subnet_file, &own);
@@ -215,7 +213,7 @@ impl<S: Store> Daemon<S> {
     async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
         let mut told = vec![first];
         told.extend(std::iter::from_fn(|| events.try_recv().ok()));
-        self.board.heard(&told);
+        self.board.record_events(&told);
         for event in told {
             self.take_one(event);
         }
@@ -262,9 +260,4 @@ impl<S: Store> Daemon<S> {
             StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
-}
-
-/// What a change of the backend has left to do, as far as a file tells.
-pub fn left_by_a_change(subnet_file: &Path) -> Transition {
-    Transition { loosened: switch::loosened(subnet_file), ..Transition::default() }
 }

@@ -2,6 +2,8 @@
 //!
 //! The order of calls and nothing else: [`network::overlay`] says what is desired, [`network::plan`] what to do.
 
+pub mod problems;
+
 use std::fmt;
 
 use dataplane::kernel::Kernel;

@@ -6,6 +6,7 @@
 pub mod address;
 pub mod arena;
 pub mod attribute;
+pub mod error;
 pub mod fake;
 #[cfg(feature = "heap")]
 pub mod heap;
@@ -14,6 +15,7 @@ pub mod link;
 pub mod monitor;
 pub mod neighbour;
 pub mod netlink;
+pub mod netlink_message;
 mod netlink_socket;
 pub mod netns;
 pub mod nft;

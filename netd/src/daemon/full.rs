@@ -9,8 +9,8 @@ use network::state::FullRun;
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
-use crate::problem::{self, Kind, Problem, Problems};
-use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
+use crate::problem::{Kind, Problem, Problems};
+use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger, problems};
 use crate::status::run::Run;
 use crate::store::Store;
 
@@ -23,16 +23,16 @@ impl<S: Store> Daemon<S> {
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let rejected = admission.rejected();
-        let (report, deferred, mut problems) = self.carry_out(trigger, &mut planned);
+        let (report, deferred, mut found) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
-        problems.extend(unsaid.into_iter().chain(problem::of_rejected(&rejected)));
-        problems.extend(complaint.into_iter().chain(self.switch.refused.clone()));
+        found.extend(unsaid.into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(complaint.into_iter().chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_own(&report, &planned.outcome).await;
         let took = begun.elapsed();
         let met = if told.is_ok() { self.meet().await } else { Ok(true) };
         let is_told = told.is_ok() && met.is_ok();
-        problems.extend(told.err());
+        found.extend(told.err());
         let published = match met {
             Ok(true) => self.publish(&report, &planned.outcome),
             Ok(false) => {
@@ -43,7 +43,7 @@ impl<S: Store> Daemon<S> {
             Err(why) => Err(why),
         };
         let is_published = published.as_ref().is_ok_and(|is_published| *is_published);
-        problems.extend(published.err());
+        found.extend(published.err());
         let published = is_published;
         self.board.reconciled(&Run {
             trigger,
@@ -54,12 +54,12 @@ impl<S: Store> Daemon<S> {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
-            problems: &problems,
+            problems: &found,
             deferred: &deferred,
             published,
         });
         let clean = report.is_clean() && published && !is_troubled;
-        self.tell(problems);
+        self.tell(found);
         self.go_on(planned, report, admission, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
@@ -114,9 +114,9 @@ impl<S: Store> Daemon<S> {
         let (kind, now) = (RunKind { repairs: trigger.repairs(), full: true }, self.began.elapsed());
         let (report, deferred) =
             self.reconciler.run(&mut self.kernel, std::mem::take(plan), &outcome.desired, kind, now);
-        let mut problems = problem::of_run(&report, outcome);
-        problems.extend(problem::of_contested(&deferred).into_iter().chain(remembered.err()));
-        (report, deferred, problems)
+        let mut found = problems::of_run(&report, outcome);
+        found.extend(problems::of_contested(&deferred).into_iter().chain(remembered.err()));
+        (report, deferred, found)
     }
 
     /// The state of this run is kept true from here on.

@@ -7,8 +7,9 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Monitor;
-use crate::netlink::{KernelError, SocketError};
+use super::subscription::Monitor;
+use crate::error::KernelError;
+use crate::netlink_socket::SocketError;
 
 /// A monitor with its sockets registered in a tokio runtime.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Event;
+use super::event::Event;
 use super::rtnetlink::Scope;
 use crate::nft::{Notification, TableFilter, TableId};
 use crate::types::Prefix;

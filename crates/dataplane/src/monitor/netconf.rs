@@ -7,7 +7,7 @@
 //! `netlink-packet-route` does not know these messages.
 
 use crate::attribute;
-use crate::netlink::{HEADER_BYTES, message_type};
+use crate::netlink_message::{HEADER_BYTES, message_type};
 
 /// `RTM_NEWNETCONF`.
 const NEW: u16 = 80;

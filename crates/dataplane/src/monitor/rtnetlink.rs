@@ -4,13 +4,14 @@ use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::MulticastGroup;
 
+use super::event::{Event, Object};
 use super::netconf::NetconfChange;
-use super::{Event, Object};
 use crate::address::Address;
 use crate::attribute;
 use crate::link::Link;
 use crate::neighbour::{Fdb, Neighbour};
-use crate::netlink::{HEADER_BYTES, message_flags, message_type, parse};
+use crate::netlink::parse;
+use crate::netlink_message::{HEADER_BYTES, message_flags, message_type};
 use crate::route::Route;
 use crate::types::{Family, Prefix};
 

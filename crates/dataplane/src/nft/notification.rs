@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::{self, Frame};
 use super::table::{Element, Key, Set, Table, TableId};
-use crate::netlink::message_port;
+use crate::netlink_message::message_port;
 
 /// Whether something came or went. A change of something that is there comes as new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

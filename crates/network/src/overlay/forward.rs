@@ -17,7 +17,7 @@ use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;
 
 use super::Input;
-pub use blocker::Blocker;
+pub use blocker::{Blocker, not_accepted};
 
 /// The chain that iptables' policy for forwarded packets is of.
 const CHAIN: &str = "FORWARD";
@@ -136,11 +136,6 @@ pub fn is_of_shared_chain(table: &TableId, what: &Subject) -> bool {
 
 fn is_iptables_table(table: &TableId) -> bool {
     matches!(table.family, TableFamily::Ip | TableFamily::Ip6) && table.name == "filter"
-}
-
-/// True where all packets from and to these networks pass a chain with these rules, whatever its policy.
-pub fn lets_pass(rules: &[Rule], networks: &[Prefix]) -> bool {
-    blocker::lets_pass(rules, networks)
 }
 
 /// The networks whose packets a table of this family sees.

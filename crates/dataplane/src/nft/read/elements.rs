@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::abi::{data, element};
-use super::super::expression::{Type, Verdict};
+use super::super::attributes::{find, long_number, number, verdict_of};
+use super::super::expression::{Type, Value, Verdict};
 use super::super::table::{Data, DataType, Element, Interval, Key, Set, SetFlags};
 use super::super::wire;
-use super::{find, long_number, number, verdict_of};
 
 /// An element as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn element_of(set: &Set, raw: RawElement) -> Element {
     let data = raw.data.map(|data| match (data, &set.data) {
         (RawData::Verdict(verdict), _) => Data::Verdict(verdict),
         (RawData::Bytes(bytes), Some(DataType::Values(types))) => Data::Values(wire::split(types, &bytes)),
-        (RawData::Bytes(bytes), _) => Data::Values(vec![super::super::Value::Bytes(bytes)]),
+        (RawData::Bytes(bytes), _) => Data::Values(vec![Value::Bytes(bytes)]),
     });
     // The set's own timeout is not said again with each element.
     Element { data, timeout: raw.timeout.filter(|timeout| Some(*timeout) != set.timeout) }

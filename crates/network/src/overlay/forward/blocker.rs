@@ -9,7 +9,7 @@ use dataplane::xtables;
 
 use super::Others;
 
-/// The pods' bridge.
+/// The bridge that the plugin makes.
 const BRIDGE: &str = "cni0";
 /// The name of firewalld's table.
 pub(super) const FIREWALLD: &str = "firewalld";
@@ -65,7 +65,7 @@ impl Blocker {
     pub(super) fn of_chain(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
         let table = format!("{} {}", facts.table.family, facts.table.name);
         let rules = others.rules.get(&(facts.table.clone(), facts.chain.clone())).map_or(&[][..], Vec::as_slice);
-        let remedy = in_turn(missing(networks, &passes(rules)).map(|(side, range)| {
+        let remedy = in_turn(not_accepted(networks, rules).map(|(side, range)| {
             let words = if range.family() == Family::V4 { "ip" } else { "ip6" };
             let side = if side == Side::Source { "saddr" } else { "daddr" };
             format!("nft insert rule {table} {} {words} {side} {range} accept", facts.chain)
@@ -104,15 +104,15 @@ impl Blocker {
     }
 }
 
-/// The networks of which not all packets pass, by the side of a packet.
+/// The ends of packets, of these networks, that no rule of a chain accepts: the packets meet the chain's policy.
+pub fn not_accepted(networks: &[Prefix], rules: &[Rule]) -> impl Iterator<Item = (Side, Prefix)> {
+    missing(networks, &passes(rules)).collect::<Vec<_>>().into_iter()
+}
+
+/// What of the networks is not let pass, by its end of a packet.
 fn missing(networks: &[Prefix], passes: &[(Side, Prefix)]) -> impl Iterator<Item = (Side, Prefix)> {
     let ends = networks.iter().flat_map(|network| [Side::Source, Side::Destination].map(|side| (side, *network)));
     ends.filter(|(side, network)| !passes.iter().any(|(of, range)| of == side && range.covers(*network)))
-}
-
-/// True where all packets from and to these networks pass these rules.
-pub(super) fn lets_pass(rules: &[Rule], networks: &[Prefix]) -> bool {
-    missing(networks, &passes(rules)).next().is_none()
 }
 
 /// The ranges of which all packets pass, by the side of a packet.
@@ -124,8 +124,9 @@ fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
             ([one], Some(Statement::Verdict(Verdict::Accept))) => {
                 passes.extend(range(one));
                 passes.extend(family(one).into_iter().flat_map(all));
-                let of_bridge = bridge_side(one);
-                passes.extend(of_bridge.into_iter().flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))));
+                passes.extend(
+                    of_bridge(one).into_iter().flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))),
+                );
             }
             // No packet reaches the rules after this one.
             ([], Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)))) => break,
@@ -164,19 +165,23 @@ fn family(statement: &Statement) -> Option<Family> {
     }
 }
 
-/// The pods' side of a packet, where a statement matches the pods' bridge.
-fn bridge_side(statement: &Statement) -> Option<Side> {
-    let Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
-        return None;
-    };
-    match left {
-        Expression::InputName if name.as_str() == BRIDGE => Some(Side::Source),
-        Expression::OutputName if name.as_str() == BRIDGE => Some(Side::Destination),
+/// The end of packets for which a statement asks that they pass the pods' bridge.
+fn of_bridge(statement: &Statement) -> Option<Side> {
+    match statement {
+        Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) }
+            if name.as_str() == BRIDGE =>
+        {
+            match left {
+                Expression::InputName => Some(Side::Source),
+                Expression::OutputName => Some(Side::Destination),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }
 
-/// The range of addresses that a statement matches.
+/// The range of addresses that a statement asks for.
 fn range(statement: &Statement) -> Option<(Side, Prefix)> {
     match statement {
         Statement::Compare { left: Expression::Address(_, side), op: Op::Eq, right: Operand::Prefix(range) } => {
