@@ -1,6 +1,6 @@
 //! Whether a device on the way spoils the checksums of what is inside the tunnel. Pure.
 //!
-//! Told on evidence alone: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
+//! A finding needs evidence: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};

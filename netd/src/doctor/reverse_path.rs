@@ -1,7 +1,7 @@
 //! Reverse-path filters (RFC 3704), where they drop what they should not. Pure.
 //!
 //! The larger of `all` and the device's own counts. 1, strict, drops what comes in by another device than the one that the
-//! answer would leave by; that matters where ways differ, and nowhere else, so 1 by itself is nothing to tell.
+//! answer would leave by. That matters only where the two differ, so 1 by itself is no finding.
 
 use std::net::IpAddr;
 

@@ -126,7 +126,7 @@ impl Metrics {
             "When all of netd's in the kernel was last read",
             &self.last_full_read,
         );
-        seconds("netd_store_last_event_timestamp", "When the store last told something", &self.last_event);
+        seconds("netd_store_last_event_timestamp", "When the store last had an event", &self.last_event);
         let trouble = "Since when the store cannot be followed; 0 where it can";
         seconds("netd_store_trouble_timestamp", trouble, &self.trouble);
         let durations = self.durations.clone();

@@ -136,8 +136,8 @@ fn store(status: &Status, now: Timestamp) -> String {
     }
     match (&status.store.trouble, status.store.last_event) {
         (Some(trouble), _) => format!("in trouble for {}: {}", age(trouble.since, now), trouble.what),
-        (None, Some(at)) => format!("followed; told something {} ago", age(at, now)),
-        (None, None) => "has not told anything yet".to_owned(),
+        (None, Some(at)) => format!("followed; last event {} ago", age(at, now)),
+        (None, None) => "no event yet".to_owned(),
     }
 }
 

@@ -103,7 +103,7 @@ subnets     10.244.1.0/24 fd00:10:0:1::/64
 interface   eth0, MTU 1500 (pods 1430), 192.168.1.1 fd00:1::1
 reconciled  5s ago in 4 ms (kernel changed): 1 changed, 0 failed
 repairs     1 add_route
-store       followed; told something 16s ago
+store       followed; last event 16s ago
 running     for 16s
 
 NODE    SUBNET            WAY                     FOR  WHY
@@ -273,7 +273,7 @@ fn metrics_follow_prometheus_rules() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(text.ends_with("# EOF\n"), "the end is told");
+    assert!(text.ends_with("# EOF\n"), "the text ends as the format demands");
 }
 
 #[test]

@@ -162,10 +162,10 @@ fn the_bridge_meets_iptables_where_it_should() {
 }
 
 #[test]
-fn a_missing_entry_is_told_and_a_sysctl_is_not() {
+fn a_missing_entry_is_reported_and_a_sysctl_is_not() {
     let mut facts = well(&vxlan(V4, V4));
     facts.plan.ops.push(Op::SetSysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() });
-    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check tells sysctls");
+    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check reports sysctls");
     facts.plan.ops.push(Op::DeleteLink(name("flannel.9")));
     let remedy = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh".to_owned();
     assert_eq!(findings_of(&network::CHECK, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);

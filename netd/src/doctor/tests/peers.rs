@@ -44,7 +44,7 @@ fn peers_are_asked_for_what_their_pods_need() {
 }
 
 #[test]
-fn silence_is_told_by_where_it_is() {
+fn silence_is_reported_by_where_it_is() {
     let table = [
         (ALL, ""),
         (Answer { inner: false, inner_full: false, ..ALL }, "UDP port 8472 pass both ways"),
@@ -87,7 +87,7 @@ fn this_nodes_own_firewall_is_named() {
 }
 
 #[test]
-fn a_narrow_path_is_told_with_what_it_carries() {
+fn a_narrow_path_is_reported_with_what_it_carries() {
     let table = [
         (ALL, None),
         // The router has found so.
@@ -113,7 +113,7 @@ fn a_narrow_path_is_told_with_what_it_carries() {
 }
 
 #[test]
-fn checksums_are_told_on_evidence() {
+fn checksums_are_reported_on_evidence() {
     for (tunnel_makes_them, device) in [(true, "flannel.1"), (false, "eth0")] {
         let mut facts = well(&vxlan(V4, V4).peers([near(2), far(3)]));
         facts.tx_checksum.insert(name("flannel.1"), tunnel_makes_them);
