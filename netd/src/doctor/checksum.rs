@@ -14,7 +14,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         .map(|((name, _), question)| {
             let tunnel = &question.device;
             let what = "a datagram without a checksum arrives through the tunnel, one with does not: a device on the way makes wrong checksums";
-            let device = match facts.tx_checksum.get(tunnel) {
+            let device = match facts.kernel.tx_checksum.get(tunnel) {
                 Some(false) => &facts.node.underlay.ifname,
                 _ => tunnel,
             };

@@ -8,7 +8,7 @@ pub(super) const CHECK: Check =
 
 fn judge(facts: &Facts) -> Vec<Finding> {
     let devices = facts.outcome.desired.devices.iter().filter_map(|(name, device)| {
-        let link = facts.host.links.get(name).filter(|link| link.mtu != device.mtu.get())?;
+        let link = facts.kernel.host.links.get(name).filter(|link| link.mtu != device.mtu.get())?;
         let (underlay, fits) = (&device.underlay, device.mtu);
         let what = format!("its MTU is {}, and {underlay} leaves {fits}", link.mtu);
         Some(Finding::fault(name, what).remedy(format!("ip link set {name} mtu {fits}")))
@@ -21,7 +21,8 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::fault(facts.subnet_file.path.display(), what).remedy(remedy));
     }
     if let Some(bridge) = facts.link(BRIDGE) {
-        let ports = facts.host.links.values().filter(|link| link.master == Some(bridge.index) && link.mtu > fits);
+        let ports =
+            facts.kernel.host.links.values().filter(|link| link.master == Some(bridge.index) && link.mtu > fits);
         let ports: Vec<_> = ports.map(|port| port.name.as_str()).collect();
         if !ports.is_empty() {
             let what =

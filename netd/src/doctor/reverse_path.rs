@@ -59,7 +59,7 @@ fn other_device(facts: &Facts, address: IpAddr) -> Option<IfName> {
     if Family::of(address) == Family::V6 {
         return None;
     }
-    let routes = facts.host.routes.iter().filter(|route| route.protocol != PROTOCOL && route.kind.is_unicast());
+    let routes = facts.kernel.host.routes.iter().filter(|route| route.protocol != PROTOCOL && route.kind.is_unicast());
     let routes = routes.filter(|route| route.destination.contains(address));
     // Equal routes share the packets: any of them may be the one.
     let best = routes.min_by_key(|route| {

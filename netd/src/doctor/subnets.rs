@@ -25,7 +25,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
 fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
     let mut reported = BTreeSet::new();
     let mut findings = Vec::new();
-    for address in &facts.addresses {
+    for address in &facts.kernel.addresses {
         let Some(device) = facts.name_of(address.index) else { continue };
         let networks = &facts.node.identity.networks;
         let inside = |network: &dataplane::types::Prefix| network.contains(address.address);
@@ -57,7 +57,7 @@ fn routes(facts: &Facts, reported: &BTreeSet<u32>) -> Vec<Finding> {
         };
         route.kind.is_unicast() || wanted.values().any(goes_before)
     };
-    let foreign = facts.host.routes.iter().filter(|route| {
+    let foreign = facts.kernel.host.routes.iter().filter(|route| {
         route.protocol != PROTOCOL
             && !facts.is_own(route.index)
             && !reported.contains(&route.index)

@@ -14,9 +14,9 @@ use super::{Facts, findings_of, give, well};
 
 /// A device of somebody else's with this index.
 fn foreign(facts: &mut Facts, device: &str, index: u32) {
-    let mut link = facts.host.links[&name("eth0")].clone();
+    let mut link = facts.kernel.host.links[&name("eth0")].clone();
     (link.name, link.index, link.kind) = (name(device), index, Kind::Bridge);
-    facts.host.links.insert(link.name.clone(), link);
+    facts.kernel.host.links.insert(link.name.clone(), link);
 }
 
 #[test]
@@ -53,7 +53,15 @@ fn a_route_that_leads_nowhere_is_reported_where_it_goes_before_one_of_ours() {
         let mut facts = well(&vxlan(V4, V4).peers([near(2)]));
         let (destination, protocol) = (prefix(destination), RouteProtocol(3));
         let kind = RouteKind::Blackhole;
-        facts.host.routes.push(Route { destination, gateway: None, index: 1, onlink: false, protocol, metric, kind });
+        facts.kernel.host.routes.push(Route {
+            destination,
+            gateway: None,
+            index: 1,
+            onlink: false,
+            protocol,
+            metric,
+            kind,
+        });
         let found = findings_of(&subnets::CHECK, &facts);
         assert_eq!(found.len(), reported, "{destination} metric {metric}: {found:?}");
         assert!(found.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{found:?}");
@@ -68,7 +76,7 @@ fn a_foreign_route_into_the_network_is_reported_once() {
         let mut facts = well(&vxlan(V4, V4));
         foreign(&mut facts, "br9", 60);
         let (destination, protocol) = (prefix(destination), RouteProtocol(4));
-        facts.host.routes.push(Route {
+        facts.kernel.host.routes.push(Route {
             destination,
             gateway: None,
             index: 60,
@@ -123,7 +131,7 @@ fn flannels_rules_are_reported_by_family() {
     ];
     for (family, table, chain, subject) in table {
         let mut facts = well(&vxlan(V4, V4));
-        facts.chains.insert((TableId::new(family, table), chain.to_owned()));
+        facts.kernel.chains.insert((TableId::new(family, table), chain.to_owned()));
         let subjects: Vec<_> =
             findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, [subject], "{family} {table} {chain}");
