@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataplane::kernel::Linux;
-use dataplane::notifications::Notifications;
+use dataplane::monitor::{AsyncMonitor, Filter, Subscription};
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
 use network::observe::Quiet;
@@ -116,7 +116,8 @@ struct Daemon<S> {
     bridge: Bridge,
     /// What times are counted from: before the peers' records were read.
     began: Deadline,
-    notifications: Notifications,
+    monitor: AsyncMonitor,
+    subscription: Subscription,
     /// Notifications wait that have not been read.
     behind: bool,
     upkeep: Upkeep,
@@ -140,7 +141,8 @@ struct Daemon<S> {
 
 impl<S: Store> Daemon<S> {
     fn new(config: Config, store: S, board: StatusPublisher, outset: Outset) -> Self {
-        let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
+        let Outset { began, kernel, mut monitor, node, request, own, template, doors } = outset;
+        let subscription = monitor.subscribe(Filter::all());
         let switch = Switch::resume(&config.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let (leases, listing, told) = (BTreeMap::new(), None, Problems::new());
@@ -150,7 +152,7 @@ impl<S: Store> Daemon<S> {
         let (patience, bridge) = (Patience::default(), Bridge::default());
         #[rustfmt::skip]
         let daemon = Self {
-            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
+            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, monitor, subscription,
             behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
             _doors: doors,
         };
@@ -168,7 +170,7 @@ impl<S: Store> Daemon<S> {
                     };
                     self.take(event, &mut events).await;
                 }
-                () = self.notifications.changed(), if self.listed => {}
+                () = self.monitor.changed(), if self.listed => {}
                 () = sleep_until(self.next()), if self.listed => {}
             }
             if self.listed && self.listing.is_none() {

@@ -136,6 +136,9 @@ impl<S: Store> Daemon<S> {
         let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
         let follows_routes = self.config.underlay.can_reach.is_some();
         self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
+        if let Some(filter) = self.upkeep.filter() {
+            self.monitor.set_filter(self.subscription, filter);
+        }
         self.quiet = self.look();
     }
 }

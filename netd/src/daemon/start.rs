@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
-use dataplane::notifications::Notifications;
 use network::chain;
 use network::model::Lease;
 use tokio::sync::watch;
@@ -62,7 +62,7 @@ impl StartError {
 pub(super) struct Outset {
     pub(super) began: Instant,
     pub(super) kernel: Linux,
-    pub(super) notifications: Notifications,
+    pub(super) monitor: AsyncMonitor,
     pub(super) node: Node,
     pub(super) request: LeaseRequest,
     pub(super) own: Lease,
@@ -83,7 +83,7 @@ pub(super) async fn find(
         config.node_name = store.node_name().await.map_err(StartError::Name)?;
     }
     let mut kernel = Linux::open()?;
-    let notifications = Notifications::open()?;
+    let monitor = AsyncMonitor::open()?;
     let node = Node::discover(config, store, &mut kernel).await?;
     let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
     let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
@@ -97,7 +97,7 @@ pub(super) async fn find(
         status.store.trouble = None;
         status.joined(&node, &own, None);
     });
-    Ok(Outset { began, kernel, notifications, node, request, own, template, doors })
+    Ok(Outset { began, kernel, monitor, node, request, own, template, doors })
 }
 
 /// Shows what the store waits for, as long as it does.
