@@ -55,6 +55,8 @@ packages=(
     gcc:/usr/bin/gcc
     libc6-dev:/usr/include/stdlib.h
     musl-tools:/usr/bin/musl-gcc
+    protobuf-compiler:/usr/bin/protoc
+    libprotobuf-dev:/usr/include/google/protobuf/descriptor.proto
     git:/usr/bin/git
     iproute2:/usr/bin/ip:/sbin/ip
     util-linux:/usr/bin/unshare
