@@ -3,10 +3,11 @@
 
 use std::process::ExitCode;
 
-use dataplane::arena::Arena;
+use dlmalloc::GlobalDlmalloc;
 
+/// musl's own allocator maps and unmaps memory for a few pieces at a time.
 #[global_allocator]
-static MEMORY: Arena = Arena::new();
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 fn main() -> ExitCode {
     let argv0 = std::env::args().next().unwrap_or_default();

@@ -4,12 +4,9 @@
 //! carries them. Everything here blocks, and for no longer than the kernel takes to answer.
 
 pub mod address;
-pub mod arena;
 pub mod attribute;
 pub mod error;
 pub mod fake;
-#[cfg(feature = "heap")]
-pub mod heap;
 pub mod kernel;
 pub mod link;
 pub mod monitor;
