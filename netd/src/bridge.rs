@@ -8,7 +8,7 @@ use dataplane::monitor::{Event, Object};
 use dataplane::op::{DeviceAddress, Op};
 use dataplane::types::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
-use netd_cni::wire::mac_for;
+use netd_cni::netlink::mac_for;
 use network::observe::Observed;
 
 use crate::conflist::NETWORK;

@@ -13,6 +13,7 @@ use tokio::time::Instant as Deadline;
 
 use super::Daemon;
 use super::pace::Due;
+use crate::problem::Problems;
 use crate::reconcile::Trigger;
 use crate::status::run::Run;
 use crate::store::Store;
@@ -171,6 +172,7 @@ impl<S: Store> Daemon<S> {
             rejected: &[],
             outcome,
             report: &report,
+            problems: &Problems::new(),
             held: &held,
             published,
         });

@@ -18,7 +18,7 @@ use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;
 
 use super::Input;
-pub use blocker::Blocker;
+pub use blocker::{Blocker, not_accepted};
 
 /// The chain that iptables' policy for forwarded packets is of.
 const CHAIN: &str = "FORWARD";
