@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use dataplane::heap::Heap;
 use dataplane::kernel::Linux;
+use dlmalloc::GlobalDlmalloc;
 use netd::config::Config;
 use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
@@ -19,8 +19,9 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// musl's own allocator maps and unmaps memory for a few pieces at a time.
 #[global_allocator]
-static HEAP: Heap = Heap;
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 /// `netd plan` has changes to show.
 const CHANGES: u8 = 2;

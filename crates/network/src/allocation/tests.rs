@@ -1,4 +1,3 @@
-
 use crate::net_conf::NetConf;
 use dataplane::types::Family;
 use proptest::prelude::*;
