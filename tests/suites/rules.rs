@@ -86,7 +86,7 @@ const IMPURE: [&str; 16] = [
 /// Who may read the clock that people set, and why a jump of it does no harm there.
 const WALL_CLOCK: [(&str, &str); 5] = [
     ("netd/src/status/board.rs", "ages that people are shown"),
-    ("netd/src/store/dir/follow.rs", "gives fingerprint.rs the time"),
+    ("netd/src/store/dir/watcher.rs", "gives fingerprint.rs the time"),
     (
         "netd/src/store/dir/fingerprint.rs",
         "whether a file is read once more, since it may change without another timestamp",

@@ -69,7 +69,7 @@ impl<S: Store> Daemon<S> {
         loop {
             let rejected = self.admit();
             let transition = self.switch.transition();
-            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
+            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.config.rules, transition)?;
             let told = self.cluster.own.ways.as_ref();
             let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
                 return Ok((planned, rejected, None));
@@ -129,7 +129,7 @@ impl<S: Store> Daemon<S> {
             self.node.identity.former = PerFamily::none();
         }
         let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
-        let follows_routes = self.flags.iface_can_reach.is_some();
+        let follows_routes = self.config.underlay.can_reach.is_some();
         self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
         self.quiet = self.look();
     }

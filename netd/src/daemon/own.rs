@@ -65,7 +65,7 @@ impl<S: Store> Daemon<S> {
             None => self.tell_peers(report, outcome).await.err().map(Fault::peers_not_told),
         };
         for notice in self.warned.of(fault.as_ref()) {
-            self.store.tell(notice);
+            self.store.notify(notice);
         }
         fault.map_or(Ok(()), |fault| Err(fault.text))
     }
@@ -160,12 +160,12 @@ impl<S: Store> Daemon<S> {
     /// told, and the network stays as it is.
     pub(super) fn reconfigure(&mut self, text: &str) -> bool {
         let former = self.node.conf.clone();
-        match self.node.reconfigure(text, &self.flags, &mut self.kernel) {
+        match self.node.reconfigure(text, &self.config.underlay, &mut self.kernel) {
             Ok(changed) => {
                 let refused = self.switch.refused.take();
                 let was_refused = refused.is_some();
                 if let Some(text) = refused {
-                    self.store.tell(Notice::Over(text));
+                    self.store.notify(Notice::Resolved(text));
                 }
                 if !changed {
                     return was_refused;
@@ -176,10 +176,10 @@ impl<S: Store> Daemon<S> {
                     "the changed network configuration is refused, the network stays as it is: {}",
                     chain(&error)
                 );
-                self.store.tell(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
+                self.store.notify(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
                 let former = self.switch.refused.replace(text.clone()).filter(|former| *former != text);
                 if let Some(former) = former {
-                    self.store.tell(Notice::Over(former));
+                    self.store.notify(Notice::Resolved(former));
                 }
                 return true;
             }
@@ -187,7 +187,7 @@ impl<S: Store> Daemon<S> {
         tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
         // Links are read again by the reconcile; without them the addresses in the lease count.
         let links = node::links(&mut self.kernel).unwrap_or_default();
-        self.request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
+        self.request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = self.request.backend.clone();
         let stored = own.vteps;

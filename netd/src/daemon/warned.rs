@@ -62,7 +62,7 @@ impl Warned {
         if self.0.as_ref() == fault {
             return Vec::new();
         }
-        let over = std::mem::replace(&mut self.0, fault.cloned()).map(|over| Notice::Over(over.text));
+        let over = std::mem::replace(&mut self.0, fault.cloned()).map(|over| Notice::Resolved(over.text));
         let new = fault.map(|new| Notice::Warning { reason: new.reason, text: new.text.clone() });
         over.into_iter().chain(new).collect()
     }

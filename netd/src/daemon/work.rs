@@ -113,8 +113,9 @@ impl<S: Store> Daemon<S> {
     /// True where something that nobody tells of is not as it was after the last full run.
     fn looks_different(&mut self) -> bool {
         let is_gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
-        let conflist = super::publish::conflist_path(&self.flags);
-        if self.written.is_some() && (is_gone(&self.flags.subnet_file) || conflist.is_some_and(|path| is_gone(&path))) {
+        let conflist = self.config.cni.conf_path();
+        if self.written.is_some() && (is_gone(&self.config.subnet_file) || conflist.is_some_and(|path| is_gone(&path)))
+        {
             self.written = None;
             return true;
         }

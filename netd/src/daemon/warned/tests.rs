@@ -13,8 +13,8 @@ fn a_fault_is_told_when_it_begins_and_when_it_is_over() {
     assert_eq!(warned.of(Some(&first)), [warning(&first)]);
     assert_eq!(warned.of(Some(&first)), [], "it is no news");
     let second = Fault::taken(subnet("10.244.1.0/24"));
-    assert_eq!(warned.of(Some(&second)), [Notice::Over(first.text.clone()), warning(&second)]);
-    assert_eq!(warned.of(None), [Notice::Over(second.text)]);
+    assert_eq!(warned.of(Some(&second)), [Notice::Resolved(first.text.clone()), warning(&second)]);
+    assert_eq!(warned.of(None), [Notice::Resolved(second.text)]);
     assert_eq!(warned.of(Some(&first)), [warning(&first)], "it has come again");
 }
 
