@@ -76,10 +76,7 @@ impl ApiServer {
     }
 
     /// Requests about the objects of a kind in one namespace.
-    pub fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
-        &self,
-        namespace: &str,
-    ) -> Api<K> {
+    pub fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 

@@ -61,7 +61,9 @@ impl ApiError {
             }
             Self::Refused { code: 404, .. } => "there is no such object",
             Self::Refused { code: 429, .. } => "it has too much to do, and is asked again later",
-            Self::Refused { code: 410, .. } => "the version that was last seen is too old: the objects are listed again",
+            Self::Refused { code: 410, .. } => {
+                "the version that was last seen is too old: the objects are listed again"
+            }
             Self::Refused { code: 500.., .. } => "look at its log, and whether its etcd is well",
             Self::Refused { .. } => "look at its log",
             Self::Garbage(_) => {

@@ -190,19 +190,15 @@ where
         if self.streams_lists && self.broken_lists < BROKEN_LISTS {
             config = config.streaming_lists();
         }
+        self.gate.allow_list();
         watcher::watcher(self.api.clone(), config).boxed()
     }
 
     fn take(&mut self, event: Event<K>) -> Option<WatchEvent<K>> {
         match event {
-            Event::Init if self.phase == (Phase::Listing { begun: false }) => {
+            Event::Init => {
                 self.phase = Phase::Listing { begun: true };
                 None
-            }
-            // The streamed list has ended before it was whole, and kube-runtime has begun another one at once.
-            Event::Init => {
-                self.broken_lists += 1;
-                self.relist()
             }
             Event::InitApply(object) => {
                 self.version = self.version.max(version_of(&object));
@@ -243,8 +239,11 @@ where
                 self.stream = self.list();
                 None
             }
-            // Changes since that version are forgotten.
-            ApiError::Refused { code: 410, .. } => self.relist(),
+            // The API server has forgotten the changes since that version; or the gate says that the list has broken.
+            ApiError::Refused { code: 410, .. } => {
+                self.broken_lists += u32::from(is_listing);
+                self.relist()
+            }
             // A stream that breaks may only be the end of a connection. The next request shows whether the API server is there.
             ApiError::Transport(_) if of_stream => {
                 self.broken_lists += u32::from(is_listing);

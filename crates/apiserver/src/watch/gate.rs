@@ -5,7 +5,8 @@
 //! where that is lower, the gate answers 410, and all objects are listed again.
 //!
 //! kube-runtime resumes a watch that has ended at once, and shows its user neither the end nor the resumption. The gate waits before a
-//! watch that has ended early is resumed, and reports a resumption.
+//! watch that has ended early is resumed, and reports a resumption. It lets one streamed list pass at a time: kube-runtime would begin the
+//! next at once where one has ended before it was whole.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -37,6 +38,8 @@ struct State {
     next_wait: Duration,
     /// When the present watch was begun, and how long the API server keeps it open.
     open: Option<(Instant, Duration)>,
+    /// A streamed list may be asked for.
+    list_allowed: bool,
     /// The API server was away since the last list: it may have another etcd.
     was_away: bool,
 }
@@ -54,7 +57,7 @@ struct ListMeta {
 
 impl Gate {
     pub(super) fn new(connection: Arc<Connection>, spread: u64) -> Self {
-        let state = State { next_wait: WAIT.0, open: None, was_away: false };
+        let state = State { next_wait: WAIT.0, open: None, list_allowed: false, was_away: false };
         let spread = u32::try_from(spread % 50).unwrap_or_default();
         Self { connection, spread, state: Mutex::new(state), resumed: Notify::new() }
     }
@@ -74,6 +77,11 @@ impl Gate {
     /// A change has come by the watch.
     pub(super) fn is_healthy(&self) {
         self.state().next_wait = WAIT.0;
+    }
+
+    /// The next request may be for a streamed list.
+    pub(super) fn allow_list(&self) {
+        self.state().list_allowed = true;
     }
 
     /// A list is whole: versions count from it.
@@ -101,6 +109,9 @@ impl Gate {
             self.before_resumption(&uri, version.parse().unwrap_or_default()).await?;
         }
         let is_resumed = version.is_some();
+        if !is_resumed && !std::mem::take(&mut self.state().list_allowed) {
+            return Err(expired("a list has ended before it was whole"));
+        }
         let answer = self.connection.send(request).await?;
         self.state().open = Some((Instant::now(), lasts));
         if is_resumed {
@@ -126,10 +137,14 @@ impl Gate {
         let List { metadata } = self.connection.get(uri).await?;
         if metadata.resource_version.parse::<u64>().is_ok_and(|now| now < version) {
             tracing::warn!(uri, "the API server's etcd was put back to an earlier state: all objects are listed again");
-            let message = "its etcd was put back to an earlier state".to_owned();
-            return Err(ApiError::Refused { code: 410, message, retry_after: None });
+            return Err(expired("its etcd was put back to an earlier state"));
         }
         self.state().was_away = false;
         Ok(())
     }
+}
+
+/// The refusal that makes the watch list all objects again.
+fn expired(message: &str) -> ApiError {
+    ApiError::Refused { code: 410, message: message.to_owned(), retry_after: None }
 }

@@ -15,8 +15,7 @@ struct Node {
 
 const OBJECT: &str = r#"{"type":"ADDED","object":{"metadata":{"name":"n1","resourceVersion":"2"}}}"#;
 const WHOLE: &str = r#"{"type":"BOOKMARK","object":{"kind":"Node","apiVersion":"v1","metadata":{"resourceVersion":"3","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
-const PAGE: &str =
-    r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"3"},"items":[{"metadata":{"name":"n1","resourceVersion":"2"}}]}"#;
+const PAGE: &str = r#"{"kind":"NodeList","apiVersion":"v1","metadata":{"resourceVersion":"3"},"items":[{"metadata":{"name":"n1","resourceVersion":"2"}}]}"#;
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
