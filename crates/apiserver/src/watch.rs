@@ -13,8 +13,8 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
 use kube::core::{ClusterResourceScope, NamespaceResourceScope};
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
@@ -87,6 +87,8 @@ pub struct Watch<K> {
     broken_lists: u32,
     /// The last event but one of success was [`WatchEvent::Trouble`].
     in_trouble: bool,
+    /// An event that follows [`WatchEvent::Recovered`].
+    deferred: Option<Event<K>>,
     /// The highest version among the objects of the list, then the version of the last event.
     version: u64,
     /// How long to wait before the next request.
@@ -126,6 +128,7 @@ where
             streams_lists: true,
             broken_lists: 0,
             in_trouble: false,
+            deferred: None,
             version: 0,
             wait: None,
         }
@@ -144,17 +147,26 @@ where
                 return WatchEvent::Init;
             }
             let limit = if self.phase == Phase::Watching { Duration::MAX } else { PAGE };
-            let event = tokio::select! {
-                biased;
-                () = self.gate.resumed.notified() => {
-                    if std::mem::take(&mut self.in_trouble) {
-                        return WatchEvent::Recovered;
+            let event = if let Some(event) = self.deferred.take() {
+                Ok(Some(Ok(event)))
+            } else {
+                tokio::select! {
+                    biased;
+                    () = self.gate.resumed.notified() => {
+                        if std::mem::take(&mut self.in_trouble) {
+                            return WatchEvent::Recovered;
+                        }
+                        continue;
                     }
-                    continue;
+                    event = time::timeout(limit, self.stream.next()) => event,
                 }
-                event = time::timeout(limit, self.stream.next()) => event,
             };
             let taken = match event {
+                // The resumption and the first change may come at once.
+                Ok(Some(Ok(event @ (Event::Apply(_) | Event::Delete(_))))) if self.in_trouble => {
+                    (self.in_trouble, self.deferred) = (false, Some(event));
+                    Some(WatchEvent::Recovered)
+                }
                 Ok(Some(Ok(event))) => self.take(event),
                 Ok(Some(Err(error))) => self.take_error(error),
                 // kube-runtime never ends its stream.
@@ -262,12 +274,14 @@ where
 
     fn trouble(&mut self, error: ApiError) -> Option<WatchEvent<K>> {
         self.in_trouble = true;
+        // A resumption before the trouble does not end it.
+        let _ = self.gate.resumed.notified().now_or_never();
         self.pause(error.retry_after());
         Some(WatchEvent::Trouble(error))
     }
 
     fn relist(&mut self) -> Option<WatchEvent<K>> {
-        self.stream = futures_util::stream::pending().boxed();
+        (self.stream, self.deferred) = (futures_util::stream::pending().boxed(), None);
         self.phase = Phase::Begin;
         self.pause(None)
     }
