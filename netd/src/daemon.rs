@@ -7,21 +7,19 @@ mod own;
 mod pace;
 mod publish;
 mod start;
-pub(crate) mod switch;
+mod switch;
 mod tell;
 mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::kernel::Linux;
-use dataplane::notifications::Notifications;
+use dataplane::monitor::{AsyncMonitor, Filter, Subscription};
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
 use network::observe::Quiet;
-use network::overlay::transition::Transition;
 use network::patience::Patience;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,9 +30,10 @@ use crate::bridge::Bridge;
 use crate::config::Config;
 use crate::conflist::Template;
 use crate::node::Node;
+use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::Trigger;
-use crate::status::board::Board;
-use crate::status::doors::Doors;
+use crate::status::listeners::Listeners;
+use crate::status::publisher::StatusPublisher;
 use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
 use crate::upkeep::Upkeep;
@@ -43,12 +42,12 @@ use start::Outset;
 pub use start::StartError;
 use switch::Switch;
 use tell::Untold;
-use warned::{Fault, Warned};
+use warned::Warned;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
-    let board = Board::new();
+    let board = StatusPublisher::new();
     let outset = tokio::select! {
         outset = start::find(&mut config, &store, &board) => Some(outset),
         never = start::show(&board, store.startup_status()) => match never {},
@@ -58,7 +57,7 @@ pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError
         let outset = match outset {
             Ok(outset) => outset,
             Err(error) => {
-                store.notify_before_exit(config.node_name.as_ref(), error.notice()).await;
+                store.notify_before_exit(config.node_name.as_ref(), error.problem()).await;
                 return Err(error);
             }
         };
@@ -103,9 +102,9 @@ struct Daemon<S> {
     /// The list that is being told, until it is complete.
     listing: Option<BTreeMap<NodeName, Arc<Lease>>>,
     /// What a person has been told and is still so.
-    told: BTreeSet<String>,
+    told: Problems,
     /// Why this node's lease is not in the store as it should be, by the last try to put it back.
-    unkept: Option<Fault>,
+    unkept: Option<Problem>,
     /// What those who look after the cluster know of that.
     warned: Warned,
     ready: bool,
@@ -117,7 +116,8 @@ struct Daemon<S> {
     bridge: Bridge,
     /// What times are counted from: before the peers' records were read.
     began: Deadline,
-    notifications: Notifications,
+    monitor: AsyncMonitor,
+    subscription: Subscription,
     /// Notifications wait that have not been read.
     behind: bool,
     upkeep: Upkeep,
@@ -132,26 +132,27 @@ struct Daemon<S> {
     /// Small changes that the log has not told yet.
     untold: Untold,
     /// Where those who ask see how it goes.
-    board: Board,
+    board: StatusPublisher,
     /// Open as long as it runs.
-    _doors: Doors,
+    _doors: Listeners,
     /// The CNI configuration to install.
     template: Template,
 }
 
 impl<S: Store> Daemon<S> {
-    fn new(config: Config, store: S, board: Board, outset: Outset) -> Self {
-        let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
+    fn new(config: Config, store: S, board: StatusPublisher, outset: Outset) -> Self {
+        let Outset { began, kernel, mut monitor, node, request, own, template, doors } = outset;
+        let subscription = monitor.subscribe(Filter::all());
         let switch = Switch::resume(&config.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
-        let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
+        let (leases, listing, told) = (BTreeMap::new(), None, Problems::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
         let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
         let pace = Pace::new(config.resync, Deadline::now());
         let (patience, bridge) = (Patience::default(), Bridge::default());
         #[rustfmt::skip]
         let daemon = Self {
-            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
+            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, monitor, subscription,
             behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
             _doors: doors,
         };
@@ -169,7 +170,7 @@ impl<S: Store> Daemon<S> {
                     };
                     self.take(event, &mut events).await;
                 }
-                () = self.notifications.changed(), if self.listed => {}
+                () = self.monitor.changed(), if self.listed => {}
                 () = sleep_until(self.next()), if self.listed => {}
             }
             if self.listed && self.listing.is_none() {
@@ -181,11 +182,14 @@ impl<S: Store> Daemon<S> {
     /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed; true
     /// where something about it has.
     /// What keeps it from being used is for a person; the network stays as it was.
-    async fn follow_underlay(&mut self) -> (bool, Option<String>) {
+    async fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
         match self.node.follow_underlay(&self.config.underlay, &mut self.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
-            Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
+            Err(error) => {
+                let detail = format!("cannot be followed, the network stays as it was: {}", chain(&error));
+                return (false, Some(Problem::new(Kind::UnderlayUnusable, "the interface between nodes", detail)));
+            }
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
@@ -201,7 +205,8 @@ impl<S: Store> Daemon<S> {
                 (true, None)
             }
             Err(error) => {
-                (true, Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))))
+                let detail = format!("cannot be published for its peers: {}", chain(&error));
+                (true, Some(Problem::new(Kind::PeersNotTold, "this node's new address", detail)))
             }
         }
     }
@@ -210,7 +215,7 @@ impl<S: Store> Daemon<S> {
     async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
         let mut told = vec![first];
         told.extend(std::iter::from_fn(|| events.try_recv().ok()));
-        self.board.heard(&told);
+        self.board.record_events(&told);
         for event in told {
             self.take_one(event);
         }
@@ -257,9 +262,4 @@ impl<S: Store> Daemon<S> {
             StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
-}
-
-/// What a change of the backend has left to do, as far as a file tells.
-pub fn left_by_a_change(subnet_file: &Path) -> Transition {
-    Transition { loosened: switch::loosened(subnet_file), ..Transition::default() }
 }

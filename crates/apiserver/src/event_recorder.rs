@@ -1,7 +1,7 @@
-//! Events about one object, which `kubectl describe` shows: each text once until it is over, and again later where the API server
+//! Events about one object, which `kubectl describe` shows: each warning once until it is over, and again later where the API server
 //! cannot be reached. Nobody waits for an Event.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
@@ -15,20 +15,28 @@ use crate::{ApiError, ApiServer, error::chain};
 
 /// How many Events wait at most: old news is of less use once the API server is back.
 const MAX_WAITING: usize = 16;
-/// So many texts are remembered as recorded.
+/// So many warnings are remembered as recorded.
 const MAX_RECORDED: usize = 64;
 /// The first and the longest wait after a failure.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// The API takes messages of up to 1 kB.
 const MAX_MESSAGE: usize = 1000;
 
-/// Something that a person should do something about.
+/// Something that a person should do something about. Reason and subject identify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// A word that programs can compare: `InvalidConfiguration`.
-    pub reason: &'static str,
-    /// The sentence.
+    pub reason: String,
+    /// What the warning is about.
+    pub subject: String,
+    /// The message.
     pub text: String,
+}
+
+impl Warning {
+    fn key(&self) -> (String, String) {
+        (self.reason.clone(), self.subject.clone())
+    }
 }
 
 /// Hands Events to the task that posts them.
@@ -40,7 +48,7 @@ pub struct EventRecorder {
 #[derive(Debug)]
 enum Order {
     Warn(Warning),
-    Over(String),
+    Over(Warning),
 }
 
 impl EventRecorder {
@@ -55,15 +63,15 @@ impl EventRecorder {
         (Self { orders }, run(server, component, regarding, receiver))
     }
 
-    /// Records a warning. The same text again is no news until it is over.
+    /// Records a warning. The same one with the same text is recorded again only after it was over.
     pub fn warn(&self, warning: Warning) {
         // Without a task Events are not recorded.
         let _ = self.orders.send(Order::Warn(warning));
     }
 
-    /// The condition that this text warned of is over.
-    pub fn over(&self, text: String) {
-        let _ = self.orders.send(Order::Over(text));
+    /// The warning is over, whatever its text was.
+    pub fn over(&self, warning: Warning) {
+        let _ = self.orders.send(Order::Over(warning));
     }
 }
 
@@ -117,7 +125,8 @@ async fn run(
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Warning>,
-    recorded: BTreeSet<String>,
+    /// The texts by the keys of their warnings.
+    recorded: BTreeMap<(String, String), String>,
 }
 
 impl Queue {
@@ -127,14 +136,15 @@ impl Queue {
                 if self.recorded.len() >= MAX_RECORDED {
                     self.recorded.clear();
                 }
-                if self.recorded.insert(warning.text.clone()) {
+                let known = self.recorded.insert(warning.key(), warning.text.clone());
+                if known.as_ref() != Some(&warning.text) {
                     self.waiting.push_back(warning);
                     self.waiting.drain(..self.waiting.len().saturating_sub(MAX_WAITING));
                 }
             }
-            Order::Over(text) => {
-                self.recorded.remove(&text);
-                self.waiting.retain(|warning| warning.text != text);
+            Order::Over(warning) => {
+                self.recorded.remove(&warning.key());
+                self.waiting.retain(|waiting| waiting.key() != warning.key());
             }
         }
     }
@@ -163,7 +173,7 @@ pub async fn post(
         metadata,
         involved_object: object,
         type_: Some("Warning".to_owned()),
-        reason: Some(warning.reason.to_owned()),
+        reason: Some(warning.reason.clone()),
         message: Some(warning.text.chars().take(MAX_MESSAGE).collect()),
         source: Some(EventSource { component: Some(component.to_owned()), host: Some(name) }),
         first_timestamp: now.clone(),

@@ -17,12 +17,9 @@ pub(crate) mod batch;
 mod dump;
 mod extack;
 pub(crate) mod index;
-mod monitor;
-mod netconf;
 
+pub(crate) use dump::parse;
 pub use extack::parse_answer;
-pub use monitor::{Event, Monitor, Subject};
-pub use netconf::NetconfChange;
 
 /// What the kernel said no to, or what kept us from asking.
 #[derive(Debug, thiserror::Error)]
@@ -178,11 +175,11 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 pub(crate) const HEADER_BYTES: usize = 16;
 
-fn message_type(message: &[u8]) -> u16 {
+pub(crate) fn message_type(message: &[u8]) -> u16 {
     u16::from_ne_bytes([message[4], message[5]])
 }
 
-fn message_flags(message: &[u8]) -> u16 {
+pub(crate) fn message_flags(message: &[u8]) -> u16 {
     u16::from_ne_bytes([message[6], message[7]])
 }
 

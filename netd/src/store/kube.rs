@@ -42,6 +42,7 @@ use self::own_node::OwnNode;
 use self::store_events::StoreEvents;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::KubeConfig;
+use crate::problem::Problem;
 
 /// How long the daemon waits for a write at most.
 const WRITE: Duration = Duration::from_secs(2);
@@ -193,16 +194,14 @@ impl KubeStore {
         self.shared.own.read(&self.shared.server, name).await.map_err(|error| own_node::unreadable(name, error))
     }
 
-    /// Posts the Event of a notice, with the Node's UID if the Node can be read.
-    async fn post(&self, node: Option<&NodeName>, notice: Notice) {
-        let Notice::Warning { reason, text } = notice else { return };
+    /// Posts the Event of a problem, with the Node's UID if the Node can be read.
+    async fn post(&self, node: Option<&NodeName>, problem: &Problem) {
         let shared = &self.shared;
         if let Some(name) = node.filter(|_| shared.own.node().is_none()) {
             let _ = self.read_own(name).await;
         }
         let Some(reference) = shared.own.reference() else { return };
-        let warning = Warning { reason, text };
-        if let Err(error) = event_recorder::post(&shared.server, COMPONENT, reference, &warning).await {
+        if let Err(error) = event_recorder::post(&shared.server, COMPONENT, reference, &warning(problem)).await {
             tracing::warn!("an Event cannot be recorded: {}: {}", error.advice(), chain(&error));
         }
     }
@@ -278,8 +277,8 @@ impl Store for KubeStore {
         }
     }
 
-    async fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) {
-        if time::timeout(WRITE, self.post(node, notice)).await.is_err() {
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        if time::timeout(WRITE, self.post(node, &problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
     }
@@ -291,8 +290,8 @@ impl Store for KubeStore {
     fn notify(&self, notice: Notice) {
         match notice {
             Notice::Ready => self.shared.node_status.set_ready(),
-            Notice::Warning { reason, text } => self.shared.recorder.warn(Warning { reason, text }),
-            Notice::Resolved(text) => self.shared.recorder.over(text),
+            Notice::Problem(problem) => self.shared.recorder.warn(warning(&problem)),
+            Notice::Resolved(problem) => self.shared.recorder.over(warning(&problem)),
         }
     }
 
@@ -325,6 +324,11 @@ impl Store for KubeStore {
         });
         receiver
     }
+}
+
+/// A problem as Events have it.
+fn warning(problem: &Problem) -> Warning {
+    Warning { reason: problem.kind.to_string(), subject: problem.subject.clone(), text: problem.to_string() }
 }
 
 #[cfg(test)]

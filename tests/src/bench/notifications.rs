@@ -1,11 +1,9 @@
 //! The notifications of one namespace, and when they came.
 
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::time::Instant;
 
-use dataplane::netlink::{self, Subject};
-use dataplane::nft;
+use dataplane::monitor::{Event, Filter, Monitor, Object, Subscription};
 use dataplane::types::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -19,8 +17,8 @@ const TIMEOUT: std::time::Duration = seconds(30);
 /// Notifications of one namespace.
 #[derive(Debug)]
 pub(super) struct Notifications {
-    route: netlink::Monitor,
-    nft: nft::Monitor,
+    monitor: Monitor,
+    subscription: Subscription,
 }
 
 /// What a notification says, without the numbers that a device made anew has others of.
@@ -54,8 +52,8 @@ impl Notifications {
     /// Opens both sockets; every change from here on is received.
     pub(super) fn open(namespace: &Namespace) -> Outcome<Self> {
         namespace.within(|| {
-            let route = netlink::Monitor::open().context("subscribe to links and routes")?;
-            Ok(Self { route, nft: nft::Monitor::open().context("subscribe to nftables")? })
+            let mut monitor = Monitor::open().context("open a monitor")?;
+            Ok(Self { subscription: monitor.subscribe(Filter::all()), monitor })
         })?
     }
 
@@ -107,49 +105,38 @@ impl Notifications {
         let left = TIMEOUT.saturating_sub(since.elapsed());
         crate::ensure!(!left.is_zero(), "time is over");
         let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+        let mut sockets = self.monitor.sockets().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
         poll(&mut sockets, left).context("wait for changes").map(drop)
     }
 
     fn waiting(&mut self) -> Outcome<Vec<Notification>> {
-        let mut received = Vec::new();
-        while let Some(events) = self.route.next_events().context("read notifications of links and routes")? {
-            for event in events {
-                received.push(notification(event)?);
-            }
-        }
-        while let Some(event) = self.nft.next().context("read notifications of nftables")? {
-            received.push(if matches!(event, nft::Event::Committed { .. }) {
-                Notification::Committed
-            } else {
-                Notification::Other
-            });
-        }
-        Ok(received)
+        let events = self.monitor.drain(self.subscription).context("read notifications")?;
+        events.into_iter().map(notification).collect()
     }
 }
 
-fn notification(event: netlink::Event) -> Outcome<Notification> {
+fn notification(event: Event) -> Outcome<Notification> {
     Ok(match event {
-        netlink::Event::New(subject) => match subject {
-            Subject::Neighbour(entry) if entry.permanent => {
+        Event::New(object) => match object {
+            Object::Neighbour(entry) if entry.permanent => {
                 entry.mac.map_or(Notification::Other, |mac| Notification::Neighbour(entry.address, mac))
             }
-            Subject::Fdb(entry) if entry.permanent => Notification::Fdb(entry.mac, entry.destination),
-            Subject::Route(route) => Notification::Route(route.destination, route.gateway),
-            Subject::Address(address) => Notification::Address(address.address),
-            Subject::Link(link) => Notification::Link(link.name.as_str().to_owned(), link.mtu, link.up),
-            Subject::Neighbour(_) | Subject::Fdb(_) => Notification::Other,
+            Object::Fdb(entry) if entry.permanent => Notification::Fdb(entry.mac, entry.destination),
+            Object::Route(route) => Notification::Route(route.destination, route.gateway),
+            Object::Address(address) => Notification::Address(address.address),
+            Object::Link(link) => Notification::Link(link.name.as_str().to_owned(), link.mtu, link.up),
+            Object::Neighbour(_) | Object::Fdb(_) => Notification::Other,
         },
-        netlink::Event::Deleted(subject) => match subject {
-            Subject::Neighbour(entry) => Notification::NoNeighbour(entry.address),
-            Subject::Fdb(entry) => Notification::NoFdb(entry.mac, entry.destination),
-            Subject::Route(route) => Notification::NoRoute(route.destination),
-            Subject::Address(_) | Subject::Link(_) => Notification::Other,
+        Event::Deleted(object) => match object {
+            Object::Neighbour(entry) => Notification::NoNeighbour(entry.address),
+            Object::Fdb(entry) => Notification::NoFdb(entry.mac, entry.destination),
+            Object::Route(route) => Notification::NoRoute(route.destination),
+            Object::Address(_) | Object::Link(_) => Notification::Other,
         },
-        netlink::Event::Replaced(route) => Notification::Route(route.destination, route.gateway),
-        netlink::Event::Netconf(tuning) => tuning.forwards.map_or(Notification::Other, Notification::Forwarding),
-        netlink::Event::Unparsed => Notification::Other,
-        netlink::Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
+        Event::Replaced(route) => Notification::Route(route.destination, route.gateway),
+        Event::Netconf(tuning) => tuning.forwards.map_or(Notification::Other, Notification::Forwarding),
+        Event::Committed { .. } => Notification::Committed,
+        Event::Unparsed | Event::Table(_) => Notification::Other,
+        Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }

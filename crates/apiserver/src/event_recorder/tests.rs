@@ -10,7 +10,7 @@ fn created() -> (u16, String) {
 }
 
 fn warning(text: &str) -> Warning {
-    Warning { reason: "OfATest", text: text.to_owned() }
+    Warning { reason: "OfATest".to_owned(), subject: text.to_owned(), text: text.to_owned() }
 }
 
 fn node() -> ObjectReference {
@@ -58,7 +58,7 @@ async fn a_warning_is_an_event_of_the_object() {
 async fn a_warning_is_recorded_again_only_after_it_was_over() {
     let requests = requests(vec![created(), created(), created()], |recorder| {
         all(&["a", "a"])(recorder);
-        recorder.over("a".to_owned());
+        recorder.over(warning("a"));
         all(&["b", "b", "a", "a"])(recorder);
     });
     assert_eq!(messages(&requests.await), ["a", "b", "a"]);

@@ -93,7 +93,7 @@ impl Socket {
 }
 
 /// Reads one whole routing message. Never panics.
-pub(super) fn parse(message: &[u8]) -> Result<RouteNetlinkMessage, KernelError> {
+pub(crate) fn parse(message: &[u8]) -> Result<RouteNetlinkMessage, KernelError> {
     let fault = |reason: String| KernelError::Malformed { length: message.len(), reason };
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map_err(|error| fault(error.to_string()))?.payload
     {

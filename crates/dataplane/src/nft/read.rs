@@ -12,6 +12,7 @@ use crate::netlink::{self, HEADER_BYTES, KernelError};
 mod elements;
 mod expressions;
 
+pub(super) use elements::single_elements;
 pub use elements::{RawData, RawElement, assemble};
 
 /// `nlmsghdr` and `nfgenmsg`.
@@ -137,6 +138,12 @@ impl<'m> Frame<'m> {
     /// Where it is about the table named by attribute `kind`.
     pub(super) fn table(&self, kind: u16) -> Option<TableId> {
         Some(TableId { family: Family::from_number(self.family)?, name: self.text(kind)? })
+    }
+
+    /// True where the message is about the table `id`, whose name attribute `kind` holds.
+    pub(super) fn is_of(&self, id: &TableId, kind: u16) -> bool {
+        let name = self.attribute(kind).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
+        self.family == id.family.number() && name == Some(id.name.as_bytes())
     }
 
     /// A number attribute.
@@ -323,12 +330,14 @@ fn set_of(frame: &Frame<'_>) -> Option<Record> {
 }
 
 fn elements_of(frame: &Frame<'_>) -> Option<Record> {
+    let (table, set) = (frame.table(element::TABLE)?, frame.text(element::SET)?);
+    Some(Record::Elements { table, set, elements: raw_elements(frame) })
+}
+
+/// The elements in a message about them.
+pub(super) fn raw_elements(frame: &Frame<'_>) -> Vec<RawElement> {
     let list = frame.attribute(element::ELEMENTS).unwrap_or_default();
-    Some(Record::Elements {
-        table: frame.table(element::TABLE)?,
-        set: frame.text(element::SET)?,
-        elements: attribute::iter(list).filter_map(|(_, bytes)| elements::raw(bytes)).collect(),
-    })
+    attribute::iter(list).filter_map(|(_, bytes)| elements::raw(bytes)).collect()
 }
 
 /// A verdict in `NFTA_DATA_VERDICT`.

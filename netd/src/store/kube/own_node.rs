@@ -11,7 +11,6 @@ use apiserver::{ApiError, ApiServer};
 use dataplane::types::{Family, PerFamily, Prefix};
 use k8s_openapi::api::core::v1::{NodeCondition, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use network::chain;
 use network::model::{Lease, NodeName};
@@ -21,6 +20,7 @@ use tokio::time::{self, Instant};
 use super::annotations::{self, NodeFault, RangesFault};
 use super::object::{Node, NodeObject};
 use super::options::Options;
+use crate::clock;
 use crate::store::StoreError;
 
 /// The first wait before a write that failed is repeated.
@@ -283,7 +283,7 @@ impl OwnNode {
     /// Sets the condition `NetworkUnavailable` to False: pods can be scheduled on the node.
     pub(super) async fn set_available(&self, server: &ApiServer) -> Result<(), ApiError> {
         let Some(name) = self.name() else { return Ok(()) };
-        let now = Some(Time(Timestamp::now()));
+        let now = Some(Time(clock::now()));
         let condition = NodeCondition {
             type_: "NetworkUnavailable".to_owned(),
             status: "False".to_owned(),

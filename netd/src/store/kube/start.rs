@@ -6,7 +6,6 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use apiserver::event_recorder::Warning;
 use apiserver::{ApiError, Selection, Watch, WatchEvent, watch};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
@@ -18,7 +17,8 @@ use super::annotations::{self, RangesFault};
 use super::cache_file::CachedNetwork;
 use super::object::{Node, NodeObject};
 use super::options::NoNode;
-use super::{KubeStore, WRITE, conf, own_node};
+use super::{KubeStore, WRITE, conf, own_node, warning};
+use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
 use crate::store::{LeaseRequest, StoreError, lease_builder};
 
@@ -128,9 +128,14 @@ impl KubeStore {
             if !retry.enabled {
                 return Err(error);
             }
-            self.shared.recorder.warn(Warning { reason: "InvalidConfiguration", text: chain(&error) });
+            self.warn(Kind::InvalidConfiguration, &chain(&error));
             retry.report_and_sleep(&error).await;
         }
+    }
+
+    fn warn(&self, kind: Kind, why: &str) {
+        let problem = Problem::new(kind, "netd", format!("waits: {why}"));
+        self.shared.recorder.warn(warning(&problem));
     }
 
     async fn first_node(&self, name: &NodeName) -> Result<Source, StoreError> {
@@ -204,7 +209,7 @@ impl KubeStore {
                 },
                 Err(fault @ RangesFault::None { .. }) => {
                     retry.report(&allocation(request, fault.clone()));
-                    self.shared.recorder.warn(Warning { reason: "NoPodCIDR", text: fault.to_string() });
+                    self.warn(Kind::NoPodCidr, &fault.to_string());
                     self.ranges_change(&node).await;
                 }
                 Err(fault) => return Err(allocation(request, fault)),

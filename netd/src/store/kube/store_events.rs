@@ -1,8 +1,8 @@
-//! The way to the daemon: store events, and the problems of the tasks that follow the API server, each reported once.
+//! The way to the daemon: store events, and the errors of the tasks that follow the API server, each reported once.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use apiserver::problems::{Problems, Report};
+use apiserver::task_errors::{TaskErrors, TaskReport};
 use tokio::sync::mpsc;
 
 use crate::store::StoreEvent;
@@ -11,16 +11,16 @@ use crate::store::StoreEvent;
 #[derive(Debug)]
 pub(super) struct Closed;
 
-/// Sends events to the daemon. A clone sends to the same one and shares the problems.
+/// Sends events to the daemon. A clone sends to the same one and shares the errors.
 #[derive(Debug, Clone)]
 pub(super) struct StoreEvents {
     events: mpsc::Sender<StoreEvent>,
-    problems: Arc<Mutex<Problems>>,
+    errors: Arc<Mutex<TaskErrors>>,
 }
 
 impl StoreEvents {
     pub(super) fn new(events: mpsc::Sender<StoreEvent>) -> Self {
-        Self { events, problems: Arc::default() }
+        Self { events, errors: Arc::default() }
     }
 
     /// Ends when the daemon receives no more.
@@ -41,26 +41,26 @@ impl StoreEvents {
         }
     }
 
-    /// A task has a problem.
+    /// A task fails.
     pub(super) async fn report_error(&self, task: &'static str, text: &str) -> Result<(), Closed> {
-        let report = self.problems().report_error(task, text);
+        let report = self.errors().report_error(task, text);
         self.report(report).await
     }
 
-    /// A task has no problem.
+    /// A task does not fail any more.
     pub(super) async fn report_ok(&self, task: &'static str) -> Result<(), Closed> {
-        let report = self.problems().report_ok(task);
+        let report = self.errors().report_ok(task);
         self.report(report).await
     }
 
-    fn problems(&self) -> MutexGuard<'_, Problems> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    fn errors(&self) -> MutexGuard<'_, TaskErrors> {
+        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn report(&self, report: Option<Report>) -> Result<(), Closed> {
+    async fn report(&self, report: Option<TaskReport>) -> Result<(), Closed> {
         let event = report.map(|report| match report {
-            Report::Problem(text) => StoreEvent::Unavailable(text),
-            Report::Solved => StoreEvent::Available,
+            TaskReport::Failing(text) => StoreEvent::Unavailable(text),
+            TaskReport::Recovered => StoreEvent::Available,
         });
         self.send(event.into_iter().collect()).await
     }

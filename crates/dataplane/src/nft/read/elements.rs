@@ -49,14 +49,19 @@ pub(super) fn raw(attributes: &[u8]) -> Option<RawElement> {
     })
 }
 
+/// Elements of a set in which each element of the kernel's is one of ours; `None` for a set of ranges of one type.
+pub(in crate::nft) fn single_elements(set: &Set, raw: Vec<RawElement>) -> Option<BTreeMap<Key, Element>> {
+    if set.flags.has(SetFlags::INTERVAL) && set.key.len() == 1 {
+        return None;
+    }
+    let typed = |one: RawElement| (key(&set.key, &one.key, one.key_end.as_deref()), element_of(set, one));
+    Some(raw.into_iter().map(typed).collect())
+}
+
 /// The elements of a set from what the kernel lists.
 pub fn assemble(set: &Set, mut raw: Vec<RawElement>) -> BTreeMap<Key, Element> {
-    let interval = set.flags.has(SetFlags::INTERVAL);
-    if !interval || set.key.len() != 1 {
-        return raw
-            .into_iter()
-            .map(|one| (key(&set.key, &one.key, one.key_end.as_deref()), element_of(set, one)))
-            .collect();
+    if !(set.flags.has(SetFlags::INTERVAL) && set.key.len() == 1) {
+        return single_elements(set, raw).unwrap_or_default();
     }
     // Where one range ends and another begins, both halves have the same key: the end comes first.
     raw.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));

@@ -160,7 +160,7 @@ async fn a_missing_node_or_one_without_annotations_needs_no_clearing() {
 #[tokio::test]
 async fn an_unknown_node_names_the_flag_to_check() {
     let (url, _asked) = serve(vec![refusal(404, "not found")]).await;
-    let (own, options) = (OwnNode::default(), fake::options(&url));
+    let own = OwnNode::default();
     let error = own.read(&fake::server(&url), &name()).await.expect_err("there is none");
     let said = chain(&unreadable(&name(), error));
     assert!(said.contains("kubectl get nodes") && said.contains("404"), "{said}");

@@ -1,37 +1,38 @@
-//! The kernel's notifications, for a task that waits for other things too.
+//! A [`Monitor`] that a task can wait for.
 
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::fd::OwnedFd;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::Monitor;
 use crate::netlink::{KernelError, SocketError};
-use crate::watch::{Event, Watch};
 
-/// Hears what changes in the network namespace that it was opened in.
+/// A monitor with its sockets registered in a tokio runtime.
 #[derive(Debug)]
-pub struct Notifications {
-    watch: Watch,
+pub struct AsyncMonitor {
+    monitor: Monitor,
     sockets: [AsyncFd<OwnedFd>; 2],
 }
 
-impl Notifications {
-    /// Opens it in the calling thread's network namespace, within a tokio runtime.
+impl AsyncMonitor {
+    /// Opens a monitor in the calling thread's network namespace, within a tokio runtime.
     ///
     /// # Errors
-    /// Where the kernel cannot be listened to.
+    /// Where the kernel offers no such sockets, or the runtime cannot wait for them.
     pub fn open() -> Result<Self, KernelError> {
-        let watch = Watch::open()?;
+        let monitor = Monitor::open()?;
         let fault = |source: io::Error| SocketError { action: "wait for changes", source };
-        let [route, nft] = watch.sockets().map(|socket| {
+        let [route, nft] = monitor.sockets().map(|socket| {
             let socket = socket.try_clone_to_owned().map_err(fault)?;
             register(socket).map_err(fault)
         });
-        Ok(Self { sockets: [route?, nft?], watch })
+        Ok(Self { sockets: [route?, nft?], monitor })
     }
 
-    /// Waits until something may have changed since [`Notifications::pending`] last gave nothing.
+    /// Waits until notifications may wait that [`Monitor::receive`] has not read.
     pub async fn changed(&self) {
         let [route, nft] = &self.sockets;
         let ready = tokio::select! {
@@ -44,13 +45,19 @@ impl Notifications {
             Err(_) => std::future::pending().await,
         }
     }
+}
 
-    /// The changes that wait, not many more than `limit`; none where all were read.
-    ///
-    /// # Errors
-    /// Where a socket fails for good.
-    pub fn pending(&mut self, limit: usize) -> Result<Vec<Event>, KernelError> {
-        self.watch.pending(limit)
+impl Deref for AsyncMonitor {
+    type Target = Monitor;
+
+    fn deref(&self) -> &Monitor {
+        &self.monitor
+    }
+}
+
+impl DerefMut for AsyncMonitor {
+    fn deref_mut(&mut self) -> &mut Monitor {
+        &mut self.monitor
     }
 }
 

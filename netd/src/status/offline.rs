@@ -1,6 +1,6 @@
-//! What the kernel and the files still say of a netd that does not run. Reads, never changes.
+//! The offline status: what the kernel and the files have of a netd that does not run. Changes nothing.
 //!
-//! What cannot be read is listed, and the rest is told all the same.
+//! Parts that cannot be read are listed among the problems; the rest is reported all the same.
 
 use std::fs;
 use std::sync::Arc;
@@ -13,33 +13,32 @@ use network::overlay::PROTOCOL;
 use network::{chain, observe};
 use serde::{Deserialize, Serialize};
 
-use super::LeaseFacts;
-use crate::cleanup::networks;
+use super::LeaseStatus;
 use crate::config::Config;
-use crate::identity;
 use crate::node::node_name;
+use crate::owned;
 use crate::store::Store;
 use crate::subnet_env;
 
-/// What is left.
+/// The offline status.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Remains {
+pub struct OfflineStatus {
     /// False.
     pub running: bool,
-    /// How that is known.
+    /// How this is known.
     pub why: String,
     /// The node.
     pub node: Option<String>,
     /// Its lease.
-    pub lease: Option<LeaseFacts>,
-    /// Where the lease is from: the store, or else the subnet file.
+    pub lease: Option<LeaseStatus>,
+    /// The source of the lease: the store, or else the subnet file.
     pub lease_from: String,
     /// netd's VXLAN devices.
     pub devices: Vec<Device>,
     /// netd's routes, as `ip route` writes them.
     pub routes: Vec<String>,
-    /// What could not be read.
+    /// The parts that could not be read.
     pub problems: Vec<String>,
 }
 
@@ -61,49 +60,48 @@ pub struct Device {
     pub neighbours: usize,
 }
 
-/// Looks for all of it. `why` says how it is known that no netd runs.
-pub async fn look(config: &Config, store: &impl Store, why: String) -> Remains {
-    let mut remains = Remains { why, ..Remains::default() };
+/// Reads the status. `why` says how it is known that no netd runs.
+pub async fn read(config: &Config, store: &impl Store, why: String) -> OfflineStatus {
+    let mut status = OfflineStatus { why, ..OfflineStatus::default() };
     match node_name(config.node_name.as_ref()) {
-        Ok(name) => remains.node = Some(name.to_string()),
-        Err(error) => remains.problems.push(chain(&error)),
+        Ok(name) => status.node = Some(name.to_string()),
+        Err(error) => status.problems.push(chain(&error)),
     }
-    let networks = networks(store).await;
-    lease(config, store, &networks, &mut remains).await;
-    let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
-    let identity = identity::of(&config.subnet_file, networks, &previous);
-    if let Err(error) = kernel(&identity, &mut remains) {
-        remains.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
+    let networks = owned::networks(store).await;
+    lease(config, store, &networks, &mut status).await;
+    let identity = owned::identity(&config.subnet_file, networks);
+    if let Err(error) = kernel(&identity, &mut status) {
+        status.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
     }
-    remains
+    status
 }
 
-async fn lease(config: &Config, store: &impl Store, networks: &PerFamily<Prefix>, remains: &mut Remains) {
+async fn lease(config: &Config, store: &impl Store, networks: &PerFamily<Prefix>, status: &mut OfflineStatus) {
     let stored = match store.leases().await {
-        Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == remains.node.as_deref()),
+        Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == status.node.as_deref()),
         Err(error) => {
-            remains.problems.push(chain(&error));
+            status.problems.push(chain(&error));
             None
         }
     };
     if let Some(mut lease) = stored {
-        // A Node of Kubernetes may have ranges of more families than the network, where that is known.
+        // A Kubernetes Node may have ranges of more families than the network.
         if !networks.is_empty() {
             Arc::make_mut(&mut lease).keep_families(|family| networks.get(family).is_some());
         }
-        (remains.lease, remains.lease_from) = (Some((&*lease).into()), "the store".to_owned());
+        (status.lease, status.lease_from) = (Some((&*lease).into()), "the store".to_owned());
         return;
     }
     let text = fs::read_to_string(&config.subnet_file).unwrap_or_default();
     let subnets: PerFamily<Prefix> = subnet_env::previous_subnets(&text);
     let subnets: Vec<Prefix> = subnets.iter().map(|(_, subnet)| *subnet).collect();
     if !subnets.is_empty() {
-        remains.lease = Some(LeaseFacts { subnets, ..LeaseFacts::default() });
-        remains.lease_from = config.subnet_file.display().to_string();
+        status.lease = Some(LeaseStatus { subnets, ..LeaseStatus::default() });
+        status.lease_from = config.subnet_file.display().to_string();
     }
 }
 
-fn kernel(identity: &network::overlay::Identity, remains: &mut Remains) -> Result<(), KernelError> {
+fn kernel(identity: &network::overlay::Identity, status: &mut OfflineStatus) -> Result<(), KernelError> {
     let mut kernel = Linux::open()?;
     let host = observe::host(&mut kernel, identity)?;
     for link in observe::our_devices(&host, identity) {
@@ -113,14 +111,14 @@ fn kernel(identity: &network::overlay::Identity, remains: &mut Remains) -> Resul
             neighbours += kernel.neighbours(link.index, family)?.into_iter().filter(|entry| entry.permanent).count();
         }
         let (name, up, mtu, mac) = (link.name.clone(), link.up, link.mtu, link.mac);
-        remains.devices.push(Device { name, up, mtu, mac, fdb, neighbours });
+        status.devices.push(Device { name, up, mtu, mac, fdb, neighbours });
     }
     let everywhere = identity.networks.families().next().is_none();
     let ours = host.routes.iter().filter(|route| route.protocol == PROTOCOL);
     let ours = ours.filter(|route| everywhere || identity.covers(route.destination));
     for route in ours {
         if let Some(link) = host.links.values().find(|link| link.index == route.index) {
-            remains.routes.push(DeviceRoute::of(route, link.name.clone()).to_string());
+            status.routes.push(DeviceRoute::of(route, link.name.clone()).to_string());
         }
     }
     Ok(())

@@ -1,29 +1,29 @@
-//! The problems that several tasks may see at once: a person reads each once, and one word when none is left.
+//! The errors that several tasks may see at once: a person reads each once, and one word when none is left.
 //!
 //! Pure.
 
 use std::collections::BTreeMap;
 
-/// The problems of the tasks that use one API server.
+/// The errors of the tasks that use one API server.
 #[derive(Debug, Default)]
-pub struct Problems {
+pub struct TaskErrors {
     by_task: BTreeMap<&'static str, String>,
-    /// The task whose problem was reported last.
+    /// The task whose error was reported last.
     reported: Option<&'static str>,
 }
 
 /// What a person should read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Report {
-    /// There is a problem, or another one.
-    Problem(String),
-    /// There is no problem any more.
-    Solved,
+pub enum TaskReport {
+    /// A task fails, or fails otherwise.
+    Failing(String),
+    /// No task fails any more.
+    Recovered,
 }
 
-impl Problems {
-    /// A task has a problem. `None` where a person knows of it: another task's problem stands, or the text differs in numbers alone.
-    pub fn report_error(&mut self, task: &'static str, text: &str) -> Option<Report> {
+impl TaskErrors {
+    /// A task fails. `None` where a person knows of it: another task's error stands, or the text differs in numbers alone.
+    pub fn report_error(&mut self, task: &'static str, text: &str) -> Option<TaskReport> {
         let before = self.by_task.insert(task, text.to_owned());
         let is_new = match self.reported {
             None => true,
@@ -31,21 +31,21 @@ impl Problems {
         };
         is_new.then(|| {
             self.reported = Some(task);
-            Report::Problem(text.to_owned())
+            TaskReport::Failing(text.to_owned())
         })
     }
 
-    /// A task has no problem.
-    pub fn report_ok(&mut self, task: &'static str) -> Option<Report> {
+    /// A task does not fail any more.
+    pub fn report_ok(&mut self, task: &'static str) -> Option<TaskReport> {
         self.by_task.remove(task)?;
         if let Some((other, text)) = self.by_task.first_key_value() {
             return (self.reported == Some(task)).then(|| {
                 self.reported = Some(other);
-                Report::Problem(text.clone())
+                TaskReport::Failing(text.clone())
             });
         }
         self.reported = None;
-        Some(Report::Solved)
+        Some(TaskReport::Recovered)
     }
 }
 

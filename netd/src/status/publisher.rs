@@ -1,79 +1,81 @@
-//! Where the daemon writes what it knows, and everybody who asks reads it.
+//! The daemon publishes its status here; the listeners read it.
 //!
-//! Holds the one status and the counters, and tells those who wait of each change. Decides nothing.
+//! Holds the status and the counters, and notifies subscribers of each change. Decides nothing.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::watch;
 
-use super::clocks::Clocks;
+use super::clock_steps::ClockReading;
 use super::metrics::Metrics;
-use super::moment::Moment;
 use super::run::Run;
-use super::{Status, Trouble};
+use super::{Status, StoreTrouble};
+use crate::clock;
+use crate::problem::Problem;
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
-/// The board. A clone is the same board.
+/// Publishes the status. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub struct StatusPublisher {
     status: watch::Sender<Status>,
     metrics: Arc<Metrics>,
-    began: Instant,
-    /// As they were read last.
-    clocks: Arc<Mutex<Clocks>>,
+    started: Instant,
+    /// The last reading.
+    clocks: Arc<Mutex<ClockReading>>,
 }
 
-impl Board {
-    /// Of a netd that starts now.
+impl StatusPublisher {
+    /// For a netd that starts now.
     pub fn new() -> Self {
-        let (wall, steady) = (now(), Duration::ZERO);
+        let (wall, monotonic) = (clock::now(), Duration::ZERO);
         Self {
             status: watch::Sender::new(Status::new(wall)),
             metrics: Arc::new(Metrics::new()),
-            began: Instant::now(),
-            clocks: Arc::new(Mutex::new(Clocks { wall, steady })),
+            started: Instant::now(),
+            clocks: Arc::new(Mutex::new(ClockReading { wall, monotonic })),
         }
     }
 
-    /// What the clock says. Where it was set, what is remembered moves with it.
-    fn tick(&self) -> Moment {
-        let read = Clocks { wall: now(), steady: self.began.elapsed() };
+    /// Reads the clocks. If the wall clock was set, the timestamps in the status move with it.
+    fn tick(&self) -> Timestamp {
+        let read = ClockReading { wall: clock::now(), monotonic: self.started.elapsed() };
         let last = std::mem::replace(&mut *self.clocks.lock().unwrap_or_else(PoisonError::into_inner), read);
-        let seconds = read.set_since(last);
+        let seconds = read.step_since(last);
         if seconds != 0 {
             self.status.send_modify(|status| status.shift(seconds));
         }
         read.wall
     }
 
-    /// Changes the status; the time is given with it.
-    pub fn update(&self, change: impl FnOnce(&mut Status, Moment)) {
+    /// Changes the status; `change` gets the time.
+    pub fn update(&self, change: impl FnOnce(&mut Status, Timestamp)) {
         let now = self.tick();
         self.status.send_modify(|status| change(status, now));
     }
 
-    /// A run is over.
+    /// A run has ended.
     pub fn reconciled(&self, run: &Run<'_>) {
         self.metrics.count(run);
         self.metrics.held(run.held);
         self.update(|status, now| status.reconciled(run, now));
     }
 
-    /// A run could not even begin.
-    pub fn gave_up(&self, trigger: Trigger, took: Duration, why: &str) {
+    /// A run could not begin.
+    pub fn gave_up(&self, trigger: Trigger, took: Duration, problem: Problem) {
         self.metrics.time(trigger, took);
-        self.update(|status, now| status.gave_up(trigger, took, why, now));
+        self.update(|status, now| status.gave_up(trigger, took, problem, now));
     }
 
-    /// What the store has said.
-    pub fn heard(&self, events: &[StoreEvent]) {
+    /// The store has had events.
+    pub fn record_events(&self, events: &[StoreEvent]) {
         self.update(|status, now| {
             for event in events {
                 match event {
                     StoreEvent::Unavailable(what) => {
-                        status.store.trouble = Some(Trouble { what: what.clone(), since: now });
+                        status.store.trouble = Some(StoreTrouble { what: what.clone(), since: now });
                     }
                     StoreEvent::Available => status.store.trouble = None,
                     _ => status.store.last_event = Some(now),
@@ -87,9 +89,9 @@ impl Board {
         self.status.borrow().ready
     }
 
-    /// What netd waits for before it can begin.
+    /// What netd waits for before it can start.
     pub fn waits_for(&self) -> Option<String> {
-        self.status.borrow().waits_for().map(|missing| missing.what.clone())
+        self.status.borrow().waits_for().map(|trouble| trouble.what.clone())
     }
 
     /// The status as one line of JSON.
@@ -104,19 +106,14 @@ impl Board {
         self.metrics.text(&self.status.borrow())
     }
 
-    /// Tells of each change from now on.
+    /// Subscribes to each change from now on.
     pub fn changes(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
     }
 }
 
-impl Default for Board {
+impl Default for StatusPublisher {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// What the clock says.
-pub fn now() -> Moment {
-    Moment(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }

@@ -2,31 +2,31 @@
 
 use dataplane::types::{Family, IfName};
 
-pub(in crate::doctor) const IP_FORWARD: &str = "net/ipv4/ip_forward";
-pub(in crate::doctor) const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
+pub(super) const IP_FORWARD: &str = "net/ipv4/ip_forward";
+pub(super) const IPV6_FORWARDING: &str = "net/ipv6/conf/all/forwarding";
 
-pub(in crate::doctor) fn forwarding(device: &IfName) -> String {
+pub(super) fn forwarding(device: &IfName) -> String {
     format!("net/ipv4/conf/{device}/forwarding")
 }
 
 /// Of a device, or of `all`.
-pub(in crate::doctor) fn rp_filter(device: &str) -> String {
+pub(super) fn rp_filter(device: &str) -> String {
     format!("net/ipv4/conf/{device}/rp_filter")
 }
 
-pub(in crate::doctor) fn accept_ra(device: &IfName) -> String {
+pub(super) fn accept_ra(device: &IfName) -> String {
     format!("net/ipv6/conf/{device}/accept_ra")
 }
 
-pub(in crate::doctor) fn bridge_nf_call(family: Family) -> &'static str {
+pub(super) fn bridge_nf_call(family: Family) -> &'static str {
     match family {
         Family::V4 => "net/bridge/bridge-nf-call-iptables",
         Family::V6 => "net/bridge/bridge-nf-call-ip6tables",
     }
 }
 
-/// What sets one. Keys have slashes, since names of devices have dots.
-pub(in crate::doctor) fn command(key: &str, value: &str) -> String {
+/// The command that sets a sysctl. Keys have slashes, since names of devices have dots.
+pub(super) fn command(key: &str, value: &str) -> String {
     format!("sysctl -w {key}={value}")
 }
 
