@@ -53,7 +53,12 @@ fn main() -> ExitCode {
 fn start_log() {
     let configured = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
     // The store logs the errors of the API server's client once.
-    let usual = || Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("kube_client", LevelFilter::OFF)
+            .with_target("kube_runtime", LevelFilter::OFF)
+    };
     let filter = configured.unwrap_or_else(usual);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);

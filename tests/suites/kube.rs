@@ -269,7 +269,7 @@ fn strangers() -> Outcome {
     }
     // What a node said last stands while it talks nonsense.
     bed.annotate("good", &json!({ "backend-data": "{{{" }))?;
-    daemon.await_log("what a Node says of itself is not taken", seconds(10))?;
+    daemon.await_log("the annotations of a Node are ignored", seconds(10))?;
     bed.add_peer("next", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)

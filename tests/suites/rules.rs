@@ -28,12 +28,13 @@ fn main() -> ExitCode {
 }
 
 /// Which workspace crates each may use, in what it ships. The suites may link a program to fuzz its parsers.
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
+    ("apiserver", &[]),
     ("dataplane", &[]),
     ("netd-cni", &["dataplane"]),
     ("network", &["dataplane", "reconcile"]),
     ("reconcile", &["dataplane"]),
-    ("netd", &["dataplane", "netd-cni", "netd-proxy", "network", "reconcile"]),
+    ("netd", &["apiserver", "dataplane", "netd-cni", "netd-proxy", "network", "reconcile"]),
     ("netd-tests", &["dataplane"]),
 ];
 

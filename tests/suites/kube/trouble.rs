@@ -13,7 +13,7 @@ use crate::proxy::{Proxy, URL};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("the API server goes away and comes back", away),
-        test("a node starts while the API server is away, from what was last known", remembered),
+        test("a node starts while the API server is away, from its cache file", remembered),
         test("a netd that needs its Node's name from the API server says that it waits for that", nameless),
         test("writes that are refused for a moment are tried again", refused_once),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
@@ -87,17 +87,17 @@ fn remembered() -> Outcome {
     std::fs::remove_file(bed.node("n1").subnet_file()).context("remove subnet.env")?;
     let daemon = bed.start("n1", &[])?;
     let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
-    daemon.await_log("netd has started from what was last known", seconds(10))?;
+    daemon.await_log("netd has started from its cache file", seconds(10))?;
     routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
-    ensure!(status.contains("from what was last known"), "netd status says {status}");
+    ensure!(status.contains("from its cache file"), "netd status says {status}");
     bed.server.resume()?;
     bed.server.delete(&path("old"))?;
     bed.add_peer("new", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true).map_err(with_logs)?;
     routed(bed.node("n1"), "10.244.77.0/24", false).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
-    ensure!(!status.contains("from what was last known"), "netd status says still {status}");
+    ensure!(!status.contains("from its cache file"), "netd status says still {status}");
     // Without a memory it waits, and says for what.
     daemon.terminate()?;
     bed.server.stop()?;
@@ -358,7 +358,7 @@ fn no_events() -> Outcome {
     bed.server.delete("/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/netd-events")?;
     let daemon = bed.start("n1", &[])?;
     bed.configure("{")?;
-    daemon.await_log("Events cannot be told", seconds(60))?;
+    daemon.await_log("Events cannot be recorded", seconds(60))?;
     bed.configure(&netd_tests::net_conf(netd_tests::Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
     bed.await_annotation("n1", "backend-type", "host-gw")?;
     eventually(seconds(60), "the tunnel is gone", || {

@@ -1,4 +1,4 @@
-//! What was last known of the network, in a file: with it a node goes on where the API server is away while netd starts.
+//! The cache file: the network as last known. With it netd starts where the API server is away.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,16 +18,17 @@ use tokio::{task, time};
 use super::Shared;
 use crate::whole_file;
 
-/// What comes together is written together; and the file is written no more often than that.
-const SOON: Duration = Duration::from_secs(2);
-const SELDOM: Duration = Duration::from_mins(1);
+/// Changes that come within this time are written together.
+const BATCH: Duration = Duration::from_secs(2);
+/// The least time between two writes.
+const INTERVAL: Duration = Duration::from_mins(1);
 
-/// What was known.
+/// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Memory {
+pub(super) struct CachedNetwork {
     /// This node.
     pub(super) node: NodeName,
-    /// What its owner had put in place of the flags for its public addresses.
+    /// The public addresses that the Node's owner has set in place of those of the flags.
     pub(super) public: PerFamily<IpAddr>,
     /// The network configuration.
     pub(super) net_conf: String,
@@ -47,8 +48,8 @@ struct File<L> {
     leases: L,
 }
 
-/// Written one after the other: thousands of them are not held as text twice.
-struct Leases<'m>(&'m BTreeMap<NodeName, Arc<Lease>>);
+/// Serialized one by one, so that thousands of leases are not held as text twice.
+struct Leases<'n>(&'n BTreeMap<NodeName, Arc<Lease>>);
 
 impl Serialize for Leases<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -56,18 +57,18 @@ impl Serialize for Leases<'_> {
     }
 }
 
-impl Memory {
-    /// As text.
+impl CachedNetwork {
+    /// The text of the file.
     pub(super) fn render(&self) -> String {
         let v4 = self.public.v4.and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });
         let v6 = self.public.v6.and_then(|address| if let IpAddr::V6(v6) = address { Some(v6) } else { None });
         let file =
             File { node: self.node.to_string(), v4, v6, net_conf: self.net_conf.clone(), leases: Leases(&self.leases) };
-        // Neither maps with other keys than text nor failing fields are in it.
+        // Neither a map whose keys are no text nor a field that fails is in it.
         serde_json::to_string(&file).unwrap_or_default()
     }
 
-    /// Reads it. A lease that cannot be read is left out.
+    /// Parses the text. A lease that cannot be parsed is left out.
     pub(super) fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let file: File<BTreeMap<String, &RawValue>> = serde_json::from_str(text)?;
         let leases = file.leases.into_iter().filter_map(|(name, lease)| {
@@ -83,7 +84,7 @@ impl Memory {
         })
     }
 
-    /// What the file of an earlier run holds; none where it cannot be used, which is told.
+    /// Reads the file of an earlier run. `None` where it is missing or cannot be used; the latter is logged.
     pub(super) fn load(path: &Path) -> Option<Self> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -97,18 +98,18 @@ impl Memory {
     }
 }
 
-/// Keeps the file as what is known changes, until nobody follows any more.
+/// Writes the file as the network changes, until the task is aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let path = shared.options.memory.clone();
+    let path = shared.options.cache_file.clone();
     whole_file::sweep(&path);
     let (mut written, mut complaint) = (None, None);
     loop {
         shared.changed.notified().await;
-        time::sleep(SOON).await;
-        let Some(memory) = shared.memory() else { continue };
+        time::sleep(BATCH).await;
+        let Some(network) = shared.network() else { continue };
         let path = path.clone();
         let done = task::spawn_blocking(move || {
-            let text = memory.render();
+            let text = network.render();
             let digest = fnv(text.as_bytes());
             if written != Some(digest) {
                 path.parent().map_or(Ok(()), whole_file::make_folder)?;
@@ -121,11 +122,11 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if fault != complaint
             && let Some(fault) = &fault
         {
-            let path = shared.options.memory.display();
+            let path = shared.options.cache_file.display();
             tracing::warn!("{path} cannot be written, so netd cannot start while the API server is away: {fault}");
         }
         (written, complaint) = (done.ok(), fault);
-        time::sleep(SELDOM).await;
+        time::sleep(INTERVAL).await;
     }
 }
 

@@ -2,7 +2,7 @@ use network::model::BackendType;
 
 use super::*;
 
-fn memory() -> Memory {
+fn network() -> CachedNetwork {
     let lease = |name: &str, n: u8| {
         let node: NodeName = name.parse().expect("name");
         let lease = Lease {
@@ -15,7 +15,7 @@ fn memory() -> Memory {
         };
         (node, Arc::new(lease))
     };
-    Memory {
+    CachedNetwork {
         node: "n1".parse().expect("name"),
         public: PerFamily { v4: "203.0.113.1".parse().ok(), v6: None },
         net_conf: r#"{"Network": "10.244.0.0/16"}"#.to_owned(),
@@ -24,18 +24,18 @@ fn memory() -> Memory {
 }
 
 #[test]
-fn what_is_written_reads_back() {
-    let text = memory().render();
-    assert_eq!(Memory::parse(&text).expect("own text"), memory());
+fn the_text_parses_to_the_same_network() {
+    let text = network().render();
+    assert_eq!(CachedNetwork::parse(&text).expect("own text"), network());
     assert!(text.contains(r#""n2":{"Subnet":"10.244.2.0/24""#), "{text}");
 }
 
 #[test]
-fn half_a_file_is_none_and_a_bad_lease_is_left_out() {
-    let text = memory().render();
+fn a_cut_file_is_refused_and_a_bad_lease_is_left_out() {
+    let text = network().render();
     for end in 0..text.len() {
-        assert!(Memory::parse(&text[..end]).is_err(), "{}", &text[..end]);
+        assert!(CachedNetwork::parse(&text[..end]).is_err(), "{}", &text[..end]);
     }
-    let known = Memory::parse(&text.replace("10.244.2.0/24", "10.244.2.0/99")).expect("one is whole");
+    let known = CachedNetwork::parse(&text.replace("10.244.2.0/24", "10.244.2.0/99")).expect("one is whole");
     assert_eq!(known.leases.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n1"]);
 }

@@ -1,7 +1,7 @@
-//! What is known of the own Node, and what is written to it. The API server is one that answers as a test has thought of.
+//! The own Node: its state after events and answers, and the requests of a write.
 
-mod known;
-mod written;
+mod state;
+mod writes;
 
 use dataplane::types::PerFamily;
 use network::model::BackendType;
@@ -17,7 +17,7 @@ fn name() -> NodeName {
     "n1".parse().expect("a name")
 }
 
-/// What the daemon wants told: no tunnel.
+/// The lease that the daemon wants: no tunnel.
 fn lease() -> Lease {
     let subnets = PerFamily { v4: RANGE.parse().ok(), v6: None };
     let public = PerFamily { v4: "192.168.1.11".parse().ok(), v6: None };
@@ -35,5 +35,5 @@ fn annotations() -> Value {
 }
 
 fn node(version: u64, range: &str, annotations: &Value) -> Node {
-    Node::read(&fake::node(version, range, annotations).to_string()).expect("a Node")
+    fake::read(fake::node_object(version, range, annotations))
 }
