@@ -1,6 +1,6 @@
 //! The connection to the API server and its credentials.
 //!
-//! kube-rs reads kubeconfigs and the files of a ServiceAccount, and it reads a token again as it is renewed. Authorities, certificates
+//! kube-rs reads kubeconfigs and the files of a `ServiceAccount`, and it reads a token again as it is renewed. Authorities, certificates
 //! and kubeconfigs are read again whenever the API server does not accept the credentials or cannot be reached.
 
 use std::fmt;
@@ -40,7 +40,7 @@ const KEEPALIVE: (Duration, Duration, u32) = (Duration::from_secs(15), Duration:
 pub struct Address {
     /// The URL, in place of that in the kubeconfig or the environment.
     pub url: Option<String>,
-    /// The kubeconfig. Without one and without a URL, the ServiceAccount of the pod is used.
+    /// The kubeconfig. Without one and without a URL, the `ServiceAccount` of the pod is used.
     pub kubeconfig: Option<PathBuf>,
 }
 

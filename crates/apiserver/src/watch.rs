@@ -174,7 +174,7 @@ where
                 Err(_) => {
                     self.broken_lists += 1;
                     self.relist();
-                    self.trouble(ApiError::Late(limit))
+                    Some(self.trouble(ApiError::Late(limit)))
                 }
             };
             if let Some(event) = taken {
@@ -267,17 +267,17 @@ where
                 if is_listing || of_stream {
                     self.relist();
                 }
-                self.trouble(error)
+                Some(self.trouble(error))
             }
         }
     }
 
-    fn trouble(&mut self, error: ApiError) -> Option<WatchEvent<K>> {
+    fn trouble(&mut self, error: ApiError) -> WatchEvent<K> {
         self.in_trouble = true;
         // A resumption before the trouble does not end it.
         let _ = self.gate.resumed.notified().now_or_never();
         self.pause(error.retry_after());
-        Some(WatchEvent::Trouble(error))
+        WatchEvent::Trouble(error)
     }
 
     fn relist(&mut self) -> Option<WatchEvent<K>> {
