@@ -20,7 +20,7 @@ use network::{chain, observe};
 
 use crate::config::flags::Flags;
 use crate::conflist;
-use crate::daemon::switch;
+use crate::daemon::backend_transition;
 use crate::identity;
 use crate::install;
 use crate::node::node_name;
@@ -51,7 +51,7 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| flags.subnet_file.clone());
-    for file in shared.into_iter().chain([switch::file(&flags.subnet_file)]) {
+    for file in shared.into_iter().chain([backend_transition::file(&flags.subnet_file)]) {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -86,7 +86,7 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
     let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
     let host = observe::host(&mut kernel, &identity)?;
     // Reverse-path filters that a change of the backend has loosened are as they were again.
-    let nothing = Desired { sysctls: switch::loosened(&flags.subnet_file), ..Desired::default() };
+    let nothing = Desired { sysctls: backend_transition::relaxed_rp_filter(&flags.subnet_file), ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     // While netd runs there are none, so they are of a flannel that came after it.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();

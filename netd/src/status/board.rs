@@ -67,6 +67,16 @@ impl Board {
         self.update(|status, now| status.gave_up(trigger, took, why, now));
     }
 
+    /// These are the problems now.
+    pub fn set_problems<'t>(&self, problems: impl Iterator<Item = &'t str>) {
+        self.update(|status, now| status.complain(problems, now));
+    }
+
+    /// The plugin's files are there: netd is ready unless the last run failed somewhere.
+    pub fn set_ready(&self) {
+        self.update(|status, _| status.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0));
+    }
+
     /// What the store has said.
     pub fn heard(&self, events: &[StoreEvent]) {
         self.update(|status, now| {

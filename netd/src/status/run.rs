@@ -87,7 +87,7 @@ impl Status {
     }
 
     /// These are the problems now; those that were known stay as old as they are.
-    fn complain<'t>(&mut self, problems: impl Iterator<Item = &'t str>, now: Moment) {
+    pub(super) fn complain<'t>(&mut self, problems: impl Iterator<Item = &'t str>, now: Moment) {
         let mut known = std::mem::take(&mut self.problems);
         self.problems =
             problems.map(|what| known.remove_entry(what).unwrap_or_else(|| (what.to_owned(), now))).collect();

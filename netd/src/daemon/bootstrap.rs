@@ -1,4 +1,4 @@
-//! What the daemon needs before it can begin: found out, and waited for where it is the store that lacks it. Nothing in the kernel is
+//! What the daemon needs before it can begin. It waits for the store where that is away or lacks something. Nothing in the kernel is
 //! changed.
 
 use std::convert::Infallible;
@@ -22,10 +22,10 @@ use crate::store::{LeaseRequest, Notice, Store, StoreError};
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// It could not be asked.
+    /// The status could not be served.
     #[error(transparent)]
-    Door(#[from] DoorError),
-    /// It does not know who it is.
+    Listener(#[from] DoorError),
+    /// The node's name is not known.
     #[error("cannot tell which node this is")]
     Name(#[source] StoreError),
     /// The node cannot take part.
@@ -58,50 +58,56 @@ impl StartError {
     }
 }
 
-/// All of it.
-pub(super) struct Outset {
-    pub(super) began: Instant,
+/// All that the daemon begins with.
+pub(super) struct Bootstrap {
+    /// What times are counted from: before the peers' leases were read.
+    pub(super) epoch: Instant,
     pub(super) kernel: Linux,
     pub(super) notifications: Notifications,
     pub(super) node: Node,
+    /// How the lease was acquired.
     pub(super) request: LeaseRequest,
+    /// The lease.
     pub(super) own: Lease,
+    /// The CNI configuration to install.
     pub(super) template: Template,
-    pub(super) doors: Doors,
+    pub(super) listeners: Doors,
 }
 
-/// Finds it out, and takes the lease.
-pub(super) async fn find(flags: &mut Flags, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
-    let began = Instant::now();
-    let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
-    let doors = doors::open(flags, board).await?;
-    if flags.node_name.is_none() {
-        flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+impl Bootstrap {
+    /// Discovers the node, and acquires the lease.
+    pub(super) async fn complete(flags: &mut Flags, store: &impl Store, status: &Board) -> Result<Self, StartError> {
+        let epoch = Instant::now();
+        let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
+        let listeners = doors::open(flags, status).await?;
+        if flags.node_name.is_none() {
+            flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+        }
+        let mut kernel = Linux::open()?;
+        let notifications = Notifications::open()?;
+        let node = Node::discover(flags, store, &mut kernel).await?;
+        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
+        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
+        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
+        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+        tracing::info!(
+            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
+            "lease taken"
+        );
+        status.update(|status, _| {
+            status.store.trouble = None;
+            status.joined(&node, &own, None);
+        });
+        Ok(Self { epoch, kernel, notifications, node, request, own, template, listeners })
     }
-    let mut kernel = Linux::open()?;
-    let notifications = Notifications::open()?;
-    let node = Node::discover(flags, store, &mut kernel).await?;
-    let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-    let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
-    let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
-    let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-    tracing::info!(
-        node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
-        "lease taken"
-    );
-    board.update(|status, _| {
-        status.store.trouble = None;
-        status.joined(&node, &own, None);
-    });
-    Ok(Outset { began, kernel, notifications, node, request, own, template, doors })
 }
 
 /// Shows what the store waits for, as long as it does.
-pub(super) async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) -> Infallible {
-    if let Some(mut standing) = standing {
-        while standing.changed().await.is_ok() {
-            let what = standing.borrow_and_update().clone();
-            board.update(|status, now| {
+pub(super) async fn show_waiting(status: &Board, waiting: Option<watch::Receiver<Option<String>>>) -> Infallible {
+    if let Some(mut waiting) = waiting {
+        while waiting.changed().await.is_ok() {
+            let what = waiting.borrow_and_update().clone();
+            status.update(|status, now| {
                 let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
                 status.store.trouble = what.map(|what| Trouble { what, since });
             });
