@@ -19,7 +19,7 @@ mod schedule;
 mod store_view;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::path::Path;
 
 use network::model::Cluster;
 use network::overlay::transition::Transition;
@@ -27,7 +27,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::node::Node;
 use crate::status::board::Board;
 use crate::store::Store;
@@ -37,30 +37,29 @@ pub use bootstrap::StartError;
 use kernel_sync::KernelSync;
 use local_lease::LocalLease;
 use plugin_files::PluginFiles;
-pub use plugin_files::conflist_path;
 use publisher::Publisher;
 use reporter::Reporter;
 use schedule::Schedule;
 use store_view::StoreView;
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(mut flags: Flags, store: impl Store) -> Result<(), StartError> {
+pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
     let status = Board::new();
     let bootstrap = tokio::select! {
-        bootstrap = Bootstrap::complete(&mut flags, &store, &status) => Some(bootstrap),
-        never = bootstrap::show_waiting(&status, store.standing()) => match never {},
+        bootstrap = Bootstrap::complete(&mut config, &store, &status) => Some(bootstrap),
+        never = bootstrap::show_waiting(&status, store.startup_status()) => match never {},
         () = signals.wait() => None,
     };
     match bootstrap {
         Some(Ok(bootstrap)) => {
             let events = store.watch();
-            let mut daemon = Daemon::new(flags, store, status, bootstrap);
+            let mut daemon = Daemon::new(config, store, status, bootstrap);
             daemon.run(events, &mut signals).await;
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {
-            store.tell_last(flags.node_name.as_ref(), error.notice()).await;
+            store.notify_before_exit(config.node_name.as_ref(), error.notice()).await;
             return Err(error);
         }
         None => {}
@@ -91,7 +90,7 @@ impl TerminationSignals {
 
 /// The parts.
 struct Daemon {
-    flags: Flags,
+    config: Config,
     /// This node: its network, its interface, its tunnel ends.
     node: Node,
     /// This node's lease and those of the peers that it believes, as the last run had them.
@@ -106,25 +105,24 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(flags: Flags, store: impl Store, status: Board, bootstrap: Bootstrap) -> Self {
+    fn new(config: Config, store: impl Store, status: Board, bootstrap: Bootstrap) -> Self {
         let Bootstrap { epoch, kernel, notifications, node, request, own, template, listeners } = bootstrap;
-        let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
         Self {
             node,
             store: StoreView::default(),
             kernel: KernelSync::new(kernel, notifications, epoch),
             lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
             cluster: Cluster { own, peers: BTreeMap::new() },
-            transition: BackendTransition::resume(&flags.subnet_file),
-            schedule: Schedule::new(every, Instant::now()),
+            transition: BackendTransition::resume(&config.subnet_file),
+            schedule: Schedule::new(config.resync, Instant::now()),
             plugin: PluginFiles::new(template),
             reporter: Reporter::new(status, listeners),
-            flags,
+            config,
         }
     }
 }
 
 /// What a change of the backend has left to do, as far as a file has it.
-pub fn left_by_a_change(flags: &Flags) -> Transition {
-    Transition { loosened: backend_transition::relaxed_rp_filter(&flags.subnet_file), ..Transition::default() }
+pub fn left_by_a_change(subnet_file: &Path) -> Transition {
+    Transition { loosened: backend_transition::relaxed_rp_filter(subnet_file), ..Transition::default() }
 }

@@ -13,13 +13,12 @@ use network::chain;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::amend::Ground;
-use network::overlay::masquerade::Ports;
 use network::overlay::transition::Transition;
 use network::overlay::tunnel_device::TunnelDeviceError;
 use network::overlay::{self, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
-use crate::config::flags::Flags;
+use crate::config::RulesConfig;
 use crate::node::Node;
 
 /// Why the kernel is compared with what it should be.
@@ -148,7 +147,7 @@ pub fn plan(
     kernel: &mut impl Kernel,
     node: &Node,
     cluster: &Cluster,
-    flags: &Flags,
+    rules: RulesConfig,
     transition: &Transition,
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
@@ -158,8 +157,8 @@ pub fn plan(
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: masquerade(flags),
-        forward_rules: flags.iptables_forward_rules,
+        masquerade: rules.masquerade,
+        forward_rules: rules.accept_forwarded,
         routes: &host.routes,
         links: &host.links,
         reverse_path: &reverse_path,
@@ -172,11 +171,6 @@ pub fn plan(
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
     let plan = Plan::diff(&observed, &outcome.desired, &node.identity);
     Ok(Planned { plan, outcome, observed, ground })
-}
-
-fn masquerade(flags: &Flags) -> Option<Ports> {
-    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
-    flags.ip_masq.then_some(ports)
 }
 
 /// Carries a plan out. One change that fails does not stop the others.

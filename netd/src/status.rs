@@ -21,7 +21,6 @@ pub mod yaml;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use dataplane::types::{IfName, Mac, PerFamily, Prefix, Vni};
 use network::model::Lease;
@@ -29,22 +28,8 @@ use network::net_conf::Backend;
 use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
-use crate::config::flags::{Flags, SUBNET_FILE};
-use crate::identity;
 use crate::node::Node;
 use moment::Moment;
-
-/// Where `netd status` asks the daemon with the usual subnet file.
-pub const SOCKET: &str = "/run/netd/netd.sock";
-
-/// The socket of the daemon with these flags. Two daemons on one host have two subnet files, and so two sockets.
-pub fn socket(flags: &Flags) -> PathBuf {
-    match &flags.status_socket {
-        Some(path) => path.clone(),
-        None if flags.subnet_file == Path::new(SUBNET_FILE) => SOCKET.into(),
-        None => flags.subnet_file.with_file_name(format!("{}.sock", identity::mark(&flags.subnet_file))),
-    }
-}
 
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use network::model::Lease;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::node::{self, Node, NodeError};
 use crate::status::Trouble;
@@ -76,18 +76,18 @@ pub(super) struct Bootstrap {
 
 impl Bootstrap {
     /// Discovers the node, and acquires the lease.
-    pub(super) async fn complete(flags: &mut Flags, store: &impl Store, status: &Board) -> Result<Self, StartError> {
+    pub(super) async fn complete(config: &mut Config, store: &impl Store, status: &Board) -> Result<Self, StartError> {
         let epoch = Instant::now();
-        let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
-        let listeners = doors::open(flags, status).await?;
-        if flags.node_name.is_none() {
-            flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+        let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
+        let listeners = doors::open(&config.status, status).await?;
+        if config.node_name.is_none() {
+            config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }
         let mut kernel = Linux::open()?;
         let notifications = Notifications::open()?;
-        let node = Node::discover(flags, store, &mut kernel).await?;
+        let node = Node::discover(config, store, &mut kernel).await?;
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
+        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
         tracing::info!(

@@ -90,7 +90,7 @@ impl Daemon {
     }
 
     fn polled_state_differs(&mut self) -> bool {
-        self.plugin.are_gone(&self.flags) || self.kernel.polled_state_differs(&self.node)
+        self.plugin.are_gone(&self.config) || self.kernel.polled_state_differs(&self.node)
     }
 
     /// Asks the publisher for what is to be done next, and reports what keeps it from being done.
@@ -163,8 +163,8 @@ impl Daemon {
                     self.schedule.request(Trigger::StoreChanged);
                 }
             }
-            StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
-            StoreEvent::Recovered => {
+            StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
+            StoreEvent::Available => {
                 tracing::info!("the store can be followed again");
                 self.lease.retry_now();
             }
@@ -175,12 +175,12 @@ impl Daemon {
     /// reported, and the network stays as it is.
     fn reconfigure(&mut self, text: &str) -> bool {
         let former = self.node.conf.clone();
-        match self.node.reconfigure(text, &self.flags, &mut self.kernel.kernel) {
+        match self.node.reconfigure(text, &self.config.underlay, &mut self.kernel.kernel) {
             Ok(changed) => {
                 let refused = self.transition.refused.take();
                 let was_refused = refused.is_some();
                 if let Some(text) = refused {
-                    self.lease.notify(Notice::Over(text));
+                    self.lease.notify(Notice::Resolved(text));
                 }
                 if !changed {
                     return was_refused;
@@ -194,7 +194,7 @@ impl Daemon {
                 self.lease.notify(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
                 let former = self.transition.refused.replace(text.clone()).filter(|former| *former != text);
                 if let Some(former) = former {
-                    self.lease.notify(Notice::Over(former));
+                    self.lease.notify(Notice::Resolved(former));
                 }
                 return true;
             }
@@ -202,7 +202,7 @@ impl Daemon {
         tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
         // Links are read again by the full run; without them the addresses in the lease count.
         let links = node::links(&mut self.kernel.kernel).unwrap_or_default();
-        let request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
+        let request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = request.backend.clone();
         let stored = own.vteps;

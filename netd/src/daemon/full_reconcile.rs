@@ -24,7 +24,7 @@ impl Daemon {
         let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
         let rejected = self.admit();
         let transition = self.transition();
-        let mut planned = match self.kernel.plan(&self.node, &self.cluster, &self.flags, &transition) {
+        let mut planned = match self.kernel.plan(&self.node, &self.cluster, &self.config, &transition) {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
@@ -59,7 +59,7 @@ impl Daemon {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
-        let on = (&self.node, &self.cluster, &self.flags);
+        let on = (&self.node, &self.cluster, &self.config);
         self.kernel.keep(planned, &report, (self.store.leases(), &rejected), on, clean);
         self.schedule.ran(begun.elapsed(), clean, Deadline::now());
     }
@@ -93,7 +93,7 @@ impl Daemon {
     /// Looks again at the interface that carries the network. True where something about it has changed, and why it cannot be used,
     /// where that is so: then the network stays as it was.
     fn follow_underlay(&mut self) -> (bool, Option<String>) {
-        match self.node.follow_underlay(&self.flags, &mut self.kernel.kernel) {
+        match self.node.follow_underlay(&self.config.underlay, &mut self.kernel.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
             Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
@@ -112,7 +112,7 @@ impl Daemon {
             networks: self.node.identity.networks,
             subnets: self.cluster.own.subnets,
             mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
-            ip_masq: self.flags.ip_masq,
+            ip_masq: self.config.rules.masquerade.is_some(),
         }
     }
 
@@ -126,7 +126,7 @@ impl Daemon {
         if !self.plugin.are_ready() && !may_begin {
             return Ok(false);
         }
-        if self.plugin.write(&self.flags, env)? {
+        if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             self.lease.notify(Notice::Ready);
             let _ = sd_notify::notify(&[NotifyState::Ready]);

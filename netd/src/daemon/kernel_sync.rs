@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use super::store_view::Leases;
 use crate::bridge::Bridge;
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::node::Node;
 use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger};
 use crate::upkeep::{Amended, Found, Upkeep};
@@ -143,10 +143,10 @@ impl KernelSync {
         &mut self,
         node: &Node,
         cluster: &Cluster,
-        flags: &Flags,
+        config: &Config,
         transition: &Transition,
     ) -> Result<Planned, ReconcileError> {
-        let mut planned = reconcile::plan(&mut self.kernel, node, cluster, flags, transition)?;
+        let mut planned = reconcile::plan(&mut self.kernel, node, cluster, config.rules, transition)?;
         let pod_mtu = planned.outcome.pod_mtu.unwrap_or(node.underlay.mtu);
         planned.plan.ops.extend(self.bridge.mend(&planned.observed, &cluster.own.subnets, pod_mtu));
         Ok(planned)
@@ -172,11 +172,11 @@ impl KernelSync {
         planned: Planned,
         report: &Report,
         peers: (&Leases, &[Rejected]),
-        on: (&Node, &Cluster, &Flags),
+        on: (&Node, &Cluster, &Config),
         clean: bool,
     ) {
         let (leases, rejected) = peers;
-        let (node, cluster, flags) = on;
+        let (node, cluster, config) = on;
         let Planned { outcome, observed, ground, .. } = planned;
         let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
         let left_out = leases.values().filter(is_left_out).cloned().collect();
@@ -184,7 +184,7 @@ impl KernelSync {
         // A device that cannot be made leaves more open than some routes.
         let clean = clean && taken.len() == report.conflicts.len();
         let found = Found { outcome, observed, ground, left_out, taken, clean };
-        let follows_routes = flags.iface_can_reach.is_some();
+        let follows_routes = config.underlay.can_reach.is_some();
         self.upkeep.begin(found, cluster, node, self.kernel.nft_port(), follows_routes);
         self.polled = self.poll(node);
     }

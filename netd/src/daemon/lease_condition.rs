@@ -81,7 +81,7 @@ impl LeaseCondition {
             return Vec::new();
         }
         let new = fault.as_ref().map(|new| Notice::Warning { reason: new.reason, text: new.text.clone() });
-        let over = std::mem::replace(&mut self.0, fault).map(|over| Notice::Over(over.text));
+        let over = std::mem::replace(&mut self.0, fault).map(|over| Notice::Resolved(over.text));
         over.into_iter().chain(new).collect()
     }
 }

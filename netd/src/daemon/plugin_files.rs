@@ -1,10 +1,8 @@
 //! The files that the CNI plugin reads: written when the network is ready, and whenever their content changes or they are gone.
 
-use std::path::PathBuf;
-
 use network::chain;
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::subnet_env::{self, SubnetEnv};
 
@@ -35,13 +33,13 @@ impl PluginFiles {
     ///
     /// # Errors
     /// Where they cannot be written, for a person.
-    pub(super) fn write(&mut self, flags: &Flags, env: SubnetEnv) -> Result<bool, String> {
+    pub(super) fn write(&mut self, config: &Config, env: SubnetEnv) -> Result<bool, String> {
         if self.written.as_ref() == Some(&env) {
             return Ok(false);
         }
-        subnet_env::write(&flags.subnet_file, &env).map_err(|error| chain(&error))?;
-        if let Some(path) = conflist_path(flags)
-            && conflist::install(&path, &self.template, &flags.subnet_file).map_err(|error| chain(&error))?
+        subnet_env::write(&config.subnet_file, &env).map_err(|error| chain(&error))?;
+        if let Some(path) = config.cni.conf_path()
+            && conflist::install(&path, &self.template, &config.subnet_file).map_err(|error| chain(&error))?
         {
             tracing::info!(path = %path.display(), "CNI configuration installed");
         }
@@ -50,19 +48,14 @@ impl PluginFiles {
     }
 
     /// True where files that were written are gone. They are written again by the next full run.
-    pub(super) fn are_gone(&mut self, flags: &Flags) -> bool {
+    pub(super) fn are_gone(&mut self, config: &Config) -> bool {
         let is_gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
-        let conflist = conflist_path(flags);
+        let conflist = config.cni.conf_path();
         let gone =
-            self.written.is_some() && (is_gone(&flags.subnet_file) || conflist.is_some_and(|path| is_gone(&path)));
+            self.written.is_some() && (is_gone(&config.subnet_file) || conflist.is_some_and(|path| is_gone(&path)));
         if gone {
             self.written = None;
         }
         gone
     }
-}
-
-/// Where the plugin's configuration goes, if it is to be written.
-pub fn conflist_path(flags: &Flags) -> Option<PathBuf> {
-    flags.cni_conf_dir.as_ref().map(|dir| dir.join(&flags.cni_conf_name))
 }

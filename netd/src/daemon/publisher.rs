@@ -76,7 +76,7 @@ impl Publisher {
         let for_notices = Arc::clone(&store);
         task::spawn(async move {
             while let Some(notice) = pending.recv().await {
-                for_notices.tell(notice);
+                for_notices.notify(notice);
             }
         });
         task::spawn(async move {

@@ -5,6 +5,7 @@ use dataplane::nft::{
 };
 use dataplane::types::Family;
 use network::fixtures::{Network, V4, vxlan};
+use network::overlay::masquerade::Ports;
 
 use super::*;
 

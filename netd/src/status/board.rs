@@ -82,10 +82,10 @@ impl Board {
         self.update(|status, now| {
             for event in events {
                 match event {
-                    StoreEvent::Trouble(what) => {
+                    StoreEvent::Unavailable(what) => {
                         status.store.trouble = Some(Trouble { what: what.clone(), since: now });
                     }
-                    StoreEvent::Recovered => status.store.trouble = None,
+                    StoreEvent::Available => status.store.trouble = None,
                     _ => status.store.last_event = Some(now),
                 }
             }

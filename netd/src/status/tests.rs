@@ -363,16 +363,3 @@ fn moments_are_rfc_3339() {
     }
     assert_eq!(START.age(Moment(0)), "0s", "a clock that was set back");
 }
-
-#[test]
-fn two_daemons_have_two_sockets() {
-    let flags = |args: &[&str]| {
-        let args = ["netd"].iter().chain(args).map(Into::into);
-        crate::config::flags::Cli::read(args, |_| None).expect("good flags").flags
-    };
-    assert_eq!(socket(&flags(&[])), PathBuf::from("/run/netd/netd.sock"));
-    let other = socket(&flags(&["--subnet-file=/run/other/subnet.env"]));
-    let mark = identity::mark(Path::new("/run/other/subnet.env"));
-    assert_eq!(other, Path::new("/run/other").join(format!("{mark}.sock")));
-    assert_eq!(socket(&flags(&["--status-socket=/run/x", "--subnet-file=/y"])), PathBuf::from("/run/x"));
-}

@@ -13,8 +13,8 @@ fn a_fault_is_reported_when_it_begins_and_when_it_ends() {
     assert_eq!(condition.set(Some(first.clone())), [warning(&first)]);
     assert_eq!(condition.set(Some(first.clone())), [], "it is no news");
     let second = Fault::taken(subnet("10.244.1.0/24"));
-    assert_eq!(condition.set(Some(second.clone())), [Notice::Over(first.text.clone()), warning(&second)]);
-    assert_eq!(condition.set(None), [Notice::Over(second.text)]);
+    assert_eq!(condition.set(Some(second.clone())), [Notice::Resolved(first.text.clone()), warning(&second)]);
+    assert_eq!(condition.set(None), [Notice::Resolved(second.text)]);
     assert_eq!(condition.set(Some(first.clone())), [warning(&first)], "it has come again");
 }
 

@@ -84,7 +84,7 @@ impl Herald {
     fn take(&mut self, job: Job) {
         match job {
             Job::Tell(Notice::Ready) => self.ready = true,
-            Job::Tell(Notice::Over(text)) => {
+            Job::Tell(Notice::Resolved(text)) => {
                 self.told.remove(&text);
                 self.waiting.retain(|notice| !matches!(notice, Notice::Warning { text: told, .. } if *told == text));
             }
