@@ -36,6 +36,8 @@ pub(crate) struct Advertisement {
     /// The encapsulations by which this node receives until that time, although it has published that it no longer does.
     draining: BTreeMap<Encapsulation, Duration>,
     recheck: Recheck,
+    /// The last run has left out routes that this node may not use yet.
+    restricted: bool,
     /// The peers' leases have to be read before this node sends by all that it has published.
     unread: bool,
 }
@@ -47,7 +49,7 @@ enum Recheck {
     Unpublished,
     /// The peers' leases are to be read once more.
     ReadDue,
-    /// They were not as known before: a full run is to follow them.
+    /// A full run is to follow them, one that leaves out no route.
     RunDue,
     /// All of that is done, or an earlier netd has done it.
     Done,
@@ -71,7 +73,8 @@ impl Advertisement {
         let may_send = stored.ways.as_ref().map(|support| support.sends.clone());
         let recheck = if stored.ways.is_some() { Recheck::Done } else { Recheck::Unpublished };
         let (stored, wanted) = (stored.clone(), stored.clone());
-        Self { stored, wanted, unconfirmed: None, may_send, draining: BTreeMap::new(), recheck, unread: false }
+        let (unconfirmed, draining, restricted, unread) = (None, BTreeMap::new(), false, false);
+        Self { stored, wanted, unconfirmed, may_send, draining, recheck, restricted, unread }
     }
 
     /// All that peers may rely on: what is published, and what a write may have published.
@@ -92,10 +95,11 @@ impl Advertisement {
         self.draining.keys().copied().collect()
     }
 
-    /// A full run has left the kernel as this lease says.
-    pub(crate) fn want(&mut self, lease: Lease) {
-        self.wanted = lease;
-        if self.recheck == Recheck::RunDue {
+    /// A full run has left the kernel as this lease says. It was `restricted` where it has left out routes that this node may not use
+    /// yet.
+    pub(crate) fn want(&mut self, lease: Lease, restricted: bool) {
+        (self.wanted, self.restricted) = (lease, restricted);
+        if self.recheck == Recheck::RunDue && !restricted {
             self.recheck = Recheck::Done;
         }
     }
@@ -112,10 +116,7 @@ impl Advertisement {
 
     /// True where this node's first pods may come: no peer has closed a way to it that it does not know of.
     pub(crate) fn may_have_pods(&self) -> bool {
-        let sends = self.wanted.ways.as_ref().map(|support| &support.sends);
-        let is_restricted =
-            sends.zip(self.may_send.as_ref()).is_some_and(|(sends, may_send)| !sends.is_subset(may_send));
-        self.recheck == Recheck::Done && !is_restricted
+        self.recheck == Recheck::Done
     }
 
     /// The wanted lease is about to be written. From now on peers may read that this node no longer sends by what is not in it.
@@ -142,7 +143,8 @@ impl Advertisement {
         self.draining.extend(closes.into_iter().map(|encapsulation| (encapsulation, now + DRAIN)));
         if self.recheck == Recheck::Unpublished {
             // A peer that closes a way waits longer than this for a node that had not published yet.
-            self.recheck = if now <= DRAIN / 2 { Recheck::Done } else { Recheck::ReadDue };
+            let is_quick = now <= DRAIN / 2 && !self.restricted;
+            self.recheck = if is_quick { Recheck::Done } else { Recheck::ReadDue };
         }
         self.unread = self.may_send.as_ref().is_some_and(|may_send| !support.sends.is_subset(may_send));
     }
@@ -169,7 +171,7 @@ impl Advertisement {
         self.draining.retain(|_, until| *until > begun);
         let drained = self.draining.len() < before;
         if self.recheck == Recheck::ReadDue {
-            self.recheck = if changed { Recheck::RunDue } else { Recheck::Done };
+            self.recheck = if changed || self.restricted { Recheck::RunDue } else { Recheck::Done };
         }
         ReadEffect { may_send_more, drained, run_due: self.recheck == Recheck::RunDue }
     }

@@ -112,7 +112,8 @@ impl Daemon {
         if let Ok(event) = events.try_recv() {
             self.take_events(event, events);
         }
-        let trigger = self.lease.answered(answer, &mut self.store);
+        let pending = self.store.has_news() || self.schedule.is_requested();
+        let trigger = self.lease.answered(answer, &mut self.store, pending);
         self.follow_advertisement();
         trigger.into_iter().for_each(|trigger| self.schedule.request(trigger));
         if let Some(outcome) = self.kernel.outcome().filter(|_| !self.plugin.are_ready()) {

@@ -33,7 +33,7 @@ impl Daemon {
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
         if report.is_ready() {
-            self.lease.want(&self.cluster.own, &planned.outcome.advertised, !report.is_clean());
+            self.lease.want(&self.cluster.own, &planned.outcome, !report.is_clean());
         }
         let took = begun.elapsed();
         self.plugin.network_ready = report.is_ready();

@@ -6,6 +6,7 @@ use std::time::Duration;
 use network::chain;
 use network::model::{EncapsulationSupport, Lease};
 use network::net_conf::NetConf;
+use network::overlay::Outcome;
 use tokio::time::Instant;
 
 use super::advertisement::Advertisement;
@@ -63,10 +64,10 @@ impl LocalLease {
 
     /// A full run has left the kernel as this lease says. Where some of its changes have `failed`, the kernel may still be as peers know
     /// it so far, and nothing of that is withdrawn.
-    pub(super) fn want(&mut self, own: &Lease, advertised: &EncapsulationSupport, failed: bool) {
+    pub(super) fn want(&mut self, own: &Lease, outcome: &Outcome, failed: bool) {
         let former = self.advertisement.support().filter(|_| failed);
-        let support = former.iter().fold(advertised.clone(), EncapsulationSupport::beside);
-        self.advertisement.want(Lease { ways: Some(support), ..own.clone() });
+        let support = former.iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
+        self.advertisement.want(Lease { ways: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
     }
 
     /// Asks again at once: the store can be followed again, or has another lease of this node.
@@ -127,8 +128,8 @@ impl LocalLease {
         self.publisher.answer().await
     }
 
-    /// Takes an answer; gives why a full run is needed, if one is.
-    pub(super) fn answered(&mut self, answer: Answer, view: &mut StoreView) -> Option<Trigger> {
+    /// Takes an answer; gives why a full run is needed, if one is. `pending` is true where changes of peers wait for a run already.
+    pub(super) fn answered(&mut self, answer: Answer, view: &mut StoreView, pending: bool) -> Option<Trigger> {
         let begun = self.in_progress.take().unwrap_or_default();
         let now = self.epoch.elapsed();
         match answer {
@@ -145,7 +146,7 @@ impl LocalLease {
                     // An event has passed this read. The next one shows which of the two is the newer.
                     return None;
                 }
-                let effect = self.advertisement.read(begun, read.changed);
+                let effect = self.advertisement.read(begun, read.changed || pending);
                 if effect.run_due {
                     Some(Trigger::Startup)
                 } else if effect.drained {

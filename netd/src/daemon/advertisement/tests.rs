@@ -46,7 +46,7 @@ fn an_encapsulation_is_sent_by_after_the_write_and_the_read_after_it() {
     let mut node = settled();
     assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])));
     let both = [Encapsulation::Direct, TUNNEL];
-    node.want(lease(&both, &both));
+    node.want(lease(&both, &both), false);
     assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])), "nothing is published");
     write(&mut node, LATE);
     assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])), "it is published, and no lease was read since");
@@ -61,7 +61,7 @@ fn an_encapsulation_is_sent_by_after_the_write_and_the_read_after_it() {
 fn from_the_beginning_of_a_write_nothing_is_sent_by_what_it_withdraws() {
     let both = [Encapsulation::Direct, TUNNEL];
     let mut node = Advertisement::new(&lease(&both, &both));
-    node.want(lease(&both, &[Encapsulation::Direct]));
+    node.want(lease(&both, &[Encapsulation::Direct]), false);
     node.begin_write();
     assert_eq!(node.may_send(), Some(&sends(&[Encapsulation::Direct])), "the store may have it at any moment");
 }
@@ -70,10 +70,10 @@ fn from_the_beginning_of_a_write_nothing_is_sent_by_what_it_withdraws() {
 fn a_read_counts_for_nothing_while_a_write_has_no_answer() {
     let both = [Encapsulation::Direct, TUNNEL];
     let mut node = settled();
-    node.want(lease(&both, &both));
+    node.want(lease(&both, &both), false);
     write(&mut node, LATE);
     // The write of another lease fails. It may have been made all the same.
-    node.want(lease(&[TUNNEL], &[TUNNEL]));
+    node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     node.begin_write();
     node.read(LATE, false);
     assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])));
@@ -82,7 +82,7 @@ fn a_read_counts_for_nothing_while_a_write_has_no_answer() {
 #[test]
 fn what_is_withdrawn_drains_before_it_is_closed() {
     let mut node = settled();
-    node.want(lease(&[Encapsulation::Direct], &[Encapsulation::Direct]));
+    node.want(lease(&[Encapsulation::Direct], &[Encapsulation::Direct]), false);
     node.begin_write();
     let support = node.support().expect("it has published something");
     assert!(support.receives().contains(&TUNNEL), "peers may still read the former lease");
@@ -99,9 +99,9 @@ fn what_is_withdrawn_drains_before_it_is_closed() {
 fn a_write_without_an_answer_counts_as_published_for_what_is_received() {
     let mut node = settled();
     let both = [Encapsulation::Direct, TUNNEL];
-    node.want(lease(&both, &[TUNNEL]));
+    node.want(lease(&both, &[TUNNEL]), false);
     node.begin_write();
-    node.want(lease(&[TUNNEL], &[TUNNEL]));
+    node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     write(&mut node, LATE);
     assert_eq!(node.draining(), sends(&[Encapsulation::Direct]), "a peer may have read that, and sends by it");
 }
@@ -111,7 +111,7 @@ fn a_new_node_has_pods_after_the_read_that_follows_its_first_write() {
     let mut node = Advertisement::new(&bare());
     assert_eq!(node.may_send(), None, "no peer knows of it: it sends by any");
     assert!(!node.may_have_pods());
-    node.want(lease(&[TUNNEL], &[TUNNEL]));
+    node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     assert!(!node.may_have_pods());
     write(&mut node, LATE);
     assert!(!node.may_have_pods() && node.needs_read(LATE));
@@ -120,17 +120,18 @@ fn a_new_node_has_pods_after_the_read_that_follows_its_first_write() {
     assert!(!node.may_have_pods());
     // What the peer receives now was not published yet.
     let both = [Encapsulation::Direct, TUNNEL];
-    node.want(lease(&both, &both));
-    assert!(!node.may_have_pods());
+    node.want(lease(&both, &both), true);
     write(&mut node, LATE);
-    node.read(LATE, false);
+    assert!(node.read(LATE, false).may_send_more);
+    assert!(!node.may_have_pods(), "the routes are still to come");
+    node.want(lease(&both, &both), false);
     assert!(node.may_have_pods());
 }
 
 #[test]
 fn a_new_node_that_is_quick_needs_no_other_read() {
     let mut node = Advertisement::new(&bare());
-    node.want(lease(&[TUNNEL], &[TUNNEL]));
+    node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     write(&mut node, DRAIN / 2);
     assert!(node.may_have_pods() && !node.needs_read(DRAIN / 2));
 }

@@ -88,7 +88,7 @@ pub(super) struct Node {
     now: Duration,
     /// It is ready: it may have pods.
     ready: bool,
-    /// A full run is to follow a read.
+    /// A run is to follow an event or a read.
     run_due: bool,
     /// It has done what followed from the first publication of the one that joins.
     met_late: bool,
@@ -295,7 +295,8 @@ impl World {
 
     fn receive(&mut self, at: usize, of: usize) {
         let record = self.store[&self.nodes[of].own.node].clone();
-        self.nodes[at].known.insert(record.node.clone(), record);
+        let node = &mut self.nodes[at];
+        node.run_due |= node.known.insert(record.node.clone(), record.clone()) != Some(record);
     }
 
     fn receive_all(&mut self, at: usize) {
@@ -314,7 +315,8 @@ impl World {
                 Stage::Applied(outcome)
             }
             Stage::Applied(outcome) => {
-                node.advertisement.want(Lease { ways: Some(outcome.advertised), ..node.own.clone() });
+                let restricted = !outcome.unpublished.is_empty();
+                node.advertisement.want(Lease { ways: Some(outcome.advertised), ..node.own.clone() }, restricted);
                 node.ready |= node.advertisement.may_have_pods();
                 Stage::Idle
             }
@@ -354,8 +356,8 @@ impl World {
             Publisher::Read(begun, mut leases) => {
                 leases.remove(&node.own.node);
                 let changed = std::mem::replace(&mut node.known, leases.clone()) != leases;
-                let effect = node.advertisement.read(begun, changed);
-                node.run_due |= effect.may_send_more || effect.drained || effect.run_due;
+                let effect = node.advertisement.read(begun, changed || node.run_due);
+                node.run_due |= changed || effect.may_send_more || effect.drained || effect.run_due;
                 node.ready |= node.advertisement.may_have_pods();
                 Publisher::Idle
             }
