@@ -24,6 +24,7 @@ use crate::daemon::backend_transition;
 use crate::identity;
 use crate::install;
 use crate::node::node_name;
+use crate::problem;
 use crate::reconcile;
 use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
@@ -99,8 +100,8 @@ async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String
     for op in &plan.ops {
         tracing::info!(op = %op, "removing");
     }
-    let report = reconcile::apply(&mut kernel, plan, &Outcome::default());
-    left.extend(report.complaints);
+    let report = reconcile::apply(&mut kernel, plan);
+    left.extend(problem::of_run(&report, &Outcome::default()).iter().map(ToString::to_string));
     if let Some(bridge) = idle_bridge(&mut kernel, &config.subnet_file)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));

@@ -59,7 +59,7 @@ pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {
-            store.notify_before_exit(config.node_name.as_ref(), error.notice()).await;
+            store.notify_before_exit(config.node_name.as_ref(), error.problem()).await;
             return Err(error);
         }
         None => {}

@@ -9,7 +9,6 @@ use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::types::Prefix;
-use network::chain;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::amend::Ground;
@@ -91,8 +90,6 @@ pub struct Report {
     pub conflicts: Vec<Conflict>,
     /// Both kinds of changes, by [`Op::kind`].
     pub counts: BTreeMap<&'static str, Count>,
-    /// Everything that a person should know: what failed, what stands in the way, which peers cannot be reached and why.
-    pub complaints: BTreeSet<String>,
 }
 
 /// How many changes of one kind there were.
@@ -174,7 +171,7 @@ pub fn plan(
 }
 
 /// Carries a plan out. One change that fails does not stop the others.
-pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
+pub fn apply(kernel: &mut impl Kernel, plan: Plan) -> Report {
     // Rules go only where those that come in their place stand.
     let mut ops = plan.ops;
     let later: Vec<Op> = ops.extract_if(.., |op| matches!(op, Op::Nft(_)) && op.is_removal()).collect();
@@ -187,8 +184,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     for (op, result) in ops.into_iter().zip(outcomes) {
         let count = report.counts.entry(op.kind()).or_default();
         match result {
-            // Gone already is what a removal is for.
-            Err(error) if !(op.is_removal() && error.is_missing()) => {
+            Err(error) if !op.is_done_despite(&error) => {
                 count.failed += 1;
                 report.failed.push((op, error));
             }
@@ -199,21 +195,12 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
             }
         }
     }
-    let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
-    let unreachable = outcome.unreachable.iter();
-    let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
-    let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
-        Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
-    });
-    let conflicts = plan.conflicts.iter().map(ToString::to_string);
-    let blockers = outcome.blockers.iter().map(ToString::to_string);
-    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
     report.conflicts = plan.conflicts;
     report
 }
 
-fn first_line(op: &Op) -> String {
+/// An operation in one line.
+pub(crate) fn first_line(op: &Op) -> String {
     let text = op.to_string();
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();

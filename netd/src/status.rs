@@ -29,6 +29,7 @@ use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
 use crate::node::Node;
+use crate::problem::Problem;
 use moment::Moment;
 
 /// The whole of it.
@@ -58,13 +59,23 @@ pub struct Status {
     pub last_full_read: Option<Moment>,
     /// Changes to the kernel so far, by kind.
     pub operations: BTreeMap<Cow<'static, str>, Operations>,
-    /// What a person should know, with the time since when it is so.
-    pub problems: BTreeMap<String, Moment>,
+    /// What is wrong, sorted.
+    pub problems: Vec<ProblemSince>,
     /// What something else undoes again and again, by what it is.
     #[serde(default)]
     pub contested: BTreeMap<String, Contested>,
     /// The store.
     pub store: Store,
+}
+
+/// A problem with its age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemSince {
+    /// The problem.
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// When it was first seen.
+    pub since: Moment,
 }
 
 /// An object that something else undoes, so that it is put back ever more rarely.
@@ -296,7 +307,7 @@ impl Status {
             last_reconcile: None,
             last_full_read: None,
             operations: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            problems: Vec::new(),
             contested: BTreeMap::new(),
             store: Store::default(),
         }

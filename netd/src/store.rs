@@ -20,6 +20,8 @@ use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
 
+use crate::problem::Problem;
+
 /// A source of truth about the network.
 pub trait Store: Send + Sync + 'static {
     /// Reads the network configuration as text. [`NetConf::parse`] checks the text.
@@ -54,9 +56,9 @@ pub trait Store: Send + Sync + 'static {
         let _ = notice;
     }
 
-    /// Publishes the notice that explains why the daemon ends. Returns after delivery or after a short timeout.
-    fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) -> impl Future<Output = ()> + Send {
-        let _ = (node, notice);
+    /// Publishes the problem that ends the daemon. Returns after delivery or after a short timeout.
+    fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) -> impl Future<Output = ()> + Send {
+        let _ = (node, problem);
         std::future::ready(())
     }
 
@@ -82,15 +84,10 @@ pub trait Store: Send + Sync + 'static {
 pub enum Notice {
     /// Pods can be wired and reach each other.
     Ready,
-    /// Somebody must act. A repeated text is published again only after [`Notice::Resolved`].
-    Warning {
-        /// The reason as Kubernetes Events have it: `InvalidConfiguration`.
-        reason: &'static str,
-        /// The message.
-        text: String,
-    },
-    /// The problem with this warning text is resolved.
-    Resolved(String),
+    /// A problem has begun, or its detail has changed.
+    Problem(Problem),
+    /// A problem is over.
+    Resolved(Problem),
 }
 
 /// What this node requests from a store.

@@ -203,7 +203,7 @@ fn failed() -> Outcome {
     n1.namespace().run("ip route del 10.244.200.0/24 proto static")?;
     eventually(seconds(10), "n1 is ready", || {
         let seen = document(n1)?;
-        ensure!(seen["ready"] == true && seen["problems"] == json!({}), "{seen:#}");
+        ensure!(seen["ready"] == true && seen["problems"] == json!([]), "{seen:#}");
         Ok(())
     })
 }

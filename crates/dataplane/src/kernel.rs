@@ -137,10 +137,9 @@ impl Application<'_> {
                     self.flush();
                     self.outcomes[place] = Some(sysctl::write(key, value));
                 }
-                Op::Nft(change) => {
+                Op::Nft(transaction) => {
                     self.flush();
-                    self.outcomes[place] =
-                        Some(self.kernel.nft.apply(std::slice::from_ref(change)).map_err(KernelError::from));
+                    self.outcomes[place] = Some(self.kernel.nft.apply(&transaction.operations).map_err(Into::into));
                 }
                 _ => match self.request(op) {
                     Ok(request) => {

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, RuleWithHandle, TableId};
+use dataplane::nft::{BaseChainFacts, Operation, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
@@ -52,7 +52,7 @@ pub struct Observed {
     /// Rules of ours in chains that are not.
     pub accepts: Vec<(TableId, String, RuleWithHandle)>,
     /// What takes rules away that flannel has left about our networks.
-    pub leftovers: Vec<Change>,
+    pub leftovers: Vec<Operation>,
 }
 
 /// Reads what the desired state follows from.

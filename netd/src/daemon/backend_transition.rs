@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::problem::{Kind, Problem};
 use crate::whole_file;
 
 /// The memory of a change.
@@ -15,7 +16,7 @@ pub(super) struct BackendTransition {
     relaxed: BTreeMap<String, String>,
     file: PathBuf,
     /// Why the configuration of the store is not the one in use.
-    pub(super) refused: Option<String>,
+    pub(super) refused: Option<Problem>,
 }
 
 /// Beside the subnet file: both are of this boot.
@@ -56,7 +57,7 @@ impl BackendTransition {
     ///
     /// # Errors
     /// Where that cannot be written, for a person.
-    pub(super) fn remember(&mut self, relaxes: &BTreeMap<String, String>) -> Result<(), String> {
+    pub(super) fn remember(&mut self, relaxes: &BTreeMap<String, String>) -> Result<(), Problem> {
         if relaxes.is_empty() {
             return Ok(());
         }
@@ -64,7 +65,8 @@ impl BackendTransition {
         let text: String = self.relaxed.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
         let written = whole_file::write(&self.file, text.as_bytes());
         written.map_err(|error| {
-            format!("cannot write {}, so a restart would not put rp_filter back: {error}", self.file.display())
+            let detail = format!("cannot be written, so a restart would not put rp_filter back: {error}");
+            Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail)
         })
     }
 
@@ -72,14 +74,15 @@ impl BackendTransition {
     ///
     /// # Errors
     /// Where the file stays, for a person.
-    pub(super) fn forget(&mut self) -> Result<(), String> {
+    pub(super) fn forget(&mut self) -> Result<(), Problem> {
         if self.relaxed.is_empty() {
             return Ok(());
         }
         self.relaxed.clear();
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", self.file.display()))
+                let detail = format!("cannot be removed: {error}");
+                Err(Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail))
             }
             _ => Ok(()),
         }

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::node::{self, Node, NodeError};
+use crate::problem::{Kind, Problem};
 use crate::status::Trouble;
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError, Doors};
-use crate::store::{LeaseRequest, Notice, Store, StoreError};
+use crate::store::{LeaseRequest, Store, StoreError};
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +48,13 @@ pub enum StartError {
 
 impl StartError {
     /// For those who look after the cluster.
-    pub(super) fn notice(&self) -> Notice {
-        let reason = match self {
-            Self::Node(NodeError::NetConf(_) | NodeError::OtherNetwork) => "InvalidConfiguration",
-            // The word of the store that has Events.
-            Self::Lease(StoreError::Allocate { .. }) => "WrongPodCIDR",
-            _ => "CannotStart",
+    pub(super) fn problem(&self) -> Problem {
+        let kind = match self {
+            Self::Node(NodeError::NetConf(_) | NodeError::OtherNetwork) => Kind::InvalidConfiguration,
+            Self::Lease(StoreError::Allocate { .. }) => Kind::WrongPodCidr,
+            _ => Kind::CannotStart,
         };
-        Notice::Warning { reason, text: format!("netd cannot start on this node: {}", chain(self)) }
+        Problem::new(kind, "netd", format!("cannot start on this node: {}", chain(self)))
     }
 }
 

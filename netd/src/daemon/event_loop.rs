@@ -11,6 +11,7 @@ use super::publisher::Answer;
 use super::schedule::Due;
 use super::{Daemon, TerminationSignals};
 use crate::node;
+use crate::problem::{Kind, Problem};
 use crate::reconcile::Trigger;
 use crate::store::{Notice, StoreEvent};
 
@@ -99,7 +100,7 @@ impl Daemon {
         if self.lease.proceed(stored.as_ref(), &self.node.conf, &mut self.store) {
             self.follow_advertisement();
         }
-        self.reporter.set_lease_problem(self.lease.problem());
+        self.reporter.set_lease_problems(self.lease.problems());
     }
 
     /// This node's lease says in plans all that peers may have read.
@@ -180,23 +181,18 @@ impl Daemon {
             Ok(changed) => {
                 let refused = self.transition.refused.take();
                 let was_refused = refused.is_some();
-                if let Some(text) = refused {
-                    self.lease.notify(Notice::Resolved(text));
+                if let Some(problem) = refused {
+                    self.lease.notify(Notice::Resolved(problem));
                 }
                 if !changed {
                     return was_refused;
                 }
             }
             Err(error) => {
-                let text = format!(
-                    "the changed network configuration is refused, the network stays as it is: {}",
-                    chain(&error)
-                );
-                self.lease.notify(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
-                let former = self.transition.refused.replace(text.clone()).filter(|former| *former != text);
-                if let Some(former) = former {
-                    self.lease.notify(Notice::Resolved(former));
-                }
+                let detail = format!("is refused, the network stays as it is: {}", chain(&error));
+                let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
+                self.lease.notify(Notice::Problem(problem.clone()));
+                self.transition.refused = Some(problem);
                 return true;
             }
         }

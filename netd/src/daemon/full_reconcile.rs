@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
+use crate::problem::{self, Kind, Problem};
 use crate::reconcile::{ReconcileError, Trigger};
 use crate::status::run::Run;
 use crate::store::Notice;
@@ -29,7 +30,7 @@ impl Daemon {
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let remembered = self.transition.remember(&planned.outcome.loosens);
-        let (mut report, held) = self.kernel.apply(trigger, &self.node, &mut planned);
+        let (report, held) = self.kernel.apply(trigger, &self.node, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
         if report.is_ready() {
@@ -39,10 +40,13 @@ impl Daemon {
         self.plugin.network_ready = report.is_ready();
         let written = self.write_plugin_files(self.subnet_env(&planned.outcome));
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
-        let left_out = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        let problems = left_out.chain(underlay_problem).chain(self.transition.refused.clone());
-        report.complaints.extend(problems.chain(remembered.err()).chain(restored.err()).chain(written.clone().err()));
-        report.complaints = self.reporter.set_run_problems(std::mem::take(&mut report.complaints));
+        let mut problems = problem::of_run(&report, &planned.outcome);
+        problems.extend(problem::of_contested(&held).into_iter().chain(problem::of_rejected(&rejected)));
+        problems.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
+        problems.extend(remembered.err().into_iter().chain(restored.err()));
+        let is_written = written.as_ref().is_ok_and(|is_written| *is_written);
+        problems.extend(written.err());
+        let problems = self.reporter.set_run_problems(problems).clone();
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
@@ -52,8 +56,9 @@ impl Daemon {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
+            problems: &problems,
             held: &held,
-            published: written == Ok(true),
+            published: is_written,
         });
         if clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
@@ -85,18 +90,23 @@ impl Daemon {
 
     fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
         tracing::error!("{}", chain(error));
-        self.reporter.status.gave_up(trigger, begun.elapsed(), &chain(error));
+        let detail = format!("cannot be reconciled: {}", chain(error));
+        let problem = Problem::new(Kind::CannotReconcile, "the network", detail);
+        self.reporter.status.gave_up(trigger, begun.elapsed(), problem);
         self.kernel.reset();
         self.schedule.ran(begun.elapsed(), false, Deadline::now());
     }
 
     /// Looks again at the interface that carries the network. True where something about it has changed, and why it cannot be used,
     /// where that is so: then the network stays as it was.
-    fn follow_underlay(&mut self) -> (bool, Option<String>) {
+    fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
         match self.node.follow_underlay(&self.config.underlay, &mut self.kernel.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
-            Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
+            Err(error) => {
+                let detail = format!("cannot be followed, the network stays as it was: {}", chain(&error));
+                return (false, Some(Problem::new(Kind::UnderlayUnusable, "the interface between nodes", detail)));
+            }
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
@@ -121,7 +131,7 @@ impl Daemon {
     ///
     /// # Errors
     /// Where they cannot be written, for a person.
-    pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, String> {
+    pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, Problem> {
         let may_begin = self.plugin.network_ready && self.lease.advertisement().may_have_pods();
         if !self.plugin.are_ready() && !may_begin {
             return Ok(false);

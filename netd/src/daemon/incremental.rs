@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::Daemon;
+use crate::problem::Problems;
 use crate::reconcile::Trigger;
 use crate::status::run::Run;
 use crate::upkeep::Amended;
@@ -36,6 +37,7 @@ impl Daemon {
             rejected: &[],
             outcome,
             report: &report,
+            problems: &Problems::new(),
             held: &held,
             published: self.reporter.status.is_ready(),
         });

@@ -160,9 +160,8 @@ impl KernelSync {
         }
         let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.now());
         let held = self.patience.hold(plan, &outcome.desired, occasion, now);
-        let mut report = reconcile::apply(&mut self.kernel, std::mem::take(plan), outcome);
+        let report = reconcile::apply(&mut self.kernel, std::mem::take(plan));
         self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
-        report.complaints.extend(held.complaints());
         (report, held)
     }
 

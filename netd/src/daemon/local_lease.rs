@@ -10,9 +10,10 @@ use network::overlay::Outcome;
 use tokio::time::Instant;
 
 use super::advertisement::Advertisement;
-use super::lease_condition::{Fault, LeaseCondition};
+use super::lease_condition::{self, LeaseCondition};
 use super::publisher::{Answer, Publisher, Request};
 use super::store_view::StoreView;
+use crate::problem::{Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::store::{LeaseRequest, Notice};
 
@@ -48,8 +49,8 @@ impl LocalLease {
     }
 
     /// What is wrong, for a person.
-    pub(super) fn problem(&self) -> Option<&str> {
-        self.condition.fault().map(|fault| fault.text.as_str())
+    pub(super) fn problems(&self) -> &Problems {
+        self.condition.problems()
     }
 
     /// How this node takes its subnets.
@@ -95,8 +96,8 @@ impl LocalLease {
         let wanted = self.advertisement.wanted();
         let is_other = stored.is_some_and(|stored| stored.subnets != wanted.subnets);
         if let Some(stored) = stored.filter(|_| is_other) {
-            let fault = Fault::other_subnets(stored.subnets, wanted.subnets);
-            self.report(Some(fault));
+            let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);
+            self.report(Some(problem));
         }
         let is_stored = stored == Some(self.advertisement.wanted());
         if is_stored && !self.advertisement.needs_read(now) {
@@ -155,14 +156,14 @@ impl LocalLease {
                     effect.may_send_more.then_some(Trigger::StoreChanged)
                 }
             }
-            Answer::Taken => self.failed(Some(Fault::taken(self.advertisement.wanted().subnets)), now),
-            Answer::WriteFailed(error) => self.failed(Some(Fault::not_published(&error)), now),
-            Answer::RestoreFailed(error) => self.failed(Some(Fault::not_restored(&error)), now),
+            Answer::Taken => self.failed(Some(lease_condition::taken(self.advertisement.wanted().subnets)), now),
+            Answer::WriteFailed(error) => self.failed(Some(lease_condition::not_published(&error)), now),
+            Answer::RestoreFailed(error) => self.failed(Some(lease_condition::not_restored(&error)), now),
             Answer::ReadFailed(error) => {
                 view.drop_read();
                 tracing::debug!("the peers' leases cannot be read: {}", chain(&error));
                 // Encapsulations that drain may stay open for longer; that is no fault.
-                let waits = self.advertisement.is_waiting().then(|| Fault::not_read(&error));
+                let waits = self.advertisement.is_waiting().then(|| lease_condition::not_read(&error));
                 self.failed(waits, now)
             }
         }
@@ -173,15 +174,15 @@ impl LocalLease {
         self.report(None);
     }
 
-    fn failed(&mut self, fault: Option<Fault>, now: Duration) -> Option<Trigger> {
+    fn failed(&mut self, problem: Option<Problem>, now: Duration) -> Option<Trigger> {
         let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
         self.retry = Some((now + wait, wait));
-        self.report(fault);
+        self.report(problem);
         None
     }
 
-    fn report(&mut self, fault: Option<Fault>) {
-        for notice in self.condition.set(fault) {
+    fn report(&mut self, problem: Option<Problem>) {
+        for notice in self.condition.set(problem) {
             self.publisher.notify(notice);
         }
     }

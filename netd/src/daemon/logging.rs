@@ -1,10 +1,11 @@
 //! What the log says of runs and of problems.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ::reconcile::problem::{Changes, changes};
 use tokio::time::Instant;
 
+use crate::problem::Problems;
 use crate::reconcile::{Report, Trigger};
 
 /// Small changes get one line of the log in this time: a peer that moves all the time is not worth a line each time.
@@ -67,13 +68,10 @@ pub(super) fn log_full(trigger: Trigger, report: &Report, peers: usize, took: Du
 }
 
 /// Logs the problems that are new, and those that have ended.
-pub(super) fn log_problems(former: &BTreeSet<String>, now: &BTreeSet<String>) {
-    for new in now.difference(former) {
-        tracing::warn!("{new}");
-    }
-    for over in former.difference(now) {
-        tracing::info!("no longer: {over}");
-    }
+pub(super) fn log_problems(former: &Problems, now: &Problems) {
+    let Changes { new, over } = changes(former, now);
+    new.into_iter().for_each(|problem| tracing::warn!("{problem}"));
+    over.into_iter().for_each(|problem| tracing::info!("no longer: {problem}"));
 }
 
 fn micros(time: Duration) -> u64 {

@@ -1,9 +1,12 @@
 //! The files that the CNI plugin reads: written when the network is ready, and whenever their content changes or they are gone.
 
+use std::error::Error;
+
 use network::chain;
 
 use crate::config::Config;
 use crate::conflist::{self, Template};
+use crate::problem::{Kind, Problem};
 use crate::subnet_env::{self, SubnetEnv};
 
 /// The files.
@@ -33,13 +36,13 @@ impl PluginFiles {
     ///
     /// # Errors
     /// Where they cannot be written, for a person.
-    pub(super) fn write(&mut self, config: &Config, env: SubnetEnv) -> Result<bool, String> {
+    pub(super) fn write(&mut self, config: &Config, env: SubnetEnv) -> Result<bool, Problem> {
         if self.written.as_ref() == Some(&env) {
             return Ok(false);
         }
-        subnet_env::write(&config.subnet_file, &env).map_err(|error| chain(&error))?;
+        subnet_env::write(&config.subnet_file, &env).map_err(|error| not_written(&error))?;
         if let Some(path) = config.cni.conf_path()
-            && conflist::install(&path, &self.template, &config.subnet_file).map_err(|error| chain(&error))?
+            && conflist::install(&path, &self.template, &config.subnet_file).map_err(|error| not_written(&error))?
         {
             tracing::info!(path = %path.display(), "CNI configuration installed");
         }
@@ -58,4 +61,8 @@ impl PluginFiles {
         }
         gone
     }
+}
+
+fn not_written(error: &dyn Error) -> Problem {
+    Problem::new(Kind::FileNotWritten, "the plugin's files", format!("are not complete: {}", chain(error)))
 }

@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::moment::Moment;
 use super::run::Run;
 use super::{Status, Trouble};
+use crate::problem::{Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -62,14 +63,14 @@ impl Board {
     }
 
     /// A run could not even begin.
-    pub fn gave_up(&self, trigger: Trigger, took: Duration, why: &str) {
+    pub fn gave_up(&self, trigger: Trigger, took: Duration, problem: Problem) {
         self.metrics.time(trigger, took);
-        self.update(|status, now| status.gave_up(trigger, took, why, now));
+        self.update(|status, now| status.gave_up(trigger, took, problem, now));
     }
 
     /// These are the problems now.
-    pub fn set_problems<'t>(&self, problems: impl Iterator<Item = &'t str>) {
-        self.update(|status, now| status.complain(problems, now));
+    pub fn set_problems(&self, problems: &Problems) {
+        self.update(|status, now| status.set_problems(problems, now));
     }
 
     /// The plugin's files are there: netd is ready unless the last run failed somewhere.

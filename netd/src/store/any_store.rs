@@ -13,6 +13,7 @@ use super::etcd::{self, EtcdStore};
 use super::kube::KubeStore;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::StoreConfig;
+use crate::problem::Problem;
 
 /// One of the three stores.
 #[derive(Debug)]
@@ -89,8 +90,8 @@ impl Store for AnyStore {
         each!(self, store => store.notify(notice));
     }
 
-    async fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) {
-        each!(self, store => store.notify_before_exit(node, notice).await);
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        each!(self, store => store.notify_before_exit(node, problem).await);
     }
 
     async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {

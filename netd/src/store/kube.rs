@@ -44,6 +44,7 @@ use self::own::Own;
 use self::watch::{Told, Watch};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::KubeConfig;
+use crate::problem::Problem;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -185,12 +186,12 @@ impl KubeStore {
         read.ok_or_else(none)?.parse().map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
     }
 
-    /// Makes the Event of a notice, of the Node if it can be had.
-    async fn post_last(&self, node: Option<&NodeName>, notice: &Notice) {
+    /// Makes the Event of a problem, of the Node if it can be had.
+    async fn post_last(&self, node: Option<&NodeName>, problem: &Problem) {
         if let Some(name) = node.filter(|_| self.shared.own.node().is_none()) {
             let _ = self.read_own(name).await;
         }
-        if let Err(error) = herald::post(&self.shared, notice).await {
+        if let Err(error) = herald::post(&self.shared, problem).await {
             tracing::warn!("an Event cannot be told: {}: {}", error.advice(), chain(&error));
         }
     }
@@ -269,8 +270,8 @@ impl Store for KubeStore {
         }
     }
 
-    async fn notify_before_exit(&self, node: Option<&NodeName>, notice: Notice) {
-        if time::timeout(WRITE, self.post_last(node, &notice)).await.is_err() {
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        if time::timeout(WRITE, self.post_last(node, &problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
     }

@@ -171,14 +171,14 @@ impl Patient {
     }
 
     fn rules(&mut self) -> Outcome {
-        self.nft("masquerading table deleted", |_, id| Ok(nft::Change::DeleteTable(id.clone())))?;
+        self.nft("masquerading table deleted", |_, id| Ok(nft::Operation::DeleteTable(id.clone())))?;
         self.nft("one masquerading rule deleted", |kernel, id| {
             let rules = kernel.rules(id, "postrouting").context("read the rules")?;
             let handle = rules.get(2).context("there are fewer rules than three")?.handle;
-            Ok(nft::Change::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
+            Ok(nft::Operation::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
         })?;
         self.nft("masquerading chain flushed", |_, id| {
-            Ok(nft::Change::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
+            Ok(nft::Operation::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
         })
     }
 
@@ -188,16 +188,16 @@ impl Patient {
         let set = self.table()?.sets.get(&name).context("there is no set")?.clone();
         self.nft("masquerading set flushed (host-gw)", |_, id| {
             let (table, elements) = (id.clone(), set.elements.clone());
-            Ok(nft::Change::DeleteElements(nft::Elements { table, set: name.clone(), flags: set.flags, elements }))
+            Ok(nft::Operation::DeleteElements(nft::Elements { table, set: name.clone(), flags: set.flags, elements }))
         })
     }
 
-    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Change>) -> Outcome {
+    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Operation>) -> Outcome {
         let mut times = Times::default();
         let mut fresh = self.fresh()?;
         let (before, id) = (fresh.table()?, fresh.id()?);
         for _ in 0..ROUNDS_OF_ONE {
-            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?);
+            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?.into());
             fresh.running.process.rest()?;
             fresh.notifications.drain()?;
             let at = Instant::now();
@@ -228,7 +228,7 @@ impl Patient {
             fresh.running.process.rest()?;
             fresh.notifications.drain()?;
             let (table, chain, handle) = (table.clone(), chain.clone(), rules[0].handle);
-            let harm = Op::Nft(nft::Change::DeleteRule { table, chain, handle });
+            let harm = Op::Nft(nft::Operation::DeleteRule { table, chain, handle }.into());
             let at = Instant::now();
             for outcome in fresh.kernel.apply(std::slice::from_ref(&harm)) {
                 outcome.context("delete a rule")?;

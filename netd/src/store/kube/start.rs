@@ -19,6 +19,7 @@ use super::object::Node;
 use super::options::NoNode;
 use super::watch::{Told, Watch};
 use super::{KubeStore, NODES, WRITE, conf, herald};
+use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
 use crate::store::{LeaseRequest, Notice, StoreError, lease_builder};
 
@@ -119,13 +120,14 @@ impl KubeStore {
             if !retry.enabled {
                 return Err(error);
             }
-            self.warn("InvalidConfiguration", chain(&error));
+            self.warn(Kind::InvalidConfiguration, &chain(&error));
             retry.report_and_sleep(&error).await;
         }
     }
 
-    fn warn(&self, reason: &'static str, text: String) {
-        self.shared.herald(herald::Job::Tell(Notice::Warning { reason, text }));
+    fn warn(&self, kind: Kind, why: &str) {
+        let problem = Problem::new(kind, "netd", format!("waits: {why}"));
+        self.shared.herald(herald::Job::Tell(Notice::Problem(problem)));
     }
 
     /// The own Node; none where the start goes by what was last known.
@@ -202,7 +204,7 @@ impl KubeStore {
                 Err(fault @ RangesFault::None { .. }) => {
                     let error = allocation(request, fault.clone());
                     retry.report(&error);
-                    self.warn("NoPodCIDR", fault.to_string());
+                    self.warn(Kind::NoPodCidr, &fault.to_string());
                     self.changes(&node).await;
                 }
                 Err(fault) => return Err(allocation(request, fault)),

@@ -150,7 +150,7 @@ impl World {
         self.waiting.clear();
         let before = self.kernel.clone();
         let Planned { plan, outcome, observed, ground } = self.planned();
-        let report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        let report = reconcile::apply(&mut self.kernel, plan);
         self.waiting = events(&before, &self.kernel, OWN);
         self.cluster.own.ways = Some(outcome.advertised.clone());
         let left_out = rejected.iter().filter_map(|peer| self.leases.get(&peer.node).cloned()).collect();
