@@ -3,7 +3,7 @@
 //! Nothing is changed before the store's first list is complete. At the end the data path stays as it is.
 
 pub(crate) mod advertisement;
-pub(crate) mod backend_transition;
+mod backend_transition;
 mod bootstrap;
 mod event_loop;
 mod full_reconcile;
@@ -19,17 +19,15 @@ mod schedule;
 mod store_view;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use network::model::Cluster;
-use network::overlay::transition::Transition;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::node::Node;
-use crate::status::board::Board;
+use crate::status::publisher::StatusPublisher;
 use crate::store::Store;
 use backend_transition::BackendTransition;
 use bootstrap::Bootstrap;
@@ -45,7 +43,7 @@ use store_view::StoreView;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
-    let status = Board::new();
+    let status = StatusPublisher::new();
     let bootstrap = tokio::select! {
         bootstrap = Bootstrap::complete(&mut config, &store, &status) => Some(bootstrap),
         never = bootstrap::show_waiting(&status, store.startup_status()) => match never {},
@@ -105,12 +103,12 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, store: impl Store, status: Board, bootstrap: Bootstrap) -> Self {
-        let Bootstrap { epoch, kernel, notifications, node, request, own, template, listeners } = bootstrap;
+    fn new(config: Config, store: impl Store, status: StatusPublisher, bootstrap: Bootstrap) -> Self {
+        let Bootstrap { epoch, kernel, monitor, node, request, own, template, listeners } = bootstrap;
         Self {
             node,
             store: StoreView::default(),
-            kernel: KernelSync::new(kernel, notifications, epoch),
+            kernel: KernelSync::new(kernel, monitor, epoch),
             lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
             cluster: Cluster { own, peers: BTreeMap::new() },
             transition: BackendTransition::resume(&config.subnet_file),
@@ -120,9 +118,4 @@ impl Daemon {
             config,
         }
     }
-}
-
-/// What a change of the backend has left to do, as far as a file has it.
-pub fn left_by_a_change(subnet_file: &Path) -> Transition {
-    Transition { loosened: backend_transition::relaxed_rp_filter(subnet_file), ..Transition::default() }
 }

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use crate::address::{self, Address};
+use crate::error::KernelError;
 use crate::link::{self, Device, Link, NewVxlan};
 use crate::neighbour::{self, Fdb, Neighbour};
-use crate::netlink::batch::PER_SEND;
-use crate::netlink::{KernelError, Request, Socket};
+use crate::netlink::PER_SEND;
+use crate::netlink::{Request, Socket};
 use crate::nft;
 use crate::op::{LinkChange, Op};
 use crate::route::Route;

@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
-use dataplane::notifications::Notifications;
 use network::chain;
 use network::model::Lease;
 use tokio::sync::watch;
@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::node::{self, Node, NodeError};
 use crate::problem::{Kind, Problem};
-use crate::status::Trouble;
-use crate::status::board::Board;
-use crate::status::doors::{self, DoorError, Doors};
+use crate::status::StoreTrouble;
+use crate::status::listeners::{self, ListenError, Listeners};
+use crate::status::publisher::StatusPublisher;
 use crate::store::{LeaseRequest, Store, StoreError};
 
 /// Why the daemon cannot begin. Nothing was changed.
@@ -25,7 +25,7 @@ use crate::store::{LeaseRequest, Store, StoreError};
 pub enum StartError {
     /// The status could not be served.
     #[error(transparent)]
-    Listener(#[from] DoorError),
+    Listener(#[from] ListenError),
     /// The node's name is not known.
     #[error("cannot tell which node this is")]
     Name(#[source] StoreError),
@@ -63,7 +63,7 @@ pub(super) struct Bootstrap {
     /// What times are counted from: before the peers' leases were read.
     pub(super) epoch: Instant,
     pub(super) kernel: Linux,
-    pub(super) notifications: Notifications,
+    pub(super) monitor: AsyncMonitor,
     pub(super) node: Node,
     /// How the lease was acquired.
     pub(super) request: LeaseRequest,
@@ -71,20 +71,24 @@ pub(super) struct Bootstrap {
     pub(super) own: Lease,
     /// The CNI configuration to install.
     pub(super) template: Template,
-    pub(super) listeners: Doors,
+    pub(super) listeners: Listeners,
 }
 
 impl Bootstrap {
     /// Discovers the node, and acquires the lease.
-    pub(super) async fn complete(config: &mut Config, store: &impl Store, status: &Board) -> Result<Self, StartError> {
+    pub(super) async fn complete(
+        config: &mut Config,
+        store: &impl Store,
+        status: &StatusPublisher,
+    ) -> Result<Self, StartError> {
         let epoch = Instant::now();
         let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
-        let listeners = doors::open(&config.status, status).await?;
+        let listeners = listeners::open(&config.status, status).await?;
         if config.node_name.is_none() {
             config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }
         let mut kernel = Linux::open()?;
-        let notifications = Notifications::open()?;
+        let monitor = AsyncMonitor::open()?;
         let node = Node::discover(config, store, &mut kernel).await?;
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
@@ -98,18 +102,21 @@ impl Bootstrap {
             status.store.trouble = None;
             status.joined(&node, &own, None);
         });
-        Ok(Self { epoch, kernel, notifications, node, request, own, template, listeners })
+        Ok(Self { epoch, kernel, monitor, node, request, own, template, listeners })
     }
 }
 
 /// Shows what the store waits for, as long as it does.
-pub(super) async fn show_waiting(status: &Board, waiting: Option<watch::Receiver<Option<String>>>) -> Infallible {
+pub(super) async fn show_waiting(
+    status: &StatusPublisher,
+    waiting: Option<watch::Receiver<Option<String>>>,
+) -> Infallible {
     if let Some(mut waiting) = waiting {
         while waiting.changed().await.is_ok() {
             let what = waiting.borrow_and_update().clone();
             status.update(|status, now| {
                 let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
-                status.store.trouble = what.map(|what| Trouble { what, since });
+                status.store.trouble = what.map(|what| StoreTrouble { what, since });
             });
         }
     }

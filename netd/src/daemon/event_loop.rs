@@ -132,7 +132,7 @@ impl Daemon {
     fn take_events(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
         let mut taken = vec![first];
         taken.extend(std::iter::from_fn(|| events.try_recv().ok()));
-        self.reporter.status.heard(&taken);
+        self.reporter.status.record_events(&taken);
         for event in taken {
             self.take_event(event);
         }

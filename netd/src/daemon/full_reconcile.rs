@@ -11,8 +11,8 @@ use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
-use crate::problem::{self, Kind, Problem};
-use crate::reconcile::{ReconcileError, Trigger};
+use crate::problem::{Kind, Problem};
+use crate::reconcile::{ReconcileError, Trigger, problems};
 use crate::status::run::Run;
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
@@ -40,13 +40,13 @@ impl Daemon {
         self.plugin.network_ready = report.is_ready();
         let written = self.write_plugin_files(self.subnet_env(&planned.outcome));
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
-        let mut problems = problem::of_run(&report, &planned.outcome);
-        problems.extend(problem::of_contested(&held).into_iter().chain(problem::of_rejected(&rejected)));
-        problems.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
-        problems.extend(remembered.err().into_iter().chain(restored.err()));
+        let mut found = problems::of_run(&report, &planned.outcome);
+        found.extend(problems::of_contested(&held).into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
+        found.extend(remembered.err().into_iter().chain(restored.err()));
         let is_written = written.as_ref().is_ok_and(|is_written| *is_written);
-        problems.extend(written.err());
-        let problems = self.reporter.set_run_problems(problems).clone();
+        found.extend(written.err());
+        let problems = self.reporter.set_run_problems(found).clone();
         self.reporter.status.reconciled(&Run {
             trigger,
             took,

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Linux;
-use dataplane::netlink;
-use dataplane::notifications::Notifications;
-use dataplane::watch::Event;
+use dataplane::monitor::{AsyncMonitor, Event, Filter, Subscription};
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::observe::Quiet;
 use network::overlay::Outcome;
@@ -32,7 +30,8 @@ const ROUNDS: usize = 16;
 /// The kernel and the engine.
 pub(super) struct KernelSync {
     pub(super) kernel: Linux,
-    notifications: Notifications,
+    monitor: AsyncMonitor,
+    subscription: Subscription,
     /// Notifications wait that have not been read.
     behind: bool,
     upkeep: Upkeep,
@@ -45,14 +44,15 @@ pub(super) struct KernelSync {
 }
 
 impl KernelSync {
-    pub(super) fn new(kernel: Linux, notifications: Notifications, epoch: Instant) -> Self {
+    pub(super) fn new(kernel: Linux, mut monitor: AsyncMonitor, epoch: Instant) -> Self {
         let (upkeep, patience, bridge) = (Upkeep::default(), Patience::default(), Bridge::default());
-        Self { kernel, notifications, behind: false, upkeep, patience, bridge, polled: None, epoch }
+        let subscription = monitor.subscribe(Filter::all());
+        Self { kernel, monitor, subscription, behind: false, upkeep, patience, bridge, polled: None, epoch }
     }
 
     /// Waits until the kernel has notifications.
     pub(super) async fn changed(&mut self) {
-        self.notifications.changed().await;
+        self.monitor.changed().await;
     }
 
     /// Takes the notifications that wait; true where a full run has to put the pods' bridge back.
@@ -60,16 +60,17 @@ impl KernelSync {
         let mut lost = false;
         self.behind = false;
         for _ in 0..ROUNDS {
-            match self.notifications.pending(AT_ONCE) {
-                Ok(events) if events.is_empty() => return lost,
-                Ok(events) => {
+            match self.monitor.receive(AT_ONCE) {
+                Ok(false) => return lost,
+                Ok(true) => {
+                    let events = self.monitor.take(self.subscription);
                     let subnets = &cluster.own.subnets;
                     lost |= events.iter().filter(|event| self.bridge.hear(event, subnets)).count() > 0;
                     self.upkeep.hear(events);
                 }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
-                    self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
+                    self.upkeep.hear(vec![Event::Overrun]);
                     return lost;
                 }
             }
@@ -185,6 +186,9 @@ impl KernelSync {
         let found = Found { outcome, observed, ground, left_out, taken, clean };
         let follows_routes = config.underlay.can_reach.is_some();
         self.upkeep.begin(found, cluster, node, self.kernel.nft_port(), follows_routes);
+        if let Some(filter) = self.upkeep.filter() {
+            self.monitor.set_filter(self.subscription, filter);
+        }
         self.polled = self.poll(node);
     }
 

@@ -2,13 +2,13 @@
 
 use super::logging::{self, LogThrottle};
 use crate::problem::Problems;
-use crate::status::board::Board;
-use crate::status::doors::Doors;
+use crate::status::listeners::Listeners;
+use crate::status::publisher::StatusPublisher;
 
 /// The reports.
 #[derive(Debug)]
 pub(super) struct Reporter {
-    pub(super) status: Board,
+    pub(super) status: StatusPublisher,
     pub(super) throttle: LogThrottle,
     /// What the last full run has found wrong.
     of_run: Problems,
@@ -17,11 +17,11 @@ pub(super) struct Reporter {
     /// Both, as the log has them.
     logged: Problems,
     /// Open as long as the daemon runs.
-    _listeners: Doors,
+    _listeners: Listeners,
 }
 
 impl Reporter {
-    pub(super) fn new(status: Board, listeners: Doors) -> Self {
+    pub(super) fn new(status: StatusPublisher, listeners: Listeners) -> Self {
         let (of_run, of_lease, logged) = (Problems::new(), Problems::new(), Problems::new());
         Self { status, throttle: LogThrottle::default(), of_run, of_lease, logged, _listeners: listeners }
     }
