@@ -27,7 +27,7 @@ pub(super) const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Netconf,
 ];
 
-/// What a message is about, read from its first bytes.
+/// The object of a message, read from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// A link, or sysctls of one.
@@ -67,7 +67,7 @@ fn destination(body: &[u8]) -> Option<Prefix> {
     Prefix::new(address, *body.get(1)?)
 }
 
-/// Reads a message; `None` where it is about nothing that an event can say.
+/// Reads a message; `None` where no event can express it.
 pub(super) fn event(bytes: &[u8]) -> Option<Event> {
     if let Some(change) = NetconfChange::read(bytes) {
         return Some(Event::Netconf(change));
