@@ -86,7 +86,7 @@ impl StatusPublisher {
 
     /// Whether netd is ready.
     pub fn is_ready(&self) -> bool {
-        self.status.borrow().ready
+        self.status.borrow().daemon.ready
     }
 
     /// What netd waits for before it can start.
