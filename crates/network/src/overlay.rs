@@ -19,7 +19,7 @@ use dataplane::route::{Route, RouteKind};
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::interface::Underlay;
-use crate::model::{Cluster, EncapsulationSupport, NodeName};
+use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
 use peer_route::{NoPeerRoute, OnLink, PeerRoute, Tunnels};
 use tunnel_device::TunnelDeviceError;
@@ -149,8 +149,11 @@ pub struct Outcome {
     pub unreachable: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// The peers to whose pods packets take another way than the configuration's, and why.
     pub degraded: BTreeMap<(NodeName, Family), NoPeerRoute>,
-    /// What to tell the peers once the kernel is as desired.
+    /// What to publish for the peers once the kernel is as desired: by what this node sends also what it has not published yet.
     pub advertised: EncapsulationSupport,
+    /// The encapsulations by which this node is to send as soon as it may ([`transition::Transition::may_send`]). Until then the peers
+    /// concerned are reached by another one that they receive, or not at all.
+    pub unpublished: BTreeSet<Encapsulation>,
     /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
     pub loosens: BTreeMap<String, String>,
     /// False while a change of the backend is under way.
@@ -175,15 +178,26 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
     let (mut ways, mut entries) = (Vec::new(), Vec::new());
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
-            match peer_route::to(input.conf, &tunnels, peer, family, &on_link) {
+            let any = |_: &Encapsulation| true;
+            let mut chosen = peer_route::to(input.conf, &tunnels, peer, family, &on_link, any);
+            if let Ok((way, _)) = &chosen
+                && !input.transition.may_send_by(&way.encapsulation())
+            {
+                outcome.unpublished.insert(way.encapsulation());
+                let may_send = |encapsulation: &Encapsulation| input.transition.may_send_by(encapsulation);
+                chosen = peer_route::to(input.conf, &tunnels, peer, family, &on_link, may_send);
+            }
+            match chosen {
                 Ok((way, instead)) => {
                     // A peer that has not changed its backend yet will: nothing to tell a person.
-                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
+                    if let Some(reason) = instead.filter(|reason| !reason.is_passing()) {
                         outcome.degraded.insert((node.clone(), family), reason);
                     }
                     entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, way));
                     ways.push(((node.clone(), family), way));
                 }
+                // A peer waits for this node's publication for a moment only, unless that fails: then a person is told of the failure.
+                Err(NoPeerRoute::NotPublished { .. }) => {}
                 Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
             }
         }

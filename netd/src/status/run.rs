@@ -90,7 +90,7 @@ impl Status {
     }
 
     /// Replaces the problems. Known problems keep their age.
-    fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
+    pub(super) fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));

@@ -89,9 +89,10 @@ impl Operation {
     /// The table that the operation changes.
     pub fn table(&self) -> &TableId {
         match self {
-            Operation::AddTable(table) | Operation::DeleteTable(table) => table,
             Operation::ReplaceTable(table) => &table.id,
-            Operation::AddChain { table, .. }
+            Operation::AddTable(table)
+            | Operation::DeleteTable(table)
+            | Operation::AddChain { table, .. }
             | Operation::FlushChain { table, .. }
             | Operation::DeleteChain { table, .. }
             | Operation::AddSet { table, .. }
