@@ -20,7 +20,7 @@ use dataplane::route::{Route, RouteKind};
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::interface::Underlay;
-use crate::model::{Cluster, EncapsulationSupport, NodeName};
+use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
 use peer_index::PeerIndex;
 use peer_route::{NoPeerRoute, PeerRoute, Tunnels};
@@ -142,8 +142,11 @@ pub struct Outcome {
     pub unreachable: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// The peers to whose pods packets take another way than the configuration's, and why.
     pub degraded: BTreeMap<(NodeName, Family), NoPeerRoute>,
-    /// What to tell the peers once the kernel is as desired.
+    /// What to publish for the peers once the kernel is as desired: by what this node sends also what it has not published yet.
     pub advertised: EncapsulationSupport,
+    /// The encapsulations by which this node is to send as soon as it may ([`transition::Transition::may_send`]). Until then the peers
+    /// concerned are reached by another one that they receive, or not at all.
+    pub unpublished: BTreeSet<Encapsulation>,
     /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
     pub loosens: BTreeMap<String, String>,
     /// False while a change of the backend is under way.

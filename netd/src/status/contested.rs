@@ -25,7 +25,7 @@ impl Status {
             (contested.key.to_string(), ContestedObject { times: contested.times, next })
         };
         self.contested = deferred.contested.iter().map(entry).collect();
-        self.ready &= deferred.contested.iter().all(|contested| contested.next.is_none());
+        self.daemon.ready &= deferred.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A line for each contested object: its name, how often it was restored, what comes next.

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName, Prefix};
 
 use super::peer_route::{self, NoPeerRoute, OnLink, PeerRoute, Tunnels};
+use super::transition::Transition;
 use super::{Desired, Entries, Input, Outcome, masquerade};
 use crate::key::Key;
 use crate::model::{Encapsulation, Lease, PeerChange};
@@ -23,6 +24,7 @@ pub struct PeerIndex {
     underlay: IfName,
     tunnels: Tunnels,
     on_link: OnLink,
+    transition: Transition,
     /// To how many ranges packets travel in each encapsulation.
     encapsulations: BTreeMap<Encapsulation, usize>,
     /// How many plain routes lead to each node.
@@ -40,6 +42,7 @@ impl PeerIndex {
             configured: input.conf.backend.encapsulations().into_iter().collect(),
             underlay: input.underlay.ifname.clone(),
             tunnels,
+            transition: input.transition.clone(),
             on_link: OnLink::new(input.routes, input.underlay.index),
             encapsulations: BTreeMap::new(),
             direct: BTreeMap::new(),
@@ -78,11 +81,11 @@ impl PeerIndex {
         let mut is_as_configured = true;
         for (family, subnet) in lease.subnets.iter() {
             let pods = (lease.node.clone(), family);
-            match peer_route::to(&self.conf, &self.tunnels, lease, family, &self.on_link) {
+            match self.route_to(lease, family, outcome) {
                 Ok((route, instead)) => {
                     is_as_configured &= self.configured.contains(&route.encapsulation());
                     // A peer that has not changed its backend yet will: nothing for a person to do.
-                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
+                    if let Some(reason) = instead.filter(|reason| !reason.is_passing()) {
                         outcome.degraded.insert(pods.clone(), reason);
                         is_as_configured = false;
                     }
@@ -90,6 +93,8 @@ impl PeerIndex {
                     self.count(route, lease, family, true, &mut outcome.desired, former);
                     outcome.peer_routes.insert(pods, route);
                 }
+                // The peer waits for this node's publication. Where that fails, the failure is reported.
+                Err(NoPeerRoute::NotPublished { .. }) => is_as_configured = false,
                 Err(reason) => {
                     outcome.unreachable.insert(pods, reason);
                     is_as_configured = false;
@@ -97,6 +102,27 @@ impl PeerIndex {
             }
         }
         is_as_configured
+    }
+
+    /// The route to a peer's pods, with the reason where it is not as configured. An encapsulation that peers do not know yet to be used
+    /// by this node is noted as unpublished, and another one is taken meanwhile.
+    fn route_to(
+        &self,
+        lease: &Lease,
+        family: Family,
+        outcome: &mut Outcome,
+    ) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
+        let to = |may_send: &dyn Fn(&Encapsulation) -> bool| {
+            peer_route::to(&self.conf, &self.tunnels, lease, family, &self.on_link, may_send)
+        };
+        let chosen = to(&|_| true);
+        match &chosen {
+            Ok((route, _)) if !self.transition.may_send_by(&route.encapsulation()) => {
+                outcome.unpublished.insert(route.encapsulation());
+                to(&|encapsulation| self.transition.may_send_by(encapsulation))
+            }
+            _ => chosen,
+        }
     }
 
     /// Removes a peer; false where packets to it took no route, or another one than configured.

@@ -75,6 +75,12 @@ pub enum NoPeerRoute {
         /// What this node would send by.
         encapsulation: Encapsulation,
     },
+    /// This node has not published yet that it sends by this.
+    #[error("this node has not published yet that it sends by {encapsulation}")]
+    NotPublished {
+        /// What this node would send by.
+        encapsulation: Encapsulation,
+    },
     /// The peer has no address of the tunnel's family.
     #[error("it has published no {family} address, which this node's tunnel needs")]
     NoPublicAddress {
@@ -92,6 +98,13 @@ pub enum NoPeerRoute {
         "IPv6 pods cannot be reached over its IPv4 address with plain routes: give nodes IPv6 addresses or use vxlan"
     )]
     NoIpv6NextHop,
+}
+
+impl NoPeerRoute {
+    /// True for what ends by itself when every node has changed its backend.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::NotReceived { .. } | Self::NotPublished { .. })
+    }
 }
 
 /// What can be reached on the underlay's link itself.
@@ -122,13 +135,14 @@ pub type Tunnels = BTreeMap<TunnelId, PerFamily<TunnelDevice>>;
 
 /// Chooses the way to the pods of one family behind a peer: the first encapsulation of this node's configuration that the peer
 /// receives, else any that both know. A peer that does not say what it receives has to be configured as this node is.
-/// With the way goes why it is none of the configuration's, where it is not.
+/// With the way goes why it is none of the configuration's, where it is not. Only encapsulations are chosen for which `may_send` is true.
 pub fn to(
     conf: &NetConf,
     tunnels: &Tunnels,
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
+    may_send: impl Fn(&Encapsulation) -> bool,
 ) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
     let configured = conf.backend.encapsulations();
     let mut reason = None;
@@ -138,7 +152,12 @@ pub fn to(
         .flat_map(EncapsulationSupport::receives)
         .filter(|encapsulation| !configured.contains(encapsulation));
     for encapsulation in configured.iter().copied().chain(others) {
-        match by(encapsulation, conf, tunnels, peer, family, on_link) {
+        let route = if may_send(&encapsulation) {
+            by(encapsulation, conf, tunnels, peer, family, on_link)
+        } else {
+            Err(NoPeerRoute::NotPublished { encapsulation })
+        };
+        match route {
             Ok(way) if configured.contains(&encapsulation) => return Ok((way, None)),
             Ok(way) => return Ok((way, reason)),
             // The last one of the configuration tells the most: DirectRouting is never meant for all.

@@ -31,6 +31,16 @@ pub struct Transition {
     pub lingering: BTreeSet<Encapsulation>,
     /// The reverse-path filters that were loosened, as they were, by sysctl.
     pub loosened: BTreeMap<String, String>,
+    /// The encapsulations by which this node may send: it has published that, and read after that what its peers receive. `None` for a
+    /// node that has published nothing yet: it may send by any.
+    pub may_send: Option<BTreeSet<Encapsulation>>,
+}
+
+impl Transition {
+    /// True where this node may send by `encapsulation` now.
+    pub fn may_send_by(&self, encapsulation: &Encapsulation) -> bool {
+        self.may_send.as_ref().is_none_or(|may_send| may_send.contains(encapsulation))
+    }
 }
 
 /// The sysctl of a link's reverse-path filter. IPv6 has none.
@@ -89,8 +99,8 @@ fn options(input: &Input<'_>) -> Option<VxlanOptions> {
 /// Decides what this node receives, makes it so, and says what peers are told.
 pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcome) {
     let configured: BTreeSet<Encapsulation> = input.conf.backend.encapsulations().into_iter().collect();
-    let sends: BTreeSet<Encapsulation> =
-        outcome.peer_routes.values().map(super::peer_route::PeerRoute::encapsulation).collect();
+    let sends = outcome.peer_routes.values().map(super::peer_route::PeerRoute::encapsulation);
+    let sends: BTreeSet<Encapsulation> = sends.chain(outcome.unpublished.iter().copied()).collect();
     let sent_to_us =
         input.cluster.peers.values().filter_map(|peer| peer.ways.as_ref()).flat_map(|ways| ways.sends.iter());
     // Peers cannot be asked whom they send to, so each encapsulation of theirs counts.
@@ -115,7 +125,7 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    outcome.settled = told.receives() == configured && is_settled(input, &told);
+    outcome.settled = outcome.unpublished.is_empty() && told.receives() == configured && is_settled(input, &told);
     // With DirectRouting packets may come in by two ways for good, since each end decides by its own routes.
     outcome.one_way = outcome.settled && configured.len() == 1;
     reverse_path(input, outcome);
