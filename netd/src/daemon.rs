@@ -263,5 +263,5 @@ impl<S: Store> Daemon<S> {
 
 /// What a change of the backend has left to do, as far as a file tells.
 pub fn left_by_a_change(flags: &Flags) -> Transition {
-    Transition { loosened: switch::loosened(&flags.subnet_file), ..Transition::default() }
+    Transition { relaxed_rp_filter: switch::loosened(&flags.subnet_file), ..Transition::default() }
 }

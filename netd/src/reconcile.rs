@@ -9,13 +9,13 @@ use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::types::Prefix;
+use network::backend::TunnelDeviceError;
 use network::chain;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::amend::Ground;
 use network::overlay::masquerade::Ports;
 use network::overlay::transition::Transition;
-use network::overlay::tunnel_device::TunnelDeviceError;
 use network::overlay::{self, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
@@ -209,7 +209,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     let unreachable = outcome.unreachable.iter();
     let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
     let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
+        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation;
         Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
     });
     let conflicts = plan.conflicts.iter().map(ToString::to_string);

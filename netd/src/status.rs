@@ -23,9 +23,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use dataplane::types::{IfName, Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{IfName, Mac, PerFamily, Prefix};
+use network::backend::BackendFacts;
 use network::model::Lease;
-use network::net_conf::Backend;
 use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -111,36 +111,6 @@ pub struct Own {
     pub pod_mtu: Option<u32>,
 }
 
-/// A backend with its options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackendFacts {
-    /// `vxlan` or `host-gw`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The tunnel's network identifier.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vni: Option<Vni>,
-    /// The tunnel's UDP port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Whether nodes on the same link are reached without the tunnel.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub direct_routing: Option<bool>,
-}
-
-impl From<&Backend> for BackendFacts {
-    fn from(backend: &Backend) -> Self {
-        let options = if let Backend::Vxlan(options) = backend { Some(options) } else { None };
-        Self {
-            kind: backend.kind().to_string(),
-            vni: options.map(|options| options.vni),
-            port: options.map(|options| options.tunnel().port),
-            direct_routing: options.map(|options| options.direct_routing),
-        }
-    }
-}
-
 /// A lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -158,7 +128,7 @@ impl From<&Lease> for LeaseFacts {
         Self {
             subnets: values(&lease.subnets),
             public: values(&lease.public),
-            tunnel_ends: values(&lease.vteps.map(|_, vtep| vtep.mac)),
+            tunnel_ends: lease.macs().map(|(_, mac)| mac).collect(),
         }
     }
 }
@@ -185,7 +155,7 @@ impl Own {
         Self {
             name: node.name.to_string(),
             mark: node.identity.mark.clone(),
-            backend: (&node.conf.backend).into(),
+            backend: node.conf.backend.facts(),
             lease: lease.into(),
             interface: Interface { name: underlay.ifname.clone(), mtu, addresses: values(&underlay.addresses) },
             pod_mtu: outcome.map(|outcome| outcome.pod_mtu.unwrap_or(underlay.mtu).get()),

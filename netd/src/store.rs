@@ -15,7 +15,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::types::{Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{PerFamily, Prefix};
+use network::backend::DataRequest;
 use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
@@ -101,30 +102,10 @@ pub struct LeaseRequest {
     pub public: PerFamily<IpAddr>,
     /// How it wants packets carried.
     pub backend: BackendType,
-    /// Its tunnel ends, by pod family; none for backends without a tunnel.
-    pub vteps: PerFamily<VtepRequest>,
+    /// What its backend publishes, by pod family; none for backends without data.
+    pub data: PerFamily<DataRequest>,
     /// The subnets that its pods have used before, from subnet.env: a node without a lease gets them when they are free and suit.
     pub previous: PerFamily<Prefix>,
-}
-
-/// The tunnel end that a node asks to publish. The device's own MAC address goes first, then the one that the lease already has (so
-/// that peers need not learn a new one after a reboot), then the fresh one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VtepRequest {
-    /// The tunnel's network identifier.
-    pub vni: Vni,
-    /// The MAC address of the device, where there is a device to keep.
-    pub device: Option<Mac>,
-    /// A new MAC address, for a node that has none.
-    pub fresh: Mac,
-}
-
-impl VtepRequest {
-    /// The MAC address to publish, when the lease so far had `stored`.
-    pub fn mac(&self, stored: Option<Mac>) -> Mac {
-        let usable = |mac: &Mac| !mac.is_unusable();
-        self.device.filter(usable).or(stored.filter(usable)).unwrap_or(self.fresh)
-    }
 }
 
 /// What happened in a store.

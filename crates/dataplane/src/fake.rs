@@ -83,16 +83,16 @@ impl Fake {
             return Err(refused(nix::libc::EPERM));
         }
         match op {
-            Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
-                let taken = |link: &Link| matches!(&link.kind, Kind::Vxlan(other) if other.shares_socket(vxlan));
+            Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
+                let taken = |link: &Link| link.tunnel().is_some_and(|other| other.excludes(tunnel));
                 if self.index(name).is_ok() || self.links.iter().any(taken) {
                     return Err(refused(nix::libc::EEXIST));
                 }
                 let index = self.add_link(name, mtu.get());
                 if let Some(link) = self.links.iter_mut().find(|link| link.index == index) {
-                    link.kind = Kind::Vxlan(vxlan.clone());
-                    link.mac = Some(*mac);
-                    link.lower = vxlan.underlay;
+                    link.kind = Kind::Tunnel(tunnel.clone());
+                    link.mac = *mac;
+                    link.lower = tunnel.lower();
                 }
             }
             Op::AddBridge { name, mac, mtu } => {

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::address::{self, Address};
-use crate::link::{self, Device, Link, NewVxlan};
+use crate::link::{self, Device, Link, NewTunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
 use crate::netlink::batch::PER_SEND;
 use crate::netlink::{KernelError, Request, Socket};
@@ -25,7 +25,7 @@ pub trait Kernel {
     fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError>;
     /// The neighbour entries of one link, of one family.
     fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError>;
-    /// The forwarding entries of one VXLAN device.
+    /// The forwarding entries of one tunnel device.
     fn fdb(&mut self, index: u32) -> Result<Vec<Fdb>, KernelError>;
     /// One nftables table, whole; `None` where there is none of that name.
     fn table(&mut self, id: &nft::TableId) -> Result<Option<nft::Table>, KernelError>;
@@ -166,9 +166,9 @@ impl Application<'_> {
 
     fn request(&mut self, op: &Op) -> Result<Request, KernelError> {
         Ok(match op {
-            Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
+            Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
                 self.indexes.remove(name);
-                link::add_vxlan(&NewVxlan { name, vxlan, mac: *mac, mtu: *mtu })
+                link::add_tunnel(&NewTunnel { name, tunnel, mac: *mac, mtu: *mtu })
             }
             Op::AddBridge { name, mac, mtu } => {
                 self.indexes.remove(name);

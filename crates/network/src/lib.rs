@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod allocation;
+pub mod backend;
 pub mod caseless;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane::kernel::Kernel;
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, Change, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
@@ -87,17 +87,15 @@ fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) ->
 
 /// Reads the reverse-path filters that packets between nodes meet, by sysctl.
 pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) -> BTreeMap<String, String> {
-    let tunnels = host.links.values().filter(|link| matches!(link.kind, Kind::Vxlan(_))).map(|link| link.name.as_str());
+    let tunnels = host.links.values().filter(|link| link.tunnel().is_some()).map(|link| link.name.as_str());
     let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
     // A link that has gone meanwhile has none.
     keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
 }
 
-/// The names of the VXLAN devices that are ours: those that we marked.
+/// The tunnel devices that are ours: those that we marked.
 pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
-    host.links
-        .values()
-        .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
+    host.links.values().filter(|link| link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str()))
 }
 
 /// What the kernel does not tell of by itself, or not of all of it, and what others' rules do.
@@ -140,7 +138,7 @@ pub fn observed(
     let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
     let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
     // What is on a device of another kind is somebody else's, whatever its name.
-    let wanted = wanted.filter(|link| matches!(link.kind, Kind::Vxlan(_)));
+    let wanted = wanted.filter(|link| link.tunnel().is_some());
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();

@@ -104,7 +104,7 @@ impl Plan {
             | Op::ReplaceRoute(_)
             | Op::DeleteRoute(_)
             | Op::Nft(Change::AddElements(_) | Change::DeleteElements(_)) => true,
-            Op::AddVxlan { .. }
+            Op::AddTunnel { .. }
             | Op::AddBridge { .. }
             | Op::SetPort { .. }
             | Op::SetHairpin(_)

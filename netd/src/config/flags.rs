@@ -16,7 +16,7 @@ use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use dataplane::types::PerFamily;
 use network::interface::Wishes;
 use network::model::NodeName;
-use network::net_conf::{Backend, NetConf};
+use network::net_conf::NetConf;
 use regex_lite::Regex;
 
 pub use self::cni::CniFlags;
@@ -210,7 +210,7 @@ impl Flags {
             can_reach: self.iface_can_reach,
             public: PerFamily { v4: self.public_ip.map(IpAddr::from), v6: self.public_ipv6.map(IpAddr::from) },
             pods: conf.networks.families().collect(),
-            nat: conf.backend != Backend::HostGw,
+            nat: conf.backend.allows_nat(),
         }
     }
 }

@@ -70,12 +70,12 @@ impl<S: Store> Daemon<S> {
             let rejected = self.admit();
             let transition = self.switch.transition();
             let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
-            let told = self.cluster.own.ways.as_ref();
-            let Some(ways) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
+            let told = self.cluster.own.encapsulations.as_ref();
+            let Some(encapsulations) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
                 return Ok((planned, rejected, None));
             };
             // Each time round there is one encapsulation more that they have been told.
-            if let Err(why) = self.announce(ways).await {
+            if let Err(why) = self.announce(encapsulations).await {
                 return Ok((planned, rejected, Some(why)));
             }
         }
@@ -101,7 +101,7 @@ impl<S: Store> Daemon<S> {
     /// Does what is planned, but for what has to wait.
     fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Held) {
         let Planned { plan, outcome, observed, .. } = planned;
-        let remembered = self.switch.remember(&outcome.loosens);
+        let remembered = self.switch.remember(&outcome.relaxes);
         let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
         plan.ops.extend(self.bridge.mend(observed, &self.cluster.own.subnets, pod_mtu));
         if observed.links.get(&self.node.underlay.ifname).is_none_or(|link| !link.up) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use network::chain;
-use network::model::{EncapsulationSupport, Lease, Vtep};
+use network::model::{Encapsulation, EncapsulationSupport, Lease};
 use network::overlay::Outcome;
 use tokio::time::{Instant, timeout};
 
@@ -74,8 +74,8 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where the store cannot be written or read, for a person.
-    pub(super) async fn announce(&mut self, ways: EncapsulationSupport) -> Result<(), String> {
-        let lease = Lease { ways: Some(ways), ..self.cluster.own.clone() };
+    pub(super) async fn announce(&mut self, encapsulations: EncapsulationSupport) -> Result<(), String> {
+        let lease = Lease { encapsulations: Some(encapsulations), ..self.cluster.own.clone() };
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
         self.leases.insert(lease.node.clone(), lease.clone().into());
         self.cluster.own = lease;
@@ -102,7 +102,7 @@ impl<S: Store> Daemon<S> {
     /// # Errors
     /// Where they cannot be read, for a person.
     pub(super) async fn meet(&mut self) -> Result<bool, String> {
-        if self.switch.met || self.cluster.own.ways.is_none() {
+        if self.switch.met || self.cluster.own.encapsulations.is_none() {
             return Ok(true);
         }
         // A way that closes lingers, so its end waits for who has told in less time than that.
@@ -141,16 +141,18 @@ impl<S: Store> Daemon<S> {
             self.switch.forget()?;
         }
         // A route that could not be moved leads the old way still.
-        let former = self.cluster.own.ways.as_ref().filter(|_| !report.is_clean());
+        let former = self.cluster.own.encapsulations.as_ref().filter(|_| !report.is_clean());
         let told = former.into_iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
-        let lease = Lease { ways: Some(told), ..self.cluster.own.clone() };
+        let lease = Lease { encapsulations: Some(told), ..self.cluster.own.clone() };
         let is_stored = self.leases.get(&lease.node).map(AsRef::as_ref) == Some(&lease);
         if !report.is_ready() || is_stored && lease == self.cluster.own {
             return Ok(());
         }
         self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
-        let former = self.cluster.own.ways.iter().flat_map(EncapsulationSupport::receives).collect::<BTreeSet<_>>();
-        self.switch.linger(&former - &lease.ways.iter().flat_map(EncapsulationSupport::receives).collect());
+        let receives = |lease: &Lease| -> BTreeSet<Encapsulation> {
+            lease.encapsulations.iter().flat_map(|support| support.receives.keys().copied()).collect()
+        };
+        self.switch.linger(&receives(&self.cluster.own) - &receives(&lease));
         self.leases.insert(lease.node.clone(), lease.clone().into());
         self.cluster.own = lease;
         Ok(())
@@ -190,11 +192,7 @@ impl<S: Store> Daemon<S> {
         self.request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = self.request.backend.clone();
-        let stored = own.vteps;
-        own.vteps = self
-            .request
-            .vteps
-            .map(|family, wish| Vtep { vni: wish.vni, mac: wish.mac(stored.get(family).map(|vtep| vtep.mac)) });
+        own.data = self.request.data.map(|family, request| request.data(own.data.get(family)));
         true
     }
 }

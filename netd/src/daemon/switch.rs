@@ -53,8 +53,8 @@ impl Switch {
     /// Goes on where an earlier run ended, whose record may be there still.
     pub(crate) fn resume(subnet_file: &Path, own: &Lease) -> Self {
         whole_file::sweep(&file(subnet_file));
-        let transition = Transition { loosened: loosened(subnet_file), ..Transition::default() };
-        let (file, met) = (file(subnet_file), own.ways.is_some());
+        let transition = Transition { relaxed_rp_filter: loosened(subnet_file), ..Transition::default() };
+        let (file, met) = (file(subnet_file), own.encapsulations.is_some());
         Self { transition, until: BTreeMap::new(), file, met, refused: None }
     }
 
@@ -71,8 +71,8 @@ impl Switch {
         if loosens.is_empty() {
             return Ok(());
         }
-        self.transition.loosened.extend(loosens.clone());
-        let lines = self.transition.loosened.iter().map(|(key, value)| format!("{key}={value}\n"));
+        self.transition.relaxed_rp_filter.extend(loosens.clone());
+        let lines = self.transition.relaxed_rp_filter.iter().map(|(key, value)| format!("{key}={value}\n"));
         let text: String = lines.collect();
         let written = whole_file::write(&self.file, text.as_bytes());
         written.map_err(|error| {
@@ -85,10 +85,10 @@ impl Switch {
     /// # Errors
     /// Where the file stays, for a person.
     pub(crate) fn forget(&mut self) -> Result<(), String> {
-        if self.transition.loosened.is_empty() {
+        if self.transition.relaxed_rp_filter.is_empty() {
             return Ok(());
         }
-        self.transition.loosened.clear();
+        self.transition.relaxed_rp_filter.clear();
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(format!("cannot remove {}: {error}", self.file.display()))
@@ -101,7 +101,7 @@ impl Switch {
     pub(crate) fn linger(&mut self, encapsulations: impl IntoIterator<Item = Encapsulation>) {
         let until = Instant::now() + LINGER;
         self.until.extend(encapsulations.into_iter().map(|encapsulation| (encapsulation, until)));
-        self.transition.lingering = self.until.keys().copied().collect();
+        self.transition.draining = self.until.keys().copied().collect();
     }
 
     /// When the next way may close.
@@ -117,6 +117,6 @@ impl Switch {
     /// Closes those whose time is over.
     pub(crate) fn let_go(&mut self, now: Instant) {
         self.until.retain(|_, until| *until > now);
-        self.transition.lingering = self.until.keys().copied().collect();
+        self.transition.draining = self.until.keys().copied().collect();
     }
 }

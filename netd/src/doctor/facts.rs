@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use dataplane::address::Address;
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
@@ -138,7 +138,7 @@ impl Facts {
         let link = self.host.links.values().find(|link| link.index == index);
         link.is_some_and(|link| {
             let marked = link.alias.as_ref() == Some(&self.node.identity.mark);
-            matches!(link.kind, Kind::Vxlan(_)) && (marked || self.outcome.desired.devices.contains_key(&link.name))
+            link.tunnel().is_some() && (marked || self.outcome.desired.devices.contains_key(&link.name))
         })
     }
 

@@ -32,14 +32,16 @@ impl Missing {
                 Op::AddRoute(route) | Op::ReplaceRoute(route) => drop(missing.routes.insert(route.destination)),
                 Op::PutNeighbour { address, .. } => drop(missing.neighbours.insert(*address)),
                 Op::PutFdb { mac, .. } => drop(missing.tunnel_ends.insert(*mac)),
-                Op::AddVxlan { name, .. } | Op::SetLink { name, .. } => drop(missing.devices.insert(name.clone())),
+                Op::AddTunnel { name, .. } | Op::SetLink { name, .. } => drop(missing.devices.insert(name.clone())),
                 _ => {}
             }
         }
         for conflict in &report.conflicts {
             match conflict {
                 Conflict::Route { wanted, .. } => drop(missing.routes.insert(wanted.destination)),
-                Conflict::Name { name } | Conflict::Tunnel { name, .. } => drop(missing.devices.insert(name.clone())),
+                Conflict::Name { name, .. } | Conflict::Tunnel { name, .. } => {
+                    missing.devices.insert(name.clone());
+                }
             }
         }
         missing
@@ -57,7 +59,7 @@ impl Missing {
         let device = desired.routes.get(&subnet).map(|route| &route.device);
         self.routes.contains(&subnet)
             || self.neighbours.contains(&subnet.address())
-            || matches!(way, PeerRoute::Tunnel { mac, .. } if self.tunnel_ends.contains(&mac))
+            || way.mac.is_some_and(|mac| self.tunnel_ends.contains(&mac))
             || device.is_some_and(|device| self.devices.contains(device))
     }
 }

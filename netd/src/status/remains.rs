@@ -35,7 +35,7 @@ pub struct Remains {
     pub lease: Option<LeaseFacts>,
     /// Where the lease is from: the store, or else the subnet file.
     pub lease_from: String,
-    /// netd's VXLAN devices.
+    /// netd's tunnel devices.
     pub devices: Vec<Device>,
     /// netd's routes, as `ip route` writes them.
     pub routes: Vec<String>,
@@ -43,7 +43,7 @@ pub struct Remains {
     pub problems: Vec<String>,
 }
 
-/// A VXLAN device.
+/// A tunnel device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {

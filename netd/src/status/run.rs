@@ -3,15 +3,12 @@
 //! Pure: the time is an argument. What has not changed keeps its age, and is not written anew: there may be thousands of peers.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::types::{Family, Prefix};
 use network::model::{Cluster, Lease, NodeName, Rejected};
-use network::net_conf::Backend;
 use network::overlay::Outcome;
-use network::overlay::peer_route::PeerRoute;
 use network::patience::Held;
 
 use super::missing::Missing;
@@ -160,13 +157,13 @@ impl WayTo {
         let key = (lease.node.clone(), family);
         let (way, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
             (Some(way), _) => {
-                let (sort, to) = sort(*way);
+                let sort = if way.is_direct() { Sort::Direct } else { Sort::Tunnel };
                 let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
                 let why = match run.outcome.degraded.get(&key) {
-                    Some(reason) => format!("{}, not as configured: {reason}", way.encapsulation()).into(),
-                    None => why(&run.node.conf.backend, *way),
+                    Some(reason) => format!("{}, not as configured: {reason}", way.encapsulation).into(),
+                    None => run.node.conf.backend.reason(way),
                 };
-                (sort, Some(to), why, programmed)
+                (sort, Some(way.endpoint), why, programmed)
             }
             (None, Some(reason)) => (Sort::None, None, reason.to_string().into(), false),
             (None, None) => (Sort::None, None, "nothing is known of it yet".into(), false),
@@ -178,25 +175,4 @@ impl WayTo {
         (self.subnet, self.way, self.to, self.programmed) == (new.subnet, new.way, new.to, new.programmed)
             && self.why == new.why
     }
-}
-
-fn sort(way: PeerRoute) -> (Sort, IpAddr) {
-    match way {
-        PeerRoute::Tunnel { endpoint, .. } => (Sort::Tunnel, endpoint),
-        PeerRoute::Direct { gateway } => (Sort::Direct, gateway),
-    }
-}
-
-/// Why a way that there is, is this one.
-fn why(backend: &Backend, way: PeerRoute) -> Cow<'static, str> {
-    if !backend.encapsulations().contains(&way.encapsulation()) {
-        return format!("{}: it does not receive by this node's backend yet", way.encapsulation()).into();
-    }
-    let reason = match (backend, way) {
-        (Backend::Vxlan(options), PeerRoute::Tunnel { .. }) if options.direct_routing => "not on this node's link",
-        (Backend::Vxlan(_), PeerRoute::Direct { .. }) => "on this node's link (DirectRouting)",
-        (Backend::Vxlan(_), PeerRoute::Tunnel { .. }) => "backend vxlan",
-        (Backend::HostGw, _) => "backend host-gw",
-    };
-    reason.into()
 }

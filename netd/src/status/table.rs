@@ -6,7 +6,7 @@ use std::fmt::{Display, Write};
 
 use super::moment::Moment;
 use super::remains::Remains;
-use super::{BackendFacts, LeaseFacts, Own, Peer, Sort, Status, WayTo};
+use super::{LeaseFacts, Own, Peer, Sort, Status, WayTo};
 
 /// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
 fn columns(rows: &[Vec<String>]) -> String {
@@ -95,7 +95,7 @@ fn about(own: &Own, changing: bool) -> Vec<Vec<String>> {
     let pods = own.pod_mtu.map(|mtu| format!(" (pods {mtu})")).unwrap_or_default();
     let change = if changing { "; a change is under way" } else { "" };
     let mut rows = vec![
-        row(&[&"backend", &format!("{}{change}", backend(&own.backend))]),
+        row(&[&"backend", &format!("{}{change}", own.backend)]),
         row(&[&"subnets", &joined(&own.lease.subnets)]),
         row(&[
             &"interface",
@@ -106,20 +106,6 @@ fn about(own: &Own, changing: bool) -> Vec<Vec<String>> {
         rows.push(row(&[&"public", &joined(&own.lease.public)]));
     }
     rows
-}
-
-fn backend(backend: &BackendFacts) -> String {
-    let mut text = backend.kind.clone();
-    if let Some(vni) = backend.vni {
-        let _ = write!(text, ", VNI {vni}");
-    }
-    if let Some(port) = backend.port {
-        let _ = write!(text, ", port {port}");
-    }
-    if backend.direct_routing == Some(true) {
-        text.push_str(", DirectRouting");
-    }
-    text
 }
 
 fn repairs(status: &Status) -> String {
@@ -181,7 +167,7 @@ pub fn dead(remains: &Remains) -> String {
         row(&[&device.name, &state, &device.mtu, &mac, &device.fdb, &device.neighbours])
     }));
     text.push('\n');
-    text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no VXLAN device of netd's\n".to_owned() });
+    text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no tunnel device of netd's\n".to_owned() });
     if !remains.routes.is_empty() {
         let _ = write!(text, "\nROUTES\n{}\n", remains.routes.join("\n"));
     }

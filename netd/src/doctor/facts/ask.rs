@@ -8,7 +8,6 @@ use std::time::Duration;
 use dataplane::probe::{self, Checksum, Echo, Reply};
 use dataplane::types::Family;
 use network::model::NodeName;
-use network::overlay::peer_route::PeerRoute;
 
 use crate::doctor::peers::{Answer, Question, Questions};
 
@@ -95,7 +94,7 @@ fn compare_checksums(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Res
     let asked = questions.iter().zip(&*answers).enumerate();
     // IPv6 knows no datagram without a checksum to compare with.
     let through_tunnel = asked.filter(|(_, (((_, family), question), answer))| {
-        *family == Family::V4 && answer.inner && matches!(question.way, PeerRoute::Tunnel { .. })
+        *family == Family::V4 && answer.inner && !question.way.is_direct()
     });
     let (places, mut to): (Vec<usize>, Vec<(Option<IpAddr>, IpAddr)>) = through_tunnel
         .take(SAMPLE)

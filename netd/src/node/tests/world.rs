@@ -5,13 +5,14 @@ use std::path::Path;
 
 use dataplane::link::{Kind, Link};
 use dataplane::types::{Family, IfName, PerFamily};
+use network::backend::encapsulation_of;
 use network::fixtures::{V4, address, name, node_name, prefix, vxlan};
 use network::interface::Underlay;
-use network::model::{Cluster, Encapsulation, EncapsulationSupport, Lease, NodeName, Vtep};
-use network::net_conf::{Backend, NetConf};
+use network::model::{Cluster, Encapsulation, Lease, NodeName};
+use network::net_conf::NetConf;
 use network::overlay::peer_route::PeerRoute;
 use network::overlay::transition::{Transition, reverse_path_key};
-use network::overlay::{Input, Outcome, desired, forward, tunnel_device};
+use network::overlay::{Input, Outcome, desired, forward};
 
 /// Those that are there from the beginning on.
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
@@ -108,8 +109,8 @@ impl Node {
             subnets: PerFamily { v4: Some(prefix(&format!("10.244.{n}.0/24"))), v6: None },
             public: PerFamily { v4: Some(address(&format!("192.168.1.{n}"))), v6: None },
             backend: conf(0).backend.kind(),
-            vteps: PerFamily::none(),
-            ways: None,
+            data: PerFamily::none(),
+            encapsulations: None,
         };
         let eth0 = name("eth0");
         let links = BTreeMap::from([(eth0.clone(), link(&eth0, 1, Kind::Other(String::new())))]);
@@ -134,21 +135,14 @@ impl Node {
     fn configure(&mut self, backend: usize) {
         self.conf = conf(backend);
         let underlay = self.underlay();
-        let tunnel_devices = match &self.conf.backend {
-            Backend::HostGw => PerFamily::none(),
-            Backend::Vxlan(options) => {
-                tunnel_device::tunnel_devices(options, [Family::V4].into_iter(), &underlay).expect("a tunnel_device")
-            }
-        };
+        let devices = self.conf.backend.tunnel_devices([Family::V4].into_iter(), &underlay);
+        let tunnel_devices = devices.expect("a network that can be carried");
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
         let (conf, public) = (self.conf.clone(), PerFamily::none());
         let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public };
         let request = place.request(&self.links, Some(&self.own), Path::new("/nowhere"));
-        let stored = self.own.vteps;
         self.own.backend = request.backend;
-        self.own.vteps = request
-            .vteps
-            .map(|family, wish| Vtep { vni: wish.vni, mac: wish.mac(stored.get(family).map(|vtep| vtep.mac)) });
+        self.own.data = request.data.map(|family, request| request.data(self.own.data.get(family)));
     }
 
     fn underlay(&self) -> Underlay {
@@ -173,7 +167,7 @@ impl Node {
             routes: &routes,
             links: &self.links,
             reverse_path: &filters.collect(),
-            transition: &Transition { lingering: self.lingering.clone(), loosened: BTreeMap::new() },
+            transition: &Transition { draining: self.lingering.clone(), ..Transition::default() },
             forward_chains: &[],
             others: &forward::Others::default(),
         })
@@ -183,13 +177,13 @@ impl Node {
     fn act(&mut self, outcome: &Outcome) {
         self.links.retain(|_, link| link.index == 1);
         for (index, (name, device)) in (2..).zip(&outcome.desired.devices) {
-            let device_link = link(name, index, Kind::Vxlan(device.vxlan.clone()));
+            let device_link = link(name, index, Kind::Tunnel(device.tunnel.clone()));
             let alias = Some("netd".to_owned());
-            self.links.insert(name.clone(), Link { mac: Some(device.mac), alias, ..device_link });
+            self.links.insert(name.clone(), Link { mac: device.mac, alias, ..device_link });
         }
         self.ways.clone_from(&outcome.peer_routes);
         self.strict = outcome.one_way;
-        self.met_late |= self.heard.get(&node_name(LATE)).is_some_and(|lease| lease.ways.is_some());
+        self.met_late |= self.heard.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
     }
 
     /// True but for a node that joined and has told so since this one did something: that takes a moment.
@@ -199,14 +193,12 @@ impl Node {
 
     /// True where a packet that is sent here in that way is taken in.
     fn receives(&self, way: PeerRoute, from: &Node) -> bool {
-        let is_open = match way {
-            PeerRoute::Direct { .. } => true,
-            PeerRoute::Tunnel { tunnel, mac, .. } => self.links.values().any(|link| {
-                tunnel_device::tunnel_of(link).is_some_and(|(there, _)| there == tunnel) && link.mac == Some(mac)
-            }),
+        let is_end = |link: &Link| {
+            encapsulation_of(link).is_some_and(|(there, _)| there == way.encapsulation) && link.mac == way.mac
         };
-        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(PeerRoute::encapsulation);
-        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation()))
+        let is_open = way.is_direct() || self.links.values().any(is_end);
+        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(|route| route.encapsulation);
+        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation))
     }
 }
 
@@ -279,9 +271,9 @@ impl World {
         match node.stage.clone() {
             Stage::Idle | Stage::Told => {
                 let outcome = node.decide();
-                match node.own.ways.as_ref().and_then(|ways| ways.sending_too(&outcome.advertised)) {
-                    Some(ways) => {
-                        node.own.ways = Some(ways);
+                match node.own.encapsulations.as_ref().and_then(|support| support.sending_too(&outcome.advertised)) {
+                    Some(support) => {
+                        node.own.encapsulations = Some(support);
                         self.store.insert(node.own.node.clone(), node.own.clone());
                         node.stage = Stage::Told;
                     }
@@ -294,12 +286,13 @@ impl World {
             }
             Stage::Done(outcome) => {
                 // Who has told nothing before reads once more what the others receive, before pods are there.
-                node.ready = node.own.ways.is_some();
+                node.ready = node.own.encapsulations.is_some();
                 node.stage = if node.ready { Stage::Idle } else { Stage::Told };
-                let told = Lease { ways: Some(outcome.advertised.clone()), ..node.own.clone() };
+                let told = Lease { encapsulations: Some(outcome.advertised.clone()), ..node.own.clone() };
                 if self.store.get(&told.node) != Some(&told) || told != node.own {
-                    let former = node.own.ways.iter().flat_map(EncapsulationSupport::receives).collect::<BTreeSet<_>>();
-                    node.lingering.extend(&former - &outcome.advertised.receives());
+                    let former = node.own.encapsulations.iter().flat_map(|support| support.receives.keys().copied());
+                    let is_closed = |one: &Encapsulation| !outcome.advertised.receives.contains_key(one);
+                    node.lingering.extend(former.filter(is_closed));
                     node.own = told.clone();
                     self.store.insert(told.node.clone(), told);
                 }
@@ -330,10 +323,7 @@ impl World {
             Some(way) if to.receives(*way, from) => None,
             Some(way) => Some(format!(
                 "node {} sends to node {} by {}, which that does not receive (strict: {})",
-                from.n,
-                to.n,
-                way.encapsulation(),
-                to.strict
+                from.n, to.n, way.encapsulation, to.strict
             )),
         });
         lost.collect()
