@@ -18,14 +18,14 @@ use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::conflist;
 use crate::daemon::switch;
 use crate::identity;
 use crate::install;
 use crate::node::node_name;
+use crate::problem;
 use crate::reconcile;
-use crate::status;
 use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
@@ -34,14 +34,14 @@ use crate::subnet_env;
 const BRIDGE: &str = "cni0";
 
 /// Removes everything; what could not be removed as sentences.
-pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
+pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
     let mut left = Vec::new();
-    let is_flannels = kernel_state(flags, store, &mut left).await.unwrap_or_else(|error| {
+    let is_flannels = kernel_state(config, store, &mut left).await.unwrap_or_else(|error| {
         left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
         false
     });
-    if let Some(folder) = &flags.cni_conf_dir {
-        match conflist::remove(folder, &flags.subnet_file) {
+    if let Some(folder) = &config.cni.conf_dir {
+        match conflist::remove(folder, &config.subnet_file) {
             Ok(gone) => {
                 for path in gone {
                     tracing::info!(path = %path.display(), "CNI configuration removed");
@@ -50,26 +50,26 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
             Err(error) => left.push(chain(&error)),
         }
     }
-    let shared = (!is_flannels).then(|| flags.subnet_file.clone());
-    for file in shared.into_iter().chain([switch::file(&flags.subnet_file)]) {
+    let shared = (!is_flannels).then(|| config.subnet_file.clone());
+    for file in shared.into_iter().chain([switch::file(&config.subnet_file)]) {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
     }
-    if let Some(bin_dir) = &flags.cni.cni_bin_dir {
-        plugin(bin_dir, &mut left);
+    if config.cni.bin_dir_given {
+        plugin(&config.cni.bin_dir, &mut left);
     }
     // It is there only where netd was killed. One that answers belongs to a running netd.
-    match socket::remove_stale(&status::socket(flags)) {
+    match socket::remove_stale(&config.status.socket) {
         Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
         Err(error) => left.push(chain(&error)),
     }
     if is_flannels {
         return left;
     }
-    match node_name(flags) {
+    match node_name(config.node_name.as_ref()) {
         Ok(name) => match store.release(&name).await {
             Ok(()) => tracing::info!(node = %name, "lease given back"),
             Err(error) => left.push(chain(&error)),
@@ -80,13 +80,13 @@ pub async fn run(flags: &Flags, store: &impl Store) -> Vec<String> {
 }
 
 /// True where flannel has the node again.
-async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
+async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
-    let previous = fs::read_to_string(&flags.subnet_file).unwrap_or_default();
-    let identity = identity::of(&flags.subnet_file, networks(store).await, &previous);
+    let previous = fs::read_to_string(&config.subnet_file).unwrap_or_default();
+    let identity = identity::of(&config.subnet_file, networks(store).await, &previous);
     let host = observe::host(&mut kernel, &identity)?;
     // Reverse-path filters that a change of the backend has loosened are as they were again.
-    let nothing = Desired { sysctls: switch::loosened(&flags.subnet_file), ..Desired::default() };
+    let nothing = Desired { sysctls: switch::loosened(&config.subnet_file), ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     // While netd runs there are none, so they are of a flannel that came after it.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();
@@ -100,9 +100,9 @@ async fn kernel_state(flags: &Flags, store: &impl Store, left: &mut Vec<String>)
     for op in &plan.ops {
         tracing::info!(op = %op, "removing");
     }
-    let report = reconcile::apply(&mut kernel, plan, &Outcome::default());
-    left.extend(report.complaints);
-    if let Some(bridge) = idle_bridge(&mut kernel, flags)?.filter(|_| !is_flannels) {
+    let report = reconcile::apply(&mut kernel, plan);
+    left.extend(problem::of_run(&report, &Outcome::default()).iter().map(ToString::to_string));
+    if let Some(bridge) = idle_bridge(&mut kernel, &config.subnet_file)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));
         left.extend(gone.err().map(|error| format!("bridge {} cannot be removed: {}", bridge.name, chain(&error))));
@@ -139,8 +139,8 @@ pub(crate) async fn networks(store: &impl Store) -> PerFamily<Prefix> {
 }
 
 /// The plugin's bridge, where it has this node's gateway address and no pod is on it any more.
-fn idle_bridge(kernel: &mut Linux, flags: &Flags) -> Result<Option<Link>, KernelError> {
-    let subnets = subnet_env::previous_subnets(&fs::read_to_string(&flags.subnet_file).unwrap_or_default());
+fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
+    let subnets = subnet_env::previous_subnets(&fs::read_to_string(subnet_file).unwrap_or_default());
     let Some(bridge) =
         kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE && link.kind == Kind::Bridge)
     else {

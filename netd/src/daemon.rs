@@ -13,8 +13,8 @@ mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dataplane::kernel::Linux;
 use dataplane::notifications::Notifications;
@@ -29,9 +29,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant as Deadline, sleep_until};
 
 use crate::bridge::Bridge;
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::conflist::Template;
 use crate::node::Node;
+use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::status::board::Board;
 use crate::status::doors::Doors;
@@ -39,32 +40,31 @@ use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
 use crate::upkeep::Upkeep;
 use pace::Pace;
-pub use publish::conflist_path;
 use start::Outset;
 pub use start::StartError;
 use switch::Switch;
 use tell::Untold;
-use warned::{Fault, Warned};
+use warned::Warned;
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(mut flags: Flags, store: impl Store) -> Result<(), StartError> {
+pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
     let board = Board::new();
     let outset = tokio::select! {
-        outset = start::find(&mut flags, &store, &board) => Some(outset),
-        never = start::show(&board, store.standing()) => match never {},
+        outset = start::find(&mut config, &store, &board) => Some(outset),
+        never = start::show(&board, store.startup_status()) => match never {},
         () = ends.wait() => None,
     };
     if let Some(outset) = outset {
         let outset = match outset {
             Ok(outset) => outset,
             Err(error) => {
-                store.tell_last(flags.node_name.as_ref(), error.notice()).await;
+                store.notify_before_exit(config.node_name.as_ref(), error.problem()).await;
                 return Err(error);
             }
         };
         let events = store.watch();
-        let mut daemon = Daemon::new(flags, store, board, outset);
+        let mut daemon = Daemon::new(config, store, board, outset);
         daemon.follow(events, &mut ends).await;
         daemon.tell_rest();
     }
@@ -93,7 +93,7 @@ impl Ends {
 }
 
 struct Daemon<S> {
-    flags: Flags,
+    config: Config,
     store: S,
     kernel: Linux,
     node: Node,
@@ -104,9 +104,9 @@ struct Daemon<S> {
     /// The list that is being told, until it is complete.
     listing: Option<BTreeMap<NodeName, Arc<Lease>>>,
     /// What a person has been told and is still so.
-    told: BTreeSet<String>,
+    told: Problems,
     /// Why this node's lease is not in the store as it should be, by the last try to put it back.
-    unkept: Option<Fault>,
+    unkept: Option<Problem>,
     /// What those who look after the cluster know of that.
     warned: Warned,
     ready: bool,
@@ -141,19 +141,18 @@ struct Daemon<S> {
 }
 
 impl<S: Store> Daemon<S> {
-    fn new(flags: Flags, store: S, board: Board, outset: Outset) -> Self {
+    fn new(config: Config, store: S, board: Board, outset: Outset) -> Self {
         let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
-        let switch = Switch::resume(&flags.subnet_file, &own);
+        let switch = Switch::resume(&config.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
-        let (leases, listing, told) = (BTreeMap::new(), None, BTreeSet::new());
+        let (leases, listing, told) = (BTreeMap::new(), None, Problems::new());
         let (ready, written, behind, quiet, listed) = (false, None, false, None, false);
         let (news, asked, upkeep) = (BTreeSet::new(), None, Upkeep::default());
-        let every = flags.iptables_resync.map(|seconds| Duration::from_secs(seconds.get().into()));
-        let pace = Pace::new(every, Deadline::now());
+        let pace = Pace::new(config.resync, Deadline::now());
         let (patience, bridge) = (Patience::default(), Bridge::default());
         #[rustfmt::skip]
         let daemon = Self {
-            flags, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
+            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
             behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
             _doors: doors,
         };
@@ -183,11 +182,14 @@ impl<S: Store> Daemon<S> {
     /// Looks again at the interface that carries the network, and tells the peers where this node's address has changed; true
     /// where something about it has.
     /// What keeps it from being used is for a person; the network stays as it was.
-    async fn follow_underlay(&mut self) -> (bool, Option<String>) {
-        match self.node.follow_underlay(&self.flags, &mut self.kernel) {
+    async fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
+        match self.node.follow_underlay(&self.config.underlay, &mut self.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
-            Err(error) => return (false, Some(format!("{}; the network stays as it was", chain(&error)))),
+            Err(error) => {
+                let detail = format!("cannot be followed, the network stays as it was: {}", chain(&error));
+                return (false, Some(Problem::new(Kind::UnderlayUnusable, "the interface between nodes", detail)));
+            }
         }
         let underlay = &self.node.underlay;
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
@@ -203,7 +205,8 @@ impl<S: Store> Daemon<S> {
                 (true, None)
             }
             Err(error) => {
-                (true, Some(format!("this node's new address cannot be told to its peers: {}", chain(&error))))
+                let detail = format!("cannot be published for its peers: {}", chain(&error));
+                (true, Some(Problem::new(Kind::PeersNotTold, "this node's new address", detail)))
             }
         }
     }
@@ -255,13 +258,13 @@ impl<S: Store> Daemon<S> {
                     self.ask(Trigger::StoreChanged);
                 }
             }
-            StoreEvent::Trouble(what) => tracing::warn!("{what}; the network stays as it was last known"),
-            StoreEvent::Recovered => tracing::info!("the store can be followed again"),
+            StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
+            StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
 }
 
 /// What a change of the backend has left to do, as far as a file tells.
-pub fn left_by_a_change(flags: &Flags) -> Transition {
-    Transition { relaxed_rp_filter: switch::loosened(&flags.subnet_file), ..Transition::default() }
+pub fn left_by_a_change(subnet_file: &Path) -> Transition {
+    Transition { relaxed_rp_filter: switch::loosened(subnet_file), ..Transition::default() }
 }

@@ -21,7 +21,7 @@ use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::store::Store;
 use facts::{Facts, FactsError};
 
@@ -113,8 +113,8 @@ const CHECKS: [Check; 12] = [
 ///
 /// # Errors
 /// Where the facts cannot be read.
-pub async fn run(flags: &Flags, store: &impl Store) -> Result<Vec<Finding>, FactsError> {
-    Ok(judge(&facts::read(flags, store).await?))
+pub async fn run(config: &Config, store: &impl Store) -> Result<Vec<Finding>, FactsError> {
+    Ok(judge(&facts::read(config, store).await?))
 }
 
 fn judge(facts: &Facts) -> Vec<Finding> {

@@ -8,8 +8,7 @@ use dataplane::types::{PerFamily, Prefix};
 use network::hash::fnv;
 use network::overlay::Identity;
 
-use crate::config::flags::SUBNET_FILE;
-use crate::subnet_env;
+use crate::subnet_env::{self, SUBNET_FILE};
 
 /// `netd` for the usual subnet file, `netd-` and eight hexadecimal digits for another.
 pub fn mark(subnet_file: &Path) -> String {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::config::flags::Flags;
+use crate::config::{CniConfig, Config};
 use crate::conflist::{self, SourceError};
 use crate::whole_file;
 
@@ -71,16 +71,16 @@ pub enum InstallError {
 }
 
 /// Installs the plugin, then judges the configuration that the daemon will install.
-pub fn run(flags: &Flags) -> Result<(), InstallError> {
-    let bin_dir = flags.cni.bin_dir();
+pub fn run(config: &Config) -> Result<(), InstallError> {
+    let bin_dir = &config.cni.bin_dir;
     let target = bin_dir.join(PLUGIN);
-    if install(&source(flags)?, &target)? {
+    if install(&source(&config.cni)?, &target)? {
         tracing::info!(path = %target.display(), "CNI plugin installed");
     } else {
         tracing::info!(path = %target.display(), "CNI plugin is installed already");
     }
-    let Some(conf) = &flags.cni.cni_conf_source else { return Ok(()) };
-    let template = conflist::template(Some(conf), &flags.subnet_file)?;
+    let Some(conf) = &config.cni.conf_source else { return Ok(()) };
+    let template = conflist::template(Some(conf), &config.subnet_file)?;
     let missing = template.others().find(|name| !bin_dir.join(name).is_file());
     match missing {
         Some(name) => {
@@ -92,8 +92,8 @@ pub fn run(flags: &Flags) -> Result<(), InstallError> {
 }
 
 /// The plugin that came with this netd.
-fn source(flags: &Flags) -> Result<PathBuf, InstallError> {
-    if let Some(path) = &flags.cni.cni_plugin {
+fn source(config: &CniConfig) -> Result<PathBuf, InstallError> {
+    if let Some(path) = &config.plugin {
         return Ok(path.clone());
     }
     let path = Path::new("netd-cni");

@@ -13,6 +13,7 @@ pub mod host;
 pub mod identity;
 pub mod install;
 pub mod node;
+pub mod problem;
 pub mod reconcile;
 pub mod status;
 pub mod store;

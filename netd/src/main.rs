@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use dataplane::heap::Heap;
 use dataplane::kernel::Linux;
-use netd::config::flags::{Cli, Command, Flags, Output};
+use netd::config::Config;
+use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
-use netd::store::chosen::Chosen;
+use netd::store::any_store::AnyStore;
 use netd::{cleanup, daemon, doctor, install, reconcile, status};
 use network::model::Cluster;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -63,39 +64,39 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("netd {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut flags = cli.flags;
+    let mut config = Config::new(cli.flags).context("there is no store")?;
     if cli.command == Some(Command::InstallCni) {
-        install::run(&flags).context("the CNI plugin is not installed")?;
+        install::run(&config).context("the CNI plugin is not installed")?;
         return Ok(ExitCode::SUCCESS);
     }
     // Who else is linked in may bring another one: then none would be chosen by itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let store = Chosen::new(&flags, cli.command.is_none()).context("there is no store")?;
+        let store = AnyStore::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
         // A daemon asks where it can be asked what it waits for.
-        if flags.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
-            flags.node_name = store.node_name().await.context("cannot tell which node this is")?;
+        if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
+            config.node_name = store.node_name().await.context("cannot tell which node this is")?;
         }
         match cli.command {
-            Some(Command::Plan) => plan(&flags, &store).await,
-            Some(Command::Doctor { output }) => examine(&flags, &store, output).await,
-            Some(Command::Cleanup) => clean_up(&flags, &store).await,
+            Some(Command::Plan) => plan(&config, &store).await,
+            Some(Command::Doctor { output }) => examine(&config, &store, output).await,
+            Some(Command::Cleanup) => clean_up(&config, &store).await,
             Some(Command::Status(arguments)) => {
-                let code = status::client::run(&flags, &store, arguments).await?;
+                let code = status::client::run(&config, &store, arguments).await?;
                 Ok(ExitCode::from(code))
             }
             Some(Command::Version | Command::InstallCni) | None => {
-                Box::pin(daemon::run(flags, store)).await?;
+                Box::pin(daemon::run(config, store)).await?;
                 Ok(ExitCode::SUCCESS)
             }
         }
     })
 }
 
-async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
+async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
     let mut kernel = Linux::open().context("cannot speak to the kernel: netd needs the capability NET_ADMIN")?;
-    let node = Node::discover(flags, store, &mut kernel).await?;
+    let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await.context("cannot read the nodes' leases")?;
     let Some(own) = node.own_among(&leases) else {
         println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
@@ -103,7 +104,7 @@ async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
     };
     let (cluster, rejected) = Cluster::admit(own, leases, None, &node.identity.networks);
     let reconcile::Planned { plan, outcome, .. } =
-        reconcile::plan(&mut kernel, &node, &cluster, flags, &daemon::left_by_a_change(flags))?;
+        reconcile::plan(&mut kernel, &node, &cluster, config.rules, &daemon::left_by_a_change(&config.subnet_file))?;
     for peer in rejected {
         println!("# node {} is left out: {}", peer.node, peer.reason);
     }
@@ -117,8 +118,8 @@ async fn plan(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
     Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
-async fn examine(flags: &Flags, store: &impl Store, output: Output) -> anyhow::Result<ExitCode> {
-    let findings = doctor::run(flags, store).await?;
+async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow::Result<ExitCode> {
+    let findings = doctor::run(config, store).await?;
     match output {
         Output::Table => print!("{}", doctor::table(&findings)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
@@ -132,8 +133,8 @@ async fn examine(flags: &Flags, store: &impl Store, output: Output) -> anyhow::R
     Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }
 
-async fn clean_up(flags: &Flags, store: &impl Store) -> anyhow::Result<ExitCode> {
-    let left = cleanup::run(flags, store).await;
+async fn clean_up(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
+    let left = cleanup::run(config, store).await;
     for what in &left {
         tracing::error!("{what}");
     }

@@ -13,9 +13,10 @@ use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
 use network::interface::{self, InterfaceError, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
 use network::net_conf::{NetConf, NetConfError};
+use network::observe;
 use network::overlay::Identity;
 
-use crate::config::flags::Flags;
+use crate::config::{Config, UnderlayConfig};
 use crate::host;
 use crate::identity;
 use crate::store::{LeaseRequest, Store, StoreError};
@@ -65,35 +66,36 @@ pub struct Node {
     pub tunnel_devices: PerFamily<TunnelDevice>,
     /// How its objects are marked.
     pub identity: Identity,
-    /// The public addresses that the store has for it, in place of those that the flags name.
+    /// The public addresses that the store has for it, in place of the configured ones.
     pub public: PerFamily<IpAddr>,
 }
 
 impl Node {
     /// Finds out, from the configuration's text and the kernel.
-    pub async fn discover(flags: &Flags, store: &impl Store, kernel: &mut Linux) -> Result<Self, NodeError> {
-        let name = node_name(flags)?;
+    pub async fn discover(config: &Config, store: &impl Store, kernel: &mut Linux) -> Result<Self, NodeError> {
+        let name = node_name(config.node_name.as_ref())?;
         let (conf, unknown) = NetConf::parse(&store.net_conf().await?)?;
         for key in unknown.0 {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
-        let public = store.public(&name).await?;
-        let (underlay, tunnel_devices) = place(flags, &conf, public, kernel)?;
-        let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
-        let identity = identity::of(&flags.subnet_file, conf.prefixes(), &previous);
+        let public = store.public_addresses(&name).await?;
+        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, kernel)?;
+        check_kernel(&conf, &underlay, kernel)?;
+        let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
+        let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
         Ok(Self { name, conf, underlay, tunnel_devices, identity, public })
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
-    pub fn follow_underlay(&mut self, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, tunnel_devices) = place(flags, &self.conf, self.public, kernel)?;
+    pub fn follow_underlay(&mut self, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
+        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, kernel)?;
         let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
         (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
     }
 
     /// Takes another configuration, where this node can: a running network keeps its address ranges.
-    pub fn reconfigure(&mut self, text: &str, flags: &Flags, kernel: &mut Linux) -> Result<bool, NodeError> {
+    pub fn reconfigure(&mut self, text: &str, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
         let (conf, _) = NetConf::parse(text)?;
         if conf == self.conf {
             return Ok(false);
@@ -101,7 +103,8 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, tunnel_devices) = place(flags, &conf, self.public, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &conf, self.public, kernel)?;
+        check_kernel(&conf, &underlay, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
     }
@@ -137,23 +140,30 @@ impl Node {
 
 /// Chooses the interface, and checks that it can carry the network.
 fn place(
-    flags: &Flags,
+    config: &UnderlayConfig,
     conf: &NetConf,
     public: PerFamily<IpAddr>,
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
-    let mut wishes = flags.wishes(conf);
+    let mut wishes = config.wishes(conf);
     for (family, address) in public.iter() {
         *wishes.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, flags.iface_can_reach)?, &wishes)?;
+    let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &wishes)?;
     let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }
 
-/// The node's name: as given, else the host's.
-pub fn node_name(flags: &Flags) -> Result<NodeName, NodeError> {
-    if let Some(name) = &flags.node_name {
+/// Checks that the kernel has the devices of the configured backend.
+fn check_kernel(conf: &NetConf, underlay: &Underlay, kernel: &mut impl Kernel) -> Result<(), NodeError> {
+    let links = links(kernel)?;
+    let lacking = observe::unsupported(kernel, &links, &conf.backend, underlay, conf.backend.encapsulations())?;
+    lacking.into_values().next().map_or(Ok(()), |kind| Err(TunnelDeviceError::NoKernelSupport { kind }.into()))
+}
+
+/// The node's name: as configured, else the host's.
+pub fn node_name(configured: Option<&NodeName>) -> Result<NodeName, NodeError> {
+    if let Some(name) = configured {
         return Ok(name.clone());
     }
     let host = nix::unistd::gethostname().map_err(|errno| NodeError::NoName(errno.into()))?;

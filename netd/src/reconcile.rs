@@ -10,16 +10,14 @@ use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::types::Prefix;
 use network::backend::TunnelDeviceError;
-use network::chain;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::amend::Ground;
-use network::overlay::masquerade::Ports;
-use network::overlay::transition::Transition;
+use network::overlay::transition::{self, Transition};
 use network::overlay::{self, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
-use crate::config::flags::Flags;
+use crate::config::RulesConfig;
 use crate::node::Node;
 
 /// Why the kernel is compared with what it should be.
@@ -92,8 +90,6 @@ pub struct Report {
     pub conflicts: Vec<Conflict>,
     /// Both kinds of changes, by [`Op::kind`].
     pub counts: BTreeMap<&'static str, Count>,
-    /// Everything that a person should know: what failed, what stands in the way, which peers cannot be reached and why.
-    pub complaints: BTreeSet<String>,
 }
 
 /// How many changes of one kind there were.
@@ -148,18 +144,21 @@ pub fn plan(
     kernel: &mut impl Kernel,
     node: &Node,
     cluster: &Cluster,
-    flags: &Flags,
+    rules: RulesConfig,
     transition: &Transition,
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
+    let wanted = transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining);
+    let unsupported = observe::unsupported(kernel, &host.links, &node.conf.backend, &node.underlay, wanted)?;
+    let transition = &Transition { unsupported, ..transition.clone() };
     let input = Input {
         conf: &node.conf,
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: masquerade(flags),
-        forward_rules: flags.iptables_forward_rules,
+        masquerade: rules.masquerade,
+        forward_rules: rules.accept_forwarded,
         routes: &host.routes,
         links: &host.links,
         reverse_path: &reverse_path,
@@ -174,13 +173,8 @@ pub fn plan(
     Ok(Planned { plan, outcome, observed, ground })
 }
 
-fn masquerade(flags: &Flags) -> Option<Ports> {
-    let ports = if flags.ip_masq_fully_random_disable { Ports::Kernel } else { Ports::FullyRandom };
-    flags.ip_masq.then_some(ports)
-}
-
 /// Carries a plan out. One change that fails does not stop the others.
-pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report {
+pub fn apply(kernel: &mut impl Kernel, plan: Plan) -> Report {
     // Rules go only where those that come in their place stand.
     let mut ops = plan.ops;
     let later: Vec<Op> = ops.extract_if(.., |op| matches!(op, Op::Nft(_)) && op.is_removal()).collect();
@@ -193,8 +187,7 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
     for (op, result) in ops.into_iter().zip(outcomes) {
         let count = report.counts.entry(op.kind()).or_default();
         match result {
-            // Gone already is what a removal is for.
-            Err(error) if !(op.is_removal() && error.is_missing()) => {
+            Err(error) if !op.is_done_despite(&error) => {
                 count.failed += 1;
                 report.failed.push((op, error));
             }
@@ -205,21 +198,12 @@ pub fn apply(kernel: &mut impl Kernel, plan: Plan, outcome: &Outcome) -> Report 
             }
         }
     }
-    let failed = report.failed.iter().map(|(op, error)| format!("cannot do `{}`: {}", first_line(op), chain(error)));
-    let unreachable = outcome.unreachable.iter();
-    let unreachable = unreachable.map(|((node, family), why)| format!("no way to {family} pods of node {node}: {why}"));
-    let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation;
-        Some(format!("{family} pods of node {node} are reached by {encapsulation}, not as configured: {why}"))
-    });
-    let conflicts = plan.conflicts.iter().map(ToString::to_string);
-    let blockers = outcome.blockers.iter().map(ToString::to_string);
-    report.complaints = failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect();
     report.conflicts = plan.conflicts;
     report
 }
 
-fn first_line(op: &Op) -> String {
+/// An operation in one line.
+pub(crate) fn first_line(op: &Op) -> String {
     let text = op.to_string();
     let mut lines = text.lines();
     let first = lines.next().unwrap_or_default();

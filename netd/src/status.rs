@@ -21,7 +21,6 @@ pub mod yaml;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 
 use dataplane::types::{IfName, Mac, PerFamily, Prefix};
 use network::backend::BackendFacts;
@@ -29,22 +28,9 @@ use network::model::Lease;
 use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
-use crate::config::flags::{Flags, SUBNET_FILE};
-use crate::identity;
 use crate::node::Node;
+use crate::problem::Problem;
 use moment::Moment;
-
-/// Where `netd status` asks the daemon with the usual subnet file.
-pub const SOCKET: &str = "/run/netd/netd.sock";
-
-/// The socket of the daemon with these flags. Two daemons on one host have two subnet files, and so two sockets.
-pub fn socket(flags: &Flags) -> PathBuf {
-    match &flags.status_socket {
-        Some(path) => path.clone(),
-        None if flags.subnet_file == Path::new(SUBNET_FILE) => SOCKET.into(),
-        None => flags.subnet_file.with_file_name(format!("{}.sock", identity::mark(&flags.subnet_file))),
-    }
-}
 
 /// The whole of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,13 +59,23 @@ pub struct Status {
     pub last_full_read: Option<Moment>,
     /// Changes to the kernel so far, by kind.
     pub operations: BTreeMap<Cow<'static, str>, Operations>,
-    /// What a person should know, with the time since when it is so.
-    pub problems: BTreeMap<String, Moment>,
+    /// What is wrong, sorted.
+    pub problems: Vec<ProblemSince>,
     /// What something else undoes again and again, by what it is.
     #[serde(default)]
     pub contested: BTreeMap<String, Contested>,
     /// The store.
     pub store: Store,
+}
+
+/// A problem with its age.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProblemSince {
+    /// The problem.
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// When it was first seen.
+    pub since: Moment,
 }
 
 /// An object that something else undoes, so that it is put back ever more rarely.
@@ -281,7 +277,7 @@ impl Status {
             last_reconcile: None,
             last_full_read: None,
             operations: BTreeMap::new(),
-            problems: BTreeMap::new(),
+            problems: Vec::new(),
             contested: BTreeMap::new(),
             store: Store::default(),
         }

@@ -1,14 +1,14 @@
-//! Where the network's configuration and the nodes' leases come from. A store says what is; it never decides.
+//! Where the network's configuration and the nodes' leases come from. A store reports what exists; it decides nothing.
 //!
-//! [`Store`] is what the daemon knows of any of them; the kinds live in modules below. Nothing of a kind (paths, keys, versions) gets
-//! past the trait except as text for a person.
+//! [`Store`] is the interface to the daemon; each kind of store has a module below. Nothing specific to one kind (paths, keys,
+//! versions) crosses the trait, except in text for a person.
 
-pub mod chosen;
-mod claim;
+pub mod any_store;
 pub mod dir;
 pub mod etcd;
 pub mod kube;
-mod waiting;
+mod lease_builder;
+mod startup_retry;
 
 use std::error::Error;
 use std::future::Future;
@@ -21,151 +21,152 @@ use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
 
+use crate::problem::Problem;
+
 /// A source of truth about the network.
 pub trait Store: Send + Sync + 'static {
-    /// Reads the network configuration, as text: [`NetConf::parse`] judges it.
+    /// Reads the network configuration as text. [`NetConf::parse`] checks the text.
     fn net_conf(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
 
-    /// Reads the public addresses that the store has for a node, in place of those that the flags name. Changes nothing.
-    fn public(&self, node: &NodeName) -> impl Future<Output = Result<PerFamily<IpAddr>, StoreError>> + Send {
+    /// Reads the public addresses that the store holds for a node; they replace those of the flags. Writes nothing.
+    fn public_addresses(&self, node: &NodeName) -> impl Future<Output = Result<PerFamily<IpAddr>, StoreError>> + Send {
         let _ = node;
         std::future::ready(Ok(PerFamily::none()))
     }
 
-    /// Reads one node's lease; `None` where it has none that can be read. Changes nothing.
+    /// Reads one node's lease; `None` where there is no valid one. Writes nothing.
     fn lease(&self, node: &NodeName) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
 
-    /// Every node's lease, this node's too, no older than what this node has written last. Changes nothing.
+    /// Reads every node's lease, this node's included. The result contains this node's latest write. Writes nothing.
     fn leases(&self) -> impl Future<Output = Result<Vec<Arc<Lease>>, StoreError>> + Send;
 
-    /// Takes this node's subnets and publishes its lease. A node that has a lease gets the same subnets again as long as they suit
-    /// `conf`; where the lease in the store already says all that is asked for, nothing is written.
+    /// Allocates this node's subnets and publishes its lease. A node keeps the subnets of its lease as long as they suit `conf`. A
+    /// lease that already has the requested content is not written again.
     fn acquire(&self, request: &LeaseRequest, conf: &NetConf)
     -> impl Future<Output = Result<Lease, StoreError>> + Send;
 
-    /// Tells the peers what this node's lease says now; its subnets are those that it has.
+    /// Publishes the current content of this node's lease. The subnets are those of the acquired lease.
     fn publish(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Gives this node's subnets back. Not having any is success.
+    /// Releases this node's subnets. A node without subnets is not an error.
     fn release(&self, node: &NodeName) -> impl Future<Output = Result<(), StoreError>> + Send;
 
-    /// Tells those who look after the cluster about this node, where the store has a place for that. Nobody waits for it.
-    fn tell(&self, notice: Notice) {
+    /// Publishes a notice about this node for the cluster's administrators, where the store has a place for notices (Kubernetes
+    /// Events). Returns at once; a background task delivers the notice.
+    fn notify(&self, notice: Notice) {
         let _ = notice;
     }
 
-    /// Tells them of what ends a daemon that has this name, and gives up after a moment.
-    fn tell_last(&self, node: Option<&NodeName>, notice: Notice) -> impl Future<Output = ()> + Send {
-        let _ = (node, notice);
+    /// Publishes the problem that ends the daemon. Returns after delivery or after a short timeout.
+    fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) -> impl Future<Output = ()> + Send {
+        let _ = (node, problem);
         std::future::ready(())
     }
 
-    /// This node's name, where the store knows better than the host.
+    /// This node's name, where the store knows a better one than the host name.
     fn node_name(&self) -> impl Future<Output = Result<Option<NodeName>, StoreError>> + Send {
         std::future::ready(Ok(None))
     }
 
-    /// What the store waits for at the start of a daemon, for a person; none where it waits for nothing.
-    fn standing(&self) -> Option<watch::Receiver<Option<String>>> {
+    /// What the store is waiting for while the daemon starts, as text for a person; `None` inside where it waits for nothing.
+    fn startup_status(&self) -> Option<watch::Receiver<Option<String>>> {
         None
     }
 
-    /// Follows the leases and the configuration until the receiver is dropped. To be called within a tokio runtime.
+    /// Watches the leases and the configuration until the receiver is dropped. Must be called within a tokio runtime.
     ///
-    /// The first events are what there is: [`StoreEvent::NetConf`], then a whole list: [`StoreEvent::Init`], a [`StoreEvent::Lease`] for
-    /// each node, [`StoreEvent::InitDone`].
+    /// The first events are the current state: [`StoreEvent::NetConf`], then a complete list: [`StoreEvent::Init`], a
+    /// [`StoreEvent::Lease`] for each node, [`StoreEvent::InitDone`].
     fn watch(&self) -> mpsc::Receiver<StoreEvent>;
 }
 
-/// What those who look after the cluster should know of a node.
+/// What a cluster's administrators should know about a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// Pods can be wired and reach each other.
     Ready,
-    /// Somebody must do something. The same text again is no news until it was over.
-    Warning {
-        /// Of which sort, as Events have it: `InvalidConfiguration`.
-        reason: &'static str,
-        /// What.
-        text: String,
-    },
-    /// What this text warned of is over.
-    Over(String),
+    /// A problem has begun, or its detail has changed.
+    Problem(Problem),
+    /// A problem is over.
+    Resolved(Problem),
 }
 
-/// What this node asks a store for.
+/// What this node requests from a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseRequest {
     /// This node.
     pub node: NodeName,
-    /// Where peers reach it, by underlay family.
+    /// The addresses at which peers reach this node, by underlay family.
     pub public: PerFamily<IpAddr>,
-    /// How it wants packets carried.
+    /// This node's backend.
     pub backend: BackendType,
-    /// What its backend publishes, by pod family; none for backends without data.
+    /// The data that its backend publishes, by pod family; none for backends without data.
     pub data: PerFamily<DataRequest>,
-    /// The subnets that its pods have used before, from subnet.env: a node without a lease gets them when they are free and suit.
+    /// The subnets that this node's pods used before, from subnet.env. A node without a lease gets them where they are free and
+    /// suit the configuration.
     pub previous: PerFamily<Prefix>,
 }
 
-/// What happened in a store.
+/// A change in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
-    /// A whole list begins: what is not in it is gone.
+    /// A complete list begins. Nodes that are not in the list are gone.
     Init,
-    /// A node's lease is new or has changed; this node's own is told like any other. Inside a list: it is there.
+    /// A node's lease is new or has changed; this node's own lease is reported too. Between Init and [`StoreEvent::InitDone`]: the
+    /// lease exists.
     Lease(Arc<Lease>),
     /// The list is complete.
     InitDone,
     /// A node's lease is gone.
     Removed(NodeName),
-    /// The network configuration is, or has changed to, this text.
+    /// The network configuration is this text now.
     NetConf(String),
-    /// The store cannot be followed; what was last told stands until [`StoreEvent::Recovered`]. Told once, for a person.
-    Trouble(String),
-    /// The trouble is over.
-    Recovered,
+    /// The store cannot be watched, with the reason for a person. The last reported state remains valid until
+    /// [`StoreEvent::Available`]. Sent once per reason.
+    Unavailable(String),
+    /// The store can be watched again.
+    Available,
 }
 
-/// Why a store could not do what was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Something could not be read.
+    /// A read failed.
     #[error("cannot read {object}: {advice}")]
     Read {
-        /// What.
+        /// The file, key or object.
         object: String,
         /// What to do about it.
         advice: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Something could not be written.
+    /// A write failed.
     #[error("cannot write {object}: {advice}")]
     Write {
-        /// What.
+        /// The file, key or object.
         object: String,
         /// What to do about it.
         advice: &'static str,
-        /// Why.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
-    /// Another node holds the store for too long.
+    /// Another node has locked the store for too long.
     #[error("{object} has been locked for {seconds} s: {advice}")]
     Busy {
-        /// What.
+        /// The lock file.
         object: String,
-        /// How long it was waited for.
+        /// How long this node waited for the lock.
         seconds: u64,
         /// What to do about it.
         advice: String,
     },
-    /// No subnet could be had.
+    /// No subnet could be allocated.
     #[error("no subnet for node {node}")]
     Allocate {
         /// The node.
         node: NodeName,
-        /// Why.
+        /// The cause.
         source: Box<dyn Error + Send + Sync>,
     },
 }

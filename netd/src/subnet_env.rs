@@ -11,6 +11,9 @@ use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 
 use crate::whole_file;
 
+/// Where flannel's users and plugins look for the file.
+pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
+
 /// What is in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetEnv {

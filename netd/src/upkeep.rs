@@ -190,7 +190,7 @@ impl Standing {
             return None;
         }
         let held = patience.hold(&mut plan, desired, occasion, now);
-        let report = reconcile::apply(kernel, plan, &Outcome::default());
+        let report = reconcile::apply(kernel, plan);
         patience.refused(report.failed.iter().map(|(op, _)| op), desired, now);
         if !report.is_clean() {
             return None;

@@ -24,7 +24,7 @@ use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
 use crate::etcd::{Door, Etcd};
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::{Namespace, printed};
 use crate::peers::{self, Program};
 use crate::topology::{Fabric, Stack};
@@ -38,7 +38,7 @@ pub const SERVICES: &str = "10.96.0.0/16";
 pub const IPV6_SERVICES: &str = "fd00:10:96::/112";
 
 /// Far more than it needs to start, for machines under load.
-const PATIENCE: Duration = seconds(60);
+const TIMEOUT: Duration = seconds(60);
 /// It waits for its watchers for a minute; nobody here has that time.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -67,7 +67,7 @@ impl ApiServer {
     pub fn start(fabric: &Fabric, machine: &str, services: Stack) -> Outcome<Self> {
         let machine = fabric.node(machine);
         let folder = fabric.disk().join("kubernetes");
-        std::fs::create_dir_all(&folder).told("make the API server's folder")?;
+        std::fs::create_dir_all(&folder).context("make the API server's folder")?;
         let address = machine.first_address();
         let names: Vec<&str> = fabric.nodes.iter().map(crate::node::Node::name).collect();
         let addresses: Vec<IpAddr> = machine.addresses().iter().map(|(_, address)| *address).collect();
@@ -96,7 +96,7 @@ impl ApiServer {
         proxy.arg("--kubeconfig").arg(self.admin()).args(["proxy", "--accept-hosts=.*"]);
         proxy.arg("--unix-socket").arg(&socket);
         self.proxy = Some(self.launch(&mut proxy, "kubectl-proxy.log")?);
-        eventually(PATIENCE, "the API server is ready", || {
+        eventually(TIMEOUT, "the API server is ready", || {
             let ended = self.server.as_mut().and_then(|server| server.try_wait().ok()).flatten();
             if let Some(status) = ended {
                 // Nothing to wait for; the log says why.
@@ -105,7 +105,7 @@ impl ApiServer {
             self.ask("GET", "/readyz", None).map(|_| Ok(()))
         })
         .and_then(|ended| ended)
-        .map_err(|failure| self.told(failure))
+        .map_err(|failure| self.with_logs(failure))
     }
 
     /// Ends it, as when its machine is serviced: clients find nobody at its address. etcd goes on.
@@ -116,11 +116,11 @@ impl ApiServer {
         for mut child in self.proxy.take().into_iter().chain(self.server.take()) {
             let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
             let ended = eventually(GRACE, "a program of the control plane ends", || {
-                child.try_wait().told("look after it")?.told("it goes on")
+                child.try_wait().context("look after it")?.context("it goes on")
             });
             if ended.is_err() {
-                child.kill().told("kill a program of the control plane")?;
-                child.wait().told("wait for it")?;
+                child.kill().context("kill a program of the control plane")?;
+                child.wait().context("wait for it")?;
             }
         }
         Ok(())
@@ -150,8 +150,8 @@ impl ApiServer {
     /// Where they do not get ready.
     pub fn resume_etcd(&mut self, fabric: &Fabric, machine: &str) -> Outcome {
         self.etcd = Some(Etcd::start(fabric.node(machine), &self.folder, Door::Open)?);
-        eventually(PATIENCE, "the API server is ready again", || self.ask("GET", "/readyz", None).map(drop))
-            .map_err(|failure| self.told(failure))
+        eventually(TIMEOUT, "the API server is ready again", || self.ask("GET", "/readyz", None).map(drop))
+            .map_err(|failure| self.with_logs(failure))
     }
 
     /// Keeps what etcd holds now, below the API server that goes on; gives where.
@@ -174,7 +174,7 @@ impl ApiServer {
         self.stop()?;
         self.kill_etcd()?;
         let data = Etcd::data(&self.folder);
-        std::fs::remove_dir_all(&data).told("remove etcd's data")?;
+        std::fs::remove_dir_all(&data).context("remove etcd's data")?;
         copy(backup, &data)?;
         self.etcd = Some(Etcd::start(fabric.node(machine), &self.folder, Door::Open)?);
         self.resume()
@@ -246,13 +246,13 @@ impl ApiServer {
     /// # Errors
     /// Where the log cannot be read.
     pub fn requests(&self) -> Outcome<Vec<Value>> {
-        let text = std::fs::read_to_string(self.audit_log()).told("read the audit log")?;
+        let text = std::fs::read_to_string(self.audit_log()).context("read the audit log")?;
         // The last line may be growing.
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
     /// A failure with the end of its log.
-    pub fn told(&self, failure: Failure) -> Failure {
+    pub fn with_logs(&self, failure: Failure) -> Failure {
         let log = std::fs::read_to_string(self.folder.join("kube-apiserver.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
         let last = lines[lines.len().saturating_sub(40)..].join("\n");
@@ -260,8 +260,8 @@ impl ApiServer {
     }
 
     fn launch(&self, command: &mut Command, log: &str) -> Outcome<Child> {
-        let log = File::options().create(true).append(true).open(self.folder.join(log)).told("make a log")?;
-        command.stdin(Stdio::null()).stdout(log.try_clone().told("share a log")?).stderr(log);
+        let log = File::options().create(true).append(true).open(self.folder.join(log)).context("make a log")?;
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("share a log")?).stderr(log);
         self.namespace.spawn(command)
     }
 
@@ -313,7 +313,7 @@ impl ApiServer {
 }
 
 fn copy(from: &Path, to: &Path) -> Outcome {
-    let output = Command::new("cp").arg("-a").args([from, to]).output().told("run cp")?;
+    let output = Command::new("cp").arg("-a").args([from, to]).output().context("run cp")?;
     printed("cp", &output).map(drop)
 }
 

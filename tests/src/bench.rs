@@ -7,10 +7,11 @@ mod change;
 pub mod cluster;
 mod cold;
 mod drift;
-mod ear;
 mod figures;
+mod foreign;
 mod idle;
 mod join;
+mod notifications;
 mod process;
 mod throughput;
 
@@ -20,11 +21,12 @@ use crate::failure::Outcome;
 type Part = (&'static str, fn() -> Outcome);
 
 /// The parts, in the order in which they are measured.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("cold", cold::measure),
     ("change", change::measure),
     ("idle", idle::measure),
     ("drift", drift::measure),
+    ("foreign", foreign::measure),
     ("join", join::measure),
     ("throughput", throughput::measure),
 ];

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::Daemon;
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::flow;
 use crate::node::Node;
 use crate::pod::Pod;
@@ -133,7 +133,7 @@ impl Cluster {
     /// # Errors
     /// Where the plugin fails.
     pub fn pod(&self, node: &str, name: &str) -> Outcome<Pod> {
-        self.node(node).add_pod(name)
+        Pod::add(self.node(node), name)
     }
 
     /// Waits until `from` reaches `to` in each family that both have. Peers are learnt after readiness.
@@ -147,7 +147,7 @@ impl Cluster {
             eventually(seconds(10), &what, || {
                 from.namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop)
             })
-            .map_err(|failure| self.told(failure))?;
+            .map_err(|failure| self.with_logs(failure))?;
         }
         Ok(())
     }
@@ -160,14 +160,14 @@ impl Cluster {
         for (family, address) in to.addresses().iter() {
             let source = from.address(family)?;
             flow::all(from.namespace(), source, to.namespace(), *address)
-                .told(format!("{} to {} over {family}", from.name(), to.name()))
-                .map_err(|failure| self.told(failure))?;
+                .context(format!("{} to {} over {family}", from.name(), to.name()))
+                .map_err(|failure| self.with_logs(failure))?;
         }
         Ok(())
     }
 
     /// A failure with the logs of all daemons.
-    pub fn told(&self, failure: Failure) -> Failure {
+    pub fn with_logs(&self, failure: Failure) -> Failure {
         self.daemons
             .iter()
             .fold(failure, |failure, (name, daemon)| failure.with(&format!("netd on {name}"), &daemon.log()))

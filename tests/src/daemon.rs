@@ -9,52 +9,53 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use crate::deadline::seconds;
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::Namespace;
 
 /// How long a daemon may take to start or to end. Far more than it needs, for machines under load.
-const PATIENCE: Duration = seconds(20);
+const TIMEOUT: Duration = seconds(20);
 
 #[derive(Debug, Default)]
-struct Heard {
+struct Received {
     log: String,
     ready: bool,
     /// Output streams that have not ended yet.
     open: usize,
 }
 
-/// What the daemon's streams and its readiness socket said so far, and the news that there is more.
+/// What the daemon's streams and its readiness socket said so far, and the changed that there is more.
 #[derive(Debug, Default)]
-struct Ear {
-    heard: Mutex<Heard>,
-    news: Condvar,
+struct Capture {
+    received: Mutex<Received>,
+    changed: Condvar,
 }
 
-impl Ear {
-    fn heard(&self) -> MutexGuard<'_, Heard> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+impl Capture {
+    fn received(&self) -> MutexGuard<'_, Received> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, change: impl FnOnce(&mut Heard)) {
-        change(&mut self.heard());
-        self.news.notify_all();
+    fn note(&self, change: impl FnOnce(&mut Received)) {
+        change(&mut self.received());
+        self.changed.notify_all();
     }
 
     /// Waits until `enough`, or gives what there is as a failure.
-    fn wait(&self, what: &str, within: Duration, enough: impl Fn(&Heard) -> bool) -> Outcome {
-        let guard = self.heard();
-        let (heard, _) = self
-            .news
-            .wait_timeout_while(guard, within, |heard| !enough(heard) && heard.open > 0)
+    fn wait(&self, what: &str, within: Duration, enough: impl Fn(&Received) -> bool) -> Outcome {
+        let guard = self.received();
+        let (received, _) = self
+            .changed
+            .wait_timeout_while(guard, within, |received| !enough(received) && received.open > 0)
             .unwrap_or_else(PoisonError::into_inner);
-        if enough(&heard) {
+        if enough(&received) {
             return Ok(());
         }
-        let reason = if heard.open == 0 { "it ended" } else { "time is over" };
-        Err(Failure::new(format!("{what}: {reason}")).with("its log", &heard.log))
+        let reason = if received.open == 0 { "it ended" } else { "time is over" };
+        Err(Failure::new(format!("{what}: {reason}")).with("its log", &received.log))
     }
 }
 
@@ -63,7 +64,7 @@ impl Ear {
 pub struct Daemon {
     name: String,
     child: Child,
-    ear: Arc<Ear>,
+    capture: Arc<Capture>,
 }
 
 impl Daemon {
@@ -71,24 +72,24 @@ impl Daemon {
         let socket = disk.join("notify");
         // A socket of an earlier run of the same node.
         let _ = std::fs::remove_file(&socket);
-        let notify = UnixDatagram::bind(&socket).told("make the readiness socket")?;
+        let notify = UnixDatagram::bind(&socket).context("make the readiness socket")?;
         command.env("NOTIFY_SOCKET", &socket).env("NO_COLOR", "1");
-        let told = command.get_envs().any(|(name, _)| name == "RUST_LOG");
-        if !told && std::env::var_os("RUST_LOG").is_none() {
+        let has_level = command.get_envs().any(|(name, _)| name == "RUST_LOG");
+        if !has_level && std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info,netd=debug");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = namespace.spawn(&mut command)?;
-        let ear = Arc::new(Ear::default());
-        ear.note(|heard| heard.open = 2);
+        let capture = Arc::new(Capture::default());
+        capture.note(|received| received.open = 2);
         if let Some(stream) = child.stdout.take() {
-            listen(stream, Arc::clone(&ear));
+            listen(stream, Arc::clone(&capture));
         }
         if let Some(stream) = child.stderr.take() {
-            listen(stream, Arc::clone(&ear));
+            listen(stream, Arc::clone(&capture));
         }
-        await_notification(notify, Arc::clone(&ear));
-        Ok(Self { name: name.to_owned(), child, ear })
+        await_notification(notify, Arc::clone(&capture));
+        Ok(Self { name: name.to_owned(), child, capture })
     }
 
     /// Its number.
@@ -101,7 +102,7 @@ impl Daemon {
     /// # Errors
     /// Where it ended or said nothing in time.
     pub fn await_ready(&self) -> Outcome {
-        self.ear.wait(&format!("netd on {} is not ready", self.name), PATIENCE, |heard| heard.ready)
+        self.capture.wait(&format!("netd on {} is not ready", self.name), TIMEOUT, |received| received.ready)
     }
 
     /// Waits until its log holds `text`.
@@ -110,12 +111,12 @@ impl Daemon {
     /// Where it ended or did not say it in time.
     pub fn await_log(&self, text: &str, within: Duration) -> Outcome {
         let what = format!("netd on {} did not say {text:?}", self.name);
-        self.ear.wait(&what, within, |heard| heard.log.contains(text))
+        self.capture.wait(&what, within, |received| received.log.contains(text))
     }
 
     /// What it printed so far, both streams.
     pub fn log(&self) -> String {
-        self.ear.heard().log.clone()
+        self.capture.received().log.clone()
     }
 
     /// Asks it to end (SIGTERM) and waits for that.
@@ -141,8 +142,8 @@ impl Daemon {
     /// # Errors
     /// Where it goes on.
     pub fn await_end(&mut self) -> Outcome<ExitStatus> {
-        self.ear.wait(&format!("netd on {} does not end", self.name), PATIENCE, |heard| heard.open == 0)?;
-        self.child.wait().told("wait for netd")
+        self.capture.wait(&format!("netd on {} does not end", self.name), TIMEOUT, |received| received.open == 0)?;
+        self.child.wait().context("wait for netd")
     }
 
     /// Its process, as this process names it.
@@ -150,35 +151,54 @@ impl Daemon {
         self.child.id()
     }
 
+    /// Stops its process (SIGSTOP), and returns when it stands still. It goes on with [`Daemon::go_on`].
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn stand_still(&self) -> Outcome {
+        self.signal(Signal::SIGSTOP)?;
+        let process = Pid::from_raw(i32::try_from(self.child.id()).context("name a process")?);
+        let stopped = waitid(Id::Pid(process), WaitPidFlag::WSTOPPED);
+        stopped.map(drop).context(format!("wait until netd on {} stands still", self.name))
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn go_on(&self) -> Outcome {
+        self.signal(Signal::SIGCONT)
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
     /// Where it is gone.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        let pid = i32::try_from(self.child.id()).told("name a process")?;
-        kill(Pid::from_raw(pid), signal).told(format!("send {signal} to netd on {}", self.name))
+        let pid = i32::try_from(self.child.id()).context("name a process")?;
+        kill(Pid::from_raw(pid), signal).context(format!("send {signal} to netd on {}", self.name))
     }
 }
 
-fn listen(stream: impl Read + Send + 'static, ear: Arc<Ear>) {
+fn listen(stream: impl Read + Send + 'static, capture: Arc<Capture>) {
     thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
-            ear.note(|heard| {
-                heard.log.push_str(&String::from_utf8_lossy(&line));
-                heard.log.push('\n');
+            capture.note(|received| {
+                received.log.push_str(&String::from_utf8_lossy(&line));
+                received.log.push('\n');
             });
         }
-        ear.note(|heard| heard.open -= 1);
+        capture.note(|received| received.open -= 1);
     });
 }
 
 /// Ends with the first `READY=1`; where that never comes, with the suite.
-fn await_notification(socket: UnixDatagram, ear: Arc<Ear>) {
+fn await_notification(socket: UnixDatagram, capture: Arc<Capture>) {
     thread::spawn(move || {
         let mut message = [0; 4096];
         while let Ok(length) = socket.recv(&mut message) {
             if message[..length].split(|byte| *byte == b'\n').any(|line| line == b"READY=1") {
-                return ear.note(|heard| heard.ready = true);
+                return capture.note(|received| received.ready = true);
             }
         }
     });

@@ -24,14 +24,14 @@ pub fn eventually<T>(within: Duration, what: &str, mut check: impl FnMut() -> Ou
             }
             // What is waited for has many sources (netlink, files, another process), some of which send no event.
             // A short pause between looks serves all of them; it bounds the load and decides nothing.
-            Err(_) => pass(Duration::from_millis(10)),
+            Err(_) => sleep(Duration::from_millis(10)),
         }
     }
 }
 
 /// Lets time pass, all of it, where that is what a test is about: the pace of a storm, the length of an outage. Nothing is
 /// waited for. A thread that has waited for another one may find its next parking cut short.
-pub fn pass(time: Duration) {
+pub fn sleep(time: Duration) {
     let begun = Instant::now();
     while let Some(left) = time.checked_sub(begun.elapsed()).filter(|left| !left.is_zero()) {
         thread::park_timeout(left);

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::printed;
 use crate::node::Node;
 use crate::peers;
@@ -132,7 +132,7 @@ impl Etcd {
             match name.trim_matches('"') {
                 "Key" => key = unquoted(field)?.replace(folder, ""),
                 "Value" => value = unquoted(field)?,
-                "Lease" => found.push((key.clone(), value.clone(), field.parse().told("read a lease")?)),
+                "Lease" => found.push((key.clone(), value.clone(), field.parse().context("read a lease")?)),
                 _ => {}
             }
         }
@@ -144,8 +144,8 @@ impl Etcd {
     /// # Errors
     /// Where it cannot be waited for.
     pub fn kill(mut self) -> Outcome {
-        self.child.kill().told("kill etcd")?;
-        self.child.wait().told("wait for etcd").map(drop)
+        self.child.kill().context("kill etcd")?;
+        self.child.wait().context("wait for etcd").map(drop)
     }
 
     /// Ends it and takes all that it holds away.
@@ -155,13 +155,13 @@ impl Etcd {
     pub fn wipe(self) -> Outcome {
         let folder = self.folder.clone();
         self.kill()?;
-        std::fs::remove_dir_all(folder).told("remove etcd's data")
+        std::fs::remove_dir_all(folder).context("remove etcd's data")
     }
 }
 
 fn unquoted(field: &str) -> Outcome<String> {
     serde_json::from_str::<Value>(field)
-        .told("read what etcdctl printed")
+        .context("read what etcdctl printed")
         .map(|text| text.as_str().unwrap_or_default().to_owned())
 }
 
@@ -172,7 +172,7 @@ impl Certificates {
     /// Where `openssl` fails.
     pub fn make(machine: &Node, disk: &Path) -> Outcome<Self> {
         let folder = disk.join("certificates");
-        std::fs::create_dir(&folder).told("make a folder for certificates")?;
+        std::fs::create_dir(&folder).context("make a folder for certificates")?;
         let address = machine.first_address();
         let script = format!(
             r"cd {folder}

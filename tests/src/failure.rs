@@ -31,19 +31,19 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Says what was being done when something failed.
-pub trait Told<T> {
+pub trait Context<T> {
     /// Puts `what: ` before the failure.
-    fn told(self, what: impl fmt::Display) -> Outcome<T>;
+    fn context(self, what: impl fmt::Display) -> Outcome<T>;
 }
 
-impl<T, E: fmt::Display> Told<T> for Result<T, E> {
-    fn told(self, what: impl fmt::Display) -> Outcome<T> {
+impl<T, E: fmt::Display> Context<T> for Result<T, E> {
+    fn context(self, what: impl fmt::Display) -> Outcome<T> {
         self.map_err(|error| Failure(format!("{what}: {error}")))
     }
 }
 
-impl<T> Told<T> for Option<T> {
-    fn told(self, what: impl fmt::Display) -> Outcome<T> {
+impl<T> Context<T> for Option<T> {
+    fn context(self, what: impl fmt::Display) -> Outcome<T> {
         self.ok_or_else(|| Failure(what.to_string()))
     }
 }

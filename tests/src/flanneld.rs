@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::node::Node;
 use crate::peers;
 
@@ -30,10 +30,10 @@ impl Flanneld {
     /// # Errors
     /// Where it does not write the file; with its log.
     pub fn start_by(node: &Node, store: &[&str]) -> Outcome<Self> {
-        // That it is written anew is how it tells that it is ready.
+        // flanneld writes the file anew when it is ready.
         let _ = std::fs::rename(node.subnet_file(), node.subnet_file().with_extension("former"));
         let log = node.subnet_file().with_extension("flanneld.log");
-        let output = File::create(&log).told("make flanneld's log")?;
+        let output = File::create(&log).context("make flanneld's log")?;
         let mut command = Command::new(peers::FLANNELD.path()?);
         command.env("NODE_NAME", node.name()).args(store);
         command.args(["--iface=eth0", "--iptables-forward-rules=false", "--subnet-file"]);
@@ -43,7 +43,7 @@ impl Flanneld {
             crate::ensure!(node.subnet_file().exists(), "it has written no subnet file");
             Ok(())
         })
-        .map_err(|failure| flanneld.told(failure))?;
+        .map_err(|failure| flanneld.with_logs(failure))?;
         Ok(flanneld)
     }
 
@@ -53,7 +53,7 @@ impl Flanneld {
     }
 
     /// A failure with its log.
-    pub fn told(&self, failure: Failure) -> Failure {
+    pub fn with_logs(&self, failure: Failure) -> Failure {
         failure.with("flanneld", &std::fs::read_to_string(&self.log).unwrap_or_default())
     }
 }

@@ -19,14 +19,14 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
 use crate::deadline::seconds;
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
 #[cfg(test)]
 mod tests;
 
 /// How long a packet may take. The first to a new neighbour may have to be asked for twice, a second apart.
-const PATIENCE: Duration = seconds(4);
+const TIMEOUT: Duration = seconds(4);
 
 const WORDS: &[u8] = b"is anybody there?";
 
@@ -35,7 +35,7 @@ const WORDS: &[u8] = b"is anybody there?";
 /// # Errors
 /// Where no reply comes.
 pub fn ping(from: &Namespace, to: IpAddr) -> Outcome {
-    from.run(&format!("ping -n -q -c 1 -W {} {to}", PATIENCE.as_secs())).map(drop)
+    from.run(&format!("ping -n -q -c 1 -W {} {to}", TIMEOUT.as_secs())).map(drop)
 }
 
 /// Sends one echo request of so many bytes of IP packet, not to be fragmented, and waits for its reply.
@@ -44,7 +44,7 @@ pub fn ping(from: &Namespace, to: IpAddr) -> Outcome {
 /// Where no reply comes or the packet is too big for a link on the way.
 pub fn ping_of(from: &Namespace, to: IpAddr, bytes: u32) -> Outcome {
     let headers = if to.is_ipv4() { 28 } else { 48 };
-    from.run(&format!("ping -n -q -c 1 -W {} -M do -s {} {to}", PATIENCE.as_secs(), bytes - headers)).map(drop)
+    from.run(&format!("ping -n -q -c 1 -W {} -M do -s {} {to}", TIMEOUT.as_secs(), bytes - headers)).map(drop)
 }
 
 /// Sends one echo request of so many bytes, which must not fit into the way.
@@ -100,57 +100,57 @@ fn exchange(
     serve: Server,
     call: Client,
 ) -> Outcome<IpAddr> {
-    let (tell, port) = channel();
+    let (sender, port) = channel();
     thread::scope(|scope| {
         let listener = scope.spawn(|| {
             // Moved in, so that a server that fails closes the channel.
-            let tell = tell;
-            server.within(|| serve(SocketAddr::new(address, 0), &tell))
+            let sender = sender;
+            server.within(|| serve(SocketAddr::new(address, 0), &sender))
         });
         let called = match port.recv() {
             Ok(port) => client.within(|| call(SocketAddr::new(address, port)))?,
             Err(_) => Ok(()),
         };
-        let answered = listener.join().ok().told(format!("the {name} server broke"))??;
-        called.told(format!("{name} to {address}: the client"))?;
-        answered.told(format!("{name} to {address}: the server"))
+        let answered = listener.join().ok().context(format!("the {name} server broke"))??;
+        called.context(format!("{name} to {address}: the client"))?;
+        answered.context(format!("{name} to {address}: the server"))
     })
 }
 
-fn tcp_server(address: SocketAddr, tell: &Sender<u16>) -> std::io::Result<IpAddr> {
+fn tcp_server(address: SocketAddr, sender: &Sender<u16>) -> std::io::Result<IpAddr> {
     let listener = TcpListener::bind(address)?;
     // Linux lets `accept` end by the receive timeout too.
-    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE.as_secs().cast_signed()))?;
-    told(tell, listener.local_addr()?);
+    setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::seconds(TIMEOUT.as_secs().cast_signed()))?;
+    send_port(sender, listener.local_addr()?);
     let (mut stream, peer) = listener.accept()?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let mut heard = [0; WORDS.len()];
-    stream.read_exact(&mut heard)?;
-    stream.write_all(&heard)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    let mut received = [0; WORDS.len()];
+    stream.read_exact(&mut received)?;
+    stream.write_all(&received)?;
     Ok(peer.ip())
 }
 
 fn tcp_client(server: SocketAddr) -> std::io::Result<()> {
-    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     stream.write_all(WORDS)?;
     stream.read_exact(&mut [0; WORDS.len()])
 }
 
-fn udp_server(address: SocketAddr, tell: &Sender<u16>) -> std::io::Result<IpAddr> {
+fn udp_server(address: SocketAddr, sender: &Sender<u16>) -> std::io::Result<IpAddr> {
     let socket = UdpSocket::bind(address)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    told(tell, socket.local_addr()?);
-    let mut heard = [0; WORDS.len()];
-    let (length, peer) = again(|| socket.recv_from(&mut heard))?;
-    socket.send_to(&heard[..length], peer)?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
+    send_port(sender, socket.local_addr()?);
+    let mut received = [0; WORDS.len()];
+    let (length, peer) = again(|| socket.recv_from(&mut received))?;
+    socket.send_to(&received[..length], peer)?;
     Ok(peer.ip())
 }
 
 fn udp_client(server: SocketAddr) -> std::io::Result<()> {
     let any: IpAddr = if server.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     socket.connect(server)?;
     socket.send(WORDS)?;
     again(|| socket.recv(&mut [0; WORDS.len()])).map(drop)
@@ -166,12 +166,12 @@ fn again<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> 
     }
 }
 
-fn told(tell: &Sender<u16>, bound: SocketAddr) {
+fn send_port(sender: &Sender<u16>, bound: SocketAddr) {
     // The other end waits for exactly this; it can only be gone where the test is over.
-    let _ = tell.send(bound.port());
+    let _ = sender.send(bound.port());
 }
 
-/// Echo requests in a steady stream, to tell whether any was lost meanwhile, and when.
+/// Echo requests in a steady stream, to sender whether any was lost meanwhile, and when.
 #[derive(Debug)]
 pub struct Stream {
     child: Child,
@@ -197,11 +197,11 @@ impl Stream {
     /// # Errors
     /// Where `ping` cannot be started.
     pub fn start(from: &Namespace, to: IpAddr) -> Outcome<Self> {
-        let said = tempfile::tempfile().told("make a file for what ping says")?;
+        let said = tempfile::tempfile().context("make a file for what ping says")?;
         let mut command = Command::new("ping");
         command.args(["-n", "-O", "-D", "-i", "0.01", &to.to_string()]);
         // To a file: nobody reads while it runs, and a pipe would fill.
-        let output = said.try_clone().told("share a file with ping")?;
+        let output = said.try_clone().context("share a file with ping")?;
         command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
         Ok(Self { child: from.spawn(&mut command)?, said })
     }
@@ -211,12 +211,13 @@ impl Stream {
     /// # Errors
     /// Where `ping` printed no summary.
     pub fn stop(mut self) -> Outcome<Count> {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).told("name a process")?), Signal::SIGINT).told("end ping")?;
-        self.child.wait().told("wait for ping")?;
+        kill(Pid::from_raw(i32::try_from(self.child.id()).context("name a process")?), Signal::SIGINT)
+            .context("end ping")?;
+        self.child.wait().context("wait for ping")?;
         let mut text = String::new();
-        self.said.rewind().told("read what ping said")?;
-        self.said.read_to_string(&mut text).told("read what ping said")?;
-        count(&text).told(format!("no summary in what ping printed: {text}"))
+        self.said.rewind().context("read what ping said")?;
+        self.said.read_to_string(&mut text).context("read what ping said")?;
+        count(&text).context(format!("no summary in what ping printed: {text}"))
     }
 
     /// Ends it, and fails where a reply is missing.

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::node::Node;
 
 /// The port that suites give netd.
@@ -26,7 +26,7 @@ pub fn ask(node: &Node, address: IpAddr, request: &str) -> Outcome<(String, Stri
         stream.read_to_string(&mut answer)?;
         Ok(answer)
     })?;
-    let answer = answer.told(format!("ask {address} for {request:?}"))?;
+    let answer = answer.context(format!("ask {address} for {request:?}"))?;
     Ok((answer.lines().next().unwrap_or_default().to_owned(), answer))
 }
 

@@ -13,7 +13,7 @@ use nix::mount::{MsFlags, mount};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 
 const MARK: &str = "NETD_TESTS_ISOLATED";
 
@@ -43,7 +43,7 @@ pub fn enter() -> Outcome {
     for folder in PRIVATE {
         if Path::new(folder).is_dir() {
             mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-                .told(format!("mount a private tmpfs on {folder}"))?;
+                .context(format!("mount a private tmpfs on {folder}"))?;
         }
     }
     crate::namespace::own().ip("link set lo up")
@@ -59,11 +59,11 @@ pub fn number() -> String {
 /// # Errors
 /// Where this machine does not permit it.
 pub fn own_proc() -> Outcome {
-    let known = std::fs::read_link("/proc/self").told("ask /proc for this process")?;
+    let known = std::fs::read_link("/proc/self").context("ask /proc for this process")?;
     if known.to_string_lossy() == std::process::id().to_string() {
         return Ok(());
     }
-    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).told("mount /proc")
+    mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>).context("mount /proc")
 }
 
 /// [`enter`] for a `main`: prints why it was impossible.
@@ -102,7 +102,7 @@ fn start_again() -> Failure {
 
 /// The first process of a namespace ignores SIGINT and SIGTERM unless it asks for them.
 fn end_on_signal() -> Outcome {
-    let mut signals = Signals::new([SIGINT, SIGTERM]).told("listen for Ctrl-C")?;
+    let mut signals = Signals::new([SIGINT, SIGTERM]).context("listen for Ctrl-C")?;
     thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
             std::process::exit(128 + signal);

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use dataplane::types::Family;
 use serde_json::Value;
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
-/// A link with all its details, as `ip -d link` tells it; `None` where there is none.
+/// A link with all its details, as `ip -d link` prints it; `None` where there is none.
 ///
 /// # Errors
 /// Where `ip` fails.
@@ -22,7 +22,7 @@ pub fn link(namespace: &Namespace, name: &str) -> Outcome<Option<Value>> {
 /// # Errors
 /// Where it is not.
 pub fn existing_link(namespace: &Namespace, name: &str) -> Outcome<Value> {
-    link(namespace, name)?.told(format!("there is no link {name}"))
+    link(namespace, name)?.context(format!("there is no link {name}"))
 }
 
 /// The global addresses of a link, in the kernel's order.
@@ -35,7 +35,7 @@ pub fn addresses(namespace: &Namespace, name: &str) -> Outcome<Vec<IpAddr>> {
     Ok(entries.filter_map(|entry| entry["local"].as_str()?.parse().ok()).collect())
 }
 
-/// What `ip -d link` tells below `info_data` of all VXLAN links, with their names.
+/// What `ip -d link` prints below `info_data` of all VXLAN links, with their names.
 ///
 /// # Errors
 /// Where `ip` fails.
@@ -76,7 +76,7 @@ pub fn neighbours(namespace: &Namespace) -> Outcome<Vec<(IpAddr, String)>> {
     Ok(all)
 }
 
-/// The route to exactly this range, as `ip route` tells it in JSON; `None` where there is none.
+/// The route to exactly this range, as `ip route` prints it in JSON; `None` where there is none.
 ///
 /// # Errors
 /// Where `ip` fails, or there are several.

@@ -13,11 +13,11 @@ pub use cgroups::watch_over;
 pub use control::Ranges;
 pub use images::{CLIENT, COREDNS, Images};
 pub use machine::Machine;
-pub use pods::{RealPod, client};
+pub use pods::{RealPod, client, serves};
 
 use crate::apiserver::{self, ApiServer};
 use crate::deadline::seconds;
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::isolation;
 use crate::peers::{self, Program};
 use crate::topology::{Fabric, Stack, Topology};
@@ -94,7 +94,7 @@ impl Kubernetes {
                 node.is_object() && (ranges == Ranges::ByHand || node["spec"]["podCIDR"].is_string())
             })
             .map(drop)
-            .map_err(|failure| self.told(failure))
+            .map_err(|failure| self.with_logs(failure))
     }
 
     /// Waits until the node is ready for pods, as it is with a pod network.
@@ -108,7 +108,7 @@ impl Kubernetes {
                 node["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(ready))
             })
             .map(drop)
-            .map_err(|failure| self.told(failure))
+            .map_err(|failure| self.with_logs(failure))
     }
 
     /// Starts a pod that serves and sleeps, on this node, and waits until it is ready.
@@ -125,11 +125,11 @@ impl Kubernetes {
     /// # Errors
     /// Where it does not get ready; with what the cluster says of it.
     pub fn await_pod(&self, node: &str, name: &str) -> Outcome<RealPod> {
-        RealPod::await_ready(&self.server, self.machine(node), name).map_err(|failure| self.told(failure))
+        RealPod::await_ready(&self.server, self.machine(node), name).map_err(|failure| self.with_logs(failure))
     }
 
     /// A failure with what the cluster says of itself, and the kubelets' last words.
-    pub fn told(&self, failure: Failure) -> Failure {
+    pub fn with_logs(&self, failure: Failure) -> Failure {
         let say = |arguments: &[&str]| self.server.kubectl(arguments).unwrap_or_else(|failure| failure.to_string());
         let mut failure = failure
             .with("nodes and pods", &say(&["get", "nodes,pods", "-A", "-o", "wide"]))
@@ -156,7 +156,7 @@ impl Kubernetes {
     /// # Errors
     /// Where there is none.
     pub fn take(&mut self, name: &str) -> Outcome {
-        let place = self.machines.iter().position(|machine| machine.name() == name).told("no such node")?;
+        let place = self.machines.iter().position(|machine| machine.name() == name).context("no such node")?;
         self.machines.remove(place).end()
     }
 }

@@ -37,8 +37,8 @@ pub mod two_networks;
 pub mod wall_clock;
 
 pub use cluster::{Cluster, net_conf};
-pub use deadline::{eventually, pass, seconds};
-pub use failure::{Failure, Outcome, Told};
+pub use deadline::{eventually, seconds, sleep};
+pub use failure::{Context, Failure, Outcome};
 pub use load::Load;
 pub use namespace::Namespace;
 pub use node::Node;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use dataplane::types::PerFamily;
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::flow::{Conversation, Stream};
 use crate::kubernetes::RealPod;
 use crate::namespace::Namespace;
@@ -68,20 +68,21 @@ impl Load {
                 for (family, address) in to.addresses().iter() {
                     pings.push((format!("{pair} over {family}"), Stream::start(from.namespace(), *address)?));
                 }
-                let address = *to.addresses().iter().next().told("the pod has an address")?.1;
+                let address = *to.addresses().iter().next().context("the pod has an address")?.1;
                 conversations.push((pair, Conversation::start(from.namespace(), to.namespace(), address)?));
             }
         }
         Ok(Self { pings, conversations })
     }
 
-    /// Ends it, and fails where a packet was lost or a connection broke. Pings are told first: they say when.
+    /// Ends it, and fails where a packet was lost or a connection broke. Pings come first: they say when.
     ///
     /// # Errors
     /// With all that suffered.
     pub fn unharmed(self) -> Outcome {
-        let broken = self.conversations.into_iter().map(|(pair, talk)| talk.unbroken().told(pair)).collect::<Vec<_>>();
-        let lost = self.pings.into_iter().map(|(pair, ping)| ping.nothing_lost().told(pair));
+        let broken =
+            self.conversations.into_iter().map(|(pair, talk)| talk.unbroken().context(pair)).collect::<Vec<_>>();
+        let lost = self.pings.into_iter().map(|(pair, ping)| ping.nothing_lost().context(pair));
         let harm: Vec<String> = lost.chain(broken).filter_map(|result| Some(result.err()?.to_string())).collect();
         crate::ensure!(harm.is_empty(), "{}", harm.join("\n"));
         Ok(())

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::daemon::Daemon;
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::flanneld::Flanneld;
 use crate::flow;
 use crate::kernel;
@@ -72,7 +72,7 @@ pub fn topology(backend: &str, underlay: Stack) -> Topology {
 /// # Errors
 /// Where some do not, or the nodes that stay do not forget one that has left; with the logs of the daemons.
 pub fn every_order(fabric: &mut Fabric, store: &impl Store) -> Outcome {
-    ORDERS.iter().try_for_each(|order| one_order(fabric, store, *order).told(format!("{order:?}")))
+    ORDERS.iter().try_for_each(|order| one_order(fabric, store, *order).context(format!("{order:?}")))
 }
 
 fn one_order(fabric: &mut Fabric, store: &impl Store, order: [Kind; 3]) -> Outcome {
@@ -83,14 +83,14 @@ fn one_order(fabric: &mut Fabric, store: &impl Store, order: [Kind; 3]) -> Outco
     for place in 0..members.len() {
         let name = members[place].pod.name().to_owned();
         members[place].daemon = None;
-        talk(&members).told(format!("the daemon of {name} is away"))?;
-        members[place].start(fabric.node(&name), store).told(format!("the daemon of {name} comes back"))?;
-        talk(&members).told(format!("the daemon of {name} is back"))?;
+        talk(&members).context(format!("the daemon of {name} is away"))?;
+        members[place].start(fabric.node(&name), store).context(format!("the daemon of {name} comes back"))?;
+        talk(&members).context(format!("the daemon of {name} is back"))?;
     }
     // Each comes back as the last, so that the order is the same in the end.
     for _ in 0..members.len() {
         let (name, kind) = first_leaves(fabric, store, &mut members)?;
-        joins(fabric, store, &mut members, &name, kind).told("again")?;
+        joins(fabric, store, &mut members, &name, kind).context("again")?;
     }
     while !members.is_empty() {
         first_leaves(fabric, store, &mut members)?;
@@ -100,8 +100,8 @@ fn one_order(fabric: &mut Fabric, store: &impl Store, order: [Kind; 3]) -> Outco
 
 fn joins(fabric: &Fabric, store: &impl Store, members: &mut Vec<Member>, name: &str, kind: Kind) -> Outcome {
     store.admit(fabric.node(name))?;
-    members.push(Member::join(fabric.node(name), store, kind).told(format!("{name} joins"))?);
-    talk(members).told(format!("{name} has joined"))
+    members.push(Member::join(fabric.node(name), store, kind).context(format!("{name} joins"))?);
+    talk(members).context(format!("{name} has joined"))
 }
 
 /// The machine of the first one fails for good; what is plugged in there the next time has nothing in its kernel.
@@ -111,8 +111,8 @@ fn first_leaves(fabric: &mut Fabric, store: &impl Store, members: &mut Vec<Membe
     drop(member);
     store.expel(fabric, fabric.node(&name))?;
     fabric.reboot(&name)?;
-    forgotten(fabric, members, &addresses).told(format!("{name} has left"))?;
-    talk(members).told(format!("{name} has left"))?;
+    forgotten(fabric, members, &addresses).context(format!("{name} has left"))?;
+    talk(members).context(format!("{name} has left"))?;
     Ok((name, kind))
 }
 
@@ -135,7 +135,7 @@ impl Member {
         let daemon = Some(started(node, store, kind)?);
         let pod = match kind {
             Kind::Flanneld => Pod::by(node.name(), |pod| attachment(node, pod))?,
-            Kind::Netd => node.add_pod(node.name())?,
+            Kind::Netd => Pod::add(node, node.name())?,
         };
         Ok(Self { kind, daemon, pod })
     }
@@ -149,9 +149,9 @@ impl Member {
         self.pod.addresses().iter().map(|(_, address)| *address).collect()
     }
 
-    fn told(&self, failure: Failure) -> Failure {
+    fn with_logs(&self, failure: Failure) -> Failure {
         match &self.daemon {
-            Some(Running::Flanneld(flanneld)) => flanneld.told(failure),
+            Some(Running::Flanneld(flanneld)) => flanneld.with_logs(failure),
             Some(Running::Netd(daemon)) => failure.with(&format!("netd on {}", self.pod.name()), &daemon.log()),
             None => failure,
         }
@@ -195,7 +195,7 @@ pub fn range(address: IpAddr) -> String {
 
 /// Every pod reaches every other, untranslated.
 fn talk(members: &[Member]) -> Outcome {
-    let told = |failure| members.iter().fold(failure, |failure, member| member.told(failure));
+    let with_logs = |failure| members.iter().fold(failure, |failure, member| member.with_logs(failure));
     for from in members {
         for to in members.iter().filter(|to| to.pod.name() != from.pod.name()) {
             for address in to.addresses() {
@@ -203,8 +203,8 @@ fn talk(members: &[Member]) -> Outcome {
                 let (here, there) = (from.pod.namespace(), to.pod.namespace());
                 let source = from.pod.address(Family::of(address))?;
                 eventually(seconds(30), &pair, || here.run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop))
-                    .and_then(|()| flow::all(here, source, there, address).told(&pair))
-                    .map_err(told)?;
+                    .and_then(|()| flow::all(here, source, there, address).context(&pair))
+                    .map_err(with_logs)?;
             }
         }
     }
@@ -221,7 +221,7 @@ fn forgotten(fabric: &Fabric, members: &[Member], addresses: &[IpAddr]) -> Outco
                 crate::ensure!(route.is_none(), "it has {route:?}");
                 Ok(())
             })
-            .map_err(|failure| member.told(failure))?;
+            .map_err(|failure| member.with_logs(failure))?;
         }
     }
     Ok(())

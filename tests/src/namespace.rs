@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dataplane::netns;
 use serde_json::Value;
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
@@ -32,7 +32,7 @@ impl Namespace {
     pub fn new(label: &str) -> Outcome<Self> {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nt-{}-{number}-{label}", std::process::id());
-        let path = netns::create(&name).told("make a namespace")?;
+        let path = netns::create(&name).context("make a namespace")?;
         let made = Self { path, name: Some(name) };
         made.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
         made.ip("link set lo up")?;
@@ -66,7 +66,7 @@ impl Namespace {
     /// # Errors
     /// Where the namespace is gone.
     pub fn within<T: Send>(&self, body: impl FnOnce() -> T + Send) -> Outcome<T> {
-        netns::within(&self.path, body).told("enter a namespace")
+        netns::within(&self.path, body).context("enter a namespace")
     }
 
     /// Starts `command` inside.
@@ -75,7 +75,7 @@ impl Namespace {
     /// Where it cannot be started.
     pub fn spawn(&self, command: &mut Command) -> Outcome<Child> {
         let program = command.get_program().to_string_lossy().into_owned();
-        self.within(|| command.spawn())?.told(format!("start {program}"))
+        self.within(|| command.spawn())?.context(format!("start {program}"))
     }
 
     /// Runs `command` inside to its end, whatever its exit code.
@@ -84,7 +84,7 @@ impl Namespace {
     /// Where it cannot be started.
     pub fn output(&self, command: &mut Command) -> Outcome<Output> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.spawn(command)?.wait_with_output().told("wait for a command")
+        self.spawn(command)?.wait_with_output().context("wait for a command")
     }
 
     /// Runs a command line, split at white space, and gives what it printed.
@@ -116,9 +116,9 @@ impl Namespace {
         command.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.spawn(&mut command)?;
         if let Some(mut input) = child.stdin.take() {
-            std::io::Write::write_all(&mut input, format!("{}\n", lines.trim()).as_bytes()).told("speak to ip")?;
+            std::io::Write::write_all(&mut input, format!("{}\n", lines.trim()).as_bytes()).context("speak to ip")?;
         }
-        let output = child.wait_with_output().told("wait for ip")?;
+        let output = child.wait_with_output().context("wait for ip")?;
         printed(&format!("ip -batch in {}:\n{lines}", self.name()), &output).map(drop)
     }
 
@@ -131,7 +131,7 @@ impl Namespace {
         if text.trim().is_empty() {
             return Ok(Vec::new());
         }
-        serde_json::from_str(&text).told(format!("read what `{line}` printed"))
+        serde_json::from_str(&text).context(format!("read what `{line}` printed"))
     }
 
     /// Writes a value under `/proc/sys`.
@@ -140,7 +140,7 @@ impl Namespace {
     /// Where the kernel has no such setting.
     pub fn sysctl(&self, key: &str, value: &str) -> Outcome {
         let path = Path::new("/proc/sys").join(key);
-        self.within(|| std::fs::write(&path, value))?.told(format!("write {value} to {key}"))
+        self.within(|| std::fs::write(&path, value))?.context(format!("write {value} to {key}"))
     }
 
     /// Takes the name away before the test is over, as a runtime does; what lives in it dies.
@@ -149,7 +149,7 @@ impl Namespace {
     /// Where it is gone already.
     pub fn remove(&mut self) -> Outcome {
         match self.name.take() {
-            Some(name) => netns::remove(&name).told("remove a namespace"),
+            Some(name) => netns::remove(&name).context("remove a namespace"),
             None => Ok(()),
         }
     }

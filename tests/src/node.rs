@@ -10,10 +10,9 @@ use dataplane::types::{Family, PerFamily};
 use crate::binaries;
 use crate::daemon::Daemon;
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::kernel;
 use crate::namespace::Namespace;
-use crate::pod::Pod;
 
 /// One machine. Whether it is a node of the cluster depends on whether netd is started on it.
 #[derive(Debug)]
@@ -36,7 +35,7 @@ impl Node {
     ) -> Outcome<Self> {
         let disk = fabric.join(name);
         for folder in ["cni/net.d", "cni/bin", "cni/networks"] {
-            std::fs::create_dir_all(disk.join(folder)).told("make a node's folders")?;
+            std::fs::create_dir_all(disk.join(folder)).context("make a node's folders")?;
         }
         Ok(Self { name: name.to_owned(), segment, namespace, addresses, disk, store: fabric.join("store") })
     }
@@ -110,7 +109,7 @@ impl Node {
         let folder = self.disk.join("cni/bin");
         let installed = folder.join("netd");
         if !installed.exists() {
-            std::os::unix::fs::symlink(binaries::plugin()?, &installed).told("install the plugin")?;
+            std::os::unix::fs::symlink(binaries::plugin()?, &installed).context("install the plugin")?;
         }
         Ok(folder)
     }
@@ -190,14 +189,6 @@ impl Node {
         let missing = words.iter().find(|word| !said.contains(**word));
         crate::ensure!(missing.is_none(), "{arguments:?}: {missing:?} is not in {said}");
         Ok(())
-    }
-
-    /// Adds a pod through the plugin, as a runtime does.
-    ///
-    /// # Errors
-    /// Where netd wrote no conflist, or the plugin fails.
-    pub fn add_pod(&self, name: &str) -> Outcome<Pod> {
-        Pod::add(self, name)
     }
 }
 

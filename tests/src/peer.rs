@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 
 /// One node's record. Fields can be set to anything, since peers can write anything.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ impl Peer {
     /// # Errors
     /// Where it is not there.
     pub fn remove(&self, store: &Path) -> Outcome {
-        std::fs::remove_file(file(store, &self.name)).told(format!("remove the record of {}", self.name))
+        std::fs::remove_file(file(store, &self.name)).context(format!("remove the record of {}", self.name))
     }
 }
 
@@ -62,8 +62,8 @@ pub fn file(store: &Path, name: &str) -> PathBuf {
 /// Where it is missing or no JSON.
 pub fn read(store: &Path, name: &str) -> Outcome<Value> {
     let path = file(store, name);
-    let text = std::fs::read_to_string(&path).told(format!("read {}", path.display()))?;
-    serde_json::from_str(&text).told(format!("parse {}", path.display()))
+    let text = std::fs::read_to_string(&path).context(format!("read {}", path.display()))?;
+    serde_json::from_str(&text).context(format!("parse {}", path.display()))
 }
 
 /// Writes any text as a node's file, in one step.
@@ -72,8 +72,8 @@ pub fn read(store: &Path, name: &str) -> Outcome<Value> {
 /// Where the disk refuses.
 pub fn write(store: &Path, name: &str, text: &str) -> Outcome {
     let path = file(store, name);
-    std::fs::create_dir_all(path.parent().unwrap_or(store)).told("make the store's folder of nodes")?;
+    std::fs::create_dir_all(path.parent().unwrap_or(store)).context("make the store's folder of nodes")?;
     let new = path.with_extension("new");
-    std::fs::write(&new, text).told("write a peer's record")?;
-    std::fs::rename(&new, &path).told("put a peer's record in its place")
+    std::fs::write(&new, text).context("write a peer's record")?;
+    std::fs::rename(&new, &path).context("put a peer's record in its place")
 }

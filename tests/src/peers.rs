@@ -7,7 +7,7 @@ use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 
 /// A program of a peer's.
 #[derive(Debug, Clone, Copy)]
@@ -91,18 +91,18 @@ impl Program {
         let mut hash = DefaultHasher::new();
         for file in ["go.mod", "go.sum"] {
             let path = self.module().join(file);
-            std::fs::read(&path).told(format!("read {}", path.display()))?.hash(&mut hash);
+            std::fs::read(&path).context(format!("read {}", path.display()))?.hash(&mut hash);
         }
         let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
         let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-        let cache = cache.or_else(home).told("neither XDG_CACHE_HOME nor HOME says where to keep built programs")?;
+        let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME says where to keep built programs")?;
         Ok(cache.join("netd-tests/peers").join(format!("{}-{:016x}", self.peer, hash.finish())).join(self.name))
     }
 
-    /// Kubernetes says what version it is by what the linker is told; one that says v0.0.0 is complained about.
+    /// The linker's flags give Kubernetes its version; with v0.0.0 it complains.
     fn link_flags(&self) -> Outcome<String> {
         let path = self.module().join("go.mod");
-        let pins = std::fs::read_to_string(&path).told(format!("read {}", path.display()))?;
+        let pins = std::fs::read_to_string(&path).context(format!("read {}", path.display()))?;
         let pin = pins.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
         let Some(version) = pin.and_then(|pin| pin.split_whitespace().next()) else {
             return Ok("-s -w".to_owned());
@@ -133,6 +133,6 @@ impl Program {
             ))
         })?;
         crate::namespace::printed(&format!("go build {package}"), &output)?;
-        std::fs::rename(&growing, &path).told(format!("put {} in its place", path.display()))
+        std::fs::rename(&growing, &path).context(format!("put {} in its place", path.display()))
     }
 }

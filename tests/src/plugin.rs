@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Map, Value, json};
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::{Namespace, printed};
 use crate::node::Node;
 
@@ -40,13 +40,13 @@ impl Attachment {
         command.env("CNI_PATH", self.program.parent().unwrap_or(Path::new("/")));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = dataplane::netns::within(&self.host, || command.spawn())
-            .told("enter the node")?
-            .told(format!("start the plugin {}", self.program.display()))?;
+            .context("enter the node")?
+            .context(format!("start the plugin {}", self.program.display()))?;
         if let Some(mut input) = child.stdin.take() {
             // A plugin that fails before it reads closes the pipe; its answer says more than the broken pipe.
             let _ = input.write_all(self.conf.to_string().as_bytes());
         }
-        child.wait_with_output().told("wait for the plugin")
+        child.wait_with_output().context("wait for the plugin")
     }
 
     /// Calls the plugin and gives the result it printed; `Value::Null` where it printed none.
@@ -58,7 +58,7 @@ impl Attachment {
         if text.trim().is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_str(&text).told(format!("read the plugin's result {text:?}"))
+        serde_json::from_str(&text).context(format!("read the plugin's result {text:?}"))
     }
 
     /// The same attachment with `prevResult`, as CHECK and DEL get it.
@@ -76,14 +76,15 @@ impl Attachment {
 pub fn conf(node: &Node) -> Outcome<Value> {
     let folder = node.cni_conf_dir();
     let mut lists: Vec<PathBuf> = std::fs::read_dir(&folder)
-        .told("read --cni-conf-dir")?
+        .context("read --cni-conf-dir")?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|extension| extension == "conflist"))
         .collect();
     lists.sort();
-    let path = lists.first().told(format!("no conflist in {}: netd writes it when it is ready", folder.display()))?;
-    let text = std::fs::read_to_string(path).told("read the conflist")?;
-    let list: Value = serde_json::from_str(&text).told("parse the conflist")?;
+    let path =
+        lists.first().context(format!("no conflist in {}: netd writes it when it is ready", folder.display()))?;
+    let text = std::fs::read_to_string(path).context("read the conflist")?;
+    let list: Value = serde_json::from_str(&text).context("parse the conflist")?;
     entry(&list, node)
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dataplane::types::{Family, PerFamily};
 use serde_json::Value;
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::plugin::{self, Attachment};
@@ -22,7 +22,11 @@ pub struct Pod {
 }
 
 impl Pod {
-    pub(crate) fn add(node: &Node, name: &str) -> Outcome<Self> {
+    /// Adds one on a node through the plugin, as a runtime does.
+    ///
+    /// # Errors
+    /// Where netd wrote no conflist, or the plugin fails.
+    pub fn add(node: &Node, name: &str) -> Outcome<Self> {
         Self::by(name, |namespace| plugin::attachment(node, &format!("{name}-{}", node.name()), namespace))
     }
 
@@ -32,9 +36,9 @@ impl Pod {
         let attachment = made(&namespace)?;
         let result = attachment.succeed("ADD")?;
         let mut addresses = PerFamily::none();
-        for ip in result["ips"].as_array().told(format!("no ips in the plugin's result {result}"))? {
+        for ip in result["ips"].as_array().context(format!("no ips in the plugin's result {result}"))? {
             let text = ip["address"].as_str().and_then(|address| address.split('/').next()).unwrap_or_default();
-            let address: IpAddr = text.parse().told(format!("read the address in {ip}"))?;
+            let address: IpAddr = text.parse().context(format!("read the address in {ip}"))?;
             *addresses.slot(Family::of(address)) = Some(address);
         }
         let attachment = attachment.after(&result);
@@ -61,7 +65,7 @@ impl Pod {
     /// # Errors
     /// Where the plugin gave it none.
     pub fn address(&self, family: Family) -> Outcome<IpAddr> {
-        self.addresses.get(family).copied().told(format!("pod {} has no {family} address", self.name))
+        self.addresses.get(family).copied().context(format!("pod {} has no {family} address", self.name))
     }
 
     /// The whole result of ADD.

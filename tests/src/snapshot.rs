@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::Namespace;
 
 /// Links, addresses, routes, permanent neighbours, FDB entries, nftables rules and files, a line each.
@@ -13,7 +13,7 @@ use crate::namespace::Namespace;
 pub struct Snapshot(BTreeSet<String>);
 
 /// What changes by itself: counters of time.
-const RESTLESS: [&str; 6] = ["valid_life_time", "preferred_life_time", "expires", "used", "confirmed", "updated"];
+const VOLATILE: [&str; 6] = ["valid_life_time", "preferred_life_time", "expires", "used", "confirmed", "updated"];
 
 /// The numbers that a link has for as long as it lives.
 const NUMBERS: [&str; 3] = ["ifindex", "link_index", "link_netnsid"];
@@ -58,7 +58,7 @@ impl Snapshot {
                 if kind == "fdb" && item["master"].is_string() && item["state"] == "" {
                     continue;
                 }
-                calm(&mut item, fields);
+                strip_volatile(&mut item, fields);
                 lines.insert(format!("{kind} {item}"));
             }
         };
@@ -71,13 +71,20 @@ impl Snapshot {
             add(&format!("neighbour {family}"), neighbours);
         }
         add("fdb", namespace.json("bridge -j fdb show")?);
-        for line in namespace.run("nft -nn list ruleset")?.lines() {
-            lines.insert(format!("nft {}", line.trim_end()));
-        }
+        lines.extend(rules(&namespace.run("nft -nn list ruleset")?));
         for folder in folders {
             files(folder, &mut lines)?;
         }
         Ok(Self(lines))
+    }
+
+    /// Fails where `after` is the same.
+    ///
+    /// # Errors
+    /// Where nothing differs.
+    pub fn differs_from(&self, after: &Self) -> Outcome {
+        crate::ensure!(self != after, "nothing differs from before");
+        Ok(())
     }
 
     /// Fails where `after` is not the same, and lists what came and what went.
@@ -95,14 +102,34 @@ impl Snapshot {
     }
 }
 
-fn calm(item: &mut Value, without: &[&str]) {
+/// The lines of a ruleset, each with its table and chain or set. A rule has its place in the chain too, since order decides.
+fn rules(ruleset: &str) -> Vec<String> {
+    let (mut outer, mut lines) = (Vec::new(), Vec::new());
+    let mut place = 0;
+    for line in ruleset.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let is_rule = outer.last().is_some_and(|object: &&str| object.starts_with("chain "));
+        let number = if is_rule && line != "}" { format!(" {place}:") } else { String::new() };
+        lines.push(format!("nft {}{number} {line}", outer.join(" ")));
+        match line.strip_suffix('{') {
+            Some(object) => {
+                outer.push(object.trim());
+                place = 0;
+            }
+            None if line == "}" => drop(outer.pop()),
+            None => place += 1,
+        }
+    }
+    lines
+}
+
+fn strip_volatile(item: &mut Value, without: &[&str]) {
     match item {
         Value::Object(fields) => {
-            let stays = |name: &str| !RESTLESS.contains(&name) && !name.ends_with("_timer") && !without.contains(&name);
+            let stays = |name: &str| !VOLATILE.contains(&name) && !name.ends_with("_timer") && !without.contains(&name);
             fields.retain(|name, _| stays(name));
-            fields.values_mut().for_each(|field| calm(field, without));
+            fields.values_mut().for_each(|field| strip_volatile(field, without));
         }
-        Value::Array(items) => items.iter_mut().for_each(|item| calm(item, without)),
+        Value::Array(items) => items.iter_mut().for_each(|item| strip_volatile(item, without)),
         _ => {}
     }
 }
@@ -122,7 +149,7 @@ fn files(folder: &Path, lines: &mut BTreeSet<String>) -> Outcome {
         return Ok(());
     };
     for entry in entries {
-        let path = entry.told("list a folder")?.path();
+        let path = entry.context("list a folder")?.path();
         if path.is_dir() {
             lines.insert(format!("folder {}", path.display()));
             files(&path, lines)?;

@@ -1,6 +1,6 @@
 //! What passes on the wire, and which way it took: plain, or inside a tunnel between which ends.
 //!
-//! A sniffer has no thread: the kernel queues frames from the moment it is made, and asking reads the queue. So
+//! A sniffer has no thread: the kernel queues frames from its creation on, and asking reads the queue. So
 //! nothing between making it and asking can be missed for want of time.
 
 use std::fmt;
@@ -15,7 +15,7 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
 };
 
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::Namespace;
 
 #[cfg(test)]
@@ -72,7 +72,7 @@ impl fmt::Display for Packet {
     }
 }
 
-/// An ear on every link of a namespace, from the moment it is made.
+/// Reads the frames of every link of a namespace, from its creation on.
 #[derive(Debug)]
 pub struct Sniffer {
     socket: OwnedFd,
@@ -90,7 +90,7 @@ impl Sniffer {
             setsockopt(&socket, sockopt::RcvBuf, &(8 << 20))?;
             Ok(socket)
         };
-        let socket = namespace.within(open)?.told("open a packet socket")?;
+        let socket = namespace.within(open)?.context("open a packet socket")?;
         Ok(Self { socket })
     }
 
@@ -141,7 +141,7 @@ impl Sniffer {
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(errno) => Err(errno).told("wait for a frame"),
+            Err(errno) => Err(errno).context("wait for a frame"),
         }
     }
 
@@ -179,7 +179,7 @@ fn plain(parsed: &LaxSlicedPacket<'_>) -> Option<Packet> {
     Some(Packet { source, destination, protocol: payload.ip_number.0, bytes, way: PeerRoute::Plain })
 }
 
-/// VXLAN is told by its form, not by its port, which is a setting: eight octets with the I flag (and perhaps G, of
+/// VXLAN is recognised by its form, not by its port, which is a setting: eight octets with the I flag (and perhaps G, of
 /// the group policy extension), a VNI and zeros, and then an Ethernet frame with an IP packet in it.
 fn tunnelled(parsed: &LaxSlicedPacket<'_>, outer: &Packet) -> Option<Packet> {
     let Some(TransportSlice::Udp(udp)) = &parsed.transport else {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use dataplane::types::{Family, PerFamily};
 use tempfile::TempDir;
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 use crate::node::Node;
 use crate::sniffer::Sniffer;
@@ -94,9 +94,9 @@ impl Topology {
     pub fn build(&self) -> Outcome<Fabric> {
         // The suite's own tmpfs, so that it goes with the suite however that ends.
         let disk =
-            tempfile::Builder::new().prefix("nt-").tempdir_in("/run").told("make a folder for the nodes' files")?;
+            tempfile::Builder::new().prefix("nt-").tempdir_in("/run").context("make a folder for the nodes' files")?;
         let store = disk.path().join("store");
-        std::fs::create_dir(&store).told("make the store's folder")?;
+        std::fs::create_dir(&store).context("make the store's folder")?;
         let count = self.machines.iter().map(|(_, segment)| *segment).max().unwrap_or(0);
         let router = Namespace::new("router")?;
         router.sysctl("net/ipv4/ip_forward", "1")?;
@@ -202,12 +202,12 @@ impl Fabric {
     /// # Errors
     /// Where the kernel refuses.
     pub fn reboot(&mut self, name: &str) -> Outcome {
-        let place = self.nodes.iter().position(|node| node.name() == name).told("no such machine")?;
+        let place = self.nodes.iter().position(|node| node.name() == name).context("no such machine")?;
         let node = &mut self.nodes[place];
         let bridge = &self.segments[usize::from(node.segment() - 1)];
         // The card stays the same, as its neighbours remember it.
         let links = node.namespace().json("ip -j link show dev eth0")?;
-        let card = links.first().and_then(|link| link["address"].as_str()).told("eth0 has no address")?.to_owned();
+        let card = links.first().and_then(|link| link["address"].as_str()).context("eth0 has no address")?.to_owned();
         // The cable would go with it, but when is the kernel's matter.
         bridge.run(&format!("ip link del {name}"))?;
         node.unplug()?;
@@ -230,8 +230,8 @@ impl Fabric {
     /// # Errors
     /// Where the disk refuses.
     pub fn write_net_conf(&self, conf: &serde_json::Value) -> Outcome {
-        let text = serde_json::to_string_pretty(conf).told("print net-conf.json")?;
-        std::fs::write(self.store.join("net-conf.json"), text).told("write net-conf.json")
+        let text = serde_json::to_string_pretty(conf).context("print net-conf.json")?;
+        std::fs::write(self.store.join("net-conf.json"), text).context("write net-conf.json")
     }
 
     /// The folder under which everything of this fabric lives on disk.

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::daemon::Daemon;
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::flow;
 use crate::kernel;
 use crate::namespace::Namespace;
@@ -58,14 +58,14 @@ pub fn live_apart<S: Stores>(fabric: &Fabric, stores: &S) -> Outcome {
     let mut second = undisturbed(&first, || Network::start(fabric, stores, Which::Second))?;
     let both = states(fabric)?;
     first.works()?;
-    goes_on(&mut first, &second, &both).told("the first is stopped")?;
-    goes_on(&mut second, &first, &both).told("the second is stopped")?;
+    goes_on(&mut first, &second, &both).context("the first is stopped")?;
+    goes_on(&mut second, &first, &both).context("the second is stopped")?;
 
-    undisturbed(&first, || second.clean_up()).told("the second is cleaned up")?;
-    first.await_states(&alone).told("the second is cleaned up")?;
+    undisturbed(&first, || second.clean_up()).context("the second is cleaned up")?;
+    first.await_states(&alone).context("the second is cleaned up")?;
     first.works()?;
     let second = undisturbed(&first, || Network::start(fabric, stores, Which::Second))?;
-    undisturbed(&second, || first.clean_up()).told("the first is cleaned up")?;
+    undisturbed(&second, || first.clean_up()).context("the first is cleaned up")?;
     for node in second.nodes() {
         let left = kernel::vxlans(node.namespace())?;
         crate::ensure!(left.iter().all(|(_, data)| data["id"] == 2), "{} has {left:?}", node.name());
@@ -84,7 +84,7 @@ fn goes_on<S: Stores>(stopped: &mut Network<S>, other: &Network<S>, both: &[Snap
     let n1 = other.fabric.node("n1").namespace();
     let devices = kernel::vxlans(n1)?;
     let vni = if other.which == Which::First { 1 } else { 2 };
-    let device = devices.iter().find(|(_, data)| data["id"] == vni).told(format!("no device with the VNI {vni}"))?;
+    let device = devices.iter().find(|(_, data)| data["id"] == vni).context(format!("no device with the VNI {vni}"))?;
     n1.run(&format!("ip link del {}", device.0))?;
     other.await_states(both)?;
     stopped.works()?;
@@ -99,12 +99,13 @@ fn goes_on<S: Stores>(stopped: &mut Network<S>, other: &Network<S>, both: &[Snap
 /// Does something, through which the daemons and the records of this network must come without any change.
 fn undisturbed<S: Stores, T>(network: &Network<S>, body: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
     let before = (network.runs(), network.records()?);
-    let done = body().map_err(|failure| network.told(failure))?;
+    let done = body().map_err(|failure| network.with_logs(failure))?;
     let after = (network.runs(), network.records()?);
     if before == after {
         return Ok(done);
     }
-    Err(network.told(Failure::new(format!("the other network's runs and records were {before:?}, and are {after:?}"))))
+    Err(network
+        .with_logs(Failure::new(format!("the other network's runs and records were {before:?}, and are {after:?}"))))
 }
 
 /// The kernel of each node once its addresses have been tried.
@@ -136,7 +137,7 @@ impl<'a, S: Stores> Network<'a, S> {
         network.resume()?;
         for node in network.nodes() {
             let pod = match which {
-                Which::First => node.add_pod(&format!("a-{}", node.name()))?,
+                Which::First => Pod::add(node, &format!("a-{}", node.name()))?,
                 Which::Second => Pod::by(&format!("b-{}", node.name()), |pod| network.attachment(node, pod))?,
             };
             network.pods.push(pod);
@@ -176,7 +177,7 @@ impl<'a, S: Stores> Network<'a, S> {
 
     fn resume(&mut self) -> Outcome {
         for node in self.nodes() {
-            std::fs::create_dir_all(self.folder(node).join("cni")).told("make the second network's folders")?;
+            std::fs::create_dir_all(self.folder(node).join("cni")).context("make the second network's folders")?;
             let flags = self.flags(node);
             self.daemons.push(node.start_netd(&flags.iter().map(String::as_str).collect::<Vec<_>>())?);
         }
@@ -228,8 +229,8 @@ impl<'a, S: Stores> Network<'a, S> {
                 eventually(seconds(20), &pair, || {
                     from.namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop)
                 })
-                .and_then(|()| flow::all(from.namespace(), source, to.namespace(), *address).told(&pair))
-                .map_err(|failure| self.told(failure))?;
+                .and_then(|()| flow::all(from.namespace(), source, to.namespace(), *address).context(&pair))
+                .map_err(|failure| self.with_logs(failure))?;
             }
         }
         Ok(())
@@ -240,12 +241,12 @@ impl<'a, S: Stores> Network<'a, S> {
             eventually(seconds(20), &format!("{} is as it was", node.name()), || {
                 wanted.same_as(&Snapshot::by_name(node.namespace(), &[])?)
             })
-            .map_err(|failure| self.told(failure))?;
+            .map_err(|failure| self.with_logs(failure))?;
         }
         Ok(())
     }
 
-    fn told(&self, failure: Failure) -> Failure {
+    fn with_logs(&self, failure: Failure) -> Failure {
         let title = |node: &Node| format!("netd of the {:?} on {}", self.which, node.name());
         self.nodes()
             .into_iter()

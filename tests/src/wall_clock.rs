@@ -4,13 +4,12 @@
 //! monotonic clock and the times of files stay the kernel's. What ships is static and loads nothing: the netd that looks at this
 //! clock is another build of the same source.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::binaries;
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 
 const YEAR: i64 = 365 * 24 * 60 * 60;
 
@@ -41,10 +40,7 @@ pub fn now() -> i64 {
 /// # Errors
 /// Where it cannot be built.
 pub fn prepare() -> Outcome {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
-    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(["build", "--quiet", "--package", "netd", "--bin", "netd"]);
-    crate::namespace::printed("cargo build --package netd", &command.output().told("run cargo")?).map(drop)
+    binaries::cargo_build(&[])
 }
 
 impl WallClock {
@@ -68,7 +64,7 @@ impl WallClock {
     pub fn set(&self, ahead: i64) -> Outcome {
         let new = self.file.with_extension("new");
         let text = format!("{ahead:+}\n");
-        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.file)).told("set a clock")
+        std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &self.file)).context("set a clock")
     }
 
     /// A command of netd's as one that looks at this clock.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use netd_tests::apiserver::{self, ApiServer, Credentials, MANY_IMAGES, node_object};
 use netd_tests::suite::test;
-use netd_tests::{Fabric, Outcome, Stack, Told, Topology, ensure, eventually, peers, seconds};
+use netd_tests::{Context, Fabric, Outcome, Stack, Topology, ensure, eventually, peers, seconds};
 use serde_json::json;
 
 /// The node authorizer knows a node by its name, and `n1` is one.
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         || peers::prepare(&apiserver::PROGRAMS),
         || {
             vec![
-                test("it is reached from another segment, and tells its version", reached),
+                test("it is reached from another segment, and answers with its version", reached),
                 test("RBAC and the node authorizer let nobody do more than they may", refuses),
                 test("a manifest with a field that does not exist is refused", strict),
                 test("away and back, it has what it had, and so after etcd's crash", back),
@@ -40,7 +40,7 @@ fn reached() -> Outcome {
     let kubeconfig = server.node_kubeconfig("n3")?;
     let line = format!("{} --kubeconfig {} get --raw /readyz", kubectl.display(), kubeconfig.display());
     let said = fabric.node("n3").namespace().run(&line)?;
-    ensure!(said == "ok", "n3 was told {said}");
+    ensure!(said == "ok", "n3 got {said}");
     Ok(())
 }
 
@@ -52,7 +52,7 @@ fn refuses() -> Outcome {
     let n1 = Credentials::node_token("n1");
     let label = |node: &'static str| ["label", "node", node, "example.com/rack=7"];
     let said = server.refused(&n1, &label("n2"))?;
-    ensure!(said.contains("only its own Node object"), "n1, on n2's Node, was told: {said}");
+    ensure!(said.contains("only its own Node object"), "n1, on n2's Node, got: {said}");
     let own = server.kubeconfig("n1", &n1)?;
     let own = own.to_string_lossy();
     server.kubectl(&[&["--kubeconfig", &*own], &label("n1")[..]].concat())?;
@@ -80,9 +80,9 @@ subjects: [{kind: ServiceAccount, name: reader, namespace: default}]
     let kubeconfig = kubeconfig.to_string_lossy();
     server.kubectl(&["--kubeconfig", &kubeconfig, "get", "node", "n1"])?;
     let said = server.refused(&reader, &["get", "nodes"])?;
-    ensure!(said.contains("cannot list resource \"nodes\""), "the reader was told: {said}");
+    ensure!(said.contains("cannot list resource \"nodes\""), "the reader got: {said}");
     let said = server.refused("no-token-of-anybody", &["get", "node", "n1"])?;
-    ensure!(said.contains("Unauthorized") || said.contains("logged in"), "a stranger was told: {said}");
+    ensure!(said.contains("Unauthorized") || said.contains("logged in"), "a stranger got: {said}");
 
     let reader = |event: &serde_json::Value| event["user"]["username"] == "system:serviceaccount:default:reader";
     eventually(seconds(20), "the audit log has what the reader did", || {
@@ -135,7 +135,7 @@ fn many() -> Outcome {
         node_object(&format!("peer-{number:05}"), &[&range], &json!({}), MANY_IMAGES)
     })?;
     let list = server.get("/api/v1/nodes")?;
-    let nodes = list["items"].as_array().told("no items")?;
+    let nodes = list["items"].as_array().context("no items")?;
     ensure!(nodes.len() == COUNT, "{} Nodes are there", nodes.len());
     let images = nodes[0]["status"]["images"].as_array().map_or(0, Vec::len);
     ensure!(images == MANY_IMAGES, "one has {images} images");

@@ -15,11 +15,11 @@ mod two;
 use std::process::ExitCode;
 
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, seconds};
+use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, kernel, seconds};
 use serde_json::{Value, json};
 
 use bed::Bed;
-use injuries::{CHANGES, Change, INJURIES};
+use injuries::{CHANGES, Change, INJURIES, NOTHING};
 
 /// So many injuries, then netd is started again: it may lose patience with somebody who undoes one thing all the time.
 const AT_A_TIME: usize = 4;
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
                 .push(test(format!("the underlay's device is made anew/{}", network.name), move || made_anew(network)));
             trials.push(test(format!("sysctls are put back/{}", network.name), move || sysctls(network)));
         }
-        trials.push(test("sysctls that nobody tells of are put back", || quiet_sysctls(&NETWORKS[0])));
+        trials.push(test("sysctls without notifications are put back", || quiet_sysctls(&NETWORKS[0])));
         trials.push(test("rules in iptables' chain come back", || forward::heals(NETWORKS[0].start()?)));
         trials.push(test("netd does not fight", || fight::lost(&NETWORKS[0].start()?)));
         trials.push(test("two daemons on one host leave each other alone", two::leave_each_other_alone));
@@ -77,7 +77,7 @@ fn direct() -> Value {
 }
 
 impl Network {
-    /// With a netd that is told by the kernel alone, in an hour's time.
+    /// With a netd that learns of drift by notifications alone: its next full read is in an hour.
     fn start(&self) -> Outcome<Bed> {
         self.compared_every("3600")
     }
@@ -104,7 +104,7 @@ fn injured(network: &Network) -> Outcome {
             bed.restart()?;
         }
         done += 1;
-        if let Err(failure) = bed.heals(&script).told(format!("after `{}`", injury.harm)) {
+        if let Err(failure) = bed.heals(&script).context(format!("after `{}`", injury.harm)) {
             failures.push(failure);
             // The next one finds a whole network again.
             bed = network.start()?;
@@ -117,7 +117,7 @@ fn moved(network: &Network) -> Outcome {
     let mut bed = network.start()?;
     let mut failures = Vec::new();
     for change in CHANGES {
-        if let Err(failure) = there_and_back(&bed, change).told(format!("`{}`", change.there)) {
+        if let Err(failure) = there_and_back(&bed, change).context(format!("`{}`", change.there)) {
             failures.push(failure);
             bed = network.start()?;
         }
@@ -126,13 +126,16 @@ fn moved(network: &Network) -> Outcome {
 }
 
 fn there_and_back(bed: &Bed, change: &Change) -> Outcome {
-    bed.change(change.there)?;
+    match change.back {
+        NOTHING => bed.change(change.there)?,
+        _ => bed.change_for_good(change.there)?,
+    }
     if change.reachable {
-        bed.talk().told("there")?;
+        bed.talk().context("there")?;
     }
     bed.change(change.back)?;
-    bed.whole().told("and back")?;
-    bed.talk().told("and back")
+    bed.whole().context("and back")?;
+    bed.talk().context("and back")
 }
 
 /// The cable is pulled with its device, as a driver that is loaded anew does.
@@ -141,7 +144,7 @@ fn made_anew(network: &Network) -> Outcome {
     let n1 = bed.cluster.node("n1").namespace();
     let segment = &bed.cluster.fabric.segments[0];
     let link = kernel::existing_link(n1, "eth0")?;
-    let mac = link["address"].as_str().told("eth0 has a hardware address")?;
+    let mac = link["address"].as_str().context("eth0 has a hardware address")?;
     segment.run("ip link del n1")?;
     eventually(seconds(5), "eth0 is gone", || {
         ensure!(kernel::link(n1, "eth0")?.is_none(), "it is there");
@@ -156,12 +159,12 @@ fn made_anew(network: &Network) -> Outcome {
     bed.whole()
 }
 
-/// Of these the kernel tells.
+/// The kernel sends notifications of these.
 fn sysctls(network: &Network) -> Outcome {
     tuned(&network.start()?, &["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"], "0")
 }
 
-/// Of these no notification tells; the next comparison finds them.
+/// The kernel sends no notification of these; the next full read finds them.
 fn quiet_sysctls(network: &Network) -> Outcome {
     tuned(&network.compared_every("1")?, &["net/ipv6/conf/flannel.1/accept_ra"], "2")
 }
@@ -170,14 +173,16 @@ fn tuned(bed: &Bed, keys: &[&str], wrong: &str) -> Outcome {
     let n1 = bed.cluster.node("n1").namespace();
     let read = || keys.iter().map(|key| n1.run(&format!("cat /proc/sys/{key}"))).collect::<Outcome<Vec<_>>>();
     let before = read()?;
-    for key in keys {
-        n1.sysctl(key, wrong)?;
-    }
+    let harm: Vec<String> = keys.iter().map(|key| format!("echo {wrong} >/proc/sys/{key}")).collect();
+    bed.injure(&harm.join("\n"), || {
+        ensure!(read()? != before, "{keys:?} are {before:?} as before");
+        Ok(())
+    })?;
     eventually(seconds(30), "they are as before", || {
         let now = read()?;
         ensure!(now == before, "{keys:?} are {now:?} and were {before:?}");
         Ok(())
     })
-    .map_err(|failure| bed.cluster.told(failure))?;
+    .map_err(|failure| bed.cluster.with_logs(failure))?;
     bed.talk()
 }

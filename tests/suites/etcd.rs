@@ -28,18 +28,18 @@ fn main() -> ExitCode {
         || peers::prepare(&[ETCD, ETCDCTL, FLANNELD]).and_then(|()| wall_clock::prepare()),
         || {
             let mut trials = vec![
-                test("E1 an empty etcd is waited for, and one with a bad configuration", waits),
-                test("E2 foreign keys and garbage stop nobody", garbage),
-                test("E3 flannel's key and value, and the same again after a restart", same),
-                test("E3 flannel's record of this address is taken over", taken_over),
+                test("an empty etcd is waited for, and one with a bad configuration", waits),
+                test("foreign keys and garbage stop nobody", garbage),
+                test("flannel's key and value, and the same again after a restart", same),
+                test("flannel's record of this address is taken over", taken_over),
                 test(
                     "a node with another name goes on with its subnet, one with another's address does not take it",
                     names,
                 ),
-                test("E4 the subnet of subnet.env is taken where it is free and suits", previous),
-                test("E5 nodes that race for the last subnets get one each/V4", || race(Stack::V4)),
-                test("E5 nodes that race for the last subnets get one each/Dual", || race(Stack::Dual)),
-                test("E8 a reservation stays without an end", reservation),
+                test("the subnet of subnet.env is taken where it is free and suits", previous),
+                test("nodes that race for the last subnets get one each/V4", || race(Stack::V4)),
+                test("nodes that race for the last subnets get one each/Dual", || race(Stack::Dual)),
+                test("a reservation stays without an end", reservation),
                 test("a node without IPv4 pods", only_v6),
                 test("pods of three nodes talk, also after the backend was changed in etcd", talk),
                 test("netd cleanup gives the key and the lease back", cleanup),
@@ -258,7 +258,7 @@ fn talk() -> Outcome {
         ensure!(route.as_ref().is_some_and(|route| route["dev"] == "eth0"), "the route is {route:?}");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))?;
+    .map_err(|failure| cluster.with_logs(failure))?;
     all()
 }
 

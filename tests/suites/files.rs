@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Fabric, Outcome, Peer, Snapshot, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer,
+    Cluster, Context, Fabric, Outcome, Peer, Snapshot, Stack, Topology, ensure, eventually, kernel, net_conf, peer,
     seconds,
 };
 use nix::mount::{MsFlags, mount};
@@ -16,18 +16,18 @@ use serde_json::{Value, json};
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
         let mut trials = vec![
-            test("S1 subnet.env of IPv4, byte for byte", subnet_env_v4),
-            test("S2 subnet.env of both families, byte for byte", subnet_env_dual),
-            test("S3 the folder of subnet.env is made", missing_folder),
-            test("S4 a full disk keeps netd from being ready until there is space", full_disk),
+            test("subnet.env of IPv4, byte for byte", subnet_env_v4),
+            test("subnet.env of both families, byte for byte", subnet_env_dual),
+            test("the folder of subnet.env is made", missing_folder),
+            test("a full disk keeps netd from being ready until there is space", full_disk),
             test("the conflist appears with readiness and stays whole", conflist),
             test("files of netd's own that are deleted come back", deleted),
             test("nodes that start together get subnets of their own", together),
             test("a restart gets the same subnet, also when the device is gone", same_subnet),
             test("subnets exhausted is a clear error", exhausted),
             test("a lease outside of the network is replaced", outside),
-            test("peers that lie are skipped and told, the others work", liars),
-            test("a garbage record is told once and skipped", garbage),
+            test("peers whose records are wrong are skipped and logged, the others work", liars),
+            test("a garbage record is logged once and skipped", garbage),
             test("a store that vanishes leaves the data path alone", vanished),
             test("a store that cannot be is a clear error", no_store),
             test("an interface that is not there is a clear error", || no_interface("nope0")),
@@ -70,14 +70,14 @@ fn wrong_net_confs() -> Vec<(&'static str, String, Vec<&'static str>)> {
 /// netd must end with 1, say all of `said`, and leave the kernel and the disk as they were.
 fn refused(conf: &str, arguments: &[&str], said: &[&str]) -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).build()?;
-    std::fs::write(fabric.store.join("net-conf.json"), conf).told("write net-conf.json")?;
+    std::fs::write(fabric.store.join("net-conf.json"), conf).context("write net-conf.json")?;
     refuses(&fabric, arguments, said)
 }
 
 fn refuses(fabric: &Fabric, arguments: &[&str], said: &[&str]) -> Outcome {
     let n1 = fabric.node("n1");
     let folders = [n1.cni_conf_dir()];
-    // The kernel says a moment after the wire is up that it is.
+    // The kernel's notification comes shortly after the wire is up.
     eventually(seconds(20), "the wire is up", || {
         let link = kernel::existing_link(n1.namespace(), "eth0")?;
         ensure!(link["operstate"] == "UP", "it is {link}");
@@ -104,12 +104,12 @@ fn no_store() -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).build()?;
     fabric.write_net_conf(&net_conf(Stack::V4, &vxlan()))?;
     // A file where the folder of nodes should be: nobody can write there, not even root.
-    std::fs::write(fabric.store.join("nodes"), "").told("make a file")?;
+    std::fs::write(fabric.store.join("nodes"), "").context("make a file")?;
     refuses(&fabric, &[], &["nodes"])
 }
 
 fn text(path: &Path) -> Outcome<String> {
-    std::fs::read_to_string(path).told(format!("read {}", path.display()))
+    std::fs::read_to_string(path).context(format!("read {}", path.display()))
 }
 
 fn subnet_env_v4() -> Outcome {
@@ -120,7 +120,7 @@ fn subnet_env_v4() -> Outcome {
         format!("FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET={subnet}\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n");
     let seen = text(&n1.subnet_file())?;
     ensure!(seen == wanted, "it says\n{seen}not\n{wanted}");
-    let mode = std::fs::metadata(n1.subnet_file()).told("look at subnet.env")?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(n1.subnet_file()).context("look at subnet.env")?.permissions().mode() & 0o777;
     ensure!(mode == 0o644, "its mode is {mode:o}");
     Ok(())
 }
@@ -148,7 +148,7 @@ fn missing_folder() -> Outcome {
     fabric.write_net_conf(&net_conf(Stack::V4, &vxlan()))?;
     let path = fabric.disk().join("a/b/subnet.env");
     let _daemon = fabric.node("n1").start_netd(&["--subnet-file", &path.to_string_lossy()])?;
-    let mode = std::fs::metadata(fabric.disk().join("a/b")).told("look at the folder")?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(fabric.disk().join("a/b")).context("look at the folder")?.permissions().mode() & 0o777;
     ensure!(path.is_file() && mode == 0o755, "the file is there: {}, its folder's mode is {mode:o}", path.is_file());
     Ok(())
 }
@@ -157,16 +157,16 @@ fn full_disk() -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).build()?;
     fabric.write_net_conf(&net_conf(Stack::V4, &vxlan()))?;
     let folder = fabric.disk().join("small");
-    std::fs::create_dir(&folder).told("make a folder")?;
+    std::fs::create_dir(&folder).context("make a folder")?;
     // Two pages and no more; the mount goes with the suite's mount namespace.
-    mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=8k")).told("mount a small disk")?;
+    mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), Some("size=8k")).context("mount a small disk")?;
     let filler = folder.join("filler");
-    std::fs::write(&filler, vec![0; 8192]).told("fill it")?;
+    std::fs::write(&filler, vec![0; 8192]).context("fill it")?;
     let daemon = fabric.node("n1").launch_netd(&["--subnet-file", &folder.join("subnet.env").to_string_lossy()])?;
     daemon.await_log("subnet.env", seconds(5))?;
-    let left = std::fs::read_dir(&folder).told("list it")?.count();
+    let left = std::fs::read_dir(&folder).context("list it")?.count();
     ensure!(left <= 2, "half-written files stay on the full disk");
-    std::fs::remove_file(&filler).told("make space")?;
+    std::fs::remove_file(&filler).context("make space")?;
     daemon.await_ready()?;
     text(&folder.join("subnet.env")).map(drop)
 }
@@ -177,7 +177,7 @@ fn deleted() -> Outcome {
     let n1 = fabric.node("n1");
     let _daemon = n1.start_netd(&["--iptables-resync", "1"])?;
     let before = text(&n1.subnet_file())?;
-    std::fs::remove_file(n1.subnet_file()).told("delete the subnet file")?;
+    std::fs::remove_file(n1.subnet_file()).context("delete the subnet file")?;
     eventually(seconds(10), "the subnet file is back", || {
         ensure!(text(&n1.subnet_file())? == before, "it is another one");
         Ok(())
@@ -190,11 +190,11 @@ fn conflist() -> Outcome {
     let n1 = fabric.node("n1");
     let daemon = n1.start_netd(&[])?;
     let names: Vec<String> = std::fs::read_dir(n1.cni_conf_dir())
-        .told("list --cni-conf-dir")?
+        .context("list --cni-conf-dir")?
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
         .collect();
     ensure!(names == ["10-netd.conflist"], "--cni-conf-dir holds {names:?}");
-    let list: Value = serde_json::from_str(&text(&n1.cni_conf_dir().join(&names[0]))?).told("parse the conflist")?;
+    let list: Value = serde_json::from_str(&text(&n1.cni_conf_dir().join(&names[0]))?).context("parse the conflist")?;
     ensure!(list["plugins"][0]["type"] == "netd" && list["name"].is_string(), "the conflist is {list}");
     daemon.terminate()?;
     ensure!(n1.cni_conf_dir().join(&names[0]).is_file(), "the conflist went with the daemon");
@@ -280,7 +280,7 @@ fn liars() -> Outcome {
         ensure!(twins <= 1, "both twins are programmed: {fdb:?}");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))?;
+    .map_err(|failure| cluster.with_logs(failure))?;
     let fdb = kernel::fdb(namespace)?;
     let lies = fdb.iter().find(|(mac, _)| ["80", "81", "82", "83"].iter().any(|end| mac.ends_with(&format!(":{end}"))));
     ensure!(lies.is_none(), "a liar is programmed: {lies:?}");
@@ -296,7 +296,7 @@ fn garbage() -> Outcome {
     let cluster = Cluster::start(&Topology::one_segment(Stack::V4), &net_conf(Stack::V4, &vxlan()), &[])?;
     let store = &cluster.fabric.store;
     peer::write(store, "broken", "{ \"Subnet\": \"10.244.8")?;
-    std::fs::write(store.join("nodes/README"), "not a node").told("write a foreign file")?;
+    std::fs::write(store.join("nodes/README"), "not a node").context("write a foreign file")?;
     cluster.daemon("n1").await_log("broken", seconds(5))?;
     Peer::vxlan("honest", "10.244.90.0/24", "192.168.1.90", "02:00:00:00:00:90").write(store)?;
     let programmed = |wanted: &str| {
@@ -305,12 +305,12 @@ fn garbage() -> Outcome {
             ensure!(fdb.iter().any(|(mac, _)| mac == wanted), "the FDB is {fdb:?}");
             Ok(())
         })
-        .map_err(|failure| cluster.told(failure))
+        .map_err(|failure| cluster.with_logs(failure))
     };
     programmed("02:00:00:00:00:90")?;
     let log = cluster.daemon("n1").log();
-    let told: Vec<&str> = log.lines().filter(|line| line.contains("broken")).collect();
-    ensure!(told.len() == 1, "it was told {} times:\n{}", told.len(), told.join("\n"));
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("broken")).collect();
+    ensure!(lines.len() == 1, "it was logged {} times:\n{}", lines.len(), lines.join("\n"));
     Peer::vxlan("broken", "10.244.91.0/24", "192.168.1.91", "02:00:00:00:00:91").write(store)?;
     programmed("02:00:00:00:00:91")
 }
@@ -320,16 +320,16 @@ fn vanished() -> Outcome {
     let (a, c) = (cluster.pod("n1", "a")?, cluster.pod("n2", "c")?);
     cluster.settle(&a, &c)?;
     let aside = cluster.fabric.disk().join("aside");
-    std::fs::rename(&cluster.fabric.store, &aside).told("take the store away")?;
+    std::fs::rename(&cluster.fabric.store, &aside).context("take the store away")?;
     cluster.daemon("n1").await_log(&cluster.fabric.store.to_string_lossy(), seconds(15))?;
     cluster.talk(&a, &c)?;
-    std::fs::rename(&aside, &cluster.fabric.store).told("bring the store back")?;
+    std::fs::rename(&aside, &cluster.fabric.store).context("bring the store back")?;
     Peer::vxlan("new", "10.244.90.0/24", "192.168.1.90", "02:00:00:00:00:90").write(&cluster.fabric.store)?;
     eventually(seconds(15), "netd to follow the store again", || {
         let route = kernel::route(cluster.node("n1").namespace(), Family::V4, "10.244.90.0/24")?;
         ensure!(route.is_some(), "the new peer has no route");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))?;
+    .map_err(|failure| cluster.with_logs(failure))?;
     cluster.talk(&a, &c)
 }

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
             })
             .collect();
         trials.push(test("a machine is reached again after a reboot", rebooted));
-        trials.push(test("the sniffer tells a tunnel from a plain packet", ways));
+        trials.push(test("the sniffer distinguishes a tunnelled from a plain packet", ways));
         trials.push(test("a translated source is noticed", translated));
         trials.push(test("a lost packet is counted", lost));
         trials.push(test("a snapshot finds what was left", leftovers));

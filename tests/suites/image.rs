@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Told, ensure, eventually, seconds};
+use netd_tests::{Context, Outcome, ensure, eventually, seconds};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -36,7 +36,7 @@ fn root() -> PathBuf {
 /// Runs a command and gives what it printed.
 fn run(command: &mut Command) -> Outcome<String> {
     let line = format!("{command:?}");
-    let output = command.stdin(Stdio::null()).output().told(format!("start {line}"))?;
+    let output = command.stdin(Stdio::null()).output().context(format!("start {line}"))?;
     netd_tests::namespace::printed(&line, &output)
 }
 
@@ -47,7 +47,7 @@ struct Image {
 
 impl Image {
     fn pack() -> Outcome<Self> {
-        let folder = tempfile::tempdir().told("make a folder")?;
+        let folder = tempfile::tempdir().context("make a folder")?;
         let mut pack = Command::new(root().join("scripts/image"));
         run(pack.arg("--no-build").arg("--output").arg(folder.path()))?;
         Ok(Self { folder })
@@ -64,19 +64,19 @@ impl Image {
     /// A document in the Docker archive.
     fn document(&self, name: &str) -> Outcome<Value> {
         let text = run(Command::new("tar").arg("-xOf").arg(self.docker()).arg(name))?;
-        serde_json::from_str(&text).told(format!("parse {name}"))
+        serde_json::from_str(&text).context(format!("parse {name}"))
     }
 
     /// The one layer, unpacked.
     fn unpacked(&self) -> Outcome<PathBuf> {
         let manifest = self.document("manifest.json")?;
-        let layers = manifest[0]["Layers"].as_array().told("no layers")?;
+        let layers = manifest[0]["Layers"].as_array().context("no layers")?;
         ensure!(layers.len() == 1, "the image has {} layers", layers.len());
         let (layer, tree) = (layers[0].as_str().unwrap_or_default(), self.folder.path().join("root"));
-        std::fs::create_dir(&tree).told("make a folder")?;
+        std::fs::create_dir(&tree).context("make a folder")?;
         run(Command::new("tar").arg("-xf").arg(self.docker()).arg("-C").arg(self.folder.path()).arg(layer))?;
         let file = self.folder.path().join(layer);
-        let size = std::fs::metadata(&file).told("look at the layer")?.len();
+        let size = std::fs::metadata(&file).context("look at the layer")?.len();
         ensure!(size <= LIMIT, "the image has {size} bytes");
         run(Command::new("tar").arg("-xf").arg(file).arg("-C").arg(&tree))?;
         Ok(tree)
@@ -115,7 +115,7 @@ fn alone() -> Outcome {
 fn same_bytes() -> Outcome {
     let (one, other) = (Image::pack()?, Image::pack()?);
     for (a, b) in [(one.docker(), other.docker()), (one.oci(), other.oci())] {
-        let read = |path: &Path| std::fs::read(path).told("read an archive");
+        let read = |path: &Path| std::fs::read(path).context("read an archive");
         ensure!(read(&a)? == read(&b)?, "two packings of {} differ", a.display());
     }
     Ok(())
@@ -124,7 +124,7 @@ fn same_bytes() -> Outcome {
 fn labels() -> Outcome {
     let image = Image::pack()?;
     let manifest = image.document("manifest.json")?;
-    let config = image.document(manifest[0]["Config"].as_str().told("no config")?)?;
+    let config = image.document(manifest[0]["Config"].as_str().context("no config")?)?;
     let label = |name: &str| config["config"]["Labels"][format!("org.opencontainers.image.{name}")].as_str();
     ensure!(label("title") == Some("netd") && label("licenses") == Some("Apache-2.0"), "{config}");
     ensure!(label("version") == Some(env!("CARGO_PKG_VERSION")), "{config}");
@@ -137,13 +137,13 @@ fn labels() -> Outcome {
 /// The name in the archive.
 fn name(image: &Image) -> Outcome<String> {
     let manifest = image.document("manifest.json")?;
-    Ok(manifest[0]["RepoTags"][0].as_str().told("the image has no name")?.to_owned())
+    Ok(manifest[0]["RepoTags"][0].as_str().context("the image has no name")?.to_owned())
 }
 
 fn named() -> Outcome {
     let name = name(&Image::pack()?)?;
     for file in ["manifests/netd.yml", "manifests/cleanup.yml"] {
-        let text = std::fs::read_to_string(root().join(file)).told(format!("read {file}"))?;
+        let text = std::fs::read_to_string(root().join(file)).context(format!("read {file}"))?;
         let images: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
         ensure!(!images.is_empty() && images.iter().all(|image| *image == name), "{file}: {images:?}, made is {name}");
     }
@@ -158,7 +158,7 @@ struct Containerd {
 
 impl Containerd {
     fn start() -> Outcome<Self> {
-        let folder = tempfile::tempdir().told("make a folder")?;
+        let folder = tempfile::tempdir().context("make a folder")?;
         let at = |name: &str| folder.path().join(name).display().to_string();
         let config = format!(
             "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \
@@ -167,8 +167,8 @@ impl Containerd {
             at("state"),
             at("socket")
         );
-        std::fs::write(at("config.toml"), config).told("configure containerd")?;
-        let log = std::fs::File::create(at("log")).told("make a log")?;
+        std::fs::write(at("config.toml"), config).context("configure containerd")?;
+        let log = std::fs::File::create(at("log")).context("make a log")?;
         // With a /proc of this process namespace: runc looks its containers up there.
         let mut command = Command::new("unshare");
         command
@@ -176,7 +176,7 @@ impl Containerd {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);
-        let child = command.spawn().told("start containerd")?;
+        let child = command.spawn().context("start containerd")?;
         let it = Self { child, folder };
         eventually(seconds(30), "containerd answers", || it.ctr(&["version"])).map_err(|failure| {
             let log = std::fs::read_to_string(it.folder.path().join("log")).unwrap_or_default();

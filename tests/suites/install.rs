@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Fabric, Outcome, Snapshot, Stack, Told, Topology, binaries, ensure, net_conf};
+use netd_tests::{Cluster, Context, Fabric, Outcome, Snapshot, Stack, Topology, binaries, ensure, net_conf};
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
 
@@ -30,7 +30,7 @@ fn vxlan(topology: &Topology) -> Outcome<Fabric> {
 /// A folder for plugins that is no node's.
 fn bin_dir(fabric: &Fabric) -> Outcome<PathBuf> {
     let folder = fabric.disk().join("bin");
-    std::fs::create_dir(&folder).told("make a folder")?;
+    std::fs::create_dir(&folder).context("make a folder")?;
     Ok(folder)
 }
 
@@ -42,7 +42,7 @@ fn install(fabric: &Fabric, bin_dir: &Path, plugin: &Path) -> Outcome<(Option<i3
 }
 
 fn names(folder: &Path) -> Outcome<Vec<String>> {
-    let entries = std::fs::read_dir(folder).told(format!("list {}", folder.display()))?;
+    let entries = std::fs::read_dir(folder).context(format!("list {}", folder.display()))?;
     Ok(entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
 }
 
@@ -56,23 +56,23 @@ fn replaced_under_one_that_runs() -> Outcome {
     // It waits for its configuration, as when a runtime has just started it.
     let mut command = Command::new(&installed);
     command.env("CNI_COMMAND", "VERSION").env("CNI_PATH", &bin_dir);
-    let mut old = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().told("start the plugin")?;
+    let mut old = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("start the plugin")?;
     let newer = fabric.disk().join("newer");
-    let mut program = std::fs::read(&plugin).told("read the plugin")?;
+    let mut program = std::fs::read(&plugin).context("read the plugin")?;
     program.extend(b"newer");
-    std::fs::write(&newer, &program).told("make another plugin")?;
+    std::fs::write(&newer, &program).context("make another plugin")?;
     let (code, said) = install(&fabric, &bin_dir, &newer)?;
     ensure!(code == Some(0), "it ended with {code:?}: {said}");
-    ensure!(std::fs::read(&installed).told("read it")? == program, "the plugin is not the newer one");
+    ensure!(std::fs::read(&installed).context("read it")? == program, "the plugin is not the newer one");
     ensure!(names(&bin_dir)? == ["netd"], "the folder holds {:?}", names(&bin_dir)?);
 
-    let mut input = old.stdin.take().told("a way to speak to it")?;
-    std::io::Write::write_all(&mut input, br#"{"cniVersion": "1.0.0"}"#).told("speak to the old plugin")?;
+    let mut input = old.stdin.take().context("a way to speak to it")?;
+    std::io::Write::write_all(&mut input, br#"{"cniVersion": "1.0.0"}"#).context("speak to the old plugin")?;
     drop(input);
-    let answer = old.wait_with_output().told("wait for the old plugin")?;
+    let answer = old.wait_with_output().context("wait for the old plugin")?;
     let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
     ensure!(answer.contains("supportedVersions"), "the one that ran said {answer:?}");
-    let output = Command::new(&installed).output().told("start the newer one")?;
+    let output = Command::new(&installed).output().context("start the newer one")?;
     ensure!(output.status.success(), "the newer one ended with {}", output.status);
     Ok(())
 }
@@ -81,7 +81,7 @@ fn read_only() -> Outcome {
     let fabric = vxlan(&Topology::one_segment(Stack::V4))?;
     let bin_dir = bin_dir(&fabric)?;
     // The mount goes with the suite's mount namespace.
-    mount(Some("tmpfs"), &bin_dir, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).told("mount a disk")?;
+    mount(Some("tmpfs"), &bin_dir, Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).context("mount a disk")?;
     let (code, said) = install(&fabric, &bin_dir, &binaries::plugin()?)?;
     let wanted = [bin_dir.join("netd").display().to_string(), "--cni-bin-dir".to_owned(), "ead-only".to_owned()];
     ensure!(code == Some(1) && wanted.iter().all(|word| said.contains(word)), "it ended with {code:?}: {said}");
@@ -91,13 +91,13 @@ fn read_only() -> Outcome {
 fn full_disk() -> Outcome {
     let fabric = vxlan(&Topology::one_segment(Stack::V4))?;
     let bin_dir = bin_dir(&fabric)?;
-    mount(Some("tmpfs"), &bin_dir, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).told("mount a small disk")?;
-    std::fs::write(bin_dir.join("netd"), "the old one").told("write an old plugin")?;
+    mount(Some("tmpfs"), &bin_dir, Some("tmpfs"), MsFlags::empty(), Some("size=64k")).context("mount a small disk")?;
+    std::fs::write(bin_dir.join("netd"), "the old one").context("write an old plugin")?;
     let (code, said) = install(&fabric, &bin_dir, &binaries::plugin()?)?;
     ensure!(code == Some(1) && said.contains("--cni-bin-dir"), "it ended with {code:?}: {said}");
     ensure!(said.contains("No space left"), "it does not say why: {said}");
     ensure!(names(&bin_dir)? == ["netd"], "half-written files stay: {:?}", names(&bin_dir)?);
-    let old = std::fs::read_to_string(bin_dir.join("netd")).told("read the old plugin")?;
+    let old = std::fs::read_to_string(bin_dir.join("netd")).context("read the old plugin")?;
     ensure!(old == "the old one", "the old plugin is gone");
     Ok(())
 }
@@ -117,12 +117,12 @@ fn flannels() -> Value {
 fn operators_list() -> Outcome {
     let fabric = vxlan(&Topology::one_segment(Stack::V4))?;
     let source = fabric.disk().join("cni-conf.json");
-    std::fs::write(&source, flannels().to_string()).told("write cni-conf.json")?;
+    std::fs::write(&source, flannels().to_string()).context("write cni-conf.json")?;
     let cluster = Cluster::on(fabric, &["--cni-conf-source", &source.to_string_lossy()])?;
     let n1 = cluster.node("n1");
     let installed = n1.cni_conf_dir().join("10-netd.conflist");
     let list: Value =
-        serde_json::from_str(&std::fs::read_to_string(&installed).told("read it")?).told("parse the conflist")?;
+        serde_json::from_str(&std::fs::read_to_string(&installed).context("read it")?).context("parse the conflist")?;
     let own = &list["plugins"][0];
     ensure!(list["cniVersion"] == "0.3.1" && list["name"] == "cbr0", "the list is {list}");
     ensure!(own["type"] == "netd" && own["isDefaultGateway"] == true, "netd's entry is {own}");
@@ -139,7 +139,7 @@ fn wrong_list() -> Outcome {
     let source = fabric.disk().join("cni-conf.json");
     let mut wrong = flannels();
     wrong["plugins"][0]["delegate"]["mtu"] = json!("large");
-    std::fs::write(&source, wrong.to_string()).told("write cni-conf.json")?;
+    std::fs::write(&source, wrong.to_string()).context("write cni-conf.json")?;
     let folders = [n1.cni_conf_dir()];
     let before = Snapshot::take(n1.namespace(), &folders)?;
     let mut daemon = n1.launch_netd(&["--cni-conf-source", &source.to_string_lossy()])?;
@@ -172,7 +172,7 @@ fn cleanup() -> Outcome {
     };
     let said = clean()?;
     ensure!(names(&bin_dir)? == ["netd"], "the plugin went although a pod needs it");
-    ensure!(said.contains("the CNI plugin stays"), "it was not told: {said}");
+    ensure!(said.contains("the CNI plugin stays"), "it was not reported: {said}");
     pod.delete()?;
     clean()?;
     ensure!(names(&bin_dir)?.is_empty(), "the plugin stays: {:?}", names(&bin_dir)?);

@@ -1,6 +1,6 @@
 //! SIGKILL at random points of a reconcile, then a start: the same state as where nobody was killed, and nothing left over.
 //!
-//! Each world has two machines that nothing tells apart. Both live through the same changes; on one of them netd is
+//! Each world has two machines that are alike in everything. Both live through the same changes; on one of them netd is
 //! killed again and again on the way, on the other never. After each change both must be alike, in the kernel and on disk.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use netd_tests::daemon::Daemon;
 use netd_tests::fuzz::Chance;
 use netd_tests::suite::test;
 use netd_tests::{
-    Fabric, Failure, Node, Outcome, Peer, Snapshot, Stack, Told, Topology, ensure, eventually, kernel, net_conf, pass,
-    peer, seconds,
+    Context, Fabric, Failure, Node, Outcome, Peer, Snapshot, Stack, Topology, ensure, eventually, kernel, net_conf,
+    peer, seconds, sleep,
 };
 use serde_json::{Value, json};
 
@@ -84,9 +84,9 @@ impl Change {
 }
 
 fn in_world(world: usize, pods: Stack) -> Outcome {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).told("read the clock")?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
     let seed = match std::env::var(SEED) {
-        Ok(text) => text.parse().told(format!("{SEED} is no number"))?,
+        Ok(text) => text.parse().context(format!("{SEED} is no number"))?,
         Err(_) => u64::from(now.subsec_nanos()),
     };
     let mut story = String::new();
@@ -112,13 +112,13 @@ fn live(seed: u64, pods: Stack, story: &mut String) -> Outcome {
         }
         twin.end()?;
         world.decide(change);
-        let mut changes = Changes::hear(victim.node().namespace())?;
+        let mut changes = Changes::open(victim.node().namespace())?;
         for machine in [&victim, &twin] {
             world.happen(change, machine)?;
         }
         for _ in 0..KILLS {
             if victim.daemon.is_none() {
-                changes = Changes::hear(victim.node().namespace())?;
+                changes = Changes::open(victim.node().namespace())?;
                 victim.launch(&world)?;
             }
             let point = world.die(&mut victim, &mut changes)?;
@@ -136,7 +136,7 @@ fn swept() -> Outcome {
     let mut machine = Machine::new()?;
     machine.fabric.write_net_conf(&net_conf(Stack::V4, &backends()[0]))?;
     let (folder, nodes) = (machine.fabric.disk().join("n1"), machine.fabric.store.join("nodes"));
-    std::fs::create_dir(&nodes).told("make the store's folder")?;
+    std::fs::create_dir(&nodes).context("make the store's folder")?;
     let ours = [
         folder.join(".subnet.env.aB3dE6~"),
         folder.join(".subnet.env.loosened.aB3dE6~"),
@@ -145,7 +145,7 @@ fn swept() -> Outcome {
     ];
     let other = nodes.join(".n2.json.aB3dE6~");
     for path in ours.iter().chain([&other]) {
-        std::fs::write(path, "{ \"half\": ").told("leave something")?;
+        std::fs::write(path, "{ \"half\": ").context("leave something")?;
     }
     let world =
         World { pods: Stack::V4, backend: 0, masquerade: false, peers: BTreeMap::new(), chance: Chance::new(0) };
@@ -165,7 +165,7 @@ impl World {
             match self.peers.get(&number) {
                 Some(host) => record(number, *host, self.pods).write(&machine.fabric.store)?,
                 None if peer::file(&machine.fabric.store, &name(number)).exists() => {
-                    std::fs::remove_file(folder.join(format!("{}.json", name(number)))).told("remove a record")?;
+                    std::fs::remove_file(folder.join(format!("{}.json", name(number)))).context("remove a record")?;
                 }
                 None => {}
             }
@@ -206,18 +206,18 @@ impl World {
         }
     }
 
-    /// Kills the victim's netd, at the n-th change that the kernel tells of or after a time, and says when.
+    /// Kills the victim's netd, at the n-th notification of the kernel or after a time, and says when.
     fn die(&mut self, victim: &mut Machine, changes: &mut Changes) -> Outcome<String> {
-        let daemon = victim.daemon.take().told("netd runs")?;
+        let daemon = victim.daemon.take().context("netd runs")?;
         let point = if self.chance.below(3) == 0 {
             let wait = Duration::from_micros(self.chance.below(60_000) as u64);
-            pass(wait);
+            sleep(wait);
             format!("after {wait:?}")
         } else {
             let most = [3, 12, 60, 200][self.chance.below(4)];
             let count = 1 + self.chance.below(most);
-            let heard = changes.await_count(count, Duration::from_millis(300))?;
-            format!("when {heard} changes were heard, {count} were waited for")
+            let received = changes.await_count(count, Duration::from_millis(300))?;
+            format!("after {received} of {count} changes")
         };
         daemon.crash()?;
         Ok(point)
@@ -226,12 +226,14 @@ impl World {
     /// Waits until the twin is as it is to be, and the victim as the twin.
     fn alike(&self, victim: &Machine, twin: &Machine) -> Outcome {
         let backend = &backends()[self.backend];
-        let told = |failure: Failure| failure.with("the victim's log", &victim.log()).with("the twin's", &twin.log());
-        eventually(seconds(20), &format!("the twin is settled on {backend}"), || twin.settled(self)).map_err(told)?;
+        let with_logs =
+            |failure: Failure| failure.with("the victim's log", &victim.log()).with("the twin's", &twin.log());
+        eventually(seconds(20), &format!("the twin is settled on {backend}"), || twin.settled(self))
+            .map_err(with_logs)?;
         eventually(seconds(20), &format!("the victim is settled on {backend}"), || victim.settled(self))
-            .map_err(told)?;
+            .map_err(with_logs)?;
         eventually(seconds(5), "the victim is as its twin", || twin.snapshot()?.same_as(&victim.snapshot()?))
-            .map_err(told)
+            .map_err(with_logs)
     }
 }
 

@@ -27,7 +27,7 @@ use netd_tests::apiserver::{self, ACCOUNT, MANY_IMAGES, node_object};
 use netd_tests::peers::FLANNELD;
 use netd_tests::suite::test;
 use netd_tests::{
-    Outcome, Stack, Told, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
+    Context, Outcome, Stack, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
 };
 use serde_json::json;
 
@@ -38,14 +38,14 @@ fn main() -> ExitCode {
         || peers::prepare(&[&apiserver::PROGRAMS[..], &[FLANNELD]].concat()).and_then(|()| wall_clock::prepare()),
         || {
             let mut trials = vec![
-                test("A1 flags that cannot be meant are refused by name", flags),
+                test("flags that cannot be meant are refused by name", flags),
                 test("flannel's annotations byte for byte, and nothing is written twice", annotations),
-                test("A2 peers see what the node's owner wants them to", overwrite),
-                test("A3 a podCIDR that comes late is waited for, and said", late),
-                test("A4 a podCIDR outside of the network ends netd, and nothing is written", outside),
+                test("peers see what the node's owner wants them to", overwrite),
+                test("a podCIDR that comes late is waited for, and said", late),
+                test("a podCIDR outside of the network ends netd, and nothing is written", outside),
                 test("what ends netd at its start is an Event on its Node", ends),
-                test("A5 dual stack, a peer changes only one public address", only_one),
-                test("A7 two podCIDRs in any order, and never three", orders),
+                test("dual stack, a peer changes only one public address", only_one),
+                test("two podCIDRs in any order, and never three", orders),
                 test("strangers' annotations stop nobody", strangers),
                 test("a node that takes no part any more is gone", leaves),
                 test("pods of three nodes talk", talk),
@@ -123,12 +123,12 @@ fn overwrite() -> Outcome {
     let bed = Bed::with(&vxlan())?;
     bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.2" }))?;
     let daemon = bed.start("n1", &[])?;
-    let told = |failure: netd_tests::Failure| failure.with("netd", &daemon.log());
-    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(told)?;
+    let with_logs = |failure: netd_tests::Failure| failure.with("netd", &daemon.log());
+    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(with_logs)?;
     bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.3" }))?;
-    bed.await_annotation("n1", "public-ip", "172.18.0.3").map_err(told)?;
+    bed.await_annotation("n1", "public-ip", "172.18.0.3").map_err(with_logs)?;
     bed.annotate("n1", &json!({ "public-ip-overwrite": null }))?;
-    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(told)?;
+    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(with_logs)?;
     bed.annotate("n2", &json!({ "node-public-ip": "203.0.113.7" }))?;
     let n2 = bed.start("n2", &["--public-ip=198.51.100.1"])?;
     bed.await_annotation("n2", "public-ip", "203.0.113.7").map_err(|failure| failure.with("netd", &n2.log()))
@@ -244,7 +244,7 @@ fn strangers() -> Outcome {
     .into_iter()
     .enumerate()
     {
-        let n = u8::try_from(100 + n).told("few")?;
+        let n = u8::try_from(100 + n).context("few")?;
         let mut annotations = bed::flannels(n);
         annotations[name] = value.into();
         annotations["netd-sends"] = "[]".into();
@@ -381,11 +381,11 @@ fn many() -> Outcome {
 /// What /proc says of a process. The suite may be in a namespace of processes, whose numbers /proc does not know.
 fn status_of(process: u32) -> Outcome<String> {
     let number = process.to_string();
-    let texts = std::fs::read_dir("/proc").told("list processes")?.flatten();
+    let texts = std::fs::read_dir("/proc").context("list processes")?.flatten();
     let mut texts = texts.filter_map(|entry| std::fs::read_to_string(entry.path().join("status")).ok());
     let is_it = |text: &String| {
         let inside = text.lines().find_map(|line| line.strip_prefix("NSpid:"));
         text.starts_with("Name:\tnetd\n") && inside.and_then(|line| line.split_whitespace().last()) == Some(&number)
     };
-    texts.find(is_it).told("no such process")
+    texts.find(is_it).context("no such process")
 }

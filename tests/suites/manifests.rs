@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use netd_tests::apiserver::{self, ACCOUNT, ApiServer, node_object};
 use netd_tests::suite::test;
-use netd_tests::{Fabric, Outcome, Stack, Told, Topology, ensure, eventually, peers, seconds};
+use netd_tests::{Context, Fabric, Outcome, Pod, Stack, Topology, ensure, eventually, peers, seconds};
 use serde_json::json;
 
 fn main() -> ExitCode {
@@ -33,7 +33,7 @@ fn path(name: &str) -> String {
 }
 
 fn text(name: &str) -> Outcome<String> {
-    std::fs::read_to_string(manifests().join(name)).told(format!("read {name}"))
+    std::fs::read_to_string(manifests().join(name)).context(format!("read {name}"))
 }
 
 fn bed() -> Outcome<(Fabric, ApiServer)> {
@@ -64,7 +64,7 @@ fn strict() -> Outcome {
     ensure!(again.lines().all(|line| line.ends_with("unchanged")), "the second time it said\n{again}");
     server.kubectl(&["create", "namespace", "kube-flannel"])?;
     let mut overlays = vec!["base".to_owned()];
-    for entry in std::fs::read_dir(manifests().join("overlays")).told("list the overlays")?.flatten() {
+    for entry in std::fs::read_dir(manifests().join("overlays")).context("list the overlays")?.flatten() {
         overlays.push(format!("overlays/{}", entry.file_name().to_string_lossy()));
     }
     ensure!(overlays.len() == 6, "there are {overlays:?}");
@@ -185,15 +185,15 @@ fn runs() -> Outcome {
         daemons.push(daemon);
     }
     let (n1, n2) = (fabric.node("n1"), fabric.node("n2"));
-    let (a, c) = (n1.add_pod("a")?, n2.add_pod("c")?);
+    let (a, c) = (Pod::add(n1, "a")?, Pod::add(n2, "c")?);
     eventually(seconds(10), "a pod reaches the other", || {
-        let to = c.addresses().iter().next().told("no address")?.1.to_string();
+        let to = c.addresses().iter().next().context("no address")?.1.to_string();
         a.namespace().run(&format!("ping -c1 -W1 {to}")).map(drop)
     })?;
     // What a person must know goes into an Event, which is a right too.
     let wrong = json!({ "data": { "net-conf.json": "{ \"Network\": \"10.244.0.0/16\", \"Backend\": { \"Type\": \"bogus\" } }" } });
     server.patch("/api/v1/namespaces/netd/configmaps/netd-cfg", &wrong)?;
-    eventually(seconds(20), "the wrong configuration is told by an Event", || {
+    eventually(seconds(20), "an Event reports the wrong configuration", || {
         let events = server.get("/api/v1/namespaces/default/events")?;
         ensure!(events.to_string().contains("bogus"), "the Events are {events}");
         Ok(())

@@ -22,17 +22,16 @@ fn main() -> ExitCode {
                 ("a client outside keeps its address to a pod of the node", inward),
                 ("a client outside is masqueraded to a pod of another node", through),
                 ("a node's own address is masqueraded to a pod of another node", from_node),
-                ("M5 what kube-proxy marked is left to it, whatever other bits", marked),
+                ("what kube-proxy marked is left to it, whatever other bits", marked),
             ];
             for (name, decision) in decisions {
-                trials
-                    .push(test(format!("M4 {name}/{family}"), move || decision(&Bed::build(family, &["--ip-masq"])?)));
+                trials.push(test(format!("{name}/{family}"), move || decision(&Bed::build(family, &["--ip-masq"])?)));
             }
             let without = move || unmasqueraded(&Bed::build(family, &[])?);
             trials.push(test(format!("without --ip-masq a pod keeps its address/{family}"), without));
             trials.push(test(format!("a FORWARD policy of DROP does not stop pods/{family}"), move || dropped(family)));
             for blocker in [Blocker::Nftables, Blocker::Legacy] {
-                let name = format!("what blocks pods is told with what opens it/{blocker:?}/{family}");
+                let name = format!("what blocks pods is logged with its remedy/{blocker:?}/{family}");
                 trials.push(test(name, move || opened(blocker, family)));
             }
         }
@@ -75,7 +74,7 @@ impl Bed {
     /// Whom a server sees, by TCP and by UDP.
     fn seen(&self, client: &Namespace, server: &Namespace, address: IpAddr, wanted: &[IpAddr]) -> Outcome {
         for (name, exchange) in [("TCP", flow::tcp as fn(_, _, _) -> _), ("UDP", flow::udp)] {
-            let seen: IpAddr = exchange(client, server, address).map_err(|failure| self.cluster.told(failure))?;
+            let seen: IpAddr = exchange(client, server, address).map_err(|failure| self.cluster.with_logs(failure))?;
             ensure!(wanted.contains(&seen), "{name} to {address} came from {seen}, one of {wanted:?} was expected");
         }
         Ok(())
@@ -102,7 +101,7 @@ fn through(bed: &Bed) -> Outcome {
     bed.seen(bed.outside(), bed.d.namespace(), bed.d.address(bed.family)?, &wanted)
 }
 
-/// The route to the pods prefers the VTEP's address, so the node is told to use the one of eth0.
+/// The route to the pods prefers the VTEP's address, so the node gets a source route with the one of eth0.
 fn from_node(bed: &Bed) -> Outcome {
     let n1 = bed.node("n1");
     let (own, pod) = (n1.address(bed.family), bed.d.address(bed.family)?);
@@ -151,7 +150,7 @@ fn dropped(family: Family) -> Outcome {
         node.namespace().run("ip6tables -P FORWARD DROP")?;
     }
     let (one, _three) = (n1.start_netd(&["--ip-masq"])?, n3.start_netd(&["--ip-masq"])?);
-    let (a, d) = (n1.add_pod("a")?, n3.add_pod("d")?);
+    let (a, d) = (Pod::add(n1, "a")?, Pod::add(n3, "d")?);
     let reached = eventually(seconds(5), "pods to talk", || flow::ping(a.namespace(), d.address(family)?));
     let said = one.log().contains("FORWARD");
     ensure!(reached.is_ok() || said, "pods cannot talk, and netd does not say what blocks them:\n{}", one.log());
@@ -181,10 +180,10 @@ fn opened(blocker: Blocker, family: Family) -> Outcome {
         })?;
         Cluster::on(fabric, &["--iptables-resync", "1"])?
     };
-    let (n1, told) = (cluster.node("n1"), "drops forwarded packets of pods; to let them pass: ");
-    cluster.daemon("n1").await_log(told, seconds(5))?;
+    let (n1, message) = (cluster.node("n1"), "drops forwarded packets of pods; to let them pass: ");
+    cluster.daemon("n1").await_log(message, seconds(5))?;
     let log = cluster.daemon("n1").log();
-    let remedy = log.lines().find_map(|line| Some(line.split_once(told)?.1.to_owned())).unwrap_or_default();
+    let remedy = log.lines().find_map(|line| Some(line.split_once(message)?.1.to_owned())).unwrap_or_default();
     let (a, d) = (cluster.pod("n1", "a")?, cluster.pod("n3", "d")?);
     let address = d.address(family)?;
     for name in ["n1", "n3"] {
@@ -199,6 +198,6 @@ fn opened(blocker: Blocker, family: Family) -> Outcome {
 
     n1.namespace().shell(&remedy)?;
     eventually(seconds(5), "pods to talk", || flow::ping(a.namespace(), address))
-        .map_err(|failure| cluster.told(failure))?;
+        .map_err(|failure| cluster.with_logs(failure))?;
     cluster.daemon("n1").await_log("no longer: chain", seconds(5))
 }

@@ -85,8 +85,9 @@ fn all_pairs(backend: Backend, pods: Stack, underlay: Stack) -> Outcome {
             for (family, address) in destination.addresses().iter() {
                 let plain = backend.is_plain(family, underlay, from, to);
                 let wire = Wire { sniffers: &sniffers, from, to, plain };
-                wire.took(source, destination, family)
-                    .map_err(|failure| cluster.told(netd_tests::Failure::new(format!("to {address}: {failure}"))))?;
+                wire.took(source, destination, family).map_err(|failure| {
+                    cluster.with_logs(netd_tests::Failure::new(format!("to {address}: {failure}")))
+                })?;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `netd plan` tells what a reconcile would do and does nothing; `netd cleanup` takes away what is ours alone.
+//! `netd plan` prints what a reconcile would do and does nothing; `netd cleanup` removes what netd owns and nothing else.
 
 use std::path::PathBuf;
 use std::process::{ExitCode, Output};

@@ -15,20 +15,18 @@ fn main() -> ExitCode {
             test("H2 SIGKILL and start again: same kernel, no packet lost/vxlan", || again(&vxlan(), End::Killed)),
             test("H2 SIGTERM and start again: same kernel, no packet lost/host-gw", || again(&host_gw(), End::Asked)),
             test("H2 SIGKILL and start again: same kernel, no packet lost/host-gw", || again(&host_gw(), End::Killed)),
-            test("V4 a peer that left meanwhile is purged, what is foreign stays", purge),
+            test("a peer that left meanwhile is purged, what is foreign stays", purge),
             test("routes into a network that was left go at the next start", left),
-            test("V8 a changed MTU reaches the device", changed_mtu),
-            test("V11 a compatible device is adopted", adopt),
-            test("V11 a device with another VNI is rebuilt", || {
-                rebuild("id 9 dstport 8472 local 192.168.1.11 nolearning")
-            }),
-            test("V11 a device with another port is rebuilt", || {
+            test("a changed MTU reaches the device", changed_mtu),
+            test("a compatible device is adopted", adopt),
+            test("a device with another VNI is rebuilt", || rebuild("id 9 dstport 8472 local 192.168.1.11 nolearning")),
+            test("a device with another port is rebuilt", || {
                 rebuild("id 1 dstport 4789 local 192.168.1.11 nolearning")
             }),
-            test("V11 a device with another local address is rebuilt", || {
+            test("a device with another local address is rebuilt", || {
                 rebuild("id 1 dstport 8472 local 192.168.1.99 nolearning")
             }),
-            test("V11 a device that learns is rebuilt", || rebuild("id 1 dstport 8472 local 192.168.1.11 learning")),
+            test("a device that learns is rebuilt", || rebuild("id 1 dstport 8472 local 192.168.1.11 learning")),
         ]
     })
 }
@@ -55,7 +53,7 @@ fn again(backend: &Value, end: End) -> Outcome {
     cluster.settle(&c, &a)?;
     let n1 = cluster.node("n1");
     let files = [n1.cni_conf_dir(), n1.store().join("nodes")];
-    let subnet_env = std::fs::read_to_string(n1.subnet_file()).map_err(|error| told(&error))?;
+    let subnet_env = std::fs::read_to_string(n1.subnet_file()).map_err(|error| unreadable(&error))?;
     let before = Snapshot::take(n1.namespace(), &files)?;
     let streams = Family::BOTH
         .into_iter()
@@ -75,14 +73,14 @@ fn again(backend: &Value, end: End) -> Outcome {
 
     before
         .same_as(&Snapshot::take(cluster.node("n1").namespace(), &files)?)
-        .map_err(|failure| cluster.told(failure))?;
-    streams.into_iter().try_for_each(Stream::nothing_lost).map_err(|failure| cluster.told(failure))?;
-    let now = std::fs::read_to_string(cluster.node("n1").subnet_file()).map_err(|error| told(&error))?;
+        .map_err(|failure| cluster.with_logs(failure))?;
+    streams.into_iter().try_for_each(Stream::nothing_lost).map_err(|failure| cluster.with_logs(failure))?;
+    let now = std::fs::read_to_string(cluster.node("n1").subnet_file()).map_err(|error| unreadable(&error))?;
     ensure!(now == subnet_env, "subnet.env changed:\n{subnet_env}{now}");
     Ok(())
 }
 
-fn told(error: &std::io::Error) -> netd_tests::Failure {
+fn unreadable(error: &std::io::Error) -> netd_tests::Failure {
     netd_tests::Failure::new(format!("subnet.env: {error}"))
 }
 
@@ -90,9 +88,9 @@ fn told(error: &std::io::Error) -> netd_tests::Failure {
 fn purge() -> Outcome {
     let conf = net_conf(Stack::V4, &vxlan());
     let mut cluster = Cluster::start(&Topology::two_segments(Stack::V4), &conf, &[])?;
-    let ghost = Peer::vxlan("ghost", "10.244.200.0/24", "192.168.1.200", "02:00:00:00:02:00");
+    let store_peer = Peer::vxlan("store_peer", "10.244.200.0/24", "192.168.1.200", "02:00:00:00:02:00");
     let store = cluster.fabric.store.clone();
-    ghost.write(&store)?;
+    store_peer.write(&store)?;
     let is_known = |cluster: &Cluster, wanted: bool| {
         eventually(seconds(5), if wanted { "the peer is programmed" } else { "the peer is gone" }, || {
             let namespace = cluster.node("n1").namespace();
@@ -102,11 +100,11 @@ fn purge() -> Outcome {
             ensure!([route, fdb, neighbour] == [wanted; 3], "route {route}, FDB {fdb}, neighbour {neighbour}");
             Ok(())
         })
-        .map_err(|failure| cluster.told(failure))
+        .map_err(|failure| cluster.with_logs(failure))
     };
     is_known(&cluster, true)?;
     cluster.take("n1").terminate()?;
-    ghost.remove(&store)?;
+    store_peer.remove(&store)?;
     let foreign = ["10.99.0.0/24", "10.244.201.0/24"];
     let namespace = cluster.node("n1").namespace();
     for range in foreign {
@@ -140,7 +138,7 @@ fn left() -> Outcome {
         ensure!(routes.iter().all(|routes| routes.lines().count() == 2), "there are {routes:?}");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))?;
+    .map_err(|failure| cluster.with_logs(failure))?;
     for name in ["n1", "n2", "n3"] {
         cluster.take(name).terminate()?;
     }
@@ -172,7 +170,7 @@ fn changed_mtu() -> Outcome {
     cluster.resume("n1")?;
     let n1 = cluster.node("n1");
     let mtu = kernel::existing_link(n1.namespace(), "flannel.1")?["mtu"].clone();
-    let file = std::fs::read_to_string(n1.subnet_file()).map_err(|error| told(&error))?;
+    let file = std::fs::read_to_string(n1.subnet_file()).map_err(|error| unreadable(&error))?;
     ensure!(file.contains(&format!("FLANNEL_MTU={mtu}\n")), "the device has MTU {mtu}, subnet.env says:\n{file}");
     // flannel takes the setting for the underlay's MTU, off which the headers go.
     ensure!(mtu == 1350, "the device's MTU is {mtu}");

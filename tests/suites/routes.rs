@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             test("G2 a route that is deleted or bent comes back", healed),
             test("G2 a route that somebody signed in place of ours stays, and netd says what to type", usurped),
             test("G3 host-gw behind NAT is refused", nat),
-            test("V6 DirectRouting follows a peer behind a router and back", direct_and_back),
+            test("DirectRouting follows a peer behind a router and back", direct_and_back),
             test("DirectRouting is decided again when the underlay's routes change", underlay_changes),
             test("a peer behind a router gets no plain route from host-gw", unreachable),
         ]
@@ -35,7 +35,7 @@ fn gateway(cluster: &Cluster, range: &str, wanted: Option<&str>) -> Outcome {
         ensure!(seen == wanted, "its gateway is {seen:?}, {wanted:?} is wanted");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 fn moved() -> Outcome {
@@ -113,7 +113,7 @@ fn entries(cluster: &Cluster, end: Option<&str>) -> Outcome {
         ensure!(end.is_none() || (fdb == end && neighbour), "FDB {fdb:?}, neighbour {neighbour}");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 /// A route through the router to a node of the same segment, and back.
@@ -132,7 +132,7 @@ fn underlay_changes() -> Outcome {
             ensure!((way == PeerRoute::Plain) == plain, "the packet went {way}");
             Ok(())
         })
-        .map_err(|failure| cluster.told(failure))
+        .map_err(|failure| cluster.with_logs(failure))
     };
     takes(true)?;
     cluster.node("n1").namespace().run("ip route add 192.168.1.12/32 via 192.168.1.1")?;

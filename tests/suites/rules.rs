@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
 use netd_tests::suite::test;
-use netd_tests::{Failure, Outcome, Told, ensure, fail};
+use netd_tests::{Context, Failure, Outcome, ensure, fail};
 use serde_json::Value;
 
 type Rule = (&'static str, fn() -> Outcome);
@@ -85,7 +85,7 @@ const IMPURE: [&str; 16] = [
 /// Who may read the clock that people set, and why a jump of it does no harm there.
 const WALL_CLOCK: [(&str, &str); 5] = [
     ("netd/src/status/board.rs", "ages that people are shown"),
-    ("netd/src/store/dir/follow.rs", "gives fingerprint.rs the time"),
+    ("netd/src/store/dir/watcher.rs", "gives fingerprint.rs the time"),
     (
         "netd/src/store/dir/fingerprint.rs",
         "whether a file is read once more, since it may change without another timestamp",
@@ -100,13 +100,13 @@ fn root() -> PathBuf {
 
 fn direction() -> Outcome {
     let metadata = cargo(&["metadata", "--format-version=1", "--no-deps", "--offline"])?;
-    let metadata: Value = serde_json::from_str(&metadata).told("read cargo's metadata")?;
-    let packages = metadata["packages"].as_array().told("cargo lists no packages")?;
+    let metadata: Value = serde_json::from_str(&metadata).context("read cargo's metadata")?;
+    let packages = metadata["packages"].as_array().context("cargo lists no packages")?;
     let members: Vec<&str> = packages.iter().filter_map(|package| package["name"].as_str()).collect();
     let rules: BTreeMap<&str, &[&str]> = MAY_USE.into_iter().collect();
     for package in packages {
         let name = package["name"].as_str().unwrap_or_default();
-        let allowed = rules.get(name).told(format!("{name} is new: say in MAY_USE what it may use"))?;
+        let allowed = rules.get(name).context(format!("{name} is new: say in MAY_USE what it may use"))?;
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let used = dependency["name"].as_str().unwrap_or_default();
             let shipped = dependency["kind"] != "dev";
@@ -127,7 +127,7 @@ fn no_kubernetes() -> Outcome {
 }
 
 fn cargo(arguments: &[&str]) -> Outcome<String> {
-    let output = Command::new("cargo").args(arguments).current_dir(root()).output().told("run cargo")?;
+    let output = Command::new("cargo").args(arguments).current_dir(root()).output().context("run cargo")?;
     netd_tests::namespace::printed("cargo", &output)
 }
 
@@ -279,12 +279,12 @@ fn sources() -> Outcome<Vec<Source>> {
 }
 
 fn collect(root: &Path, folder: &Path, sources: &mut Vec<Source>) -> Outcome {
-    for entry in std::fs::read_dir(folder).told(format!("list {}", folder.display()))? {
-        let path = entry.told("list a folder")?.path();
+    for entry in std::fs::read_dir(folder).context(format!("list {}", folder.display()))? {
+        let path = entry.context("list a folder")?.path();
         if path.is_dir() {
             collect(root, &path, sources)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).told(format!("read {}", path.display()))?;
+            let text = std::fs::read_to_string(&path).context(format!("read {}", path.display()))?;
             let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
             sources.push(Source { name, text });
         }

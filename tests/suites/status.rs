@@ -9,7 +9,7 @@ use std::process::{Child, ExitCode, Output, Stdio};
 use netd_tests::health::{PORT, ask};
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Fabric, Node, Outcome, Peer, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
+    Cluster, Context, Fabric, Node, Outcome, Peer, Stack, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
 
@@ -18,8 +18,8 @@ fn main() -> ExitCode {
         vec![
             test("status shows peers, ways and why, as table, JSON and YAML", running),
             test("status of a killed netd says so and shows the kernel", killed),
-            test("status --watch tells of each change and of the end", watched),
-            test("status tells what failed, and since when", failed),
+            test("status --watch prints each change and the end", watched),
+            test("status shows what failed, and since when", failed),
             test("two netds on one host have two sockets", two),
             test("a second netd for one subnet file does not start", robbed),
             test("H1 /readyz is 503, 200, and 503 again while something is wrong", readiness),
@@ -52,13 +52,13 @@ fn status(node: &Node, arguments: &[&str]) -> Outcome<(Option<i32>, String)> {
 
 fn document(node: &Node) -> Outcome<Value> {
     let (code, text) = status(node, &["-o", "json"])?;
-    serde_json::from_str(&text).told(format!("exit {code:?}, it says\n{text}"))
+    serde_json::from_str(&text).context(format!("exit {code:?}, it says\n{text}"))
 }
 
 /// The sockets next to a node's subnet file.
 fn sockets(node: &Node) -> Outcome<Vec<PathBuf>> {
-    let folder = node.subnet_file().parent().told("the file is in a folder")?.to_owned();
-    let entries = std::fs::read_dir(folder).told("list the folder")?;
+    let folder = node.subnet_file().parent().context("the file is in a folder")?.to_owned();
+    let entries = std::fs::read_dir(folder).context("list the folder")?;
     let sockets = entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
     Ok(sockets.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "sock")).collect())
 }
@@ -96,7 +96,7 @@ fn running() -> Outcome {
     ensure!(code == Some(0) && yaml.contains("\n  n3:\n"), "{code:?}: {yaml}");
     ensure!(yaml.contains("way: tunnel\n") && yaml.contains("\nready: true\n"), "{yaml}");
     let [socket] = &sockets(n1)?[..] else { netd_tests::fail!("{:?}", sockets(n1)?) };
-    let mode = std::fs::metadata(socket).told("look at the socket")?.permissions().mode() & 0o777;
+    let mode = std::fs::metadata(socket).context("look at the socket")?.permissions().mode() & 0o777;
     ensure!(mode == 0o600, "the socket's mode is {mode:o}");
     cluster.take("n1").terminate()?;
     ensure!(sockets(cluster.node("n1"))?.is_empty(), "the socket is still there");
@@ -120,7 +120,7 @@ fn killed() -> Outcome {
         ensure!(text.contains(part), "{part} is not in\n{text}");
     }
     let (code, text) = status(n1, &["-o", "json"])?;
-    let seen: Value = serde_json::from_str(&text).told("parse the status")?;
+    let seen: Value = serde_json::from_str(&text).context("parse the status")?;
     ensure!(code == Some(3) && seen["running"] == false, "exit {code:?}: {seen:#}");
     let device = &seen["devices"][0];
     ensure!(device["fdb"] == 2 && device["up"] == true && seen["routes"][0].is_string(), "{seen:#}");
@@ -141,7 +141,7 @@ fn await_document(
     enough: impl Fn(&Value) -> bool,
 ) -> Outcome<Value> {
     for line in lines {
-        let document = serde_json::from_str(&line.told("read a line")?).told("parse a line")?;
+        let document = serde_json::from_str(&line.context("read a line")?).context("parse a line")?;
         if enough(&document) {
             return Ok(document);
         }
@@ -165,16 +165,16 @@ fn watched() -> Outcome {
     let n1 = cluster.node("n1");
     let mut command = n1.netd("status", &["--watch", "-o", "json"])?;
     let mut watcher = Watcher(n1.namespace().spawn(command.stdout(Stdio::piped()))?);
-    let mut lines = BufReader::new(watcher.0.stdout.take().told("its output")?).lines();
+    let mut lines = BufReader::new(watcher.0.stdout.take().context("its output")?).lines();
     await_document(&mut lines, |seen| seen["ready"] == true)?;
     let ghost = Peer::vxlan("ghost", "10.244.200.0/24", "192.168.1.200", "02:00:00:00:02:00");
     ghost.write(&cluster.fabric.store)?;
-    await_document(&mut lines, |seen| seen["peers"]["ghost"]["ways"][0]["way"] == "tunnel").told("a peer comes")?;
+    await_document(&mut lines, |seen| seen["peers"]["ghost"]["ways"][0]["way"] == "tunnel").context("a peer comes")?;
     ghost.remove(&cluster.fabric.store)?;
-    await_document(&mut lines, |seen| seen["peers"]["ghost"].is_null()).told("it goes")?;
+    await_document(&mut lines, |seen| seen["peers"]["ghost"].is_null()).context("it goes")?;
     cluster.take("n1").crash()?;
-    await_document(&mut lines, |seen| seen["running"] == false).told("netd is killed")?;
-    let end = watcher.0.wait().told("wait for it")?;
+    await_document(&mut lines, |seen| seen["running"] == false).context("netd is killed")?;
+    let end = watcher.0.wait().context("wait for it")?;
     ensure!(end.code() == Some(3), "it ended with {end}");
     Ok(())
 }
@@ -203,7 +203,7 @@ fn failed() -> Outcome {
     n1.namespace().run("ip route del 10.244.200.0/24 proto static")?;
     eventually(seconds(10), "n1 is ready", || {
         let seen = document(n1)?;
-        ensure!(seen["ready"] == true && seen["problems"] == json!({}), "{seen:#}");
+        ensure!(seen["ready"] == true && seen["problems"] == json!([]), "{seen:#}");
         Ok(())
     })
 }
@@ -213,22 +213,22 @@ fn two() -> Outcome {
     let n1 = fabric.node("n1");
     let _first = n1.start_netd(&[])?;
     let other = fabric.disk().join("other");
-    std::fs::create_dir_all(&other).told("make a store")?;
+    std::fs::create_dir_all(&other).context("make a store")?;
     let conf = json!({ "Network": "10.245.0.0/16", "Backend": { "Type": "vxlan", "VNI": 2 } });
-    std::fs::write(other.join("net-conf.json"), conf.to_string()).told("write its net-conf.json")?;
+    std::fs::write(other.join("net-conf.json"), conf.to_string()).context("write its net-conf.json")?;
     let (store, file) = (other.to_string_lossy().into_owned(), other.join("subnet.env").to_string_lossy().into_owned());
     let flags = ["--store-dir", &store, "--subnet-file", &file, "--cni-conf-dir", &store];
     let second = n1.start_netd(&flags)?;
-    let told = |flags: &[&str]| -> Outcome<Value> {
+    let document = |flags: &[&str]| -> Outcome<Value> {
         let (code, text) = status(n1, &[flags, &["-o", "json"]].concat())?;
         ensure!(code == Some(0), "exit {code:?}, it says\n{text}");
-        serde_json::from_str(&text).told("parse the status")
+        serde_json::from_str(&text).context("parse the status")
     };
-    let (one, two) = (told(&[])?, told(&flags)?);
+    let (one, two) = (document(&[])?, document(&flags)?);
     let vnis = (&one["node"]["backend"]["vni"], &two["node"]["backend"]["vni"]);
     ensure!(vnis == (&json!(1), &json!(2)) && one["node"]["mark"] != two["node"]["mark"], "{one:#}\n{two:#}");
     second.terminate()?;
-    told(&[]).told("the second has ended").map(drop)?;
+    document(&[]).context("the second has ended").map(drop)?;
     let (code, text) = status(n1, &flags)?;
     ensure!(code == Some(3), "exit {code:?}, it says\n{text}");
     Ok(())
@@ -278,7 +278,7 @@ fn readiness() -> Outcome {
 fn busy_port() -> Outcome {
     let fabric = fabric(&net_conf(Stack::V4, &vxlan()))?;
     let n1 = fabric.node("n1");
-    let _taken = n1.namespace().within(|| TcpListener::bind(("0.0.0.0", PORT)))?.told("take the port")?;
+    let _taken = n1.namespace().within(|| TcpListener::bind(("0.0.0.0", PORT)))?.context("take the port")?;
     let mut daemon = n1.launch_netd(&["--healthz-port", "8081"])?;
     let end = daemon.await_end()?;
     let log = daemon.log();
@@ -316,7 +316,7 @@ fn health_ipv6() -> Outcome {
 fn metric(node: &Node, name: &str) -> Outcome<f64> {
     let (_, answer) = ask(node, [127, 0, 0, 1].into(), "GET /metrics")?;
     let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.told(format!("{name} is not in\n{answer}"))?.parse().told(format!("read {name}"))
+    value.context(format!("{name} is not in\n{answer}"))?.parse().context(format!("read {name}"))
 }
 
 fn metrics() -> Outcome {
@@ -335,7 +335,7 @@ fn metrics() -> Outcome {
     is(r#"netd_peers{family="ipv4",way="tunnel"}"#, 2.0)?;
     is("netd_ready", 1.0)?;
     is("netd_store_trouble_timestamp_seconds", 0.0)?;
-    let subnet = peer::read(n1.store(), "n2")?["Subnet"].as_str().told("n2 has a subnet")?.to_owned();
+    let subnet = peer::read(n1.store(), "n2")?["Subnet"].as_str().context("n2 has a subnet")?.to_owned();
     n1.namespace().run(&format!("ip route del {subnet}"))?;
     is(r#"netd_repairs_total{kind="add_route"}"#, 1.0)?;
     is(r#"netd_operation_failures_total{kind="add_route"}"#, 0.0)?;

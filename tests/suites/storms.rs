@@ -1,5 +1,5 @@
 //! Storms: events by the thousand, a store that goes away and comes back another, a clock that jumps. Traffic between pods loses
-//! nothing meanwhile, the end is right, and a person is told once and not per event.
+//! nothing meanwhile, the end is right, and a person reads one line and not one per event.
 //!
 //! What lasts minutes in life lasts seconds here: from ten seconds on, all the waits of netd (its comparison, its poll of the
 //! store, its retries) have come round. One outage lasts as long as in life, beside all the others.

@@ -10,7 +10,8 @@ use libtest_mimic::Trial;
 use netd_tests::namespace::printed;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Load, Node, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, pass, peer, seconds,
+    Cluster, Context, Load, Node, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
+    sleep,
 };
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         trials.push(test("every backend to the next, node by node, each order", node_by_node));
         trials.push(test("a restart in the middle of a change", restart_between));
         trials.push(test("a node whose netd stands still in the middle of a change", stands_still));
-        trials.push(test("a node that joins a change, and stands still before it has told its peers", joins));
+        trials.push(test("a node that joins a change, and stands still before it has published its lease", joins));
         trials.push(test("host-gw keeps the tunnel to a peer behind a router, and says so", behind_a_router));
         trials.push(test("what cannot be is refused, and the network stays", refused));
         trials
@@ -86,9 +87,9 @@ impl Running {
     fn under_load(&self, body: impl FnOnce() -> Outcome) -> Outcome {
         let pods: Vec<&Pod> = self.pods.iter().map(|(_, pod)| pod).collect();
         let load = Load::between(&pods)?;
-        let told = |failure| self.cluster.told(failure);
-        body().map_err(told)?;
-        load.unharmed().map_err(told)
+        let with_logs = |failure| self.cluster.with_logs(failure);
+        body().map_err(with_logs)?;
+        load.unharmed().map_err(with_logs)
     }
 
     /// Waits until every node receives by nothing but what `backend` has.
@@ -120,8 +121,8 @@ impl Running {
 fn write_conf(disk: &std::path::Path, node: &str, conf: &Value) -> Outcome {
     let path = disk.join(format!("{node}.json"));
     let fresh = path.with_extension("new");
-    std::fs::write(&fresh, conf.to_string()).told("write a configuration")?;
-    std::fs::rename(&fresh, &path).told("put a configuration in its place")
+    std::fs::write(&fresh, conf.to_string()).context("write a configuration")?;
+    std::fs::rename(&fresh, &path).context("put a configuration in its place")
 }
 
 fn received(record: &Value) -> Vec<String> {
@@ -197,10 +198,10 @@ fn restart_between() -> Outcome {
     })
 }
 
-/// Longer than a way lingers after its peers were told that it closes.
+/// Longer than a path stays open after its end was published.
 const STILL: Duration = seconds(5);
 
-/// One netd gets no processor for a while, and each time from another moment of the change on, while the others go on.
+/// One netd gets no processor for a while, and each time from another point of the change on, while the others go on.
 fn stands_still() -> Outcome {
     let running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
     // How many of the nodes are changed before it stands still, itself included, and how long after the last of them.
@@ -211,12 +212,12 @@ fn stands_still() -> Outcome {
             let order: Vec<&str> = [still].into_iter().chain(NODES.into_iter().filter(|node| *node != still)).collect();
             let (first, rest) = order.split_at(before);
             first.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
-            pass(Duration::from_millis(after));
+            sleep(Duration::from_millis(after));
             daemon.signal(Signal::SIGSTOP)?;
             rest.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
-            pass(STILL);
+            sleep(STILL);
             daemon.signal(Signal::SIGCONT)?;
-            running.settled(backend).told(format!("{still} stood still on the way to {backend}"))?;
+            running.settled(backend).context(format!("{still} stood still on the way to {backend}"))?;
         }
         Ok(())
     })
@@ -229,7 +230,7 @@ fn joins() -> Outcome {
     running.pods.retain(|(node, _)| *node != "n3");
     let path = running.cluster.fabric.disk().join("n3.json").display().to_string();
     // Between the two there are milliseconds: it is tried until it fits.
-    eventually(seconds(60), "n3 stands still before it has told its peers", || {
+    eventually(seconds(60), "n3 stands still before it has published its lease", || {
         running.cluster.take("n3").crash()?;
         let output = running.cluster.node("n3").run_netd("cleanup", &["--net-config-path", &path])?;
         printed("netd cleanup", &output)?;
@@ -238,7 +239,7 @@ fn joins() -> Outcome {
         daemon.await_log("ip link add", seconds(20))?;
         daemon.signal(Signal::SIGSTOP)?;
         let record = peer::read(running.cluster.node("n3").store(), "n3")?;
-        ensure!(record["Receives"].is_null() && !daemon.log().contains("ready"), "it has told {record}");
+        ensure!(record["Receives"].is_null() && !daemon.log().contains("ready"), "it has published {record}");
         Ok(())
     })?;
     let (others, backend) = (["n1", "n2"], &backends()[1]);
@@ -285,7 +286,7 @@ fn behind_a_router() -> Outcome {
 
 fn subnet(running: &Running, node: &str) -> Outcome<String> {
     let record = peer::read(running.cluster.node(node).store(), node)?;
-    record["Subnet"].as_str().map(str::to_owned).told("the record has a subnet")
+    record["Subnet"].as_str().map(str::to_owned).context("the record has a subnet")
 }
 
 fn refused() -> Outcome {
@@ -309,12 +310,12 @@ fn refused() -> Outcome {
     running.under_load(|| {
         for (what, text, said) in bad {
             let path = running.cluster.fabric.disk().join("n1.json");
-            std::fs::write(&path, text).told("write a configuration")?;
+            std::fs::write(&path, text).context("write a configuration")?;
             let daemon = running.cluster.daemon("n1");
-            daemon.await_log(said, seconds(60)).told(what)?;
-            daemon.await_log("is refused, the network stays as it is", seconds(1)).told(what)?;
+            daemon.await_log(said, seconds(60)).context(what)?;
+            daemon.await_log("is refused, the network stays as it is", seconds(1)).context(what)?;
             running.configure("n1", Stack::V4, vxlan)?;
-            daemon.await_log("no longer: the changed network configuration is refused", seconds(60)).told(what)?;
+            daemon.await_log("no longer: the changed network configuration is refused", seconds(60)).context(what)?;
         }
         running.settled(vxlan)
     })

@@ -1,15 +1,15 @@
 //! Every node gets another build of netd, one after the other or all at once, and then the first one back: pods notice nothing, and
 //! the kernel stays as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Load, Outcome, Snapshot, Stack, Told, Topology, binaries, ensure, net_conf};
+use netd_tests::{Cluster, Load, Outcome, Snapshot, Stack, Topology, binaries, ensure, net_conf};
 use serde_json::{Value, json};
 
 fn main() -> ExitCode {
-    netd_tests::suite::run(|| {
+    netd_tests::suite::run_with(binaries::prepare_other_netd, || {
         let backends = [("vxlan", json!({ "Type": "vxlan" })), ("host-gw", json!({ "Type": "host-gw" }))];
         let each = [(End::Asked, Order::Rolling), (End::Killed, Order::Rolling), (End::Killed, Order::AtOnce)];
         let all = backends.iter().flat_map(|(name, backend)| each.map(|how| (*name, backend.clone(), how)));
@@ -47,7 +47,7 @@ fn upgrade(backend: &Value, end: End, order: Order) -> Outcome {
             cluster.settle(from, to)?;
         }
     }
-    let builds = [other(cluster.fabric.disk())?, binaries::netd()?];
+    let builds = [binaries::other_netd()?, binaries::netd()?];
     let before = snapshots(&cluster)?;
     let load = Load::between(&pods.iter().collect::<Vec<_>>())?;
     for build in &builds {
@@ -64,10 +64,10 @@ fn upgrade(backend: &Value, end: End, order: Order) -> Outcome {
             }
         }
         for (before, after) in before.iter().zip(snapshots(&cluster)?) {
-            before.same_as(&after).map_err(|failure| cluster.told(failure))?;
+            before.same_as(&after).map_err(|failure| cluster.with_logs(failure))?;
         }
     }
-    load.unharmed().map_err(|failure| cluster.told(failure))
+    load.unharmed().map_err(|failure| cluster.with_logs(failure))
 }
 
 fn snapshots(cluster: &Cluster) -> Outcome<Vec<Snapshot>> {
@@ -93,26 +93,4 @@ fn start(cluster: &mut Cluster, node: &str, build: &Path) -> Outcome {
         command.args(usual.get_args());
         command
     })
-}
-
-/// Another build than the one under test: named by `NETD_OTHER_BIN`, else one of another profile in the same target folder, else
-/// the same build as another file.
-fn other(disk: &Path) -> Outcome<PathBuf> {
-    if let Some(path) = std::env::var_os("NETD_OTHER_BIN") {
-        return std::fs::canonicalize(&path).told(format!("find NETD_OTHER_BIN={}", path.display()));
-    }
-    let usual = binaries::netd()?;
-    let code = std::fs::read(&usual).told("read netd")?;
-    let itself = std::env::current_exe().told("find the suite's own file")?;
-    // target/<profile>/deps/<suite>
-    let target = itself.ancestors().nth(3).map(PathBuf::from).unwrap_or_default();
-    let builds = ["dist", "release", "debug"].map(|profile| target.join(profile).join("netd"));
-    let is_other = |path: &PathBuf| std::fs::read(path).is_ok_and(|there| there != code);
-    if let Some(path) = builds.into_iter().find(is_other) {
-        return Ok(path);
-    }
-    println!("no other build of netd in {}: another copy of the same stands for it", target.display());
-    let copy = disk.join("netd");
-    std::fs::copy(&usual, &copy).told("copy netd")?;
-    Ok(copy)
 }

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Node, Outcome, Peer, PeerRoute, Stack, Topology, ensure, eventually, flow, kernel, net_conf, peer, seconds,
+    Cluster, Node, Outcome, Peer, PeerRoute, Pod, Stack, Topology, ensure, eventually, flow, kernel, net_conf, peer,
+    seconds,
 };
 use serde_json::{Value, json};
 
@@ -16,12 +17,12 @@ const OTHER_MAC: &str = "02:00:00:00:00:51";
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
         vec![
-            test("V1 V2 a peer has exactly three entries, and none when it has left", come_and_go),
-            test("V5 a peer that changes MAC, then address, has exactly one FDB entry", moved),
-            test("V7 the underlay's MTU changes", underlay_mtu),
-            test("V9 the MTU is 50 below an IPv4 and 70 below an IPv6 underlay", mtu_by_underlay),
-            test("V9 a full-size packet of a pod passes", full_size),
-            test("V10 the device has the local address, peers get the public one", public_ip),
+            test("a peer has exactly three entries, and none when it has left", come_and_go),
+            test("a peer that changes MAC, then address, has exactly one FDB entry", moved),
+            test("the underlay's MTU changes", underlay_mtu),
+            test("the MTU is 50 below an IPv4 and 70 below an IPv6 underlay", mtu_by_underlay),
+            test("a full-size packet of a pod passes", full_size),
+            test("the device has the local address, peers get the public one", public_ip),
             test("the VTEP has the subnet's first address, alone", vtep_address),
             test("VNI, Port, GBP and Learning are honoured", options),
             test("a deleted entry comes back", healed),
@@ -55,7 +56,7 @@ fn await_entries(cluster: &Cluster, fdb: &[(&str, &str)], neighbours: &[(&str, &
         ensure!(seen == wanted, "the neighbours are {seen:?}, {wanted:?} are wanted");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 fn await_route(cluster: &Cluster, range: &str, wanted: Option<&str>) -> Outcome {
@@ -72,7 +73,7 @@ fn await_route(cluster: &Cluster, range: &str, wanted: Option<&str>) -> Outcome 
             _ => netd_tests::fail!("it is {route:?}, {wanted:?} is wanted"),
         }
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 fn come_and_go() -> Outcome {
@@ -109,8 +110,8 @@ fn moved() -> Outcome {
 fn mtu_of(node: &Node, device: &str) -> Outcome<(u64, String)> {
     let link = kernel::existing_link(node.namespace(), device)?;
     let file = std::fs::read_to_string(node.subnet_file()).unwrap_or_default();
-    let told = file.lines().find(|text| text.starts_with("FLANNEL_MTU=")).unwrap_or_default();
-    Ok((link["mtu"].as_u64().unwrap_or(0), told.to_owned()))
+    let line = file.lines().find(|text| text.starts_with("FLANNEL_MTU=")).unwrap_or_default();
+    Ok((link["mtu"].as_u64().unwrap_or(0), line.to_owned()))
 }
 
 fn mtu_by_underlay() -> Outcome {
@@ -136,7 +137,7 @@ fn underlay_mtu() -> Outcome {
         ensure!((device, line.as_str()) == (1350, "FLANNEL_MTU=1350"), "the device has {device}, the file {line}");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 fn full_size() -> Outcome {
@@ -180,7 +181,7 @@ fn public_ip() -> Outcome {
          nft add rule ip nat pre ip daddr 203.0.113.11 dnat to 192.168.1.11
          nft add rule ip nat post ip saddr 192.168.1.11 snat to 203.0.113.11",
     )?;
-    let (a, d) = (n1.add_pod("a")?, n3.add_pod("d")?);
+    let (a, d) = (Pod::add(n1, "a")?, Pod::add(n3, "d")?);
     let (from, to) = (a.address(Family::V4)?, d.address(Family::V4)?);
     let sniffer = fabric.sniffer(2)?;
     eventually(seconds(5), "pods to talk through the translation", || {
@@ -209,7 +210,7 @@ fn vtep_address() -> Outcome {
         ensure!(addresses == [format!("{subnet}/32")], "flannel.1 has {addresses:?}, the lease is {subnet}/24");
         Ok(())
     })
-    .map_err(|failure| cluster.told(failure))
+    .map_err(|failure| cluster.with_logs(failure))
 }
 
 fn options() -> Outcome {

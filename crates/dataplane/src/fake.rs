@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use crate::address::Address;
 use crate::kernel::Kernel;
-use crate::link::{Kind, Link};
+use crate::link::{Kind, Link, Tunnel};
 use crate::neighbour::{Fdb, Neighbour};
 use crate::netlink::KernelError;
 use crate::nft;
@@ -39,6 +39,8 @@ pub struct Fake {
     pub sysctls: BTreeMap<String, String>,
     /// Ops whose printed form holds one of these texts are refused with `EPERM`.
     pub refuse: Vec<String>,
+    /// Kinds of tunnel devices that it does not have.
+    pub lacks: Vec<&'static str>,
     /// How many ops it has been given.
     pub applied: usize,
     last_index: u32,
@@ -85,6 +87,9 @@ impl Fake {
         match op {
             Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
                 let taken = |link: &Link| link.tunnel().is_some_and(|other| other.excludes(tunnel));
+                if self.lacks.contains(&tunnel.kind()) {
+                    return Err(refused(nix::libc::EOPNOTSUPP));
+                }
                 if self.index(name).is_ok() || self.links.iter().any(taken) {
                     return Err(refused(nix::libc::EEXIST));
                 }
@@ -132,7 +137,7 @@ impl Fake {
                 }
                 self.sysctls.insert(key.clone(), value.clone());
             }
-            Op::Nft(change) => self.change_table(change)?,
+            Op::Nft(transaction) => self.commit(transaction)?,
             entry => self.change_entry(entry)?,
         }
         Ok(())
@@ -236,22 +241,31 @@ impl Fake {
         best.is_none_or(|route| route.index == new.index || !route.kind.is_unicast())
     }
 
-    fn change_table(&mut self, change: &nft::Change) -> Result<(), KernelError> {
-        match change {
-            nft::Change::ReplaceTable(table) => {
+    fn commit(&mut self, transaction: &nft::Transaction) -> Result<(), KernelError> {
+        let before = (self.tables.clone(), self.handles.clone());
+        let outcome = transaction.operations.iter().try_for_each(|operation| self.change_table(operation));
+        if outcome.is_err() {
+            (self.tables, self.handles) = before;
+        }
+        outcome
+    }
+
+    fn change_table(&mut self, operation: &nft::Operation) -> Result<(), KernelError> {
+        match operation {
+            nft::Operation::ReplaceTable(table) => {
                 self.tables.insert(table.id.clone(), table.clone());
                 Ok(())
             }
-            nft::Change::DeleteTable(id) => {
+            nft::Operation::DeleteTable(id) => {
                 self.tables.remove(id).map(drop).ok_or_else(|| KernelError::Missing(format!("table {}", id.name)))
             }
-            nft::Change::AddRule { table, chain, rule } => {
+            nft::Operation::AddRule { table, chain, rule } => {
                 let (rules, handles) = self.chain(table, chain)?;
                 rules.push(rule.clone());
                 handles.push(0);
                 Ok(())
             }
-            nft::Change::DeleteRule { table, chain, handle } => {
+            nft::Operation::DeleteRule { table, chain, handle } => {
                 let (rules, handles) = self.chain(table, chain)?;
                 let place = handles.iter().position(|have| have == handle);
                 let place = place.ok_or_else(|| refused(nix::libc::ENOENT))?;
@@ -259,11 +273,11 @@ impl Fake {
                 handles.remove(place);
                 Ok(())
             }
-            nft::Change::AddElements(added) => {
+            nft::Operation::AddElements(added) => {
                 self.set(added)?.elements.extend(added.elements.clone());
                 Ok(())
             }
-            nft::Change::DeleteElements(removed) => {
+            nft::Operation::DeleteElements(removed) => {
                 let present = &mut self.set(removed)?.elements;
                 let all_there = removed.elements.keys().all(|key| present.remove(key).is_some());
                 all_there.then_some(()).ok_or_else(|| refused(nix::libc::ENOENT))
@@ -348,6 +362,10 @@ impl Kernel for Fake {
         Ok(self.legacy_forward.get(family).cloned())
     }
 
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError> {
+        Ok(!self.lacks.contains(&tunnel.kind()))
+    }
+
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {
         self.sysctls.get(key).cloned().ok_or_else(|| KernelError::Missing(format!("sysctl {key}")))
     }
@@ -358,3 +376,6 @@ impl Kernel for Fake {
         ops.iter().map(|op| self.carry_out(op)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

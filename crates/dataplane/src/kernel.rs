@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::address::{self, Address};
-use crate::link::{self, Device, Link, NewTunnel};
+use crate::link::{self, Device, Link, NewTunnel, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
 use crate::netlink::batch::PER_SEND;
 use crate::netlink::{KernelError, Request, Socket};
@@ -35,6 +35,8 @@ pub trait Kernel {
     fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::RuleWithHandle>, KernelError>;
     /// What iptables-legacy does with forwarded packets; `None` where it is not in use.
     fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError>;
+    /// Whether there can be devices of the tunnel's kind. Asks for the kernel's module where it is not loaded.
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError>;
     /// A sysctl's value; the key with slashes.
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError>;
     /// Carries out `ops` in their order; one that fails does not stop the others. An outcome for each.
@@ -109,6 +111,14 @@ impl Kernel for Linux {
         Ok(xtables::forward(family)?)
     }
 
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError> {
+        match self.route.request(link::probe(tunnel)) {
+            Err(KernelError::Refused { errno: nix::libc::EOPNOTSUPP, .. }) => Ok(false),
+            Err(KernelError::Refused { errno: nix::libc::EINVAL | nix::libc::EEXIST, .. }) | Ok(()) => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {
         sysctl::read(key)
     }
@@ -137,10 +147,9 @@ impl Application<'_> {
                     self.flush();
                     self.outcomes[place] = Some(sysctl::write(key, value));
                 }
-                Op::Nft(change) => {
+                Op::Nft(transaction) => {
                     self.flush();
-                    self.outcomes[place] =
-                        Some(self.kernel.nft.apply(std::slice::from_ref(change)).map_err(KernelError::from));
+                    self.outcomes[place] = Some(self.kernel.nft.apply(&transaction.operations).map_err(Into::into));
                 }
                 _ => match self.request(op) {
                     Ok(request) => {

@@ -15,6 +15,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 
 use crate::netlink::{KernelError, Request, Socket};
 use crate::types::{IfName, Mac, Mtu, Vni};
+pub(crate) use tunnel::probe;
 pub use tunnel::{NewTunnel, Tunnel, add_tunnel};
 
 /// A device as the kernel has it.

@@ -12,24 +12,24 @@ use nix::libc::{ENOENT, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
 mod abi;
-mod change;
 mod dump;
 mod elements;
 mod encode;
 mod expression;
 mod monitor;
+mod operation;
 pub mod read;
 mod table;
 mod text;
 mod wire;
 mod writer;
 
-pub use change::{Change, Elements};
 pub use encode::Invalid;
 pub use expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
 };
 pub use monitor::{Action, Event, Monitor, Subject};
+pub use operation::{Elements, Operation, Transaction};
 pub use table::{
     Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,
     RuleWithHandle, Set, SetFlags, Table, TableId,
@@ -43,14 +43,14 @@ use read::{Message, Record};
 /// Why nftables could not be changed or read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A change cannot be said to the kernel. Nothing was sent.
+    /// An operation cannot be encoded. Nothing was sent.
     #[error("this cannot be written as nftables")]
     Invalid(#[from] Invalid),
-    /// The kernel refused one change, and with it all that were applied together.
+    /// The kernel refused one operation, and with it the whole transaction.
     #[error("the kernel refused {what}: {}{}", io::Error::from_raw_os_error(*errno), Reason(reason))]
     Refused {
-        /// Index of the change; `None` where the transaction failed as a whole.
-        change: Option<usize>,
+        /// Index of the operation; `None` where the transaction failed as a whole.
+        operation: Option<usize>,
         /// The object that the refused message is about.
         what: String,
         /// The positive error number.
@@ -58,7 +58,7 @@ pub enum Error {
         /// The kernel's own sentence (extended ACK), where it gave one.
         reason: Option<String>,
     },
-    /// The kernel's answer was lost; whether the changes were made is not known. Read before the next attempt.
+    /// The kernel's answer was lost; whether the transaction was committed is not known. Read before the next attempt.
     #[error("the kernel's answer to {0} nftables messages was lost: read the table again")]
     Unanswered(usize),
     /// The socket failed.
@@ -90,7 +90,7 @@ impl Error {
         }
     }
 
-    /// True where something that a change names is not there (`ENOENT`).
+    /// True where an object that an operation names is not there (`ENOENT`).
     pub fn is_missing(&self) -> bool {
         self.errno() == Some(ENOENT)
     }
@@ -124,13 +124,13 @@ impl Socket {
         self.inner.port
     }
 
-    /// Makes all the changes in order, or none of them.
+    /// Applies all the operations in their order as one transaction, or none of them.
     ///
     /// # Errors
-    /// [`Error::Refused`] names the first change that the kernel refused. After [`Error::Unanswered`] the changes may
-    /// or may not have been made; after any other error they have not.
-    pub fn apply(&mut self, changes: &[Change]) -> Result<(), Error> {
-        let batch = Batch::of(changes, self.sequence.wrapping_add(1))?;
+    /// [`Error::Refused`] names the first operation that the kernel refused. After [`Error::Unanswered`] the transaction may
+    /// or may not have been committed; after any other error it has not.
+    pub fn apply(&mut self, operations: &[Operation]) -> Result<(), Error> {
+        let batch = Batch::of(operations, self.sequence.wrapping_add(1))?;
         let count = batch.subjects.len();
         if count == 0 {
             return Ok(());
@@ -159,11 +159,11 @@ impl Socket {
                     Record::Answer { errno: 0, .. } => acknowledged |= index == count,
                     Record::Answer { errno, reason } if index <= count && refused.is_none() => {
                         let subject = index.checked_sub(1).and_then(|index| batch.subjects.get(index));
-                        let (change, what) = match subject {
-                            Some((change, what)) => (Some(*change), what.clone()),
+                        let (operation, what) = match subject {
+                            Some((operation, what)) => (Some(*operation), what.clone()),
                             None => (None, "the transaction".to_owned()),
                         };
-                        refused = Some(Error::Refused { change, what, errno, reason });
+                        refused = Some(Error::Refused { operation, what, errno, reason });
                     }
                     _ => {}
                 }

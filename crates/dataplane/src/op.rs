@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::link::Tunnel;
+use crate::netlink::KernelError;
 use crate::nft;
 use crate::route::{Route, RouteKind};
 use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
@@ -104,8 +105,8 @@ pub enum Op {
         /// The value.
         value: String,
     },
-    /// Changes nftables.
-    Nft(nft::Change),
+    /// Changes nftables, atomically.
+    Nft(nft::Transaction),
 }
 
 /// What to change of a device. What is `None` stays.
@@ -210,19 +211,25 @@ impl Op {
         }
     }
 
-    /// True for an op that takes something away.
+    /// True for an op that removes objects and does nothing else. Elements of sets are no objects here.
     pub fn is_removal(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Op::DeleteLink(_)
-                | Op::DeleteAddress(_)
-                | Op::DeleteNeighbour { .. }
-                | Op::DeleteFdb { .. }
-                | Op::DeleteRoute(_)
-                | Op::Nft(
-                    nft::Change::DeleteTable(_) | nft::Change::DeleteRule { .. } | nft::Change::DeleteChain { .. }
-                )
-        )
+            | Op::DeleteAddress(_)
+            | Op::DeleteNeighbour { .. }
+            | Op::DeleteFdb { .. }
+            | Op::DeleteRoute(_) => true,
+            Op::Nft(transaction) => transaction.is_removal(),
+            _ => false,
+        }
+    }
+
+    /// True where `error` says that the object to remove does not exist, so that the op has nothing to do.
+    ///
+    /// A missing object of one operation refuses a whole transaction: one of several operations has still to be done.
+    pub fn is_done_despite(&self, error: &KernelError) -> bool {
+        let is_single = !matches!(self, Op::Nft(transaction) if transaction.operations.len() > 1);
+        self.is_removal() && is_single && error.is_missing()
     }
 }
 
@@ -314,7 +321,7 @@ impl fmt::Display for Op {
             Op::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
             Op::DeleteRoute(route) => write!(f, "ip route delete {route}"),
             Op::SetSysctl { key, value } => write!(f, "sysctl -q -w {key}={value}"),
-            Op::Nft(change) => write!(f, "nft -f - <<'EOF'\n{change}\nEOF"),
+            Op::Nft(transaction) => write!(f, "nft -f - <<'EOF'\n{transaction}\nEOF"),
         }
     }
 }

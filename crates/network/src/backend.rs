@@ -529,6 +529,14 @@ pub enum TunnelDeviceError {
         /// The pods' family.
         family: Family,
     },
+    /// The kernel has no devices of the tunnel's kind.
+    #[error(
+        "this kernel has no {kind} devices: modprobe {kind}, run a kernel that has them, or choose another Backend.Type"
+    )]
+    NoKernelSupport {
+        /// The kind.
+        kind: &'static str,
+    },
     /// Plain routes cannot carry them.
     #[error(transparent)]
     HostGw(#[from] host_gw::NoIpv6Address),
@@ -568,4 +576,11 @@ pub enum NoPeerRoute {
     /// No VXLAN tunnel leads there.
     #[error(transparent)]
     Vxlan(#[from] vxlan::NoRoute),
+}
+
+impl NoPeerRoute {
+    /// False where a peer has not changed its backend yet: the peer will, and nobody has to do anything.
+    pub fn is_lasting(&self) -> bool {
+        !matches!(self, NoPeerRoute::NotReceived { .. })
+    }
 }

@@ -5,7 +5,7 @@
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, Family, Operand, Rule, RuleWithHandle, Statement, TableId, Verdict};
+use dataplane::nft::{BaseChainFacts, Family, Operand, Operation, Rule, RuleWithHandle, Statement, TableId, Verdict};
 
 use crate::overlay::Identity;
 
@@ -21,12 +21,12 @@ pub fn leftovers(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
     identity: &Identity,
-) -> Result<Vec<Change>, KernelError> {
+) -> Result<Vec<Operation>, KernelError> {
     let (mut changes, mut rules) = (Vec::new(), Vec::new());
     for facts in chains {
         if TABLES.iter().any(|(family, name)| facts.table == TableId::new(*family, *name)) {
             rules.extend(kernel.rules(&facts.table, &facts.chain)?);
-            let change = Change::DeleteTable(facts.table.clone());
+            let change = Operation::DeleteTable(facts.table.clone());
             if !changes.contains(&change) {
                 changes.push(change);
             }
@@ -39,13 +39,13 @@ pub fn leftovers(
             }
             rules.extend(kernel.rules(&facts.table, name)?);
             let (table, chain) = (&facts.table, &facts.chain);
-            let jump = |placed: &RuleWithHandle| Change::DeleteRule {
+            let jump = |placed: &RuleWithHandle| Operation::DeleteRule {
                 table: table.clone(),
                 chain: chain.clone(),
                 handle: placed.handle,
             };
             changes.extend(jumps.into_iter().map(jump));
-            changes.push(Change::DeleteChain { table: table.clone(), name: name.to_owned() });
+            changes.push(Operation::DeleteChain { table: table.clone(), name: name.to_owned() });
         }
     }
     // One flannel has made them all: those of a family that its network does not have say nothing of it.

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use dataplane::kernel::Kernel;
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Change, RuleWithHandle, TableId};
+use dataplane::nft::{BaseChainFacts, Operation, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
 
+use crate::backend::{Backend, Encapsulation};
 use crate::chain;
 use crate::flannel;
+use crate::interface::Underlay;
 use crate::overlay::forward::Others;
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
@@ -52,7 +54,7 @@ pub struct Observed {
     /// Rules of ours in chains that are not.
     pub accepts: Vec<(TableId, String, RuleWithHandle)>,
     /// What takes rules away that flannel has left about our networks.
-    pub leftovers: Vec<Change>,
+    pub leftovers: Vec<Operation>,
 }
 
 /// Reads what the desired state follows from.
@@ -83,6 +85,27 @@ fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) ->
         })
     });
     Ok(others)
+}
+
+/// Asks for which of the tunnels `wanted` the kernel has no devices, and gives the kind of each. A device of the kind among `links` is an
+/// answer too.
+pub fn unsupported(
+    kernel: &mut impl Kernel,
+    links: &BTreeMap<IfName, Link>,
+    backend: &Backend,
+    underlay: &Underlay,
+    wanted: impl IntoIterator<Item = Encapsulation>,
+) -> Result<BTreeMap<Encapsulation, &'static str>, KernelError> {
+    let local = underlay.addresses.iter().next().map(|(_, address)| *address);
+    let mut unsupported = BTreeMap::new();
+    for encapsulation in wanted {
+        let Some(tunnel) = encapsulation.tunnel(backend, local, underlay) else { continue };
+        let is_there = links.values().filter_map(Link::tunnel).any(|other| other.is_like(&tunnel));
+        if !is_there && !kernel.has_kind(&tunnel)? {
+            unsupported.insert(encapsulation, tunnel.kind());
+        }
+    }
+    Ok(unsupported)
 }
 
 /// Reads the reverse-path filters that packets between nodes meet, by sysctl.

@@ -176,8 +176,7 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
         for (family, subnet) in peer.subnets.iter() {
             match peer_route::to(input.conf, &tunnels, peer, family, &on_link) {
                 Ok((route, instead)) => {
-                    // A peer that has not changed its backend yet will: nothing to tell a person.
-                    if let Some(reason) = instead.filter(|reason| !matches!(reason, NoPeerRoute::NotReceived { .. })) {
+                    if let Some(reason) = instead.filter(NoPeerRoute::is_lasting) {
                         outcome.degraded.insert((node.clone(), family), reason);
                     }
                     entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, route));

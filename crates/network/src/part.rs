@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dataplane::nft::{Change, Table};
+use dataplane::nft::Table;
 use dataplane::op::{DeviceRoute, Op};
 use dataplane::types::{Family, IfName, Mac, Prefix};
 
@@ -102,8 +102,8 @@ impl Plan {
             | Op::DeleteFdb { .. }
             | Op::AddRoute(_)
             | Op::ReplaceRoute(_)
-            | Op::DeleteRoute(_)
-            | Op::Nft(Change::AddElements(_) | Change::DeleteElements(_)) => true,
+            | Op::DeleteRoute(_) => true,
+            Op::Nft(transaction) => transaction.is_of_elements(),
             Op::AddTunnel { .. }
             | Op::AddBridge { .. }
             | Op::SetPort { .. }
@@ -112,8 +112,7 @@ impl Plan {
             | Op::DeleteLink(_)
             | Op::AddAddress(_)
             | Op::DeleteAddress(_)
-            | Op::SetSysctl { .. }
-            | Op::Nft(_) => false,
+            | Op::SetSysctl { .. } => false,
         };
         self.conflicts.is_empty() && self.ops.iter().all(of_entry)
     }

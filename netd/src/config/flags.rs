@@ -13,20 +13,12 @@ use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use dataplane::types::PerFamily;
-use network::interface::Wishes;
 use network::model::NodeName;
-use network::net_conf::NetConf;
 use regex_lite::Regex;
 
 pub use self::cni::CniFlags;
 pub use self::stores::{EtcdFlags, KubeFlags};
-
-/// Where flannel's users and plugins look for it.
-pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
-
-/// The store where no other is chosen.
-pub const STORE_DIR: &str = "/var/lib/netd/store";
+use crate::subnet_env::SUBNET_FILE;
 
 /// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
 ///
@@ -194,25 +186,6 @@ pub struct Flags {
     /// Socket that `netd status` asks [default: /run/netd/netd.sock, or next to --subnet-file where that is given].
     #[arg(long, global = true, env = "FLANNELD_STATUS_SOCKET", value_name = "FILE")]
     pub status_socket: Option<PathBuf>,
-}
-
-impl Flags {
-    /// The directory of the store `dir`.
-    pub fn store_dir(&self) -> PathBuf {
-        self.store_dir.clone().unwrap_or_else(|| STORE_DIR.into())
-    }
-
-    /// What the flags say about the interface, for pods and a backend as configured.
-    pub fn wishes(&self, conf: &NetConf) -> Wishes {
-        Wishes {
-            ifaces: self.iface.clone(),
-            regexes: self.iface_regex.clone(),
-            can_reach: self.iface_can_reach,
-            public: PerFamily { v4: self.public_ip.map(IpAddr::from), v6: self.public_ipv6.map(IpAddr::from) },
-            pods: conf.networks.families().collect(),
-            nat: conf.backend.allows_nat(),
-        }
-    }
 }
 
 /// Flanneld's flags that switch what netd does not have (yet).

@@ -10,6 +10,7 @@ use network::patience::{Held, Occasion};
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
+use crate::problem::{self, Kind, Problem, Problems};
 use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger};
 use crate::status::run::Run;
 use crate::store::Store;
@@ -17,23 +18,22 @@ use crate::upkeep::{Found, Upkeep};
 
 impl<S: Store> Daemon<S> {
     /// `complaint` is what keeps the interface between nodes from being followed.
-    pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<String>) {
+    pub(super) async fn reconcile(&mut self, trigger: Trigger, complaint: Option<Problem>) {
         let begun = Instant::now();
         let (mut planned, rejected, unsaid) = match self.plan().await {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
-        let (mut report, held) = self.carry_out(trigger, &mut planned);
+        let (report, held, mut problems) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
-        report.complaints.extend(unsaid);
-        let peers = rejected.iter().map(|peer| format!("node {} is left out: {}", peer.node, peer.reason));
-        report.complaints.extend(peers.chain(complaint).chain(self.switch.refused.clone()));
+        problems.extend(unsaid.into_iter().chain(problem::of_rejected(&rejected)));
+        problems.extend(complaint.into_iter().chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_own(&report, &planned.outcome).await;
         let took = begun.elapsed();
         let met = if told.is_ok() { self.meet().await } else { Ok(true) };
         let is_told = told.is_ok() && met.is_ok();
-        report.complaints.extend(told.err());
+        problems.extend(told.err());
         let published = match met {
             Ok(true) => self.publish(&report, &planned.outcome),
             Ok(false) => {
@@ -43,8 +43,9 @@ impl<S: Store> Daemon<S> {
             }
             Err(why) => Err(why),
         };
-        report.complaints.extend(published.clone().err());
-        let published = published == Ok(true);
+        let is_published = published.as_ref().is_ok_and(|is_published| *is_published);
+        problems.extend(published.err());
+        let published = is_published;
         self.board.reconciled(&Run {
             trigger,
             took,
@@ -54,22 +55,24 @@ impl<S: Store> Daemon<S> {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
+            problems: &problems,
             held: &held,
             published,
         });
         let clean = report.is_clean() && published && !is_troubled;
-        self.go_on(planned, report, &rejected, clean);
+        self.tell(problems);
+        self.go_on(planned, &report, &rejected, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
     }
 
     /// Plans, once the peers have been told by what this node is about to send and what they receive has been read after that;
     /// gives the nodes that are left out, and why peers could not be told.
-    async fn plan(&mut self) -> Result<(Planned, Vec<Rejected>, Option<String>), ReconcileError> {
+    async fn plan(&mut self) -> Result<(Planned, Vec<Rejected>, Option<Problem>), ReconcileError> {
         loop {
             let rejected = self.admit();
             let transition = self.switch.transition();
-            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, transition)?;
+            let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.config.rules, transition)?;
             let told = self.cluster.own.encapsulations.as_ref();
             let Some(encapsulations) = told.and_then(|told| told.sending_too(&planned.outcome.advertised)) else {
                 return Ok((planned, rejected, None));
@@ -93,13 +96,15 @@ impl<S: Store> Daemon<S> {
 
     fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
         tracing::error!("{}", chain(error));
-        self.board.gave_up(trigger, begun.elapsed(), &chain(error));
+        let problem =
+            Problem::new(Kind::CannotReconcile, "the network", format!("cannot be reconciled: {}", chain(error)));
+        self.board.gave_up(trigger, begun.elapsed(), problem);
         self.upkeep = Upkeep::default();
         self.pace.ran(begun.elapsed(), false, Deadline::now());
     }
 
     /// Does what is planned, but for what has to wait.
-    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Held) {
+    fn carry_out(&mut self, trigger: Trigger, planned: &mut Planned) -> (Report, Held, Problems) {
         let Planned { plan, outcome, observed, .. } = planned;
         let remembered = self.switch.remember(&outcome.relaxes);
         let pod_mtu = outcome.pod_mtu.unwrap_or(self.node.underlay.mtu);
@@ -109,27 +114,27 @@ impl<S: Store> Daemon<S> {
         }
         let (occasion, now) = (Occasion { repairs: trigger.repairs(), full: true }, self.began.elapsed());
         let held = self.patience.hold(plan, &outcome.desired, occasion, now);
-        let mut report = reconcile::apply(&mut self.kernel, std::mem::take(plan), outcome);
+        let report = reconcile::apply(&mut self.kernel, std::mem::take(plan));
         self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
-        report.complaints.extend(held.complaints().into_iter().chain(remembered.err()));
-        (report, held)
+        let mut problems = problem::of_run(&report, outcome);
+        problems.extend(problem::of_contested(&held).into_iter().chain(remembered.err()));
+        (report, held, problems)
     }
 
     /// What was found and wanted is kept true from here on.
-    fn go_on(&mut self, planned: Planned, report: Report, rejected: &[Rejected], clean: bool) {
+    fn go_on(&mut self, planned: Planned, report: &Report, rejected: &[Rejected], clean: bool) {
         let Planned { outcome, observed, ground, .. } = planned;
         let is_left_out = |lease: &&Arc<Lease>| rejected.iter().any(|peer| peer.node == lease.node);
         let left_out: Vec<Arc<Lease>> = self.leases.values().filter(is_left_out).cloned().collect();
         let taken = report.taken();
         // A device that cannot be made leaves more open than some places.
         let whole = clean && taken.len() == report.conflicts.len();
-        self.tell(report.complaints);
         if clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
         let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
-        let follows_routes = self.flags.iface_can_reach.is_some();
+        let follows_routes = self.config.underlay.can_reach.is_some();
         self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
         self.quiet = self.look();
     }

@@ -10,8 +10,9 @@ use tokio::time::{Instant, timeout};
 
 use super::Daemon;
 use super::switch::LINGER;
-use super::warned::Fault;
+use super::warned;
 use crate::node;
+use crate::problem::{Kind, Problem};
 use crate::reconcile::{Report, Trigger};
 use crate::store::{LeaseRequest, Notice, Store, StoreError};
 
@@ -30,21 +31,21 @@ impl<S: Store> Daemon<S> {
     }
 
     /// Puts this node's lease back where the store has lost or altered it.
-    async fn put_back(&mut self) -> Result<(), Fault> {
+    async fn put_back(&mut self) -> Result<(), Problem> {
         let own = &self.cluster.own;
         let stored = self.leases.get(&own.node).map(|lease| self.node.own(lease));
         if stored.as_ref() == Some(own) {
             return Ok(());
         }
         if let Some(other) = stored.as_ref().filter(|lease| lease.subnets != own.subnets) {
-            return Err(Fault::other_subnets(other.subnets, own.subnets));
+            return Err(warned::other_subnets(other.subnets, own.subnets));
         }
-        let failed = |why: StoreError| Fault::not_put_back(&why);
+        let failed = |why: StoreError| warned::not_put_back(&why);
         if stored.is_none() {
             let request = LeaseRequest { previous: own.subnets, ..self.request.clone() };
             let lease = self.store.acquire(&request, &self.node.conf).await.map_err(failed)?;
             if lease.subnets != own.subnets {
-                return Err(Fault::taken(own.subnets));
+                return Err(warned::taken(own.subnets));
             }
             tracing::info!("this node's lease is in the store again");
         }
@@ -56,27 +57,27 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where the store cannot be written, for a person.
-    pub(super) async fn tell_own(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
+    pub(super) async fn tell_own(&mut self, report: &Report, outcome: &Outcome) -> Result<(), Problem> {
         if self.unkept.is_some() {
             self.unkept = self.put_back().await.err();
         }
         let fault = match self.unkept.clone() {
             Some(fault) => Some(fault),
-            None => self.tell_peers(report, outcome).await.err().map(Fault::peers_not_told),
+            None => self.tell_peers(report, outcome).await.err(),
         };
-        for notice in self.warned.of(fault.as_ref()) {
-            self.store.tell(notice);
+        for notice in self.warned.of(fault.clone()) {
+            self.store.notify(notice);
         }
-        fault.map_or(Ok(()), |fault| Err(fault.text))
+        fault.map_or(Ok(()), Err)
     }
 
     /// Tells the peers by what this node is about to send, and reads what they receive after that ([`network::overlay::transition`]).
     ///
     /// # Errors
     /// Where the store cannot be written or read, for a person.
-    pub(super) async fn announce(&mut self, encapsulations: EncapsulationSupport) -> Result<(), String> {
+    pub(super) async fn announce(&mut self, encapsulations: EncapsulationSupport) -> Result<(), Problem> {
         let lease = Lease { encapsulations: Some(encapsulations), ..self.cluster.own.clone() };
-        self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
+        self.store.publish(&lease).await.map_err(|error| warned::peers_not_told(&error))?;
         self.leases.insert(lease.node.clone(), lease.clone().into());
         self.cluster.own = lease;
         self.read_peers().await
@@ -86,10 +87,11 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where they cannot be read, for a person.
-    pub(super) async fn read_peers(&mut self) -> Result<(), String> {
+    pub(super) async fn read_peers(&mut self) -> Result<(), Problem> {
+        let problem = |why| Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {why}"));
         let read = timeout(READ, self.store.leases()).await;
-        let read = read.map_err(|_| "the peers' records cannot be read: the store does not answer".to_owned())?;
-        let leases = read.map_err(|error| format!("the peers' records cannot be read: {}", chain(&error)))?;
+        let read = read.map_err(|_| problem("the store does not answer".to_owned()))?;
+        let leases = read.map_err(|error| problem(chain(&error)))?;
         let peers = leases.into_iter().filter(|lease| lease.node != self.cluster.own.node);
         // One that is gone is told of by the store.
         self.leases.extend(peers.map(|lease| (lease.node.clone(), lease)));
@@ -101,7 +103,7 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where they cannot be read, for a person.
-    pub(super) async fn meet(&mut self) -> Result<bool, String> {
+    pub(super) async fn meet(&mut self) -> Result<bool, Problem> {
         if self.switch.met || self.cluster.own.encapsulations.is_none() {
             return Ok(true);
         }
@@ -136,7 +138,7 @@ impl<S: Store> Daemon<S> {
     ///
     /// # Errors
     /// Where the store cannot be written, for a person.
-    async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), String> {
+    async fn tell_peers(&mut self, report: &Report, outcome: &Outcome) -> Result<(), Problem> {
         if outcome.one_way && report.is_clean() {
             self.switch.forget()?;
         }
@@ -148,7 +150,7 @@ impl<S: Store> Daemon<S> {
         if !report.is_ready() || is_stored && lease == self.cluster.own {
             return Ok(());
         }
-        self.store.publish(&lease).await.map_err(|error| format!("peers cannot be told: {}", chain(&error)))?;
+        self.store.publish(&lease).await.map_err(|error| warned::peers_not_told(&error))?;
         let receives = |lease: &Lease| -> BTreeSet<Encapsulation> {
             lease.encapsulations.iter().flat_map(|support| support.receives.keys().copied()).collect()
         };
@@ -162,34 +164,29 @@ impl<S: Store> Daemon<S> {
     /// told, and the network stays as it is.
     pub(super) fn reconfigure(&mut self, text: &str) -> bool {
         let former = self.node.conf.clone();
-        match self.node.reconfigure(text, &self.flags, &mut self.kernel) {
+        match self.node.reconfigure(text, &self.config.underlay, &mut self.kernel) {
             Ok(changed) => {
                 let refused = self.switch.refused.take();
                 let was_refused = refused.is_some();
-                if let Some(text) = refused {
-                    self.store.tell(Notice::Over(text));
+                if let Some(problem) = refused {
+                    self.store.notify(Notice::Resolved(problem));
                 }
                 if !changed {
                     return was_refused;
                 }
             }
             Err(error) => {
-                let text = format!(
-                    "the changed network configuration is refused, the network stays as it is: {}",
-                    chain(&error)
-                );
-                self.store.tell(Notice::Warning { reason: "InvalidConfiguration", text: text.clone() });
-                let former = self.switch.refused.replace(text.clone()).filter(|former| *former != text);
-                if let Some(former) = former {
-                    self.store.tell(Notice::Over(former));
-                }
+                let detail = format!("is refused, the network stays as it is: {}", chain(&error));
+                let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
+                self.store.notify(Notice::Problem(problem.clone()));
+                self.switch.refused = Some(problem);
                 return true;
             }
         }
         tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
         // Links are read again by the reconcile; without them the addresses in the lease count.
         let links = node::links(&mut self.kernel).unwrap_or_default();
-        self.request = self.node.request(&links, Some(&self.cluster.own), &self.flags.subnet_file);
+        self.request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = self.request.backend.clone();
         own.data = self.request.data.map(|family, request| request.data(own.data.get(family)));

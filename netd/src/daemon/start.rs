@@ -11,13 +11,14 @@ use network::model::Lease;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::node::{self, Node, NodeError};
+use crate::problem::{Kind, Problem};
 use crate::status::Trouble;
 use crate::status::board::Board;
 use crate::status::doors::{self, DoorError, Doors};
-use crate::store::{LeaseRequest, Notice, Store, StoreError};
+use crate::store::{LeaseRequest, Store, StoreError};
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -47,14 +48,13 @@ pub enum StartError {
 
 impl StartError {
     /// For those who look after the cluster.
-    pub(super) fn notice(&self) -> Notice {
-        let reason = match self {
-            Self::Node(NodeError::NetConf(_) | NodeError::OtherNetwork) => "InvalidConfiguration",
-            // The word of the store that has Events.
-            Self::Lease(StoreError::Allocate { .. }) => "WrongPodCIDR",
-            _ => "CannotStart",
+    pub(super) fn problem(&self) -> Problem {
+        let kind = match self {
+            Self::Node(NodeError::NetConf(_) | NodeError::OtherNetwork) => Kind::InvalidConfiguration,
+            Self::Lease(StoreError::Allocate { .. }) => Kind::WrongPodCidr,
+            _ => Kind::CannotStart,
         };
-        Notice::Warning { reason, text: format!("netd cannot start on this node: {}", chain(self)) }
+        Problem::new(kind, "netd", format!("cannot start on this node: {}", chain(self)))
     }
 }
 
@@ -71,18 +71,18 @@ pub(super) struct Outset {
 }
 
 /// Finds it out, and takes the lease.
-pub(super) async fn find(flags: &mut Flags, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
+pub(super) async fn find(config: &mut Config, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
     let began = Instant::now();
-    let template = conflist::template(flags.cni.cni_conf_source.as_deref(), &flags.subnet_file)?;
-    let doors = doors::open(flags, board).await?;
-    if flags.node_name.is_none() {
-        flags.node_name = store.node_name().await.map_err(StartError::Name)?;
+    let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
+    let doors = doors::open(&config.status, board).await?;
+    if config.node_name.is_none() {
+        config.node_name = store.node_name().await.map_err(StartError::Name)?;
     }
     let mut kernel = Linux::open()?;
     let notifications = Notifications::open()?;
-    let node = Node::discover(flags, store, &mut kernel).await?;
+    let node = Node::discover(config, store, &mut kernel).await?;
     let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-    let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &flags.subnet_file);
+    let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
     let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
     let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
     tracing::info!(

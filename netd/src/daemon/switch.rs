@@ -11,6 +11,7 @@ use network::model::{Encapsulation, Lease};
 use network::overlay::transition::Transition;
 use tokio::time::Instant;
 
+use crate::problem::{Kind, Problem};
 use crate::whole_file;
 
 /// How long a way stays open after the peers were told that it closes: the last packets may be under way.
@@ -25,7 +26,7 @@ pub(crate) struct Switch {
     /// Peers know by what this node sends, and what they receive has been read after that.
     pub(crate) met: bool,
     /// Why the configuration of the store is not the one in use.
-    pub(crate) refused: Option<String>,
+    pub(crate) refused: Option<Problem>,
 }
 
 /// Beside the subnet file: both are of this boot.
@@ -67,7 +68,7 @@ impl Switch {
     ///
     /// # Errors
     /// Where that cannot be written, for a person.
-    pub(crate) fn remember(&mut self, loosens: &BTreeMap<String, String>) -> Result<(), String> {
+    pub(crate) fn remember(&mut self, loosens: &BTreeMap<String, String>) -> Result<(), Problem> {
         if loosens.is_empty() {
             return Ok(());
         }
@@ -76,7 +77,8 @@ impl Switch {
         let text: String = lines.collect();
         let written = whole_file::write(&self.file, text.as_bytes());
         written.map_err(|error| {
-            format!("cannot write {}, so a restart would not put rp_filter back: {error}", self.file.display())
+            let detail = format!("cannot be written, so a restart would not put rp_filter back: {error}");
+            Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail)
         })
     }
 
@@ -84,14 +86,15 @@ impl Switch {
     ///
     /// # Errors
     /// Where the file stays, for a person.
-    pub(crate) fn forget(&mut self) -> Result<(), String> {
+    pub(crate) fn forget(&mut self) -> Result<(), Problem> {
         if self.transition.relaxed_rp_filter.is_empty() {
             return Ok(());
         }
         self.transition.relaxed_rp_filter.clear();
         match fs::remove_file(&self.file) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(format!("cannot remove {}: {error}", self.file.display()))
+                let detail = format!("cannot be removed: {error}");
+                Err(Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail))
             }
             _ => Ok(()),
         }

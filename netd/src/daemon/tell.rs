@@ -1,11 +1,12 @@
 //! What the log says of what was done, and of what a person should know.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ::reconcile::problem::{Changes, changes};
 use tokio::time::Instant;
 
 use super::Daemon;
+use crate::problem::Problems;
 use crate::reconcile::{Report, Trigger};
 use crate::store::Store;
 
@@ -75,15 +76,12 @@ impl<S: Store> Daemon<S> {
         }
     }
 
-    /// Tells what is new among the complaints, and what is over.
-    pub(super) fn tell(&mut self, complaints: BTreeSet<String>) {
-        for new in complaints.difference(&self.told) {
-            tracing::warn!("{new}");
-        }
-        for over in self.told.difference(&complaints) {
-            tracing::info!("no longer: {over}");
-        }
-        self.told = complaints;
+    /// Logs the problems that are new and those that are over.
+    pub(super) fn tell(&mut self, problems: Problems) {
+        let Changes { new, over } = changes(&self.told, &problems);
+        new.into_iter().for_each(|problem| tracing::warn!("{problem}"));
+        over.into_iter().for_each(|problem| tracing::info!("no longer: {problem}"));
+        self.told = problems;
     }
 }
 

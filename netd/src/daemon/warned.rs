@@ -1,70 +1,56 @@
-//! What is wrong with this node's own record, for those who look after the cluster: told once each time that it begins.
+//! What is wrong with this node's lease in the store, for those who look after the cluster: each problem once when it begins.
 //!
-//! Pure: the notices are the caller's to pass on.
+//! Pure: the caller passes the notices on.
 
+use ::reconcile::problem::{Changes, changes};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 
+use crate::problem::{Kind, Problem, Problems};
 use crate::store::{Notice, StoreError};
 
-/// Something is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Of which sort, as Events have it.
-    reason: &'static str,
-    /// What, and what to do.
-    pub(super) text: String,
+const REMEDY: &str = "drain the node, run `netd cleanup` on it and start netd again";
+
+/// The store gives this node other subnets than its pods use.
+pub(super) fn other_subnets(stored: PerFamily<Prefix>, used: PerFamily<Prefix>) -> Problem {
+    let detail = format!("has {} for this node now, but its pods use {}", listed(stored), listed(used));
+    Problem::new(Kind::PodCidrChanged, "the store", detail).with_remedy(REMEDY)
 }
 
-impl Fault {
-    /// The store gives this node other subnets than its pods use. The reason is the word of the store that has Events.
-    pub(super) fn other_subnets(stored: PerFamily<Prefix>, used: PerFamily<Prefix>) -> Self {
-        let text = format!(
-            "the store has {} for this node now, but its pods use {}: drain the node, run `netd cleanup` on it and start netd again",
-            listed(stored),
-            listed(used)
-        );
-        Self { reason: "PodCIDRChanged", text }
-    }
+/// The store has given this node's subnets away.
+pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
+    let detail = format!("has taken {} that this node's pods use", listed(used));
+    Problem::new(Kind::LeaseLost, "another node", detail).with_remedy(REMEDY)
+}
 
-    /// The store has given this node's subnets away.
-    pub(super) fn taken(used: PerFamily<Prefix>) -> Self {
-        let text = format!(
-            "another node has taken {} that this node's pods use: drain the node, run `netd cleanup` on it and start netd again",
-            listed(used)
-        );
-        Self { reason: "LeaseLost", text }
-    }
+/// The lease is gone or was altered, and the store does not take it.
+pub(super) fn not_put_back(why: &StoreError) -> Problem {
+    let kind = if matches!(why, StoreError::Allocate { .. }) { Kind::PodCidrChanged } else { Kind::LeaseLost };
+    Problem::new(kind, "this node's lease", format!("cannot be put back into the store: {}", chain(why)))
+}
 
-    /// The lease is gone or was altered, and the store does not take it.
-    pub(super) fn not_put_back(why: &StoreError) -> Self {
-        let reason = if matches!(why, StoreError::Allocate { .. }) { "PodCIDRChanged" } else { "LeaseLost" };
-        Self { reason, text: format!("this node's lease cannot be put back into the store: {}", chain(why)) }
-    }
-
-    /// The peers do not know how this node sends and receives.
-    pub(super) fn peers_not_told(text: String) -> Self {
-        Self { reason: "PeersNotTold", text }
-    }
+/// The peers do not know how this node sends and receives.
+pub(super) fn peers_not_told(why: &StoreError) -> Problem {
+    Problem::new(Kind::PeersNotTold, "peers", format!("cannot be told: {}", chain(why)))
 }
 
 fn listed(subnets: PerFamily<Prefix>) -> String {
     subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// What they were told last and is still so.
+/// The problem that was reported last and is not over.
 #[derive(Debug, Default)]
-pub(super) struct Warned(Option<Fault>);
+pub(super) struct Warned(Problems);
 
 impl Warned {
-    /// This is wrong now, or nothing is. Gives what they must be told.
-    pub(super) fn of(&mut self, fault: Option<&Fault>) -> Vec<Notice> {
-        if self.0.as_ref() == fault {
-            return Vec::new();
-        }
-        let over = std::mem::replace(&mut self.0, fault.cloned()).map(|over| Notice::Over(over.text));
-        let new = fault.map(|new| Notice::Warning { reason: new.reason, text: new.text.clone() });
-        over.into_iter().chain(new).collect()
+    /// This is wrong now, or nothing is. Gives the notices to pass on.
+    pub(super) fn of(&mut self, problem: Option<Problem>) -> Vec<Notice> {
+        let now: Problems = problem.into_iter().collect();
+        let Changes { new, over } = changes(&self.0, &now);
+        let over = over.into_iter().cloned().map(Notice::Resolved);
+        let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();
+        self.0 = now;
+        notices
     }
 }
 

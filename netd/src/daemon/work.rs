@@ -14,6 +14,7 @@ use tokio::time::Instant as Deadline;
 
 use super::Daemon;
 use super::pace::Due;
+use crate::problem::Problems;
 use crate::reconcile::Trigger;
 use crate::status::run::Run;
 use crate::store::Store;
@@ -113,8 +114,9 @@ impl<S: Store> Daemon<S> {
     /// True where something that nobody tells of is not as it was after the last full run.
     fn looks_different(&mut self) -> bool {
         let is_gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
-        let conflist = super::publish::conflist_path(&self.flags);
-        if self.written.is_some() && (is_gone(&self.flags.subnet_file) || conflist.is_some_and(|path| is_gone(&path))) {
+        let conflist = self.config.cni.conf_path();
+        if self.written.is_some() && (is_gone(&self.config.subnet_file) || conflist.is_some_and(|path| is_gone(&path)))
+        {
             self.written = None;
             return true;
         }
@@ -170,6 +172,7 @@ impl<S: Store> Daemon<S> {
             rejected: &[],
             outcome,
             report: &report,
+            problems: &Problems::new(),
             held: &held,
             published,
         });

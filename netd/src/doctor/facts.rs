@@ -19,7 +19,7 @@ use network::overlay::Outcome;
 use network::plan::Plan;
 
 use super::peers::{self, Answer, Questions};
-use crate::config::flags::Flags;
+use crate::config::{CniConfig, Config, RulesConfig};
 use crate::daemon;
 use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
@@ -164,9 +164,9 @@ impl Facts {
 }
 
 /// Reads all of it.
-pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError> {
+pub async fn read(config: &Config, store: &impl Store) -> Result<Facts, FactsError> {
     let mut kernel = Linux::open()?;
-    let node = Node::discover(flags, store, &mut kernel).await?;
+    let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await?;
     let own = node.own_among(&leases);
     let (mut cluster, mut rejected) = (None, Vec::new());
@@ -174,14 +174,14 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
     if let Some(own) = own {
         let (admitted, left_out) = Cluster::admit(own, leases, None, &node.identity.networks);
         // What a chain of others drops is told even where netd has been told not to mind.
-        let flags = Flags { iptables_forward_rules: true, ..flags.clone() };
-        let left = daemon::left_by_a_change(&flags);
-        let planned = reconcile::plan(&mut kernel, &node, &admitted, &flags, &left)?;
+        let rules = RulesConfig { accept_forwarded: true, ..config.rules };
+        let left = daemon::left_by_a_change(&config.subnet_file);
+        let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &left)?;
         (plan, outcome) = (planned.plan, planned.outcome);
         (cluster, rejected) = (Some(admitted), left_out);
     }
     let host = observe::host(&mut kernel, &node.identity)?;
-    let text = std::fs::read_to_string(&flags.subnet_file).ok();
+    let text = std::fs::read_to_string(&config.subnet_file).ok();
     let mut facts = Facts {
         node,
         cluster,
@@ -197,8 +197,8 @@ pub async fn read(flags: &Flags, store: &impl Store) -> Result<Facts, FactsError
             .collect(),
         rules: rules(&mut kernel, &host)?,
         host,
-        subnet_file: SubnetFile { path: flags.subnet_file.clone(), text },
-        conf_dir: conf_dir(flags),
+        subnet_file: SubnetFile { path: config.subnet_file.clone(), text },
+        conf_dir: conf_dir(&config.cni),
         tx_checksum: BTreeMap::new(),
         questions: Questions::new(),
         answers: BTreeMap::new(),
@@ -224,10 +224,10 @@ fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), 
     Ok(rules)
 }
 
-fn conf_dir(flags: &Flags) -> ConfDir {
-    let path = flags.cni_conf_dir.clone().unwrap_or_else(|| Path::new(CONF_DIR).to_owned());
+fn conf_dir(config: &CniConfig) -> ConfDir {
+    let path = config.conf_dir.clone().unwrap_or_else(|| Path::new(CONF_DIR).to_owned());
     // A folder that is not there is an empty one.
     let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
     let files = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    ConfDir { path, own: flags.cni_conf_name.clone(), wanted: flags.cni_conf_dir.is_some(), files }
+    ConfDir { path, own: config.conf_name.clone(), wanted: config.conf_dir.is_some(), files }
 }

@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 
 use super::*;
-use crate::config::flags::Cli;
+use crate::config::Config;
 
 /// A node's folder, and a plugin's program to install there.
 struct Room(tempfile::TempDir);
@@ -27,9 +27,8 @@ impl Room {
             format!("--cni-bin-dir={}", self.path("bin").display()),
             format!("--cni-plugin={}", self.path("netd-cni").display()),
         ];
-        let own = own.iter().map(String::as_str);
-        let args = ["netd", "install-cni"].into_iter().chain(own).chain(more.iter().copied()).map(OsString::from);
-        run(&Cli::read(args, |_| None).expect("good flags").flags)
+        let args: Vec<&str> = own.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        run(&Config::of(&args))
     }
 
     fn names(&self) -> Vec<OsString> {

@@ -5,6 +5,7 @@ use dataplane::nft::{
 };
 use dataplane::types::Family;
 use network::fixtures::{Network, V4, vxlan};
+use network::overlay::masquerade::Ports;
 
 use super::*;
 
@@ -20,7 +21,7 @@ fn rules_of_flannel_stay_for_as_long_as_ours_are_refused() {
 
     kernel.refuse = vec!["table inet netd".to_owned()];
     let plan = network.plan(&mut kernel);
-    let report = apply(&mut kernel, plan, &Outcome::default());
+    let report = apply(&mut kernel, plan);
     assert_eq!(report.failed.len(), 1, "ours are refused");
     assert!(kernel.tables.contains_key(&flannels.id), "without ours, flannel's rules are better than none");
 

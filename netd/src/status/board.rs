@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::moment::Moment;
 use super::run::Run;
 use super::{Status, Trouble};
+use crate::problem::Problem;
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -62,9 +63,9 @@ impl Board {
     }
 
     /// A run could not even begin.
-    pub fn gave_up(&self, trigger: Trigger, took: Duration, why: &str) {
+    pub fn gave_up(&self, trigger: Trigger, took: Duration, problem: Problem) {
         self.metrics.time(trigger, took);
-        self.update(|status, now| status.gave_up(trigger, took, why, now));
+        self.update(|status, now| status.gave_up(trigger, took, problem, now));
     }
 
     /// What the store has said.
@@ -72,10 +73,10 @@ impl Board {
         self.update(|status, now| {
             for event in events {
                 match event {
-                    StoreEvent::Trouble(what) => {
+                    StoreEvent::Unavailable(what) => {
                         status.store.trouble = Some(Trouble { what: what.clone(), since: now });
                     }
-                    StoreEvent::Recovered => status.store.trouble = None,
+                    StoreEvent::Available => status.store.trouble = None,
                     _ => status.store.last_event = Some(now),
                 }
             }

@@ -12,7 +12,8 @@ use super::remains;
 use super::server::{ONCE, WATCH};
 use super::socket::is_dead;
 use super::{Status, table, yaml};
-use crate::config::flags::{Flags, Output, StatusArgs};
+use crate::config::Config;
+use crate::config::flags::{Output, StatusArgs};
 use crate::store::Store;
 
 /// The exit code of a netd that runs and is not ready.
@@ -55,17 +56,17 @@ pub enum ClientError {
 }
 
 /// Prints the status and gives the exit code.
-pub async fn run(flags: &Flags, store: &impl Store, arguments: StatusArgs) -> Result<u8, ClientError> {
-    let path = super::socket(flags);
+pub async fn run(config: &Config, store: &impl Store, arguments: StatusArgs) -> Result<u8, ClientError> {
+    let path = &config.status.socket;
     let request = if arguments.watch { WATCH } else { ONCE };
-    let why = match ask(&path, request)? {
-        Some(answers) => match tell(&path, answers, arguments)? {
+    let why = match ask(path, request)? {
+        Some(answers) => match tell(path, answers, arguments)? {
             Some(code) => return Ok(code),
             None => "it has ended".to_owned(),
         },
         None => format!("nothing answers on {}", path.display()),
     };
-    let remains = remains::look(flags, store, why).await;
+    let remains = remains::look(config, store, why).await;
     print(arguments, &remains, || table::dead(&remains))?;
     Ok(DEAD)
 }

@@ -35,8 +35,9 @@ impl Status {
         let store =
             self.store.last_event.iter_mut().chain(self.store.trouble.iter_mut().map(|trouble| &mut trouble.since));
         let runs = self.last_reconcile.iter_mut().map(|run| &mut run.at).chain(&mut self.last_full_read);
+        let problems = self.problems.iter_mut().map(|problem| &mut problem.since);
         let contested = self.contested.values_mut().filter_map(|contested| contested.next.as_mut());
-        let all = ways.chain(store).chain(runs).chain(contested).chain(self.problems.values_mut());
+        let all = ways.chain(store).chain(runs).chain(contested).chain(problems);
         for moment in all.chain([&mut self.started]) {
             moment.0 = moment.0.saturating_add_signed(seconds);
         }

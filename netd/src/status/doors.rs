@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::board::Board;
 use super::socket::{Claim, ClaimError};
 use super::{health, server};
-use crate::config::flags::Flags;
+use crate::config::StatusConfig;
 
 /// Why netd does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,14 +42,13 @@ pub struct Doors {
 }
 
 /// Opens them. To be called within a tokio runtime.
-pub async fn open(flags: &Flags, board: &Board) -> Result<Doors, DoorError> {
+pub async fn open(config: &StatusConfig, board: &Board) -> Result<Doors, DoorError> {
     let mut servers = JoinSet::new();
-    if flags.healthz_port != 0 {
-        let address = SocketAddr::new(flags.healthz_ip, flags.healthz_port);
+    if let Some(address) = config.health {
         let listener = TcpListener::bind(address).await.map_err(|source| DoorError::Port { address, source })?;
         servers.spawn(health::serve(listener, board.clone()));
     }
-    let claim = match Claim::take(&super::socket(flags)) {
+    let claim = match Claim::take(&config.socket) {
         Ok((claim, listener)) => {
             servers.spawn(server::serve(listener, board.clone()));
             Some(claim)

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LeaseFacts;
 use crate::cleanup::networks;
-use crate::config::flags::Flags;
+use crate::config::Config;
 use crate::identity;
 use crate::node::node_name;
 use crate::store::Store;
@@ -62,23 +62,23 @@ pub struct Device {
 }
 
 /// Looks for all of it. `why` says how it is known that no netd runs.
-pub async fn look(flags: &Flags, store: &impl Store, why: String) -> Remains {
+pub async fn look(config: &Config, store: &impl Store, why: String) -> Remains {
     let mut remains = Remains { why, ..Remains::default() };
-    match node_name(flags) {
+    match node_name(config.node_name.as_ref()) {
         Ok(name) => remains.node = Some(name.to_string()),
         Err(error) => remains.problems.push(chain(&error)),
     }
     let networks = networks(store).await;
-    lease(flags, store, &networks, &mut remains).await;
-    let previous = std::fs::read_to_string(&flags.subnet_file).unwrap_or_default();
-    let identity = identity::of(&flags.subnet_file, networks, &previous);
+    lease(config, store, &networks, &mut remains).await;
+    let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
+    let identity = identity::of(&config.subnet_file, networks, &previous);
     if let Err(error) = kernel(&identity, &mut remains) {
         remains.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
     }
     remains
 }
 
-async fn lease(flags: &Flags, store: &impl Store, networks: &PerFamily<Prefix>, remains: &mut Remains) {
+async fn lease(config: &Config, store: &impl Store, networks: &PerFamily<Prefix>, remains: &mut Remains) {
     let stored = match store.leases().await {
         Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == remains.node.as_deref()),
         Err(error) => {
@@ -94,12 +94,12 @@ async fn lease(flags: &Flags, store: &impl Store, networks: &PerFamily<Prefix>, 
         (remains.lease, remains.lease_from) = (Some((&*lease).into()), "the store".to_owned());
         return;
     }
-    let text = fs::read_to_string(&flags.subnet_file).unwrap_or_default();
+    let text = fs::read_to_string(&config.subnet_file).unwrap_or_default();
     let subnets: PerFamily<Prefix> = subnet_env::previous_subnets(&text);
     let subnets: Vec<Prefix> = subnets.iter().map(|(_, subnet)| *subnet).collect();
     if !subnets.is_empty() {
         remains.lease = Some(LeaseFacts { subnets, ..LeaseFacts::default() });
-        remains.lease_from = flags.subnet_file.display().to_string();
+        remains.lease_from = config.subnet_file.display().to_string();
     }
 }
 

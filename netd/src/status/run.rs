@@ -13,8 +13,9 @@ use network::patience::Held;
 
 use super::missing::Missing;
 use super::moment::Moment;
-use super::{Peer, Reconcile, Sort, Status, WayTo, values};
+use super::{Peer, ProblemSince, Reconcile, Sort, Status, WayTo, values};
 use crate::node::Node;
+use crate::problem::{Problem, Problems};
 use crate::reconcile::{Report, Trigger};
 
 /// What the daemon says of a run.
@@ -36,6 +37,8 @@ pub struct Run<'a> {
     pub outcome: &'a Outcome,
     /// What came of it.
     pub report: &'a Report,
+    /// What is wrong, where all that is ours was read.
+    pub problems: &'a Problems,
     /// What is left for later, since something else undoes it again and again.
     pub held: &'a Held,
     /// Whether the plugin can read how things are.
@@ -55,7 +58,7 @@ impl Status {
             self.left_out = left_out.collect();
             self.follow(run, &Missing::of(report, &run.held.ops), now);
             self.last_full_read = Some(now);
-            self.complain(report.complaints.iter().map(String::as_str), now);
+            self.set_problems(run.problems, now);
         }
         for (kind, count) in &report.counts {
             let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();
@@ -76,18 +79,22 @@ impl Status {
     }
 
     /// A run could not even begin.
-    pub fn gave_up(&mut self, trigger: Trigger, took: Duration, why: &str, now: Moment) {
+    pub fn gave_up(&mut self, trigger: Trigger, took: Duration, problem: Problem, now: Moment) {
         self.ready = false;
         let (trigger, milliseconds) = (trigger.name().into(), milliseconds(took));
         self.last_reconcile = Some(Reconcile { trigger, at: now, milliseconds, changed: 0, failed: 1 });
-        self.complain([why].into_iter(), now);
+        self.set_problems(&Problems::from([problem]), now);
     }
 
     /// These are the problems now; those that were known stay as old as they are.
-    fn complain<'t>(&mut self, problems: impl Iterator<Item = &'t str>, now: Moment) {
-        let mut known = std::mem::take(&mut self.problems);
-        self.problems =
-            problems.map(|what| known.remove_entry(what).unwrap_or_else(|| (what.to_owned(), now))).collect();
+    fn set_problems(&mut self, problems: &Problems, now: Moment) {
+        let known = std::mem::take(&mut self.problems);
+        let since = |problem: &Problem| {
+            let place = known.binary_search_by(|known| known.problem.cmp(problem));
+            place.map_or(now, |place| known[place].since)
+        };
+        let all = problems.iter().map(|problem| ProblemSince { problem: problem.clone(), since: since(problem) });
+        self.problems = all.collect();
     }
 
     /// Takes over some peers.

@@ -71,7 +71,7 @@ pub fn running(status: &Status, now: Moment) -> String {
         let _ = write!(text, "\nCONTESTED\n{}", columns(&status.contested_lines(now)));
     }
     if !status.problems.is_empty() {
-        let rows: Vec<_> = status.problems.iter().map(|(what, since)| row(&[&since.age(now), &what])).collect();
+        let rows: Vec<_> = status.problems.iter().map(|known| row(&[&known.since.age(now), &known.problem])).collect();
         let _ = write!(text, "\nPROBLEMS\n{}", columns(&rows));
     }
     text

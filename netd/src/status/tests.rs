@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use super::remains::Remains;
 use super::run::Run;
 use super::*;
+use crate::problem;
 use crate::reconcile::{self, Trigger};
 
 /// 2026-02-28T23:59:00Z.
@@ -43,7 +44,8 @@ impl Scene {
         let observed =
             observe::observed(&mut self.kernel, host, &identity, &outcome.desired).expect("a readable kernel");
         let plan = Plan::diff(&observed, &outcome.desired, &identity);
-        let report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        let report = reconcile::apply(&mut self.kernel, plan);
+        let problems = &problem::of_run(&report, &outcome);
         let (node, cluster) = (&Node::from(&self.network), &self.network.cluster());
         let (took, report, outcome) = (Duration::from_millis(4), &report, &outcome);
         let run = Run {
@@ -55,6 +57,7 @@ impl Scene {
             rejected: &[],
             outcome,
             report,
+            problems,
             held: &Held::default(),
             published: true,
         };
@@ -108,8 +111,8 @@ node-4  10.244.4.0/24     none                    15s  it runs backend host-gw, 
         fd00:10:0:4::/64  none                    15s  it runs backend host-gw, this node vxlan: set one Backend.Type for all nodes
 
 PROBLEMS
-15s  no way to IPv4 pods of node node-4: it runs backend host-gw, this node vxlan: set one Backend.Type for all nodes
-15s  no way to IPv6 pods of node node-4: it runs backend host-gw, this node vxlan: set one Backend.Type for all nodes
+15s  IPv4 pods of node node-4 cannot be reached: it runs backend host-gw, this node vxlan: set one Backend.Type for all nodes
+15s  IPv6 pods of node node-4 cannot be reached: it runs backend host-gw, this node vxlan: set one Backend.Type for all nodes
 ";
     assert_eq!(table, expected);
 }
@@ -241,9 +244,10 @@ fn what_is_undone_again_and_again_is_shown_with_its_counts() {
 fn a_run_that_cannot_begin_is_told() {
     let mut scene = Scene::of(vxlan(V4, V4));
     scene.run(Trigger::Startup, 1);
-    scene.status.gave_up(Trigger::Periodic, Duration::ZERO, "cannot read the kernel's state", START);
+    let problem = Problem::new(problem::Kind::CannotReconcile, "the network", "cannot be reconciled");
+    scene.status.gave_up(Trigger::Periodic, Duration::ZERO, problem.clone(), START);
     assert!(!scene.status.ready);
-    assert_eq!(scene.status.problems.keys().collect::<Vec<_>>(), ["cannot read the kernel's state"]);
+    assert_eq!(scene.status.problems, [ProblemSince { problem, since: START }]);
 }
 
 #[test]
@@ -362,17 +366,4 @@ fn moments_are_rfc_3339() {
         assert_eq!(START.age(Moment(START.0 + seconds)), age);
     }
     assert_eq!(START.age(Moment(0)), "0s", "a clock that was set back");
-}
-
-#[test]
-fn two_daemons_have_two_sockets() {
-    let flags = |args: &[&str]| {
-        let args = ["netd"].iter().chain(args).map(Into::into);
-        crate::config::flags::Cli::read(args, |_| None).expect("good flags").flags
-    };
-    assert_eq!(socket(&flags(&[])), PathBuf::from("/run/netd/netd.sock"));
-    let other = socket(&flags(&["--subnet-file=/run/other/subnet.env"]));
-    let mark = identity::mark(Path::new("/run/other/subnet.env"));
-    assert_eq!(other, Path::new("/run/other").join(format!("{mark}.sock")));
-    assert_eq!(socket(&flags(&["--status-socket=/run/x", "--subnet-file=/y"])), PathBuf::from("/run/x"));
 }

@@ -1,18 +1,16 @@
-//! The store `dir`: a directory with `net-conf.json` and one file for each node, `nodes/NAME.json`, that people can read and write.
+//! The store `dir`: a directory with `net-conf.json` and one file for each node, `nodes/NAME.json`. People can read and write the files.
 //!
-//! Several daemons work on it at once, on one machine or over a shared mount. It decides nothing; who can be believed is the model's
-//! question.
+//! Several daemons use the directory at once, on one machine or over a shared mount. The store reports what the files contain; the
+//! model decides which leases are valid.
 
+mod file_batch;
 mod files;
 mod fingerprint;
-mod follow;
+mod lease_file;
 mod lock;
-mod read;
-mod texts;
+mod watcher;
 
-use std::error::Error;
 use std::future;
-use std::io;
 use std::panic;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -24,11 +22,11 @@ use tokio::sync::mpsc;
 use tokio::task;
 
 use self::files::Layout;
-use self::follow::Begun;
-use self::read::{Read, Reads};
-use super::{LeaseRequest, Store, StoreError, StoreEvent, claim};
+use self::lease_file::{LeaseFile, LeaseFiles};
+use self::watcher::PrimedWatch;
+use super::{LeaseRequest, Store, StoreError, StoreEvent, lease_builder};
 
-/// How often the files are looked at where the kernel does not tell of changes: on shared mounts.
+/// How often the files are polled, for mounts on which the kernel sends no notifications.
 pub const POLL: Duration = Duration::from_secs(10);
 
 /// A store in a directory.
@@ -36,34 +34,34 @@ pub const POLL: Duration = Duration::from_secs(10);
 pub struct DirStore {
     layout: Layout,
     poll: Duration,
-    lock_wait: Duration,
-    /// The node that took its subnets here.
+    lock_timeout: Duration,
+    /// The node that allocated its subnets through this store.
     own: Arc<OnceLock<NodeName>>,
-    /// Where that was the beginning of following the store, what was read for it.
-    begun: Arc<Mutex<Option<Begun>>>,
+    /// The watch that began with that allocation; the files are not read twice.
+    primed: Arc<Mutex<Option<PrimedWatch>>>,
 }
 
 impl DirStore {
-    /// The store in `dir`, with the network configuration in `net_conf` where that is not the directory's own `net-conf.json`.
-    /// `poll` is how often it is looked at beside the kernel's notifications ([`POLL`]).
+    /// The store in `dir`. `net_conf` is the file of the network configuration where that is not `net-conf.json` in `dir`. `poll` is
+    /// the poll interval ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
-        let (layout, lock_wait) = (Layout::new(dir, net_conf), Duration::from_secs(15));
-        Self { layout, poll, lock_wait, own: Arc::default(), begun: Arc::default() }
+        let (layout, lock_timeout) = (Layout::new(dir, net_conf), Duration::from_secs(15));
+        Self { layout, poll, lock_timeout, own: Arc::default(), primed: Arc::default() }
     }
 
-    /// The same with another bound on waiting for other daemons.
+    /// The same store with another timeout for the lock.
     #[cfg(test)]
-    fn with_lock_wait(self, lock_wait: Duration) -> Self {
-        Self { lock_wait, ..self }
+    fn with_lock_timeout(self, lock_timeout: Duration) -> Self {
+        Self { lock_timeout, ..self }
     }
 
-    /// Works on the files, off the runtime's own threads.
+    /// Works on the files, outside of the runtime's own threads.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Layout) -> T + Send + 'static) -> T {
         let layout = self.layout.clone();
         match task::spawn_blocking(move || work(&layout)).await {
-            Ok(done) => done,
-            Err(stopped) if stopped.is_panic() => panic::resume_unwind(stopped.into_panic()),
-            // The runtime ends, and this task with it.
+            Ok(result) => result,
+            Err(error) if error.is_panic() => panic::resume_unwind(error.into_panic()),
+            // The runtime is shutting down, and this task ends with it.
             Err(_) => future::pending().await,
         }
     }
@@ -76,27 +74,29 @@ impl Store for DirStore {
 
     async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         let node = node.clone();
-        Ok(self.run(move |layout| layout.read_one(&node)).await)
+        Ok(self.run(move |layout| layout.read_lease(&node)).await)
     }
 
     async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        let reads = self.run(Layout::read_all).await?;
-        let lease = |(name, read): (String, Read)| read.lease.inspect_err(|error| read::tell(&name, error)).ok();
-        Ok(reads.into_iter().filter_map(lease).collect())
+        let files = self.run(Layout::read_all).await?;
+        let lease = |(name, file): (String, LeaseFile)| {
+            file.lease.inspect_err(|error| lease_file::log_skipped(&name, error)).ok()
+        };
+        Ok(files.into_iter().filter_map(lease).collect())
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        self.run(Layout::make_folders).await?;
-        // Before the files are read: what changes meanwhile is then notified.
-        let begun = self.own.set(request.node.clone()).is_ok().then(|| Begun::new(&self.layout));
-        let lock = lock::take(&self.layout, &request.node, self.lock_wait).await?;
+        self.run(Layout::make_dirs).await?;
+        // The watch must begin before the files are read: changes during the read are notified then.
+        let primed = self.own.set(request.node.clone()).is_ok().then(|| PrimedWatch::new(&self.layout));
+        let lock = lock::take(&self.layout, &request.node, self.lock_timeout).await?;
         let (request, conf) = (request.clone(), conf.clone());
-        let lease = self.run(move |layout| acquire(layout, &request, &conf)).await;
+        let acquired = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
-        let (lease, read) = lease?;
-        if let Some(mut begun) = begun {
-            begun.read = read;
-            *self.begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        let (lease, files) = acquired?;
+        if let Some(mut primed) = primed {
+            primed.files = files;
+            *self.primed.lock().unwrap_or_else(PoisonError::into_inner) = Some(primed);
         }
         Ok(lease)
     }
@@ -112,36 +112,32 @@ impl Store for DirStore {
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let begun = begun.unwrap_or_else(|| Begun::new(&self.layout));
-        follow::start(self.layout.clone(), self.poll, self.own.get(), begun)
+        let primed = self.primed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let primed = primed.unwrap_or_else(|| PrimedWatch::new(&self.layout));
+        watcher::start(self.layout.clone(), self.poll, self.own.get(), primed)
     }
 }
 
-/// Takes and publishes the node's lease; gives the files too, as they are then, where they had to be read for that. The caller holds
-/// the lock.
-fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<Reads>), StoreError> {
-    layout.sweep_lease(&request.node);
-    let stored = layout.read_one(&request.node);
+/// Allocates the node's subnets and writes its lease. Where every file had to be read for that, the files are returned too, including
+/// the new one. The caller holds the lock.
+fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<LeaseFiles>), StoreError> {
+    layout.remove_partial_lease(&request.node);
+    let stored = layout.read_lease(&request.node);
     let stored = stored.as_ref();
     let former = stored.map(|lease| lease.subnets).unwrap_or_default();
-    let mut reads = if claim::suffice(conf, former) { None } else { Some(layout.read_all()?) };
-    let leases = reads.iter().flatten().filter_map(|(_, read)| read.lease.as_ref().ok());
+    let mut files = if lease_builder::is_sufficient(conf, former) { None } else { Some(layout.read_all()?) };
+    let leases = files.iter().flatten().filter_map(|(_, file)| file.lease.as_ref().ok());
     let others: Vec<_> = leases.filter(|lease| lease.node != request.node).map(|lease| lease.subnets).collect();
-    let subnets = claim::subnets(request, conf, former, &others)?;
-    let lease = claim::lease(request, subnets, stored);
+    let subnets = lease_builder::subnets(request, conf, former, &others)?;
+    let lease = lease_builder::lease(request, subnets, stored);
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
         let name = format!("{}.json", lease.node);
-        if let Some((reads, read)) = reads.as_mut().zip(layout.read(&name)) {
-            reads.insert(name, read);
+        if let Some((files, file)) = files.as_mut().zip(layout.read(&name)) {
+            files.insert(name, file);
         }
     }
-    Ok((lease, reads))
-}
-
-fn cause(error: io::Error) -> Box<dyn Error + Send + Sync> {
-    error.into()
+    Ok((lease, files))
 }
 
 #[cfg(test)]

@@ -24,12 +24,11 @@ pub use self::options::OptionsError;
 use self::acquire::Holding;
 use self::client::{CallError, Client};
 use self::keeper::Keeper;
-use self::options::Options;
 use self::view::{CONFIG, SUBNETS};
 use self::wire::{KeyValue, RangeRequest};
-use super::waiting::{self, Waiting};
+use super::startup_retry::{self, StartupRetry};
 use super::{LeaseRequest, Store, StoreError, StoreEvent};
-use crate::config::flags::EtcdFlags;
+use crate::config::EtcdConfig;
 
 /// A store in etcd.
 #[derive(Debug)]
@@ -45,13 +44,13 @@ pub struct EtcdStore {
 }
 
 impl EtcdStore {
-    /// The store that the flags name. A daemon's `waits` at its start until etcd answers and holds a network configuration.
+    /// The store as configured. A daemon's `waits` at its start until etcd answers and holds a network configuration.
     ///
     /// # Errors
-    /// Where the flags or the files that they name cannot be meant so.
-    pub fn new(flags: &EtcdFlags, waits: bool) -> Result<Self, OptionsError> {
-        let client = Client::new(Options::of(flags)?)?;
-        let keeper = Keeper::new(flags.renew_margin());
+    /// If a URL or a file that the configuration names cannot be used.
+    pub fn new(config: EtcdConfig, waits: bool) -> Result<Self, OptionsError> {
+        let keeper = Keeper::new(config.renew_margin);
+        let client = Client::new(config)?;
         Ok(Self {
             client,
             keeper,
@@ -62,8 +61,8 @@ impl EtcdStore {
     }
 
     /// As flannel does, it tries again each second.
-    fn waiting(&self) -> Waiting {
-        Waiting::new::<CallError>(self.waits.load(Ordering::Relaxed), waiting::FIRST, &self.standing)
+    fn waiting(&self) -> StartupRetry {
+        StartupRetry::new::<CallError>(self.waits.load(Ordering::Relaxed), startup_retry::FIRST, &self.standing)
     }
 
     async fn read_net_conf(&self) -> Result<String, StoreError> {
@@ -109,20 +108,20 @@ impl Store for EtcdStore {
             let fault = match self.read_net_conf().await {
                 // Whoever does not wait judges it himself.
                 Ok(text) => match NetConf::parse(&text) {
-                    Err(error) if waiting.waits => StoreError::Read {
+                    Err(error) if waiting.enabled => StoreError::Read {
                         object: format!("etcd's {}{CONFIG}", self.client.options.prefix),
                         advice: "correct the network configuration",
                         source: error.into(),
                     },
                     _ => {
-                        waiting.over();
+                        waiting.succeeded();
                         return Ok(text);
                     }
                 },
-                Err(error) if waiting.waits => error,
+                Err(error) if waiting.enabled => error,
                 Err(error) => return Err(error),
             };
-            waiting.wait(&fault).await;
+            waiting.report_and_sleep(&fault).await;
         }
     }
 
@@ -135,9 +134,9 @@ impl Store for EtcdStore {
         let mut waiting = self.waiting();
         loop {
             match self.read_leases().await {
-                Err(error) if waiting.waits => waiting.wait(&error).await,
+                Err(error) if waiting.enabled => waiting.report_and_sleep(&error).await,
                 done => {
-                    waiting.over();
+                    waiting.succeeded();
                     return done;
                 }
             }
@@ -149,11 +148,11 @@ impl Store for EtcdStore {
         self.own.get_or_init(|| request.node.clone());
         loop {
             match acquire::acquire(self, request, conf).await {
-                Err(error) if waiting.waits && !matches!(error, StoreError::Allocate { .. }) => {
-                    waiting.wait(&error).await;
+                Err(error) if waiting.enabled && !matches!(error, StoreError::Allocate { .. }) => {
+                    waiting.report_and_sleep(&error).await;
                 }
                 done => {
-                    waiting.over();
+                    waiting.succeeded();
                     return done;
                 }
             }
@@ -168,7 +167,7 @@ impl Store for EtcdStore {
         acquire::release(self, node).await
     }
 
-    fn standing(&self) -> Option<channel::Receiver<Option<String>>> {
+    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
         Some(self.standing.subscribe())
     }
 

@@ -34,8 +34,6 @@ use network::net_conf::NetConf;
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::{task, time};
 
-pub use self::options::OptionsError;
-
 use self::api::{Api, CallError};
 use self::health::Health;
 use self::herald::Job;
@@ -45,7 +43,8 @@ use self::options::Options;
 use self::own::Own;
 use self::watch::{Told, Watch};
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
-use crate::config::flags::Flags;
+use crate::config::KubeConfig;
+use crate::problem::Problem;
 
 /// How long the daemon is kept waiting for a write at most: it has packets to look after.
 const WRITE: Duration = Duration::from_secs(2);
@@ -60,7 +59,7 @@ pub struct KubeStore {
     /// Whether to wait for an API server that is not there: a daemon does until it follows the store, a command does not.
     waits: AtomicBool,
     /// What is waited for.
-    standing: channel::Sender<Option<String>>,
+    startup_status: channel::Sender<Option<String>>,
     /// Why the start goes by what was last known, where it does.
     away: Mutex<Option<String>>,
 }
@@ -160,13 +159,10 @@ impl Shared {
 }
 
 impl KubeStore {
-    /// The store that the flags name. A daemon's `waits` at its start until the API server answers and has what is needed. To be
-    /// called within a tokio runtime.
-    ///
-    /// # Errors
-    /// Where the flags cannot be meant so.
-    pub fn new(flags: &Flags, waits: bool) -> Result<Self, OptionsError> {
-        let options = Options::of(flags)?;
+    /// The store as configured. A daemon's `waits` at its start until the API server answers and has what is needed. To be called
+    /// within a tokio runtime.
+    pub fn new(config: KubeConfig, waits: bool) -> Self {
+        let options = Options::from(config);
         let (jobs, receiver) = mpsc::unbounded_channel();
         let api = Arc::new(Api::new(&options));
         let (reached, _) = channel::channel(None);
@@ -175,8 +171,8 @@ impl KubeStore {
         if waits {
             task::spawn(herald::run(Arc::clone(&shared), receiver));
         }
-        let (standing, _) = channel::channel(None);
-        Ok(Self { shared, waits: AtomicBool::new(waits), standing, away: Mutex::default() })
+        let (startup_status, _) = channel::channel(None);
+        Self { shared, waits: AtomicBool::new(waits), startup_status, away: Mutex::default() }
     }
 
     async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {
@@ -190,12 +186,12 @@ impl KubeStore {
         read.ok_or_else(none)?.parse().map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
     }
 
-    /// Makes the Event of a notice, of the Node if it can be had.
-    async fn post_last(&self, node: Option<&NodeName>, notice: &Notice) {
+    /// Makes the Event of a problem, of the Node if it can be had.
+    async fn post_last(&self, node: Option<&NodeName>, problem: &Problem) {
         if let Some(name) = node.filter(|_| self.shared.own.node().is_none()) {
             let _ = self.read_own(name).await;
         }
-        if let Err(error) = herald::post(&self.shared, notice).await {
+        if let Err(error) = herald::post(&self.shared, problem).await {
             tracing::warn!("an Event cannot be told: {}: {}", error.advice(), chain(&error));
         }
     }
@@ -229,7 +225,7 @@ impl Store for KubeStore {
         Ok(text)
     }
 
-    async fn public(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+    async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
         self.first_public(node).await
     }
 
@@ -274,8 +270,8 @@ impl Store for KubeStore {
         }
     }
 
-    async fn tell_last(&self, node: Option<&NodeName>, notice: Notice) {
-        if time::timeout(WRITE, self.post_last(node, &notice)).await.is_err() {
+    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        if time::timeout(WRITE, self.post_last(node, &problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
     }
@@ -284,12 +280,12 @@ impl Store for KubeStore {
         self.first_name().await.map(Some)
     }
 
-    fn tell(&self, notice: Notice) {
+    fn notify(&self, notice: Notice) {
         self.shared.herald(Job::Tell(notice));
     }
 
-    fn standing(&self) -> Option<channel::Receiver<Option<String>>> {
-        Some(self.standing.subscribe())
+    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
+        Some(self.startup_status.subscribe())
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {

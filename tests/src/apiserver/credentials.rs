@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
 const ADMIN: &str = "admin-token";
@@ -52,7 +52,7 @@ impl Credentials {
             folder = folder.display()
         );
         namespace.shell(&script)?;
-        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).told(format!("write {name}"));
+        let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).context(format!("write {name}"));
         write("audit.yml", AUDIT)?;
         let mut tokens = format!("{ADMIN},admin,admin,\"system:masters\"\n");
         for user in ["system:kube-controller-manager", "system:kube-scheduler"] {
@@ -133,7 +133,7 @@ impl Credentials {
         );
         // By rename, as a program that reads it anew must find it whole.
         let growing = path.with_extension("growing");
-        std::fs::write(&growing, text).told("write a kubeconfig")?;
-        std::fs::rename(&growing, path).told("put a kubeconfig in its place")
+        std::fs::write(&growing, text).context("write a kubeconfig")?;
+        std::fs::rename(&growing, path).context("put a kubeconfig in its place")
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{ApiServer, http};
 use crate::deadline::eventually;
-use crate::failure::{Failure, Outcome, Told};
+use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::printed;
 use crate::peers;
 
@@ -18,7 +18,7 @@ pub const MANY_IMAGES: usize = 30;
 /// Connections at a time that write many objects.
 const WRITERS: usize = 8;
 
-/// What somebody who may not was told.
+/// The message of a refusal.
 pub type Refusal = String;
 
 impl ApiServer {
@@ -32,7 +32,7 @@ impl ApiServer {
         let (status, answer) = http::ask(&self.socket(), method, path, kind, body.as_bytes())?;
         let text = String::from_utf8_lossy(&answer);
         crate::ensure!((200..300).contains(&status), "{method} {path}: {status} {}", text.trim());
-        // Health is told in plain text.
+        // Health is plain text.
         Ok(serde_json::from_str(&text).unwrap_or_else(|_| text.into_owned().into()))
     }
 
@@ -68,7 +68,7 @@ impl ApiServer {
         self.ask("DELETE", path, None).map(drop)
     }
 
-    /// Follows the object `name` of a collection until it is as `enough` says, and gives it. Where it never is, what it was last is told.
+    /// Follows the object `name` of a collection until it is as `enough` says, and gives it. The failure holds the last state.
     ///
     /// # Errors
     /// Where it does not get so.
@@ -89,7 +89,7 @@ impl ApiServer {
             }
             event["type"] != "DELETED" && enough(&last)
         })
-        .told(format!("{what}: {name}"))?;
+        .context(format!("{what}: {name}"))?;
         crate::ensure!(there, "{what}: not within {within:?}: {name} is {}", last["status"]);
         Ok(last)
     }
@@ -134,10 +134,10 @@ impl ApiServer {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.namespace().spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // One that does not read has its own reason, which its exit code tells.
+            // One that does not read has its own reason, and its exit code says so.
             let _ = std::io::Write::write_all(&mut stdin, input.as_bytes());
         }
-        let output = child.wait_with_output().told("wait for kubectl")?;
+        let output = child.wait_with_output().context("wait for kubectl")?;
         printed(&format!("kubectl {}", arguments.join(" ")), &output)
     }
 
@@ -164,10 +164,10 @@ impl ApiServer {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let asked = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": { "expirationSeconds": 3600 } });
         let answer = self.create(&path, &asked)?;
-        answer["status"]["token"].as_str().map(ToOwned::to_owned).told(format!("no token in {answer}"))
+        answer["status"]["token"].as_str().map(ToOwned::to_owned).context(format!("no token in {answer}"))
     }
 
-    /// Why whoever has `token` may not do what `kubectl ARGUMENTS` does.
+    /// The message with which the API server refuses the owner of `token` what `kubectl ARGUMENTS` does.
     ///
     /// # Errors
     /// Where they may.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::ApiServer;
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 
 /// Who netd is to the API server.
 pub const ACCOUNT: &str = "system:serviceaccount:netd:netd";
@@ -18,7 +18,7 @@ impl ApiServer {
     /// Where the manifest cannot be read, or the API server refuses it.
     pub fn admit_netd(&self) -> Outcome<PathBuf> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../manifests/netd.yml");
-        let text = std::fs::read_to_string(&manifest).told("read manifests/netd.yml")?;
+        let text = std::fs::read_to_string(&manifest).context("read manifests/netd.yml")?;
         let is_right = |object: &&str| !NOT_RIGHTS.iter().any(|kind| object.contains(&format!("\nkind: {kind}\n")));
         let rights: Vec<&str> = text.split("\n---\n").filter(is_right).collect();
         self.apply(&rights.join("\n---\n"))?;

@@ -11,12 +11,12 @@ use dataplane::types::{IfName, Mac, Prefix, RouteProtocol};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::ear::News;
+use super::notifications::Notification;
 use super::process::Process;
 use crate::binaries;
 use crate::daemon::Daemon;
 use crate::deadline::seconds;
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
 const PORT: u16 = 8081;
@@ -42,7 +42,7 @@ impl Backend {
 
 /// A node that is a record in the store. The two letters count how often that changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ghost {
+pub(super) struct StorePeer {
     pub(super) number: u32,
     /// Of its tunnel end.
     pub(super) mac: u8,
@@ -50,7 +50,7 @@ pub(super) struct Ghost {
     pub(super) address: u8,
 }
 
-impl Ghost {
+impl StorePeer {
     pub(super) fn new(number: u32) -> Self {
         Self { number, mac: 0, address: 0 }
     }
@@ -62,7 +62,7 @@ impl Ghost {
     /// `10.100.0.0/24` and on.
     pub(super) fn subnet(self) -> Outcome<Prefix> {
         let [_, _, high, low] = self.number.to_be_bytes();
-        Prefix::new(Ipv4Addr::new(10, 100 + high, low, 0).into(), 24).told("a subnet")
+        Prefix::new(Ipv4Addr::new(10, 100 + high, low, 0).into(), 24).context("a subnet")
     }
 
     pub(super) fn mac(self) -> Mac {
@@ -77,25 +77,29 @@ impl Ghost {
     }
 
     /// The kernel's entries for it, as news of them.
-    pub(super) fn entries(self, backend: Backend) -> Outcome<Vec<News>> {
+    pub(super) fn entries(self, backend: Backend) -> Outcome<Vec<Notification>> {
         let subnet = self.subnet()?;
         Ok(match backend {
-            Backend::HostGw => vec![News::Route(subnet, Some(self.public()))],
+            Backend::HostGw => vec![Notification::Route(subnet, Some(self.public()))],
             Backend::Vxlan => vec![
-                News::Neighbour(subnet.address(), self.mac()),
-                News::Fdb(self.mac(), self.public()),
-                News::Route(subnet, Some(subnet.address())),
+                Notification::Neighbour(subnet.address(), self.mac()),
+                Notification::Fdb(self.mac(), self.public()),
+                Notification::Route(subnet, Some(subnet.address())),
             ],
         })
     }
 
     /// The news of their end.
-    pub(super) fn farewell(self, backend: Backend) -> Outcome<Vec<News>> {
+    pub(super) fn removals(self, backend: Backend) -> Outcome<Vec<Notification>> {
         let subnet = self.subnet()?;
         Ok(match backend {
-            Backend::HostGw => vec![News::NoRoute(subnet)],
+            Backend::HostGw => vec![Notification::NoRoute(subnet)],
             Backend::Vxlan => {
-                vec![News::NoNeighbour(subnet.address()), News::NoFdb(self.mac(), self.public()), News::NoRoute(subnet)]
+                vec![
+                    Notification::NoNeighbour(subnet.address()),
+                    Notification::NoFdb(self.mac(), self.public()),
+                    Notification::NoRoute(subnet),
+                ]
             }
         })
     }
@@ -130,7 +134,7 @@ impl Ghost {
             "PublicIPv6": null, "BackendType": backend.name(), "BackendData": data, "BackendV6Data": null,
             "Receives": [received], "Sends": [way],
         });
-        serde_json::to_string_pretty(&record).told("print a record")
+        serde_json::to_string_pretty(&record).context("print a record")
     }
 }
 
@@ -154,13 +158,13 @@ pub(super) struct Running {
 impl Bed {
     /// A machine, and a store with the records of peers 1 to `peers`.
     pub(super) fn new(backend: Backend, peers: u32) -> Outcome<Self> {
-        let disk = tempfile::Builder::new().prefix("nt-").tempdir_in("/run").told("make a folder")?;
+        let disk = tempfile::Builder::new().prefix("nt-").tempdir_in("/run").context("make a folder")?;
         let bed = Self { namespace: machine()?, backend, disk };
-        std::fs::create_dir_all(bed.store().join("nodes")).told("make the store's folders")?;
+        std::fs::create_dir_all(bed.store().join("nodes")).context("make the store's folders")?;
         let conf = json!({ "Network": "10.0.0.0/8", "SubnetLen": 24, "Backend": { "Type": backend.name() } });
-        std::fs::write(bed.store().join("net-conf.json"), conf.to_string()).told("write net-conf.json")?;
+        std::fs::write(bed.store().join("net-conf.json"), conf.to_string()).context("write net-conf.json")?;
         for number in 1..=peers {
-            bed.tell(Ghost::new(number))?;
+            bed.write(StorePeer::new(number))?;
         }
         Ok(bed)
     }
@@ -170,7 +174,7 @@ impl Bed {
         self.namespace.ip("addr add fd00:172::1/64 dev eth0")?;
         let conf = json!({ "Network": "10.0.0.0/8", "SubnetLen": 24, "EnableIPv6": true, "IPv6Network": "fd00:10::/48",
             "Backend": { "Type": self.backend.name() } });
-        std::fs::write(self.store().join("net-conf.json"), conf.to_string()).told("write net-conf.json")
+        std::fs::write(self.store().join("net-conf.json"), conf.to_string()).context("write net-conf.json")
     }
 
     fn store(&self) -> PathBuf {
@@ -182,19 +186,19 @@ impl Bed {
     }
 
     /// Writes a peer's record as netd does, and gives the time right before it was renamed into its place.
-    pub(super) fn tell(&self, ghost: Ghost) -> Outcome<Instant> {
-        let path = self.file(&ghost.name());
+    pub(super) fn write(&self, store_peer: StorePeer) -> Outcome<Instant> {
+        let path = self.file(&store_peer.name());
         let new = path.with_file_name(".bench.new");
-        std::fs::write(&new, ghost.record(self.backend)?).told("write a record")?;
+        std::fs::write(&new, store_peer.record(self.backend)?).context("write a record")?;
         let at = Instant::now();
-        std::fs::rename(&new, &path).told("put a record in its place")?;
+        std::fs::rename(&new, &path).context("put a record in its place")?;
         Ok(at)
     }
 
     /// Removes a peer's record, and gives the time right before.
-    pub(super) fn remove(&self, ghost: Ghost) -> Outcome<Instant> {
+    pub(super) fn remove(&self, store_peer: StorePeer) -> Outcome<Instant> {
         let at = Instant::now();
-        std::fs::remove_file(self.file(&ghost.name())).told("remove a record")?;
+        std::fs::remove_file(self.file(&store_peer.name())).context("remove a record")?;
         Ok(at)
     }
 
@@ -203,7 +207,7 @@ impl Bed {
         self.namespace = machine()?;
         for path in [self.file("n1"), self.disk.path().join("subnet.env")] {
             if path.exists() {
-                std::fs::remove_file(path).told("forget the node")?;
+                std::fs::remove_file(path).context("forget the node")?;
             }
         }
         Ok(())
@@ -227,7 +231,7 @@ impl Bed {
 
     /// The kernel, spoken to inside.
     pub(super) fn kernel(&self) -> Outcome<Linux> {
-        self.namespace.within(Linux::open)?.told("speak to the kernel")
+        self.namespace.within(Linux::open)?.context("speak to the kernel")
     }
 
     /// What `/metrics` says.
@@ -240,7 +244,7 @@ impl Bed {
             stream.read_to_string(&mut text)?;
             Ok(text)
         })?;
-        Ok(Metrics(text.told("ask for /metrics")?))
+        Ok(Metrics(text.context("ask for /metrics")?))
     }
 }
 
@@ -254,7 +258,7 @@ fn machine() -> Outcome<Namespace> {
 
 /// The name of the tunnel's device.
 pub(super) fn device() -> Outcome<IfName> {
-    DEVICE.parse().told("a device's name")
+    DEVICE.parse().context("a device's name")
 }
 
 /// An answer of `/metrics`.

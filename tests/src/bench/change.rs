@@ -6,11 +6,11 @@ use dataplane::neighbour;
 use dataplane::netlink::Request;
 
 use super::SIZES;
-use super::bed::{Backend, Bed, Ghost, Running, device};
-use super::ear::{Ear, News};
+use super::bed::{Backend, Bed, Running, StorePeer, device};
 use super::figures::{Times, head, millis, note, ratio};
-use crate::deadline::pass;
-use crate::failure::{Outcome, Told};
+use super::notifications::{Notification, Notifications};
+use crate::deadline::sleep;
+use crate::failure::{Context, Outcome};
 
 const CHANGES: u32 = 100;
 const JOINS: u32 = 30;
@@ -67,65 +67,65 @@ pub(super) fn measure() -> Outcome {
 fn at(backend: Backend, peers: u32) -> Outcome<Vec<(&'static str, Times)>> {
     let bed = Bed::new(backend, peers)?;
     let running = bed.start(&[])?;
-    let ear = Ear::open(&bed.namespace)?;
-    let mut probe = Probe { bed, running, ear, ghosts: (1..=peers).map(Ghost::new).collect() };
+    let notifications = Notifications::open(&bed.namespace)?;
+    let mut probe = Probe { bed, running, notifications, store_peers: (1..=peers).map(StorePeer::new).collect() };
     let mut all = Vec::new();
     if backend == Backend::Vxlan {
-        all.push(("new MAC", probe.repeat(|ghost| ghost.mac ^= 1)?));
+        all.push(("new MAC", probe.repeat(|store_peer| store_peer.mac ^= 1)?));
     }
-    all.push(("new address", probe.repeat(|ghost| ghost.address ^= 1)?));
-    let newcomers: Vec<Ghost> = (1..=JOINS).map(|number| Ghost::new(peers + number)).collect();
+    all.push(("new address", probe.repeat(|store_peer| store_peer.address ^= 1)?));
+    let newcomers: Vec<StorePeer> = (1..=JOINS).map(|number| StorePeer::new(peers + number)).collect();
     let mut joins = Times::default();
-    for ghost in &newcomers {
-        joins.push(probe.time(|bed| bed.tell(*ghost), &ghost.entries(backend)?)?);
+    for store_peer in &newcomers {
+        joins.push(probe.time(|bed| bed.write(*store_peer), &store_peer.entries(backend)?)?);
     }
     all.push(("a peer joins", joins));
     let mut leaves = Times::default();
-    for ghost in newcomers.iter().take(LEAVES as usize) {
-        leaves.push(probe.time(|bed| bed.remove(*ghost), &ghost.farewell(backend)?)?);
+    for store_peer in newcomers.iter().take(LEAVES as usize) {
+        leaves.push(probe.time(|bed| bed.remove(*store_peer), &store_peer.removals(backend)?)?);
     }
     all.push(("a peer leaves", leaves));
-    let Probe { bed, running, ghosts, .. } = probe;
+    let Probe { bed, running, store_peers, .. } = probe;
     running.daemon.crash()?;
-    all.extend(raw(&bed, &ghosts)?);
+    all.extend(raw(&bed, &store_peers)?);
     Ok(all)
 }
 
 /// What of it is routes, by raw netlink in the kernel that netd has left: quicker is nobody.
-fn raw(bed: &Bed, ghosts: &[Ghost]) -> Outcome<Vec<(&'static str, Times)>> {
+fn raw(bed: &Bed, store_peers: &[StorePeer]) -> Outcome<Vec<(&'static str, Times)>> {
     let mut kernel = bed.kernel()?;
     let socket = kernel.socket();
-    let name = if bed.backend == Backend::Vxlan { device()? } else { "eth0".parse().told("a name")? };
-    let index = socket.link(&name).told("read the device")?.told("there is no device")?.index;
+    let name = if bed.backend == Backend::Vxlan { device()? } else { "eth0".parse().context("a name")? };
+    let index = socket.link(&name).context("read the device")?.context("there is no device")?.index;
     let mut time = |requests: Vec<Request>| -> Outcome<Duration> {
         // From rest too: what the kernel walks over is no longer near the processor then.
-        pass(REST);
+        sleep(REST);
         let at = Instant::now();
         let outcomes = socket.batch(&requests);
         let took = at.elapsed();
-        outcomes.into_iter().try_for_each(|outcome| outcome.told("write an entry"))?;
+        outcomes.into_iter().try_for_each(|outcome| outcome.context("write an entry"))?;
         Ok(took)
     };
     let mut all = Vec::new();
     if bed.backend == Backend::HostGw {
         let mut times = Times::default();
         for round in 0..CHANGES as usize {
-            let mut ghost = ghosts[round * 47 % ghosts.len()];
+            let mut store_peer = store_peers[round * 47 % store_peers.len()];
             // Unlike any that it has had.
-            ghost.address = u8::try_from(2 + round / ghosts.len()).told("an address")?;
-            times.push(time(vec![ghost.route(bed.backend, index)?.replace()])?);
+            store_peer.address = u8::try_from(2 + round / store_peers.len()).context("an address")?;
+            times.push(time(vec![store_peer.route(bed.backend, index)?.replace()])?);
         }
         all.push(("new address, raw netlink", times));
     }
     let mut joins = Times::default();
-    let many = u32::try_from(ghosts.len()).told("a number of peers")?;
-    for ghost in (1..=JOINS).map(|number| Ghost::new(many + JOINS + number)) {
-        let route = ghost.route(bed.backend, index)?;
+    let many = u32::try_from(store_peers.len()).context("a number of peers")?;
+    for store_peer in (1..=JOINS).map(|number| StorePeer::new(many + JOINS + number)) {
+        let route = store_peer.route(bed.backend, index)?;
         joins.push(time(match bed.backend {
             Backend::HostGw => vec![route.add()],
             Backend::Vxlan => vec![
-                neighbour::put(index, route.destination.address(), ghost.mac()),
-                neighbour::put_fdb(index, ghost.mac(), ghost.public()),
+                neighbour::put(index, route.destination.address(), store_peer.mac()),
+                neighbour::put_fdb(index, store_peer.mac(), store_peer.public()),
                 route.add(),
             ],
         })?);
@@ -137,43 +137,47 @@ fn raw(bed: &Bed, ghosts: &[Ghost]) -> Outcome<Vec<(&'static str, Times)>> {
 struct Probe {
     bed: Bed,
     running: Running,
-    ear: Ear,
-    ghosts: Vec<Ghost>,
+    notifications: Notifications,
+    store_peers: Vec<StorePeer>,
 }
 
 impl Probe {
     /// Changes one peer after the other, spread over all.
-    fn repeat(&mut self, change: impl Fn(&mut Ghost)) -> Outcome<Times> {
+    fn repeat(&mut self, change: impl Fn(&mut StorePeer)) -> Outcome<Times> {
         let mut times = Times::default();
         for round in 0..CHANGES as usize {
-            let place = round * 47 % self.ghosts.len();
-            let old = self.ghosts[place];
+            let place = round * 47 % self.store_peers.len();
+            let old = self.store_peers[place];
             let mut new = old;
             change(&mut new);
-            self.ghosts[place] = new;
+            self.store_peers[place] = new;
             let mut wanted = new.entries(self.bed.backend)?;
             wanted.retain(|news| match news {
-                News::Neighbour(..) => new.mac != old.mac,
-                News::Route(..) => self.bed.backend == Backend::HostGw,
+                Notification::Neighbour(..) => new.mac != old.mac,
+                Notification::Route(..) => self.bed.backend == Backend::HostGw,
                 _ => true,
             });
             if new.mac != old.mac {
-                wanted.push(News::NoFdb(old.mac(), old.public()));
+                wanted.push(Notification::NoFdb(old.mac(), old.public()));
             }
-            times.push(self.time(|bed| bed.tell(new), &wanted)?);
+            times.push(self.time(|bed| bed.write(new), &wanted)?);
         }
         Ok(times)
     }
 
-    fn time(&mut self, act: impl FnOnce(&Bed) -> Outcome<std::time::Instant>, wanted: &[News]) -> Outcome<Duration> {
+    fn time(
+        &mut self,
+        act: impl FnOnce(&Bed) -> Outcome<std::time::Instant>,
+        wanted: &[Notification],
+    ) -> Outcome<Duration> {
         let mut wanted = wanted.to_vec();
         if self.bed.backend == Backend::HostGw {
-            wanted.push(News::Committed);
+            wanted.push(Notification::Committed);
         }
         self.running.process.rest()?;
-        self.ear.forget()?;
+        self.notifications.drain()?;
         let at = act(&self.bed)?;
-        let heard = self.ear.hear("a change of a peer", &wanted);
-        Ok(heard.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
+        let received = self.notifications.await_all("a change of a peer", &wanted);
+        Ok(received.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
     }
 }

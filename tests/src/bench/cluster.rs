@@ -1,17 +1,17 @@
 //! What `scripts/bench cluster` measures: netd beside flanneld, on a real API server with as many Nodes as the figures are about.
 
+mod contender;
 mod hour;
 mod nodes;
-mod rival;
 mod switch;
 
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use super::bed::{Backend, Ghost};
+use super::bed::{Backend, StorePeer};
 use crate::apiserver::{self, ApiServer, MANY_IMAGES, node_object};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::node::Node;
 use crate::peers::{self, FLANNELD};
 use crate::topology::{Fabric, Stack, Topology};
@@ -41,7 +41,7 @@ pub fn run(names: &[String]) -> Outcome {
 }
 
 /// Three machines and one with the API server, where all daemons are the account of netd's manifest, whose rights do for flanneld: what
-/// they ask of the server is told apart from what the measuring asks.
+/// they ask of the server is counted apart from what the measuring asks.
 struct Bed {
     fabric: Fabric,
     server: ApiServer,
@@ -56,7 +56,7 @@ impl Bed {
         let server = ApiServer::start(&fabric, "api", Stack::V4)?;
         let kubeconfig = server.admit_netd()?;
         let conf = fabric.disk().join("net-conf.json");
-        std::fs::write(&conf, net_conf(Backend::Vxlan).to_string()).told("write net-conf.json")?;
+        std::fs::write(&conf, net_conf(Backend::Vxlan).to_string()).context("write net-conf.json")?;
         for number in 1..=3 {
             // flanneld breaks on a Node without any annotation.
             let some = json!({ "of-nobody": "" });
@@ -81,12 +81,12 @@ fn path(node: &str) -> String {
 }
 
 /// A Node as flanneld has annotated it.
-fn node_of(ghost: Ghost) -> Outcome<Value> {
+fn node_of(store_peer: StorePeer) -> Outcome<Value> {
     let annotations = json!({
         "flannel.alpha.coreos.com/kube-subnet-manager": "true",
         "flannel.alpha.coreos.com/backend-type": "vxlan",
-        "flannel.alpha.coreos.com/backend-data": json!({ "VNI": 1, "VtepMAC": ghost.mac().to_string() }).to_string(),
-        "flannel.alpha.coreos.com/public-ip": ghost.public().to_string(),
+        "flannel.alpha.coreos.com/backend-data": json!({ "VNI": 1, "VtepMAC": store_peer.mac().to_string() }).to_string(),
+        "flannel.alpha.coreos.com/public-ip": store_peer.public().to_string(),
     });
-    Ok(node_object(&ghost.name(), &[&ghost.subnet()?.to_string()], &annotations, MANY_IMAGES))
+    Ok(node_object(&store_peer.name(), &[&store_peer.subnet()?.to_string()], &annotations, MANY_IMAGES))
 }

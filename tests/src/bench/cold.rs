@@ -9,11 +9,11 @@ use dataplane::types::{Family, Mtu, Vni};
 use dataplane::{address, neighbour};
 
 use super::SIZES;
-use super::bed::{Backend, Bed, Ghost, device};
+use super::bed::{Backend, Bed, StorePeer, device};
 use super::figures::{Times, head, note, quantile, ratio};
 use super::process::Process;
-use crate::deadline::pass;
-use crate::failure::{Outcome, Told};
+use crate::deadline::sleep;
+use crate::failure::{Context, Outcome};
 
 const ROUNDS: usize = 25;
 
@@ -77,10 +77,10 @@ fn round(bed: &mut Bed, peers: u32) -> Outcome<Round> {
 /// Removes the device, waits for the kernel to have freed its entries, and makes the machine anew.
 fn clear(bed: &mut Bed) -> Outcome {
     let mut kernel = bed.kernel()?;
-    kernel.socket().request(link::delete(link::Device::Name(&device()?))).told("delete the device")?;
+    kernel.socket().request(link::delete(link::Device::Name(&device()?))).context("delete the device")?;
     bed.renew()?;
-    // The kernel frees a namespace behind everybody's back and tells nobody; the next round must not pay for it.
-    pass(Duration::from_millis(400));
+    // The kernel frees a namespace later and sends no notification; the next round must not pay for it.
+    sleep(Duration::from_millis(400));
     Ok(())
 }
 
@@ -88,16 +88,16 @@ fn clear(bed: &mut Bed) -> Outcome {
 fn write_raw(bed: &Bed, peers: u32) -> Outcome<(Duration, Duration)> {
     let mut kernel = bed.kernel()?;
     let socket = kernel.socket();
-    let underlay = socket.link(&"eth0".parse().told("a name")?).told("read eth0")?.told("there is no eth0")?;
-    let vni = Vni::try_from(1).told("a VNI")?;
+    let underlay = socket.link(&"eth0".parse().context("a name")?).context("read eth0")?.context("there is no eth0")?;
+    let vni = Vni::try_from(1).context("a VNI")?;
     let local = Some(IpAddr::from([172, 16, 0, 1]));
     let vxlan =
         Vxlan { vni, local, underlay: Some(underlay.index), port: 8472, learning: false, gbp: false, foreign: false };
-    let (name, mtu, mac) = (device()?, Mtu::try_from(1450).told("an MTU")?, Ghost::new(0).mac());
+    let (name, mtu, mac) = (device()?, Mtu::try_from(1450).context("an MTU")?, StorePeer::new(0).mac());
     let new = NewTunnel { name: &name, tunnel: &Tunnel::Vxlan(vxlan), mac: Some(mac), mtu };
-    socket.request(link::add_tunnel(&new)).told("make the device")?;
-    let index = socket.link(&name).told("read the device")?.told("there is no device")?.index;
-    socket.request(address::add(index, [10, 99, 0, 0].into(), 32)).told("give it an address")?;
+    socket.request(link::add_tunnel(&new)).context("make the device")?;
+    let index = socket.link(&name).context("read the device")?.context("there is no device")?.index;
+    socket.request(address::add(index, [10, 99, 0, 0].into(), 32)).context("give it an address")?;
     let begun = Instant::now();
     let requests = requests(index, peers)?;
     let built = begun.elapsed();
@@ -105,20 +105,20 @@ fn write_raw(bed: &Bed, peers: u32) -> Outcome<(Duration, Duration)> {
     let outcomes = socket.batch(&requests);
     let sent = sending.elapsed();
     for outcome in outcomes {
-        outcome.told("write an entry")?;
+        outcome.context("write an entry")?;
     }
     Ok((built, sent))
 }
 
 fn requests(index: u32, peers: u32) -> Outcome<Vec<Request>> {
-    let ghosts = || (1..=peers).map(Ghost::new);
+    let store_peers = || (1..=peers).map(StorePeer::new);
     let mut requests = Vec::with_capacity(3 * peers as usize);
-    for ghost in ghosts() {
-        requests.push(neighbour::put(index, ghost.subnet()?.address(), ghost.mac()));
+    for store_peer in store_peers() {
+        requests.push(neighbour::put(index, store_peer.subnet()?.address(), store_peer.mac()));
     }
-    requests.extend(ghosts().map(|ghost| neighbour::put_fdb(index, ghost.mac(), ghost.public())));
-    for ghost in ghosts() {
-        requests.push(ghost.route(Backend::Vxlan, index)?.add());
+    requests.extend(store_peers().map(|store_peer| neighbour::put_fdb(index, store_peer.mac(), store_peer.public())));
+    for store_peer in store_peers() {
+        requests.push(store_peer.route(Backend::Vxlan, index)?.add());
     }
     Ok(requests)
 }
@@ -127,12 +127,12 @@ fn requests(index: u32, peers: u32) -> Outcome<Vec<Request>> {
 fn count(bed: &Bed, peers: u32) -> Outcome {
     let mut kernel = bed.kernel()?;
     let socket = kernel.socket();
-    let index = socket.link(&device()?).told("read the device")?.told("there is no device")?.index;
-    let routes = socket.routes(Family::V4).told("read the routes")?;
+    let index = socket.link(&device()?).context("read the device")?.context("there is no device")?.index;
+    let routes = socket.routes(Family::V4).context("read the routes")?;
     let found = [
         routes.iter().filter(|route| route.index == index).count(),
-        socket.neighbours(index, Family::V4).told("read the neighbours")?.iter().filter(|one| one.permanent).count(),
-        socket.fdb(index).told("read the forwarding entries")?.len(),
+        socket.neighbours(index, Family::V4).context("read the neighbours")?.iter().filter(|one| one.permanent).count(),
+        socket.fdb(index).context("read the forwarding entries")?.len(),
     ];
     crate::ensure!(found == [peers as usize; 3], "there are {found:?} routes, neighbours and forwarding entries");
     Ok(())

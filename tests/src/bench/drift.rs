@@ -16,11 +16,11 @@ use dataplane::types::{Family, Mtu, RouteProtocol};
 use dataplane::{address, neighbour};
 
 use super::SIZES;
-use super::bed::{Backend, Bed, DEVICE, Ghost, Running, device};
-use super::ear::{Ear, News};
+use super::bed::{Backend, Bed, DEVICE, Running, StorePeer, device};
 use super::figures::{Times, head, note};
+use super::notifications::{Notification, Notifications};
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 
 const ROUNDS: u32 = 20;
 /// Of one and the same object: what is undone more often within a minute is contested, and put back ever more rarely.
@@ -34,7 +34,7 @@ pub(super) fn measure() -> Outcome {
     Patient::new(Backend::HostGw, few)?.set()?;
     Patient::new(Backend::Vxlan, many)?.entries()?;
     note(
-        "each from rest; of accept_ra and disable_ipv6 the kernel does not tell: the next look finds them (--iptables-resync)",
+        "each from rest; the kernel sends no notification of accept_ra and disable_ipv6: the next full read finds them (--iptables-resync)",
     );
     Ok(())
 }
@@ -43,7 +43,7 @@ pub(super) fn measure() -> Outcome {
 struct Patient {
     bed: Bed,
     running: Running,
-    ear: Ear,
+    notifications: Notifications,
     kernel: Linux,
     peers: u32,
 }
@@ -55,8 +55,8 @@ impl Patient {
 
     fn on(bed: Bed, peers: u32) -> Outcome<Self> {
         let running = bed.start(&[])?;
-        let (ear, kernel) = (Ear::open(&bed.namespace)?, bed.kernel()?);
-        Ok(Self { bed, running, ear, kernel, peers })
+        let (notifications, kernel) = (Notifications::open(&bed.namespace)?, bed.kernel()?);
+        Ok(Self { bed, running, notifications, kernel, peers })
     }
 
     fn all(mut self) -> Outcome {
@@ -72,9 +72,9 @@ impl Patient {
     fn entries(&mut self) -> Outcome {
         let index = self.index()?;
         let elsewhere: IpAddr = [172, 31, 0, 9].into();
-        let other = Ghost { mac: 9, ..Ghost::new(0) }.mac();
-        let route = |ghost: Ghost, gateway: IpAddr| -> Outcome<Route> {
-            let (destination, protocol) = (ghost.subnet()?, RouteProtocol(110));
+        let other = StorePeer { mac: 9, ..StorePeer::new(0) }.mac();
+        let route = |store_peer: StorePeer, gateway: IpAddr| -> Outcome<Route> {
+            let (destination, protocol) = (store_peer.subnet()?, RouteProtocol(110));
             Ok(Route {
                 destination,
                 gateway: Some(gateway),
@@ -85,48 +85,54 @@ impl Patient {
                 kind: RouteKind::Unicast,
             })
         };
-        let base = |ghost: Ghost| ghost.subnet().map(dataplane::types::Prefix::address);
-        self.entry("route deleted", 2, |ghost| Ok(route(ghost, base(ghost)?)?.delete()))?;
-        self.entry("route with another gateway", 2, |ghost| Ok(route(ghost, elsewhere)?.replace()))?;
-        self.entry("neighbour deleted", 0, |ghost| Ok(neighbour::delete(index, base(ghost)?)))?;
-        self.entry("neighbour with another MAC", 0, |ghost| Ok(neighbour::put(index, base(ghost)?, other)))?;
-        self.entry("forwarding entry deleted", 1, |ghost| {
-            Ok(neighbour::delete_fdb(index, ghost.mac(), ghost.public()))
+        let base = |store_peer: StorePeer| store_peer.subnet().map(dataplane::types::Prefix::address);
+        self.entry("route deleted", 2, |store_peer| Ok(route(store_peer, base(store_peer)?)?.delete()))?;
+        self.entry("route with another gateway", 2, |store_peer| Ok(route(store_peer, elsewhere)?.replace()))?;
+        self.entry("neighbour deleted", 0, |store_peer| Ok(neighbour::delete(index, base(store_peer)?)))?;
+        self.entry("neighbour with another MAC", 0, |store_peer| Ok(neighbour::put(index, base(store_peer)?, other)))?;
+        self.entry("forwarding entry deleted", 1, |store_peer| {
+            Ok(neighbour::delete_fdb(index, store_peer.mac(), store_peer.public()))
         })?;
-        self.entry("forwarding entry to another end", 1, |ghost| Ok(neighbour::put_fdb(index, ghost.mac(), elsewhere)))
+        self.entry("forwarding entry to another end", 1, |store_peer| {
+            Ok(neighbour::put_fdb(index, store_peer.mac(), elsewhere))
+        })
     }
 
-    fn entry(&mut self, what: &str, place: usize, harm: impl Fn(Ghost) -> Outcome<Request>) -> Outcome {
+    fn entry(&mut self, what: &str, place: usize, harm: impl Fn(StorePeer) -> Outcome<Request>) -> Outcome {
         let mut times = Times::default();
         for round in 0..ROUNDS {
-            let ghost = Ghost::new(round * 47 % self.peers + 1);
-            let healed = ghost.entries(self.bed.backend)?.swap_remove(place);
-            times.push(self.time(what, &[healed], harm(ghost)?)?);
+            let store_peer = StorePeer::new(round * 47 % self.peers + 1);
+            let healed = store_peer.entries(self.bed.backend)?.swap_remove(place);
+            times.push(self.time(what, &[healed], harm(store_peer)?)?);
         }
         times.row(&format!("{what}, {} peers", self.peers));
         Ok(())
     }
 
     fn devices(&mut self) -> Outcome {
-        let link = self.kernel.socket().link(&device()?).told("read the device")?.told("there is no device")?;
-        let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).told("read its addresses")?;
-        let own = addresses.first().told("the device has no address")?.address;
-        let whole = News::Link(DEVICE.to_owned(), link.mtu, true);
+        let link = self.kernel.socket().link(&device()?).context("read the device")?.context("there is no device")?;
+        let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).context("read its addresses")?;
+        let own = addresses.first().context("the device has no address")?.address;
+        let whole = Notification::Link(DEVICE.to_owned(), link.mtu, true);
         let mut routes = Vec::new();
         let mut entries = Vec::new();
-        for ghost in (1..=self.peers).map(Ghost::new) {
-            entries.extend(ghost.entries(self.bed.backend)?);
+        for store_peer in (1..=self.peers).map(StorePeer::new) {
+            entries.extend(store_peer.entries(self.bed.backend)?);
             // Forwarding entries outlive a device that is down.
-            routes.extend(ghost.entries(self.bed.backend)?.into_iter().filter(|news| !matches!(news, News::Fdb(..))));
+            routes.extend(
+                store_peer.entries(self.bed.backend)?.into_iter().filter(|news| !matches!(news, Notification::Fdb(..))),
+            );
         }
-        entries.extend([News::Address(own), whole.clone()]);
+        entries.extend([Notification::Address(own), whole.clone()]);
         routes.push(whole.clone());
-        let small = Mtu::try_from(1300).told("an MTU")?;
+        let small = Mtu::try_from(1300).context("an MTU")?;
         self.device("device deleted, all back", &entries, |name, _| link::delete(Device::Name(name)))?;
         self.device("device down, all back", &routes, |name, _| {
             link::set(Device::Name(name), &Change { up: Some(false), ..Change::default() })
         })?;
-        self.device("device's address deleted", &[News::Address(own)], |_, index| address::delete(index, own, 32))?;
+        self.device("device's address deleted", &[Notification::Address(own)], |_, index| {
+            address::delete(index, own, 32)
+        })?;
         self.device("device's MTU changed", &[whole], |name, _| {
             link::set(Device::Name(name), &Change { mtu: Some(small), ..Change::default() })
         })
@@ -135,7 +141,7 @@ impl Patient {
     fn device(
         &mut self,
         what: &str,
-        healed: &[News],
+        healed: &[Notification],
         harm: impl Fn(&dataplane::types::IfName, u32) -> Request,
     ) -> Outcome {
         let mut times = Times::default();
@@ -150,13 +156,13 @@ impl Patient {
         Ok(())
     }
 
-    fn time(&mut self, what: &str, healed: &[News], harm: Request) -> Outcome<Duration> {
+    fn time(&mut self, what: &str, healed: &[Notification], harm: Request) -> Outcome<Duration> {
         self.running.process.rest()?;
-        self.ear.forget()?;
+        self.notifications.drain()?;
         let at = Instant::now();
-        self.kernel.socket().request(harm).told(what)?;
-        let heard = self.ear.hear(what, healed);
-        Ok(heard.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
+        self.kernel.socket().request(harm).context(what)?;
+        let received = self.notifications.await_all(what, healed);
+        Ok(received.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
     }
 
     /// Another node like it, that remembers nothing.
@@ -165,41 +171,41 @@ impl Patient {
     }
 
     fn rules(&mut self) -> Outcome {
-        self.nft("masquerading table deleted", |_, id| Ok(nft::Change::DeleteTable(id.clone())))?;
+        self.nft("masquerading table deleted", |_, id| Ok(nft::Operation::DeleteTable(id.clone())))?;
         self.nft("one masquerading rule deleted", |kernel, id| {
-            let rules = kernel.rules(id, "postrouting").told("read the rules")?;
-            let handle = rules.get(2).told("there are fewer rules than three")?.handle;
-            Ok(nft::Change::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
+            let rules = kernel.rules(id, "postrouting").context("read the rules")?;
+            let handle = rules.get(2).context("there are fewer rules than three")?.handle;
+            Ok(nft::Operation::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
         })?;
         self.nft("masquerading chain flushed", |_, id| {
-            Ok(nft::Change::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
+            Ok(nft::Operation::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
         })
     }
 
     /// The set of nodes on plain routes, which only host-gw fills.
     fn set(mut self) -> Outcome {
         let name = "direct-nodes-v4".to_owned();
-        let set = self.table()?.sets.get(&name).told("there is no set")?.clone();
+        let set = self.table()?.sets.get(&name).context("there is no set")?.clone();
         self.nft("masquerading set flushed (host-gw)", |_, id| {
             let (table, elements) = (id.clone(), set.elements.clone());
-            Ok(nft::Change::DeleteElements(nft::Elements { table, set: name.clone(), flags: set.flags, elements }))
+            Ok(nft::Operation::DeleteElements(nft::Elements { table, set: name.clone(), flags: set.flags, elements }))
         })
     }
 
-    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Change>) -> Outcome {
+    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Operation>) -> Outcome {
         let mut times = Times::default();
         let mut fresh = self.fresh()?;
         let (before, id) = (fresh.table()?, fresh.id()?);
         for _ in 0..ROUNDS_OF_ONE {
-            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?);
+            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?.into());
             fresh.running.process.rest()?;
-            fresh.ear.forget()?;
+            fresh.notifications.drain()?;
             let at = Instant::now();
             for outcome in fresh.kernel.apply(std::slice::from_ref(&harm)) {
-                outcome.told(what)?;
+                outcome.context(what)?;
             }
             // The harm is a transaction, and its repair another one.
-            times.push(fresh.ear.hear(what, &[News::Committed, News::Committed])? - at);
+            times.push(fresh.notifications.await_all(what, &[Notification::Committed, Notification::Committed])? - at);
             fresh.running.process.rest()?;
             crate::ensure!(fresh.table()? == before, "{what}: the table is another one than before");
         }
@@ -215,19 +221,22 @@ impl Patient {
         fresh.bed.namespace.run("iptables-nft -P FORWARD DROP")?;
         for _ in 0..ROUNDS_OF_ONE {
             let rules = eventually(seconds(10), "netd has two rules there", || {
-                let rules = fresh.kernel.rules(&table, &chain).told("read the rules")?;
+                let rules = fresh.kernel.rules(&table, &chain).context("read the rules")?;
                 crate::ensure!(rules.len() == 2, "there are {rules:?}");
                 Ok(rules)
             })?;
             fresh.running.process.rest()?;
-            fresh.ear.forget()?;
+            fresh.notifications.drain()?;
             let (table, chain, handle) = (table.clone(), chain.clone(), rules[0].handle);
-            let harm = Op::Nft(nft::Change::DeleteRule { table, chain, handle });
+            let harm = Op::Nft(nft::Operation::DeleteRule { table, chain, handle }.into());
             let at = Instant::now();
             for outcome in fresh.kernel.apply(std::slice::from_ref(&harm)) {
-                outcome.told("delete a rule")?;
+                outcome.context("delete a rule")?;
             }
-            times.push(fresh.ear.hear("a rule deleted", &[News::Committed, News::Committed])? - at);
+            times.push(
+                fresh.notifications.await_all("a rule deleted", &[Notification::Committed, Notification::Committed])?
+                    - at,
+            );
         }
         times.row(&format!("accept in iptables' chain deleted, {} peers", self.peers));
         Ok(())
@@ -246,10 +255,12 @@ impl Patient {
         let mut fresh = Self::on(bed, self.peers)?;
         for _ in 0..ROUNDS_OF_ONE {
             fresh.running.process.rest()?;
-            fresh.ear.forget()?;
+            fresh.notifications.drain()?;
             let at = Instant::now();
             fresh.bed.namespace.sysctl(key, "0")?;
-            times.push(fresh.ear.hear("forwarding switched off", &[News::Forwarding(true)])? - at);
+            times.push(
+                fresh.notifications.await_all("forwarding switched off", &[Notification::Forwarding(true)])? - at,
+            );
         }
         times.row(&format!("{family} forwarding switched off, {} peers", self.peers));
         Ok(())
@@ -258,19 +269,19 @@ impl Patient {
     fn index(&mut self) -> Outcome<u32> {
         // The device may just be being made anew.
         self.running.process.rest()?;
-        let link = self.kernel.socket().link(&device()?).told("read the device")?;
-        Ok(link.told("there is no device")?.index)
+        let link = self.kernel.socket().link(&device()?).context("read the device")?;
+        Ok(link.context("there is no device")?.index)
     }
 
     fn table(&mut self) -> Outcome<Table> {
         let id = self.id()?;
-        self.kernel.table(&id).told("read the table")?.told("there is no table")
+        self.kernel.table(&id).context("read the table")?.context("there is no table")
     }
 
     /// netd's table: the mark of a daemon with files of its own is in its name.
     fn id(&mut self) -> Outcome<TableId> {
-        let chains = self.kernel.base_chains().told("read the chains")?;
+        let chains = self.kernel.base_chains().context("read the chains")?;
         let ours = chains.into_iter().find(|facts| facts.table.name.starts_with("netd"));
-        Ok(ours.told("there is no table of netd's")?.table)
+        Ok(ours.context("there is no table of netd's")?.table)
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::SIZES;
 use super::bed::{Backend, Bed, Running};
-use super::ear::Ear;
 use super::figures::{millis, note, to_f64};
-use crate::deadline::{pass, seconds};
+use super::notifications::Notifications;
+use crate::deadline::{seconds, sleep};
 use crate::fail;
 use crate::failure::Outcome;
 
@@ -22,7 +22,7 @@ struct Window {
     /// Seconds that those took.
     took: f64,
     read: bool,
-    heard: usize,
+    received: usize,
     /// Changes that netd says it made.
     written: f64,
 }
@@ -56,14 +56,14 @@ fn one(backend: Backend, peers: u32) -> Outcome<String> {
     running.process.rest()?;
     let memory = running.process.memory()?;
     let calm = window(&bed, &running, || {
-        pass(CALM);
+        sleep(CALM);
         Ok(())
     })?;
     let busy = window(&bed, &running, || {
         for run in 0..RUNS {
             // Whatever is new about the interface between nodes asks for a full comparison.
             bed.namespace.run(&format!("ip link set eth0 alias run-{run}"))?;
-            pass(seconds(1));
+            sleep(seconds(1));
         }
         Ok(())
     })?;
@@ -75,7 +75,7 @@ fn one(backend: Backend, peers: u32) -> Outcome<String> {
     let minute = millis(calm.cpu) * seconds(60).as_secs_f64() / CALM.as_secs_f64();
     let [rss, peak, anonymous] = [memory.resident, memory.peak, memory.anonymous].map(mebibytes);
     let label = format!("{}, {peers} peers", backend.name());
-    let writes = to_f64(calm.heard as u64) + busy.written;
+    let writes = to_f64(calm.received as u64) + busy.written;
     let mut line = format!(
         "{label:<22} {cpu:>12.2} {wall:>12.2} {minute:>14.0} {writes:>7} {rss:>9.1} {peak:>9.1} {anonymous:>9.1}"
     );
@@ -92,16 +92,16 @@ fn window(bed: &Bed, running: &Running, body: impl FnOnce() -> Outcome) -> Outco
     running.process.rest()?;
     let before = bed.metrics()?;
     running.process.rest()?;
-    let mut ear = Ear::open(&bed.namespace)?;
+    let mut notifications = Notifications::open(&bed.namespace)?;
     let cpu = running.process.cpu()?;
     body()?;
     let cpu = running.process.cpu()?.saturating_sub(cpu);
-    let heard = ear.forget()?;
+    let received = notifications.drain()?;
     let after = bed.metrics()?;
     let (old, new) = (before.runs(""), after.runs(""));
     let read = after.sum(READ, "") > before.sum(READ, "");
     let written = after.sum(WRITTEN, "") - before.sum(WRITTEN, "");
-    Ok(Window { cpu, runs: new.0 - old.0, took: new.1 - old.1, read, heard, written })
+    Ok(Window { cpu, runs: new.0 - old.0, took: new.1 - old.1, read, received, written })
 }
 
 fn mebibytes(kibibytes: u64) -> f64 {

@@ -17,8 +17,8 @@ use super::figures::{Times, head, note};
 use super::process::Process;
 use crate::cluster::{Cluster, net_conf};
 use crate::daemon::Daemon;
-use crate::deadline::{pass, seconds};
-use crate::failure::{Outcome, Told};
+use crate::deadline::{seconds, sleep};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 use crate::plugin;
 use crate::pod::Pod;
@@ -61,11 +61,11 @@ fn one(backend: &str) -> Outcome {
         }
         join(&cluster.fabric, &pods, &mut joins)?;
         // Longer than a record must be missing for its node to count as gone.
-        pass(Duration::from_millis(700));
+        sleep(Duration::from_millis(700));
     }
     over.store(true, Ordering::Relaxed);
     for server in servers {
-        server.join().ok().told("an echo server broke")?;
+        server.join().ok().context("an echo server broke")?;
     }
     joins.ready.row(&format!("{backend}: ready"));
     joins.added.row(&format!("{backend}: the plugin's ADD"));
@@ -88,10 +88,10 @@ fn join(fabric: &Fabric, pods: &[Pod], joins: &mut Joins) -> Outcome {
     let result = attachment.succeed("ADD")?;
     joins.added.push(adding.elapsed());
     let others = pods.iter().map(|pod| pod.address(Family::V4)).collect::<Outcome<Vec<IpAddr>>>()?;
-    let answered = namespace.within(|| probe(&others))?.told("no answer from every pod");
+    let answered = namespace.within(|| probe(&others))?.context("no answer from every pod");
     let answered = answered.map_err(|failure| failure.with("netd's log", &daemon.log()))?;
-    joins.first.push(*answered.iter().min().told("no pods")? - begun);
-    joins.whole.push(*answered.iter().max().told("no pods")? - begun);
+    joins.first.push(*answered.iter().min().context("no pods")? - begun);
+    joins.whole.push(*answered.iter().max().context("no pods")? - begun);
     attachment.after(&result).succeed("DEL")?;
     daemon.terminate()?;
     let output = node.run_netd("cleanup", &[])?;
@@ -133,7 +133,7 @@ fn serve(pod: &Pod, over: &Arc<AtomicBool>) -> Outcome<thread::JoinHandle<()>> {
         socket.set_read_timeout(Some(Duration::from_millis(200)))?;
         Ok(socket)
     })?;
-    let socket = socket.told("open an echo server")?;
+    let socket = socket.context("open an echo server")?;
     let over = Arc::clone(over);
     Ok(thread::spawn(move || {
         let mut buffer = [0; 16];

@@ -3,8 +3,8 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::deadline::{pass, seconds};
-use crate::failure::{Outcome, Told};
+use crate::deadline::{seconds, sleep};
+use crate::failure::{Context, Outcome};
 
 /// `USER_HZ`: the clock ticks of `/proc/PID/stat`, 100 a second on every architecture that netd is built for.
 const TICK: Duration = Duration::from_millis(10);
@@ -30,7 +30,7 @@ pub(super) struct Memory {
 impl Process {
     /// Processor time of all its threads, those that have ended too, in steps of 10 ms.
     pub(super) fn cpu(self) -> Outcome<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.0)).told("read a process's times")?;
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.0)).context("read a process's times")?;
         // The name in brackets may hold anything; utime and stime are the 12th and 13th after it.
         let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
         let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
@@ -40,24 +40,24 @@ impl Process {
 
     /// Memory.
     pub(super) fn memory(self) -> Outcome<Memory> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.0)).told("read a process's memory")?;
+        let text = fs::read_to_string(format!("/proc/{}/status", self.0)).context("read a process's memory")?;
         let field = |name: &str| {
             let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
             let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
-            number.told(format!("no {name} in {text}"))
+            number.context(format!("no {name} in {text}"))
         };
         Ok(Memory { resident: field("VmRSS")?, peak: field("VmHWM")?, anonymous: field("RssAnon")? })
     }
 
     /// Waits until it does nothing: what it still has to do for one change must not be counted to the next.
     pub(super) fn rest(self) -> Outcome {
-        let patience = Instant::now() + seconds(30);
+        let timeout = Instant::now() + seconds(30);
         let mut before = self.running()?;
         let mut still = 0;
         while still < 2 {
-            crate::ensure!(Instant::now() < patience, "the process {} does not come to rest", self.0);
-            // Nothing tells that a process has stopped running: this has to be looked at.
-            pass(STILL);
+            crate::ensure!(Instant::now() < timeout, "the process {} does not come to rest", self.0);
+            // No event says that a process has stopped running, so this polls.
+            sleep(STILL);
             let now = self.running()?;
             still = if now.saturating_sub(before) < NOTHING { still + 1 } else { 0 };
             before = now;
@@ -67,7 +67,7 @@ impl Process {
 
     /// Processor time of the threads that there are, to the nanosecond.
     fn running(self) -> Outcome<Duration> {
-        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).told("list a process's threads")?;
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).context("list a process's threads")?;
         let times = threads.filter_map(|thread| {
             // A thread that has just ended runs no more.
             let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::figures::{note, quantile, to_f64};
 use super::process::Process;
 use crate::cluster::{Cluster, net_conf};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::kernel;
 use crate::namespace::Namespace;
 use crate::topology::{Stack, Topology};
@@ -70,7 +70,7 @@ fn under(masquerade: bool) -> Outcome {
     }
     let also = if masquerade { ", masquerading" } else { "" };
     let far = kernel::addresses(two.namespace(), "flannel.1")?;
-    let ours = Ends { from: one.namespace(), to: two.namespace(), address: *far.first().told("no address")? };
+    let ours = Ends { from: one.namespace(), to: two.namespace(), address: *far.first().context("no address")? };
     let theirs = Ends { from: hands[0].namespace(), to: hands[1].namespace(), address: [10, 60, 2, 0].into() };
     row(&format!("tunnel end to end{also}"), &ours, &theirs)?;
     let (here, there) = (pod_by_hand(hands[0].namespace(), 1)?, pod_by_hand(hands[1].namespace(), 2)?);
@@ -119,8 +119,8 @@ fn against(ours: &[f64], theirs: &[f64]) -> String {
 /// One block.
 fn stream(ends: &Ends<'_>) -> Outcome<(f64, f64)> {
     let address = SocketAddr::new(ends.address, 0);
-    let listener = ends.to.within(|| TcpListener::bind(address))?.told("listen")?;
-    let address = listener.local_addr().told("listen")?;
+    let listener = ends.to.within(|| TcpListener::bind(address))?.context("listen")?;
+    let address = listener.local_addr().context("listen")?;
     let receiver = thread::spawn(move || -> std::io::Result<u64> {
         let (mut stream, _) = listener.accept()?;
         let mut buffer = vec![0; CHUNK];
@@ -132,15 +132,15 @@ fn stream(ends: &Ends<'_>) -> Outcome<(f64, f64)> {
             }
         }
     });
-    let mut sender = ends.from.within(|| TcpStream::connect(address))?.told("connect")?;
+    let mut sender = ends.from.within(|| TcpStream::connect(address))?.context("connect")?;
     let itself = Process(std::process::id());
     let (begun, before) = (Instant::now(), itself.cpu()?);
     let buffer = vec![0; CHUNK];
     while begun.elapsed() < BLOCK {
-        sender.write_all(&buffer).told("send")?;
+        sender.write_all(&buffer).context("send")?;
     }
     drop(sender);
-    let sum = receiver.join().ok().told("the receiver broke")?.told("receive")?;
+    let sum = receiver.join().ok().context("the receiver broke")?.context("receive")?;
     let (took, used) = (begun.elapsed(), itself.cpu()?.saturating_sub(before));
     let gigabytes = to_f64(sum) / 1e9;
     Ok((gigabytes * 8000.0 / took.as_secs_f64(), used.as_secs_f64() * 1000.0 / gigabytes))

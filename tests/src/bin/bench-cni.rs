@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::netns;
-use netd_tests::deadline::pass;
-use netd_tests::failure::{Failure, Outcome, Told};
+use netd_tests::deadline::sleep;
+use netd_tests::failure::{Context, Failure, Outcome};
 use netd_tests::{binaries, fail, isolation};
 use serde_json::{Value, json};
 
@@ -32,14 +32,14 @@ fn main() -> ExitCode {
 
 fn measure() -> Outcome {
     let program = binaries::plugin()?;
-    let size = std::fs::metadata(&program).told("find the plugin")?.len();
+    let size = std::fs::metadata(&program).context("find the plugin")?.len();
     println!("plugin: {} ({:.2} MB)", program.display(), MEGA.recip() * to_f64(size));
     println!(
         "reference: {REFERENCE}/bridge + host-local; {BLOCKS} blocks of {BLOCK} ({BLOCK_WHEN_FULL}) pods each, in turns\n"
     );
     println!("{:<34} {:>17} {:>17} {:>8}", "ms, p50 (p10-p90)", "netd", "reference", "ratio");
     // On a disk, as nodes have them.
-    let folder = tempfile::tempdir_in("/tmp").told("make a folder for the reservations")?;
+    let folder = tempfile::tempdir_in("/tmp").context("make a folder for the reservations")?;
     let mut empty = None;
     for taken in [0, TAKEN] {
         let ours = Plugin::new("netd", &program, folder.path(), taken)?;
@@ -103,15 +103,16 @@ impl Plugin {
             },
         });
         let reservations = folder.join(format!("bench-{kind}-{taken}"));
-        std::fs::create_dir(&reservations).told("make the directory of reservations")?;
+        std::fs::create_dir(&reservations).context("make the directory of reservations")?;
         let mut last = String::new();
         for number in 2..taken + 2 {
             let [_, _, third, fourth] = number.to_be_bytes();
             last = format!("10.{second}{}.{third}.{fourth}", taken.min(1));
-            std::fs::write(reservations.join(&last), format!("taken{number}\r\neth0")).told("write a reservation")?;
+            std::fs::write(reservations.join(&last), format!("taken{number}\r\neth0"))
+                .context("write a reservation")?;
         }
         if !last.is_empty() {
-            std::fs::write(reservations.join("last_reserved_ip.0"), last).told("write the last address")?;
+            std::fs::write(reservations.join("last_reserved_ip.0"), last).context("write the last address")?;
         }
         let block = if taken == 0 { BLOCK } else { BLOCK_WHEN_FULL };
         Ok(Self { program: program.to_owned(), conf, kind, block })
@@ -146,7 +147,7 @@ impl Plugin {
     }
 
     fn attach<T>(&self, what: &str, body: impl FnOnce(&Attachment<'_>) -> Outcome<T>) -> Outcome<T> {
-        body(&Attachment::new(self).told(what)?)
+        body(&Attachment::new(self).context(what)?)
     }
 }
 
@@ -160,7 +161,7 @@ struct Attachment<'a> {
 impl<'a> Attachment<'a> {
     fn new(plugin: &'a Plugin) -> Outcome<Self> {
         let name = format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let netns = netns::create(&name).told("make a namespace")?;
+        let netns = netns::create(&name).context("make a namespace")?;
         Ok(Self { plugin, name, netns })
     }
 
@@ -171,14 +172,14 @@ impl<'a> Attachment<'a> {
         command.env("CNI_NETNS", &self.netns).env("CNI_PATH", REFERENCE);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let begun = Instant::now();
-        let mut child = command.spawn().told("start the plugin")?;
-        let mut input = child.stdin.take().told("open the plugin's stdin")?;
-        input.write_all(conf.as_bytes()).told("write to the plugin")?;
+        let mut child = command.spawn().context("start the plugin")?;
+        let mut input = child.stdin.take().context("open the plugin's stdin")?;
+        input.write_all(conf.as_bytes()).context("write to the plugin")?;
         drop(input);
         let mut answer = String::new();
-        let mut output = child.stdout.take().told("open the plugin's stdout")?;
-        output.read_to_string(&mut answer).told("read the plugin's answer")?;
-        let status = child.wait().told("wait for the plugin")?;
+        let mut output = child.stdout.take().context("open the plugin's stdout")?;
+        output.read_to_string(&mut answer).context("read the plugin's answer")?;
+        let status = child.wait().context("wait for the plugin")?;
         let took = begun.elapsed();
         if !status.success() {
             fail!("{} {verb} of {} failed: {answer}", self.plugin.kind, self.name);
@@ -221,7 +222,7 @@ fn in_turns(ours: &Plugin, reference: &Plugin, block: impl Fn(&Plugin, &mut Time
         for (plugin, times) in [ours, reference].into_iter().zip(&mut times) {
             block(plugin, times)?;
             // The kernel is still freeing links when DEL has answered; the other's turn must not pay for it.
-            pass(Duration::from_millis(500));
+            sleep(Duration::from_millis(500));
         }
     }
     Ok(times)

@@ -13,7 +13,7 @@ use std::time::Instant;
 use dataplane::types::Family;
 use netd_tests::flow::Stream;
 use netd_tests::{
-    Cluster, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Told, Topology, ensure, eventually, fail, isolation,
+    Cluster, Context, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Topology, ensure, eventually, fail, isolation,
     kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
@@ -227,7 +227,7 @@ fn heal(cluster: &Cluster) -> Outcome {
     let node = cluster.node("n1");
     let record = peer::read(node.store(), "n2")?;
     let field = if record["Subnet"].is_string() { "Subnet" } else { "IPv6Subnet" };
-    let range = record[field].as_str().told("the record has a subnet")?;
+    let range = record[field].as_str().context("the record has a subnet")?;
     let family = if field == "Subnet" { Family::V4 } else { Family::V6 };
     println!("{} somebody types on n1: ip route del {range}", paint("1;34", "==>"));
     let gone = Instant::now();
@@ -247,8 +247,9 @@ fn change(cluster: &Cluster, pods: &[(&Node, Pod)], from: &Value) -> Outcome {
     } else {
         json!({ "Type": "vxlan" })
     };
-    let conf = std::fs::read_to_string(cluster.node("n1").store().join("net-conf.json")).told("read net-conf.json")?;
-    let mut conf: Value = serde_json::from_str(&conf).told("read net-conf.json")?;
+    let conf =
+        std::fs::read_to_string(cluster.node("n1").store().join("net-conf.json")).context("read net-conf.json")?;
+    let mut conf: Value = serde_json::from_str(&conf).context("read net-conf.json")?;
     conf["Backend"] = to.clone();
     println!("{} net-conf.json changes from {from} to {to}", paint("1;34", "==>"));
     let mut streams = Vec::new();
@@ -264,7 +265,7 @@ fn change(cluster: &Cluster, pods: &[(&Node, Pod)], from: &Value) -> Outcome {
     for node in &cluster.fabric.nodes {
         eventually(seconds(30), &format!("{} has changed", node.name()), || {
             let record = peer::read(node.store(), node.name())?;
-            let received = record["Receives"].as_array().told("the record says what is received")?;
+            let received = record["Receives"].as_array().context("the record says what is received")?;
             let has = |wanted: &str| received.iter().any(|way| way["Type"] == wanted);
             let is_done = has("vxlan") && received.contains(&direct) == (to["DirectRouting"] == true);
             ensure!(is_done, "it receives {received:?}");
@@ -296,7 +297,7 @@ fn status(node: &Node) -> Outcome {
 /// Waits until somebody ends it.
 fn keep(cluster: &Cluster) -> Outcome {
     // The mount of /proc is the one from outside, so this is the number that others know this program by.
-    let itself = std::fs::read_link("/proc/self").told("find the program's number")?;
+    let itself = std::fs::read_link("/proc/self").context("find the program's number")?;
     let mapped = std::env::var_os(isolation::MAPPED).is_some();
     let (enter, flags) = if mapped { ("", "--user --preserve-credentials ") } else { ("sudo ", "") };
     println!("{} it stays until Ctrl-C. From another terminal:\n", paint("1;34", "==>"));

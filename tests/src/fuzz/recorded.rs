@@ -7,7 +7,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
 const HEADER: usize = 16;
@@ -67,7 +67,7 @@ fn record(protocol: SockProtocol, questions: &[(u16, u8)], body: usize) -> Outco
         }
         Ok(messages)
     };
-    namespace.within(ask)?.told("record netlink messages")
+    namespace.within(ask)?.context("record netlink messages")
 }
 
 fn question(kind: u16, family: u8, body: usize) -> Vec<u8> {

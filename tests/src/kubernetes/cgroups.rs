@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::isolation;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -42,14 +42,14 @@ pub fn watch_over() -> Outcome {
         nix::unistd::geteuid().is_root(),
         "kubelets and containers need root, and more than that of a user namespace: run this suite as root"
     );
-    let (reader, writer) = std::io::pipe().told("make a pipe")?;
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
     let mut cleaner = Command::new("sh");
     // A group of its own, so that Ctrl-C leaves it.
     cleaner.args(["-c", CLEANER, "sh", &prefix()]).process_group(0);
     cleaner.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null());
-    cleaner.spawn().told("start what takes cgroups away")?;
+    cleaner.spawn().context("start what takes cgroups away")?;
     // From now on all that the suite starts inherits it, and nobody writes to it.
-    fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty())).told("pass a pipe on")?;
+    fcntl(&writer, FcntlArg::F_SETFD(FdFlag::empty())).context("pass a pipe on")?;
     std::mem::forget(writer);
     Ok(())
 }
@@ -66,21 +66,21 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroup {
-    /// Makes it. `label` tells it from others of this suite.
+    /// Makes it. `label` is different from others of this suite.
     pub(super) fn make(label: &str) -> Outcome<Self> {
         let name = format!("{}-{label}", prefix());
         let mut folders = Vec::new();
         for hierarchy in hierarchies()? {
             let folder = hierarchy.join(&name);
             if !folder.is_dir() {
-                std::fs::create_dir(&folder).told(format!("make the cgroup {}", folder.display()))?;
+                std::fs::create_dir(&folder).context(format!("make the cgroup {}", folder.display()))?;
             }
             // A new cpuset of version 1 permits nothing.
             for file in ["cpuset.cpus", "cpuset.mems"] {
                 let (from, to) = (hierarchy.join(file), folder.join(file));
                 if from.is_file() && to.is_file() {
-                    let permitted = std::fs::read(&from).told(format!("read {}", from.display()))?;
-                    std::fs::write(&to, permitted).told(format!("write {}", to.display()))?;
+                    let permitted = std::fs::read(&from).context(format!("read {}", from.display()))?;
+                    std::fs::write(&to, permitted).context(format!("write {}", to.display()))?;
                 }
             }
             folders.push(folder);
@@ -116,7 +116,7 @@ fn hierarchies() -> Outcome<Vec<PathBuf>> {
     if root.join("cgroup.procs").is_file() {
         return Ok(vec![root.to_owned()]);
     }
-    let entries = std::fs::read_dir(root).told(format!("list {ROOT}"))?;
+    let entries = std::fs::read_dir(root).context(format!("list {ROOT}"))?;
     let folders = entries.filter_map(|entry| Some(entry.ok()?.path()));
     // Some have two names, and `unified` belongs to nobody but systemd.
     let own = |path: &PathBuf| !path.is_symlink() && path.join("cgroup.procs").is_file() && !path.ends_with("unified");
@@ -136,7 +136,7 @@ fn processes(folder: &Path) -> Vec<i32> {
 
 fn remove(folder: &Path) -> Outcome {
     below(folder).try_for_each(|folder| remove(&folder))?;
-    std::fs::remove_dir(folder).told(format!("remove {}", folder.display()))
+    std::fs::remove_dir(folder).context(format!("remove {}", folder.display()))
 }
 
 impl Drop for Cgroup {

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use crate::apiserver::{ApiServer, Credentials};
 use crate::cluster::{IPV6_NETWORK, NETWORK};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::peers::{self, Program};
 use crate::topology::Stack;
 
@@ -47,11 +47,11 @@ impl Control {
     fn launch(&mut self, server: &ApiServer, program: &Program, name: &str, arguments: &[String]) -> Outcome {
         let token = Credentials::control_token(&format!("system:{name}"));
         let kubeconfig = server.kubeconfig(name, &token)?;
-        let log = File::create(server.folder().join(format!("{name}.log"))).told("make a log")?;
+        let log = File::create(server.folder().join(format!("{name}.log"))).context("make a log")?;
         let mut command = Command::new(program.path()?);
         command.arg("--kubeconfig").arg(kubeconfig).args(["--leader-elect=false", "--profiling=false"]);
         command.arg("--cert-dir").arg(server.folder().join(name)).args(arguments);
-        command.stdin(Stdio::null()).stdout(log.try_clone().told("share a log")?).stderr(log);
+        command.stdin(Stdio::null()).stdout(log.try_clone().context("share a log")?).stderr(log);
         self.children.push(server.namespace().spawn(&mut command)?);
         Ok(())
     }

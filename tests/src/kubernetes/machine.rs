@@ -12,7 +12,7 @@ use super::cgroups::Cgroup;
 use super::images::PAUSE;
 use crate::apiserver::{ApiServer, Credentials};
 use crate::deadline::{eventually, seconds};
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::{Namespace, printed};
 use crate::node::Node;
 use crate::peers;
@@ -38,9 +38,9 @@ impl Machine {
     /// # Errors
     /// Where one does not start; with its log.
     pub(super) fn start(node: &Node, server: &ApiServer) -> Outcome<Self> {
-        let fabric = server.folder().parent().told("the API server's folder is in the fabric's")?;
+        let fabric = server.folder().parent().context("the API server's folder is in the fabric's")?;
         let disk = fabric.join("machines").join(node.name());
-        std::fs::create_dir_all(&disk).told("make a machine's folder")?;
+        std::fs::create_dir_all(&disk).context("make a machine's folder")?;
         let label = format!("{}-{}", fabric.file_name().unwrap_or_default().to_string_lossy(), node.name());
         let cgroup = Cgroup::make(&label)?;
         write(&disk, "containerd.toml", &containerd_toml())?;
@@ -61,7 +61,7 @@ impl Machine {
     fn await_containerd(&mut self) -> Outcome {
         let socket = self.root().join("run/containerd/containerd.sock");
         eventually(seconds(60), "containerd answers", || {
-            let ended = self.containerd.try_wait().told("look after containerd")?;
+            let ended = self.containerd.try_wait().context("look after containerd")?;
             crate::ensure!(ended.is_none() && socket.exists(), "it has no socket {}", socket.display());
             self.run("ctr version").map(drop)
         })
@@ -77,7 +77,7 @@ impl Machine {
         command.arg(format!("--node-ip={}", addresses.join(",")));
         command.args(["--cert-dir=/var/lib/kubelet/pki", "--v=2"]);
         logged(&mut command, &self.disk.join("kubelet.log"))?;
-        self.agents.push(command.spawn().told("start a kubelet")?);
+        self.agents.push(command.spawn().context("start a kubelet")?);
         Ok(())
     }
 
@@ -89,7 +89,7 @@ impl Machine {
         command.arg("--config").arg(self.disk.join("kube-proxy.yml"));
         command.arg(format!("--hostname-override={}", self.name));
         logged(&mut command, &self.disk.join("kube-proxy.log"))?;
-        self.agents.push(command.spawn().told("start kube-proxy")?);
+        self.agents.push(command.spawn().context("start kube-proxy")?);
         Ok(())
     }
 
@@ -122,7 +122,7 @@ impl Machine {
     pub fn run(&self, line: &str) -> Outcome<String> {
         let mut words = line.split_whitespace();
         let mut command = self.command(words.next().unwrap_or_default());
-        let output = command.args(words).stdin(Stdio::null()).output().told("run a command on a machine")?;
+        let output = command.args(words).stdin(Stdio::null()).output().context("run a command on a machine")?;
         printed(line, &output)
     }
 
@@ -133,9 +133,9 @@ impl Machine {
     pub fn write(&self, path: &str, text: &str) -> Outcome {
         let inside = self.root().join(path.trim_start_matches('/'));
         if let Some(folder) = inside.parent() {
-            std::fs::create_dir_all(folder).told(format!("make the folder of {path}"))?;
+            std::fs::create_dir_all(folder).context(format!("make the folder of {path}"))?;
         }
-        std::fs::write(inside, text).told(format!("write {path} on {}", self.name))
+        std::fs::write(inside, text).context(format!("write {path} on {}", self.name))
     }
 
     /// Gives its runtime these archives of images.
@@ -154,7 +154,7 @@ impl Machine {
     /// Where there is no folder of namespaces.
     pub fn pods(&self) -> Outcome<Vec<(IpAddr, Namespace)>> {
         let folder = self.root().join("run/netns");
-        let entries = std::fs::read_dir(&folder).told(format!("list {}", folder.display()))?;
+        let entries = std::fs::read_dir(&folder).context(format!("list {}", folder.display()))?;
         let mut pods = Vec::new();
         for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
             let namespace = Namespace::at(&path);
@@ -173,7 +173,7 @@ impl Machine {
     /// Where none on this machine has it.
     pub fn pod_namespace(&self, address: IpAddr) -> Outcome<Namespace> {
         let found = self.pods()?.into_iter().find(|(own, _)| *own == address);
-        found.map(|(_, namespace)| namespace).told(format!("no pod on {} has the address {address}", self.name))
+        found.map(|(_, namespace)| namespace).context(format!("no pod on {} has the address {address}", self.name))
     }
 
     /// The program of a container that is called so, by its number here.
@@ -184,7 +184,7 @@ impl Machine {
         let called = |process: &i32| {
             std::fs::read_to_string(format!("/proc/{process}/comm")).is_ok_and(|comm| comm.trim() == name)
         };
-        self.cgroup.processes().into_iter().find(called).told(format!("no {name} runs on {}", self.name))
+        self.cgroup.processes().into_iter().find(called).context(format!("no {name} runs on {}", self.name))
     }
 
     /// The kubelet's last words.
@@ -238,12 +238,12 @@ impl Drop for Machine {
 }
 
 fn write(disk: &Path, name: &str, text: &str) -> Outcome {
-    std::fs::write(disk.join(name), text).told(format!("write {name}"))
+    std::fs::write(disk.join(name), text).context(format!("write {name}"))
 }
 
 fn logged(command: &mut Command, path: &Path) -> Outcome {
-    let log = File::options().create(true).append(true).open(path).told("make a log")?;
-    command.stdin(Stdio::null()).stdout(log.try_clone().told("share a log")?).stderr(log);
+    let log = File::options().create(true).append(true).open(path).context("make a log")?;
+    command.stdin(Stdio::null()).stdout(log.try_clone().context("share a log")?).stderr(log);
     Ok(())
 }
 

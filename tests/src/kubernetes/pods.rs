@@ -1,6 +1,6 @@
 //! Pods that a kubelet runs, and their network namespaces, so that the harness's own packets can go from one to another.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 
 use dataplane::types::{Family, PerFamily};
 use serde_json::{Value, json};
@@ -9,8 +9,11 @@ use super::images::CLIENT;
 use super::machine::Machine;
 use crate::apiserver::ApiServer;
 use crate::deadline::seconds;
-use crate::failure::{Outcome, Told};
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
+
+/// Where a [`client`] serves HTTP.
+const CLIENT_PORT: u16 = 8080;
 
 /// Where pods are that name no other place.
 pub(super) const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -26,10 +29,23 @@ pub fn client(name: &str, node: &str) -> Value {
             "automountServiceAccountToken": false,
             "containers": [{
                 "name": "client", "image": CLIENT, "imagePullPolicy": "Never",
-                "args": ["netexec", "--http-port=8080", "--udp-port=8081"],
+                "args": ["netexec", format!("--http-port={CLIENT_PORT}"), "--udp-port=8081"],
             }],
         },
     })
+}
+
+/// Fails unless the program of a [`client`] in this namespace accepts connections.
+///
+/// The kubelet starts the program when the plugin's ADD has returned: from then on the pod must be reachable. The pod's
+/// address is visible earlier, in the middle of ADD, when the pod has no default route yet and no answer of the pod leaves.
+///
+/// # Errors
+/// Where the program does not accept a connection yet.
+pub fn serves(pod: &Namespace) -> Outcome {
+    let connected =
+        pod.within(|| TcpStream::connect_timeout(&(Ipv4Addr::LOCALHOST, CLIENT_PORT).into(), seconds(5)))?;
+    connected.map(drop).context("the pod's program accepts no connection")
 }
 
 /// A pod that is ready.
@@ -47,12 +63,12 @@ impl RealPod {
             pod["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(ready))
         })?;
         let mut addresses = PerFamily::none();
-        for ip in pod["status"]["podIPs"].as_array().told(format!("the pod has no addresses: {pod}"))? {
+        for ip in pod["status"]["podIPs"].as_array().context(format!("the pod has no addresses: {pod}"))? {
             let text = ip["ip"].as_str().unwrap_or_default();
-            let address: IpAddr = text.parse().told(format!("read a pod's address {text}"))?;
+            let address: IpAddr = text.parse().context(format!("read a pod's address {text}"))?;
             *addresses.slot(Family::of(address)) = Some(address);
         }
-        let first = addresses.iter().next().map(|(_, address)| *address).told("the pod has no address")?;
+        let first = addresses.iter().next().map(|(_, address)| *address).context("the pod has no address")?;
         let namespace = machine.pod_namespace(first)?;
         Ok(Self { name: name.to_owned(), addresses, namespace })
     }
@@ -77,6 +93,6 @@ impl RealPod {
     /// # Errors
     /// Where the cluster knows none.
     pub fn address(&self, family: Family) -> Outcome<IpAddr> {
-        self.addresses.get(family).copied().told(format!("pod {} has no {family} address", self.name))
+        self.addresses.get(family).copied().context(format!("pod {} has no {family} address", self.name))
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use netd_tests::apiserver::ACCOUNT;
 use netd_tests::kubernetes::{Kubernetes, Ranges, RealPod};
-use netd_tests::{Failure, Load, Outcome, Stack, Told, Topology, ensure, eventually, flow, net_conf, seconds};
+use netd_tests::{Context, Failure, Load, Outcome, Stack, Topology, ensure, eventually, flow, net_conf, seconds};
 use serde_json::{Value, json};
 
 pub(crate) const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -27,7 +27,7 @@ impl Bed {
         let mut bed = Self::empty(topology, stack)?;
         bed.apply()?;
         for name in NODES {
-            bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+            bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.with_logs(failure))?);
         }
         Ok(bed)
     }
@@ -56,7 +56,7 @@ impl Bed {
     pub(crate) fn apply(&self) -> Outcome {
         self.apply_alone()?;
         self.await_rollout()?;
-        NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.told(failure))
+        NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.with_logs(failure))
     }
 
     /// `kubectl apply`, and nothing is waited for.
@@ -73,7 +73,7 @@ impl Bed {
     /// Waits until each node runs the netd that was asked for last, and it is ready.
     pub(crate) fn await_rollout(&self) -> Outcome {
         let arguments = ["--namespace=netd", "rollout", "status", "daemonset/netd", "--timeout=180s"];
-        self.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| self.told(failure))
+        self.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| self.with_logs(failure))
     }
 
     /// Waits until netd is ready on a node.
@@ -81,20 +81,20 @@ impl Bed {
         eventually(seconds(90), &format!("netd is ready on {node}"), || {
             self.cluster.machine(node).run("curl --silent --fail http://127.0.0.1:10244/readyz").map(drop)
         })
-        .map_err(|failure| self.told(failure))
+        .map_err(|failure| self.with_logs(failure))
     }
 
-    /// Waits until somebody tells, as a Warning on the Node, of something that holds this text.
+    /// Waits until the Node has a Warning whose message holds this text.
     pub(crate) fn await_warning(&self, node: &str, text: &str) -> Outcome {
         let path = format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name={node},type=Warning");
         eventually(seconds(60), &format!("a Warning about {text} on {node}"), || {
             let events = self.cluster.server.get(&path)?;
-            let events = events["items"].as_array().told("no list of events")?;
+            let events = events["items"].as_array().context("no list of events")?;
             let messages: Vec<&str> = events.iter().filter_map(|event| event["message"].as_str()).collect();
             ensure!(messages.iter().any(|message| message.contains(text)), "the Warnings are {messages:?}");
             Ok(())
         })
-        .map_err(|failure| self.told(failure))
+        .map_err(|failure| self.with_logs(failure))
     }
 
     /// Writes this text as `net-conf.json`.
@@ -109,7 +109,7 @@ impl Bed {
     /// Every pod reaches every other, untranslated.
     pub(crate) fn talk(&self) -> Outcome {
         let pods: Vec<&RealPod> = self.pods.iter().collect();
-        all_talk(&pods).map_err(|failure| self.told(failure))
+        all_talk(&pods).map_err(|failure| self.with_logs(failure))
     }
 
     /// Runs `body` with a ping every 10 ms and a connection between every pair of pods, and fails where one suffers.
@@ -118,7 +118,7 @@ impl Bed {
         let pods: Vec<&RealPod> = self.pods.iter().collect();
         let load = Load::between(&pods)?;
         body(self)?;
-        load.unharmed().map_err(|failure| self.told(failure))
+        load.unharmed().map_err(|failure| self.with_logs(failure))
     }
 
     /// What netd, as the `ServiceAccount` that it has, was refused. With the manifest's RBAC there is nothing.
@@ -136,7 +136,7 @@ impl Bed {
     }
 
     /// A failure with what the cluster and every netd say.
-    pub(crate) fn told(&self, failure: Failure) -> Failure {
+    pub(crate) fn with_logs(&self, failure: Failure) -> Failure {
         let arguments = [
             "--namespace=netd",
             "logs",
@@ -146,7 +146,7 @@ impl Bed {
         ];
         let logs = self.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
         let look = "ip -brief neigh; ip -4 route; ip -6 route; ip -brief link; bridge fdb show dev flannel.1 || true";
-        self.cluster.machines.iter().fold(self.cluster.told(failure).with("netd", &logs), |failure, machine| {
+        self.cluster.machines.iter().fold(self.cluster.with_logs(failure).with("netd", &logs), |failure, machine| {
             let seen = machine.namespace().shell(look).unwrap_or_else(|failure| failure.to_string());
             failure.with(&format!("the kernel of {}", machine.name()), &seen)
         })
@@ -160,7 +160,7 @@ pub(crate) fn all_talk(pods: &[&RealPod]) -> Outcome {
             for (family, address) in to.addresses().iter() {
                 let pair = format!("{} to {} over {family}", from.name(), to.name());
                 eventually(seconds(30), &pair, || flow::ping(from.namespace(), *address))?;
-                flow::all(from.namespace(), from.address(family)?, to.namespace(), *address).told(pair)?;
+                flow::all(from.namespace(), from.address(family)?, to.namespace(), *address).context(pair)?;
             }
         }
     }

@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use netd_tests::kubernetes::RealPod;
 use netd_tests::mixed::{range, topology};
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, ensure, eventually, net_conf, seconds};
+use netd_tests::{Context, Outcome, Stack, ensure, eventually, net_conf, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, NODES};
@@ -45,13 +45,13 @@ fn with_flannel(backend: &str, stack: Stack) -> Outcome<Bed> {
 /// Waits until flannel runs on each node that it is to run on.
 fn await_flannel(bed: &Bed) -> Outcome {
     let arguments = ["--namespace=kube-flannel", "rollout", "status", "daemonset/kube-flannel-ds", "--timeout=180s"];
-    bed.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| told(bed, failure))
+    bed.cluster.server.kubectl(&arguments).map(drop).map_err(|failure| with_logs(bed, failure))
 }
 
-fn told(bed: &Bed, failure: netd_tests::Failure) -> netd_tests::Failure {
+fn with_logs(bed: &Bed, failure: netd_tests::Failure) -> netd_tests::Failure {
     let arguments = ["--namespace=kube-flannel", "logs", "--selector=app=flannel", "--tail=40", "--prefix"];
     let logs = bed.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());
-    bed.told(failure).with("flannel", &logs)
+    bed.with_logs(failure).with("flannel", &logs)
 }
 
 /// A pod more on each node.
@@ -60,7 +60,7 @@ fn add_pods(bed: &mut Bed, name: &str) -> Outcome {
 }
 
 fn add_pod(bed: &mut Bed, name: &str, node: &str) -> Outcome {
-    let pod = bed.cluster.pod(node, &format!("{name}-{node}")).map_err(|failure| told(bed, failure))?;
+    let pod = bed.cluster.pod(node, &format!("{name}-{node}")).map_err(|failure| with_logs(bed, failure))?;
     bed.pods.push(pod);
     Ok(())
 }
@@ -113,7 +113,7 @@ fn await_rules(bed: &Bed, node: &str, there: bool) -> Outcome {
         }
         Ok(())
     })
-    .map_err(|failure| told(bed, failure))
+    .map_err(|failure| with_logs(bed, failure))
 }
 
 /// Netd goes for good, and what flannel uses of what netd had stays.
@@ -122,7 +122,7 @@ fn uninstall(bed: &Bed) -> Outcome {
     let (_, delete, rest) = readme::apart(steps, "kubectl -n netd delete daemonset netd")?;
     let (jobs, _, _) = readme::apart(rest, "kubectl delete --ignore-not-found -f manifests/netd.yml")?;
     let commands = format!("{delete}{jobs}kubectl delete --ignore-not-found -k manifests/overlays/from-flannel");
-    bed.cluster.server.shell(&commands).map_err(|failure| told(bed, failure))?;
+    bed.cluster.server.shell(&commands).map_err(|failure| with_logs(bed, failure))?;
     for machine in &bed.cluster.machines {
         let tables = machine.run("nft list tables")?;
         ensure!(!tables.contains("inet netd"), "{} has the tables\n{tables}", machine.name());
@@ -136,7 +136,7 @@ fn same_bridge(pods: &[RealPod]) -> Outcome {
         let own = pods.iter().filter(|pod| pod.name().ends_with(name));
         let subnets: Vec<Vec<String>> =
             own.map(|pod| pod.addresses().iter().map(|(_, address)| range(*address)).collect()).collect();
-        let first = subnets.first().told("the node has a pod")?;
+        let first = subnets.first().context("the node has a pod")?;
         ensure!(subnets.iter().all(|subnets| subnets == first), "pods on {name} are in {subnets:?}");
     }
     Ok(())

@@ -16,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ),
         test("the same with IPv6 alone, by the overlay", || install(Stack::V6)),
         test("dual stack by the overlay", dual),
-        test("a node without a podCIDR is told of, and gets its network when it has one", late),
+        test("a node without a podCIDR is reported, and gets its network when it has one", late),
     ]
 }
 
@@ -64,11 +64,11 @@ fn late() -> Outcome {
     give(&bed, "n2", "10.244.2.0/24")?;
     bed.apply_alone()?;
     for name in ["n1", "n2"] {
-        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.with_logs(failure))?);
     }
     bed.talk()?;
     bed.await_warning("n3", "podCIDR")?;
     give(&bed, "n3", "10.244.3.0/24")?;
-    bed.pods.push(bed.cluster.pod("n3", "pod-n3").map_err(|failure| bed.told(failure))?);
+    bed.pods.push(bed.cluster.pod("n3", "pod-n3").map_err(|failure| bed.with_logs(failure))?);
     bed.talk()
 }

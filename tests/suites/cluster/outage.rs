@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use dataplane::types::Family;
 use libtest_mimic::Trial;
-use netd_tests::kubernetes::{Machine, client};
+use netd_tests::kubernetes::{Machine, client, serves};
 use netd_tests::suite::{from_the_start, test};
-use netd_tests::{Namespace, Outcome, Stack, Told, Topology, ensure, eventually, flow, kernel, seconds};
+use netd_tests::{Context, Namespace, Outcome, Stack, Topology, ensure, eventually, flow, kernel, seconds};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -44,7 +44,7 @@ fn away() -> Outcome {
         bed.cluster.server.resume_etcd(&bed.cluster.fabric, netd_tests::kubernetes::CONTROL)?;
         bed.await_rollout()
     })?;
-    bed.pods.push(bed.cluster.pod("n2", "afterwards").map_err(|failure| bed.told(failure))?);
+    bed.pods.push(bed.cluster.pod("n2", "afterwards").map_err(|failure| bed.with_logs(failure))?);
     bed.talk()
 }
 
@@ -57,12 +57,14 @@ fn come_and_go(bed: &Bed, name: &str) -> Outcome {
     n3.write(&file, &client(name, "n3").to_string())?;
     let (address, namespace) = eventually(seconds(90), "a pod starts", || {
         let fresh = n3.pods()?.into_iter().find(|(address, _)| !before.contains(address));
-        fresh.told("there is no other pod than before")
+        let (address, namespace) = fresh.context("there is no other pod than before")?;
+        serves(&namespace)?;
+        Ok((address, namespace))
     })
-    .map_err(|failure| bed.told(failure))?;
+    .map_err(|failure| bed.with_logs(failure))?;
     let pod = &bed.pods[0];
     flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
-    std::fs::remove_file(n3.root().join(file)).told("remove a static pod")?;
+    std::fs::remove_file(n3.root().join(file)).context("remove a static pod")?;
     eventually(seconds(90), "the pod stops", || gone(n3, address))
 }
 
@@ -76,7 +78,7 @@ fn gone(machine: &Machine, address: IpAddr) -> Outcome {
 fn restarted(bed: &Bed, node: &str) -> Outcome {
     let machine = bed.cluster.machine(node);
     let process = machine.process("netd")?;
-    kill(Pid::from_raw(process), Signal::SIGKILL).told("kill netd")?;
+    kill(Pid::from_raw(process), Signal::SIGKILL).context("kill netd")?;
     eventually(seconds(90), "netd is started again", || {
         let now = machine.process("netd")?;
         ensure!(now != process, "it is the one from before");
@@ -91,12 +93,12 @@ fn reboot() -> Outcome {
     bed.pods.remove(1);
     bed.cluster.reboot("n2")?;
     let pod = eventually(seconds(180), "the node's pod is back", || bed.cluster.await_pod("n2", "pod-n2"))
-        .map_err(|failure| bed.told(failure))?;
+        .map_err(|failure| bed.with_logs(failure))?;
     bed.pods.push(pod);
     bed.talk()?;
 
     let node = bed.cluster.server.get("/api/v1/nodes/n3")?;
-    let range = node["spec"]["podCIDR"].as_str().told("the node has no podCIDR")?;
+    let range = node["spec"]["podCIDR"].as_str().context("the node has no podCIDR")?;
     bed.pods.retain(|pod| pod.name() != "pod-n3");
     bed.cluster.take("n3")?;
     bed.cluster.server.delete("/api/v1/nodes/n3")?;
@@ -106,7 +108,7 @@ fn reboot() -> Outcome {
             ensure!(route.is_none(), "it has {route:?}");
             Ok(())
         })
-        .map_err(|failure| bed.told(failure))?;
+        .map_err(|failure| bed.with_logs(failure))?;
     }
     bed.talk()
 }

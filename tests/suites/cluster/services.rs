@@ -6,7 +6,7 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::COREDNS;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, seconds};
+use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, seconds};
 use serde_json::json;
 
 use crate::bed::Bed;
@@ -90,10 +90,10 @@ fn services(stack: Stack) -> Outcome {
     let web = json!({ "metadata": { "name": "web" }, "spec": {
         "selector": { "app": "pod-n3" }, "ports": [{ "port": 80, "targetPort": 8080 }] } });
     let web = server.create("/api/v1/namespaces/default/services", &web)?;
-    let address: IpAddr = web["spec"]["clusterIP"].as_str().unwrap_or_default().parse().told("read a clusterIP")?;
+    let address: IpAddr = web["spec"]["clusterIP"].as_str().unwrap_or_default().parse().context("read a clusterIP")?;
     server
         .kubectl(&["--namespace=kube-system", "rollout", "status", "deployment/coredns", "--timeout=120s"])
-        .map_err(|failure| bed.told(failure))?;
+        .map_err(|failure| bed.with_logs(failure))?;
     // kube-proxy and the pod's resolver take their time, each its own.
     eventually(seconds(60), "pod-n1 reaches the Service by its name", || {
         server.kubectl(&[
@@ -106,7 +106,7 @@ fn services(stack: Stack) -> Outcome {
             "--timeout=5s",
         ])
     })
-    .map_err(|failure| bed.told(failure))?;
+    .map_err(|failure| bed.with_logs(failure))?;
     ensure!(stack.has(Family::of(address)), "the Service has the address {address}");
     let url = format!("http://{}/hostname", SocketAddr::new(address, 80));
     let said = bed.pods[0].namespace().run(&format!("curl --silent --fail --globoff --max-time 10 {url}"))?;

@@ -3,7 +3,7 @@
 use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, Topology, ensure, eventually, kernel, seconds};
+use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, kernel, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, NODES};
@@ -23,7 +23,7 @@ fn switch() -> Outcome {
     bed.under_load(|bed| {
         for (backend, device) in &steps {
             bed.configure(backend)?;
-            settled(bed, device).told(backend)?;
+            settled(bed, device).context(backend)?;
         }
         refused(bed)
     })?;
@@ -36,19 +36,19 @@ fn settled(bed: &Bed, device: &str) -> Outcome {
     for from in NODES {
         for to in NODES.into_iter().filter(|to| *to != from) {
             let node = bed.cluster.server.get(&format!("/api/v1/nodes/{to}"))?;
-            let range = node["spec"]["podCIDR"].as_str().told("the node has no podCIDR")?;
+            let range = node["spec"]["podCIDR"].as_str().context("the node has no podCIDR")?;
             eventually(seconds(60), &format!("{from} sends to {to} by {device}"), || {
                 let route = kernel::route(bed.cluster.machine(from).namespace(), Family::V4, range)?;
                 ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
                 Ok(())
             })
-            .map_err(|failure| bed.told(failure))?;
+            .map_err(|failure| bed.with_logs(failure))?;
         }
     }
     Ok(())
 }
 
-/// A configuration that is none is told of as an Event of each Node, and of no consequence.
+/// A configuration that cannot be read becomes an Event of each Node, and changes nothing.
 fn refused(bed: &Bed) -> Outcome {
     bed.write_conf("{ \"Network\": ")?;
     NODES.iter().try_for_each(|name| bed.await_warning(name, "net-conf.json"))?;

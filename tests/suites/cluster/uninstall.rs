@@ -23,11 +23,11 @@ fn uninstall() -> Outcome {
     let before = traces(&bed)?;
     bed.apply()?;
     for name in NODES {
-        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.told(failure))?);
+        bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.with_logs(failure))?);
     }
     bed.talk()?;
     let server = &bed.cluster.server;
-    server.shell(readme::commands("**Uninstall**")?).map_err(|failure| bed.told(failure))?;
+    server.shell(readme::commands("**Uninstall**")?).map_err(|failure| bed.with_logs(failure))?;
     let after = traces(&bed)?;
     ensure!(before == after, "before it came:\n{before}\nafterwards:\n{after}");
     for name in NODES {
@@ -44,7 +44,7 @@ fn uninstall() -> Outcome {
 fn traces(bed: &Bed) -> Outcome<String> {
     let look = |machine: &Machine| {
         let output = machine.command("sh").args(["-c", &format!("({TRACES}) 2>/dev/null")]).output();
-        let output = netd_tests::Told::told(output, "look at a machine")?;
+        let output = netd_tests::Context::context(output, "look at a machine")?;
         Ok(format!("{}\n{}", machine.name(), String::from_utf8_lossy(&output.stdout)))
     };
     bed.cluster.machines.iter().map(look).collect()

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Told, ensure};
+use netd_tests::{Context, Namespace, Outcome, ensure};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("two interfaces of one container", two_interfaces),
         test("a foreign interface of the name stays", foreign_interface),
         test("addresses that cannot be had leave nothing", no_addresses),
-        test("a full disk is told and leaves nothing", full_disk),
+        test("a full disk is reported and leaves nothing", full_disk),
         test("a pool of two runs dry and recovers", pool_of_two),
         test("ten pods at once on a node without a bridge", at_once),
         test("another address on the bridge", other_address),
@@ -31,10 +31,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn result() -> Outcome {
     let bed = Bed::new()?;
     let result = bed.succeed("ADD")?;
-    let interfaces = result["interfaces"].as_array().told("interfaces")?;
+    let interfaces = result["interfaces"].as_array().context("interfaces")?;
     ensure!(interfaces.len() == 3 && interfaces[0]["name"] == BRIDGE, "bridge, host end, pod end: {result}");
     ensure!(interfaces[2]["sandbox"] == *bed.env["CNI_NETNS"], "the sandbox is CNI_NETNS: {result}");
-    ensure!(interfaces[2]["mac"] == bed.interface()?["address"], "the pod's hardware address is told: {result}");
+    ensure!(interfaces[2]["mac"] == bed.interface()?["address"], "the result has the pod's hardware address: {result}");
     let ip = json!({"address": "10.9.0.2/24", "gateway": "10.9.0.1", "interface": 2});
     ensure!(result["ips"] == json!([ip]), "one address: {result}");
     ensure!(result["routes"] == json!([{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]), "one route: {result}");
@@ -46,13 +46,13 @@ fn kernel() -> Outcome {
     bed.succeed("ADD")?;
     let eth0 = bed.interface()?;
     let is_v4 = |address: &&Value| address["family"] == "inet";
-    let address = eth0["addr_info"].as_array().and_then(|all| all.iter().find(is_v4)).told("an IPv4 address")?;
+    let address = eth0["addr_info"].as_array().and_then(|all| all.iter().find(is_v4)).context("an IPv4 address")?;
     ensure!(eth0["operstate"] == "UP", "eth0 is up: {eth0}");
     ensure!(address["local"] == "10.9.0.2" && address["broadcast"] == "10.9.0.255", "{address}");
     let routes = bed.pod.run("ip route show default")?;
     ensure!(routes.starts_with("default via 10.9.0.1 dev eth0"), "{routes}");
     let ports = bed.node.json(&format!("ip -j -d link show master {BRIDGE}"))?;
-    let port = &ports.first().told("a port on the bridge")?["linkinfo"]["info_slave_data"];
+    let port = &ports.first().context("a port on the bridge")?["linkinfo"]["info_slave_data"];
     ensure!(port["state"] == "forwarding" && port["hairpin"] == true, "the port forwards, also back: {port}");
     let bridge = bed.node.run(&format!("ip -4 addr show dev {BRIDGE}"))?;
     ensure!(bridge.contains("inet 10.9.0.1/24"), "{bridge}");
@@ -67,8 +67,8 @@ fn sysctls() -> Outcome {
     ensure!(read(&bed.pod, "ipv4/conf/eth0/arp_notify")?.trim() == "1", "the pod announces its address");
     ensure!(read(&bed.pod, "ipv6/conf/eth0/accept_dad")?.trim() == "0", "the pod waits for no duplicate");
     for link in [BRIDGE, &bed.veths()?[0]] {
-        let heard = read(&bed.node, &format!("ipv6/conf/{link}/accept_ra"))?;
-        ensure!(heard.trim() == "0", "{link} hears router advertisements");
+        let accept_ra = read(&bed.node, &format!("ipv6/conf/{link}/accept_ra"))?;
+        ensure!(accept_ra.trim() == "0", "{link} accepts router advertisements");
     }
     Ok(())
 }
@@ -169,7 +169,7 @@ fn full_disk() -> Outcome {
     let bed = Bed::new()?;
     let folder = bed.disk.path();
     // A few pages; the mount goes with the suite's mount namespace at the latest.
-    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=32k")).told("mount a small disk")?;
+    mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some("size=32k")).context("mount a small disk")?;
     bed.succeed("ADD")?;
     bed.quiet("DEL")?;
     let filler = folder.join("filler");
@@ -177,10 +177,10 @@ fn full_disk() -> Outcome {
     ensure!(wrote.is_err(), "the disk is full now");
     bed.refused("ADD", &[5], "No space left on device")?;
     bed.is_clean()?;
-    std::fs::remove_file(&filler).told("make space")?;
+    std::fs::remove_file(&filler).context("make space")?;
     bed.succeed("ADD")?;
     bed.quiet("DEL")?;
-    umount2(folder, MntFlags::MNT_DETACH).told("unmount the small disk")
+    umount2(folder, MntFlags::MNT_DETACH).context("unmount the small disk")
 }
 
 fn pool_of_two() -> Outcome {
@@ -252,14 +252,14 @@ fn subnet_env() -> Outcome {
     bed.is_clean()?;
     let text = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.7.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/56\n\
         FLANNEL_IPV6_SUBNET=fd00:10:244:7::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
-    std::fs::write(&file, text).told("write subnet.env")?;
+    std::fs::write(&file, text).context("write subnet.env")?;
     let result = bed.succeed("ADD")?;
     ensure!(result["ips"][0]["address"] == "10.244.7.2/24", "{result}");
     ensure!(result["ips"][1]["address"] == "fd00:10:244:7::2/64", "{result}");
     ensure!(bed.interface()?["mtu"] == 1450, "the overlay's MTU");
     let routes = bed.pod.run("ip route")?;
     ensure!(routes.contains("10.244.0.0/16 via 10.244.7.1"), "the whole network is behind the gateway: {routes}");
-    std::fs::write(&file, "FLANNEL_SUBNET").told("cut subnet.env")?;
+    std::fs::write(&file, "FLANNEL_SUBNET").context("cut subnet.env")?;
     bed.quiet("DEL")?;
     bed.is_clean()
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use netd_tests::failure::{Outcome, Told};
+use netd_tests::failure::{Context, Outcome};
 use netd_tests::namespace::Namespace;
 use netd_tests::{binaries, ensure, fail};
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ pub(crate) struct Answer {
 impl Bed {
     pub(crate) fn new() -> Outcome<Self> {
         let (node, pod) = (Namespace::new("node")?, Namespace::new("pod")?);
-        let disk = tempfile::tempdir().told("make a directory for the reservations")?;
+        let disk = tempfile::tempdir().context("make a directory for the reservations")?;
         let conf = json!({
             "cniVersion": "1.0.0", "name": "net0", "type": "netd", "bridge": BRIDGE,
             "isGateway": true, "isDefaultGateway": true,
@@ -77,7 +77,7 @@ impl Bed {
             // A plugin that refuses early closes the pipe; its answer says more.
             let _ = input.write_all(stdin);
         }
-        let output = child.wait_with_output().told("wait for the plugin")?;
+        let output = child.wait_with_output().context("wait for the plugin")?;
         Ok(Answer {
             succeeded: output.status.success(),
             out: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -125,8 +125,8 @@ impl Bed {
             let _ = input.write_all(self.conf.to_string().as_bytes());
         }
         std::thread::park_timeout(after);
-        child.kill().told("kill the plugin")?;
-        child.wait().told("wait for the plugin").map(drop)
+        child.kill().context("kill the plugin")?;
+        child.wait().context("wait for the plugin").map(drop)
     }
 
     /// Calls the plugin, which must fail with one of `codes` and say `text`.
@@ -159,13 +159,13 @@ impl Bed {
 
     /// The pod's interface as `ip -j -d` shows it.
     pub(crate) fn interface(&self) -> Outcome<Value> {
-        self.pod.json("ip -j -d addr show dev eth0")?.into_iter().next().told("the pod has no eth0")
+        self.pod.json("ip -j -d addr show dev eth0")?.into_iter().next().context("the pod has no eth0")
     }
 }
 
 impl Answer {
     pub(crate) fn json(&self) -> Outcome<Value> {
-        serde_json::from_str(&self.out).told(format!("read one JSON document in {:?}", self.out))
+        serde_json::from_str(&self.out).context(format!("read one JSON document in {:?}", self.out))
     }
 
     /// The error object, which must have one of `codes` and hold `text`.

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Told, ensure};
+use netd_tests::{Context, Outcome, ensure};
 
 use crate::bed::{BRIDGE, Bed};
 
@@ -14,12 +14,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("a lost address", "address", |bed| bed.pod.ip("addr del 10.9.0.2/24 dev eth0")),
         ("a lost default route", "route 0.0.0.0/0", |bed| bed.pod.ip("route del default")),
         ("a port off the bridge", "no port", |bed| {
-            let port = bed.veths()?.pop().told("a port")?;
+            let port = bed.veths()?.pop().context("a port")?;
             bed.node.ip(&format!("link set {port} nomaster"))
         }),
         ("a pod's end that is down", "is down", |bed| bed.pod.ip("link set eth0 down")),
         ("a lost reservation", "Failed to find address", |bed| {
-            std::fs::remove_file(bed.disk.path().join("net0/10.9.0.2")).told("remove the reservation")
+            std::fs::remove_file(bed.disk.path().join("net0/10.9.0.2")).context("remove the reservation")
         }),
         ("another hardware address", "hardware address", |bed| bed.pod.ip("link set eth0 address 02:00:00:00:00:77")),
         ("a bridge without its address", "lost its address", |bed| {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Told, ensure};
+use netd_tests::{Context, Outcome, ensure};
 use serde_json::json;
 
 use crate::bed::{BRIDGE, Bed};
@@ -52,7 +52,7 @@ fn namespace_gone() -> Outcome {
 fn state_gone() -> Outcome {
     let bed = Bed::new()?;
     bed.succeed("ADD")?;
-    std::fs::remove_dir_all(bed.disk.path().join("net0")).told("remove the reservations")?;
+    std::fs::remove_dir_all(bed.disk.path().join("net0")).context("remove the reservations")?;
     bed.quiet("DEL")?;
     bed.is_clean()
 }
@@ -76,7 +76,7 @@ fn mount(arguments: &[&str]) -> Outcome {
 }
 
 fn run(command: &mut Command) -> Outcome {
-    let status = command.status().told("start mount")?;
+    let status = command.status().context("start mount")?;
     ensure!(status.success(), "{command:?} ended with {status}");
     Ok(())
 }
@@ -112,8 +112,8 @@ fn reference_pods() -> Outcome {
     bed.node.ip(&format!("link add {BRIDGE} type bridge\nlink add veth0a1b2c3d type veth peer name tmp0"))?;
     bed.node.ip(&format!("link set veth0a1b2c3d master {BRIDGE} up\nlink set tmp0 netns {pod}"))?;
     bed.pod.ip("link set tmp0 name eth0")?;
-    std::fs::create_dir(bed.disk.path().join("net0")).told("make the directory")?;
-    std::fs::write(bed.disk.path().join("net0/10.9.0.5"), "cid0\r\neth0").told("write the reservation")?;
+    std::fs::create_dir(bed.disk.path().join("net0")).context("make the directory")?;
+    std::fs::write(bed.disk.path().join("net0/10.9.0.5"), "cid0\r\neth0").context("write the reservation")?;
     bed.set("CNI_CONTAINERID", "cid0").quiet("DEL")?;
     bed.is_clean()?;
     ensure!(bed.interface().is_err(), "the pod's end is gone");

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Told, ensure};
+use netd_tests::{Context, Namespace, Outcome, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::Bed;
@@ -64,10 +64,10 @@ fn keeps() -> Outcome {
 fn goes_on() -> Outcome {
     let (mut bed, _pods) = three()?;
     let blocked = bed.disk.path().join("net0/10.9.0.1");
-    std::fs::create_dir(&blocked).told("make a directory in a reservation's place")?;
+    std::fs::create_dir(&blocked).context("make a directory in a reservation's place")?;
     bed.conf["cni.dev/valid-attachments"] = json!([]);
     bed.refused("GC", &[5], "10.9.0.1")?;
-    std::fs::remove_dir(blocked).told("remove the directory")?;
+    std::fs::remove_dir(blocked).context("remove the directory")?;
     bed.is_clean()
 }
 

@@ -1,7 +1,7 @@
 //! A network with a pod on each node, what is foreign on n1, and the state to come back to.
 
 use dataplane::types::Family;
-use netd_tests::{Cluster, Failure, Namespace, Outcome, Pod, Snapshot, Stack, Told, Topology, ensure, eventually};
+use netd_tests::{Cluster, Context, Failure, Namespace, Outcome, Pod, Snapshot, Stack, Topology, ensure, eventually};
 use netd_tests::{net_conf, seconds};
 use serde_json::Value;
 
@@ -74,7 +74,7 @@ impl Bed {
         let tables = self.n1().run("nft list tables")?;
         let table =
             tables.lines().filter_map(|line| line.strip_prefix("table ")).find(|name| name.starts_with("inet netd-"));
-        let node = format!("TABLE='{}'", table.told("netd has no nftables table")?);
+        let node = format!("TABLE='{}'", table.context("netd has no nftables table")?);
         let routes = self.routes()?;
         let places: Vec<String> = match injury.to {
             To::Node => vec![String::new()],
@@ -119,9 +119,10 @@ impl Bed {
         let is_tunnel = device != "eth0";
         let more = if is_tunnel {
             let neighbours = self.n1().json(&format!("ip -j {flag} neigh show {gateway} dev {device}"))?;
-            let mac = neighbours.first().and_then(|entry| entry["lladdr"].as_str()).told("a tunnel has a neighbour")?;
+            let mac =
+                neighbours.first().and_then(|entry| entry["lladdr"].as_str()).context("a tunnel has a neighbour")?;
             let entries = self.n1().json(&format!("bridge -j fdb show dev {device}"))?;
-            let entry = entries.iter().find(|entry| entry["mac"] == mac).told("a tunnel has a forwarding entry")?;
+            let entry = entries.iter().find(|entry| entry["mac"] == mac).context("a tunnel has a forwarding entry")?;
             // The range's own address, but for its last digit.
             let other = format!("{}9", gateway.strip_suffix('0').unwrap_or(gateway));
             let end = entry["dst"].as_str().unwrap_or_default();
@@ -141,38 +142,46 @@ impl Bed {
             self.n1().shell(FOREIGN_TABLE)?;
         }
         let before = settled(self.n1())?;
-        let runs = self.runs();
-        self.n1().shell(harm)?;
-        self.await_state(&before, || {
-            ensure!(self.runs() > runs, "netd has not changed anything");
-            Ok(())
-        })?;
+        self.injure(harm, || before.differs_from(&Snapshot::by_name(self.n1(), &[])?))?;
+        self.await_state(&before)?;
         if tables {
             self.n1().shell("nft delete table ip mine; nft delete table inet netd-mine")?;
         }
         self.talk()
     }
 
-    /// How often netd has changed something.
-    fn runs(&self) -> usize {
-        self.cluster.daemon("n1").log().matches("reconciled").count()
+    /// Does harm while netd stands still, and fails where `happened` sees none: what was never harmed needs no healing.
+    pub(crate) fn injure(&self, harm: &str, happened: impl FnOnce() -> Outcome) -> Outcome {
+        let daemon = self.cluster.daemon("n1");
+        daemon.stand_still()?;
+        let harmed = self.n1().shell(harm).and_then(|_| happened().context("the harm has done nothing"));
+        daemon.go_on()?;
+        harmed
     }
 
     /// Waits until n1 is as it was at first.
     pub(crate) fn whole(&self) -> Outcome {
-        self.await_state(&self.before, || Ok(()))
+        self.await_state(&self.before)
     }
 
-    fn await_state(&self, state: &Snapshot, also: impl Fn() -> Outcome) -> Outcome {
-        eventually(seconds(15), "all is as it was", || {
-            also()?;
-            state.same_as(&Snapshot::by_name(self.n1(), &[])?)
-        })
-        .map_err(|failure| failure.with("netd on n1", &self.cluster.daemon("n1").log()))
+    fn await_state(&self, state: &Snapshot) -> Outcome {
+        eventually(seconds(15), "all is as it was", || state.same_as(&Snapshot::by_name(self.n1(), &[])?))
+            .map_err(|failure| failure.with("netd on n1", &self.cluster.daemon("n1").log()))
+    }
+
+    /// Does something to the underlay that lasts, and fails where nothing is different then.
+    pub(crate) fn change_for_good(&self, script: &str) -> Outcome {
+        let before = Snapshot::by_name(self.n1(), &[])?;
+        self.injure(&self.underlay(script), || before.differs_from(&Snapshot::by_name(self.n1(), &[])?))
     }
 
     /// Does something to the underlay.
     pub(crate) fn change(&self, script: &str) -> Outcome {
+        self.n1().shell(&self.underlay(script)).map(drop)
+    }
+
+    /// A script about the underlay, with its variables replaced.
+    fn underlay(&self, script: &str) -> String {
         let (mut routes, mut moved, mut up) = (Vec::new(), Vec::new(), vec!["ip link set $DEVICE up".to_owned()]);
         for (family, address) in self.cluster.node("n1").addresses().iter() {
             let (length, gateway) =
@@ -190,7 +199,7 @@ impl Bed {
             None => line.replace("%ROUTES", &routes).replace("%MOVED", &moved),
         };
         let lines: Vec<String> = script.split(';').map(place).collect();
-        self.n1().shell(&lines.join("\n")).map(drop)
+        lines.join("\n")
     }
 
     /// A ping from n1's pod to each other one, in each family.
@@ -200,7 +209,7 @@ impl Bed {
                 eventually(seconds(10), "pods talk", || {
                     self.a.namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop)
                 })
-                .map_err(|failure| self.cluster.told(failure))?;
+                .map_err(|failure| self.cluster.with_logs(failure))?;
             }
         }
         Ok(())

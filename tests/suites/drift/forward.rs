@@ -1,6 +1,8 @@
 //! netd's rules in the chain that iptables shares: whatever is done to them, pods may be forwarded again.
 
-use netd_tests::{Namespace, Outcome, Told, ensure, eventually, seconds};
+use std::fmt::Write as _;
+
+use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 
 use super::bed::{self, Bed};
 
@@ -14,14 +16,17 @@ const HARM: [&str; 8] = [
      nft delete rule $CHAIN handle $($OURS | tail -n 1); nft insert rule $CHAIN $rule",
     "nft replace rule $CHAIN handle $($OURS | tail -n 1) counter drop comment '\"'\"$COMMENT\"'\"'",
     "$IPTABLES -F FORWARD",
-    "$IPTABLES -P FORWARD ACCEPT; $IPTABLES -P FORWARD DROP",
+    THERE_AND_BACK,
     "nft delete table ${CHAIN%FORWARD}; $IPTABLES -P FORWARD DROP",
 ];
+
+/// The only harm that leaves the rules as they were.
+const THERE_AND_BACK: &str = "$IPTABLES -P FORWARD ACCEPT; $IPTABLES -P FORWARD DROP";
 
 const FAMILIES: [&str; 2] =
     ["IPTABLES=iptables-nft; CHAIN='ip filter FORWARD'", "IPTABLES=ip6tables-nft; CHAIN='ip6 filter FORWARD'"];
 
-/// `bed` is told by the kernel alone.
+/// The daemon of `bed` learns of drift by notifications alone.
 pub(crate) fn heals(mut bed: Bed) -> Outcome {
     for family in FAMILIES {
         let rules = "$IPTABLES -P FORWARD DROP; $IPTABLES -A FORWARD -i other9 -j DROP";
@@ -33,21 +38,28 @@ pub(crate) fn heals(mut bed: Bed) -> Outcome {
         Ok(rules)
     })?;
     let mut failures = Vec::new();
-    for harm in HARM {
+    for harm in &HARM {
         // It loses patience with somebody who undoes one thing all the time.
         bed.restart()?;
+        let mut script = String::new();
         for family in FAMILIES {
             let ours = "OURS=ours; ours() { nft -a list chain $CHAIN | sed -n '/may be forwarded/s/.* handle //p'; }";
             let comment = "COMMENT=$(nft list chain $CHAIN | sed -n 's/.*comment \"\\(.*may be forwarded\\)\".*/\\1/p' | head -n 1)";
-            n1(&bed).shell(&format!("{family}\n{ours}\n{comment}\n{harm}"))?;
+            let _ = writeln!(script, "{family}\n{ours}\n{comment}\n{harm}");
         }
+        let before = all_rules(&bed)?;
+        bed.injure(&script, || {
+            ensure!(*harm == THERE_AND_BACK || all_rules(&bed)? != before, "the rules are as before");
+            Ok(())
+        })
+        .context(format!("`{harm}`"))?;
         let healed = eventually(seconds(10), "netd's rules are as before", || {
             let rules = rules(&bed)?;
             ensure!(rules == whole, "there are {rules:?}");
             Ok(())
         });
-        if let Err(failure) = healed.and_then(|()| bed.talk()).told(format!("after `{harm}`")) {
-            failures.push(bed.cluster.told(failure));
+        if let Err(failure) = healed.and_then(|()| bed.talk()).context(format!("after `{harm}`")) {
+            failures.push(bed.cluster.with_logs(failure));
         }
     }
     bed::all_of(&failures)
@@ -55,6 +67,11 @@ pub(crate) fn heals(mut bed: Bed) -> Outcome {
 
 fn n1(bed: &Bed) -> &Namespace {
     bed.cluster.node("n1").namespace()
+}
+
+/// All rules with their handles, without what counts.
+fn all_rules(bed: &Bed) -> Outcome<String> {
+    n1(bed).shell("nft -a list ruleset | sed 's/packets [0-9]* bytes [0-9]*//'")
 }
 
 /// netd's rules in the shared chains, sorted and without what counts.

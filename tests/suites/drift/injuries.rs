@@ -9,7 +9,7 @@
 //! | `$MAC $END` | the peer's hardware address and tunnel end |
 //! | `$TABLE` | netd's nftables table with its family |
 //!
-//! What follows on an earlier line may find that netd was quicker.
+//! netd stands still while a script runs.
 
 /// To what a script is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ const fn direct_node(harm: &'static str) -> Injury {
     Injury { to: To::DirectNode, harm }
 }
 
-/// What netd's notifications tell it of.
+/// Changes of which the kernel sends netd notifications.
 pub(crate) const INJURIES: &[Injury] = &[
     each_route("ip $F route del $R"),
     each_route("ip $F route replace $R via $OTHER dev $DEV proto 110 $ON"),
@@ -70,8 +70,7 @@ pub(crate) const INJURIES: &[Injury] = &[
     each_tunnel("ip neigh replace $GW lladdr 02:00:00:00:00:66 dev $DEV nud permanent"),
     each_tunnel("ip neigh replace $GW lladdr $MAC dev $DEV nud reachable"),
     each_tunnel("ip neigh add ${STALE%/*} lladdr 02:00:00:00:00:66 dev $DEV nud permanent"),
-    // A flush that finds things there again and again gives up, which is the point.
-    each_tunnel("ip $F neigh flush dev $DEV nud permanent || true"),
+    each_tunnel("ip $F neigh flush dev $DEV nud permanent"),
     each_tunnel("bridge fdb del $MAC dev $DEV dst $END || true"),
     each_tunnel("bridge fdb replace $MAC dev $DEV dst ${END%?}9"),
     each_tunnel("bridge fdb replace $MAC dev $DEV dst $END port 4790"),
@@ -85,7 +84,7 @@ pub(crate) const INJURIES: &[Injury] = &[
     each_device("ip link set $DEV mtu 1000"),
     each_device("ip link set $DEV alias somebody"),
     each_device("ip link del $DEV"),
-    each_device("ip link set $DEV down; ip link set $DEV name g.$DEV; ip link set g.$DEV up || true"),
+    each_device("ip link set $DEV down; ip link set $DEV name g.$DEV; ip link set g.$DEV up"),
     each_device("ip link set $DEV type vxlan learning"),
     each_device("ip address flush dev $DEV scope global || true"),
     each_device("ip address add 10.244.240.9/32 dev $DEV; ip address add fd00:10:244:f0::9/128 dev $DEV"),
@@ -119,11 +118,14 @@ pub(crate) struct Change {
     pub(crate) reachable: bool,
 }
 
+/// The way back where a change itself leads back.
+pub(crate) const NOTHING: &str = "true";
+
 /// On n1. `%UP <device>` takes the device up with the underlay's addresses and default routes; `%MOVED` gives
 /// eth0 other addresses, and `%ROUTES` puts the routes back.
 pub(crate) const CHANGES: &[Change] = &[
     Change { there: "ip link set eth0 down", back: "%UP eth0", reachable: false },
-    Change { there: "ip link set eth0 down; %UP eth0", back: "true", reachable: true },
+    Change { there: "ip link set eth0 down; %UP eth0", back: NOTHING, reachable: true },
     Change { there: "ip link set eth0 mtu 1400", back: "ip link set eth0 mtu 1500", reachable: true },
     Change {
         there: "ip link set eth0 down; ip link set eth0 name wan0; %UP wan0",

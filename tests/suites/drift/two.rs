@@ -2,7 +2,7 @@
 
 use netd_tests::daemon::Daemon;
 use netd_tests::{
-    Cluster, Node, Outcome, Snapshot, Stack, Told, Topology, ensure, eventually, flow, net_conf, seconds,
+    Cluster, Context, Node, Outcome, Snapshot, Stack, Topology, ensure, eventually, flow, net_conf, seconds,
 };
 use serde_json::json;
 
@@ -16,10 +16,10 @@ impl Second {
         let folder = disk.join("second");
         let own = folder.join(node.name());
         for folder in [&folder.join("store"), &own.join("cni")] {
-            std::fs::create_dir_all(folder).told("make the second network's folders")?;
+            std::fs::create_dir_all(folder).context("make the second network's folders")?;
         }
         let conf = json!({ "Network": "10.245.0.0/16", "Backend": { "Type": "vxlan", "VNI": 2 } });
-        std::fs::write(folder.join("store/net-conf.json"), conf.to_string()).told("write net-conf.json")?;
+        std::fs::write(folder.join("store/net-conf.json"), conf.to_string()).context("write net-conf.json")?;
         let path = |path: std::path::PathBuf| path.display().to_string();
         let arguments = vec![
             "--ip-masq".to_owned(),
@@ -45,16 +45,16 @@ fn runs(daemon: &Daemon) -> usize {
 
 /// Harm to the first network alone.
 const HARM: [&str; 5] = [
-    "ip route flush table main root 10.244.0.0/16 proto 110 || true",
+    "ip route flush table main root 10.244.0.0/16 proto 110",
     "ip link del flannel.1",
-    "ip neigh flush dev flannel.1 nud permanent || true",
+    "ip neigh flush dev flannel.1 nud permanent",
     "ip link set flannel.1 mtu 1300",
     "nft delete table $FIRST",
 ];
 
 /// Harm to both.
 const HARM_TO_BOTH: [&str; 3] =
-    ["ip route flush proto 110 || true", "nft flush ruleset", "ip link del flannel.1; ip link del flannel.2"];
+    ["ip route flush proto 110", "nft flush ruleset", "ip link del flannel.1; ip link del flannel.2"];
 
 pub(crate) fn leave_each_other_alone() -> Outcome {
     let mut topology = Topology::one_segment(Stack::V4);
@@ -66,7 +66,7 @@ pub(crate) fn leave_each_other_alone() -> Outcome {
     let talk = |node: &Node| {
         let far = node.namespace().json("ip -j route show root 10.245.0.0/16 dev flannel.2")?;
         let far = far.first().and_then(|route| route["gateway"].as_str()?.parse().ok());
-        flow::ping(node.namespace(), far.told("no route to the second network's other node")?)
+        flow::ping(node.namespace(), far.context("no route to the second network's other node")?)
     };
     let alone = eventually(seconds(10), "the second network works", || {
         talk(fabric.node("n1"))?;
@@ -84,17 +84,25 @@ pub(crate) fn leave_each_other_alone() -> Outcome {
             ensure!(changed(), "netd has not changed anything");
             both.same_as(&Snapshot::by_name(n1.namespace(), &[])?)
         })
-        .map_err(|failure| cluster.told(failure).with("the second daemon", &second.log()))
+        .map_err(|failure| cluster.with_logs(failure).with("the second daemon", &second.log()))
+    };
+    let injure = |harm: &str| {
+        let daemons = [cluster.daemon("n1"), &second];
+        daemons.iter().try_for_each(|daemon| daemon.stand_still())?;
+        n1.namespace().shell(harm)?;
+        let happened = both.differs_from(&Snapshot::by_name(n1.namespace(), &[])?);
+        daemons.iter().try_for_each(|daemon| daemon.go_on())?;
+        happened.context(format!("`{harm}` has done nothing"))
     };
     for harm in HARM {
         let before = (runs(cluster.daemon("n1")), runs(&second));
-        n1.namespace().shell(&harm.replace("$FIRST", &first_table))?;
+        injure(&harm.replace("$FIRST", &first_table))?;
         is_whole(harm, &|| runs(cluster.daemon("n1")) > before.0)?;
         ensure!(runs(&second) == before.1, "the second daemon meddled after `{harm}`:\n{}", second.log());
     }
     for harm in HARM_TO_BOTH {
         let before = (runs(cluster.daemon("n1")), runs(&second));
-        n1.namespace().shell(harm)?;
+        injure(harm)?;
         is_whole(harm, &|| runs(cluster.daemon("n1")) > before.0 && runs(&second) > before.1)?;
     }
     cluster.talk(&a, &c)?;
@@ -109,7 +117,7 @@ pub(crate) fn leave_each_other_alone() -> Outcome {
     let n1 = cluster.node("n1");
     alone
         .same_as(&Snapshot::by_name(n1.namespace(), &[])?)
-        .told(format!("after the clean-up of the first:\n{said}"))?;
+        .context(format!("after the clean-up of the first:\n{said}"))?;
     ensure!(runs(&second) == before, "the second daemon had to mend something:\n{}", second.log());
     talk(n1)
 }
@@ -117,5 +125,5 @@ pub(crate) fn leave_each_other_alone() -> Outcome {
 /// The nftables table of the daemon with this log.
 fn table_of(log: &str) -> Outcome<String> {
     let mark = log.split("mark=").nth(1).and_then(|rest| rest.split_whitespace().next());
-    Ok(format!("inet {}", mark.told("the log tells the daemon's mark")?))
+    Ok(format!("inet {}", mark.context("the log has the daemon's mark")?))
 }

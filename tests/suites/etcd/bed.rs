@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use netd_tests::etcd::{Door, Etcd};
 pub(crate) use netd_tests::node::routed;
-use netd_tests::{Cluster, Fabric, Node, Outcome, Stack, Told, Topology, net_conf};
+use netd_tests::{Cluster, Context, Fabric, Node, Outcome, Stack, Topology, net_conf};
 use serde_json::{Value, json};
 
 /// etcd's machine is the fourth of the topologies here.
@@ -86,5 +86,5 @@ pub(crate) fn key_of(etcd: &Etcd, machine: &Node, n: u8) -> Outcome<(String, Str
 pub(crate) fn key_at(etcd: &Etcd, machine: &Node, address: IpAddr) -> Outcome<(String, String, i64)> {
     let part = format!("\"PublicIP\":\"{address}\"");
     let found = etcd.subnets(machine)?.into_iter().find(|(_, value, _)| value.contains(&part));
-    found.told(format!("etcd has no key of {address}"))
+    found.context(format!("etcd has no key of {address}"))
 }

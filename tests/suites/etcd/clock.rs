@@ -1,10 +1,10 @@
-//! The wall clock of netd jumps by decades, and etcd's does not: the node's lease is renewed in its time, and changes are heard.
+//! The wall clock of netd jumps by decades, and etcd's does not: the node's lease is renewed in its time, and changes are received.
 
 use std::time::Instant;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::from_the_start;
-use netd_tests::{Outcome, Told, WallClock, ensure, pass, seconds, wall_clock};
+use netd_tests::{Context, Outcome, WallClock, ensure, seconds, sleep, wall_clock};
 
 use crate::bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
@@ -25,13 +25,13 @@ fn jumps() -> Outcome {
     let (key, _, lease) = key_of(&bed.etcd, bed.machine(), 11)?;
     for (number, (to, ahead)) in (201..).zip(wall_clock::jumps()) {
         clock.set(ahead)?;
-        bed.put(&format!("subnets/10.244.{number}.0-24"), &foreign(number)).told(to)?;
-        routed(n1, &format!("10.244.{number}.0/24"), true).told(to)?;
+        bed.put(&format!("subnets/10.244.{number}.0-24"), &foreign(number)).context(to)?;
+        routed(n1, &format!("10.244.{number}.0/24"), true).context(to)?;
         if ahead < 0 {
             // In the first state that is behind, the minute ends.
-            daemon.await_log(RENEWED, seconds(90)).told(to)?;
+            daemon.await_log(RENEWED, seconds(90)).context(to)?;
         }
-        pass(seconds(3));
+        sleep(seconds(3));
         let (log, minutes) = (daemon.log(), begun.elapsed().as_secs() / 60);
         let renewed = log.matches(RENEWED).count() as u64;
         ensure!(renewed <= minutes, "{to}: the lease was renewed {renewed} times in {minutes} min:\n{log}");

@@ -73,9 +73,9 @@ fn both(backend: &str, stack: Stack) -> Outcome {
     for address in &there {
         n2.ip(&format!("addr add {address} dev lo"))?;
     }
-    let pods = [bed.node("n1").add_pod("a")?, bed.node("n3").add_pod("c")?];
+    let pods = [Pod::add(bed.node("n1"), "a")?, Pod::add(bed.node("n3"), "c")?];
     let talk = || pods.iter().try_for_each(|pod| talk(pod, n2, &there));
-    talk().map_err(|failure| flanneld.told(failure.with("n1", &n1.log())))?;
+    talk().map_err(|failure| flanneld.with_logs(failure.with("n1", &n1.log())))?;
     let device = |wanted: &str| -> Outcome {
         if backend == "vxlan" {
             let link = kernel::existing_link(n2, "flannel.1")?;
@@ -100,7 +100,7 @@ fn both(backend: &str, stack: Stack) -> Outcome {
     let (now, value, _) = key_of(&bed.etcd, bed.machine(), 12)?;
     ensure!(now == key && value == wrote, "n2 had {key}\n{wrote}\nand has {now}\n{value}");
     device(&before)?;
-    talk().map_err(|failure| flanneld.told(failure.with("n1", &n1.log()).with("n3", &n3.log())))
+    talk().map_err(|failure| flanneld.with_logs(failure.with("n1", &n1.log()).with("n3", &n3.log())))
 }
 
 /// The fifth address of half a key, such as `10.244.1.0-24`.

@@ -3,15 +3,15 @@
 use libtest_mimic::Trial;
 use netd_tests::etcd::{Door, Etcd};
 use netd_tests::suite::test;
-use netd_tests::{Load, Outcome, ensure, eventually, health, pass, seconds};
+use netd_tests::{Load, Outcome, ensure, eventually, health, seconds, sleep};
 
 use crate::bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        test("E6 what changed during a cut is known after it, though it was compacted", compacted),
-        test("E7 etcd that is not there at the start is waited for", late),
-        test("etcd is restarted: the data path stays, and changes are told again", restarted),
+        test("what changed during a cut is known after it, though it was compacted", compacted),
+        test("etcd that is not there at the start is waited for", late),
+        test("etcd is restarted: the data path stays, and changes arrive again", restarted),
         test("etcd loses its data: the network stays, and every node comes back", wiped),
         test("a lease that is revoked and a key that is deleted come back", revoked),
         test("a command without etcd ends with a reason", command),
@@ -55,18 +55,18 @@ pub(crate) fn minutes() -> Outcome {
     cluster.fabric.segments[0].ip("link set etcd down")?;
     put(201)?;
     etcd.ctl(machine, &["del", "/coreos.com/network/subnets/10.244.200.0-24"])?;
-    pass(seconds(130));
+    sleep(seconds(130));
     routed(cluster.node("n1"), "10.244.200.0/24", true)?;
     cluster.fabric.segments[0].ip("link set etcd up")?;
-    let told = |failure| cluster.told(failure);
-    routed(cluster.node("n1"), "10.244.201.0/24", true).map_err(told)?;
-    routed(cluster.node("n1"), "10.244.200.0/24", false).map_err(told)?;
+    let with_logs = |failure| cluster.with_logs(failure);
+    routed(cluster.node("n1"), "10.244.201.0/24", true).map_err(with_logs)?;
+    routed(cluster.node("n1"), "10.244.200.0/24", false).map_err(with_logs)?;
     let now = key_of(&etcd, machine, 11)?;
     ensure!(now == own, "the node's own key was {own:?} and is {now:?}");
     let log = cluster.daemon("n1").log();
     let warned: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
-    ensure!(warned.len() <= 2, "it was told more than once:\n{}", warned.join("\n"));
-    load.unharmed().map_err(told)
+    ensure!(warned.len() <= 2, "it was logged more than once:\n{}", warned.join("\n"));
+    load.unharmed().map_err(with_logs)
 }
 
 fn late() -> Outcome {
@@ -122,7 +122,7 @@ fn wiped() -> Outcome {
     etcd.put(machine, "config", &vxlan().to_string())?;
     for n in [11, 12, 13] {
         eventually(seconds(30), "the node's key is there again", || key_of(&etcd, machine, n))
-            .map_err(|failure| cluster.told(failure))?;
+            .map_err(|failure| cluster.with_logs(failure))?;
     }
     let (now, _, lease) = key_of(&etcd, machine, 12)?;
     ensure!(now == key && lease != 0, "n2 had {key} and has {now}, lease {lease:x}");

@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Told, ensure, eventually, isolation, namespace, seconds};
+use netd_tests::{Context, Outcome, ensure, eventually, isolation, namespace, seconds};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -29,22 +29,22 @@ pub(crate) fn trial() -> Trial {
 }
 
 fn interrupted(signal: Signal) -> Outcome {
-    let folder = tempfile::tempdir().told("make a folder")?;
+    let folder = tempfile::tempdir().context("make a folder")?;
     ensure!(folder.path().starts_with("/run"), "{} outlives a suite", folder.path().display());
     let links = namespace::own().run("ip -o -br link")?;
     let mut script = start(folder.path())?;
     eventually(seconds(60), "the script runs a suite in namespaces", || {
-        let own = fs::read_link("/proc/self/ns/net").told("look at a namespace")?;
+        let own = fs::read_link("/proc/self/ns/net").context("look at a namespace")?;
         let elsewhere = |of: &String| fs::read_link(format!("/proc/{of}/ns/net")).is_ok_and(|there| there != own);
         ensure!(begun()?.iter().any(elsewhere), "it says\n{}", said(folder.path()));
         Ok(())
     })?;
-    killpg(Pid::from_raw(script.id().cast_signed()), signal).told("send the script a signal")?;
-    let status = script.wait().told("wait for the script")?;
+    killpg(Pid::from_raw(script.id().cast_signed()), signal).context("send the script a signal")?;
+    let status = script.wait().context("wait for the script")?;
     let left = begun()?;
     ensure!(left.is_empty(), "of what it began, {left:?} were there when it ended; it says\n{}", said(folder.path()));
     ensure!(status.code() == Some(130), "it ended with {status}; it says\n{}", said(folder.path()));
-    let files: Vec<_> = fs::read_dir(folder.path().join("tmp")).told("list a folder")?.collect();
+    let files: Vec<_> = fs::read_dir(folder.path().join("tmp")).context("list a folder")?.collect();
     ensure!(files.is_empty(), "it left {files:?}");
     let after = namespace::own().run("ip -o -br link")?;
     ensure!(after == links, "links were\n{links}and are\n{after}");
@@ -53,10 +53,10 @@ fn interrupted(signal: Signal) -> Outcome {
 
 /// Starts it with temporary files and built programs below `folder`, and a process group of its own.
 fn start(folder: &Path) -> Outcome<Child> {
-    let itself = std::env::current_exe().told("find the suite's own file")?;
+    let itself = std::env::current_exe().context("find the suite's own file")?;
     let release = folder.join(format!("target/{}-unknown-linux-musl/release", std::env::consts::ARCH));
     for made in [&folder.join("tmp"), &folder.join("bin"), &release] {
-        fs::create_dir_all(made).told("make a folder")?;
+        fs::create_dir_all(made).context("make a folder")?;
     }
     // Where the suite is to prepare, `NETD_TESTS_PREPARE` is set; this one has nothing to.
     let cargo = format!(
@@ -67,8 +67,8 @@ fn start(folder: &Path) -> Outcome<Child> {
     for name in ["netd", "netd-cni"] {
         program(&release.join(name), "#!/bin/sh\n")?;
     }
-    let output = fs::File::create(folder.join("said")).told("make a file")?;
-    let errors = output.try_clone().told("share a file")?;
+    let output = fs::File::create(folder.join("said")).context("make a file")?;
+    let errors = output.try_clone().context("share a file")?;
     let path = std::env::var("PATH").unwrap_or_default();
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/test"));
     // It begins outside of all suites.
@@ -80,12 +80,12 @@ fn start(folder: &Path) -> Outcome<Child> {
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .env("PATH", format!("{}:{path}", folder.join("bin").display()));
     command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
-    command.spawn().told("start scripts/test")
+    command.spawn().context("start scripts/test")
 }
 
 fn program(path: &Path, text: &str) -> Outcome {
-    fs::write(path, text).told("write a program")?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).told("make it one")
+    fs::write(path, text).context("write a program")?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("make it one")
 }
 
 fn said(folder: &Path) -> String {
@@ -94,7 +94,7 @@ fn said(folder: &Path) -> String {
 
 /// The processes that carry the mark.
 fn begun() -> Outcome<Vec<String>> {
-    let entries = fs::read_dir("/proc").told("list the processes")?.filter_map(Result::ok);
+    let entries = fs::read_dir("/proc").context("list the processes")?.filter_map(Result::ok);
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let is_marked = |name: &String| {
         let environment = fs::read(format!("/proc/{name}/environ")).unwrap_or_default();

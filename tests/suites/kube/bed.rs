@@ -6,7 +6,7 @@ use dataplane::types::Family;
 use netd_tests::apiserver::{ACCOUNT, ApiServer, node_object};
 use netd_tests::daemon::Daemon;
 pub(crate) use netd_tests::node::routed;
-use netd_tests::{Cluster, Fabric, Node, Outcome, Stack, Told, Topology, ensure, eventually, net_conf, seconds};
+use netd_tests::{Cluster, Context, Fabric, Node, Outcome, Stack, Topology, ensure, eventually, net_conf, seconds};
 use serde_json::{Value, json};
 
 /// Before the names of flannel's annotations.
@@ -79,6 +79,13 @@ impl Bed {
         add_peer(&self.server, name, n)
     }
 
+    /// Waits until a change that comes now, another peer with `10.244.N.0/24`, is in the kernel of a node: its netd has read
+    /// every change before.
+    pub(crate) fn passes_on(&self, node: &str, n: u8) -> Outcome {
+        self.add_peer(&format!("after-{n}"), n)?;
+        routed(self.node(node), &format!("10.244.{n}.0/24"), true)
+    }
+
     /// Changes annotations, by their names behind the prefix.
     pub(crate) fn annotate(&self, node: &str, annotations: &Value) -> Outcome {
         self.server.patch(&path(node), &json!({ "metadata": { "annotations": prefixed(annotations) } })).map(drop)
@@ -114,7 +121,7 @@ impl Bed {
                     && event["type"] == "Warning"
                     && event["message"].as_str().is_some_and(|message| message.contains(part))
             });
-            found.cloned().told(format!("its Events are {events:?}"))
+            found.cloned().context(format!("its Events are {events:?}"))
         })
     }
 

@@ -1,10 +1,10 @@
-//! The wall clock of netd jumps by decades, and the API server's does not: changes are heard all the same. Where the clock makes the
+//! The wall clock of netd jumps by decades, and the API server's does not: changes are received all the same. Where the clock makes the
 //! server's certificate one of another time, netd says so once, leaves the network as it is, and goes on when the clock is right.
 
 use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::from_the_start;
-use netd_tests::{Outcome, Told, WallClock, ensure, kernel, pass, seconds, wall_clock};
+use netd_tests::{Context, Outcome, WallClock, ensure, kernel, seconds, sleep, wall_clock};
 
 use crate::bed::{Bed, routed, vxlan};
 
@@ -21,8 +21,8 @@ fn jumps() -> Outcome {
     daemon.await_ready()?;
     for (n, (to, ahead)) in (201..).zip(wall_clock::jumps()) {
         clock.set(ahead)?;
-        bed.add_peer(&format!("peer-{n}"), n).told(to)?;
-        routed(bed.node("n1"), &format!("10.244.{n}.0/24"), true).told(to)?;
+        bed.add_peer(&format!("peer-{n}"), n).context(to)?;
+        routed(bed.node("n1"), &format!("10.244.{n}.0/24"), true).context(to)?;
     }
     ensure!(!daemon.log().contains(" WARN "), "nothing was wrong, but it said:\n{}", daemon.log());
 
@@ -32,10 +32,10 @@ fn jumps() -> Outcome {
     bed.server.resume()?;
     daemon.await_log("certificate expired", seconds(60))?;
     bed.add_peer("peer-211", 211)?;
-    pass(seconds(15));
+    sleep(seconds(15));
     let log = daemon.log();
     let warned: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ")).collect();
-    ensure!(warned.len() <= 3, "it is told once, but it said:\n{}", warned.join("\n"));
+    ensure!(warned.len() <= 3, "it is logged once, but it said:\n{}", warned.join("\n"));
     for n in 201..205 {
         let route = kernel::route(bed.node("n1").namespace(), Family::V4, &format!("10.244.{n}.0/24"))?;
         ensure!(route.is_some(), "the network stays as it is");

@@ -6,7 +6,7 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::apiserver::ACCOUNT;
 use netd_tests::suite::test;
-use netd_tests::{Load, Outcome, Stack, Told, ensure, eventually, kernel, net_conf, seconds};
+use netd_tests::{Context, Load, Outcome, Stack, ensure, eventually, kernel, net_conf, seconds};
 use serde_json::{Value, json};
 
 use crate::bed::{Bed, PREFIX, configure, path, routed, vxlan};
@@ -28,7 +28,7 @@ fn switch() -> Outcome {
             cluster.settle(from, to)?;
         }
     }
-    let told = |failure| cluster.told(failure);
+    let with_logs = |failure| cluster.with_logs(failure);
     let load = Load::between(&[&pods[0], &pods[1], &pods[2]])?;
     for backend in [json!({ "Type": "host-gw" }), json!({ "Type": "vxlan" })] {
         let edited = Instant::now();
@@ -40,7 +40,7 @@ fn switch() -> Outcome {
                 ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
                 Ok(())
             })
-            .map_err(told)?;
+            .map_err(with_logs)?;
         }
         println!("every node sends by {backend} {} ms after the edit", edited.elapsed().as_millis());
         // The old way closes when the last packets have passed.
@@ -52,9 +52,9 @@ fn switch() -> Outcome {
             }
             Ok(())
         })
-        .map_err(told)?;
+        .map_err(with_logs)?;
     }
-    load.unharmed().map_err(told)?;
+    load.unharmed().map_err(with_logs)?;
     // With thousands of Nodes a list takes longer than anybody may wait for who receives by what.
     let requests = server.requests()?;
     let lists = |event: &&Value| {
@@ -76,8 +76,8 @@ fn invalid() -> Outcome {
         bed.configure(conf)?;
         let word = if conf == "{" { "net-conf.json must hold one JSON object" } else { "bogus" };
         bed.await_event("n1", "InvalidConfiguration", word).map_err(|failure| failure.with("netd", &daemon.log()))?;
-        // The Event may be there before the run that tells it in the status too.
-        eventually(seconds(30), "netd status tells of it", || {
+        // The Event may be there before the run that puts it into the status too.
+        eventually(seconds(30), "netd status shows it", || {
             let status = bed.run("n1", "status")?;
             ensure!(
                 status.contains("is refused, the network stays as it is") && status.contains(word),
@@ -95,7 +95,7 @@ fn invalid() -> Outcome {
         Ok(())
     })?;
     bed.configure("{")?;
-    eventually(seconds(30), "the same fault is told again after it was over", || {
+    eventually(seconds(30), "the same fault is reported again after it was over", || {
         let events = bed.events("n1")?;
         ensure!(events.len() == 3, "the Events are {events:?}");
         Ok(())
@@ -108,14 +108,14 @@ fn mounted() -> Outcome {
     let folder = bed.fabric.disk().join("mounted");
     let write = |version: &str, text: &str| -> Outcome {
         let place = folder.join(version);
-        std::fs::create_dir_all(&place).told("make a folder")?;
-        std::fs::write(place.join("net-conf.json"), text).told("write a file")?;
-        std::os::unix::fs::symlink(version, folder.join("..data_tmp")).told("make a link")?;
-        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).told("put the link in its place")
+        std::fs::create_dir_all(&place).context("make a folder")?;
+        std::fs::write(place.join("net-conf.json"), text).context("write a file")?;
+        std::os::unix::fs::symlink(version, folder.join("..data_tmp")).context("make a link")?;
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).context("put the link in its place")
     };
     write("..1", &vxlan().to_string())?;
     let file = folder.join("net-conf.json");
-    std::os::unix::fs::symlink("..data/net-conf.json", &file).told("make a link")?;
+    std::os::unix::fs::symlink("..data/net-conf.json", &file).context("make a link")?;
     let path = format!("--net-config-path={}", file.display());
     let flags = bed.flags("n1");
     let flags = flags.iter().map(String::as_str).filter(|flag| !flag.starts_with("--net-conf-configmap"));

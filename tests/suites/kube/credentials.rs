@@ -4,7 +4,7 @@
 use libtest_mimic::Trial;
 use netd_tests::apiserver::ApiServer;
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Outcome, Pod, Told, ensure, eventually, flow, seconds};
+use netd_tests::{Cluster, Context, Outcome, Pod, ensure, eventually, flow, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, routed, vxlan};
@@ -14,9 +14,9 @@ const NOW: (&str, &str) = ("-1 hour", "+1 day");
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        test("a token that ends with its Secret is told of, and the next one taken from its file", token),
-        test("an API server with a certificate of another authority is told of, until netd is given it", authority),
-        test("a certificate that the same authority renews is nothing to tell of", renewed),
+        test("a token that ends with its Secret is reported, and the next one taken from its file", token),
+        test("an API server with a certificate of another authority is reported, until netd is given it", authority),
+        test("a certificate that the same authority renews is not reported", renewed),
         test("a certificate that is over already is the clock's or the certificate's fault", || {
             clock(("-2 days", "-1 day"))
         }),
@@ -40,7 +40,7 @@ impl Talking {
         let (cluster, server) = bed.cluster()?;
         let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?];
         cluster.settle(&pods[0], &pods[1])?;
-        let address = *pods[1].addresses().iter().next().told("an address")?.1;
+        let address = *pods[1].addresses().iter().next().context("an address")?.1;
         let ping = flow::Stream::start(pods[0].namespace(), address)?;
         Ok(Self { cluster, server, pods, ping })
     }
@@ -55,29 +55,29 @@ impl Talking {
             ensure!(text.contains(words), "it says {text}");
             Ok(())
         })
-        .map_err(|failure| self.cluster.told(failure))
+        .map_err(|failure| self.cluster.with_logs(failure))
     }
 
     /// netd goes on by itself: a peer that comes now gets its route, and no packet was lost meanwhile.
     fn goes_on(self, words: &str) -> Outcome {
         let Self { cluster, server, pods: _pods, ping } = self;
         crate::bed::add_peer(&server, "later", 78)?;
-        routed(cluster.node("n1"), "10.244.78.0/24", true).map_err(|failure| cluster.told(failure))?;
+        routed(cluster.node("n1"), "10.244.78.0/24", true).map_err(|failure| cluster.with_logs(failure))?;
         cluster.daemon("n1").await_log("can be followed again", seconds(60))?;
         let log = cluster.daemon("n1").log();
         // Of the Nodes or of the configuration, where the one is well before the other.
         let said = log.matches(words).count();
         ensure!((1..=2).contains(&said), "it was said {said} times: {log}");
-        ping.nothing_lost().map_err(|failure| cluster.told(failure))
+        ping.nothing_lost().map_err(|failure| cluster.with_logs(failure))
     }
 }
 
 /// The administrator goes in whatever the certificate is.
 fn let_in(server: &ApiServer) -> Outcome {
-    let text = std::fs::read_to_string(server.admin()).told("read the administrator's kubeconfig")?;
+    let text = std::fs::read_to_string(server.admin()).context("read the administrator's kubeconfig")?;
     let authority = format!("certificate-authority: {}", server.credentials().file("ca.pem").display());
     ensure!(text.contains(&authority), "the kubeconfig is {text}");
-    std::fs::write(server.admin(), text.replace(&authority, "insecure-skip-tls-verify: true")).told("write it")
+    std::fs::write(server.admin(), text.replace(&authority, "insecure-skip-tls-verify: true")).context("write it")
 }
 
 fn token() -> Outcome {
@@ -91,19 +91,19 @@ fn token() -> Outcome {
         "spec": { "expirationSeconds": 3600, "boundObjectRef": bound },
     });
     let answer = bed.server.create("/api/v1/namespaces/netd/serviceaccounts/netd/token", &asked)?;
-    let token = answer["status"]["token"].as_str().told("a token")?;
+    let token = answer["status"]["token"].as_str().context("a token")?;
     let file = bed.fabric.disk().join("token");
     let write = |token: &str| -> Outcome {
-        std::fs::write(file.with_extension("growing"), token).told("write a token")?;
-        std::fs::rename(file.with_extension("growing"), &file).told("put a token in its place")
+        std::fs::write(file.with_extension("growing"), token).context("write a token")?;
+        std::fs::rename(file.with_extension("growing"), &file).context("put a token in its place")
     };
     write(token)?;
     // The kubeconfig of all nodes names the file.
     let kubeconfig = bed.server.kubeconfig("netd", "here")?;
-    let text = std::fs::read_to_string(&kubeconfig).told("read a kubeconfig")?;
+    let text = std::fs::read_to_string(&kubeconfig).context("read a kubeconfig")?;
     let named = text.replace("token: 'here'", &format!("tokenFile: {}", file.display()));
     ensure!(named != text, "the kubeconfig is {text}");
-    std::fs::write(&kubeconfig, named).told("write a kubeconfig")?;
+    std::fs::write(&kubeconfig, named).context("write a kubeconfig")?;
     let mut talking = Talking::on(bed)?;
     talking.server.delete(&format!("{secret}/binds"))?;
     // Watches that have begun are never asked again who they are.
@@ -126,7 +126,7 @@ fn authority() -> Outcome {
     let words = "give netd the certificate authority";
     talking.told_once(words)?;
     let file = |name: &str| talking.server.credentials().file(name);
-    std::fs::rename(file("next.pem"), file("ca.pem")).told("give the new authority")?;
+    std::fs::rename(file("next.pem"), file("ca.pem")).context("give the new authority")?;
     talking.goes_on(words)
 }
 
@@ -149,10 +149,10 @@ fn renewed() -> Outcome {
     server.stop()?;
     server.resume()?;
     crate::bed::add_peer(&server, "later", 78)?;
-    routed(cluster.node("n1"), "10.244.78.0/24", true).map_err(|failure| cluster.told(failure))?;
+    routed(cluster.node("n1"), "10.244.78.0/24", true).map_err(|failure| cluster.with_logs(failure))?;
     let log = cluster.daemon("n1").log();
-    ensure!(!log.contains("certificate"), "it tells of it: {log}");
-    ping.nothing_lost().map_err(|failure| cluster.told(failure))
+    ensure!(!log.contains("certificate"), "it is reported: {log}");
+    ping.nothing_lost().map_err(|failure| cluster.with_logs(failure))
 }
 
 fn clock(valid: (&str, &str)) -> Outcome {

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Topology, ensure, net_conf};
+use netd_tests::{Outcome, Pod, Stack, Topology, ensure, net_conf};
 use serde_json::json;
 
 use crate::bed::{Bed, path, ranges};
@@ -17,14 +17,14 @@ fn one(stack: Stack) -> Outcome {
     let bed = Bed::bare(&Topology::one_segment(Stack::Dual).with("api", 1), &conf)?;
     bed.add_nodes(Stack::Dual)?;
     let daemons = [bed.start("n1", &[])?, bed.start("n2", &[])?];
-    let told = |failure: netd_tests::Failure| failure.with("n1", &daemons[0].log()).with("n2", &daemons[1].log());
-    let pods = [bed.node("n1").add_pod("a")?, bed.node("n2").add_pod("b")?];
+    let with_logs = |failure: netd_tests::Failure| failure.with("n1", &daemons[0].log()).with("n2", &daemons[1].log());
+    let pods = [Pod::add(bed.node("n1"), "a")?, Pod::add(bed.node("n2"), "b")?];
     ensure!(pods[0].addresses().families().eq(stack.families()), "the pod has {:?}", pods[0].addresses());
     for (_, address) in pods[1].addresses().iter() {
         netd_tests::eventually(netd_tests::seconds(20), "pods talk", || {
             pods[0].namespace().run(&format!("ping -n -q -c 1 -W 1 {address}")).map(drop)
         })
-        .map_err(told)?;
+        .map_err(with_logs)?;
     }
     let planned = bed.run("n1", "plan")?;
     ensure!(planned.trim().is_empty(), "netd plan says\n{planned}");
@@ -32,7 +32,7 @@ fn one(stack: Stack) -> Outcome {
     let name = if stack == Stack::V4 { "backend-data" } else { "backend-v6-data" };
     let data = bed.annotation("n1", name)?;
     bed.annotate("n1", &json!({ name: r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:99"}"# }))?;
-    bed.await_annotation("n1", name, &data).map_err(told)?;
+    bed.await_annotation("n1", name, &data).map_err(with_logs)?;
     let object = bed.server.get(&path("n1"))?["metadata"]["annotations"].to_string();
     ensure!(object.contains("backend-v6-data") == (stack == Stack::V6), "n1 says {object}");
     let [daemon, _other] = daemons;

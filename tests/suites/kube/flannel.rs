@@ -7,7 +7,7 @@ use netd_tests::apiserver::{ApiServer, node_object};
 use netd_tests::flanneld::Flanneld;
 use netd_tests::mixed::{Store, every_order, topology};
 use netd_tests::suite::test;
-use netd_tests::{Fabric, Node, Outcome, Stack, Told, Topology, ensure, flow, kernel, net_conf};
+use netd_tests::{Context, Fabric, Node, Outcome, Pod, Stack, Topology, ensure, flow, kernel, net_conf};
 use serde_json::{Value, json};
 
 use crate::bed::{self, Bed};
@@ -67,7 +67,7 @@ fn mixed(backend: &str, stack: Stack) -> Outcome {
 /// The configuration as flanneld gets it.
 fn written(fabric: &Fabric, conf: &Value) -> Outcome<PathBuf> {
     let file = fabric.disk().join("net-conf.json");
-    std::fs::write(&file, conf.to_string()).told("write a configuration")?;
+    std::fs::write(&file, conf.to_string()).context("write a configuration")?;
     Ok(file)
 }
 
@@ -104,7 +104,7 @@ fn both(backend: &str, stack: Stack) -> Outcome {
     for address in &there {
         n2.ip(&format!("addr add {address} dev lo"))?;
     }
-    let pods = [bed.node("n1").add_pod("a")?, bed.node("n3").add_pod("c")?];
+    let pods = [Pod::add(bed.node("n1"), "a")?, Pod::add(bed.node("n3"), "c")?];
     let talk = || -> Outcome {
         for pod in &pods {
             for address in &there {
@@ -115,7 +115,7 @@ fn both(backend: &str, stack: Stack) -> Outcome {
         }
         Ok(())
     };
-    talk().map_err(|failure| first.told(failure.with("n1", &n1.log())))?;
+    talk().map_err(|failure| first.with_logs(failure.with("n1", &n1.log())))?;
     let said = || WRITTEN.iter().map(|name| bed.annotation("n2", name)).collect::<Outcome<Vec<_>>>();
     let (wrote, device) = (said()?, kernel::link(n2, "flannel.1")?.map(|link| link["ifindex"].clone()));
     drop(first);
@@ -131,5 +131,5 @@ fn both(backend: &str, stack: Stack) -> Outcome {
     let again = flanneld()?;
     let writes = said()?;
     ensure!(writes == wrote, "flannel wrote {wrote:?}, and after netd {writes:?}");
-    talk().map_err(|failure| again.told(failure.with("n1", &n1.log()).with("n3", &n3.log())))
+    talk().map_err(|failure| again.with_logs(failure.with("n1", &n1.log()).with("n3", &n3.log())))
 }

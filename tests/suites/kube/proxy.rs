@@ -1,4 +1,4 @@
-//! What stands between a node and its API server, and answers in its place when it is told to.
+//! What stands between a node and its API server, and answers in its place when a test wants it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use netd_tests::{Namespace, Outcome, Told};
+use netd_tests::{Context, Namespace, Outcome};
 
 /// A proxy at a node's own `127.0.0.1:8001`. It ends with this.
 pub(crate) struct Proxy {
@@ -38,7 +38,7 @@ pub(crate) const URL: &str = "--kube-api-url=http://127.0.0.1:8001";
 impl Proxy {
     /// Between the node with this namespace and the API server behind a socket.
     pub(crate) fn start(namespace: &Namespace, socket: &Path) -> Outcome<Self> {
-        let listener = namespace.within(|| TcpListener::bind("127.0.0.1:8001"))?.told("listen as a proxy")?;
+        let listener = namespace.within(|| TcpListener::bind("127.0.0.1:8001"))?.context("listen as a proxy")?;
         let rules: Arc<Rules> = Arc::default();
         let (shared, socket) = (Arc::clone(&rules), socket.to_owned());
         thread::spawn(move || {

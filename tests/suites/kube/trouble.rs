@@ -1,11 +1,10 @@
 //! What can happen to an API server: it is away, refuses, talks nonsense, forgets who netd is. Packets flow through all of it.
 
 use std::process::Command;
-use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Failure, Outcome, Told, ensure, eventually, flow, health, kernel, pass, seconds};
+use netd_tests::{Context, Failure, Outcome, ensure, eventually, flow, health, kernel, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, path, routed, topology, vxlan};
@@ -15,15 +14,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("the API server goes away and comes back", away),
         test("a node starts while the API server is away, from what was last known", remembered),
-        test("a netd that the API server must tell its name says that it waits for that", nameless),
-        test("A6 writes that are refused for a moment are tried again", refused_once),
+        test("a netd that needs its Node's name from the API server says that it waits for that", nameless),
+        test("writes that are refused for a moment are tried again", refused_once),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
         test("rights that are missing are named, and waited for", rights),
         test("a token that is not valid is named, and a new one taken", token),
         test("a certificate that is not accepted is named", certificate),
         test("a Node that comes again with another podCIDR", moved),
         test("an etcd that is put back to a backup", put_back),
-        test("Events that cannot be told hurt nobody", no_events),
+        test("Events that cannot be sent hurt nobody", no_events),
     ]
 }
 
@@ -36,14 +35,14 @@ fn away() -> Outcome {
     let (mut cluster, mut server) = bed.cluster()?;
     let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?];
     cluster.settle(&pods[0], &pods[1])?;
-    let address = *pods[1].addresses().iter().next().told("an address")?.1;
+    let address = *pods[1].addresses().iter().next().context("an address")?.1;
     let ping = flow::Stream::start(pods[0].namespace(), address)?;
     server.stop()?;
     cluster.daemon("n1").await_log("cannot be followed", seconds(30))?;
     // A pod starts meanwhile, and netd is asked how it is.
     let third = cluster.pod("n1", "c")?;
     cluster.settle(&third, &pods[1])?;
-    let status = netd_tests::eventually(seconds(20), "netd status tells of it", || {
+    let status = netd_tests::eventually(seconds(20), "netd status shows it", || {
         let output = cluster.node("n1").run_netd("status", &[])?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         ensure!(text.contains("the API server cannot be reached"), "it says {text}");
@@ -61,7 +60,7 @@ fn away() -> Outcome {
             "{name} said it {said} times, and {over} times that it is over: {status}\n{log}"
         );
     }
-    ping.nothing_lost().map_err(|failure| cluster.told(failure))?;
+    ping.nothing_lost().map_err(|failure| cluster.with_logs(failure))?;
     cluster.take("n1").terminate()?;
     cluster.resume("n1")?;
     cluster.settle(&pods[0], &pods[1])
@@ -73,9 +72,9 @@ fn remembered() -> Outcome {
     let daemon = bed.start("n1", &[])?;
     routed(bed.node("n1"), "10.244.77.0/24", true)?;
     let memory = bed.fabric.disk().join("n1/state/netd-");
-    let folder = memory.parent().told("a folder")?.to_owned();
+    let folder = memory.parent().context("a folder")?.to_owned();
     eventually(seconds(30), "what is known is on disk", || {
-        let files = std::fs::read_dir(&folder).told("read the state's folder")?.flatten();
+        let files = std::fs::read_dir(&folder).context("read the state's folder")?.flatten();
         let texts: Vec<String> = files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
         ensure!(texts.iter().any(|text| text.contains("10.244.77.0/24") && text.contains("\"n1\"")), "{texts:?}");
         Ok(())
@@ -85,24 +84,24 @@ fn remembered() -> Outcome {
     bed.server.stop()?;
     // As after a reboot.
     bed.node("n1").namespace().ip("link del flannel.1")?;
-    std::fs::remove_file(bed.node("n1").subnet_file()).told("remove subnet.env")?;
+    std::fs::remove_file(bed.node("n1").subnet_file()).context("remove subnet.env")?;
     let daemon = bed.start("n1", &[])?;
-    let told = |failure: Failure| failure.with("netd", &daemon.log());
+    let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
     daemon.await_log("netd has started from what was last known", seconds(10))?;
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
     ensure!(status.contains("from what was last known"), "netd status says {status}");
     bed.server.resume()?;
     bed.server.delete(&path("old"))?;
     bed.add_peer("new", 78)?;
-    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)?;
-    routed(bed.node("n1"), "10.244.77.0/24", false).map_err(told)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(with_logs)?;
+    routed(bed.node("n1"), "10.244.77.0/24", false).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
     ensure!(!status.contains("from what was last known"), "netd status says still {status}");
     // Without a memory it waits, and says for what.
     daemon.terminate()?;
     bed.server.stop()?;
-    std::fs::remove_dir_all(&folder).told("remove the memory")?;
+    std::fs::remove_dir_all(&folder).context("remove the memory")?;
     let daemon = bed.launch("n1", &[health::FLAG])?;
     health::await_waiting(bed.node("n1"), "the API server cannot be reached")?;
     bed.server.resume()?;
@@ -146,19 +145,19 @@ fn refused_once() -> Outcome {
         let (bed, proxy) = proxied()?;
         proxy.answer("PATCH /api/v1/nodes/n1/status", answer, 2);
         let daemon = bed.start("n1", &[URL])?;
-        let told = |failure: Failure| failure.with("netd", &daemon.log());
-        bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+        let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
+        bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
         // The condition's own write is refused too.
         proxy.answer("PATCH /api/v1/nodes/n1/status", answer, 1);
         bed.server.delete(&path("n1"))?;
         bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
-        bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+        bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
         eventually(seconds(60), "the network is available", || {
             let status = bed.unavailable("n1")?;
             ensure!(status == "False", "the condition is {status:?}");
             Ok(())
         })
-        .map_err(told)?;
+        .map_err(with_logs)?;
         ensure!(proxy.answered() == 3, "{} requests were refused", proxy.answered());
     }
     Ok(())
@@ -168,8 +167,8 @@ fn nonsense() -> Outcome {
     let (bed, proxy) = proxied()?;
     bed.add_peer("peer", 77)?;
     let daemon = bed.start("n1", &[URL])?;
-    let told = |failure: Failure| failure.with("netd", &daemon.log());
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     for (answer, words) in [(BUSY, "too much to do"), (BROKEN, "leader changed"), (NONSENSE, "makes no sense")] {
         for request in ["GET /api/v1/nodes?", "GET /api/v1/namespaces"] {
             proxy.answer(request, answer, usize::MAX);
@@ -189,11 +188,11 @@ fn nonsense() -> Outcome {
             ensure!(trouble < end, "it is not");
             Ok(())
         })
-        .map_err(told)?;
+        .map_err(with_logs)?;
         ensure!(count(&daemon.log(), words) <= 4, "it was said too often: {}", daemon.log());
     }
     bed.add_peer("next", 78)?;
-    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(with_logs)
 }
 
 fn rights() -> Outcome {
@@ -210,7 +209,7 @@ fn rights() -> Outcome {
     bed.server.patch(role, &json!({ "rules": [rules[0]] }))?;
     daemon.await_log("cannot patch resource \"nodes/status\"", seconds(60))?;
     bed.server.patch(role, &json!({ "rules": rules }))?;
-    eventually(seconds(60), "the lease is told", || {
+    eventually(seconds(60), "the lease is published", || {
         ensure!(bed.annotation("n1", "backend-type")? == "vxlan", "it is not: {}", daemon.log());
         Ok(())
     })?;
@@ -242,14 +241,14 @@ fn certificate() -> Outcome {
     let bed = Bed::with(&vxlan())?;
     let flags = bed.flags("n1");
     let kubeconfig = flags[1].trim_start_matches("--kubeconfig-file=");
-    let text = std::fs::read_to_string(kubeconfig).told("read the kubeconfig")?;
+    let text = std::fs::read_to_string(kubeconfig).context("read the kubeconfig")?;
     let other = bed.fabric.disk().join("other.kubeconfig");
-    std::fs::write(&other, text.replace("/ca.pem", "/kubelet-client.pem")).told("write a kubeconfig")?;
+    std::fs::write(&other, text.replace("/ca.pem", "/kubelet-client.pem")).context("write a kubeconfig")?;
     let flag = format!("--kubeconfig-file={}", other.display());
     let flags: Vec<&str> = [&*flags[0], &*flag, &*flags[2], &*flags[3]].to_vec();
     let daemon = bed.node("n1").launch_netd(&flags)?;
     daemon.await_log("its certificate is not accepted", seconds(30))?;
-    std::fs::write(&other, text).told("write a kubeconfig")?;
+    std::fs::write(&other, text).context("write a kubeconfig")?;
     daemon.await_ready()
 }
 
@@ -257,30 +256,30 @@ fn moved() -> Outcome {
     let bed = Bed::with(&vxlan())?;
     bed.add_peer("peer", 77)?;
     let daemon = bed.start("n1", &[])?;
-    let told = |failure: Failure| failure.with("netd", &daemon.log());
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     bed.server.delete(&path("n1"))?;
     bed.add_node("n1", &["10.244.50.0/24"], &json!({}))?;
-    bed.await_event("n1", "PodCIDRChanged", "drain the node").map_err(told)?;
+    bed.await_event("n1", "PodCIDRChanged", "drain the node").map_err(with_logs)?;
     eventually(seconds(30), "netd status says so", || {
         let status = bed.run("n1", "status")?;
         ensure!(status.contains("podCIDR 10.244.50.0/24 now"), "it says {status}");
         Ok(())
     })
-    .map_err(told)?;
+    .map_err(with_logs)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)?;
-    ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it tells peers of a range that is not its own");
+    ensure!(bed.annotation("n1", "backend-type")?.is_empty(), "it publishes a range that is not its own");
     // That the Node changes otherwise is no news, to nobody.
-    for number in 0..5 {
+    for number in 0..5_u8 {
         bed.server.patch(&path("n1"), &json!({ "metadata": { "labels": { "of-nobody": number.to_string() } } }))?;
-        pass(Duration::from_millis(300));
+        bed.passes_on("n1", 100 + number).map_err(with_logs)?;
     }
     let warns = |of: &str| daemon.log().lines().filter(|line| line.contains("WARN") && line.contains(of)).count();
     ensure!(warns("podCIDR 10.244.50.0/24 now") == 1, "it was said more than once: {}", daemon.log());
-    // Nor is it one that tells of the other range itself.
+    // Nor is the other range published by this node itself.
     bed.server.delete(&path("n1"))?;
     bed.add_node("n1", &["10.244.60.0/24"], &crate::bed::flannels(11))?;
-    bed.await_event("n1", "PodCIDRChanged", "the store has 10.244.60.0/24").map_err(told)?;
+    bed.await_event("n1", "PodCIDRChanged", "the store has 10.244.60.0/24").map_err(with_logs)?;
     eventually(seconds(30), "netd status says so", || {
         let status = bed.run("n1", "status")?;
         let problems = status.split_once("PROBLEMS").map(|(_, problems)| problems).unwrap_or_default();
@@ -288,27 +287,27 @@ fn moved() -> Outcome {
         ensure!(!problems.contains("10.244.50.0/24"), "what is over is there still: {status}");
         Ok(())
     })
-    .map_err(told)?;
-    for n in 0..3 {
+    .map_err(with_logs)?;
+    for n in 0..3_u8 {
         bed.annotate("n1", &json!({ "public-ip": format!("192.168.1.{n}") }))?;
-        pass(Duration::from_millis(300));
+        bed.passes_on("n1", 110 + n).map_err(with_logs)?;
     }
     ensure!(warns("10.244.60.0/24") == 1, "it was said more than once: {}", daemon.log());
     let events = bed.events("n1")?;
     for range in ["10.244.50.0/24", "10.244.60.0/24"] {
-        let told = events.iter().filter(|event| event["message"].to_string().contains(range)).count();
-        ensure!(told == 1, "{told} Events are about {range}: {events:?}");
+        let count = events.iter().filter(|event| event["message"].to_string().contains(range)).count();
+        ensure!(count == 1, "{count} Events are about {range}: {events:?}");
     }
     // With its own range again all is well.
     bed.server.delete(&path("n1"))?;
     bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
-    bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+    bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
     eventually(seconds(60), "netd status says no more of it", || {
         let status = bed.run("n1", "status")?;
         ensure!(!status.contains("PROBLEMS"), "it says {status}");
         Ok(())
     })
-    .map_err(told)?;
+    .map_err(with_logs)?;
     daemon.await_log("no longer: the store has 10.244.60.0/24", seconds(10))
 }
 
@@ -316,12 +315,12 @@ fn put_back() -> Outcome {
     let mut bed = Bed::with(&vxlan())?;
     bed.add_peer("kept", 77)?;
     let daemon = bed.start("n1", &[])?;
-    let told = |failure: Failure| failure.with("netd", &daemon.log());
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
-    bed.await_annotation("n1", "backend-type", "vxlan").map_err(told)?;
+    let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
+    bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
     let backup = bed.server.back_up(&bed.fabric, "api")?;
     bed.add_peer("lost", 78)?;
-    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(told)?;
+    routed(bed.node("n1"), "10.244.78.0/24", true).map_err(with_logs)?;
     // More is written than the API server itself writes when it starts again.
     bed.server.create_many(
         "/api/v1/namespaces/default/configmaps",
@@ -329,24 +328,24 @@ fn put_back() -> Outcome {
         |number| json!({ "metadata": { "name": format!("lost-{number}") } }),
     )?;
     bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.2" }))?;
-    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(told)?;
+    bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(with_logs)?;
     bed.server.restore(&bed.fabric, "api", &backup)?;
-    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(told)?;
-    routed(bed.node("n1"), "10.244.78.0/24", false).map_err(told)?;
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(told)?;
+    bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(with_logs)?;
+    routed(bed.node("n1"), "10.244.78.0/24", false).map_err(with_logs)?;
+    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     bed.add_peer("new", 79)?;
-    routed(bed.node("n1"), "10.244.79.0/24", true).map_err(told)?;
+    routed(bed.node("n1"), "10.244.79.0/24", true).map_err(with_logs)?;
     // Before a way is closed, netd reads what all peers have said up to its own last word.
     for peer in ["kept", "new"] {
         bed.server.delete(&path(peer))?;
     }
     bed.configure(&netd_tests::net_conf(netd_tests::Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
-    bed.await_annotation("n1", "backend-type", "host-gw").map_err(told)?;
+    bed.await_annotation("n1", "backend-type", "host-gw").map_err(with_logs)?;
     eventually(seconds(25), "the tunnel is gone", || {
         ensure!(kernel::link(bed.node("n1").namespace(), "flannel.1")?.is_none(), "it is there");
         Ok(())
     })
-    .map_err(told)?;
+    .map_err(with_logs)?;
     let log = daemon.log();
     ensure!(count(&log, "put back to an earlier state") >= 1, "it has not seen it: {log}");
     ensure!(!log.contains("the store does not answer"), "it waits for what was lost: {log}");

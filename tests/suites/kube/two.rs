@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use netd_tests::apiserver::ApiServer;
 use netd_tests::suite::test;
 use netd_tests::two_networks::{Stores, Which, live_apart};
-use netd_tests::{Fabric, Node, Outcome, Stack, Told, Topology, net_conf};
+use netd_tests::{Context, Fabric, Node, Outcome, Stack, Topology, net_conf};
 use serde_json::json;
 
 use crate::bed::{self, Bed, PREFIX, vxlan};
@@ -68,7 +68,7 @@ fn two() -> Outcome {
     let Bed { fabric, server, kubeconfig } = bed;
     let file = fabric.disk().join("second.json");
     let conf = net_conf(Stack::V6, &json!({ "Type": "vxlan", "VNI": 2 }));
-    std::fs::write(&file, conf.to_string()).told("write a configuration")?;
+    std::fs::write(&file, conf.to_string()).context("write a configuration")?;
     let disk = fabric.disk().to_owned();
     live_apart(&fabric, &Prefixes { server, kubeconfig, file, disk })
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use dataplane::types::Family;
 use netd_tests::daemon::Daemon;
 use netd_tests::{
-    Cluster, Load, Outcome, Pod, Stack, Told, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
+    Cluster, Context, Load, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
 };
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
@@ -36,9 +36,9 @@ impl Bed {
     /// Runs `body` while both pods talk; fails where the talk suffers, with the logs.
     pub(crate) fn under_load(&self, body: impl FnOnce() -> Outcome) -> Outcome {
         let load = Load::between(&self.pods.iter().collect::<Vec<_>>())?;
-        let told = |failure| self.cluster.told(failure);
-        body().map_err(told)?;
-        load.unharmed().map_err(told)
+        let with_logs = |failure| self.cluster.with_logs(failure);
+        body().map_err(with_logs)?;
+        load.unharmed().map_err(with_logs)
     }
 
     pub(crate) fn n1(&self) -> &Daemon {
@@ -46,12 +46,12 @@ impl Bed {
     }
 
     /// Waits until the kernel of n1 sends to each of `peers` where its record says, and to no others.
-    pub(crate) fn knows(&self, peers: &[Ghost]) -> Outcome {
+    pub(crate) fn knows(&self, peers: &[StorePeer]) -> Outcome {
         eventually(seconds(20), "n1 knows every peer as its record says", || {
             let namespace = self.cluster.node("n1").namespace();
             let fdb = kernel::fdb(namespace)?;
             for peer in peers {
-                let end = (peer.mac(), peer.address().parse().told("an address")?);
+                let end = (peer.mac(), peer.address().parse().context("an address")?);
                 ensure!(fdb.contains(&end), "{end:?} is not in the FDB");
                 let route = kernel::route(namespace, Family::V4, &peer.subnet())?;
                 ensure!(route.is_some(), "there is no route to {}", peer.subnet());
@@ -94,11 +94,11 @@ fn processor_ticks(daemon: &Daemon) -> Outcome<u64> {
     static PROC: OnceLock<Outcome> = OnceLock::new();
     let folder = Path::new("/run/proc-of-the-suite");
     let mounted = PROC.get_or_init(|| {
-        std::fs::create_dir_all(folder).told("make a folder")?;
-        mount(Some("proc"), folder, Some("proc"), MsFlags::empty(), None::<&str>).told("mount a /proc of the suite")
+        std::fs::create_dir_all(folder).context("make a folder")?;
+        mount(Some("proc"), folder, Some("proc"), MsFlags::empty(), None::<&str>).context("mount a /proc of the suite")
     });
     mounted.clone()?;
-    let stat = std::fs::read_to_string(folder.join(format!("{}/stat", daemon.id()))).told("read netd's times")?;
+    let stat = std::fs::read_to_string(folder.join(format!("{}/stat", daemon.id()))).context("read netd's times")?;
     // The name is in parentheses and may hold anything (proc_pid_stat(5)); utime and stime are the 14th and 15th field.
     let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
     Ok(fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum())
@@ -106,15 +106,15 @@ fn processor_ticks(daemon: &Daemon) -> Outcome<u64> {
 
 /// A peer that is nothing but a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Ghost {
+pub(crate) struct StorePeer {
     pub(crate) number: u8,
     /// The last part of its address.
     pub(crate) host: u8,
 }
 
-impl Ghost {
+impl StorePeer {
     pub(crate) fn name(self) -> String {
-        format!("ghost{}", self.number)
+        format!("store_peer{}", self.number)
     }
 
     pub(crate) fn subnet(self) -> String {
@@ -140,14 +140,14 @@ impl Ghost {
     }
 
     pub(crate) fn remove(self, store: &Path) -> Outcome {
-        std::fs::remove_file(peer::file(store, &self.name())).told("remove a record")
+        std::fs::remove_file(peer::file(store, &self.name())).context("remove a record")
     }
 }
 
 /// Puts a record in its place. The file in between is hidden, as netd's own are, so it is no event of its own.
 pub(crate) fn put(store: &Path, name: &str, text: &str) -> Outcome {
     let (new, path) = (store.join(format!("nodes/.{name}")), peer::file(store, name));
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).told("write a record")
+    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, &path)).context("write a record")
 }
 
 /// Numbers that no real node's subnet has: subnets are taken from anywhere in the network.

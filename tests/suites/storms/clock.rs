@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Told, ensure, peer};
+use netd_tests::{Context, Outcome, ensure, peer};
 
-use super::bed::{Bed, Ghost, free_numbers, vxlan};
+use super::bed::{Bed, StorePeer, free_numbers, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -29,22 +29,22 @@ fn timestamps() -> Outcome {
     let times = [now + 20 * year, now - 20 * year, SystemTime::UNIX_EPOCH, now + year, now];
     bed.under_load(|| {
         for (turn, time) in (0..).zip(times.iter().cycle().take(20)) {
-            let ghost = Ghost { number, host: 100 + turn };
-            let path = peer::file(&store, &ghost.name());
+            let store_peer = StorePeer { number, host: 100 + turn };
+            let path = peer::file(&store, &store_peer.name());
             if turn % 2 == 0 {
-                ghost.write(&store)?;
+                store_peer.write(&store)?;
             } else {
                 // In place, with the same length and another time.
-                let text = std::fs::read_to_string(&path).told("read a record")?;
-                let former = Ghost { host: ghost.host - 1, ..ghost };
-                let text = text.replace(&former.address(), &ghost.address());
-                let file = std::fs::File::options().write(true).open(&path).told("open a record")?;
-                // In one write: there is no moment at which it is not whole.
-                file.write_all_at(text.as_bytes(), 0).told("change a record")?;
+                let text = std::fs::read_to_string(&path).context("read a record")?;
+                let former = StorePeer { host: store_peer.host - 1, ..store_peer };
+                let text = text.replace(&former.address(), &store_peer.address());
+                let file = std::fs::File::options().write(true).open(&path).context("open a record")?;
+                // In one write: the file is whole at any time.
+                file.write_all_at(text.as_bytes(), 0).context("change a record")?;
             }
-            let file = std::fs::File::options().write(true).open(&path).told("open a record")?;
-            file.set_modified(*time).told("set a record's time")?;
-            bed.knows(&[ghost])?;
+            let file = std::fs::File::options().write(true).open(&path).context("open a record")?;
+            file.set_modified(*time).context("set a record's time")?;
+            bed.knows(&[store_peer])?;
         }
         let warned = bed.warned("");
         ensure!(warned.is_empty(), "nothing was wrong, but it said:\n{}", warned.join("\n"));
@@ -66,9 +66,9 @@ fn monotonic() -> Outcome {
             shifted.arg(usual.get_program()).args(usual.get_args());
             shifted
         })?;
-        let ghost = Ghost { number, host: 100 + turn };
-        ghost.write(&store)?;
-        bed.knows(&[ghost]).map_err(|failure| bed.cluster.told(failure))?;
+        let store_peer = StorePeer { number, host: 100 + turn };
+        store_peer.write(&store)?;
+        bed.knows(&[store_peer]).map_err(|failure| bed.cluster.with_logs(failure))?;
     }
-    load.unharmed().map_err(|failure| bed.cluster.told(failure))
+    load.unharmed().map_err(|failure| bed.cluster.with_logs(failure))
 }

@@ -4,10 +4,10 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::namespace::{self, printed};
 use netd_tests::suite::from_the_start;
-use netd_tests::{Outcome, Told, WallClock, ensure, eventually, kernel, pass, seconds, wall_clock};
+use netd_tests::{Context, Outcome, WallClock, ensure, eventually, kernel, seconds, sleep, wall_clock};
 use serde_json::Value;
 
-use super::bed::{Bed, Ghost, free_numbers, vxlan};
+use super::bed::{Bed, StorePeer, free_numbers, vxlan};
 
 /// A change of a record, a repair, and what comes round in ten seconds make no more lines than this.
 const FEW: usize = 20;
@@ -24,32 +24,32 @@ fn jump() -> Outcome {
         bed.cluster.resume_by(node, |usual| clock.shown_to(usual))?;
     }
     let number = free_numbers(&bed.cluster)?[0];
-    let ghost = Ghost { number, host: 100 };
-    ghost.write(&bed.cluster.fabric.store)?;
-    bed.knows(&[ghost])?;
+    let store_peer = StorePeer { number, host: 100 };
+    store_peer.write(&bed.cluster.fabric.store)?;
+    bed.knows(&[store_peer])?;
     bed.under_load(|| {
         for (host, (to, ahead)) in (101..).zip(wall_clock::jumps()) {
             let lines = bed.n1().log().lines().count();
             clock.set(ahead)?;
-            goes_on(&bed, Ghost { number, host }).told(to)?;
-            shows(&bed, &clock, ahead).told(to)?;
-            told_little(&bed, lines, ahead).told(to)?;
+            goes_on(&bed, StorePeer { number, host }).context(to)?;
+            shows(&bed, &clock, ahead).context(to)?;
+            told_little(&bed, lines, ahead).context(to)?;
         }
         Ok(())
     })
 }
 
 /// What changes is followed, what is broken is healed, and then there is rest.
-fn goes_on(bed: &Bed, ghost: Ghost) -> Outcome {
+fn goes_on(bed: &Bed, store_peer: StorePeer) -> Outcome {
     let namespace = bed.cluster.node("n1").namespace();
-    ghost.write(&bed.cluster.fabric.store)?;
-    bed.knows(&[ghost])?;
-    namespace.run(&format!("ip route del {}", ghost.subnet()))?;
+    store_peer.write(&bed.cluster.fabric.store)?;
+    bed.knows(&[store_peer])?;
+    namespace.run(&format!("ip route del {}", store_peer.subnet()))?;
     eventually(seconds(5), "the route is back", || {
-        kernel::route(namespace, Family::V4, &ghost.subnet())?.told("it is not").map(drop)
+        kernel::route(namespace, Family::V4, &store_peer.subnet())?.context("it is not").map(drop)
     })?;
-    // Once round its look at what the kernel does not tell of, and twice its poll of the store.
-    pass(seconds(11));
+    // One full read of what has no notifications, and two polls of the store.
+    sleep(seconds(11));
     bed.rests()
 }
 
@@ -60,13 +60,13 @@ fn shows(bed: &Bed, clock: &WallClock, ahead: i64) -> Outcome {
         let mut command = clock.shown_to(&n1.netd("status", arguments)?);
         printed("netd status", &n1.namespace().output(&mut command)?)
     };
-    let document: Value = serde_json::from_str(&ask(&["-o", "json"])?).told("read the status")?;
-    is_now(document["lastReconcile"]["at"].as_str().told("it has reconciled")?, ahead)?;
+    let document: Value = serde_json::from_str(&ask(&["-o", "json"])?).context("read the status")?;
+    is_now(document["lastReconcile"]["at"].as_str().context("it has reconciled")?, ahead)?;
     let table = ask(&[])?;
     // However long ago that is by the clocks between: all of it began with this test.
     for behind in ["reconciled  ", "told something ", "running     for "] {
         let age = table.split(behind).nth(1).and_then(|rest| rest.split_whitespace().next());
-        let age = age.told(format!("there is no age behind {behind:?} in\n{table}"))?;
+        let age = age.context(format!("there is no age behind {behind:?} in\n{table}"))?;
         let (count, unit) = age.split_at(age.len().saturating_sub(1));
         ensure!(count.parse::<u32>().is_ok() && ["s", "m"].contains(&unit), "it was {age} behind {behind:?}:\n{table}");
     }
@@ -86,7 +86,7 @@ fn told_little(bed: &Bed, before: usize, ahead: i64) -> Outcome {
 /// A point in time that a netd wrote just now, by a clock that is so far ahead of this machine's.
 fn is_now(written: &str, ahead: i64) -> Outcome {
     let text = namespace::own().run(&format!("date -u -d {written} +%s"))?;
-    let off = text.trim().parse::<i64>().told("read what date printed")? - (wall_clock::now() + ahead);
+    let off = text.trim().parse::<i64>().context("read what date printed")? - (wall_clock::now() + ahead);
     ensure!(off.abs() < 120, "netd wrote {written}, which is {off} s off the time that it was shown");
     Ok(())
 }

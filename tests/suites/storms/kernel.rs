@@ -1,4 +1,4 @@
-//! Others change the kernel more than netd can hear: routes, neighbours and tables that are none of ours.
+//! Others change the kernel faster than netd can read the notifications: routes, neighbours and tables that are none of ours.
 
 use std::fmt::Write as _;
 use std::process::{Command, Stdio};
@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, Snapshot, Told, ensure, eventually, seconds};
+use netd_tests::{Context, Namespace, Outcome, Snapshot, ensure, eventually, seconds};
 use nix::sys::signal::Signal;
 
-use super::bed::{Bed, Ghost, free_numbers, vxlan};
+use super::bed::{Bed, StorePeer, free_numbers, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("10,000 changes of others' routes, neighbours and tables", foreign),
-        test("a notification overrun, with drift in what was not heard", overrun),
+        test("a notification overrun, with drift in what was dropped", overrun),
         test("a notification overrun while netd runs", flood),
     ]
 }
@@ -77,10 +77,10 @@ fn nft(namespace: &Namespace, script: &str) -> Outcome {
     let mut command = Command::new("nft");
     command.args(["-f", "-"]).stdin(Stdio::piped());
     let mut child = namespace.spawn(&mut command)?;
-    let mut input = child.stdin.take().told("nft listens")?;
-    std::io::Write::write_all(&mut input, script.as_bytes()).told("speak to nft")?;
+    let mut input = child.stdin.take().context("nft listens")?;
+    std::io::Write::write_all(&mut input, script.as_bytes()).context("speak to nft")?;
     drop(input);
-    ensure!(child.wait().told("wait for nft")?.success(), "nft refused the tables of others");
+    ensure!(child.wait().context("wait for nft")?.success(), "nft refused the tables of others");
     Ok(())
 }
 
@@ -97,8 +97,9 @@ fn overrun() -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let (n1, store) = (bed.cluster.node("n1"), bed.cluster.fabric.store.clone());
     let numbers = free_numbers(&bed.cluster)?;
-    let peers: Vec<Ghost> = numbers.iter().take(20).map(|number| Ghost { number: *number, host: 100 }).collect();
-    peers.iter().try_for_each(|ghost| ghost.write(&store))?;
+    let peers: Vec<StorePeer> =
+        numbers.iter().take(20).map(|number| StorePeer { number: *number, host: 100 }).collect();
+    peers.iter().try_for_each(|store_peer| store_peer.write(&store))?;
     bed.knows(&peers)?;
     other_device(n1.namespace())?;
     bed.rests()?;
@@ -108,7 +109,7 @@ fn overrun() -> Outcome {
         n1.namespace().ip(&routes(FLOOD))?;
         let drops = dropped(n1.namespace())?;
         ensure!(drops > 0, "the kernel has dropped no notification");
-        // After the socket is full: of this, netd hears nothing. The way to n2 stays, others are talking.
+        // After the socket is full: netd gets no notification of this. The route to n2 stays, others are talking.
         let harm = format!(
             "ip route del {}\nip route replace {} via 192.168.1.77\nbridge fdb del {} dev flannel.1\n\
              ip neigh replace {} lladdr 02:00:00:00:99:99 nud permanent dev flannel.1\n\
@@ -121,7 +122,7 @@ fn overrun() -> Outcome {
         );
         n1.namespace().shell(&harm)?;
         let table = n1.namespace().run("nft list tables")?;
-        let table = table.lines().find(|line| line.contains("netd")).told("netd has a table")?.to_owned();
+        let table = table.lines().find(|line| line.contains("netd")).context("netd has a table")?.to_owned();
         n1.namespace().run(&format!("nft delete {table}"))?;
         bed.n1().signal(Signal::SIGCONT)?;
         println!("{drops} notifications were dropped");
@@ -142,15 +143,15 @@ fn healed(bed: &Bed, before: &Snapshot) -> Outcome {
 fn flood() -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let (n1, store) = (bed.cluster.node("n1"), bed.cluster.fabric.store.clone());
-    let ghost = Ghost { number: free_numbers(&bed.cluster)?[0], host: 100 };
-    ghost.write(&store)?;
-    bed.knows(&[ghost])?;
+    let store_peer = StorePeer { number: free_numbers(&bed.cluster)?[0], host: 100 };
+    store_peer.write(&store)?;
+    bed.knows(&[store_peer])?;
     other_device(n1.namespace())?;
     bed.rests()?;
     let before = Snapshot::take(n1.namespace(), &[])?;
     bed.under_load(|| {
         let half = routes(FLOOD / 2);
-        n1.namespace().ip(&format!("{half}route del {}\n{half}", ghost.subnet()))?;
+        n1.namespace().ip(&format!("{half}route del {}\n{half}", store_peer.subnet()))?;
         println!("{} notifications were dropped", dropped(n1.namespace())?);
         healed(&bed, &before)
     })

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::{from_the_start, test};
-use netd_tests::{Outcome, Told, ensure, pass, peer, seconds};
+use netd_tests::{Context, Outcome, ensure, peer, seconds, sleep};
 use nix::mount::{MsFlags, mount};
 
-use super::bed::{Bed, Ghost, free_numbers, vxlan};
+use super::bed::{Bed, StorePeer, free_numbers, vxlan};
 
 /// Longer than netd's poll of the store and its comparison with the kernel.
 const OUTAGE: Duration = seconds(12);
@@ -44,40 +44,40 @@ fn aside(bed: &Bed) -> std::path::PathBuf {
 }
 
 fn rename_away(bed: &Bed) -> Outcome {
-    std::fs::rename(&bed.cluster.fabric.store, aside(bed)).told("take the store away")
+    std::fs::rename(&bed.cluster.fabric.store, aside(bed)).context("take the store away")
 }
 
 fn replace(bed: &Bed) -> Outcome {
     rename_away(bed)?;
-    std::fs::create_dir(&bed.cluster.fabric.store).told("make an empty store")
+    std::fs::create_dir(&bed.cluster.fabric.store).context("make an empty store")
 }
 
 fn rename_back(bed: &Bed) -> Outcome {
     let store = &bed.cluster.fabric.store;
     if store.exists() {
-        std::fs::remove_dir_all(store).told("remove the empty store")?;
+        std::fs::remove_dir_all(store).context("remove the empty store")?;
     }
-    std::fs::rename(aside(bed), store).told("bring the store back")
+    std::fs::rename(aside(bed), store).context("bring the store back")
 }
 
 fn hide(bed: &Bed) -> Outcome {
-    std::fs::create_dir(aside(bed)).told("make a folder")?;
+    std::fs::create_dir(aside(bed)).context("make a folder")?;
     let bind = |from: &Path, to: &Path| mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
-    bind(&bed.cluster.fabric.store, &aside(bed)).told("keep the store in sight")?;
+    bind(&bed.cluster.fabric.store, &aside(bed)).context("keep the store in sight")?;
     mount(Some("tmpfs"), &bed.cluster.fabric.store, Some("tmpfs"), MsFlags::empty(), None::<&str>)
-        .told("hide the store")
+        .context("hide the store")
 }
 
 fn unhide(bed: &Bed) -> Outcome {
-    nix::mount::umount(&bed.cluster.fabric.store).told("show the store")
+    nix::mount::umount(&bed.cluster.fabric.store).context("show the store")
 }
 
 fn delete(bed: &Bed) -> Outcome {
     let nodes = bed.cluster.fabric.store.join("nodes");
     let copy = aside(bed);
-    std::fs::create_dir_all(copy.join("nodes")).told("make a folder")?;
-    for entry in std::fs::read_dir(&nodes).told("list the store")? {
-        std::fs::remove_file(entry.told("list the store")?.path()).told("delete a record")?;
+    std::fs::create_dir_all(copy.join("nodes")).context("make a folder")?;
+    for entry in std::fs::read_dir(&nodes).context("list the store")? {
+        std::fs::remove_file(entry.context("list the store")?.path()).context("delete a record")?;
     }
     Ok(())
 }
@@ -86,23 +86,23 @@ fn outage(away: Absence, length: Duration, back: Return) -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let store = bed.cluster.fabric.store.clone();
     let numbers = free_numbers(&bed.cluster)?;
-    let ghost = |place: usize, host: u8| Ghost { number: numbers[place], host };
-    let [stays, leaves, moves] = [ghost(0, 100), ghost(1, 101), ghost(2, 102)];
-    for ghost in [stays, leaves, moves] {
-        ghost.write(&store)?;
+    let store_peer = |place: usize, host: u8| StorePeer { number: numbers[place], host };
+    let [stays, leaves, moves] = [store_peer(0, 100), store_peer(1, 101), store_peer(2, 102)];
+    for store_peer in [stays, leaves, moves] {
+        store_peer.write(&store)?;
     }
     bed.knows(&[stays, leaves, moves])?;
     bed.under_load(|| {
         away(&bed)?;
-        pass(length);
+        sleep(length);
         back(&bed)?;
         // The other content.
-        let after = [stays, Ghost { host: 103, ..moves }, ghost(3, 104)];
+        let after = [stays, StorePeer { host: 103, ..moves }, store_peer(3, 104)];
         if peer::file(&store, &leaves.name()).exists() {
             leaves.remove(&store)?;
         }
-        for ghost in after {
-            ghost.write(&store)?;
+        for store_peer in after {
+            store_peer.write(&store)?;
         }
         bed.knows(&after)?;
         for name in ["n1", "n2"] {
@@ -110,7 +110,7 @@ fn outage(away: Absence, length: Duration, back: Return) -> Outcome {
             ensure!(record["Subnet"].is_string(), "the record of {name} is {record}");
         }
         let warned = bed.warned("");
-        ensure!(warned.len() <= 2, "it was told more than once:\n{}", warned.join("\n"));
+        ensure!(warned.len() <= 2, "it was logged more than once:\n{}", warned.join("\n"));
         bed.rests()
     })
 }

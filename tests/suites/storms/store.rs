@@ -1,18 +1,18 @@
-//! The store tells more than anybody could want to hear.
+//! The store sends more than anybody needs.
 
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Told, ensure, eventually, kernel, net_conf, pass, seconds};
+use netd_tests::{Context, Outcome, Stack, ensure, eventually, kernel, net_conf, seconds, sleep};
 use serde_json::{Value, json};
 
-use super::bed::{Bed, Ghost, free_numbers, put, vxlan};
+use super::bed::{Bed, StorePeer, free_numbers, put, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("10,000 store events as fast as they can be written", ten_thousand),
-        test("a broken record that is written anew again and again is told once", broken),
+        test("a broken record that is written anew again and again is logged once", broken),
         test("a peer that moves every 10 ms", moves),
         test("a peer that comes and goes every 10 ms", comes_and_goes),
         test("a net-conf that turns invalid and back, again and again", net_conf_flaps),
@@ -23,13 +23,13 @@ fn ten_thousand() -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let store = bed.cluster.fabric.store.clone();
     let numbers = free_numbers(&bed.cluster)?;
-    let peers = |host: u8| numbers.iter().take(100).map(move |number| Ghost { number: *number, host });
+    let peers = |host: u8| numbers.iter().take(100).map(move |number| StorePeer { number: *number, host });
     bed.under_load(|| {
         let begun = Instant::now();
         // Each of a hundred peers moves a hundred times.
         for round in 0..100_u8 {
-            for ghost in peers(100 + round) {
-                ghost.write(&store)?;
+            for store_peer in peers(100 + round) {
+                store_peer.write(&store)?;
             }
         }
         println!("10,000 records written in {} ms", begun.elapsed().as_millis());
@@ -48,19 +48,19 @@ fn broken() -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let store = bed.cluster.fabric.store.clone();
     let number = free_numbers(&bed.cluster)?[0];
-    let good = Ghost { number, host: 100 };
+    let good = StorePeer { number, host: 100 };
     bed.under_load(|| {
         for _ in 0..200 {
             put(&store, "broken", "{ \"Subnet\": \"10.244.8")?;
             // A liar is no other's trouble either.
-            put(&store, "liar", &Ghost { number, host: 11 }.text())?;
-            pass(Duration::from_millis(5));
+            put(&store, "liar", &StorePeer { number, host: 11 }.text())?;
+            sleep(Duration::from_millis(5));
         }
         good.write(&store)?;
         bed.knows(&[good])?;
         for name in ["broken", "liar"] {
             let warned = bed.warned(name);
-            ensure!(warned.len() == 1, "{name} was told {} times:\n{}", warned.len(), warned.join("\n"));
+            ensure!(warned.len() == 1, "{name} was logged {} times:\n{}", warned.len(), warned.join("\n"));
         }
         Ok(())
     })
@@ -73,11 +73,11 @@ fn moves() -> Outcome {
     let number = free_numbers(&bed.cluster)?[0];
     bed.under_load(|| {
         for turn in 0..300_u16 {
-            let ghost = Ghost { number, host: if turn % 2 == 0 { 100 } else { 101 } };
-            ghost.write(&store)?;
-            pass(Duration::from_millis(10));
+            let store_peer = StorePeer { number, host: if turn % 2 == 0 { 100 } else { 101 } };
+            store_peer.write(&store)?;
+            sleep(Duration::from_millis(10));
         }
-        bed.knows(&[Ghost { number, host: 101 }])?;
+        bed.knows(&[StorePeer { number, host: 101 }])?;
         bed.rests()?;
         let warned = bed.warned("");
         ensure!(warned.is_empty(), "nothing was wrong, but it said:\n{}", warned.join("\n"));
@@ -89,23 +89,23 @@ fn moves() -> Outcome {
 fn comes_and_goes() -> Outcome {
     let bed = Bed::new(&vxlan())?;
     let store = bed.cluster.fabric.store.clone();
-    let ghost = Ghost { number: free_numbers(&bed.cluster)?[0], host: 100 };
+    let store_peer = StorePeer { number: free_numbers(&bed.cluster)?[0], host: 100 };
     let flap = || {
         for _ in 0..150 {
-            ghost.remove(&store)?;
-            pass(Duration::from_millis(10));
-            ghost.write(&store)?;
-            pass(Duration::from_millis(10));
+            store_peer.remove(&store)?;
+            sleep(Duration::from_millis(10));
+            store_peer.write(&store)?;
+            sleep(Duration::from_millis(10));
         }
         Ok(())
     };
     bed.under_load(|| {
-        ghost.write(&store)?;
-        bed.knows(&[ghost])?;
+        store_peer.write(&store)?;
+        bed.knows(&[store_peer])?;
         flap()?;
-        bed.knows(&[ghost])?;
+        bed.knows(&[store_peer])?;
         flap()?;
-        ghost.remove(&store)?;
+        store_peer.remove(&store)?;
         bed.knows(&[])?;
         let warned = bed.warned("");
         ensure!(warned.is_empty(), "nothing was wrong, but it said:\n{}", warned.join("\n"));
@@ -119,7 +119,7 @@ fn net_conf_flaps() -> Outcome {
     let good = net_conf(Stack::V4, &vxlan()).to_string();
     let write = |text: &str| {
         let fresh = path.with_extension("fresh");
-        std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).told("write net-conf.json")
+        std::fs::write(&fresh, text).and_then(|()| std::fs::rename(&fresh, &path)).context("write net-conf.json")
     };
     let bad = [
         good[..good.len() / 2].to_owned(),
@@ -133,14 +133,14 @@ fn net_conf_flaps() -> Outcome {
             // The same words again are nothing new.
             for _ in 0..5 {
                 write(bad)?;
-                pass(Duration::from_millis(4));
+                sleep(Duration::from_millis(4));
             }
             write(&good)?;
-            pass(Duration::from_millis(20));
+            sleep(Duration::from_millis(20));
             if turn % 5 == 4 {
                 // And gone altogether, which is not the same as wrong.
-                std::fs::remove_file(&path).told("remove net-conf.json")?;
-                pass(Duration::from_millis(20));
+                std::fs::remove_file(&path).context("remove net-conf.json")?;
+                sleep(Duration::from_millis(20));
                 write(&good)?;
             }
         }

@@ -134,6 +134,7 @@ fn every_op() -> Vec<Op> {
     let (v4, v6) = (route("flannel.1", "10.244.2.0/24", Some("10.244.2.0"), true), "fd00:10:0:2::");
     let v6 = route("flannel-v6.1", &format!("{v6}/64"), Some(v6), true);
     let (device, v6_device) = (name("flannel.1"), name("flannel-v6.1"));
+    let add = nft::Operation::AddRule { table: table_id(), chain: "forward".to_owned(), rule: accept };
     vec![
         add_vxlan("flannel.1", 1, "192.168.1.1"),
         add_vxlan("flannel-v6.1", 1, "fd00:1::1"),
@@ -169,10 +170,9 @@ fn every_op() -> Vec<Op> {
         Op::ReplaceRoute(route("eth0", "10.244.3.0/24", Some("192.168.1.5"), false)),
         Op::ReplaceRoute(route("eth0", "fd00:10:0:3::/64", Some("fd00:1::5"), false)),
         Op::ReplaceRoute(route("eth0", "10.244.6.0/24", Some("192.168.1.6"), false)),
-        Op::Nft(nft::Change::ReplaceTable(table())),
-        Op::Nft(nft::Change::ReplaceTable(table())),
-        Op::Nft(nft::Change::AddRule { table: table_id(), chain: "forward".to_owned(), rule: accept.clone() }),
-        Op::Nft(nft::Change::AddRule { table: table_id(), chain: "forward".to_owned(), rule: accept }),
+        Op::Nft(nft::Operation::ReplaceTable(table()).into()),
+        Op::Nft(nft::Operation::ReplaceTable(table()).into()),
+        Op::Nft([add.clone(), add].into_iter().collect()),
         Op::DeleteRoute(route("eth0", "10.244.5.0/24", None, false)),
         Op::DeleteRoute(route("eth0", "10.244.4.0/24", Some("fd00:1::4"), false)),
         Op::DeleteRoute(DeviceRoute { metric: 7, ..route("eth0", "fd00:10:0:4::/64", None, false) }),
@@ -313,16 +313,17 @@ fn tables_and_rules_are_removed_as_printed() {
     on_a_node(|kernel| {
         carry_out(kernel, &every_op());
         let rules = kernel.rules(&table_id(), "forward").expect("rules");
-        let remove =
-            |handle| Op::Nft(nft::Change::DeleteRule { table: table_id(), chain: "forward".to_owned(), handle });
+        let remove = |handle| {
+            Op::Nft(nft::Operation::DeleteRule { table: table_id(), chain: "forward".to_owned(), handle }.into())
+        };
         carry_out(kernel, &[remove(rules[0].handle)]);
         assert_eq!(kernel.rules(&table_id(), "forward").expect("rules"), rules[1..], "the other rule stays");
         assert_eq!(sh(&remove(rules[1].handle).to_string()), Ok(()), "a shell removes a rule");
         assert_eq!(kernel.rules(&table_id(), "forward").expect("rules"), [], "no rule is left");
-        let remove = Op::Nft(nft::Change::DeleteTable(table_id()));
+        let remove = Op::Nft(nft::Operation::DeleteTable(table_id()).into());
         carry_out(kernel, std::slice::from_ref(&remove));
         assert_eq!(kernel.table(&table_id()).expect("an answer"), None, "the table is gone");
-        carry_out(kernel, &[Op::Nft(nft::Change::ReplaceTable(table()))]);
+        carry_out(kernel, &[Op::Nft(nft::Operation::ReplaceTable(table()).into())]);
         assert_eq!(sh(&remove.to_string()), Ok(()), "a shell removes a table");
         assert_eq!(kernel.table(&table_id()).expect("an answer"), None, "the table is gone again");
     });
@@ -339,8 +340,8 @@ fn one_refused_op_stops_no_other() {
         Op::AddAddress(address("flannel.1", "10.244.1.0", 32)),
         sysctl("net/ipv4/no_such_key", "1"),
         Op::AddRoute(route("eth0", "10.244.2.0/24", Some("203.0.113.1"), false)),
-        Op::Nft(nft::Change::DeleteTable(table_id())),
-        Op::Nft(nft::Change::ReplaceTable(table())),
+        Op::Nft(nft::Operation::DeleteTable(table_id()).into()),
+        Op::Nft(nft::Operation::ReplaceTable(table()).into()),
         Op::DeleteRoute(route("eth0", "10.244.3.0/24", Some("192.168.1.3"), false)),
         Op::AddRoute(route("flannel.1", "10.244.2.0/24", Some("10.244.2.0"), true)),
     ];

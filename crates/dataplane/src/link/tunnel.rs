@@ -2,7 +2,9 @@
 
 use std::mem::discriminant;
 
-use super::{Kind, Link, Vxlan, add_vxlan};
+use rtnetlink::{LinkMessageBuilder, LinkVxlan};
+
+use super::{Kind, Link, Vxlan, add_vxlan, create};
 use crate::netlink::Request;
 use crate::types::{IfName, Mac, Mtu};
 
@@ -30,6 +32,13 @@ impl Tunnel {
     pub fn lower(&self) -> Option<u32> {
         match self {
             Tunnel::Vxlan(vxlan) => vxlan.underlay,
+        }
+    }
+
+    /// The kind of the device, as `ip link` has it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Tunnel::Vxlan(_) => "vxlan",
         }
     }
 
@@ -67,6 +76,18 @@ pub struct NewTunnel<'a> {
     /// MTU in bytes; the kernel silently lowers one that the device under it cannot carry.
     pub mtu: Mtu,
 }
+
+/// A request for a device of the tunnel's kind that the kernel refuses in any case, before anything is made: with `EOPNOTSUPP` where it
+/// has no such devices.
+pub(crate) fn probe(tunnel: &Tunnel) -> Request {
+    match tunnel {
+        // `vxlan_validate` wants options.
+        Tunnel::Vxlan(_) => create(LinkMessageBuilder::<LinkVxlan>::default().name(PROBE).build()),
+    }
+}
+
+/// The name in requests that make nothing.
+const PROBE: &str = "netd-probe";
 
 /// The request that makes a tunnel device.
 pub fn add_tunnel(new: &NewTunnel<'_>) -> Request {

@@ -213,5 +213,5 @@ impl Socket {
 }
 
 fn refused(errno: i32, reason: Option<String>) -> Error {
-    Error::Refused { change: None, what: "to list the ruleset".to_owned(), errno, reason }
+    Error::Refused { operation: None, what: "to list the ruleset".to_owned(), errno, reason }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::change::{Change, Elements};
+use super::operation::{Elements, Operation, Transaction};
 use super::table::{Element, Key, Set, Table};
 
 impl Table {
@@ -22,8 +22,8 @@ impl Table {
         }
     }
 
-    /// What makes this table like `wanted` where nothing but elements differs, additions first; `None` where more does.
-    pub fn element_changes(&self, wanted: &Self) -> Option<Vec<Change>> {
+    /// The transaction that makes this table equal to `wanted`, additions first; `None` where more than elements differs.
+    pub fn element_changes(&self, wanted: &Self) -> Option<Transaction> {
         let alike = (&self.id, &self.comment, self.dormant, &self.chains)
             == (&wanted.id, &wanted.comment, wanted.dormant, &wanted.chains)
             && self.sets.len() == wanted.sets.len();
@@ -34,11 +34,11 @@ impl Table {
             let (added, removed) = present.changes_to(wanted_set)?;
             let change =
                 |elements| Elements { table: self.id.clone(), set: name.clone(), flags: present.flags, elements };
-            additions.extend((!added.is_empty()).then(|| Change::AddElements(change(added))));
-            removals.extend((!removed.is_empty()).then(|| Change::DeleteElements(change(removed))));
+            additions.extend((!added.is_empty()).then(|| Operation::AddElements(change(added))));
+            removals.extend((!removed.is_empty()).then(|| Operation::DeleteElements(change(removed))));
         }
         additions.append(&mut removals);
-        alike.then_some(additions)
+        alike.then_some(Transaction { operations: additions })
     }
 }
 

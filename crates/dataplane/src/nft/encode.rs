@@ -1,4 +1,4 @@
-//! Changes as one batch of netlink messages. Pure.
+//! Operations as one batch of netlink messages. Pure.
 //!
 //! Objects are written in an order in which each finds what it names: sets, chains, elements (verdicts name
 //! chains), rules. No userdata is written on sets: `nft` of another version crashes on it.
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::abi::{self, chain, flag, hook, message, rule, set, table};
-use super::change::{Change, Elements};
+use super::operation::{Elements, Operation};
 use super::table::{Base, Chain, DataType, Family, Rule, Set, SetFlags, Table, TableId};
 use super::wire;
 use super::writer::{Writer, nftables};
@@ -17,12 +17,12 @@ mod expressions;
 
 pub(super) use expressions::{address_offset, port_offset, statement_network};
 
-/// Why a change cannot be said to the kernel.
+/// Why an operation cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {fault}")]
 pub struct Invalid {
-    /// Index of the change.
-    pub change: usize,
+    /// Index of the operation.
+    pub operation: usize,
     /// The object.
     pub what: String,
     /// What is wrong, and what would be right.
@@ -35,18 +35,18 @@ pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// The sequence number of the message that opens the batch.
     pub(super) first: u32,
-    /// For each message after that one, the change it belongs to and what it is about.
+    /// For each message after that one, the operation that it belongs to and the object that it is about.
     pub(super) subjects: Vec<(usize, String)>,
 }
 
 impl Batch {
-    /// Writes `changes`, with sequence numbers from `first` on.
-    pub(super) fn of(changes: &[Change], first: u32) -> Result<Self, Invalid> {
-        let mut encoder = Encoder { writer: Writer::default(), first, change: 0, subjects: Vec::new(), last: 0..0 };
+    /// Encodes `operations`, with sequence numbers from `first` on.
+    pub(super) fn of(operations: &[Operation], first: u32) -> Result<Self, Invalid> {
+        let mut encoder = Encoder { writer: Writer::default(), first, operation: 0, subjects: Vec::new(), last: 0..0 };
         encoder.bound(abi::BATCH_BEGIN);
-        for (index, change) in changes.iter().enumerate() {
-            encoder.change = index;
-            encoder.change(change)?;
+        for (index, operation) in operations.iter().enumerate() {
+            encoder.operation = index;
+            encoder.operation(operation)?;
         }
         let Encoder { last, .. } = &encoder;
         let last = last.start;
@@ -64,7 +64,7 @@ impl Batch {
 struct Encoder {
     writer: Writer,
     first: u32,
-    change: usize,
+    operation: usize,
     subjects: Vec<(usize, String)>,
     last: Range<usize>,
 }
@@ -73,7 +73,7 @@ type Done = Result<(), Invalid>;
 
 impl Encoder {
     fn invalid<T>(&self, what: impl Into<String>, fault: &'static str) -> Result<T, Invalid> {
-        Err(Invalid { change: self.change, what: what.into(), fault })
+        Err(Invalid { operation: self.operation, what: what.into(), fault })
     }
 
     fn sequence(&self) -> u32 {
@@ -88,7 +88,7 @@ impl Encoder {
 
     /// Writes one message about `what`.
     fn message(&mut self, family: Family, kind: u8, flags: u16, what: String, body: impl FnOnce(&mut Writer)) -> Done {
-        self.subjects.push((self.change, what));
+        self.subjects.push((self.operation, what));
         let sequence = self.sequence();
         let start = self.writer.len();
         self.writer.message((nftables(kind), flag::REQUEST | flags, sequence), (family.number(), 0), body);
@@ -100,44 +100,44 @@ impl Encoder {
         Ok(())
     }
 
-    fn change(&mut self, change: &Change) -> Done {
-        match change {
-            Change::AddTable(id) => self.add_table(id, None, false),
-            Change::DeleteTable(id) => self.delete_table(id),
-            Change::ReplaceTable(table) => self.replace_table(table),
-            Change::AddChain { table, name, chain } => {
+    fn operation(&mut self, operation: &Operation) -> Done {
+        match operation {
+            Operation::AddTable(id) => self.add_table(id, None, false),
+            Operation::DeleteTable(id) => self.delete_table(id),
+            Operation::ReplaceTable(table) => self.replace_table(table),
+            Operation::AddChain { table, name, chain } => {
                 self.add_chain(table, name, chain.base.as_ref())?;
                 self.add_rules(table, name, chain)
             }
-            Change::FlushChain { table, name } => {
+            Operation::FlushChain { table, name } => {
                 self.message(table.family, message::DELRULE, 0, format!("rules of chain {name}"), |writer| {
                     writer.text(rule::TABLE, &table.name);
                     writer.text(rule::CHAIN, name);
                 })
             }
-            Change::DeleteChain { table, name } => {
+            Operation::DeleteChain { table, name } => {
                 self.message(table.family, message::DELCHAIN, 0, format!("chain {name}"), |writer| {
                     writer.text(chain::TABLE, &table.name);
                     writer.text(chain::NAME, name);
                 })
             }
-            Change::AddSet { table, name, set } => {
+            Operation::AddSet { table, name, set } => {
                 self.add_set(table, name, set)?;
                 self.elements(message::NEWSETELEM, table, (name, set.flags), &set.elements)
             }
-            Change::DeleteSet { table, name } => {
+            Operation::DeleteSet { table, name } => {
                 self.message(table.family, message::DELSET, 0, format!("set {name}"), |writer| {
                     writer.text(set::TABLE, &table.name);
                     writer.text(set::NAME, name);
                 })
             }
-            Change::AddRule { table, chain, rule } => self.rule(table, chain, flag::APPEND, rule, "new rule"),
-            Change::InsertRule { table, chain, rule } => self.rule(table, chain, 0, rule, "new rule"),
-            Change::DeleteRule { table, chain, handle } => self.delete_rule(table, chain, *handle),
-            Change::AddElements(Elements { table, set, flags, elements }) => {
+            Operation::AddRule { table, chain, rule } => self.rule(table, chain, flag::APPEND, rule, "new rule"),
+            Operation::InsertRule { table, chain, rule } => self.rule(table, chain, 0, rule, "new rule"),
+            Operation::DeleteRule { table, chain, handle } => self.delete_rule(table, chain, *handle),
+            Operation::AddElements(Elements { table, set, flags, elements }) => {
                 self.elements(message::NEWSETELEM, table, (set, *flags), elements)
             }
-            Change::DeleteElements(Elements { table, set, flags, elements }) => {
+            Operation::DeleteElements(Elements { table, set, flags, elements }) => {
                 self.elements(message::DELSETELEM, table, (set, *flags), elements)
             }
         }

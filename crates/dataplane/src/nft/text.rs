@@ -1,12 +1,12 @@
-//! Tables and changes in the language of `nft`, for people to read and to paste. Pure.
+//! Tables and transactions in the language of `nft`, for people to read and to paste. Pure.
 //!
 //! `nft` 1.0.6 takes all of it. What we write to the kernel does not come from here.
 
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
-use super::change::{Change, Elements};
 use super::expression::Value;
+use super::operation::{Elements, Operation, Transaction};
 use super::table::{
     Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
 };
@@ -240,25 +240,31 @@ impl Display for Elements {
     }
 }
 
-impl Display for Change {
+impl Display for Operation {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
-            Change::AddTable(id) => write!(f, "add table {id}"),
-            Change::DeleteTable(id) => write!(f, "delete table {id}"),
-            Change::ReplaceTable(table) => write!(f, "add table {0}\ndelete table {0}\n{table}", table.id),
-            Change::AddChain { table, name, chain } => add_chain(f, table, name, chain),
-            Change::FlushChain { table, name } => write!(f, "flush chain {table} {name}"),
-            Change::DeleteChain { table, name } => write!(f, "delete chain {table} {name}"),
-            Change::AddSet { table, name, set } => {
+            Operation::AddTable(id) => write!(f, "add table {id}"),
+            Operation::DeleteTable(id) => write!(f, "delete table {id}"),
+            Operation::ReplaceTable(table) => write!(f, "add table {0}\ndelete table {0}\n{table}", table.id),
+            Operation::AddChain { table, name, chain } => add_chain(f, table, name, chain),
+            Operation::FlushChain { table, name } => write!(f, "flush chain {table} {name}"),
+            Operation::DeleteChain { table, name } => write!(f, "delete chain {table} {name}"),
+            Operation::AddSet { table, name, set } => {
                 write!(f, "add {} {table} {name} {{ {}; }}", set.noun(), Joined(set.lines(), "; "))
             }
-            Change::DeleteSet { table, name } => write!(f, "delete set {table} {name}"),
-            Change::AddRule { table, chain, rule } => write!(f, "add rule {table} {chain} {rule}"),
-            Change::InsertRule { table, chain, rule } => write!(f, "insert rule {table} {chain} {rule}"),
-            Change::DeleteRule { table, chain, handle } => write!(f, "delete rule {table} {chain} handle {handle}"),
-            Change::AddElements(elements) => write!(f, "add {elements}"),
-            Change::DeleteElements(elements) => write!(f, "delete {elements}"),
+            Operation::DeleteSet { table, name } => write!(f, "delete set {table} {name}"),
+            Operation::AddRule { table, chain, rule } => write!(f, "add rule {table} {chain} {rule}"),
+            Operation::InsertRule { table, chain, rule } => write!(f, "insert rule {table} {chain} {rule}"),
+            Operation::DeleteRule { table, chain, handle } => write!(f, "delete rule {table} {chain} handle {handle}"),
+            Operation::AddElements(elements) => write!(f, "add {elements}"),
+            Operation::DeleteElements(elements) => write!(f, "delete {elements}"),
         }
+    }
+}
+
+impl Display for Transaction {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        Joined(&self.operations, "\n").fmt(f)
     }
 }
 

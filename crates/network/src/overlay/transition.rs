@@ -19,8 +19,10 @@ use dataplane::types::{Family, IfName, Mac, PerFamily};
 
 use super::peer_route::Tunnels;
 use super::{Device, Input, Outcome};
-use crate::backend::{BackendData, Encapsulation, TunnelDevice, TunnelDeviceError, encapsulation_of, tunnel_device};
-use crate::model::EncapsulationSupport;
+use crate::backend::{
+    Backend, BackendData, Encapsulation, TunnelDevice, TunnelDeviceError, encapsulation_of, tunnel_device,
+};
+use crate::model::{Cluster, EncapsulationSupport};
 
 /// Tunnels beside the configured one that a node takes part in. More would be a peer's mistake, not a change of backend.
 const MOST_OTHERS: usize = 4;
@@ -32,6 +34,20 @@ pub struct Transition {
     pub draining: BTreeSet<Encapsulation>,
     /// The reverse-path filters that were relaxed, with their former values, by sysctl.
     pub relaxed_rp_filter: BTreeMap<String, String>,
+    /// Tunnels for which this kernel has no devices, with the kind of device. Peers that receive in no other encapsulation cannot be
+    /// reached.
+    pub unsupported: BTreeMap<Encapsulation, &'static str>,
+}
+
+/// The configured tunnel first, then those in the leases of the peers or of this node: the configured one has the usual name where two
+/// that are new could.
+pub fn tunnels_in_use(backend: &Backend, cluster: &Cluster, draining: &BTreeSet<Encapsulation>) -> Vec<Encapsulation> {
+    let configured: Vec<Encapsulation> = backend.encapsulations().into_iter().filter(|e| !e.is_direct()).collect();
+    let leases = cluster.peers.values().map(AsRef::as_ref).chain([&cluster.own]);
+    let published = leases.filter_map(|lease| lease.encapsulations.as_ref()).flat_map(EncapsulationSupport::all);
+    let is_other = |encapsulation: &Encapsulation| !encapsulation.is_direct() && !configured.contains(encapsulation);
+    let others: BTreeSet<Encapsulation> = published.chain(draining.iter().copied()).filter(is_other).collect();
+    configured.iter().copied().chain(others.into_iter().take(MOST_OTHERS)).collect()
 }
 
 /// The sysctl of a link's reverse-path filter. IPv6 has none.
@@ -41,15 +57,13 @@ pub fn reverse_path_key(link: &str) -> String {
 
 /// The configured tunnel, and those in the leases of the peers or of this node.
 pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, TunnelDeviceError> {
-    let backend = &input.conf.backend;
-    let configured: Vec<Encapsulation> = backend.encapsulations().into_iter().filter(|e| !e.is_direct()).collect();
-    let leases = input.cluster.peers.values().map(AsRef::as_ref).chain([&input.cluster.own]);
-    let published = leases.filter_map(|lease| lease.encapsulations.as_ref()).flat_map(EncapsulationSupport::all);
-    let draining = input.transition.draining.iter().copied();
-    let is_other = |encapsulation: &Encapsulation| !encapsulation.is_direct() && !configured.contains(encapsulation);
-    let others: BTreeSet<Encapsulation> = published.chain(draining).filter(is_other).collect();
-    // The configured one first: it has the usual name where two that are new could.
-    let wanted: Vec<Encapsulation> = configured.iter().copied().chain(others.into_iter().take(MOST_OTHERS)).collect();
+    let (backend, transition) = (&input.conf.backend, input.transition);
+    let configured = backend.encapsulations();
+    let mut wanted = tunnels_in_use(backend, input.cluster, &transition.draining);
+    // Without the device, the peers that send in it are reported as unreachable.
+    wanted.retain(|encapsulation| {
+        configured.contains(encapsulation) || !transition.unsupported.contains_key(encapsulation)
+    });
     let pods: Vec<Family> = input.cluster.own.subnets.families().collect();
     let mut tunnels = Tunnels::new();
     for encapsulation in &wanted {
@@ -59,7 +73,6 @@ pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, TunnelDeviceError> {
                 tunnels.insert(*encapsulation, named);
             }
             Err(error) if configured.contains(encapsulation) => return Err(error),
-            // Without the device, the peers that send in it are reported as unreachable.
             Err(_) => {}
         }
     }

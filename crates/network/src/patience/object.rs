@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use dataplane::nft::{Change, TableId};
+use dataplane::nft::{Family, Operation, TableId, Transaction};
 use dataplane::op::{DeviceRoute, LinkChange, Op};
 use dataplane::types::{IfName, Mac, Prefix};
 
@@ -77,25 +77,23 @@ impl Object {
             Op::PutFdb { device, mac, .. } | Op::DeleteFdb { device, mac, .. } => Object::Fdb(device.clone(), *mac),
             Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Object::Route(route.destination),
             Op::SetSysctl { key, .. } => Object::Sysctl(key.clone()),
-            Op::Nft(change) => of_nft(change),
+            Op::Nft(transaction) => of_nft(transaction),
         }
     }
 }
 
-fn of_nft(change: &Change) -> Object {
-    match change {
-        Change::AddRule { table, chain, .. }
-        | Change::InsertRule { table, chain, .. }
-        | Change::DeleteRule { table, chain, .. } => Object::Rules(table.clone(), chain.clone()),
-        Change::ReplaceTable(table) => Object::Table(table.id.clone()),
-        Change::AddTable(table)
-        | Change::DeleteTable(table)
-        | Change::AddChain { table, .. }
-        | Change::FlushChain { table, .. }
-        | Change::DeleteChain { table, .. }
-        | Change::AddSet { table, .. }
-        | Change::DeleteSet { table, .. } => Object::Table(table.clone()),
-        Change::AddElements(elements) | Change::DeleteElements(elements) => Object::Table(elements.table.clone()),
+/// The operations of one transaction are about one object; a removal of several objects counts as the first.
+fn of_nft(transaction: &Transaction) -> Object {
+    match transaction.operations.as_slice() {
+        [
+            Operation::AddRule { table, chain, .. }
+            | Operation::InsertRule { table, chain, .. }
+            | Operation::DeleteRule { table, chain, .. },
+            ..,
+        ] => Object::Rules(table.clone(), chain.clone()),
+        [other, ..] => Object::Table(other.table().clone()),
+        // It changes nothing.
+        [] => Object::Table(TableId::new(Family::Inet, "")),
     }
 }
 
@@ -238,7 +236,13 @@ pub(super) fn wish(op: &Op, object: &Object, wish: &mut Wish) {
         }
         // One that goes with another one counts as no other wish.
         Op::SetSysctl { key, value } if Object::Sysctl(key.clone()) == *object => add("value", value.clone()),
-        Op::Nft(Change::ReplaceTable(table)) => add("table", table.to_string()),
+        Op::Nft(transaction) => {
+            for operation in &transaction.operations {
+                if let Operation::ReplaceTable(table) = operation {
+                    add("table", table.to_string());
+                }
+            }
+        }
         _ => {}
     }
 }

@@ -303,7 +303,7 @@ fn every_object_is_named_as_a_person_would() {
         (Op::DeleteAddress(address), "device flannel.1"),
         (Op::DeleteNeighbour { device: device.clone(), address: peer }, "neighbour 10.244.2.0 on flannel.1"),
         (Op::SetSysctl { key: "net/ipv4/ip_forward".into(), value: "0".into() }, "sysctl net/ipv4/ip_forward"),
-        (Op::Nft(nft::Change::DeleteTable(table)), "nftables table inet netd"),
+        (Op::Nft(nft::Operation::DeleteTable(table).into()), "nftables table inet netd"),
         (no_device(), "device flannel.1"),
     ] {
         scene.patience = Patience::default();

@@ -1,11 +1,8 @@
 //! The flags that say where the plugin and its configuration go.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
-
-/// Where `netd install-cni` puts the plugin where no other folder is named.
-const BIN_DIR: &str = "/opt/cni/bin";
 
 /// The plugin's flags.
 #[derive(Debug, Clone, Default, Args)]
@@ -22,11 +19,4 @@ pub struct CniFlags {
     /// The plugin's program, for `netd install-cni` [default: netd-cni in netd's own directory].
     #[arg(long, global = true, env = "FLANNELD_CNI_PLUGIN", value_name = "FILE")]
     pub cni_plugin: Option<PathBuf>,
-}
-
-impl CniFlags {
-    /// The folder of plugins.
-    pub fn bin_dir(&self) -> &Path {
-        self.cni_bin_dir.as_deref().unwrap_or(Path::new(BIN_DIR))
-    }
 }

@@ -1,7 +1,6 @@
 //! The flags of flanneld's other stores: which one is used, and how it is reached.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
@@ -52,23 +51,6 @@ impl EtcdFlags {
         !self.etcd_endpoints.is_empty()
             || files.iter().any(|file| file.is_some())
             || texts.iter().any(|text| text.is_some())
-    }
-
-    /// The endpoints, flannel's where none is given.
-    pub fn endpoints(&self) -> impl Iterator<Item = &str> {
-        let defaults: &[&str] =
-            if self.etcd_endpoints.is_empty() { &["http://127.0.0.1:4001", "http://127.0.0.1:2379"] } else { &[] };
-        self.etcd_endpoints.iter().map(String::as_str).chain(defaults.iter().copied())
-    }
-
-    /// The prefix, flannel's where none is given.
-    pub fn prefix(&self) -> &str {
-        self.etcd_prefix.as_deref().unwrap_or("/coreos.com/network")
-    }
-
-    /// When a lease is renewed at the latest, before its end.
-    pub fn renew_margin(&self) -> Duration {
-        Duration::from_secs(60 * self.subnet_lease_renew_margin)
     }
 }
 

@@ -26,7 +26,6 @@ fn the_defaults_are_flannels() {
     assert_eq!(flags.subnet_file, PathBuf::from("/run/flannel/subnet.env"));
     assert!(!flags.ip_masq && !flags.ip_masq_fully_random_disable && flags.iptables_forward_rules);
     assert!(flags.iface.is_empty() && flags.iface_regex.is_empty() && flags.public_ip.is_none());
-    assert_eq!(flags.store_dir(), PathBuf::from("/var/lib/netd/store"));
     assert_eq!((flags.cni_conf_dir, flags.cni_conf_name.as_str()), (None, "10-netd.conflist"));
 }
 
@@ -70,10 +69,10 @@ fn variables_stand_in_for_flags_and_lose_against_them() {
 fn flags_stand_before_or_after_the_subcommand() {
     for args in [["--store-dir=/s", "plan"], ["plan", "--store-dir=/s"]] {
         let cli = read(&args, &[]).expect("plan");
-        assert_eq!((cli.command, cli.flags.store_dir()), (Some(Command::Plan), PathBuf::from("/s")));
+        assert_eq!((cli.command, cli.flags.store_dir), (Some(Command::Plan), Some(PathBuf::from("/s"))));
     }
     let cli = read(&["plan"], &[("FLANNELD_STORE_DIR", "/s")]).expect("variable");
-    assert_eq!(cli.flags.store_dir(), PathBuf::from("/s"));
+    assert_eq!(cli.flags.store_dir, Some(PathBuf::from("/s")));
     assert_eq!(read(&["cleanup"], &[]).expect("cleanup").command, Some(Command::Cleanup));
     assert_eq!(read(&["install-cni"], &[]).expect("install-cni").command, Some(Command::InstallCni));
     for version in ["version", "--version", "-version"] {
@@ -115,39 +114,6 @@ fn flannels_flags_that_netd_lacks_are_refused_aloud() {
 }
 
 #[test]
-fn any_flag_of_etcds_chooses_etcd_with_flannels_defaults() {
-    let etcd = |args: &[&str]| flags(args).etcd;
-    assert!(!etcd(&[]).is_chosen() && !etcd(&["--subnet-lease-renew-margin=5"]).is_chosen());
-    for flag in ["endpoints=http://a", "prefix=/x", "keyfile=k", "certfile=c", "cafile=a", "username=u", "password=p"] {
-        assert!(etcd(&[&format!("--etcd-{flag}")]).is_chosen(), "{flag}");
-    }
-    let given = etcd(&["--etcd-prefix=/x"]);
-    assert_eq!(given.endpoints().collect::<Vec<_>>(), ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
-    let given = etcd(&["-etcd-endpoints", "https://a:2379,https://b:2379"]);
-    assert_eq!(given.endpoints().collect::<Vec<_>>(), ["https://a:2379", "https://b:2379"]);
-    assert_eq!((given.prefix(), given.renew_margin().as_secs()), ("/coreos.com/network", 3600));
-}
-
-#[test]
-fn plugins_go_where_every_runtime_looks_unless_told_otherwise() {
-    assert_eq!(flags(&[]).cni.bin_dir(), PathBuf::from("/opt/cni/bin"));
-    let given = flags(&["--cni-bin-dir=/b", "--cni-plugin=/p", "--cni-conf-source=/c"]).cni;
-    assert_eq!(given.bin_dir(), PathBuf::from("/b"));
-    assert_eq!((given.cni_plugin, given.cni_conf_source), (Some("/p".into()), Some("/c".into())));
-}
-
-#[test]
-fn the_api_servers_flags_are_flannels() {
-    let kube = flags(&[]).kube;
-    assert!(!kube.kube_subnet_mgr && kube.set_node_network_unavailable);
-    assert_eq!(kube.kube_annotation_prefix, "flannel.alpha.coreos.com");
-    let kube = flags(&["-kube-subnet-mgr", "--set-node-network-unavailable=false", "--kubeconfig-file=/k"]).kube;
-    assert!(kube.kube_subnet_mgr && !kube.set_node_network_unavailable);
-    let kube = read(&[], &[("FLANNELD_KUBE_SUBNET_MGR", "true"), ("POD_NAME", "p")]).expect("variables").flags.kube;
-    assert_eq!((kube.kube_subnet_mgr, kube.pod_name.as_deref()), (true, Some("p")));
-}
-
-#[test]
 fn help_is_no_error_and_names_the_variables() {
     for help in ["-h", "--help", "-help"] {
         let error = read(&[help], &[]).expect_err("help ends the program");
@@ -157,13 +123,4 @@ fn help_is_no_error_and_names_the_variables() {
             assert!(text.contains(part), "{part} is missing in {text}");
         }
     }
-}
-
-#[test]
-fn the_interface_is_wished_for_as_flags_and_configuration_say() {
-    let (conf, _) =
-        NetConf::parse(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}"#).expect("net-conf");
-    let wishes = flags(&["--iface=eth1", "--public-ip=192.0.2.1"]).wishes(&conf);
-    assert_eq!((wishes.ifaces, wishes.nat), (vec!["eth1".to_owned()], false));
-    assert_eq!((wishes.public.families().count(), wishes.pods.len()), (1, 1));
 }

@@ -6,16 +6,15 @@ fn subnet(text: &str) -> PerFamily<Prefix> {
 
 #[test]
 fn a_fault_is_told_when_it_begins_and_when_it_is_over() {
-    let first = Fault::other_subnets(subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
-    let warning = |fault: &Fault| Notice::Warning { reason: fault.reason, text: fault.text.clone() };
+    let first = other_subnets(subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
     let mut warned = Warned::default();
     assert_eq!(warned.of(None), []);
-    assert_eq!(warned.of(Some(&first)), [warning(&first)]);
-    assert_eq!(warned.of(Some(&first)), [], "it is no news");
-    let second = Fault::taken(subnet("10.244.1.0/24"));
-    assert_eq!(warned.of(Some(&second)), [Notice::Over(first.text.clone()), warning(&second)]);
-    assert_eq!(warned.of(None), [Notice::Over(second.text)]);
-    assert_eq!(warned.of(Some(&first)), [warning(&first)], "it has come again");
+    assert_eq!(warned.of(Some(first.clone())), [Notice::Problem(first.clone())]);
+    assert_eq!(warned.of(Some(first.clone())), [], "it is no news");
+    let second = taken(subnet("10.244.1.0/24"));
+    assert_eq!(warned.of(Some(second.clone())), [Notice::Resolved(first.clone()), Notice::Problem(second.clone())]);
+    assert_eq!(warned.of(None), [Notice::Resolved(second)]);
+    assert_eq!(warned.of(Some(first.clone())), [Notice::Problem(first.clone())], "it has come again");
 }
 
 #[test]
@@ -23,15 +22,15 @@ fn each_fault_says_what_it_is_about_and_what_to_do() {
     let (stored, used) = (subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
     let refused = StoreError::Write { object: "Node n1".to_owned(), advice: "apply the role", source: "403".into() };
     let none = StoreError::Allocate { node: "n1".parse().expect("a name"), source: "it has another podCIDR".into() };
-    for (fault, reason, words) in [
-        (Fault::other_subnets(stored, used), "PodCIDRChanged", vec!["10.244.9.0/24", "10.244.1.0/24", "drain"]),
-        (Fault::taken(used), "LeaseLost", vec!["another node", "10.244.1.0/24", "drain"]),
-        (Fault::not_put_back(&refused), "LeaseLost", vec!["cannot be put back", "apply the role", "403"]),
-        (Fault::not_put_back(&none), "PodCIDRChanged", vec!["cannot be put back", "another podCIDR"]),
+    for (problem, kind, words) in [
+        (other_subnets(stored, used), Kind::PodCidrChanged, vec!["10.244.9.0/24", "10.244.1.0/24", "drain"]),
+        (taken(used), Kind::LeaseLost, vec!["another node", "10.244.1.0/24", "drain"]),
+        (not_put_back(&refused), Kind::LeaseLost, vec!["cannot be put back", "apply the role", "403"]),
+        (not_put_back(&none), Kind::PodCidrChanged, vec!["cannot be put back", "another podCIDR"]),
     ] {
-        assert_eq!(fault.reason, reason, "{}", fault.text);
+        assert_eq!(problem.kind, kind, "{problem}");
         for word in words {
-            assert!(fault.text.contains(word), "{word} is not in {}", fault.text);
+            assert!(problem.to_string().contains(word), "{word} is not in {problem}");
         }
     }
 }

@@ -31,7 +31,7 @@ fn every_moment_moves() {
         "running": true, "version": "", "started": before, "ready": false, "node": null,
         "peers": { "n2": { "backend": "vxlan", "public": [], "ways": [way, way] } }, "leftOut": {},
         "lastReconcile": { "trigger": "", "at": before, "milliseconds": 0, "changed": 0, "failed": 0 },
-        "lastFullRead": before, "operations": {}, "problems": { "a": before },
+        "lastFullRead": before, "operations": {}, "problems": [{ "kind": "LeaseLost", "subject": "a", "detail": "", "since": before }],
         "contested": { "b": { "times": 1, "next": before } },
         "store": { "lastEvent": before, "trouble": { "what": "", "since": before } },
     });

@@ -1,4 +1,4 @@
-//! The store's files: where they are, how they are written.
+//! The store's paths, and how its files are written and removed.
 
 use std::fs;
 use std::io;
@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use network::model::{Lease, NodeName};
 use network::record;
 
-use super::cause;
 use crate::store::StoreError;
 use crate::whole_file;
 
-/// Where the files are.
+/// The store's paths.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
     dir: PathBuf,
@@ -29,49 +28,49 @@ impl Layout {
         &self.dir
     }
 
-    /// The folder with the nodes' files.
-    pub(super) fn nodes(&self) -> PathBuf {
+    /// The directory of the nodes' files.
+    pub(super) fn nodes_dir(&self) -> PathBuf {
         self.dir.join("nodes")
     }
 
-    pub(super) fn lock(&self) -> PathBuf {
+    pub(super) fn lock_file(&self) -> PathBuf {
         self.dir.join("lock")
     }
 
-    /// The folder with the network configuration.
-    pub(super) fn net_conf_folder(&self) -> &Path {
-        self.net_conf.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    /// The directory of the network configuration.
+    pub(super) fn net_conf_dir(&self) -> &Path {
+        self.net_conf.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     /// A node's file.
-    pub(super) fn lease(&self, node: &NodeName) -> PathBuf {
-        self.nodes().join(format!("{node}.json"))
+    pub(super) fn lease_file(&self, node: &NodeName) -> PathBuf {
+        self.nodes_dir().join(format!("{node}.json"))
     }
 
     pub(super) fn read_net_conf(&self) -> Result<String, StoreError> {
         fs::read_to_string(&self.net_conf).map_err(|error| StoreError::Read {
             object: self.net_conf.display().to_string(),
             advice: r#"it must hold the network configuration, such as {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#,
-            source: cause(error),
+            source: error.into(),
         })
     }
 
-    pub(super) fn make_folders(&self) -> Result<(), StoreError> {
-        whole_file::make_folder(&self.nodes()).map_err(|error| Self::unwritable(&self.nodes(), error))
+    pub(super) fn make_dirs(&self) -> Result<(), StoreError> {
+        whole_file::make_folder(&self.nodes_dir()).map_err(|error| Self::unwritable(&self.nodes_dir(), error))
     }
 
     pub(super) fn write_lease(&self, lease: &Lease) -> Result<(), StoreError> {
-        let path = self.lease(&lease.node);
+        let path = self.lease_file(&lease.node);
         whole_file::write(&path, record::render(lease).as_bytes()).map_err(|error| Self::unwritable(&path, error))
     }
 
-    /// Removes what an earlier run of the node was killed over.
-    pub(super) fn sweep_lease(&self, node: &NodeName) {
-        whole_file::sweep(&self.lease(node));
+    /// Removes temporary files of a write during which an earlier netd of this node was killed.
+    pub(super) fn remove_partial_lease(&self, node: &NodeName) {
+        whole_file::sweep(&self.lease_file(node));
     }
 
     pub(super) fn remove_lease(&self, node: &NodeName) -> Result<(), StoreError> {
-        let path = self.lease(node);
+        let path = self.lease_file(node);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::unwritable(&path, error)),
             _ => Ok(()),
@@ -84,6 +83,6 @@ impl Layout {
             io::ErrorKind::ReadOnlyFilesystem => "mount it writable",
             _ => "netd must be able to write the store's directory",
         };
-        StoreError::Write { object: path.display().to_string(), advice, source: cause(error) }
+        StoreError::Write { object: path.display().to_string(), advice, source: error.into() }
     }
 }

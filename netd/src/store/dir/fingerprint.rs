@@ -1,21 +1,25 @@
-//! What a file is like, without its content.
+//! A file's metadata as a fingerprint: tells whether the file's content may have changed, without reading the file.
 
-use std::fs::Metadata;
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use network::hash::fnv;
 
-/// Changes within this time of a file's last one may leave its timestamp as it is.
+use super::files::Layout;
+
+/// The coarsest timestamp of a file system: two changes within this time may leave the same timestamp.
 pub(super) const TIMESTAMP_STEP: Duration = Duration::from_secs(2);
 
-/// What tells one content of a file from another without reading it.
+/// The metadata by which two versions of a file differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
     inode: u64,
     size: u64,
     modified: (i64, i64),
-    /// When anything about it changed last, which nobody can set (inode(7)): a copy may bring the time of its original with it.
+    /// The last change of content or metadata (ctime in inode(7)). No program can set the ctime, whereas a copy may keep the mtime
+    /// of the original.
     changed: (i64, i64),
     pub(super) regular: bool,
 }
@@ -33,10 +37,10 @@ impl From<&Metadata> for Fingerprint {
 }
 
 impl Fingerprint {
-    /// Of something that cannot even be looked at.
-    pub(super) const NONE: Self = Self { inode: 0, size: 0, modified: (0, 0), changed: (0, 0), regular: false };
+    /// The fingerprint of a file whose metadata cannot be read.
+    pub(super) const UNREADABLE: Self = Self { inode: 0, size: 0, modified: (0, 0), changed: (0, 0), regular: false };
 
-    /// The same as one number.
+    /// A hash of all fields.
     pub(super) fn digest(&self) -> u64 {
         let Self { inode, size, modified, changed, regular } = *self;
         let times = [modified.0, modified.1, changed.0, changed.1].map(i64::to_ne_bytes);
@@ -44,11 +48,23 @@ impl Fingerprint {
         fnv(times.as_flattened()) ^ fnv(rest.as_flattened()).rotate_left(1)
     }
 
-    /// True where any later change of the file gives it another fingerprint. A clock that was set back leaves it false, however
-    /// long the file has been as it is.
+    /// True where any later change of the file gives it another fingerprint. False for as long as the wall clock is behind the
+    /// file's ctime.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0));
         since > changed + TIMESTAMP_STEP
+    }
+}
+
+impl Layout {
+    /// The current fingerprint of a file in the directory of nodes; `None` where the file does not exist.
+    pub(super) fn fingerprint(&self, name: &str) -> Option<Fingerprint> {
+        match fs::metadata(self.nodes_dir().join(name)) {
+            Ok(metadata) => Some(Fingerprint::from(&metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            // Such as a broken symbolic link. Only this one file is affected.
+            Err(_) => Some(Fingerprint::UNREADABLE),
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! One daemon at a time takes subnets: the lock file of the store, waited for with a bound.
+//! The store's lock file: only one daemon at a time allocates subnets. Waiting for the lock has a deadline.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,16 +14,16 @@ use tokio::{task, time};
 use super::files::Layout;
 use crate::store::StoreError;
 
-/// How long to wait between two tries. flock(2) itself waits without a bound.
+/// The delay between two tries. A blocking flock(2) has no deadline.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The store's lock, given back when dropped.
+/// The held lock. Dropping it releases the lock.
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
 
-/// Takes the lock for `node`, waiting up to `limit` for another to give it back.
+/// Takes the lock for `node`. Waits up to `limit` for another holder to release it.
 pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> Result<Lock, StoreError> {
-    let path = layout.lock();
+    let path = layout.lock_file();
     let deadline = Instant::now() + limit;
     loop {
         let (of, holder) = (path.clone(), node.clone());
@@ -49,7 +49,7 @@ pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> R
     }
 }
 
-/// The lock, or none where somebody else has it.
+/// The lock, or `None` where another process holds it.
 fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -57,12 +57,13 @@ fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
         Err((_, Errno::EWOULDBLOCK)) => return Ok(None),
         Err((_, errno)) => return Err(errno.into()),
     };
-    // The file may have been removed, and made anew by another daemon, between opening and locking: that lock holds nobody off.
+    // Between open and flock another daemon may have removed and recreated the file. A lock on the removed file excludes nobody.
     let (ours, there) = (lock.metadata()?, fs::metadata(path));
     if !there.is_ok_and(|there| (there.dev(), there.ino()) == (ours.dev(), ours.ino())) {
         return Ok(None);
     }
-    // Who holds it is for the people that wait; a full disk must not keep anybody from an address that needs no new file.
+    // The holder's name is for the error message of other daemons. A full disk must not prevent locking: an allocation may need
+    // no new file.
     let _ = lock.set_len(0).and_then(|()| writeln!(lock, "node {node}, process {}", std::process::id()));
     Ok(Some(Lock(lock)))
 }

@@ -74,7 +74,7 @@ async fn first_list(events: &mut mpsc::Receiver<StoreEvent>) -> Vec<String> {
 }
 
 fn chain(error: &StoreError) -> String {
-    let source = Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let source = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     format!("{error}: {source}")
 }
 
@@ -85,7 +85,7 @@ async fn fifty_daemons_at_once_get_fifty_subnets() {
     let mut daemons = JoinSet::new();
     for n in 0..50 {
         // All write to one disk, which may have much else to do.
-        let (store, small) = (store(room.path()).with_lock_wait(Duration::from_mins(2)), small.clone());
+        let (store, small) = (store(room.path()).with_lock_timeout(Duration::from_mins(2)), small.clone());
         daemons.spawn(async move { store.acquire(&request(&format!("node-{n}")), &small).await });
     }
     let leases = daemons.join_all().await;
@@ -146,10 +146,10 @@ async fn both_families_are_taken_and_given_back() {
 async fn a_lock_that_is_not_given_back_names_its_holder() {
     let room = room();
     let layout = Layout::new(room.path().to_owned(), None);
-    layout.make_folders().expect("folders");
+    layout.make_dirs().expect("folders");
     let holder = "slow".parse().expect("node name");
     let held = lock::take(&layout, &holder, LIMIT).await.expect("free lock");
-    let waiting = store(room.path()).with_lock_wait(Duration::from_millis(50));
+    let waiting = store(room.path()).with_lock_timeout(Duration::from_millis(50));
     let error = waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect_err("locked").to_string();
     assert!(error.contains("held by node slow, process") && error.contains("lock"), "{error}");
     drop(held);
@@ -256,21 +256,21 @@ async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
     assert_eq!(first_list(&mut events).await.len(), 2);
     for _ in 0..2 {
         fs::rename(&there, &away).expect("move away");
-        let StoreEvent::Trouble(text) = next(&mut events).await else { panic!("trouble was expected") };
+        let StoreEvent::Unavailable(text) = next(&mut events).await else { panic!("trouble was expected") };
         assert!(text.contains("store/") && text.contains("No such file"), "{text}");
         fs::rename(&away, &there).expect("move back");
-        assert_eq!(next(&mut events).await, StoreEvent::Recovered, "told once, and no node was removed meanwhile");
+        assert_eq!(next(&mut events).await, StoreEvent::Available, "told once, and no node was removed meanwhile");
     }
     // Removing it file by file looks no different.
     let text = fs::read_to_string(there.join("nodes/a.json")).expect("text");
     fs::remove_dir_all(&there).expect("remove");
-    assert!(matches!(next(&mut events).await, StoreEvent::Trouble(_)));
+    assert!(matches!(next(&mut events).await, StoreEvent::Unavailable(_)));
     fs::create_dir_all(there.join("nodes")).expect("folders");
     fs::write(there.join("nodes/a.json"), text).expect("lease");
     // By rename, or what is half-written could be read.
     fs::write(there.join("growing"), NET_CONF).expect("net-conf.json");
     fs::rename(there.join("growing"), there.join("net-conf.json")).expect("in its place");
-    assert_eq!(next(&mut events).await, StoreEvent::Recovered);
+    assert_eq!(next(&mut events).await, StoreEvent::Available);
     // b did not come back, and that is believed in the end.
     assert_eq!(next(&mut events).await, StoreEvent::Removed("b".parse().expect("node name")));
 }
@@ -304,14 +304,14 @@ async fn a_directory_that_is_not_there_at_the_start_is_waited_for() {
     let error = later.net_conf().await.expect_err("nothing there");
     assert!(chain(&error).contains("net-conf.json: it must hold the network configuration"), "{}", chain(&error));
     let mut events = later.watch();
-    assert!(matches!(next(&mut events).await, StoreEvent::Trouble(_)));
+    assert!(matches!(next(&mut events).await, StoreEvent::Unavailable(_)));
     fs::create_dir_all(there.join("nodes")).expect("folders");
     fs::write(there.join("net-conf.json"), NET_CONF).expect("net-conf.json");
     let mut seen = Vec::new();
-    while seen.last() != Some(&StoreEvent::Recovered) {
+    while seen.last() != Some(&StoreEvent::Available) {
         seen.push(next(&mut events).await);
     }
-    assert!(!seen.iter().any(|event| matches!(event, StoreEvent::Trouble(_))), "told once: {seen:?}");
+    assert!(!seen.iter().any(|event| matches!(event, StoreEvent::Unavailable(_))), "told once: {seen:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use super::record::{self, Record};
 use super::view::SUBNETS;
 use super::wire::{Compare, DeleteRangeRequest, KeyValue, PutRequest, RequestOp, TxnRequest};
 use super::{EtcdStore, unwritable};
-use crate::store::{LeaseRequest, StoreError, claim};
+use crate::store::{LeaseRequest, StoreError, lease_builder};
 
 /// How often the race for a subnet may be lost before that is told: each time another node has got one.
 const RACES: usize = 20;
@@ -85,8 +85,8 @@ pub(super) async fn acquire(store: &EtcdStore, request: &LeaseRequest, conf: &Ne
         let stored = own.first();
         let others: Vec<_> = others.into_iter().map(|holding| holding.subnets).collect();
         let former = stored.map(|holding| holding.subnets).unwrap_or_default();
-        let subnets = claim::subnets(request, conf, former, &others)?;
-        let lease = claim::lease(request, subnets, stored.and_then(|holding| holding.lease()));
+        let subnets = lease_builder::subnets(request, conf, former, &others)?;
+        let lease = lease_builder::lease(request, subnets, stored.and_then(|holding| holding.lease()));
         let taken = match stored.filter(|holding| record::key(holding.subnets) == record::key(subnets)) {
             Some(stored) => keep(store, stored, &lease).await?,
             None => take(store, &lease, request).await?,

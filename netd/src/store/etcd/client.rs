@@ -16,12 +16,13 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
-use super::options::{Options, OptionsError};
+use super::options::OptionsError;
 use super::wire::{
     AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
     LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, RangeRequest, RangeResponse, TxnRequest,
     TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
 };
+use crate::config::EtcdConfig;
 
 /// How long one answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -62,7 +63,7 @@ impl CallError {
 /// The way to etcd. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
-    pub(super) options: Arc<Options>,
+    pub(super) options: Arc<EtcdConfig>,
     link: Arc<Mutex<Link>>,
 }
 
@@ -98,7 +99,7 @@ enum Failure {
 
 impl Client {
     /// Checks that the files can be read; connects when first asked.
-    pub(super) fn new(options: Options) -> Result<Self, OptionsError> {
+    pub(super) fn new(options: EtcdConfig) -> Result<Self, OptionsError> {
         options.endpoints.iter().try_for_each(|url| options.endpoint(url).map(drop))?;
         Ok(Self { options: Arc::new(options), link: Arc::default() })
     }

@@ -87,7 +87,7 @@ impl Follower {
         }
         self.returning = self.view.lacks_keys().then(|| Instant::now() + RETURN);
         if self.trouble.take().is_some() {
-            self.send(vec![StoreEvent::Recovered]).await?;
+            self.send(vec![StoreEvent::Available]).await?;
         }
         self.tell(told).await?;
         Ok(Some(listed.header.unwrap_or_default().revision))
@@ -156,7 +156,7 @@ impl Follower {
         // Of one sort it is told once, however it goes on: a connection fails in many words.
         let sort = |text: &str| text.split(": ").next().map(str::to_owned);
         if self.trouble.as_deref().is_none_or(|told| sort(told) != sort(&why)) {
-            self.send(vec![StoreEvent::Trouble(why.clone())]).await?;
+            self.send(vec![StoreEvent::Unavailable(why.clone())]).await?;
         }
         self.trouble = Some(why);
         Ok(())

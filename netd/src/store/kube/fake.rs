@@ -1,7 +1,6 @@
 //! An API server that gives one answer to each request, in the order in which a test has thought of them: for what a real one does at
 //! no test's wish.
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,7 +11,7 @@ use tokio::time::timeout;
 
 use super::KubeStore;
 use super::options::Options;
-use crate::config::flags::{Cli, Flags};
+use crate::config::{Config, KubeConfig, StoreConfig};
 
 /// Longer than anybody takes to ask.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,20 +30,22 @@ pub(super) fn refusal(code: u16, message: &str) -> (u16, String) {
     (code, format!(r#"{{"kind":"Status","code":{code},"message":"{message}"}}"#))
 }
 
-/// Flags that name the API server at an address.
-pub(super) fn flags(url: &str) -> Flags {
-    let arguments = ["netd", "--kube-subnet-mgr", &format!("--kube-api-url={url}")].map(OsString::from);
-    Cli::read(arguments, |_| None).expect("good flags").flags
+/// The API server at an address.
+fn config(url: &str) -> KubeConfig {
+    match Config::of(&["--kube-subnet-mgr", &format!("--kube-api-url={url}")]).store {
+        StoreConfig::Kube(config) => config,
+        other => panic!("the API server is chosen, not {other:?}"),
+    }
 }
 
-/// The options of those flags.
+/// The options of an API server at an address.
 pub(super) fn options(url: &str) -> Options {
-    Options::of(&flags(url)).expect("options")
+    config(url).into()
 }
 
 /// A store in the API server at an address.
 pub(super) fn store(url: &str, waits: bool) -> KubeStore {
-    KubeStore::new(&flags(url), waits).expect("a store")
+    KubeStore::new(config(url), waits)
 }
 
 /// Begins to answer, each request on a connection of its own. Gives its address, and what it was asked once all answers are given.

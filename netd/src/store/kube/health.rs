@@ -59,7 +59,7 @@ impl Health {
             };
             is_new.then(|| {
                 troubles.told = Some(who);
-                StoreEvent::Trouble(what)
+                StoreEvent::Unavailable(what)
             })
         };
         self.send(event.into_iter().collect()).await
@@ -75,11 +75,11 @@ impl Health {
                 (None, _) => None,
                 (Some(_), None) => {
                     troubles.told = None;
-                    Some(StoreEvent::Recovered)
+                    Some(StoreEvent::Available)
                 }
                 (Some(_), Some((other, what))) => (troubles.told == Some(who)).then(|| {
                     troubles.told = Some(other);
-                    StoreEvent::Trouble(what)
+                    StoreEvent::Unavailable(what)
                 }),
             }
         };

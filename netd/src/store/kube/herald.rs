@@ -1,7 +1,7 @@
 //! Tells the cluster about this node: Events on its Node, its condition, and corrections of what peers see. None of it is needed for
 //! packets to flow, so nobody waits for it, and what fails is tried again later or let go.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{self, Instant};
 
 use super::Shared;
 use super::api::CallError;
+use crate::problem::{Problem, Problems};
 use crate::status::board;
 use crate::store::Notice;
 
@@ -38,7 +39,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<J
     let mut herald = Herald {
         shared,
         waiting: VecDeque::new(),
-        told: BTreeSet::new(),
+        told: Problems::new(),
         ready: false,
         set_for: None,
         correct: false,
@@ -66,8 +67,8 @@ pub(super) async fn run(shared: Arc<Shared>, mut jobs: mpsc::UnboundedReceiver<J
 
 struct Herald {
     shared: Arc<Shared>,
-    waiting: VecDeque<Notice>,
-    told: BTreeSet<String>,
+    waiting: VecDeque<Problem>,
+    told: Problems,
     /// The network is ready.
     ready: bool,
     /// Of which Node the condition was set, and at which version.
@@ -84,17 +85,17 @@ impl Herald {
     fn take(&mut self, job: Job) {
         match job {
             Job::Tell(Notice::Ready) => self.ready = true,
-            Job::Tell(Notice::Over(text)) => {
-                self.told.remove(&text);
-                self.waiting.retain(|notice| !matches!(notice, Notice::Warning { text: told, .. } if *told == text));
+            Job::Tell(Notice::Resolved(problem)) => {
+                self.told.remove(&problem);
+                self.waiting.retain(|waiting| *waiting != problem);
             }
-            Job::Tell(notice @ Notice::Warning { .. }) => {
-                let Notice::Warning { text, .. } = &notice else { return };
+            Job::Tell(Notice::Problem(problem)) => {
                 if self.told.len() >= TOLD {
                     self.told.clear();
                 }
-                if self.told.insert(text.clone()) {
-                    self.waiting.push_back(notice);
+                let known = self.told.replace(problem.clone());
+                if !known.is_some_and(|known| problem.says_the_same_as(&known)) {
+                    self.waiting.push_back(problem);
                     self.waiting.drain(..self.waiting.len().saturating_sub(WAITING));
                 }
             }
@@ -128,8 +129,8 @@ impl Herald {
                 tracing::warn!("what peers see of this node cannot be corrected: {}", chain(&error));
             }
         }
-        while let Some(notice) = self.waiting.front() {
-            let posted = post(&self.shared, notice).await;
+        while let Some(problem) = self.waiting.front() {
+            let posted = post(&self.shared, problem).await;
             match posted {
                 Err(error) if error.is_passing() => return Err(("an Event cannot be told", error)),
                 Err(error) => {
@@ -168,19 +169,18 @@ impl Herald {
     }
 }
 
-/// Makes an Event of a notice.
-pub(super) async fn post(shared: &Shared, notice: &Notice) -> Result<(), CallError> {
-    let Notice::Warning { reason, text } = notice else { return Ok(()) };
+/// Makes an Event of a problem.
+pub(super) async fn post(shared: &Shared, problem: &Problem) -> Result<(), CallError> {
     let Some(name) = shared.own.name() else { return Ok(()) };
     let uid = shared.own.node().map(|node| node.uid).unwrap_or_default();
     let now = board::now().to_string();
     // The API takes messages of up to 1 kB.
-    let message: String = text.chars().take(1000).collect();
+    let message: String = problem.to_string().chars().take(1000).collect();
     let event = json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": { "generateName": format!("{name}."), "namespace": "default" },
         "involvedObject": { "apiVersion": "v1", "kind": "Node", "name": name.as_str(), "uid": uid },
-        "type": "Warning", "reason": reason, "message": message,
+        "type": "Warning", "reason": problem.kind.to_string(), "message": message,
         "source": { "component": "netd", "host": name.as_str() },
         "firstTimestamp": now, "lastTimestamp": now, "count": 1,
     });

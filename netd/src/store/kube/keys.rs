@@ -4,6 +4,8 @@
 
 use dataplane::types::Family;
 
+use crate::config::store::AnnotationPrefix;
+
 /// What stands behind the prefix, as flannel has it; the last two are netd's.
 const NAMES: [&str; 12] = [
     MANAGED,
@@ -30,41 +32,16 @@ pub(super) fn could_be(key: &str) -> bool {
     NAMES.iter().any(|name| key.strip_suffix(name).is_some_and(|prefix| prefix.ends_with(['/', '-'])))
 }
 
-/// A prefix that cannot be one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PrefixError {
-    /// More than one slash.
-    #[error("prefix can contain at most single slash")]
-    Slashes,
-    /// Anything else.
-    #[error(
-        "prefix must be in a format: fqdn/[0-9a-z-_]*, in lower case and with a dot before the slash, like flannel.alpha.coreos.com"
-    )]
-    Format,
-}
-
 /// The annotations' names with their prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Keys {
-    prefix: String,
+    prefix: AnnotationPrefix,
 }
 
 impl Keys {
-    /// The names behind a prefix, which gets the end that it lacks.
-    pub(super) fn new(prefix: &str) -> Result<Self, PrefixError> {
-        let (domain, rest) = match prefix.split_once('/') {
-            Some((_, rest)) if rest.contains('/') => return Err(PrefixError::Slashes),
-            Some(halves) => halves,
-            None => (prefix, ""),
-        };
-        let good =
-            |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
-        let labels: Vec<_> = domain.split('.').collect();
-        if labels.len() < 2 || labels.iter().any(|label| label.is_empty() || !good(label)) || !good(rest) {
-            return Err(PrefixError::Format);
-        }
-        let dash = if rest.is_empty() || rest.ends_with('-') { "" } else { "-" };
-        Ok(Self { prefix: format!("{domain}/{rest}{dash}") })
+    /// The names behind a prefix.
+    pub(super) fn new(prefix: AnnotationPrefix) -> Self {
+        Self { prefix }
     }
 
     fn with(&self, name: &str) -> String {

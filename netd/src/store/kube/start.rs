@@ -16,17 +16,19 @@ use super::annotations::{self, RangesFault};
 use super::api::CallError;
 use super::memory::Memory;
 use super::object::Node;
+use super::options::NoNode;
 use super::watch::{Told, Watch};
-use super::{KubeStore, NODES, OptionsError, WRITE, conf, herald};
-use crate::store::waiting::Waiting;
-use crate::store::{LeaseRequest, Notice, StoreError, claim};
+use super::{KubeStore, NODES, WRITE, conf, herald};
+use crate::problem::{Kind, Problem};
+use crate::store::startup_retry::StartupRetry;
+use crate::store::{LeaseRequest, Notice, StoreError, lease_builder};
 
 /// The longest wait for an API server that is not there.
 const LONGEST: Duration = Duration::from_secs(10);
 
 impl KubeStore {
-    fn waiting(&self) -> Waiting {
-        Waiting::new::<CallError>(self.waits.load(Ordering::Relaxed), LONGEST, &self.standing)
+    fn startup_retry(&self) -> StartupRetry {
+        StartupRetry::new::<CallError>(self.waits.load(Ordering::Relaxed), LONGEST, &self.startup_status)
     }
 
     /// What was last known, for a daemon that starts; of this node alone.
@@ -60,10 +62,10 @@ impl KubeStore {
             return Err(StoreError::Read {
                 object: "this node's name".to_owned(),
                 advice: "give the container NODE_NAME from its field spec.nodeName",
-                source: OptionsError::NoNode.into(),
+                source: NoNode.into(),
             });
         };
-        let mut waiting = self.waiting();
+        let mut retry = self.startup_retry();
         loop {
             let read = self.read_pod(namespace, pod).await;
             if let Err(error) = &read
@@ -73,9 +75,9 @@ impl KubeStore {
                 return Ok(memory.node);
             }
             match read {
-                Err(error) if waiting.waits => waiting.wait(&error).await,
+                Err(error) if retry.enabled => retry.report_and_sleep(&error).await,
                 done => {
-                    waiting.over();
+                    retry.succeeded();
                     return done;
                 }
             }
@@ -83,7 +85,7 @@ impl KubeStore {
     }
 
     pub(super) async fn first_net_conf(&self) -> Result<String, StoreError> {
-        let mut waiting = self.waiting();
+        let mut retry = self.startup_retry();
         let source = &self.shared.options.net_conf;
         loop {
             if self.goes_by_memory()
@@ -94,14 +96,14 @@ impl KubeStore {
             }
             let error = match conf::read(&self.shared.api, source).await {
                 Ok(text) => match NetConf::parse(&text) {
-                    Err(error) if waiting.waits => StoreError::Read {
+                    Err(error) if retry.enabled => StoreError::Read {
                         object: "the network configuration".to_owned(),
                         advice: "correct net-conf.json",
                         source: error.into(),
                     },
                     // Whoever does not wait judges it himself.
                     _ => {
-                        waiting.over();
+                        retry.succeeded();
                         return Ok(text);
                     }
                 },
@@ -115,21 +117,22 @@ impl KubeStore {
                     error
                 }
             };
-            if !waiting.waits {
+            if !retry.enabled {
                 return Err(error);
             }
-            self.warn("InvalidConfiguration", chain(&error));
-            waiting.wait(&error).await;
+            self.warn(Kind::InvalidConfiguration, &chain(&error));
+            retry.report_and_sleep(&error).await;
         }
     }
 
-    fn warn(&self, reason: &'static str, text: String) {
-        self.shared.herald(herald::Job::Tell(Notice::Warning { reason, text }));
+    fn warn(&self, kind: Kind, why: &str) {
+        let problem = Problem::new(kind, "netd", format!("waits: {why}"));
+        self.shared.herald(herald::Job::Tell(Notice::Problem(problem)));
     }
 
     /// The own Node; none where the start goes by what was last known.
     async fn first_node(&self, name: &NodeName) -> Result<Result<Node, Memory>, StoreError> {
-        let mut waiting = self.waiting();
+        let mut retry = self.startup_retry();
         loop {
             if self.goes_by_memory()
                 && let Some(memory) = self.remembered(Some(name)).await
@@ -138,10 +141,10 @@ impl KubeStore {
             }
             let error = match self.read_own(name).await {
                 Ok(node) => {
-                    waiting.over();
+                    retry.succeeded();
                     return Ok(Ok(node));
                 }
-                Err(error) if !waiting.waits => return Err(error),
+                Err(error) if !retry.enabled => return Err(error),
                 Err(error) => error,
             };
             // A Node that is not there is no reason to believe that it is as it was.
@@ -152,7 +155,7 @@ impl KubeStore {
                 self.is_away(&error);
                 return Ok(Err(memory));
             }
-            waiting.wait(&error).await;
+            retry.report_and_sleep(&error).await;
         }
     }
 
@@ -178,12 +181,12 @@ impl KubeStore {
 
     /// Takes the lease, and waits for what is missing.
     pub(super) async fn first_acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        let mut waiting = self.waiting();
+        let mut retry = self.startup_retry();
         loop {
             let node = match self.first_node(&request.node).await? {
                 Ok(node) => node,
                 Err(memory) => {
-                    waiting.over();
+                    retry.succeeded();
                     return self.take_up(memory, request, conf);
                 }
             };
@@ -191,17 +194,17 @@ impl KubeStore {
                 Ok(subnets) => {
                     let told = self.tell(&node, request, subnets).await;
                     match told {
-                        Err(error) => waiting.wait(&error).await,
+                        Err(error) => retry.report_and_sleep(&error).await,
                         done => {
-                            waiting.over();
+                            retry.succeeded();
                             return done;
                         }
                     }
                 }
                 Err(fault @ RangesFault::None { .. }) => {
                     let error = allocation(request, fault.clone());
-                    waiting.say(&error);
-                    self.warn("NoPodCIDR", fault.to_string());
+                    retry.report(&error);
+                    self.warn(Kind::NoPodCidr, &fault.to_string());
                     self.changes(&node).await;
                 }
                 Err(fault) => return Err(allocation(request, fault)),
@@ -220,7 +223,7 @@ impl KubeStore {
         };
         let subnets = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
         self.shared.locked().leases = memory.leases;
-        Ok(claim::lease(request, subnets, own.as_deref()))
+        Ok(lease_builder::lease(request, subnets, own.as_deref()))
     }
 
     async fn tell(
@@ -231,7 +234,7 @@ impl KubeStore {
     ) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let stored = annotations::lease(node, &shared.options.keys).ok().flatten();
-        let lease = claim::lease(request, subnets, stored.as_ref());
+        let lease = lease_builder::lease(request, subnets, stored.as_ref());
         shared.own.tell(&shared.api, &shared.options, &lease, WRITE).await?;
         Ok(lease)
     }

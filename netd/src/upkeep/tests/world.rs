@@ -9,7 +9,7 @@ use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
 use network::overlay::transition::Transition;
 
 use super::*;
-use crate::config::flags::{Cli, Flags};
+use crate::config::{Config, RulesConfig};
 use crate::reconcile::Planned;
 
 /// The port of the node's own nftables socket, and of somebody else's.
@@ -67,7 +67,7 @@ impl Injury {
 pub(super) struct World {
     pub(super) network: Network,
     node: Node,
-    flags: Flags,
+    rules: RulesConfig,
     leases: BTreeMap<NodeName, Arc<Lease>>,
     news: BTreeMap<NodeName, Option<Arc<Lease>>>,
     pub(super) cluster: Cluster,
@@ -80,11 +80,11 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(network: &Network) -> Self {
         let cluster = network.cluster();
-        let flags = Cli::read(["netd", "--ip-masq"].map(Into::into), |_| None).expect("good flags").flags;
+        let rules = Config::of(&["--ip-masq"]).rules;
         Self {
             network: network.clone(),
             node: Node::from(network),
-            flags,
+            rules,
             leases: cluster.peers.clone(),
             news: BTreeMap::new(),
             cluster: Cluster { own: cluster.own, peers: BTreeMap::new() },
@@ -150,7 +150,7 @@ impl World {
         self.waiting.clear();
         let before = self.kernel.clone();
         let Planned { plan, outcome, observed, ground } = self.planned();
-        let report = reconcile::apply(&mut self.kernel, plan, &outcome);
+        let report = reconcile::apply(&mut self.kernel, plan);
         self.waiting = events(&before, &self.kernel, OWN);
         self.cluster.own.encapsulations = Some(outcome.advertised.clone());
         let left_out = rejected.iter().filter_map(|peer| self.leases.get(&peer.node).cloned()).collect();
@@ -162,7 +162,7 @@ impl World {
 
     fn planned(&mut self) -> Planned {
         let transition = Transition::default();
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, &self.flags, &transition);
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &transition);
         planned.expect("a network that can be carried")
     }
 

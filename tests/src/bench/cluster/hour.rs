@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Bed;
+use super::contender::Contender;
 use super::nodes::write_nodes;
-use super::rival::Rival;
 use crate::apiserver::ACCOUNT;
 use crate::bench::SIZES;
 use crate::bench::figures::{head, note};
-use crate::deadline::{pass, seconds};
-use crate::failure::{Outcome, Told};
+use crate::deadline::{seconds, sleep};
+use crate::failure::{Context, Outcome};
 
 const MINUTES: u64 = 60;
 /// Nothing is asked for so long when the start is over.
@@ -21,18 +21,18 @@ pub(super) fn measure() -> Outcome {
     let bed = Bed::new()?;
     write_nodes(&bed, SIZES[1])?;
     let mut running = Vec::new();
-    for (rival, name) in Rival::BOTH.into_iter().zip(["n1", "n2"]) {
-        running.push(rival.start(&bed, bed.node(name))?);
+    for (contender, name) in Contender::BOTH.into_iter().zip(["n1", "n2"]) {
+        running.push(contender.start(&bed, bed.node(name))?);
     }
     running.iter().try_for_each(|running| running.process().rest())?;
     // An API server with much to do answers late what was asked at the start.
     let mut before = 0;
     while bed.server.requests()?.len() > before {
         before = bed.server.requests()?.len();
-        pass(QUIET);
+        sleep(QUIET);
     }
     println!("{MINUTES} minutes");
-    pass(seconds(MINUTES * 60));
+    sleep(seconds(MINUTES * 60));
     head(&format!("requests in {MINUTES} minutes at rest, {} Nodes", SIZES[1]));
     for (asked, times) in counted(&bed, before)? {
         note(&format!("{times} x {asked}"));
@@ -48,7 +48,7 @@ fn counted(bed: &Bed, before: usize) -> Outcome<BTreeMap<String, usize>> {
         if event["user"]["username"] != ACCOUNT || is_watch && event["stage"] != "ResponseStarted" {
             continue;
         }
-        let uri = event["requestURI"].as_str().told("a request has no URI")?;
+        let uri = event["requestURI"].as_str().context("a request has no URI")?;
         let [agent, verb] = ["userAgent", "verb"].map(|field| event[field].as_str().unwrap_or_default());
         let [agent, path] = [(agent, '/'), (uri, '?')].map(|(text, end)| text.split(end).next().unwrap_or_default());
         let asked = format!("{agent}: {verb} {path}");

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::rival::{Rival, Running};
+use super::contender::{Contender, Running};
 use super::{Bed, node_of, path};
 use crate::apiserver::ACCOUNT;
 use crate::bench::SIZES;
-use crate::bench::bed::{DEVICE, Ghost};
-use crate::bench::ear::{Ear, News};
+use crate::bench::bed::{DEVICE, StorePeer};
 use crate::bench::figures::{Times, head, note, quantile, to_f64};
+use crate::bench::notifications::{Notification, Notifications};
 use crate::bench::process::Memory;
-use crate::deadline::{pass, seconds};
-use crate::failure::{Outcome, Told};
+use crate::deadline::{seconds, sleep};
+use crate::failure::{Context, Outcome};
 use crate::kernel;
 
 const ROUNDS: usize = 3;
@@ -44,26 +44,26 @@ pub(super) fn measure() -> Outcome {
     let peers = SIZES[1];
     let bed = Bed::new()?;
     write_nodes(&bed, peers)?;
-    let mut rounds = Rival::BOTH.map(|_| Vec::new());
+    let mut rounds = Contender::BOTH.map(|_| Vec::new());
     for number in 0..ROUNDS {
-        for (rival, rounds) in Rival::BOTH.into_iter().zip(&mut rounds) {
-            println!("round {} of {ROUNDS}: {}", number + 1, rival.name());
-            rounds.push(round(&bed, rival, peers, number)?);
+        for (contender, rounds) in Contender::BOTH.into_iter().zip(&mut rounds) {
+            println!("round {} of {ROUNDS}: {}", number + 1, contender.name());
+            rounds.push(round(&bed, contender, peers, number)?);
         }
     }
     println!();
-    tell(peers, &rounds);
+    print(peers, &rounds);
     Ok(())
 }
 
 /// Makes so many Nodes, none of which is a machine.
 pub(super) fn write_nodes(bed: &Bed, count: u32) -> Outcome {
     println!("writing {count} Nodes, with the images of nodes in use");
-    let ghosts = (1..=count).map(|number| node_of(Ghost::new(number))).collect::<Outcome<Vec<_>>>()?;
-    bed.server.create_many("/api/v1/nodes", ghosts.len(), |place| ghosts[place].clone())
+    let store_peers = (1..=count).map(|number| node_of(StorePeer::new(number))).collect::<Outcome<Vec<_>>>()?;
+    bed.server.create_many("/api/v1/nodes", store_peers.len(), |place| store_peers[place].clone())
 }
 
-fn tell(peers: u32, rounds: &[Vec<Round>; 2]) {
+fn print(peers: u32, rounds: &[Vec<Round>; 2]) {
     let pairs = || rounds[0].iter().zip(&rounds[1]);
     let against = |of: &dyn Fn(&Round) -> f64| {
         let ratios: Vec<f64> = pairs().map(|(ours, theirs)| of(ours) / of(theirs)).collect();
@@ -72,8 +72,8 @@ fn tell(peers: u32, rounds: &[Vec<Round>; 2]) {
     };
     head(&format!("{peers} Nodes"));
     let each = |label: &str, times: &dyn Fn(&[Round]) -> Times| {
-        for (rival, rounds) in Rival::BOTH.iter().zip(rounds) {
-            times(rounds).row(&format!("{label}, {}", rival.name()));
+        for (contender, rounds) in Contender::BOTH.iter().zip(rounds) {
+            times(rounds).row(&format!("{label}, {}", contender.name()));
         }
     };
     each("start of the process to all peers in the kernel", &|rounds| rounds.iter().map(|round| round.start).collect());
@@ -94,26 +94,26 @@ fn tell(peers: u32, rounds: &[Vec<Round>; 2]) {
     };
     memory("RSS at rest", &|round| to_f64(round.memory.resident));
     memory("RSS at its peak", &|round| to_f64(round.memory.peak));
-    for (rival, rounds) in Rival::BOTH.iter().zip(rounds) {
+    for (contender, rounds) in Contender::BOTH.iter().zip(rounds) {
         let asked: Vec<&String> = rounds.iter().flat_map(|round| &round.requests).collect();
-        note(&format!("requests of {} in {} s at rest: {asked:?}", rival.name(), REST.as_secs() * ROUNDS as u64));
+        note(&format!("requests of {} in {} s at rest: {asked:?}", contender.name(), REST.as_secs() * ROUNDS as u64));
     }
 }
 
-fn round(bed: &Bed, rival: Rival, peers: u32, number: usize) -> Outcome<Round> {
+fn round(bed: &Bed, contender: Contender, peers: u32, number: usize) -> Outcome<Round> {
     let node = bed.node("n1");
-    let mut ear = Ear::open(node.namespace())?;
+    let mut notifications = Notifications::open(node.namespace())?;
     let begun = Instant::now();
-    let running = rival.start(bed, node)?;
-    let programmed =
-        ear.count("the routes to all peers", peers as usize, |news| matches!(news, News::Route(_, Some(_))));
+    let running = contender.start(bed, node)?;
+    let programmed = notifications
+        .count("the routes to all peers", peers as usize, |news| matches!(news, Notification::Route(_, Some(_))));
     let start = programmed? - begun;
     running.process().rest()?;
-    let changes = changes(bed, &running, &mut ear, peers, number)?;
+    let changes = changes(bed, &running, &mut notifications, peers, number)?;
     running.process().rest()?;
     let memory = running.process().memory()?;
     let before = requests(bed)?.len();
-    pass(REST);
+    sleep(REST);
     let requests = requests(bed)?.split_off(before);
     drop(running);
     clear(bed)?;
@@ -121,24 +121,31 @@ fn round(bed: &Bed, rival: Rival, peers: u32, number: usize) -> Outcome<Round> {
 }
 
 /// One Node after the other gets another public address, from rest.
-fn changes(bed: &Bed, running: &Running, ear: &mut Ear, peers: u32, round: usize) -> Outcome<Changes> {
+fn changes(
+    bed: &Bed,
+    running: &Running,
+    notifications: &mut Notifications,
+    peers: u32,
+    round: usize,
+) -> Outcome<Changes> {
     let mut changes = Changes::default();
     for change in 0..CHANGES {
-        let mut ghost = Ghost::new(1 + change * 47 % peers);
+        let mut store_peer = StorePeer::new(1 + change * 47 % peers);
         // Every daemon of every round finds another one than the last left.
-        ghost.address = u8::try_from(round * Rival::BOTH.len() + 1).told("a round's number")?;
+        store_peer.address = u8::try_from(round * Contender::BOTH.len() + 1).context("a round's number")?;
         if let Running::Flanneld(_) = running {
-            ghost.address += 1;
+            store_peer.address += 1;
         }
         running.process().rest()?;
-        ear.forget()?;
+        notifications.drain()?;
         let at = Instant::now();
-        let public = json!({ "flannel.alpha.coreos.com/public-ip": ghost.public().to_string() });
-        bed.server.patch(&path(&ghost.name()), &json!({ "metadata": { "annotations": public } }))?;
+        let public = json!({ "flannel.alpha.coreos.com/public-ip": store_peer.public().to_string() });
+        bed.server.patch(&path(&store_peer.name()), &json!({ "metadata": { "annotations": public } }))?;
         let answered = Instant::now();
-        let heard = ear.hear("a Node's new address", &[News::Fdb(ghost.mac(), ghost.public())])?;
-        changes.written.push(heard - at);
-        changes.answered.push(heard.saturating_duration_since(answered));
+        let received = notifications
+            .await_all("a Node's new address", &[Notification::Fdb(store_peer.mac(), store_peer.public())])?;
+        changes.written.push(received - at);
+        changes.answered.push(received.saturating_duration_since(answered));
     }
     Ok(changes)
 }
@@ -153,11 +160,11 @@ fn clear(bed: &Bed) -> Outcome {
     for path in [node.subnet_file(), bed.fabric.disk().join("state")] {
         let removed = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         if path.exists() {
-            removed.told("forget the node")?;
+            removed.context("forget the node")?;
         }
     }
-    // The kernel frees entries behind everybody's back and tells nobody; the next one must not pay for it.
-    pass(Duration::from_millis(400));
+    // The kernel frees entries later and sends no notification; the next one must not pay for it.
+    sleep(Duration::from_millis(400));
     Ok(())
 }
 

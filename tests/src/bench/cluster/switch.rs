@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Bed, net_conf, rival};
+use super::{Bed, contender, net_conf};
 use crate::bench::bed::Backend;
-use crate::bench::ear::{Ear, News};
 use crate::bench::figures::{Times, head};
-use crate::failure::{Outcome, Told};
+use crate::bench::notifications::{Notification, Notifications};
+use crate::failure::{Context, Outcome};
 use dataplane::types::{Family, Prefix};
 
 const SWITCHES: usize = 10;
@@ -24,24 +24,25 @@ pub(super) fn measure() -> Outcome {
     for name in NAMES {
         let state = format!("--state-dir={}", bed.fabric.disk().join(name).display());
         let flags = ["--kube-subnet-mgr", &kubeconfig, "--net-conf-configmap=netd/netd-cfg", "--ip-masq", &state];
-        let daemon = bed.node(name).launch_netd_by(&flags, rival::as_shipped)?;
+        let daemon = bed.node(name).launch_netd_by(&flags, contender::as_shipped)?;
         daemon.await_ready()?;
         daemons.push(daemon);
     }
-    let mut ears = NAMES.iter().map(|name| Ear::open(bed.node(name).namespace())).collect::<Outcome<Vec<_>>>()?;
+    let mut ears =
+        NAMES.iter().map(|name| Notifications::open(bed.node(name).namespace())).collect::<Outcome<Vec<_>>>()?;
     let mut times = [Times::default(), Times::default()];
     for number in 0..SWITCHES {
         let backend = if number % 2 == 0 { Backend::HostGw } else { Backend::Vxlan };
-        for ear in &mut ears {
-            ear.forget()?;
+        for notifications in &mut ears {
+            notifications.drain()?;
         }
         let at = Instant::now();
         bed.server.patch(&format!("{MAP}/netd-cfg"), &json!({ "data": data(backend) }))?;
         let mut last = at;
-        for (name, ear) in NAMES.iter().zip(&mut ears) {
+        for (name, notifications) in NAMES.iter().zip(&mut ears) {
             let wanted = NAMES.iter().filter(|other| *other != name).map(|other| route(&bed, other, backend));
             let wanted = wanted.collect::<Outcome<Vec<_>>>()?;
-            last = last.max(ear.hear("the routes by the other backend", &wanted)?);
+            last = last.max(notifications.await_all("the routes by the other backend", &wanted)?);
         }
         times[number % 2].push(last - at);
         for daemon in &daemons {
@@ -58,9 +59,9 @@ pub(super) fn measure() -> Outcome {
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// The route to a node's pods.
-fn route(bed: &Bed, name: &str, backend: Backend) -> Outcome<News> {
+fn route(bed: &Bed, name: &str, backend: Backend) -> Outcome<Notification> {
     let range = format!("10.99.{}.0/24", name.trim_start_matches('n'));
-    let range: Prefix = range.parse().told("a range")?;
+    let range: Prefix = range.parse().context("a range")?;
     let gateway = if backend == Backend::HostGw { bed.node(name).address(Family::V4) } else { range.address() };
-    Ok(News::Route(range, Some(gateway)))
+    Ok(Notification::Route(range, Some(gateway)))
 }

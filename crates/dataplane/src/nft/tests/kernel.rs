@@ -13,7 +13,7 @@ fn a_table_is_read_back_as_it_was_written() {
     let table = sample();
     let read = with_socket(|socket| {
         assert_eq!(read(socket, &table), None, "a new namespace has no table");
-        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("a table that the kernel takes");
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a table that the kernel takes");
         read(socket, &table)
     });
     assert_eq!(read, Some(table), "the kernel holds what was written");
@@ -25,9 +25,9 @@ fn a_table_is_replaced_whole() {
     let new = Table::new(Family::Inet, "netd").with_set("cluster", cluster_set());
     let other = Table::new(Family::Ip, "netd");
     with_socket(|socket| {
-        let other_table = Change::AddTable(other.id.clone());
-        socket.apply(&[other_table, Change::ReplaceTable(old)]).expect("both tables");
-        socket.apply(&[Change::ReplaceTable(new.clone())]).expect("the new table");
+        let other_table = Operation::AddTable(other.id.clone());
+        socket.apply(&[other_table, Operation::ReplaceTable(old)]).expect("both tables");
+        socket.apply(&[Operation::ReplaceTable(new.clone())]).expect("the new table");
         assert_eq!(read(socket, &new), Some(new), "nothing of the old table is left");
         assert_eq!(read(socket, &other), Some(other), "the table of another family stays");
     });
@@ -38,15 +38,15 @@ fn a_refused_change_is_named_and_nothing_is_made() {
     let id = TableId::new(Family::Ip, "t");
     let jump = Rule::new([Verdict::Jump("nowhere".into()).into()]);
     let changes = [
-        Change::AddTable(id.clone()),
-        Change::AddChain { table: id.clone(), name: "c".into(), chain: Chain::regular() },
-        Change::AddRule { table: id.clone(), chain: "c".into(), rule: jump },
-        Change::DeleteSet { table: id.clone(), name: "none".into() },
+        Operation::AddTable(id.clone()),
+        Operation::AddChain { table: id.clone(), name: "c".into(), chain: Chain::regular() },
+        Operation::AddRule { table: id.clone(), chain: "c".into(), rule: jump },
+        Operation::DeleteSet { table: id.clone(), name: "none".into() },
     ];
     with_socket(|socket| {
         let refused = socket.apply(&changes).expect_err("a jump to nowhere");
         assert!(
-            matches!(&refused, Error::Refused { change: Some(2), what, errno: ENOENT, .. }
+            matches!(&refused, Error::Refused { operation: Some(2), what, errno: ENOENT, .. }
                 if what == "new rule of chain c"),
             "the first of two refused changes is named: {refused:?}"
         );
@@ -60,7 +60,7 @@ fn a_refused_change_is_named_and_nothing_is_made() {
 fn a_refusal_within_a_table_names_the_object() {
     let lookup = Rule::new([Statement::is_in([Expression::Mark], "no-set")]);
     let table = Table::new(Family::Ip, "t").with_chain("c", Chain::regular().with_rules([Rule::default(), lookup]));
-    let refused = with_socket(|socket| socket.apply(&[Change::ReplaceTable(table)])).expect_err("a missing set");
+    let refused = with_socket(|socket| socket.apply(&[Operation::ReplaceTable(table)])).expect_err("a missing set");
     assert_eq!(
         refused.to_string(),
         "the kernel refused rule 2 of chain c: No such file or directory (os error 2)",
@@ -71,8 +71,11 @@ fn a_refusal_within_a_table_names_the_object() {
 #[test]
 fn what_cannot_be_written_is_not_sent() {
     let id = TableId::new(Family::Inet, "t");
-    let rule =
-        |statement: Statement| Change::AddRule { table: id.clone(), chain: "c".into(), rule: Rule::new([statement]) };
+    let rule = |statement: Statement| Operation::AddRule {
+        table: id.clone(),
+        chain: "c".into(),
+        rule: Rule::new([statement]),
+    };
     let saddr = Expression::Address(V6, Side::Source);
     let hook = Chain::base(ChainType::Filter, Hook::Egress, 0);
     let range = Key::from(prefix("10.0.0.0/8"));
@@ -83,24 +86,28 @@ fn what_cannot_be_written_is_not_sent() {
         rule(Statement::is_in([], "s")),
         rule(Statement::SetMark(Expression::Protocol)),
         rule(Statement::Opaque { name: "xt".into(), data: Vec::new() }),
-        Change::AddChain { table: id.clone(), name: "c".into(), chain: hook },
-        Change::AddSet { table: id.clone(), name: "s".into(), set: Set::of([]) },
-        Change::AddSet {
+        Operation::AddChain { table: id.clone(), name: "c".into(), chain: hook },
+        Operation::AddSet { table: id.clone(), name: "s".into(), set: Set::of([]) },
+        Operation::AddSet {
             table: id.clone(),
             name: "s".into(),
             set: Set::of([Type::Mark]).with_flags(SetFlags::INTERVAL),
         },
-        Change::AddElements(Elements {
+        Operation::AddElements(Elements {
             table: id.clone(),
             set: "s".into(),
             flags: SetFlags::default(),
             elements: [(range, Element::default())].into(),
         }),
-        Change::AddRule { table: id.clone(), chain: "c".into(), rule: Rule::default().with_comment("x".repeat(128)) },
+        Operation::AddRule {
+            table: id.clone(),
+            chain: "c".into(),
+            rule: Rule::default().with_comment("x".repeat(128)),
+        },
     ];
     for change in wrong {
-        let refused = Batch::of(&[Change::AddTable(id.clone()), change.clone()], 1).expect_err("a refusal");
-        assert_eq!(refused.change, 1, "the change is named: {change}");
+        let refused = Batch::of(&[Operation::AddTable(id.clone()), change.clone()], 1).expect_err("a refusal");
+        assert_eq!(refused.operation, 1, "the change is named: {change}");
     }
 }
 
@@ -115,8 +122,8 @@ fn elements_come_and_go_without_the_rest() {
     };
     let (new, old) = (prefix("172.16.0.0/12"), prefix("10.244.1.0/24"));
     with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("the table");
-        let changes = [Change::AddElements(one(new.into())), Change::DeleteElements(one(old.into()))];
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("the table");
+        let changes = [Operation::AddElements(one(new.into())), Operation::DeleteElements(one(old.into()))];
         socket.apply(&changes).expect("both changes");
         socket.apply(&changes[..1]).expect("the same element again is no error");
         let missing = socket.apply(&changes[1..]).expect_err("what is gone cannot be deleted");
@@ -132,14 +139,14 @@ fn elements_come_and_go_without_the_rest() {
 fn another_verdict_for_a_key_is_refused() {
     let table = sample();
     let (key, _) = table.sets["services"].elements.first_key_value().expect("an element");
-    let change = Change::AddElements(Elements {
+    let change = Operation::AddElements(Elements {
         table: table.id.clone(),
         set: "services".into(),
         flags: SetFlags::default(),
         elements: [(key.clone(), Data::Verdict(Verdict::Accept).into())].into(),
     });
     let refused = with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("the table");
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("the table");
         socket.apply(&[change]).expect_err("a key that is there with another verdict")
     });
     assert_eq!(refused.errno(), Some(EEXIST), "delete the old element in the same batch");
@@ -159,16 +166,16 @@ fn rules_in_a_chain_of_somebody_elses_come_and_go_by_handle() {
     with_socket(|socket| {
         let chain = chain.with_rules([foreign.clone()]);
         let made = Table::new(Family::Ip, "filter").with_chain("FORWARD", chain.clone());
-        socket.apply(&[Change::ReplaceTable(made)]).expect("a foreign table");
+        socket.apply(&[Operation::ReplaceTable(made)]).expect("a foreign table");
         let facts =
             BaseChainFacts { table: id.clone(), chain: "FORWARD".into(), base: chain.base.expect("a base chain") };
         assert_eq!(socket.base_chains().expect("base chains"), [facts], "the policy drop is seen");
-        let insert = Change::InsertRule { table: id.clone(), chain: "FORWARD".into(), rule: ours.clone() };
+        let insert = Operation::InsertRule { table: id.clone(), chain: "FORWARD".into(), rule: ours.clone() };
         socket.apply(&[insert]).expect("a rule of ours");
         let placed = socket.read_rules(Family::Ip, "filter", "FORWARD").expect("rules");
         let rules: Vec<_> = placed.iter().map(|placed| placed.rule.clone()).collect();
         assert_eq!(rules, [ours, foreign.clone()], "ours comes first");
-        let delete = Change::DeleteRule { table: id.clone(), chain: "FORWARD".into(), handle: placed[0].handle };
+        let delete = Operation::DeleteRule { table: id.clone(), chain: "FORWARD".into(), handle: placed[0].handle };
         socket.apply(&[delete]).expect("a handle that exists");
         let left = socket.read_rules(Family::Ip, "filter", "FORWARD").expect("rules");
         assert_eq!(left.len(), 1, "the foreign rule stays: {left:?}");
@@ -182,15 +189,15 @@ fn chains_are_flushed_and_deleted() {
     let name = || "c".to_owned();
     let chain = Chain::regular().with_rules([Rule::new([Statement::Counter])]);
     with_socket(|socket| {
-        let add = Change::AddChain { table: id.clone(), name: name(), chain };
-        socket.apply(&[Change::AddTable(id.clone()), add]).expect("a chain");
-        socket.apply(&[Change::FlushChain { table: id.clone(), name: name() }]).expect("a flush");
+        let add = Operation::AddChain { table: id.clone(), name: name(), chain };
+        socket.apply(&[Operation::AddTable(id.clone()), add]).expect("a chain");
+        socket.apply(&[Operation::FlushChain { table: id.clone(), name: name() }]).expect("a flush");
         let empty = Table::new(Family::Ip6, "t").with_chain("c", Chain::regular());
         assert_eq!(read(socket, &empty), Some(empty), "the chain stays, empty");
-        socket.apply(&[Change::DeleteChain { table: id.clone(), name: name() }]).expect("a delete");
+        socket.apply(&[Operation::DeleteChain { table: id.clone(), name: name() }]).expect("a delete");
         let bare = Table::new(Family::Ip6, "t");
         assert_eq!(read(socket, &bare), Some(bare), "the table stays, bare");
-        socket.apply(&[Change::DeleteTable(id.clone())]).expect("a delete");
+        socket.apply(&[Operation::DeleteTable(id.clone())]).expect("a delete");
         assert_eq!(socket.read_table(id.family, &id.name).expect("an answer"), None, "the table is gone");
     });
 }
@@ -200,7 +207,7 @@ fn a_dormant_table_is_another_one() {
     let awake = sample();
     let dormant = Table { dormant: true, ..awake.clone() };
     with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(dormant.clone())]).expect("the table");
+        socket.apply(&[Operation::ReplaceTable(dormant.clone())]).expect("the table");
         let read = read(socket, &awake).expect("a table");
         assert_ne!(read, awake, "a table that does nothing is not taken for a good one");
         assert_eq!(read, dormant, "and it is said why");
@@ -214,7 +221,7 @@ fn twenty_thousand_elements_go_and_come_in_one_batch() {
     set.size = Some(65536);
     let table = Table::new(Family::Inet, "large").with_set("all", set);
     let read = with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("a large table");
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a large table");
         read(socket, &table)
     });
     assert!(read == Some(table), "each element is there");
@@ -226,7 +233,7 @@ fn each_transaction_is_a_generation() {
         let before = socket.generation().expect("a generation");
         socket.apply(&[]).expect("nothing to do");
         assert_eq!(socket.generation().expect("a generation"), before, "nothing was sent");
-        socket.apply(&[Change::AddTable(TableId::new(Family::Ip, "t"))]).expect("a table");
+        socket.apply(&[Operation::AddTable(TableId::new(Family::Ip, "t"))]).expect("a table");
         assert_eq!(socket.generation().expect("a generation"), before + 1, "one transaction");
     });
 }
@@ -238,12 +245,12 @@ fn a_table_is_read_while_another_socket_writes() {
     scratch(|| {
         let mut reader = Socket::open().expect("a socket");
         let mut other_socket = Socket::open().expect("a socket");
-        reader.apply(&[Change::ReplaceTable(table.clone())]).expect("the table");
+        reader.apply(&[Operation::ReplaceTable(table.clone())]).expect("the table");
         let other = TableId::new(Family::Ip, "other");
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for _ in 0..rounds {
-                    let changes = [Change::AddTable(other.clone()), Change::DeleteTable(other.clone())];
+                    let changes = [Operation::AddTable(other.clone()), Operation::DeleteTable(other.clone())];
                     for change in changes {
                         other_socket.apply(&[change]).expect("a change");
                     }
@@ -269,7 +276,7 @@ fn a_map_may_say_what_all_other_keys_hold() {
     map.elements.insert(Key(Vec::new()), held(Verdict::Drop));
     let table = Table::new(Family::Ip6, "t").with_set("m", map);
     with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(table.clone())]).expect("the map");
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("the map");
         assert_eq!(read(socket, &table), Some(table), "both elements are there");
     });
 }
@@ -285,7 +292,7 @@ fn chains_of_devices_name_them() {
     let inet = Table::new(Family::Inet, "t").with_chain("one", chain(&["lo"]));
     with_socket(|socket| {
         for table in [table, inet] {
-            socket.apply(&[Change::ReplaceTable(table.clone())]).expect("a chain of lo's");
+            socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a chain of lo's");
             assert_eq!(read(socket, &table), Some(table), "the device is read back");
         }
         assert_eq!(socket.base_chains().expect("base chains").len(), 2, "chains of all families are listed");

@@ -11,7 +11,7 @@ fn a_replaced_table_is_heard() {
     let (events, generation, origin) = with_socket(|socket| {
         let mut monitor = Monitor::open().expect("a monitor");
         assert_eq!(hear(&mut monitor), [], "nothing has happened");
-        socket.apply(&[Change::ReplaceTable(sample())]).expect("the table");
+        socket.apply(&[Operation::ReplaceTable(sample())]).expect("the table");
         (hear(&mut monitor), socket.generation().expect("a generation"), socket.port())
     });
     let Some((Event::Committed { generation: last }, changed)) = events.split_last() else {
@@ -37,9 +37,9 @@ fn a_replaced_table_is_heard() {
 fn what_is_deleted_is_heard_as_deleted() {
     let table = TableId::new(Family::Ip, "t");
     let events = with_socket(|socket| {
-        socket.apply(&[Change::AddTable(table.clone())]).expect("the table");
+        socket.apply(&[Operation::AddTable(table.clone())]).expect("the table");
         let mut monitor = Monitor::open().expect("a monitor");
-        socket.apply(&[Change::DeleteTable(table.clone())]).expect("no table");
+        socket.apply(&[Operation::DeleteTable(table.clone())]).expect("no table");
         hear(&mut monitor)
     });
     assert!(
@@ -56,14 +56,14 @@ fn a_full_buffer_is_an_overrun_and_not_the_end() {
         let mut monitor = Monitor::open().expect("a monitor");
         monitor.inner.inner.set_rx_buf_sz(4096).expect("a small buffer");
         for _ in 0..200 {
-            let changes = [Change::AddTable(id.clone()), Change::DeleteTable(id.clone())];
+            let changes = [Operation::AddTable(id.clone()), Operation::DeleteTable(id.clone())];
             for change in changes {
                 socket.apply(&[change]).expect("a change");
             }
         }
         let events = hear(&mut monitor);
         assert!(events.contains(&Event::Overrun), "the loss is told: {events:?}");
-        socket.apply(&[Change::AddTable(id.clone())]).expect("the table");
+        socket.apply(&[Operation::AddTable(id.clone())]).expect("the table");
         assert_eq!(hear(&mut monitor).len(), 2, "the monitor goes on");
     });
 }

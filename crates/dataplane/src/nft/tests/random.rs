@@ -195,7 +195,7 @@ fn any_table_is_read_back_as_it_was_written() {
         let socket = std::cell::RefCell::new(socket);
         let cases = Config { cases: 300, failure_persistence: None, ..Config::default() };
         let outcome = TestRunner::new(cases).run(&table(), |table| {
-            let written = socket.borrow_mut().apply(&[Change::ReplaceTable(table.clone())]);
+            let written = socket.borrow_mut().apply(&[Operation::ReplaceTable(table.clone())]);
             prop_assert!(written.is_ok(), "the kernel takes it: {written:?}\n{table}");
             let read = read_again(&mut socket.borrow_mut());
             prop_assert_eq!(read, Some(table), "the kernel holds what was written");

@@ -13,7 +13,7 @@ proptest! {
 
     #[test]
     fn no_byte_gone_wrong_makes_it_panic(at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-        let mut bytes = Batch::of(&[Change::ReplaceTable(sample())], 1).expect("a batch").bytes;
+        let mut bytes = Batch::of(&[Operation::ReplaceTable(sample())], 1).expect("a batch").bytes;
         let at = at.index(bytes.len());
         bytes[at] = byte;
         let cut = cut.index(bytes.len());

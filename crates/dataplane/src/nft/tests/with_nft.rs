@@ -50,7 +50,7 @@ fn nft_lists_what_we_wrote() {
     // What is left of its time is printed with an element.
     table.sets.get_mut("clients").expect("the map").elements.clear();
     let listed = with_socket(|socket| {
-        socket.apply(&[Change::ReplaceTable(table)]).expect("the table");
+        socket.apply(&[Operation::ReplaceTable(table)]).expect("the table");
         nft(&["list", "ruleset"], "")
     });
     assert_eq!(listed, include_str!("listed.nft"), "an operator reads this");
@@ -76,30 +76,30 @@ fn pasted_changes_do_what_applied_ones_do() {
     let map = Set::map([Type::Mark], DataType::Verdict);
     let base = Chain::base(ChainType::Filter, Hook::Input, -300).with_rules([rule(1), rule(2)]);
     let changes = [
-        Change::AddTable(id.clone()),
-        Change::ReplaceTable(Table::new(Family::Inet, "t").with_chain("gone", Chain::regular())),
-        Change::AddChain { table: id.clone(), name: chain(), chain: base },
-        Change::AddSet { table: id.clone(), name: "s".into(), set },
-        Change::AddSet { table: id.clone(), name: "m".into(), set: map.clone() },
-        Change::AddSet { table: id.clone(), name: "m2".into(), set: map },
-        Change::DeleteSet { table: id.clone(), name: "m".into() },
-        Change::AddRule { table: id.clone(), chain: chain(), rule: rule(3) },
-        Change::InsertRule { table: id.clone(), chain: chain(), rule: rule(4) },
-        Change::AddElements(elements(&["172.16.0.0/12", "192.168.7.0/24", "192.168.9.1/32"])),
-        Change::DeleteElements(elements(&["10.0.0.0/8", "192.168.9.1/32"])),
-        Change::DeleteChain { table: id.clone(), name: "gone".into() },
+        Operation::AddTable(id.clone()),
+        Operation::ReplaceTable(Table::new(Family::Inet, "t").with_chain("gone", Chain::regular())),
+        Operation::AddChain { table: id.clone(), name: chain(), chain: base },
+        Operation::AddSet { table: id.clone(), name: "s".into(), set },
+        Operation::AddSet { table: id.clone(), name: "m".into(), set: map.clone() },
+        Operation::AddSet { table: id.clone(), name: "m2".into(), set: map },
+        Operation::DeleteSet { table: id.clone(), name: "m".into() },
+        Operation::AddRule { table: id.clone(), chain: chain(), rule: rule(3) },
+        Operation::InsertRule { table: id.clone(), chain: chain(), rule: rule(4) },
+        Operation::AddElements(elements(&["172.16.0.0/12", "192.168.7.0/24", "192.168.9.1/32"])),
+        Operation::DeleteElements(elements(&["10.0.0.0/8", "192.168.9.1/32"])),
+        Operation::DeleteChain { table: id.clone(), name: "gone".into() },
         // The first rule to be made in this table.
-        Change::DeleteRule { table: id.clone(), chain: chain(), handle: 3 },
-        Change::AddTable(TableId::new(Family::Ip6, "u")),
-        Change::DeleteTable(TableId::new(Family::Ip6, "u")),
+        Operation::DeleteRule { table: id.clone(), chain: chain(), handle: 3 },
+        Operation::AddTable(TableId::new(Family::Ip6, "u")),
+        Operation::DeleteTable(TableId::new(Family::Ip6, "u")),
     ];
     let [pasted, applied] = [true, false].map(|paste_them| {
         with_socket(|socket| {
             for change in &changes {
                 let change = match change {
-                    Change::DeleteRule { table, chain, .. } => {
+                    Operation::DeleteRule { table, chain, .. } => {
                         let placed = socket.read_rules(table.family, &table.name, chain).expect("rules");
-                        Change::DeleteRule { table: table.clone(), chain: chain.clone(), handle: placed[1].handle }
+                        Operation::DeleteRule { table: table.clone(), chain: chain.clone(), handle: placed[1].handle }
                     }
                     other => other.clone(),
                 };
@@ -139,7 +139,7 @@ fn a_foreign_table_is_read() {
     let is_opaque = |statement: &Statement| matches!(statement, Statement::Opaque { .. });
     assert!(rules[0].statements.iter().any(is_opaque), "the TTL is not taken for a part of an IPv6 address: {rules:?}");
     assert_eq!(rules[3].statements.len(), 6, "what is modelled is read: {:?}", rules[3]);
-    let refused = with_socket(|socket| socket.apply(&[Change::ReplaceTable(read.clone())]));
+    let refused = with_socket(|socket| socket.apply(&[Operation::ReplaceTable(read.clone())]));
     assert!(matches!(refused, Err(Error::Invalid(_))), "what is not understood is not written: {refused:?}");
 }
 
@@ -150,7 +150,7 @@ fn any_pasted_table_is_the_value() {
         let cases = Config { cases: 40, failure_persistence: None, ..Config::default() };
         let outcome = TestRunner::new(cases).run(&random::table(), |table| {
             let table = speakable(table);
-            paste(&Change::ReplaceTable(table.clone()).to_string());
+            paste(&Operation::ReplaceTable(table.clone()).to_string());
             let read = socket.borrow_mut().read_table(Family::Inet, "any").expect("a readable table");
             prop_assert_eq!(&read, &Some(table.clone()), "nft made of the text what it says: {}", table);
             Ok(())
@@ -217,7 +217,7 @@ fn iptables_lists_a_rule_of_ours_as_one_of_its_own() {
             .into_iter()
             .find(|chain| chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop);
         let BaseChainFacts { table, chain, .. } = dropping.expect("the policy drop is seen");
-        let insert = |rule| Change::InsertRule { table: table.clone(), chain: chain.clone(), rule };
+        let insert = |rule| Operation::InsertRule { table: table.clone(), chain: chain.clone(), rule };
         socket.apply(&[insert(to.clone()), insert(from.clone())]).expect("rules of ours");
         let listed = iptables(&["-S", "FORWARD"]);
         assert_eq!(
@@ -232,7 +232,7 @@ fn iptables_lists_a_rule_of_ours_as_one_of_its_own() {
         let placed = socket.read_rules(table.family, &table.name, &chain).expect("rules");
         let ours: Vec<_> = placed.into_iter().filter(|placed| [&from, &to].contains(&&placed.rule)).collect();
         assert_eq!(ours.len(), 2, "after a change by iptables ours still read as what they are");
-        let delete = |placed: &RuleWithHandle| Change::DeleteRule {
+        let delete = |placed: &RuleWithHandle| Operation::DeleteRule {
             table: table.clone(),
             chain: chain.clone(),
             handle: placed.handle,

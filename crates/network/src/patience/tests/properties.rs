@@ -35,7 +35,7 @@ fn injuries(network: &Network) -> Vec<Op> {
         mac: *mac,
         destination: *destination,
     }));
-    ops.extend(desired.table.map(|table| Op::Nft(nft::Change::DeleteTable(table.id))));
+    ops.extend(desired.table.map(|table| Op::Nft(nft::Operation::DeleteTable(table.id).into())));
     ops
 }
 

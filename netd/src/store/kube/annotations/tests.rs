@@ -10,7 +10,7 @@ use super::*;
 const P: &str = "flannel.alpha.coreos.com/";
 
 fn keys() -> Keys {
-    Keys::new("flannel.alpha.coreos.com").expect("prefix")
+    Keys::new("flannel.alpha.coreos.com".parse().expect("a prefix"))
 }
 
 fn node(annotations: &[(&str, &str)], ranges: &[&str]) -> Node {

@@ -20,13 +20,13 @@ async fn heard(reports: &[(&'static str, Option<&str>)]) -> Vec<StoreEvent> {
 }
 
 fn trouble(what: &str) -> StoreEvent {
-    StoreEvent::Trouble(what.to_owned())
+    StoreEvent::Unavailable(what.to_owned())
 }
 
 #[tokio::test]
 async fn one_trouble_that_both_watches_see_is_told_once_and_over_once() {
     let reports = [("a", Some("gone")), ("b", Some("gone too")), ("a", Some("gone")), ("a", None), ("b", None)];
-    assert_eq!(heard(&reports).await, [trouble("gone"), trouble("gone too"), StoreEvent::Recovered]);
+    assert_eq!(heard(&reports).await, [trouble("gone"), trouble("gone too"), StoreEvent::Available]);
     assert_eq!(heard(&[("a", None)]).await, [], "nothing was wrong");
 }
 

@@ -6,6 +6,7 @@ use super::super::fake::{self, Request};
 use super::super::object::{Node, Object as _};
 use super::super::{KubeStore, Store as _};
 use super::*;
+use crate::problem::Kind;
 
 const EVENTS: &str = "POST /api/v1/namespaces/default/events";
 const STATUS: &str = "PATCH /api/v1/nodes/n1/status";
@@ -14,8 +15,16 @@ fn created() -> (u16, String) {
     (201, "{}".to_owned())
 }
 
-fn warning(text: &str) -> Notice {
-    Notice::Warning { reason: "OfATest", text: text.to_owned() }
+fn problem(subject: &str) -> Problem {
+    Problem::new(Kind::LeaseLost, subject, "is lost")
+}
+
+fn warning(subject: &str) -> Notice {
+    Notice::Problem(problem(subject))
+}
+
+fn over(subject: &str) -> Notice {
+    Notice::Resolved(problem(subject))
 }
 
 /// The own Node, whose condition may say something.
@@ -44,12 +53,14 @@ fn hears(store: &KubeStore, node: &Value) {
 async fn told(answers: Vec<(u16, String)>, notices: &[Notice]) -> Vec<Request> {
     let (url, asked) = fake::serve(answers).await;
     let store = store(&url);
-    notices.iter().cloned().for_each(|notice| store.tell(notice));
+    notices.iter().cloned().for_each(|notice| store.notify(notice));
     asked.await.expect("it has answered")
 }
 
+/// The subjects of the Events.
 fn messages(asked: &[Request]) -> Vec<&str> {
-    asked.iter().map(|request| request.body["message"].as_str().unwrap_or_default()).collect()
+    let texts = asked.iter().map(|request| request.body["message"].as_str().unwrap_or_default());
+    texts.map(|text| text.strip_suffix(" is lost").unwrap_or(text)).collect()
 }
 
 #[tokio::test]
@@ -59,13 +70,16 @@ async fn a_warning_is_an_event_of_the_node() {
     assert_eq!(line, EVENTS);
     let object = json!({ "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u1" });
     assert_eq!(body["involvedObject"], object);
-    assert_eq!((&body["type"], &body["reason"], &body["message"]), (&json!("Warning"), &json!("OfATest"), &json!("a")));
+    assert_eq!(
+        (&body["type"], &body["reason"], &body["message"]),
+        (&json!("Warning"), &json!("LeaseLost"), &json!("a is lost"))
+    );
     assert_eq!(body["source"], json!({ "component": "netd", "host": "n1" }));
 }
 
 #[tokio::test]
 async fn a_warning_is_told_again_only_when_it_was_over() {
-    let notices = [warning("a"), warning("a"), Notice::Over("a".to_owned()), warning("a"), warning("b"), warning("b")];
+    let notices = [warning("a"), warning("a"), over("a"), warning("a"), warning("b"), warning("b")];
     let asked = told(vec![created(), created(), created()], &notices).await;
     assert_eq!(messages(&asked), ["a", "a", "b"]);
 }
@@ -86,7 +100,7 @@ async fn what_fails_for_a_moment_is_told_later() {
 #[tokio::test]
 async fn what_is_over_by_then_is_not_told_any_more() {
     let answers = vec![fake::refusal(503, "it begins"), created()];
-    let asked = told(answers, &[warning("a"), Notice::Over("a".to_owned()), warning("b")]).await;
+    let asked = told(answers, &[warning("a"), over("a"), warning("b")]).await;
     assert_eq!(messages(&asked), ["a", "b"]);
 }
 
@@ -142,8 +156,8 @@ async fn the_condition_is_set_again_on_another_node_and_on_one_that_was_put_back
         if let Some(node) = seen {
             hears(&store, &node);
         }
-        store.tell(Notice::Ready);
-        store.tell(warning(text));
+        store.notify(Notice::Ready);
+        store.notify(warning(text));
         let is_set = async {
             while store.shared.own.node().is_none_or(|node| node.unavailable.is_none()) {
                 time::sleep(Duration::from_millis(5)).await;
@@ -152,7 +166,7 @@ async fn the_condition_is_set_again_on_another_node_and_on_one_that_was_put_back
         time::timeout(Duration::from_secs(30), is_set).await.unwrap_or_else(|_| panic!("{text}: it is not set"));
     }
     store.shared.herald(Job::Look);
-    store.tell(warning("the same"));
+    store.notify(warning("the same"));
     let asked = asked.await.expect("it has answered");
     let lines: Vec<&str> = asked.iter().map(|request| request.line.as_str()).collect();
     assert_eq!(lines, [STATUS, EVENTS, STATUS, EVENTS, STATUS, EVENTS, EVENTS]);
@@ -163,8 +177,8 @@ async fn a_condition_that_is_as_it_should_be_is_left() {
     let (url, asked) = fake::serve(vec![created()]).await;
     let store = store(&url);
     hears(&store, &node(6, Some("False")));
-    store.tell(Notice::Ready);
-    store.tell(warning("a"));
+    store.notify(Notice::Ready);
+    store.notify(warning("a"));
     let asked = asked.await.expect("it has answered");
     assert_eq!(messages(&asked), ["a"], "nothing else was asked");
 }
@@ -173,12 +187,12 @@ async fn a_condition_that_is_as_it_should_be_is_left() {
 async fn the_last_words_are_of_the_node_and_do_not_take_long() {
     let (url, asked) = fake::serve(vec![(200, node(5, None).to_string()), created()]).await;
     let name = "n1".parse().expect("a name");
-    fake::store(&url, true).tell_last(Some(&name), warning("a")).await;
+    fake::store(&url, true).notify_before_exit(Some(&name), problem("a")).await;
     let asked = asked.await.expect("it has answered");
     assert_eq!(asked[0].line, "GET /api/v1/nodes/n1");
     assert_eq!(asked[1].body["involvedObject"]["uid"], "u1");
     let begun = Instant::now();
-    fake::store("http://127.0.0.1:1", true).tell_last(Some(&name), warning("a")).await;
-    fake::store("http://127.0.0.1:1", true).tell_last(None, warning("a")).await;
+    fake::store("http://127.0.0.1:1", true).notify_before_exit(Some(&name), problem("a")).await;
+    fake::store("http://127.0.0.1:1", true).notify_before_exit(None, problem("a")).await;
     assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
 }

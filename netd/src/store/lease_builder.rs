@@ -1,6 +1,6 @@
-//! What a node's lease becomes: its subnets, and what it says of itself. The same for every store in which nodes take subnets.
+//! Builds a node's lease: the subnets and the advertised facts. Shared by the stores in which nodes allocate their own subnets.
 //!
-//! Pure: what others have is an argument.
+//! Pure: the other nodes' subnets are an argument.
 
 use dataplane::types::{Family, PerFamily, Prefix};
 use network::allocation;
@@ -10,12 +10,12 @@ use network::net_conf::NetConf;
 
 use super::{LeaseRequest, StoreError};
 
-/// True where a node with these subnets needs no others.
-pub(super) fn suffice(conf: &NetConf, stored: PerFamily<Prefix>) -> bool {
+/// True where a node with these subnets needs no new ones.
+pub(super) fn is_sufficient(conf: &NetConf, stored: PerFamily<Prefix>) -> bool {
     conf.networks.iter().all(|(family, range)| stored.get(family).is_some_and(|subnet| range.suits(*subnet)))
 }
 
-/// The subnets for `request`: those that it has in `stored` as long as they suit `conf`, else free ones.
+/// The subnets for `request`: the node's `stored` ones where they suit `conf`, else free ones.
 pub(super) fn subnets(
     request: &LeaseRequest,
     conf: &NetConf,
@@ -25,7 +25,7 @@ pub(super) fn subnets(
     let mut subnets = PerFamily::none();
     for family in Family::BOTH {
         let Some(range) = conf.networks.get(family) else { continue };
-        // What the node has, its pods use: it stays, whatever other leases say.
+        // The node's pods use its stored subnet, so the node keeps it even where another lease overlaps it.
         let stored = stored.get(family).filter(|subnet| range.suits(**subnet));
         let subnet = match stored {
             Some(&subnet) => Ok(subnet),
@@ -43,7 +43,7 @@ pub(super) fn subnets(
     Ok(subnets)
 }
 
-/// The lease of `request` with these subnets. `stored` is the lease so far.
+/// The lease for `request` with these subnets. `stored` is the node's current lease.
 pub(super) fn lease(request: &LeaseRequest, subnets: PerFamily<Prefix>, stored: Option<&Lease>) -> Lease {
     Lease {
         node: request.node.clone(),
@@ -51,12 +51,12 @@ pub(super) fn lease(request: &LeaseRequest, subnets: PerFamily<Prefix>, stored: 
         public: request.public,
         backend: request.backend.clone(),
         data: request.data.map(|family, request| request.data(stored.and_then(|lease| lease.data.get(family)))),
-        // What peers rely on stays until the kernel is as the new configuration wants it.
+        // Peers rely on the advertised encapsulations until the kernel matches the new configuration.
         encapsulations: stored.and_then(|lease| lease.encapsulations.clone()),
     }
 }
 
-/// A number that is a node's own, so that a node without any memory still tends to get the subnet it had.
+/// A number derived from the node's name, so that a node that lost its state tends to get its former subnet again.
 fn seed(node: &NodeName) -> u64 {
     fnv(node.as_str().as_bytes())
 }

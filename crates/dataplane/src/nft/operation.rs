@@ -1,12 +1,12 @@
-//! What can be done to the kernel's tables, as values. Pure.
+//! Operations on the kernel's tables, and transactions of them, as values. Pure.
 
 use std::collections::BTreeMap;
 
 use super::table::{Chain, Element, Key, Rule, Set, SetFlags, Table, TableId};
 
-/// One change. Several are applied together, in order, all or none.
+/// One operation on a table. The kernel applies several as one [`Transaction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Operation {
     /// Makes an empty table, or leaves the one that is there.
     AddTable(TableId),
     /// Removes a table with all that is in it.
@@ -83,6 +83,67 @@ pub enum Change {
     AddElements(Elements),
     /// Removes elements. One that is not there is an error (`ENOENT`).
     DeleteElements(Elements),
+}
+
+impl Operation {
+    /// The table that the operation changes.
+    pub fn table(&self) -> &TableId {
+        match self {
+            Operation::AddTable(table) | Operation::DeleteTable(table) => table,
+            Operation::ReplaceTable(table) => &table.id,
+            Operation::AddChain { table, .. }
+            | Operation::FlushChain { table, .. }
+            | Operation::DeleteChain { table, .. }
+            | Operation::AddSet { table, .. }
+            | Operation::DeleteSet { table, .. }
+            | Operation::AddRule { table, .. }
+            | Operation::InsertRule { table, .. }
+            | Operation::DeleteRule { table, .. } => table,
+            Operation::AddElements(elements) | Operation::DeleteElements(elements) => &elements.table,
+        }
+    }
+
+    /// True for an operation that removes a table, a chain or a rule.
+    pub fn is_removal(&self) -> bool {
+        matches!(self, Operation::DeleteTable(_) | Operation::DeleteChain { .. } | Operation::DeleteRule { .. })
+    }
+
+    /// True for an operation that adds or removes elements of a set and changes nothing else.
+    pub fn is_of_elements(&self) -> bool {
+        matches!(self, Operation::AddElements(_) | Operation::DeleteElements(_))
+    }
+}
+
+/// Operations that the kernel applies in their order as one netlink batch: all of them or none. No packet sees a state
+/// between two of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Transaction {
+    /// The operations.
+    pub operations: Vec<Operation>,
+}
+
+impl Transaction {
+    /// True where each operation removes a table, a chain or a rule.
+    pub fn is_removal(&self) -> bool {
+        !self.operations.is_empty() && self.operations.iter().all(Operation::is_removal)
+    }
+
+    /// True where the transaction adds and removes elements of sets and changes nothing else.
+    pub fn is_of_elements(&self) -> bool {
+        self.operations.iter().all(Operation::is_of_elements)
+    }
+}
+
+impl From<Operation> for Transaction {
+    fn from(operation: Operation) -> Self {
+        Self { operations: vec![operation] }
+    }
+}
+
+impl FromIterator<Operation> for Transaction {
+    fn from_iter<T: IntoIterator<Item = Operation>>(operations: T) -> Self {
+        Self { operations: operations.into_iter().collect() }
+    }
 }
 
 /// Elements of one set.

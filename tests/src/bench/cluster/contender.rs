@@ -11,7 +11,7 @@ use crate::node::Node;
 
 /// Who.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rival {
+pub(super) enum Contender {
     Netd,
     Flanneld,
 }
@@ -22,7 +22,7 @@ pub(super) enum Running {
     Flanneld(Flanneld),
 }
 
-impl Rival {
+impl Contender {
     pub(super) const BOTH: [Self; 2] = [Self::Netd, Self::Flanneld];
 
     pub(super) fn name(self) -> &'static str {

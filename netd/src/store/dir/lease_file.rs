@@ -1,0 +1,119 @@
+//! Reads and parses the nodes' files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use network::model::{Lease, NodeName};
+use network::record;
+
+use super::file_batch::{FileBatch, LeaseFileError, RawFile};
+use super::files::Layout;
+use super::fingerprint::Fingerprint;
+use crate::store::StoreError;
+
+/// A node's file as it was read.
+#[derive(Debug)]
+pub(super) struct LeaseFile {
+    /// Taken no later than the content.
+    pub(super) fingerprint: Fingerprint,
+    /// The lease in the file.
+    pub(super) lease: Result<Arc<Lease>, LeaseFileError>,
+}
+
+/// Nodes' files by file name.
+pub(super) type LeaseFiles = BTreeMap<String, LeaseFile>;
+
+impl Layout {
+    /// The node's lease. A file without a valid lease is logged and counts as none.
+    pub(super) fn read_lease(&self, node: &NodeName) -> Option<Lease> {
+        let name = format!("{node}.json");
+        let lease = self.read(&name)?.lease.inspect_err(|error| log_skipped(&name, error)).ok()?;
+        Some(Arc::unwrap_or_clone(lease))
+    }
+
+    /// Every node's file.
+    pub(super) fn read_all(&self) -> Result<LeaseFiles, StoreError> {
+        let names = match self.names() {
+            // Before the first node has written, a store has no directory of nodes.
+            Err(_) if !self.nodes_dir().exists() && self.nodes_dir().parent().is_some_and(Path::is_dir) => {
+                BTreeSet::new()
+            }
+            // The first node may have created the directory after the failed attempt to list it.
+            names => names.or_else(|_| self.names())?,
+        };
+        let mut files = LeaseFiles::new();
+        let read = self.read_files(names.into_iter(), |name, raw| {
+            let file = parse(&name, raw);
+            files.insert(name, file);
+        });
+        match read {
+            // A directory that was removed after it was listed has no files.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(&self.nodes_dir(), error)),
+            _ => Ok(files),
+        }
+    }
+
+    /// A file in the directory of nodes; `None` where there is none of this name.
+    pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
+        let mut batch = FileBatch::default();
+        match File::open(self.nodes_dir()) {
+            Ok(dir) => batch.read(self, &dir, name.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Some(LeaseFile { fingerprint: self.fingerprint(name)?, lease: Err(error.into()) }),
+        }
+        let mut file = None;
+        batch.for_each(|name, raw| file = Some(parse(&name, raw)));
+        file
+    }
+
+    /// The fingerprints of the files in the directory of nodes, by file name.
+    pub(super) fn fingerprints(&self) -> Result<BTreeMap<String, Fingerprint>, StoreError> {
+        let names = self.names()?.into_iter();
+        Ok(names.filter_map(|name| self.fingerprint(&name).map(|fingerprint| (name, fingerprint))).collect())
+    }
+
+    /// The names of the files in the directory of nodes. Hidden files are left out: those are being written.
+    fn names(&self) -> Result<BTreeSet<String>, StoreError> {
+        let nodes = self.nodes_dir();
+        let unreadable = |error| unreadable(&nodes, error);
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&nodes).map_err(unreadable)? {
+            let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                names.push(name);
+            }
+        }
+        Ok(names.into_iter().collect())
+    }
+}
+
+fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
+    StoreError::Read {
+        object: nodes.display().to_string(),
+        advice: "the store's directory must be there and readable; is it mounted?",
+        source: error.into(),
+    }
+}
+
+fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {
+    let parsed = |content: &[u8]| {
+        let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
+        let text = str::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+        Ok(record::parse(&node, text)?.into())
+    };
+    LeaseFile { fingerprint, lease: content.and_then(parsed) }
+}
+
+/// The node whose file has this name; `None` for a foreign file.
+fn node_of(name: &str) -> Option<NodeName> {
+    name.strip_suffix(".json")?.parse().ok()
+}
+
+/// Logs that a file is skipped, and why.
+pub(super) fn log_skipped(name: &str, error: &LeaseFileError) {
+    let error: &dyn std::error::Error = error;
+    tracing::warn!(file = name, error, "node file passed over: write it anew or delete it");
+}

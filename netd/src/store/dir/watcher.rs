@@ -1,0 +1,309 @@
+//! Watches the store's files by inotify(7), and by a slow poll where the kernel sends no notifications (shared mounts).
+
+mod notifications;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use network::chain;
+use network::model::{Lease, NodeName};
+use tokio::sync::mpsc;
+use tokio::{task, time};
+
+use self::notifications::{Changed, Notifications};
+use super::files::Layout;
+use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
+use super::lease_file::{self, LeaseFile, LeaseFiles};
+use crate::store::{StoreError, StoreEvent};
+
+/// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
+/// must not seem to leave one by one.
+const GONE_AFTER: Duration = Duration::from_millis(500);
+
+/// How soon an unavailable store is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A watch that has begun already, and the files that were read since.
+#[derive(Debug)]
+pub(super) struct PrimedWatch {
+    notifications: Notifications,
+    pub(super) files: Option<LeaseFiles>,
+}
+
+impl PrimedWatch {
+    /// Watches the files from now on. Must be called within a tokio runtime.
+    pub(super) fn new(layout: &Layout) -> Self {
+        let mut notifications = Notifications::new();
+        notifications.watch(layout);
+        Self { notifications, files: None }
+    }
+}
+
+/// Continues a primed watch until the receiver is dropped.
+pub(super) fn start(
+    layout: Layout,
+    poll: Duration,
+    own: Option<&NodeName>,
+    primed: PrimedWatch,
+) -> mpsc::Receiver<StoreEvent> {
+    let (events, receiver) = mpsc::channel(1024);
+    let state = WatchedFiles::new(layout, poll, own, primed.files);
+    task::spawn(run(state, primed.notifications, events));
+    receiver
+}
+
+async fn run(mut state: WatchedFiles, mut notifications: Notifications, events: mpsc::Sender<StoreEvent>) {
+    let poll = state.poll;
+    let mut changed = Changed::All;
+    let mut next_poll = Instant::now() + poll;
+    loop {
+        if changed == Changed::All {
+            // The watches must exist before the files are read: changes during the read are notified then.
+            notifications.watch(&state.layout);
+            next_poll = Instant::now() + poll;
+        }
+        let updated = task::spawn_blocking(move || {
+            let sent = state.update(&changed, Now { monotonic: Instant::now(), wall: SystemTime::now() });
+            (state, sent)
+        });
+        let Ok((returned, sent)) = updated.await else { return };
+        state = returned;
+        for event in sent {
+            if events.send(event).await.is_err() {
+                return;
+            }
+        }
+        let due = state.due().map_or(next_poll, |due| due.min(next_poll));
+        changed = tokio::select! {
+            () = events.closed() => return,
+            changed = notifications.next(&state.layout) => changed,
+            () = time::sleep_until(due.into()) => {
+                if due < next_poll && !state.is_unavailable() { Changed::Names(BTreeSet::new()) } else { Changed::All }
+            }
+        };
+    }
+}
+
+/// The time at which an update begins, by the monotonic clock and by the clock of the files' timestamps.
+#[derive(Debug, Clone, Copy)]
+struct Now {
+    monotonic: Instant,
+    wall: SystemTime,
+}
+
+/// The last state of a node's file.
+struct FileState {
+    fingerprint: u64,
+    /// When this fingerprint was seen first, as long as the content may still change without another fingerprint.
+    unsettled: Option<Instant>,
+    /// The last valid lease of the file; it counts while the content is invalid.
+    lease: Option<Arc<Lease>>,
+    /// What is wrong with the content, as it was logged.
+    fault: Option<String>,
+}
+
+/// The store's files as last reported.
+struct WatchedFiles {
+    layout: Layout,
+    poll: Duration,
+    /// The file name of this daemon's node.
+    own: Option<String>,
+    files: BTreeMap<String, FileState>,
+    /// Files that were read since the watch began; they are the first list.
+    primed: Option<LeaseFiles>,
+    /// Missing files, and when their nodes count as gone.
+    missing: BTreeMap<String, Instant>,
+    net_conf: Option<String>,
+    listed: bool,
+    /// While the store is unavailable: when to try again.
+    retry: Option<Instant>,
+    /// The store was unavailable. At the next list, missing files get a whole poll interval to come back.
+    was_unavailable: bool,
+}
+
+impl WatchedFiles {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, primed: Option<LeaseFiles>) -> Self {
+        Self {
+            layout,
+            poll,
+            own: own.map(|node| format!("{node}.json")),
+            files: BTreeMap::new(),
+            primed,
+            missing: BTreeMap::new(),
+            net_conf: None,
+            listed: false,
+            retry: None,
+            was_unavailable: false,
+        }
+    }
+
+    fn is_unavailable(&self) -> bool {
+        self.retry.is_some()
+    }
+
+    /// When the next update is due without a notification.
+    fn due(&self) -> Option<Instant> {
+        self.missing.values().copied().chain(self.retry).min()
+    }
+
+    /// Reads what may have changed; gives the events that result.
+    fn update(&mut self, changed: &Changed, now: Now) -> Vec<StoreEvent> {
+        let mut events = Vec::new();
+        let net_conf = self.update_net_conf(&mut events);
+        let nodes = match changed {
+            Changed::Names(names) if self.listed && !self.is_unavailable() => {
+                self.update_names(names, now, &mut events)
+            }
+            _ => self.update_all(now, &mut events),
+        };
+        match nodes.and(net_conf) {
+            Ok(()) => {
+                if self.retry.take().is_some() {
+                    events.insert(0, StoreEvent::Available);
+                }
+            }
+            Err(error) => {
+                if self.retry.replace(now.monotonic + RETRY.min(self.poll)).is_none() {
+                    events.push(StoreEvent::Unavailable(chain(&error)));
+                }
+            }
+        }
+        events
+    }
+
+    fn update_net_conf(&mut self, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let text = self.layout.read_net_conf()?;
+        if self.net_conf.as_ref() != Some(&text) {
+            events.push(StoreEvent::NetConf(text.clone()));
+            self.net_conf = Some(text);
+        }
+        Ok(())
+    }
+
+    /// The first list.
+    fn list(&mut self, now: Now, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let files = self.primed.take().map_or_else(|| self.layout.read_all(), Ok)?;
+        events.reserve(files.len() + 2);
+        events.push(StoreEvent::Init);
+        for (name, file) in files {
+            self.take_file(name, file, now, events);
+        }
+        events.push(StoreEvent::InitDone);
+        self.listed = true;
+        Ok(())
+    }
+
+    fn update_all(&mut self, now: Now, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        if !self.listed {
+            return self.list(now, events);
+        }
+        let fingerprints = self.layout.fingerprints().inspect_err(|_| {
+            self.was_unavailable = true;
+            // The whole store is missing, which says nothing about single nodes.
+            self.missing.clear();
+        })?;
+        let gone_after = if self.was_unavailable { self.poll.max(GONE_AFTER) } else { GONE_AFTER };
+        self.was_unavailable = false;
+        let missing: Vec<String> =
+            self.files.keys().filter(|name| !fingerprints.contains_key(*name)).cloned().collect();
+        for name in missing {
+            self.file_is_missing(&name, now, gone_after, events);
+        }
+        for (name, fingerprint) in fingerprints {
+            self.file_exists(name, fingerprint, now, events);
+        }
+        Ok(())
+    }
+
+    fn update_names(
+        &mut self,
+        names: &BTreeSet<String>,
+        now: Now,
+        events: &mut Vec<StoreEvent>,
+    ) -> Result<(), StoreError> {
+        let due = self.missing.iter().filter(|(_, due)| **due <= now.monotonic).map(|(name, _)| name.clone());
+        let names: BTreeSet<String> = names.iter().cloned().chain(due).collect();
+        let found: Vec<_> = names.into_iter().map(|name| (self.layout.fingerprint(&name), name)).collect();
+        if found.iter().any(|(fingerprint, _)| fingerprint.is_none()) && !self.layout.nodes_dir().is_dir() {
+            return self.update_all(now, events);
+        }
+        for (fingerprint, name) in found {
+            match fingerprint {
+                Some(fingerprint) => self.file_exists(name, fingerprint, now, events),
+                None => self.file_is_missing(&name, now, GONE_AFTER, events),
+            }
+        }
+        Ok(())
+    }
+
+    /// A file does not exist. Its node counts as gone once the file has been missing for `gone_after`.
+    fn file_is_missing(&mut self, name: &str, now: Now, gone_after: Duration, events: &mut Vec<StoreEvent>) {
+        let at = now.monotonic;
+        if !self.files.contains_key(name) || *self.missing.entry(name.to_owned()).or_insert(at + gone_after) > at {
+            return;
+        }
+        if self.is_emptied() && self.own.as_deref() != Some(name) {
+            self.missing.insert(name.to_owned(), at + self.poll.max(GONE_AFTER));
+            return;
+        }
+        self.missing.remove(name);
+        if let Some(lease) = self.files.remove(name).and_then(|state| state.lease) {
+            events.push(StoreEvent::Removed(lease.node.clone()));
+        }
+    }
+
+    /// True where every file is missing: the store has lost its files, and the nodes still exist. Each node, this one too, writes its
+    /// file again as soon as it notices.
+    fn is_emptied(&self) -> bool {
+        self.own.is_some() && self.missing.len() == self.files.len()
+    }
+
+    /// A file exists. It is read unless its content is known.
+    fn file_exists(&mut self, name: String, fingerprint: Fingerprint, now: Now, events: &mut Vec<StoreEvent>) {
+        self.missing.remove(&name);
+        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest();
+        if self.files.get(&name).is_some_and(is_known) {
+            return;
+        }
+        // A file that was deleted after its fingerprint was taken has a notification of its own.
+        if let Some(file) = self.layout.read(&name) {
+            self.take_file(name, file, now, events);
+        }
+    }
+
+    /// Takes a file that was read. Reports a changed lease; logs an invalid content once.
+    fn take_file(&mut self, name: String, file: LeaseFile, now: Now, events: &mut Vec<StoreEvent>) {
+        let fingerprint = file.fingerprint.digest();
+        let (lease, fault, since) = match self.files.remove(&name) {
+            Some(state) => {
+                let since = state.unsettled.filter(|_| state.fingerprint == fingerprint);
+                (state.lease, state.fault, since)
+            }
+            None => (None, None, None),
+        };
+        let (lease, fault) = match file.lease {
+            Ok(read) if lease.as_ref() == Some(&read) => (lease, None),
+            Ok(read) => {
+                events.push(StoreEvent::Lease(Arc::clone(&read)));
+                (Some(read), None)
+            }
+            Err(error) => {
+                // The same fault in a rewritten file is not logged again.
+                let text = chain(&error);
+                if fault.as_ref() != Some(&text) {
+                    lease_file::log_skipped(&name, &error);
+                }
+                (lease, Some(text))
+            }
+        };
+        let unsettled = (!file.fingerprint.is_settled(now.wall)).then(|| since.unwrap_or(now.monotonic));
+        // A timestamp in the future (a clock was set back, or another machine's clock is ahead) must not make every update read the
+        // file. Twice the step, since the file may have changed while the update that saw it was running.
+        let unsettled = unsettled.filter(|since| now.monotonic.saturating_duration_since(*since) <= 2 * TIMESTAMP_STEP);
+        self.files.insert(name, FileState { fingerprint, unsettled, lease, fault });
+    }
+}
+
+#[cfg(test)]
+mod tests;
