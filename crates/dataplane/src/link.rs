@@ -1,5 +1,6 @@
 //! Links: what `ip -d link` shows of a device, and the requests that make, change and remove one.
 
+mod ipip;
 mod tunnel;
 
 use std::net::IpAddr;
@@ -15,6 +16,7 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 
 use crate::netlink::{KernelError, Request, Socket};
 use crate::types::{IfName, Mac, Mtu, Vni};
+pub use ipip::Ipip;
 pub(crate) use tunnel::probe;
 pub use tunnel::{NewTunnel, Tunnel, add_tunnel};
 
@@ -152,6 +154,10 @@ fn read_info(infos: Vec<LinkInfo>, link: &mut Link) {
             LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
             LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
             LinkInfo::Kind(kind) => link.kind = Kind::Other(kind.to_string()),
+            // A device is of `sit` or `ip6tnl` with the same attributes; the kind comes first.
+            LinkInfo::Data(InfoData::IpTunnel(data)) if link.kind == Kind::Other(InfoKind::IpIp.to_string()) => {
+                link.kind = Kind::Tunnel(Tunnel::Ipip(ipip::read(&data)));
+            }
             LinkInfo::Data(InfoData::Vxlan(data)) => {
                 if let Some(vxlan) = read_vxlan(&data) {
                     link.kind = Kind::Tunnel(Tunnel::Vxlan(vxlan));

@@ -5,6 +5,7 @@
 //! `match` here. Data and encapsulations that no backend here reads are kept as they were read.
 
 pub mod host_gw;
+pub mod ipip;
 mod options;
 mod texts;
 pub mod tunnel_device;
@@ -30,10 +31,10 @@ pub use texts::{BackendFacts, DeviceTexts, Traffic};
 pub use tunnel_device::TunnelDevice;
 
 /// What `Backend.Type` may be, as messages have it.
-pub(crate) const TYPES: &str = "vxlan or host-gw";
+pub(crate) const TYPES: &str = "vxlan, host-gw or ipip";
 
 /// Flannel's backends that netd does not have.
-const UNAVAILABLE: [&str; 7] = ["wireguard", "ipip", "udp", "ipsec", "alloc", "extension", "tencent-vpc"];
+const UNAVAILABLE: [&str; 6] = ["wireguard", "udp", "ipsec", "alloc", "extension", "tencent-vpc"];
 
 /// A list of encapsulations, as messages show it.
 pub const ENCAPSULATIONS_EXAMPLE: &str = r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#;
@@ -45,6 +46,8 @@ pub enum BackendType {
     Vxlan,
     /// `host-gw`: plain routes only.
     HostGw,
+    /// `ipip`: a tunnel for IPv4, or plain routes to on-link peers with `DirectRouting`.
+    Ipip,
     /// Any other name, in lower case: a node that we cannot talk to.
     Other(String),
 }
@@ -55,6 +58,7 @@ impl BackendType {
         match self {
             BackendType::Vxlan => "vxlan".into(),
             BackendType::HostGw => "host-gw".into(),
+            BackendType::Ipip => "ipip".into(),
             BackendType::Other(name) => name.clone().into(),
         }
     }
@@ -64,6 +68,7 @@ impl BackendType {
         match self {
             BackendType::Vxlan => "vxlan",
             BackendType::HostGw => "host-gw",
+            BackendType::Ipip => "ipip",
             BackendType::Other(name) => name,
         }
     }
@@ -77,7 +82,7 @@ impl BackendType {
     pub fn data_example(&self) -> &'static str {
         match self {
             BackendType::Vxlan => vxlan::DATA_EXAMPLE,
-            BackendType::HostGw | BackendType::Other(_) => "null",
+            BackendType::HostGw | BackendType::Ipip | BackendType::Other(_) => "null",
         }
     }
 }
@@ -89,6 +94,7 @@ impl From<&str> for BackendType {
         match name.as_str() {
             "vxlan" => BackendType::Vxlan,
             "host-gw" => BackendType::HostGw,
+            "ipip" => BackendType::Ipip,
             _ => BackendType::Other(name),
         }
     }
@@ -107,6 +113,8 @@ pub enum Backend {
     Vxlan(vxlan::Options),
     /// By plain routes.
     HostGw,
+    /// Through an IPIP tunnel.
+    Ipip(ipip::Options),
 }
 
 /// What the options of a backend decide.
@@ -157,6 +165,7 @@ impl Backend {
         let backend = match BackendType::from(name.as_str()) {
             BackendType::Vxlan => Backend::Vxlan(vxlan::Options::take(&mut object, ipv6)?),
             BackendType::HostGw => Backend::HostGw,
+            BackendType::Ipip => Backend::Ipip(ipip::Options::take(&mut object, ipv6)?),
             BackendType::Other(name) if UNAVAILABLE.contains(&name.as_str()) => {
                 return Err(NetConfError::Unavailable { name });
             }
@@ -169,6 +178,7 @@ impl Backend {
         match self {
             Backend::Vxlan(options) => options,
             Backend::HostGw => &host_gw::PlainRoutes,
+            Backend::Ipip(options) => options,
         }
     }
 
@@ -231,6 +241,8 @@ pub enum Encapsulation {
     Direct,
     /// In a VXLAN tunnel.
     Vxlan(vxlan::TunnelId),
+    /// In an IPIP tunnel.
+    Ipip,
 }
 
 /// How packets travel in one encapsulation.
@@ -281,6 +293,7 @@ impl Encapsulation {
         match self {
             Encapsulation::Direct => &host_gw::PlainRoutes,
             Encapsulation::Vxlan(id) => id,
+            Encapsulation::Ipip => &ipip::IpipTunnel,
         }
     }
 
@@ -303,6 +316,7 @@ impl Encapsulation {
         let kind: String = entry.take("Type", "a backend's name")?.ok_or(RecordError::Missing("Type"))?;
         Ok(match BackendType::from(kind.as_str()) {
             BackendType::HostGw => Some((Encapsulation::Direct, PerFamily::none())),
+            BackendType::Ipip => Some((Encapsulation::Ipip, PerFamily::none())),
             BackendType::Vxlan => {
                 let (id, macs) = vxlan::TunnelId::parse(entry)?;
                 Some((Encapsulation::Vxlan(id), macs))
@@ -395,6 +409,7 @@ pub struct Entry {
 pub fn encapsulation_of(link: &Link) -> Option<(Encapsulation, Family)> {
     match link.tunnel()? {
         Tunnel::Vxlan(device) => vxlan::encapsulation_of(device),
+        Tunnel::Ipip(device) => ipip::encapsulation_of(device),
     }
 }
 
@@ -402,6 +417,7 @@ pub fn encapsulation_of(link: &Link) -> Option<(Encapsulation, Family)> {
 pub fn texts(tunnel: &Tunnel) -> DeviceTexts {
     match tunnel {
         Tunnel::Vxlan(_) => vxlan::TEXTS,
+        Tunnel::Ipip(_) => ipip::TEXTS,
     }
 }
 
@@ -427,7 +443,7 @@ impl BackendData {
         }
         Ok(Some(match backend {
             BackendType::Vxlan => BackendData::Vxlan(vxlan::Vtep::parse(json)?),
-            BackendType::HostGw | BackendType::Other(_) => BackendData::Raw(json.into()),
+            BackendType::HostGw | BackendType::Ipip | BackendType::Other(_) => BackendData::Raw(json.into()),
         }))
     }
 
@@ -525,6 +541,9 @@ pub enum NoPeerRoute {
     /// No VXLAN tunnel leads there.
     #[error(transparent)]
     Vxlan(#[from] vxlan::NoRoute),
+    /// No IPIP tunnel leads there.
+    #[error(transparent)]
+    Ipip(#[from] ipip::NoRoute),
 }
 
 impl NoPeerRoute {

@@ -4,7 +4,7 @@ use std::mem::discriminant;
 
 use rtnetlink::{LinkMessageBuilder, LinkVxlan};
 
-use super::{Kind, Link, Vxlan, add_vxlan, create};
+use super::{Ipip, Kind, Link, Vxlan, add_vxlan, create, ipip};
 use crate::netlink::Request;
 use crate::types::{IfName, Mac, Mtu};
 
@@ -13,6 +13,8 @@ use crate::types::{IfName, Mac, Mtu};
 pub enum Tunnel {
     /// A VXLAN device.
     Vxlan(Vxlan),
+    /// An IPIP device.
+    Ipip(Ipip),
 }
 
 impl Tunnel {
@@ -25,6 +27,8 @@ impl Tunnel {
     pub fn excludes(&self, other: &Self) -> bool {
         match (self, other) {
             (Tunnel::Vxlan(one), Tunnel::Vxlan(other)) => one.shares_socket(other),
+            (Tunnel::Ipip(one), Tunnel::Ipip(other)) => one.excludes(other),
+            _ => false,
         }
     }
 
@@ -32,6 +36,7 @@ impl Tunnel {
     pub fn lower(&self) -> Option<u32> {
         match self {
             Tunnel::Vxlan(vxlan) => vxlan.underlay,
+            Tunnel::Ipip(ipip) => ipip.underlay,
         }
     }
 
@@ -39,6 +44,7 @@ impl Tunnel {
     pub fn kind(&self) -> &'static str {
         match self {
             Tunnel::Vxlan(_) => "vxlan",
+            Tunnel::Ipip(_) => "ipip",
         }
     }
 
@@ -46,6 +52,7 @@ impl Tunnel {
     pub fn op_kind(&self) -> &'static str {
         match self {
             Tunnel::Vxlan(_) => "add_vxlan",
+            Tunnel::Ipip(_) => "add_ipip",
         }
     }
 
@@ -53,6 +60,7 @@ impl Tunnel {
     pub fn ip_link_type(&self, underlay: &IfName) -> String {
         match self {
             Tunnel::Vxlan(vxlan) => vxlan.ip_link_type(underlay),
+            Tunnel::Ipip(ipip) => ipip.ip_link_type(),
         }
     }
 }
@@ -83,6 +91,7 @@ pub(crate) fn probe(tunnel: &Tunnel) -> Request {
     match tunnel {
         // `vxlan_validate` wants options.
         Tunnel::Vxlan(_) => create(LinkMessageBuilder::<LinkVxlan>::default().name(PROBE).build()),
+        Tunnel::Ipip(_) => ipip::probe(PROBE),
     }
 }
 
@@ -93,5 +102,6 @@ const PROBE: &str = "netd-probe";
 pub fn add_tunnel(new: &NewTunnel<'_>) -> Request {
     match new.tunnel {
         Tunnel::Vxlan(vxlan) => add_vxlan(new, vxlan),
+        Tunnel::Ipip(ipip) => ipip::add(new, ipip),
     }
 }
