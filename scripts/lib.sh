@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share: where things are, how they speak, and what a machine must have. Sourced, never run.
+# Common to the scripts: paths, output, and the packages that a machine needs. Sourced, never run.
 
 # shellcheck disable=SC2034 # read by the scripts that source this
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -39,8 +39,8 @@ as_root() {
     fi
 }
 
-# isolated COMMAND...: runs it as root of fresh namespaces, with a /run of its own, temporary files in there. Everything it
-# starts or makes ends with it. Without root a user namespace is taken.
+# isolated COMMAND...: runs it as root of new namespaces, with a /run of its own for temporary files. Its processes and
+# devices end with it. Without root it runs in a user namespace.
 isolated() {
     local flags=(--mount --net --pid --fork --kill-child=SIGKILL --propagation private)
     if [ "$(id -u)" -ne 0 ]; then
@@ -50,11 +50,13 @@ isolated() {
     unshare "${flags[@]}" -- sh -ec 'mount -t tmpfs tmpfs /run; export TMPDIR=/run; ip link set lo up; exec "$@"' sh "$@"
 }
 
-# Debian packages, each with a file that it brings: where all files are there, no package manager is asked.
+# Debian packages, each with files of it, any of which shows that it is installed: where all are, apt-get is not called.
 packages=(
     gcc:/usr/bin/gcc
     libc6-dev:/usr/include/stdlib.h
     musl-tools:/usr/bin/musl-gcc
+    protobuf-compiler:/usr/bin/protoc
+    libprotobuf-dev:/usr/include/google/protobuf/descriptor.proto
     git:/usr/bin/git
     iproute2:/usr/bin/ip:/sbin/ip
     util-linux:/usr/bin/unshare
@@ -102,7 +104,7 @@ setup_target() {
     rustup target add "$triple"
 }
 
-# setup_go: what the suites work with beside netd is built from the Go modules that tests/peers pins.
+# setup_go: the programs that the suites run beside netd are built from the Go modules that tests/peers pins.
 setup_go() {
     command -v go >/dev/null || die "Go is missing: install Go 1.26 or later from https://go.dev/dl, then run this again"
 }

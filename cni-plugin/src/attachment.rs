@@ -3,6 +3,7 @@
 //! DEL and GC must find what ADD made without a file that ADD wrote and without entering the pod's namespace, so the
 //! names are functions of the attachment alone, and stay the same for ever: a newer plugin deletes an older one's pods.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -56,6 +57,18 @@ pub struct Attachment {
     pub ifname: IfName,
 }
 
+/// The attachments that GC must keep, by container and interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ValidAttachments(pub BTreeSet<(String, String)>);
+
+impl ValidAttachments {
+    /// True for an attachment that must stay. An empty `ifname` stands for a reservation of an old plugin, which has no
+    /// interface: it stays with any of its container's attachments.
+    pub fn keeps(&self, container: &str, ifname: &str) -> bool {
+        self.0.iter().any(|(id, name)| id == container && (ifname.is_empty() || name == ifname))
+    }
+}
+
 /// Begins every host veth's name, as the reference's does: existing firewall rules match on `veth+`.
 const VETH: &str = "veth";
 
@@ -75,8 +88,8 @@ impl Attachment {
         Mac::local(octets)
     }
 
-    /// What `ip link` shows beside the host's end: whose it is. Where the kernel has no room for all of it (255 bytes),
-    /// the two names' beginning, which does not read back.
+    /// The alias of the host end, which `ip link` shows: network, container and interface. The kernel has room for 255 bytes;
+    /// a longer text is cut, without the interface, and does not read back.
     pub fn alias(&self) -> String {
         let whole = format!("{} {} {}", self.network, self.container, self.ifname);
         if whole.len() < 256 {

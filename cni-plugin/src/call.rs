@@ -1,10 +1,10 @@
-//! What the runtime says through the environment: the verb and its parameters, checked in the order of the
-//! specification's own library, so that a runtime sees the error it expects. Pure: the environment is an argument.
+//! The verb and its parameters from the environment, checked in the order of the specification's own library, so that a
+//! runtime gets the error that it expects. Pure: the environment is an argument.
 
 use dataplane::types::IfName;
 
 use crate::attachment::Id;
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 
 /// A verb with the parameters that it needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,17 +13,17 @@ pub enum Call {
     Add(Target),
     /// Detach a container.
     Del(Target),
-    /// Is the attachment as it was made?
+    /// Check that the attachment is as ADD made it.
     Check(Target),
-    /// Remove what no valid attachment needs.
+    /// Remove what belongs to no valid attachment.
     Gc,
-    /// Could ADD be served now?
+    /// Whether ADD would succeed now.
     Status,
-    /// Which versions are spoken?
+    /// Which versions are supported.
     Version,
 }
 
-/// Which attachment a verb is about.
+/// The attachment of a verb.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     /// `CNI_CONTAINERID`
@@ -32,18 +32,18 @@ pub struct Target {
     pub netns: String,
     /// `CNI_IFNAME`
     pub ifname: IfName,
-    /// `CNI_ARGS`, not looked into.
+    /// `CNI_ARGS`, unread.
     pub args: String,
     /// `CNI_NETNS_OVERRIDE`: the namespace may be the plugin's own.
     pub own_netns_allowed: bool,
 }
 
-/// What the environment holds.
+/// The environment, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Environment {
     /// The plugin was started by a runtime.
     Call(Call),
-    /// No `CNI_COMMAND`: a person wants to know what this is.
+    /// There is no `CNI_COMMAND`: a person has started the plugin.
     NoCommand,
 }
 
@@ -51,7 +51,7 @@ pub enum Environment {
 ///
 /// # Errors
 /// All missing variables in one error; the first wrong one.
-pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, Failure> {
+pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, CniError> {
     let get = |name: &str| variable(name).unwrap_or_default();
     let command = get("CNI_COMMAND");
     let is_known = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"].contains(&command.as_str());
@@ -74,7 +74,7 @@ pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, Fa
     let netns = required("CNI_NETNS", with_target && command != "DEL");
     let ifname = required("CNI_IFNAME", with_target);
     let ifname = parsed(&ifname, ifname_of)?;
-    // STATUS and VERSION call no other plugin, so they do not need to know where those are.
+    // STATUS and VERSION call no other plugin, so they need no path.
     required("CNI_PATH", with_target || command == "GC");
     if !missing.is_empty() {
         return Err(wrong(format!("required env variables [{}] missing", missing.join(","))));
@@ -97,19 +97,19 @@ pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, Fa
     }))
 }
 
-fn wrong(message: String) -> Failure {
-    Failure::new(Code::InvalidEnvironment, message)
+fn wrong(message: String) -> CniError {
+    CniError::new(Code::InvalidEnvironment, message)
 }
 
-fn parsed<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, Failure>) -> Result<Option<T>, Failure> {
+fn parsed<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, CniError>) -> Result<Option<T>, CniError> {
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-fn container_fault(text: &str, reason: impl std::fmt::Display) -> Failure {
+fn container_fault(text: &str, reason: impl std::fmt::Display) -> CniError {
     wrong(format!("invalid characters in containerID: CNI_CONTAINERID is {text:?}; {reason}"))
 }
 
-fn ifname_of(text: &str) -> Result<IfName, Failure> {
+fn ifname_of(text: &str) -> Result<IfName, CniError> {
     let phrase = match text {
         long if long.len() > 15 => "interface name is too long",
         "." | ".." => "interface name is . or ..",

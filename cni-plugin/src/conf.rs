@@ -1,38 +1,40 @@
-//! What the runtime says on stdin: the network configuration, read once into typed values. Pure.
+//! The network configuration that the runtime gives on stdin, read once into typed values. Pure.
 //!
 //! Keys match in any case, as they do for the plugins that users have today, and runtimes rely on it: containerd writes
 //! `HostPort` where the specification says `hostPort`.
 
 pub mod arguments;
 pub mod attachments;
+mod dns;
 pub mod fields;
-pub mod net_conf;
+pub mod plugin_conf;
+pub mod prev_result;
 pub mod ranges;
 pub mod subnet_env;
 
 use serde_json::{Map, Value};
 
 use crate::attachment::{Id, InvalidId};
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 use crate::ipam::range::RangeError;
-use crate::result::PrevResultError;
 use crate::version::{UnknownVersion, Version};
 
 pub use fields::Fields;
+pub use prev_result::PrevResultError;
 
-/// More than this on stdin is refused unread: real configurations have some kilobytes.
+/// The most bytes that are read from stdin: real configurations have some kilobytes.
 pub const MAX_STDIN: usize = 16 << 20;
 
 /// Why a configuration cannot be used. The message names the field and its value.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfError {
-    /// No JSON.
+    /// The text is no JSON.
     #[error("error unmarshall network config")]
     Json(#[source] serde_json::Error),
-    /// JSON, but no object.
+    /// The JSON is no object.
     #[error("error unmarshall network config: expected an object with the keys 'cniVersion', 'name' and 'type'")]
     NotAnObject,
-    /// Too much to be one.
+    /// Stdin is longer than [`MAX_STDIN`].
     #[error("error unmarshall network config: more than {MAX_STDIN} bytes")]
     TooLong,
     /// No `name`.
@@ -47,7 +49,7 @@ pub enum ConfError {
         #[source]
         source: InvalidId,
     },
-    /// `cniVersion` is not one of ours.
+    /// `cniVersion` is not supported.
     #[error(transparent)]
     Version(#[from] UnknownVersion),
     /// A field has the wrong JSON type.
@@ -60,17 +62,17 @@ pub enum ConfError {
         /// What it is.
         found: String,
     },
-    /// A field has the right type and a value that cannot be.
+    /// A field has the right type and a wrong value.
     #[error("{field} is {value}: {reason}")]
     Value {
         /// Where it is.
         field: String,
         /// What it is.
         value: String,
-        /// Why it cannot be.
+        /// Why it is wrong.
         reason: String,
     },
-    /// A field asks for what the plugin does not do.
+    /// A field has a value that the plugin does not support.
     #[error("{field} is {value}: the plugin does not support it; remove the field")]
     Unsupported {
         /// Where it is.
@@ -93,15 +95,15 @@ pub enum ConfError {
     /// `prevResult` is wrong.
     #[error(transparent)]
     PrevResult(#[from] PrevResultError),
-    /// A verb needs what an earlier plugin or ADD returned.
+    /// A verb needs `prevResult`.
     #[error("required prevResult missing")]
     NoPrevResult,
-    /// GC was not told what to keep.
+    /// GC got no list of valid attachments.
     #[error("missing cni.dev/valid-attachments: without the list of what to keep, nothing is removed")]
     NoAttachments,
 }
 
-impl From<ConfError> for Failure {
+impl From<ConfError> for CniError {
     fn from(error: ConfError) -> Self {
         let code = match &error {
             ConfError::Json(_) | ConfError::NotAnObject | ConfError::TooLong | ConfError::Type { .. } => Code::Decode,
@@ -116,14 +118,14 @@ impl From<ConfError> for Failure {
             }
             _ => String::new(),
         };
-        Failure::of(code, &error).with_details(details)
+        CniError::of(code, &error).with_details(details)
     }
 }
 
-/// A network configuration of which only the parts that every verb needs are read.
+/// A network configuration with the fields that every verb needs, and the rest unread.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// `cniVersion`: what to answer in.
+    /// `cniVersion`: the version of the answer.
     pub version: Version,
     /// `name`
     pub network: Id,
@@ -139,10 +141,10 @@ impl Document {
     }
 }
 
-/// Reads what came on stdin, as far as every verb needs it: an object with a usable name and a version that we speak.
+/// Reads the fields that every verb needs from stdin: an object with a usable name and a supported version.
 ///
 /// # Errors
-/// In the order in which the specification's own library checks.
+/// The first error, in the order in which the specification's own library checks.
 pub fn parse_stdin(stdin: &[u8]) -> Result<Document, ConfError> {
     if stdin.len() > MAX_STDIN {
         return Err(ConfError::TooLong);
@@ -163,7 +165,7 @@ pub fn parse_stdin(stdin: &[u8]) -> Result<Document, ConfError> {
     Ok(Document { version, network, kind, root })
 }
 
-/// The version to report an error in, from a stdin that may be anything.
+/// The version to report an error in, where stdin has a readable one.
 pub fn version_of(stdin: &[u8]) -> Option<Version> {
     let Ok(Value::Object(root)) = serde_json::from_slice(stdin) else { return None };
     Fields::root(&root).text("cniVersion").ok()??.parse().ok()

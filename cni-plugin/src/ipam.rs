@@ -1,8 +1,8 @@
 //! Which pod has which address: host-local's directory of reservations, with an index beside it.
 //!
-//! One file for each address, named by it, that holds the container and the interface; whoever holds the lock may change
+//! Each taken address is a file of its name, which holds the container and the interface. Only the holder of the lock changes
 //! the directory. The format is the reference's to the byte, so that its plugins and this one can follow each other on a
-//! node with pods running. Nothing here speaks to the kernel's network.
+//! node with pods running. This module uses no network interface of the kernel.
 
 mod directory;
 mod index;
@@ -15,25 +15,24 @@ use std::path::{Path, PathBuf};
 
 use ipnetwork::IpNetwork;
 
-use crate::attachment::{Attachment, Id};
-use crate::conf::attachments::ValidAttachments;
-use crate::failure::{Code, Failure};
-use directory::{Claim, Directory};
+use crate::attachment::{Attachment, Id, ValidAttachments};
+use crate::cni_error::{CniError, Code};
+use directory::{Claimed, Directory};
 use index::Index;
 use range::{Range, RangeSet};
 
-/// After so many taken addresses in a row the directory is read as a whole instead of asked for each.
+/// After so many taken addresses in a row the directory is read as a whole instead of file by file.
 const PROBES: usize = 64;
 
-/// Why addresses could not be given or given back.
+/// Why addresses could not be reserved or released.
 #[derive(Debug, thiserror::Error)]
 pub enum IpamError {
     /// The directory could not be used.
     #[error("cannot {action} {}", .path.display())]
     Io {
-        /// What was tried.
+        /// The failed operation.
         action: &'static str,
-        /// On which file.
+        /// The file.
         path: PathBuf,
         /// What the system said.
         #[source]
@@ -55,7 +54,7 @@ pub enum IpamError {
         /// Its ranges.
         ranges: RangeSet,
     },
-    /// A pod wants the gateway's address.
+    /// The runtime requests the gateway's address.
     #[error("failed to allocate for range {set}: requested ip {address} is subnet's gateway")]
     Gateway {
         /// Which set, from 0.
@@ -63,7 +62,7 @@ pub enum IpamError {
         /// The address.
         address: IpAddr,
     },
-    /// A pod wants another's address.
+    /// The runtime requests an address that is taken.
     #[error(
         "failed to allocate for range {set}: requested IP address {address} is not available in range set {ranges}"
     )]
@@ -75,7 +74,7 @@ pub enum IpamError {
         /// The set's ranges.
         ranges: RangeSet,
     },
-    /// A pod wants addresses that are in no range, or two from one range.
+    /// The runtime requests addresses that are in no range, or two from one range.
     #[error("failed to allocate all requested IPs: {}", listed(.0))]
     Outside(Vec<IpAddr>),
 }
@@ -84,7 +83,7 @@ fn listed(addresses: &[IpAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-impl From<IpamError> for Failure {
+impl From<IpamError> for CniError {
     fn from(error: IpamError) -> Self {
         let code = match error {
             IpamError::Io { .. } => Code::Io,
@@ -92,13 +91,13 @@ impl From<IpamError> for Failure {
             IpamError::Exhausted { .. } | IpamError::Taken { .. } => Code::TryAgainLater,
             IpamError::Gateway { .. } | IpamError::Outside(_) => Code::InvalidConfiguration,
         };
-        Failure::of(code, &error)
+        CniError::of(code, &error)
     }
 }
 
-/// An address that a pod was given.
+/// An address that is reserved for a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lease {
+pub struct Allocation {
     /// The address with its subnet's length.
     pub address: IpNetwork,
     /// Its subnet's gateway.
@@ -113,7 +112,7 @@ pub struct Reservations {
 }
 
 impl Reservations {
-    /// Locks the reservations of `network`, of which the directory is made where it is not there.
+    /// Locks the reservations of `network`. The directory is made where it is missing.
     ///
     /// # Errors
     /// Where the directory cannot be made, locked or read.
@@ -121,39 +120,39 @@ impl Reservations {
         Ok(Self { directory: Directory::create(data_dir, network)?, index: Index::of(data_dir, network) })
     }
 
-    /// The same where there is something to lock; `None` where no directory is there.
+    /// Locks the reservations of `network`; `None` where the directory is missing.
     ///
     /// # Errors
-    /// Where it is there and cannot be locked or read.
+    /// Where the directory cannot be locked or read.
     pub fn lock_existing(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {
         let directory = Directory::open(data_dir, network)?;
         Ok(directory.map(|directory| Self { directory, index: Index::of(data_dir, network) }))
     }
 
-    /// Gives one address from each set: a requested one where it lies in the set, else the next in turn.
+    /// Reserves one address from each set: a requested one that lies in the set, else the next in turn.
     ///
     /// # Errors
-    /// Where an address cannot be had; then none is kept.
+    /// Where an address cannot be reserved; then none is kept.
     pub fn allocate(
         &mut self,
         attachment: &Attachment,
         sets: &[RangeSet],
         requested: &[IpAddr],
-    ) -> Result<Vec<Lease>, IpamError> {
+    ) -> Result<Vec<Allocation>, IpamError> {
         self.index.freshen(&self.directory)?;
         if let Some(address) = self.indexed(attachment)?.first() {
             return Err(IpamError::Duplicate { address: *address, container: attachment.container.clone() });
         }
         let chosen = choose(sets, requested)?;
         let mut taken = Vec::new();
-        let leases = self.take_all(attachment, sets, &chosen, &mut taken);
-        let kept = leases.and_then(|leases| {
+        let allocations = self.take_all(attachment, sets, &chosen, &mut taken);
+        let kept = allocations.and_then(|allocations| {
             self.index.set(attachment, &taken)?;
             self.index.seal(&self.directory)?;
-            Ok(leases)
+            Ok(allocations)
         });
         if kept.is_err() {
-            // What is left of a failed clean-up is found by DEL, which reads the directory when the index is not sealed.
+            // DEL finds what a failed clean-up leaves: it reads the directory when the index is not sealed.
             let _ = taken.iter().try_for_each(|address| self.directory.release(*address));
             let _ = self.index.remove(attachment);
         }
@@ -166,20 +165,20 @@ impl Reservations {
         sets: &[RangeSet],
         chosen: &[Option<IpAddr>],
         taken: &mut Vec<IpAddr>,
-    ) -> Result<Vec<Lease>, IpamError> {
-        let mut leases = Vec::new();
-        for (number, (set, wish)) in sets.iter().zip(chosen).enumerate() {
-            let (range, address) = match wish {
+    ) -> Result<Vec<Allocation>, IpamError> {
+        let mut allocations = Vec::new();
+        for (number, (set, requested)) in sets.iter().zip(chosen).enumerate() {
+            let (range, address) = match requested {
                 Some(address) => self.take_requested(attachment, number, set, *address)?,
                 None => self.take_next(attachment, number, set)?,
             };
             taken.push(address);
-            if wish.is_none() {
+            if requested.is_none() {
                 self.directory.set_last(number, address)?;
             }
-            leases.push(Lease { address: range.on_link(address), gateway: range.gateway() });
+            allocations.push(Allocation { address: range.on_link(address), gateway: range.gateway() });
         }
-        Ok(leases)
+        Ok(allocations)
     }
 
     fn take_requested(
@@ -195,8 +194,8 @@ impl Reservations {
             return Err(IpamError::Gateway { set: number, address });
         }
         match self.directory.claim(address, attachment)? {
-            Claim::Ours => Ok((range, address)),
-            Claim::Taken => Err(taken()),
+            Claimed::Ours => Ok((range, address)),
+            Claimed::Taken => Err(taken()),
         }
     }
 
@@ -204,29 +203,29 @@ impl Reservations {
         let last = self.directory.last(number);
         let mut all = set.candidates(last);
         for (range, address) in all.by_ref().take(PROBES) {
-            if self.directory.claim(address, attachment)? == Claim::Ours {
+            if self.directory.claim(address, attachment)? == Claimed::Ours {
                 return Ok((range, address));
             }
         }
         let taken = self.directory.addresses()?;
         for (range, address) in all.filter(|(_, address)| !taken.contains(address)) {
-            if self.directory.claim(address, attachment)? == Claim::Ours {
+            if self.directory.claim(address, attachment)? == Claimed::Ours {
                 return Ok((range, address));
             }
         }
-        // Only now is a look into each file worth its time: one that a crash left empty is free.
+        // Last, because this opens each file: a file that a crash left empty is free.
         for (range, address) in set.candidates(last).filter(|(_, address)| taken.contains(address)) {
-            if self.directory.claim(address, attachment)? == Claim::Ours {
+            if self.directory.claim(address, attachment)? == Claimed::Ours {
                 return Ok((range, address));
             }
         }
         Err(IpamError::Exhausted { set: number, ranges: set.clone() })
     }
 
-    /// Takes back what the attachment has. Nothing to take back is no error.
+    /// Releases the attachment's addresses. It is no error where there are none.
     ///
     /// # Errors
-    /// Where a reservation stays; it can be tried again.
+    /// Where a reservation stays; the caller can try again.
     pub fn release(&mut self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
         self.index.freshen(&self.directory)?;
         let addresses = self.indexed(attachment)?;
@@ -248,14 +247,14 @@ impl Reservations {
         self.indexed(attachment)
     }
 
-    /// What the index says, as far as the files agree.
+    /// The addresses of the index whose files name the attachment.
     fn indexed(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
         let mut addresses = self.index.get(attachment)?;
         addresses.retain(|address| self.directory.is_of(*address, attachment));
         Ok(addresses)
     }
 
-    /// Removes every reservation that is not valid, and every empty file. Goes on after a failure.
+    /// Removes every reservation that is not valid, and every empty file. Goes on after an error.
     ///
     /// # Errors
     /// All that failed.
@@ -264,7 +263,7 @@ impl Reservations {
         for address in self.directory.addresses().map_err(|error| vec![error])? {
             let keep = match self.directory.owner(address) {
                 Ok(Some(owner)) => valid.keeps(&owner.container, &owner.ifname),
-                // Nobody's, as a crash leaves it.
+                // Without an owner, as a crash leaves it.
                 Ok(None) => false,
                 Err(error) => {
                     failed.push(error);
@@ -280,11 +279,10 @@ impl Reservations {
     }
 }
 
-/// Could each set give an address now? Looks without locking or changing anything; a directory that is not there is
-/// empty.
+/// Checks that each set has a free address, without a lock and without a change. A missing directory counts as empty.
 ///
 /// # Errors
-/// [`IpamError::Exhausted`] where one could not; where the directory cannot be read.
+/// [`IpamError::Exhausted`] where a set has none; where the directory cannot be read.
 pub fn has_room(data_dir: &Path, network: &Id, sets: &[RangeSet]) -> Result<(), IpamError> {
     let taken = directory::addresses_in(&data_dir.join(network.as_str()))?;
     for (number, set) in sets.iter().enumerate() {
@@ -302,9 +300,9 @@ fn choose(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>
         set.range_of(address).is_some() || set.ranges().iter().any(|range| range.gateway() == address)
     };
     let chosen = sets.iter().map(|set| {
-        let wish = left.iter().copied().find(|address| is_in(set, *address))?;
-        left.remove(&wish);
-        Some(wish)
+        let requested = left.iter().copied().find(|address| is_in(set, *address))?;
+        left.remove(&requested);
+        Some(requested)
     });
     let chosen = chosen.collect();
     if left.is_empty() { Ok(chosen) } else { Err(IpamError::Outside(left.into_iter().collect())) }

@@ -1,34 +1,33 @@
 //! The CNI plugin: one short execution for each verb of the specification.
 //!
-//! `call`, `conf`, `result`, `failure`, `attachment`, `personality` and `ipam::range` are pure; `ipam` speaks to the
-//! directory of reservations, `wire` to the kernel through `dataplane`; `verbs` puts them in order. Nothing here executes
-//! a program, starts a runtime or talks to a server.
+//! `call`, `conf`, `result`, `cni_error`, `attachment`, `personality` and `ipam::range` are pure. `ipam` reads and writes the
+//! directory of reservations, `netlink` the kernel's state through `dataplane`. `verbs` calls them in order. The plugin executes
+//! no program, starts no runtime and connects to no server.
 #![forbid(unsafe_code)]
 
 pub mod attachment;
 pub mod call;
+pub mod cni_error;
 pub mod conf;
-pub mod failure;
 pub mod ipam;
+pub mod netlink;
 pub mod personality;
 pub mod result;
 pub mod verbs;
 pub mod version;
-pub mod wire;
 
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 
 use call::Environment;
-use failure::{Code, Failure};
+use cni_error::{CniError, Code};
 use version::Version;
 
-/// What the plugin says when a person starts it.
+/// Printed where a person starts the plugin by hand.
 const ABOUT: &str = "CNI plugin netd";
 
-/// Does what the runtime asks for through the environment and stdin, and answers on stdout.
-///
-/// Success and failure are told there as the specification says. On stderr nothing is said to a runtime.
+/// Carries out the verb that the runtime gives in the environment and on stdin, and writes the result or the error object to
+/// stdout, as the specification has it. A runtime gets nothing on stderr.
 pub fn run(argv0: &str) -> ExitCode {
     let environment = call::read(|name| std::env::var(name).ok());
     if let Ok(Environment::NoCommand) = environment {
@@ -44,21 +43,21 @@ pub fn run(argv0: &str) -> ExitCode {
     });
     let (answer, code) = match outcome {
         Ok(answer) => (answer, ExitCode::SUCCESS),
-        Err(failure) => (Some(failure.to_json(version.unwrap_or(Version::NEWEST))), ExitCode::FAILURE),
+        Err(error) => (Some(error.to_json(version.unwrap_or(Version::NEWEST))), ExitCode::FAILURE),
     };
     let Some(answer) = answer else { return code };
-    let told = std::io::stdout().write_all(format!("{answer}\n").as_bytes());
-    if told.is_ok() { code } else { ExitCode::FAILURE }
+    let written = std::io::stdout().write_all(format!("{answer}\n").as_bytes());
+    if written.is_ok() { code } else { ExitCode::FAILURE }
 }
 
-fn read_stdin() -> Result<Vec<u8>, Failure> {
+fn read_stdin() -> Result<Vec<u8>, CniError> {
     let stdin = std::io::stdin();
     let mut bytes = Vec::new();
-    // Nobody types a network configuration.
+    // A terminal has no configuration to give: the plugin does not wait for one.
     if !stdin.is_terminal() {
         let limit = u64::try_from(conf::MAX_STDIN + 1).unwrap_or(u64::MAX);
         let read = stdin.lock().take(limit).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::new(Code::Io, format!("error reading from stdin: {error}")))?;
+        read.map_err(|error| CniError::new(Code::Io, format!("error reading from stdin: {error}")))?;
     }
     Ok(bytes)
 }

@@ -3,11 +3,6 @@
 
 use std::process::ExitCode;
 
-use dataplane::arena::Arena;
-
-#[global_allocator]
-static MEMORY: Arena = Arena::new();
-
 fn main() -> ExitCode {
     let argv0 = std::env::args().next().unwrap_or_default();
     netd_cni::run(&argv0)

@@ -2,7 +2,7 @@
 //!
 //! Each personality says which configuration it reads and what its verbs do. Today there is one.
 
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 
 /// A plugin that the binary can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl Personality {
     ///
     /// # Errors
     /// Where neither names a personality.
-    pub fn of(argv0: &str, kind: Option<&str>) -> Result<Self, Failure> {
+    pub fn of(argv0: &str, kind: Option<&str>) -> Result<Self, CniError> {
         let called = argv0.rsplit('/').next().unwrap_or_default();
         let name =
             if OWN_NAMES.contains(&called) { kind.filter(|kind| !kind.is_empty()).unwrap_or(called) } else { called };
@@ -32,7 +32,7 @@ impl Personality {
              to \"netd\" and install it under that name",
             kind.unwrap_or_default()
         );
-        Err(Failure::new(Code::UnsupportedField, message))
+        Err(CniError::new(Code::UnsupportedField, message))
     }
 }
 

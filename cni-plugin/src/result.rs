@@ -1,6 +1,5 @@
-//! The result of ADD, written and read in the form of each version of the specification. Pure.
+//! The result of ADD, written in the form of each version of the specification. Pure.
 
-mod read;
 mod write;
 
 use std::net::IpAddr;
@@ -9,12 +8,9 @@ use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-pub use read::PrevResultError;
 pub use write::NoAddress;
 
-use crate::conf::{ConfError, Fields};
-
-/// What ADD made, or an earlier plugin.
+/// The result of ADD, or of an earlier plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CniResult {
     /// Links, on the node and in the container.
@@ -85,33 +81,9 @@ pub struct Dns {
 }
 
 impl Dns {
-    /// True where nothing is said.
+    /// True where no field is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-
-    /// The first `dns` that says something. `runtimeConfig` calls the lists `servers` and `searches`.
-    pub fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Self, ConfError> {
-        for source in sources.iter().flatten() {
-            let Some(fields) = source.object("dns")? else { continue };
-            let texts = |keys: [&str; 2]| {
-                let mut all = Vec::new();
-                for key in keys {
-                    all.extend(fields.texts(key)?.into_iter().map(str::to_owned));
-                }
-                Ok::<_, ConfError>(all)
-            };
-            let dns = Self {
-                nameservers: texts(["nameservers", "servers"])?,
-                domain: fields.text("domain")?.unwrap_or_default().to_owned(),
-                search: texts(["search", "searches"])?,
-                options: fields.texts("options")?.into_iter().map(str::to_owned).collect(),
-            };
-            if !dns.is_empty() {
-                return Ok(dns);
-            }
-        }
-        Ok(Self::default())
     }
 }
 

@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 
 use crate::attachment::Attachment;
 use crate::call::{Call, Target};
-use crate::conf::net_conf::{NetConf, subnet_file};
+use crate::cni_error::{CniError, Code};
+use crate::conf::plugin_conf::{PluginConf, subnet_file};
 use crate::conf::subnet_env::{self, SubnetEnv, SubnetEnvError};
 use crate::conf::{self, Document};
-use crate::failure::{Code, Failure};
 use crate::personality::Personality;
 use crate::version::Version;
 
-/// Carries out a verb and gives what belongs on stdout.
+/// Carries out a verb and gives the text for stdout.
 ///
 /// # Errors
-/// What the runtime is to be told.
-pub fn run(call: &Call, argv0: &str, stdin: &[u8]) -> Result<Option<Value>, Failure> {
+/// The error object for the runtime.
+pub fn run(call: &Call, argv0: &str, stdin: &[u8]) -> Result<Option<Value>, CniError> {
     if *call == Call::Version {
         return Ok(Some(version(stdin)));
     }
     let document = conf::parse_stdin(stdin)?;
-    since(call, document.version)?;
+    check_version(call, document.version)?;
     let Personality::Netd = Personality::of(argv0, document.kind.as_deref())?;
     match call {
         Call::Add(target) => add::add(&document, target).map(Some),
-        Call::Del(target) => del::del(&document, target).map_err(Failure::worth_repeating).map(|()| None),
+        Call::Del(target) => del::del(&document, target).map_err(CniError::worth_repeating).map(|()| None),
         Call::Check(target) => check::check(&document, target).map(|()| None),
         Call::Gc => gc::gc(&document).map(|()| None),
         Call::Status => status::status(&document).map(|()| None),
@@ -45,7 +45,7 @@ fn version(stdin: &[u8]) -> Value {
     json!({"cniVersion": version.as_str(), "supportedVersions": Version::ALL.map(Version::as_str)})
 }
 
-fn since(call: &Call, version: Version) -> Result<(), Failure> {
+fn check_version(call: &Call, version: Version) -> Result<(), CniError> {
     let (verb, first) = match call {
         Call::Check(_) => ("CHECK", Version::V0_4_0),
         Call::Gc => ("GC", Version::V1_1_0),
@@ -57,10 +57,10 @@ fn since(call: &Call, version: Version) -> Result<(), Failure> {
     }
     let message = format!("config version does not allow {verb}");
     let details = format!("config is {:?}, {verb} needs {:?} or later", version.as_str(), first.as_str());
-    Err(Failure::new(Code::IncompatibleVersion, message).with_details(details))
+    Err(CniError::new(Code::IncompatibleVersion, message).with_details(details))
 }
 
-/// Why the node's part of the network is not known.
+/// Why `subnet.env` cannot be used.
 #[derive(Debug, thiserror::Error)]
 enum SubnetFileError {
     #[error(
@@ -85,11 +85,11 @@ fn read_subnet_env(path: &Path) -> Result<SubnetEnv, SubnetFileError> {
     subnet_env::parse(&content).map_err(|source| SubnetFileError::Parse { path: named(), source })
 }
 
-/// Reads the whole configuration, `subnet.env` included. `unready` is the code where the daemon has not written it.
-fn read_conf(document: &Document, cni_args: &str, unready: Code) -> Result<NetConf, Failure> {
+/// Reads the whole configuration, `subnet.env` included. `unready` is the error code where the daemon has not written the file.
+fn read_conf(document: &Document, cni_args: &str, unready: Code) -> Result<PluginConf, CniError> {
     let env = subnet_file(document)?.map(read_subnet_env).transpose();
-    let env = env.map_err(|error| Failure::of(unready, &error))?;
-    Ok(NetConf::read(document, cni_args, env.as_ref())?)
+    let env = env.map_err(|error| CniError::of(unready, &error))?;
+    Ok(PluginConf::read(document, cni_args, env.as_ref())?)
 }
 
 fn attachment_of(document: &Document, target: &Target) -> Attachment {

@@ -4,12 +4,11 @@
 //! Pure. A port is known by what the plugin wrote on it (its alias, from which its name follows): the pod is one of ours.
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::{self, Subject};
+use dataplane::monitor::{Event, Object};
 use dataplane::op::{DeviceAddress, Op};
 use dataplane::types::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
-use dataplane::watch::Event;
 use netd_cni::attachment::Attachment;
-use netd_cni::wire::mac_for;
+use netd_cni::netlink::mac_for;
 use network::observe::Observed;
 
 use crate::conflist::NETWORK;
@@ -32,14 +31,12 @@ impl Bridge {
     /// Takes what the kernel tells; true where the bridge has gone, and [`Bridge::mend`] has to be asked.
     pub fn hear(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
         match event {
-            Event::Route(netlink::Event::New(Subject::Route(route))) => {
+            Event::New(Object::Route(route)) => {
                 let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
                 self.carried |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
                 false
             }
-            Event::Route(netlink::Event::Deleted(Subject::Link(link))) => {
-                link.name.as_str() == NAME && link.kind == Kind::Bridge
-            }
+            Event::Deleted(Object::Link(link)) => link.name.as_str() == NAME && link.kind == Kind::Bridge,
             _ => false,
         }
     }

@@ -12,20 +12,17 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{self, Device, Kind, Link};
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
-use dataplane::types::{PerFamily, Prefix};
-use network::net_conf::NetConf;
 use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
 use crate::config::Config;
 use crate::conflist;
-use crate::daemon::switch;
-use crate::identity;
 use crate::install;
 use crate::node::node_name;
-use crate::problem;
-use crate::reconcile;
+use crate::owned;
+use crate::reconcile::{self, problems};
+use crate::relaxed_rp_filter;
 use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
@@ -51,7 +48,7 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
-    for file in shared.into_iter().chain([switch::file(&config.subnet_file)]) {
+    for file in shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file)]) {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -82,11 +79,10 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
 /// True where flannel has the node again.
 async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
-    let previous = fs::read_to_string(&config.subnet_file).unwrap_or_default();
-    let identity = identity::of(&config.subnet_file, networks(store).await, &previous);
+    let identity = owned::identity(&config.subnet_file, owned::networks(store).await);
     let host = observe::host(&mut kernel, &identity)?;
     // Reverse-path filters that a change of the backend has loosened are as they were again.
-    let nothing = Desired { sysctls: switch::loosened(&config.subnet_file), ..Desired::default() };
+    let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     // While netd runs there are none, so they are of a flannel that came after it.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();
@@ -101,7 +97,7 @@ async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String
         tracing::info!(op = %op, "removing");
     }
     let report = reconcile::apply(&mut kernel, plan);
-    left.extend(problem::of_run(&report, &Outcome::default()).iter().map(ToString::to_string));
+    left.extend(problems::of_run(&report, &Outcome::default()).iter().map(ToString::to_string));
     if let Some(bridge) = idle_bridge(&mut kernel, &config.subnet_file)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));
@@ -130,12 +126,6 @@ fn pods() -> Result<usize, KernelError> {
         Some(bridge) => Ok(kernel.socket().ports(bridge.index)?.len()),
         None => Ok(0),
     }
-}
-
-/// The networks that routes of ours lead into, as configured now; none where that cannot be read.
-pub(crate) async fn networks(store: &impl Store) -> PerFamily<Prefix> {
-    let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
-    conf.map(|(conf, _)| conf.prefixes()).unwrap_or_default()
 }
 
 /// The plugin's bridge, where it has this node's gateway address and no pod is on it any more.

@@ -7,21 +7,19 @@ mod own;
 mod pace;
 mod publish;
 mod start;
-pub(crate) mod switch;
+mod switch;
 mod tell;
 mod warned;
 mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::kernel::Linux;
-use dataplane::notifications::Notifications;
+use dataplane::monitor::{AsyncMonitor, Filter, Subscription};
 use network::chain;
 use network::model::{Cluster, Lease, NodeName};
 use network::observe::Quiet;
-use network::overlay::transition::Transition;
 use network::patience::Patience;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -34,8 +32,8 @@ use crate::conflist::Template;
 use crate::node::Node;
 use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::Trigger;
-use crate::status::board::Board;
-use crate::status::doors::Doors;
+use crate::status::listeners::Listeners;
+use crate::status::publisher::StatusPublisher;
 use crate::store::{LeaseRequest, Store, StoreEvent};
 use crate::subnet_env::SubnetEnv;
 use crate::upkeep::Upkeep;
@@ -49,7 +47,7 @@ use warned::Warned;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut ends = Ends::listen().map_err(StartError::Signals)?;
-    let board = Board::new();
+    let board = StatusPublisher::new();
     let outset = tokio::select! {
         outset = start::find(&mut config, &store, &board) => Some(outset),
         never = start::show(&board, store.startup_status()) => match never {},
@@ -118,7 +116,8 @@ struct Daemon<S> {
     bridge: Bridge,
     /// What times are counted from: before the peers' records were read.
     began: Deadline,
-    notifications: Notifications,
+    monitor: AsyncMonitor,
+    subscription: Subscription,
     /// Notifications wait that have not been read.
     behind: bool,
     upkeep: Upkeep,
@@ -133,16 +132,17 @@ struct Daemon<S> {
     /// Small changes that the log has not told yet.
     untold: Untold,
     /// Where those who ask see how it goes.
-    board: Board,
+    board: StatusPublisher,
     /// Open as long as it runs.
-    _doors: Doors,
+    _doors: Listeners,
     /// The CNI configuration to install.
     template: Template,
 }
 
 impl<S: Store> Daemon<S> {
-    fn new(config: Config, store: S, board: Board, outset: Outset) -> Self {
-        let Outset { began, kernel, notifications, node, request, own, template, doors } = outset;
+    fn new(config: Config, store: S, board: StatusPublisher, outset: Outset) -> Self {
+        let Outset { began, kernel, mut monitor, node, request, own, template, doors } = outset;
+        let subscription = monitor.subscribe(Filter::all());
         let switch = Switch::resume(&config.subnet_file, &own);
         let cluster = Cluster { own, peers: BTreeMap::new() };
         let (leases, listing, told) = (BTreeMap::new(), None, Problems::new());
@@ -152,7 +152,7 @@ impl<S: Store> Daemon<S> {
         let (patience, bridge) = (Patience::default(), Bridge::default());
         #[rustfmt::skip]
         let daemon = Self {
-            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, notifications,
+            config, store, kernel, node, request, cluster, leases, listing, told, ready, written, switch, pace, patience, bridge, began, monitor, subscription,
             behind, upkeep, quiet, listed, news, asked, untold: Untold::default(), board, template, unkept: None, warned: Warned::default(),
             _doors: doors,
         };
@@ -170,7 +170,7 @@ impl<S: Store> Daemon<S> {
                     };
                     self.take(event, &mut events).await;
                 }
-                () = self.notifications.changed(), if self.listed => {}
+                () = self.monitor.changed(), if self.listed => {}
                 () = sleep_until(self.next()), if self.listed => {}
             }
             if self.listed && self.listing.is_none() {
@@ -215,7 +215,7 @@ impl<S: Store> Daemon<S> {
     async fn take(&mut self, first: StoreEvent, events: &mut mpsc::Receiver<StoreEvent>) {
         let mut told = vec![first];
         told.extend(std::iter::from_fn(|| events.try_recv().ok()));
-        self.board.heard(&told);
+        self.board.record_events(&told);
         for event in told {
             self.take_one(event);
         }
@@ -262,9 +262,4 @@ impl<S: Store> Daemon<S> {
             StoreEvent::Available => tracing::info!("the store can be followed again"),
         }
     }
-}
-
-/// What a change of the backend has left to do, as far as a file tells.
-pub fn left_by_a_change(subnet_file: &Path) -> Transition {
-    Transition { relaxed_rp_filter: switch::loosened(subnet_file), ..Transition::default() }
 }

@@ -5,6 +5,7 @@
 
 pub mod bridge;
 pub mod cleanup;
+pub mod clock;
 pub mod config;
 pub mod conflist;
 pub mod daemon;
@@ -13,8 +14,10 @@ pub mod host;
 pub mod identity;
 pub mod install;
 pub mod node;
+mod owned;
 pub mod problem;
 pub mod reconcile;
+pub mod relaxed_rp_filter;
 pub mod status;
 pub mod store;
 pub mod subnet_env;

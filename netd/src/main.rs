@@ -12,7 +12,7 @@ use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
 use netd::store::any_store::AnyStore;
-use netd::{cleanup, daemon, doctor, install, reconcile, status};
+use netd::{cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
 use network::model::Cluster;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
@@ -103,8 +103,13 @@ async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::from(CHANGES));
     };
     let (cluster, rejected) = Cluster::admit(own, leases, None, &node.identity.networks);
-    let reconcile::Planned { plan, outcome, .. } =
-        reconcile::plan(&mut kernel, &node, &cluster, config.rules, &daemon::left_by_a_change(&config.subnet_file))?;
+    let reconcile::Planned { plan, outcome, .. } = reconcile::plan(
+        &mut kernel,
+        &node,
+        &cluster,
+        config.rules,
+        &relaxed_rp_filter::transition(&config.subnet_file),
+    )?;
     for peer in rejected {
         println!("# node {} is left out: {}", peer.node, peer.reason);
     }
@@ -123,12 +128,7 @@ async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow:
     match output {
         Output::Table => print!("{}", doctor::table(&findings)),
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
-        Output::Yaml => {
-            print!(
-                "{}",
-                status::yaml::document(&serde_json::to_value(&findings).context("cannot print the findings")?)
-            );
-        }
+        Output::Yaml => print!("{}", serde_saphyr::to_string(&findings).context("cannot print the findings")?),
     }
     Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
 }

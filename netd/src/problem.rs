@@ -1,20 +1,11 @@
-//! The problems that netd reports, made from what a run and the store's answers say.
+//! The kinds of problems that netd reports.
 //!
 //! Pure.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use ::reconcile::problem;
-use network::chain;
-use network::model::{NodeName, Rejected};
-use network::overlay::Outcome;
-use network::overlay::forward::Blocker;
-use network::patience::Held;
-use network::plan::Conflict;
 use serde::{Deserialize, Serialize};
-
-use crate::reconcile::{Report, first_line};
 
 /// A problem of this node.
 pub type Problem = problem::Problem<Kind>;
@@ -69,99 +60,6 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)
     }
-}
-
-/// The problems that a run has found in the kernel and among the peers.
-pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
-    let failed = report.failed.iter().map(|(op, error)| {
-        let detail = format!("is refused by the kernel: {}", chain(error));
-        Problem::new(Kind::OperationFailed, format!("`{}`", first_line(op)), detail)
-    });
-    let pods = |node: &NodeName, family| format!("{family} pods of node {node}");
-    let unreachable = outcome.unreachable.iter().map(|((node, family), why)| {
-        Problem::new(Kind::NoPeerRoute, pods(node, *family), format!("cannot be reached: {why}"))
-    });
-    let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation;
-        let detail = format!("are reached by {encapsulation}, not as configured: {why}");
-        Some(Problem::new(Kind::PeerRouteDegraded, pods(node, *family), detail))
-    });
-    let conflicts = report.conflicts.iter().map(of_conflict);
-    let blockers = outcome.blockers.iter().map(of_blocker);
-    failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect()
-}
-
-fn of_conflict(conflict: &Conflict) -> Problem {
-    let device = |kind, name, why| Problem::new(Kind::Conflict, format!("{kind} device {name}"), why);
-    match conflict {
-        Conflict::Route { wanted, present } => {
-            let detail = "cannot be added, since another one is there that is not netd's";
-            Problem::new(Kind::Conflict, format!("route {wanted}"), detail)
-                .with_remedy(format!("ip route delete {present}"))
-        }
-        Conflict::Name { name, texts } => {
-            device(texts.kind, name, "cannot be made, since a device of another kind has its name".to_owned())
-                .with_remedy(format!("ip link delete {name}"))
-        }
-        Conflict::Tunnel { name, other, texts } => {
-            device(texts.kind, name, format!("cannot be made, since {other} has the same {}", texts.identity))
-                .with_remedy(format!("ip link delete {other}{}", texts.remedy))
-        }
-    }
-}
-
-fn of_blocker(blocker: &Blocker) -> Problem {
-    let chain = |subject, remedy: &str| {
-        Problem::new(Kind::ForwardingBlocked, subject, "drops forwarded packets of pods; to let them pass")
-            .with_remedy(remedy)
-    };
-    match blocker {
-        Blocker::Chain { table, chain: name, remedy } => chain(format!("chain {name} of table {table}"), remedy),
-        Blocker::Legacy { command, remedy } => chain(format!("chain FORWARD of {command}"), remedy),
-        Blocker::Firewalld { networks, remedy } => {
-            let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
-            let detail = format!(
-                "rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}; if pods cannot talk",
-                networks.join(" and ")
-            );
-            Problem::new(Kind::ForwardingBlocked, "firewalld", detail).with_remedy(remedy)
-        }
-    }
-}
-
-/// The nodes that are left out.
-pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
-    rejected.iter().map(|peer| {
-        Problem::new(Kind::NodeLeftOut, format!("node {}", peer.node), format!("is left out: {}", peer.reason))
-    })
-}
-
-/// More contested objects of one kind are one problem.
-const FEW: usize = 8;
-
-/// The contested objects.
-pub fn of_contested(held: &Held) -> Problems {
-    let mut by_kind: BTreeMap<&str, Vec<_>> = BTreeMap::new();
-    for contested in &held.contested {
-        by_kind.entry(contested.object.kind()).or_default().push(&contested.object);
-    }
-    let mut problems = Problems::new();
-    for (kind, objects) in by_kind {
-        let remedy = format!("find out what does it ({})", objects[0].remedy());
-        if objects.len() > FEW {
-            let subject = format!("many objects of netd's (kind: {kind})");
-            let detail = "are undone again and again by something else; netd puts them back ever more rarely";
-            problems.insert(Problem::new(Kind::Contested, subject, detail).with_remedy(remedy));
-            continue;
-        }
-        let detail = "is undone again and again by something else; netd puts it back ever more rarely";
-        problems.extend(
-            objects
-                .into_iter()
-                .map(|object| Problem::new(Kind::Contested, object.to_string(), detail).with_remedy(remedy.clone())),
-        );
-    }
-    problems
 }
 
 #[cfg(test)]

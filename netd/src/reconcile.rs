@@ -2,6 +2,8 @@
 //!
 //! The order of calls and nothing else: what to want is said by [`network::overlay`], what to do by [`network::plan`].
 
+pub mod problems;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 

@@ -1,28 +1,27 @@
-//! What a running netd knows of itself and its network, as one value: for `netd status`, for `/metrics`, for `/readyz`.
+//! The status of a running netd and its network, as one value: for `netd status`, for `/metrics`, for `/readyz`.
 //!
-//! Pure. The value is kept up to date by the daemon through [`board::Board`], and leaves it as one JSON document.
+//! Pure. The daemon keeps the value up to date through [`publisher::StatusPublisher`]. Clients get it as one JSON document.
 
-pub mod board;
 pub mod client;
-mod clocks;
+mod clock_steps;
 mod contested;
-pub mod doors;
 mod health;
+pub mod listeners;
 pub mod metrics;
-pub mod missing;
-pub mod moment;
-pub mod remains;
+pub mod offline;
+pub mod publisher;
 pub mod run;
 mod server;
 pub mod socket;
 pub mod table;
-pub mod yaml;
+pub mod unprogrammed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane::types::{IfName, Mac, PerFamily, Prefix};
+use jiff::Timestamp;
 use network::backend::BackendFacts;
 use network::model::Lease;
 use network::overlay::Outcome;
@@ -30,42 +29,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::node::Node;
 use crate::problem::Problem;
-use moment::Moment;
 
-/// The whole of it.
+/// The status.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// True: in the document of a netd that does not run, it is false.
+    /// True; in the document of a netd that does not run ([`offline`]) this is false.
     pub running: bool,
     /// netd's version.
     pub version: String,
-    /// Since when it runs.
-    pub started: Moment,
-    /// Everything that should be in the kernel is there, and pods can be wired.
+    /// When it started.
+    pub started: Timestamp,
+    /// True if the kernel has the desired state and pods can be wired.
     pub ready: bool,
-    /// A change of the backend is under way: some ways are still the former ones.
+    /// True while the backend is being changed: some routes are still the former ones.
     #[serde(default)]
     pub changing: bool,
     /// The node and its lease, once it has one.
-    pub node: Option<Own>,
+    pub node: Option<NodeStatus>,
     /// The other nodes, by name.
-    pub peers: BTreeMap<String, Peer>,
-    /// Nodes of the store that are left out, and why.
+    pub peers: BTreeMap<String, PeerStatus>,
+    /// The nodes that are left out, with the reason.
     pub left_out: BTreeMap<String, String>,
     /// The last run.
-    pub last_reconcile: Option<Reconcile>,
-    /// When all that is ours in the kernel was last read.
-    pub last_full_read: Option<Moment>,
+    pub last_reconcile: Option<LastReconcile>,
+    /// When everything of netd's in the kernel was last read.
+    pub last_full_read: Option<Timestamp>,
     /// Changes to the kernel so far, by kind.
     pub operations: BTreeMap<Cow<'static, str>, Operations>,
-    /// What is wrong, sorted.
+    /// The problems, sorted.
     pub problems: Vec<ProblemSince>,
-    /// What something else undoes again and again, by what it is.
+    /// Objects that something else undoes again and again, by name.
     #[serde(default)]
-    pub contested: BTreeMap<String, Contested>,
+    pub contested: BTreeMap<String, ContestedObject>,
     /// The store.
-    pub store: Store,
+    pub store: StoreStatus,
 }
 
 /// A problem with its age.
@@ -75,51 +73,51 @@ pub struct ProblemSince {
     #[serde(flatten)]
     pub problem: Problem,
     /// When it was first seen.
-    pub since: Moment,
+    pub since: Timestamp,
 }
 
-/// An object that something else undoes, so that it is put back ever more rarely.
+/// An object that something else undoes again and again. netd restores it ever more rarely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Contested {
-    /// How often it was put back.
+pub struct ContestedObject {
+    /// How often it was restored.
     pub times: u64,
-    /// When it is put back again, where it is undone now.
+    /// When it is restored next, if it is undone now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub next: Option<Moment>,
+    pub next: Option<Timestamp>,
 }
 
 /// This node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Own {
+pub struct NodeStatus {
     /// Its name.
     pub name: String,
-    /// How its objects are marked.
+    /// The mark of its objects in the kernel.
     pub mark: String,
     /// The backend and its options.
     pub backend: BackendFacts,
-    /// What it holds and tells its peers.
-    pub lease: LeaseFacts,
-    /// What packets between nodes leave by.
-    pub interface: Interface,
-    /// The MTU that pods get, once that is known.
+    /// Its lease.
+    pub lease: LeaseStatus,
+    /// The interface for packets between nodes.
+    pub interface: InterfaceStatus,
+    /// The MTU of pods, once known.
     pub pod_mtu: Option<u32>,
 }
 
 /// A lease.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct LeaseFacts {
+pub struct LeaseStatus {
     /// The pods' ranges.
     pub subnets: Vec<Prefix>,
-    /// Where peers send packets for the node.
+    /// Where peers reach the node.
     pub public: Vec<IpAddr>,
     /// The hardware addresses of the tunnel ends.
     pub tunnel_ends: Vec<Mac>,
 }
 
-impl From<&Lease> for LeaseFacts {
+impl From<&Lease> for LeaseStatus {
     fn from(lease: &Lease) -> Self {
         Self {
             subnets: values(&lease.subnets),
@@ -135,7 +133,7 @@ fn values<T: Copy>(per_family: &PerFamily<T>) -> Vec<T> {
 
 /// The interface of the underlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
+pub struct InterfaceStatus {
     /// Its name.
     pub name: IfName,
     /// Its MTU.
@@ -144,7 +142,7 @@ pub struct Interface {
     pub addresses: Vec<IpAddr>,
 }
 
-impl Own {
+impl NodeStatus {
     fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
         let underlay = &node.underlay;
         let mtu = underlay.mtu.get();
@@ -153,7 +151,7 @@ impl Own {
             mark: node.identity.mark.clone(),
             backend: node.conf.backend.facts(),
             lease: lease.into(),
-            interface: Interface { name: underlay.ifname.clone(), mtu, addresses: values(&underlay.addresses) },
+            interface: InterfaceStatus { name: underlay.ifname.clone(), mtu, addresses: values(&underlay.addresses) },
             pod_mtu: outcome.map(|outcome| outcome.pod_mtu.unwrap_or(underlay.mtu).get()),
         }
     }
@@ -162,56 +160,58 @@ impl Own {
 /// Another node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Peer {
+pub struct PeerStatus {
     /// Its backend.
     pub backend: Cow<'static, str>,
-    /// Where it is reached.
+    /// Its public addresses.
     pub public: Vec<IpAddr>,
-    /// The way to its pods of each family.
-    pub ways: Vec<WayTo>,
+    /// The route to its pods of each family.
+    #[serde(rename = "ways")]
+    pub routes: Vec<RouteStatus>,
 }
 
-/// The way to a range of pods.
+/// The route to a range of pods.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct WayTo {
+pub struct RouteStatus {
     /// The range.
     pub subnet: Prefix,
-    /// The sort of way.
-    pub way: Sort,
+    /// The kind of route.
+    #[serde(rename = "way")]
+    pub kind: RouteKind,
     /// The tunnel's end or the next hop.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub to: Option<IpAddr>,
-    /// Why this way.
+    /// Why this route.
     pub why: Cow<'static, str>,
-    /// Whether it is in the kernel.
+    /// Whether the kernel has it.
     pub programmed: bool,
-    /// Since when it is so.
-    pub since: Moment,
+    /// Since when this is the route.
+    pub since: Timestamp,
 }
 
-/// A sort of way.
+/// A kind of route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Sort {
+pub enum RouteKind {
     /// Through the tunnel.
     Tunnel,
     /// Along a plain route.
     Direct,
-    /// There is none.
+    /// No route.
     None,
 }
 
-impl Sort {
+impl RouteKind {
     /// All of them.
-    pub const ALL: [Sort; 3] = [Sort::Tunnel, Sort::Direct, Sort::None];
+    pub const ALL: [RouteKind; 3] = [RouteKind::Tunnel, RouteKind::Direct, RouteKind::None];
 
     /// Its name in documents and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Sort::Tunnel => "tunnel",
-            Sort::Direct => "direct",
-            Sort::None => "none",
+            RouteKind::Tunnel => "tunnel",
+            RouteKind::Direct => "direct",
+            RouteKind::None => "none",
         }
     }
 }
@@ -219,16 +219,16 @@ impl Sort {
 /// A run of the reconciler.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Reconcile {
+pub struct LastReconcile {
     /// Why it ran.
     pub trigger: Cow<'static, str>,
     /// When it ended.
-    pub at: Moment,
+    pub at: Timestamp,
     /// How long it took.
     pub milliseconds: u64,
     /// Changes made.
     pub changed: u64,
-    /// Changes refused, and places taken by others.
+    /// Changes refused, and conflicts with others' objects.
     pub failed: u64,
 }
 
@@ -239,32 +239,32 @@ pub struct Operations {
     pub applied: u64,
     /// Refused.
     pub failed: u64,
-    /// Those made that put right what had been right before.
+    /// Those made that restored what had been right before.
     pub repairs: u64,
 }
 
-/// How the store is.
+/// The state of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Store {
-    /// When it last told something.
-    pub last_event: Option<Moment>,
-    /// What keeps it from being followed, and since when.
-    pub trouble: Option<Trouble>,
+pub struct StoreStatus {
+    /// When the store last had an event.
+    pub last_event: Option<Timestamp>,
+    /// Why the store cannot be followed, if it cannot.
+    pub trouble: Option<StoreTrouble>,
 }
 
-/// Something is wrong.
+/// Why the store cannot be followed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trouble {
-    /// What.
+pub struct StoreTrouble {
+    /// The reason.
     pub what: String,
     /// Since when.
-    pub since: Moment,
+    pub since: Timestamp,
 }
 
 impl Status {
-    /// Of a netd that starts now.
-    pub fn new(now: Moment) -> Self {
+    /// The status of a netd that starts now.
+    pub fn new(now: Timestamp) -> Self {
         Self {
             running: true,
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -279,18 +279,18 @@ impl Status {
             operations: BTreeMap::new(),
             problems: Vec::new(),
             contested: BTreeMap::new(),
-            store: Store::default(),
+            store: StoreStatus::default(),
         }
     }
 
-    /// What netd waits for before it can begin: the store is away, or lacks something.
-    pub fn waits_for(&self) -> Option<&Trouble> {
+    /// What netd waits for before it can start: the store cannot be reached, or lacks something.
+    pub fn waits_for(&self) -> Option<&StoreTrouble> {
         self.store.trouble.as_ref().filter(|_| self.node.is_none())
     }
 
-    /// The node has its lease, and what was wanted last, if anything.
+    /// The node has its lease; `outcome` is the desired state, if known.
     pub fn joined(&mut self, node: &Node, lease: &Lease, outcome: Option<&Outcome>) {
-        self.node = Some(Own::of(node, lease, outcome));
+        self.node = Some(NodeStatus::of(node, lease, outcome));
     }
 }
 

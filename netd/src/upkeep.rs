@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Kernel;
+use dataplane::monitor::{Event, Filter};
 use dataplane::types::{PerFamily, Prefix};
-use dataplane::watch::Event;
 use network::mirror::{Interest, Keys, Mirror, Stir};
 use network::model::{Claims, Cluster, Lease, NodeName};
 use network::observe::Observed;
@@ -89,6 +89,12 @@ impl Upkeep {
         let claims = Claims::of(cluster);
         self.standing = Some(Standing { outcome, mirror, interest, ground, claims, left_out, taken, sound });
         self.stir = Stir::default();
+    }
+
+    /// The notifications that are wanted of the kernel from here on; `None` before the first full run.
+    pub fn filter(&self) -> Option<Filter> {
+        let standing = self.standing.as_ref()?;
+        Some(standing.mirror.filter(&standing.interest, standing.outcome.desired.table.as_ref()))
     }
 
     /// Takes what has happened in the kernel since.

@@ -11,7 +11,7 @@ mod figures;
 mod foreign;
 mod idle;
 mod join;
-mod notifications;
+mod kernel_events;
 mod process;
 mod throughput;
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::failure::{Context, Failure, Outcome};
+use crate::suite;
 
 /// The daemon, or `NETD_BIN`.
 ///
@@ -37,7 +38,8 @@ pub fn dynamic_netd() -> Outcome<PathBuf> {
 const OTHER: &str = "NETD_OTHER_BIN";
 
 /// Builds what [`other_netd`] gives; to be called where the network is. Where the program under test is not the one that
-/// `cargo build` makes, that is the other. Else it is the same source, optimised.
+/// `cargo build` makes, that is the other. Else it is the same source, optimised; that takes longer, and which of both it is
+/// is known when the suite runs, so it is not made beforehand.
 ///
 /// # Errors
 /// Where it cannot be built.
@@ -45,7 +47,7 @@ pub fn prepare_other_netd() -> Outcome {
     if std::env::var_os(OTHER).is_some() {
         return Ok(());
     }
-    if dynamic_netd().is_ok_and(|dynamic| netd().is_ok_and(|tested| tested == dynamic)) {
+    if !suite::prepares_only() && dynamic_netd().is_ok_and(|dynamic| netd().is_ok_and(|tested| tested == dynamic)) {
         cargo_build(&["--config", "profile.dev.package.netd.opt-level=1"])?;
         let built = dynamic_netd()?;
         let kept = built.with_file_name("netd-other");

@@ -1,10 +1,8 @@
 //! The kernel's notifications of one namespace, to do something at the n-th.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use dataplane::netlink;
-use dataplane::nft;
+use dataplane::monitor::{Filter, Monitor, Subscription};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::failure::{Context, Outcome};
@@ -13,8 +11,8 @@ use crate::namespace::Namespace;
 /// Hears every change of links, addresses, routes, neighbours and rules from when it was opened on.
 #[derive(Debug)]
 pub struct Changes {
-    route: netlink::Monitor,
-    nft: nft::Monitor,
+    monitor: Monitor,
+    subscription: Subscription,
 }
 
 impl Changes {
@@ -23,10 +21,8 @@ impl Changes {
     /// # Errors
     /// Where the kernel cannot be listened to.
     pub fn open(namespace: &Namespace) -> Outcome<Self> {
-        let opened = || Ok((netlink::Monitor::open()?, nft::Monitor::open()?));
-        let (route, nft) =
-            namespace.within(opened)?.map_err(|error: netlink::KernelError| error).context("read notifications")?;
-        Ok(Self { route, nft })
+        let mut monitor = namespace.within(Monitor::open)?.context("read notifications")?;
+        Ok(Self { subscription: monitor.subscribe(Filter::all()), monitor })
     }
 
     /// Waits until `count` changes were received, or none for as long as `patience`. Gives how many there were.
@@ -37,16 +33,10 @@ impl Changes {
         let mut received = 0;
         let timeout = PollTimeout::try_from(timeout).context("bound a wait")?;
         while received < count {
-            let mut any = 0;
-            while let Some(events) = self.route.next_events().context("read notifications")? {
-                any += events.len();
-            }
-            while self.nft.next().context("read notifications of nftables")?.is_some() {
-                any += 1;
-            }
+            let any = self.monitor.drain(self.subscription).context("read notifications")?.len();
             received += any;
             if any == 0 {
-                let mut sockets = [self.route.as_fd(), self.nft.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+                let mut sockets = self.monitor.sockets().map(|fd| PollFd::new(fd, PollFlags::POLLIN));
                 if poll(&mut sockets, timeout).context("wait for changes")? == 0 {
                     break;
                 }

@@ -20,7 +20,7 @@ use crate::namespace::Namespace;
 const TIMEOUT: Duration = seconds(20);
 
 #[derive(Debug, Default)]
-struct Received {
+struct Captured {
     log: String,
     ready: bool,
     /// Output streams that have not ended yet.
@@ -30,22 +30,22 @@ struct Received {
 /// What the daemon's streams and its readiness socket said so far, and the changed that there is more.
 #[derive(Debug, Default)]
 struct Capture {
-    received: Mutex<Received>,
+    received: Mutex<Captured>,
     changed: Condvar,
 }
 
 impl Capture {
-    fn received(&self) -> MutexGuard<'_, Received> {
+    fn received(&self) -> MutexGuard<'_, Captured> {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, change: impl FnOnce(&mut Received)) {
+    fn note(&self, change: impl FnOnce(&mut Captured)) {
         change(&mut self.received());
         self.changed.notify_all();
     }
 
     /// Waits until `enough`, or gives what there is as a failure.
-    fn wait(&self, what: &str, within: Duration, enough: impl Fn(&Received) -> bool) -> Outcome {
+    fn wait(&self, what: &str, within: Duration, enough: impl Fn(&Captured) -> bool) -> Outcome {
         let guard = self.received();
         let (received, _) = self
             .changed

@@ -45,6 +45,6 @@ pub use node::Node;
 pub use peer::Peer;
 pub use pod::Pod;
 pub use snapshot::Snapshot;
-pub use sniffer::{PeerRoute, Sniffer};
+pub use sniffer::{PacketPath, Sniffer};
 pub use topology::{Fabric, Stack, Topology};
 pub use wall_clock::WallClock;

@@ -26,7 +26,7 @@ const OUTGOING: u8 = 4;
 
 /// How a packet travelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum PeerRoute {
+pub enum PacketPath {
     /// As it is.
     Plain,
     /// Inside VXLAN (RFC 7348).
@@ -42,11 +42,11 @@ pub enum PeerRoute {
     },
 }
 
-impl fmt::Display for PeerRoute {
+impl fmt::Display for PacketPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PeerRoute::Plain => f.write_str("plain"),
-            PeerRoute::Tunnel { from, to, port, vni } => write!(f, "tunnel {from} > {to} port {port} vni {vni}"),
+            PacketPath::Plain => f.write_str("plain"),
+            PacketPath::Tunnel { from, to, port, vni } => write!(f, "tunnel {from} > {to} port {port} vni {vni}"),
         }
     }
 }
@@ -63,12 +63,12 @@ pub struct Packet {
     /// The whole length of the packet in bytes, without the link's header.
     pub bytes: usize,
     /// How it travelled.
-    pub way: PeerRoute,
+    pub path: PacketPath,
 }
 
 impl fmt::Display for Packet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} > {} protocol {}, {}", self.source, self.destination, self.protocol, self.way)
+        write!(f, "{} > {} protocol {}, {}", self.source, self.destination, self.protocol, self.path)
     }
 }
 
@@ -108,9 +108,9 @@ impl Sniffer {
     ///
     /// # Errors
     /// Where none passes in time; with what passed instead.
-    pub fn way(&self, source: IpAddr, destination: IpAddr) -> Outcome<PeerRoute> {
+    pub fn path_of(&self, source: IpAddr, destination: IpAddr) -> Outcome<PacketPath> {
         let what = format!("a packet from {source} to {destination}");
-        self.find(&what, |packet| packet.source == source && packet.destination == destination).map(|found| found.way)
+        self.find(&what, |packet| packet.source == source && packet.destination == destination).map(|found| found.path)
     }
 
     /// The next packet for which `wanted` holds.
@@ -176,7 +176,7 @@ fn plain(parsed: &LaxSlicedPacket<'_>) -> Option<Packet> {
         LaxNetSlice::Arp(_) => return None,
     };
     let bytes = header + payload.payload.len();
-    Some(Packet { source, destination, protocol: payload.ip_number.0, bytes, way: PeerRoute::Plain })
+    Some(Packet { source, destination, protocol: payload.ip_number.0, bytes, path: PacketPath::Plain })
 }
 
 /// VXLAN is recognised by its form, not by its port, which is a setting: eight octets with the I flag (and perhaps G, of
@@ -191,6 +191,6 @@ fn tunnelled(parsed: &LaxSlicedPacket<'_>, outer: &Packet) -> Option<Packet> {
     }
     let inner = plain(&LaxSlicedPacket::from_ethernet(frame).ok()?)?;
     let vni = u32::from_be_bytes([0, header[4], header[5], header[6]]);
-    let way = PeerRoute::Tunnel { from: outer.source, to: outer.destination, port: udp.destination_port(), vni };
-    Some(Packet { way, ..inner })
+    let path = PacketPath::Tunnel { from: outer.source, to: outer.destination, port: udp.destination_port(), vni };
+    Some(Packet { path, ..inner })
 }

@@ -28,6 +28,11 @@ pub fn from_the_start(name: impl Into<String>, body: impl FnOnce() -> Outcome + 
 /// Set to `only`, nothing is tested: what a suite needs is made, and it ends.
 const PREPARE: &str = "NETD_TESTS_PREPARE";
 
+/// True where the suite only makes what it needs, for a later run.
+pub fn prepares_only() -> bool {
+    std::env::var_os(PREPARE).is_some_and(|value| value == "only")
+}
+
 /// Runs the tests that `trials` lists, each in namespaces of its own, and exits as `cargo test` expects.
 pub fn run(trials: impl FnOnce() -> Vec<Trial>) -> ExitCode {
     run_with(|| Ok(()), trials)
@@ -43,7 +48,7 @@ pub fn run_with(prepare: impl FnOnce() -> Outcome, trials: impl FnOnce() -> Vec<
         eprintln!("error: {failure}");
         return ExitCode::FAILURE;
     }
-    if std::env::var_os(PREPARE).is_some_and(|value| value == "only") {
+    if prepares_only() {
         return ExitCode::SUCCESS;
     }
     if !arguments.list

@@ -19,7 +19,7 @@ use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, kernel, 
 use serde_json::{Value, json};
 
 use bed::Bed;
-use injuries::{CHANGES, Change, INJURIES, NOTHING};
+use injuries::{CHANGES, INJURIES, NOTHING, UnderlayChange};
 
 /// So many injuries, then netd is started again: it may lose patience with somebody who undoes one thing all the time.
 const AT_A_TIME: usize = 4;
@@ -125,7 +125,7 @@ fn moved(network: &Network) -> Outcome {
     bed::all_of(&failures)
 }
 
-fn there_and_back(bed: &Bed, change: &Change) -> Outcome {
+fn there_and_back(bed: &Bed, change: &UnderlayChange) -> Outcome {
     match change.back {
         NOTHING => bed.change(change.there)?,
         _ => bed.change_for_good(change.there)?,

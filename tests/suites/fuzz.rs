@@ -13,7 +13,7 @@ use dataplane::route::Route;
 use dataplane::types::{IfName, Mac, Prefix};
 use libtest_mimic::Trial;
 use netd::subnet_env;
-use netd_cni::conf::{self, net_conf::NetConf as PluginConf};
+use netd_cni::conf::{self, plugin_conf::PluginConf};
 use netd_tests::fuzz::{self, recorded};
 use netd_tests::suite::test;
 use netd_tests::{Outcome, ensure};
@@ -145,8 +145,8 @@ fn stdin(text: &str) {
         return;
     };
     let env = conf::subnet_env::parse(SUBNET_ENV.as_bytes()).expect("the sample is right");
-    let _ = conf::net_conf::Places::read(&document.fields());
-    let _ = conf::net_conf::subnet_file(&document);
+    let _ = conf::plugin_conf::TeardownConf::read(&document.fields());
+    let _ = conf::plugin_conf::subnet_file(&document);
     for env in [None, Some(&env)] {
         let _ = PluginConf::read(&document, "IgnoreUnknown=1;IP=10.9.0.8", env);
     }

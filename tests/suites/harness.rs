@@ -10,7 +10,7 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::flow::{self, Stream};
 use netd_tests::suite::test;
-use netd_tests::{Namespace, Outcome, PeerRoute, Snapshot, Stack, Topology, ensure, eventually, seconds};
+use netd_tests::{Namespace, Outcome, PacketPath, Snapshot, Stack, Topology, ensure, eventually, seconds};
 
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
@@ -38,7 +38,7 @@ fn reach(underlay: Stack) -> Outcome {
         let sniffer = fabric.sniffer(2)?;
         let (source, address) = (n1.address(family), n3.address(family));
         flow::all(n1.namespace(), source, n3.namespace(), address)?;
-        ensure!(sniffer.way(source, address)? == PeerRoute::Plain, "nothing made a tunnel");
+        ensure!(sniffer.path_of(source, address)? == PacketPath::Plain, "nothing made a tunnel");
     }
     Ok(())
 }
@@ -71,8 +71,8 @@ fn ways() -> Outcome {
     }
     let sniffer = fabric.sniffer(1)?;
     flow::all(n1.namespace(), inside[0], n3.namespace(), inside[1])?;
-    let way = sniffer.way(inside[0], inside[1])?;
-    let wanted = PeerRoute::Tunnel { from: outside[0], to: outside[1], port: 4789, vni: 77 };
+    let way = sniffer.path_of(inside[0], inside[1])?;
+    let wanted = PacketPath::Tunnel { from: outside[0], to: outside[1], port: 4789, vni: 77 };
     ensure!(way == wanted, "{wanted} was expected, {way} seen");
     Ok(())
 }
@@ -103,16 +103,16 @@ fn lost() -> Outcome {
     flow::ping(n1.namespace(), address)?;
     let stream = Stream::start(n1.namespace(), address)?;
     let sniffer = fabric.sniffer(1)?;
-    sniffer.way(n1.address(Family::V4), address)?;
+    sniffer.path_of(n1.address(Family::V4), address)?;
     stream.nothing_lost()?;
 
     let stream = Stream::start(n1.namespace(), address)?;
     sniffer.forget();
-    sniffer.way(n1.address(Family::V4), address)?;
+    sniffer.path_of(n1.address(Family::V4), address)?;
     fabric.segments[0].ip("link set n2 down")?;
     sniffer.forget();
     for _ in 0..5 {
-        sniffer.way(n1.address(Family::V4), address)?;
+        sniffer.path_of(n1.address(Family::V4), address)?;
     }
     ensure!(stream.nothing_lost().is_err(), "five packets were lost unnoticed");
     Ok(())

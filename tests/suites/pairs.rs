@@ -7,7 +7,7 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Topology, ensure, eventually, net_conf, seconds,
+    Cluster, Node, Outcome, PacketPath, Pod, Sniffer, Stack, Topology, ensure, eventually, net_conf, seconds,
 };
 use serde_json::{Value, json};
 
@@ -110,10 +110,10 @@ impl Wire<'_> {
             ensure!(outside.is_none(), "a packet between pods of one node left it");
             return Ok(());
         }
-        let way = self.sniffers[usize::from(self.from.segment() - 1)].way(own, other)?;
+        let way = self.sniffers[usize::from(self.from.segment() - 1)].path_of(own, other)?;
         match way {
-            PeerRoute::Plain => ensure!(self.plain, "{own} > {other} went plain, a tunnel was expected"),
-            PeerRoute::Tunnel { from, to, port, vni } => {
+            PacketPath::Plain => ensure!(self.plain, "{own} > {other} went plain, a tunnel was expected"),
+            PacketPath::Tunnel { from, to, port, vni } => {
                 ensure!(!self.plain, "{own} > {other} went through a tunnel, plain was expected");
                 let is_of = |address, node: &Node| node.addresses().iter().any(|(_, own)| *own == address);
                 ensure!(is_of(from, self.from) && is_of(to, self.to), "the tunnel has other ends: {way}");

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use dataplane::types::Family;
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Outcome, Peer, PeerRoute, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};
+use netd_tests::{Cluster, Outcome, PacketPath, Peer, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};
 use serde_json::{Value, json};
 
 const MAC: &str = "02:00:00:00:00:50";
@@ -128,8 +128,8 @@ fn underlay_changes() -> Outcome {
         eventually(seconds(5), "the way to change", || {
             sniffer.forget();
             netd_tests::flow::ping(a.namespace(), to)?;
-            let way = sniffer.way(from, to)?;
-            ensure!((way == PeerRoute::Plain) == plain, "the packet went {way}");
+            let way = sniffer.path_of(from, to)?;
+            ensure!((way == PacketPath::Plain) == plain, "the packet went {way}");
             Ok(())
         })
         .map_err(|failure| cluster.with_logs(failure))

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use dataplane::types::Family;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Node, Outcome, Peer, PeerRoute, Pod, Stack, Topology, ensure, eventually, flow, kernel, net_conf, peer,
+    Cluster, Node, Outcome, PacketPath, Peer, Pod, Stack, Topology, ensure, eventually, flow, kernel, net_conf, peer,
     seconds,
 };
 use serde_json::{Value, json};
@@ -187,8 +187,8 @@ fn public_ip() -> Outcome {
     eventually(seconds(5), "pods to talk through the translation", || {
         flow::all(a.namespace(), from, d.namespace(), to)
     })?;
-    let way = sniffer.way(to, from)?;
-    let right = matches!(way, PeerRoute::Tunnel { to, .. } if to == public);
+    let way = sniffer.path_of(to, from)?;
+    let right = matches!(way, PacketPath::Tunnel { to, .. } if to == public);
     ensure!(right, "n3 sent {way}");
     Ok(())
 }
@@ -223,8 +223,8 @@ fn options() -> Outcome {
     cluster.settle(&a, &d)?;
     let sniffer = cluster.fabric.sniffer(1)?;
     cluster.talk(&a, &d)?;
-    let way = sniffer.way(a.address(Family::V4)?, d.address(Family::V4)?)?;
-    ensure!(matches!(way, PeerRoute::Tunnel { port: 4789, vni: 4097, .. }), "the packet went {way}");
+    let way = sniffer.path_of(a.address(Family::V4)?, d.address(Family::V4)?)?;
+    ensure!(matches!(way, PacketPath::Tunnel { port: 4789, vni: 4097, .. }), "the packet went {way}");
     Ok(())
 }
 

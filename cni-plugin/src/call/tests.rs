@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::{Call, Environment, read};
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 
 const FULL: [(&str, &str); 5] = [
     ("CNI_COMMAND", "ADD"),
@@ -11,16 +11,16 @@ const FULL: [(&str, &str); 5] = [
     ("CNI_PATH", "/opt/cni/bin"),
 ];
 
-fn read_with(changes: &[(&str, &str)]) -> Result<Environment, Failure> {
+fn read_with(changes: &[(&str, &str)]) -> Result<Environment, CniError> {
     let mut variables: BTreeMap<_, _> = FULL.into();
     variables.extend(changes.iter().copied());
     read(|name| variables.get(name).map(|value| (*value).to_owned()))
 }
 
 fn fault(changes: &[(&str, &str)]) -> String {
-    let failure = read_with(changes).expect_err("the environment is wrong");
-    assert_eq!(failure.code, Code::InvalidEnvironment, "{failure}");
-    failure.message
+    let error = read_with(changes).expect_err("the environment is wrong");
+    assert_eq!(error.code, Code::InvalidEnvironment, "{error}");
+    error.message
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! What the runtime asks for one pod: `CNI_ARGS`, `args.cni` and `runtimeConfig`, each older than the next. Pure.
+//! The runtime's requests for one pod: `CNI_ARGS`, `args.cni` and `runtimeConfig`. Pure.
 //!
-//! The newest that says something counts, as the conventions of the specification have it.
+//! The last of the three that has a value counts, as the conventions of the specification have it.
 
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use dataplane::types::Mac;
 
 use super::{ConfError, Fields};
 
-/// What one pod shall have.
+/// The requests for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requested {
     /// The hardware address of its interface.
@@ -21,13 +21,13 @@ impl Requested {
     /// Reads the three sources. `cni_args` is the text of `CNI_ARGS`.
     ///
     /// # Errors
-    /// Where a source is malformed, or has a key that nobody knows and `IgnoreUnknown` is not set.
+    /// Where a source is malformed, or has an unknown key and `IgnoreUnknown` is not set.
     pub fn read(cni_args: &str, conf: &Fields<'_>) -> Result<Self, ConfError> {
         let mut requested = from_cni_args(cni_args)?;
         let labels = conf.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
         let runtime = conf.object("runtimeConfig")?;
         for source in labels.into_iter().chain(runtime) {
-            requested.mac = source.word("mac", mac_of)?.or(requested.mac);
+            requested.mac = source.parsed("mac", mac_of)?.or(requested.mac);
             let ips = ips_of(&source)?;
             if !ips.is_empty() {
                 requested.ips = ips;

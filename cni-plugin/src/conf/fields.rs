@@ -81,8 +81,8 @@ impl<'a> Fields<'a> {
         self.list(key)?.into_iter().map(|(path, value)| Fields::of(path, value)).collect()
     }
 
-    /// A text that `parse` makes a word of; an empty one counts as absent.
-    pub fn word<T, E: std::fmt::Display>(
+    /// A parsed text; an empty one counts as absent.
+    pub fn parsed<T, E: std::fmt::Display>(
         &self,
         key: &str,
         parse: impl FnOnce(&str) -> Result<T, E>,
@@ -91,12 +91,12 @@ impl<'a> Fields<'a> {
         parse(text).map(Some).map_err(|reason| self.wrong_value(key, &format!("{text:?}"), reason))
     }
 
-    /// The error that says why the value of `key` cannot be.
+    /// The error for a wrong value of `key`.
     pub fn wrong_value(&self, key: &str, value: &str, reason: impl std::fmt::Display) -> ConfError {
         ConfError::Value { field: self.path_of(key), value: value.to_owned(), reason: reason.to_string() }
     }
 
-    /// Fails where `key` asks for something. `null`, `false`, 0 and what is empty ask for nothing.
+    /// Fails where `key` is set. `null`, `false`, 0 and an empty value count as not set.
     pub fn refuse(&self, key: &str) -> Result<(), ConfError> {
         let asks = |value: &&Value| match value {
             Value::Null => false,
@@ -128,7 +128,7 @@ pub fn wrong_type(field: String, expected: &'static str, value: &Value) -> ConfE
     ConfError::Type { field, expected, found: shortened(value) }
 }
 
-/// A value as a message can show it: whatever a stranger wrote, the message stays short.
+/// A value for a message, cut to 100 characters.
 fn shortened(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(100) {

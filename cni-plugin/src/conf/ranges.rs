@@ -1,4 +1,4 @@
-//! Where the addresses come from: `runtimeConfig.ipRanges`, then `ipam`, then the node's subnet in `subnet.env`. Pure.
+//! The ranges of addresses: `runtimeConfig.ipRanges` and `ipam`, else the node's subnet in `subnet.env`. Pure.
 
 use std::net::IpAddr;
 
@@ -26,7 +26,7 @@ pub(super) fn read(
     if sets.is_empty() { Err(ConfError::NoRanges) } else { Ok(RangeSet::all(&sets)?) }
 }
 
-/// True where the configuration itself says which addresses to use.
+/// True where the configuration itself has ranges.
 pub(super) fn are_given(ipam: Option<&Fields<'_>>, runtime: Option<&Fields<'_>>) -> bool {
     let some = |fields: Option<&Fields<'_>>, key| fields.and_then(|fields| fields.value(key)).is_some();
     some(ipam, "subnet") || some(ipam, "ranges") || some(runtime, "ipRanges")
@@ -49,8 +49,8 @@ fn sets_of(fields: &Fields<'_>, key: &str) -> Result<Vec<Vec<RangeRequest>>, Con
 }
 
 fn range_of(fields: &Fields<'_>) -> Result<Option<RangeRequest>, ConfError> {
-    let Some(subnet) = fields.word("subnet", subnet_of)? else { return Ok(None) };
-    let address = |key| fields.word(key, |text| text.parse::<IpAddr>().map_err(|_| "it must be an IP address"));
+    let Some(subnet) = fields.parsed("subnet", subnet_of)? else { return Ok(None) };
+    let address = |key| fields.parsed(key, |text| text.parse::<IpAddr>().map_err(|_| "it must be an IP address"));
     let start = address("rangeStart")?;
     let end = address("rangeEnd")?;
     Ok(Some(RangeRequest { subnet, start, end, gateway: address("gateway")? }))
@@ -61,7 +61,7 @@ fn subnet_of(text: &str) -> Result<IpNetwork, &'static str> {
     if text.contains('/') { text.parse().map_err(|_| fault) } else { Err(fault) }
 }
 
-/// `subnet.env` holds the gateway's address in the subnet's place.
+/// The range of a subnet in `subnet.env`, which is written with the gateway's address.
 fn of_node(subnet: IpNetwork) -> Option<Vec<RangeRequest>> {
     let network = Prefix::new(subnet.ip(), subnet.prefix())?;
     let gateway = Some(subnet.ip()).filter(|address| *address != network.address());

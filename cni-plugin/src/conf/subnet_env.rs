@@ -1,12 +1,12 @@
-//! `subnet.env`: what the daemon tells the plugin about the node's part of the network. Pure.
+//! `subnet.env`: the node's part of the network, which the daemon writes for the plugin. Pure.
 //!
-//! The format is flannel's: `KEY=VALUE` lines. Unknown keys are for others. Each line that the plugin needs is checked:
-//! a file that was cut short gives an error that names what is missing.
+//! The format is flannel's: `KEY=VALUE` lines. Unknown keys are ignored. A file that was cut short gives an error with the
+//! missing keys.
 
 use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 use ipnetwork::IpNetwork;
 
-/// What a `subnet.env` says.
+/// The content of a `subnet.env`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetEnv {
     /// The whole network's ranges, IPv4 first.
@@ -20,10 +20,10 @@ pub struct SubnetEnv {
 /// Why a `subnet.env` cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubnetEnvError {
-    /// Not text.
+    /// The file is no text.
     #[error("it is no UTF-8 text")]
     NoText,
-    /// A key of ours without a value.
+    /// A key without a value.
     #[error("line {line} has {key} without '='")]
     NoValue {
         /// Which line, from 1.
@@ -31,17 +31,17 @@ pub enum SubnetEnvError {
         /// Which key.
         key: String,
     },
-    /// A value that cannot be.
+    /// A wrong value.
     #[error("{key} is {value:?}: {reason}")]
     Value {
         /// Which key.
         key: String,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// Why it cannot be.
+        /// Why it is wrong.
         reason: String,
     },
-    /// Not all there.
+    /// Keys are missing.
     #[error("it is missing {}", .0.join(", "))]
     Missing(Vec<&'static str>),
 }
@@ -111,8 +111,8 @@ impl<'a> Values<'a> {
         self.0.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
     }
 
-    /// What is not there of each family that the file begins to describe, and of what every file has. `FLANNEL_IPMASQ`
-    /// matters only to the daemon, but it is the last line: without it the file was cut short.
+    /// The missing keys: of each family of which the file has a key, and the common ones. The plugin does not use
+    /// `FLANNEL_IPMASQ`, but it is the last line: without it the file was cut short.
     fn missing(&self) -> Vec<&'static str> {
         let begun = |family: &Family| keys(*family).iter().any(|key| self.get(key).is_some());
         let nothing_begun = !Family::BOTH.iter().any(begun);

@@ -1,10 +1,10 @@
 use proptest::prelude::*;
 
 use super::{ConfError, MAX_STDIN, parse_stdin, version_of};
-use crate::failure::{Code, Failure};
+use crate::cni_error::{CniError, Code};
 use crate::version::Version;
 
-fn fault(stdin: &str) -> Failure {
+fn fault(stdin: &str) -> CniError {
     parse_stdin(stdin.as_bytes()).map(drop).expect_err(stdin).into()
 }
 
@@ -26,9 +26,9 @@ fn what_is_no_document_is_told_by_its_code() {
     for stdin in ["null", "{}", r#"{"name": ""}"#, r#"{"name": "../x"}"#, r#"{"name": ".index"}"#] {
         assert_eq!(fault(stdin).code, Code::InvalidConfiguration, "{stdin:?}");
     }
-    let failure = fault(r#"{"name": "a", "cniVersion": "9.9.9"}"#);
-    assert_eq!((failure.code, failure.message.as_str()), (Code::IncompatibleVersion, "incompatible CNI versions"));
-    assert!(failure.details.starts_with("config is \"9.9.9\", plugin supports [\"0.1.0\""), "{}", failure.details);
+    let error = fault(r#"{"name": "a", "cniVersion": "9.9.9"}"#);
+    assert_eq!((error.code, error.message.as_str()), (Code::IncompatibleVersion, "incompatible CNI versions"));
+    assert!(error.details.starts_with("config is \"9.9.9\", plugin supports [\"0.1.0\""), "{}", error.details);
     assert!(matches!(parse_stdin(&vec![b' '; MAX_STDIN + 1]), Err(ConfError::TooLong)));
 }
 

@@ -1,5 +1,5 @@
 //! host-local's directory: `<dataDir>/<network>/` with a file for each taken address, `last_reserved_ip.N` for each range
-//! set and `lock`. Only the lock's holder changes it.
+//! set and `lock`. Only the holder of the lock changes it.
 
 use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
@@ -23,17 +23,17 @@ pub(super) struct Directory {
     _lock: Flock<File>,
 }
 
-/// Who has an address, as a file says it.
+/// The owner of an address, as its file names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) container: String,
-    /// Empty in files that old plugins wrote.
+    /// Empty in files of old plugins.
     pub(super) ifname: String,
 }
 
-/// What came of claiming an address.
+/// The result of claiming an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claim {
+pub(super) enum Claimed {
     Ours,
     Taken,
 }
@@ -77,9 +77,9 @@ impl Directory {
         self.path.join(address.to_string())
     }
 
-    /// Writes the owner into the address's file where nobody has it. An empty file is nobody's: its writer died between
-    /// making and filling it, and no writer is at work while we hold the lock.
-    pub(super) fn claim(&self, address: IpAddr, owner: &Attachment) -> Result<Claim, IpamError> {
+    /// Writes the owner into the address's file where the address is free. An empty file is free: its writer died between
+    /// creating and filling it, and there is no other writer while we hold the lock.
+    pub(super) fn claim(&self, address: IpAddr, owner: &Attachment) -> Result<Claimed, IpamError> {
         let path = self.file(address);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
@@ -87,7 +87,7 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let is_empty = fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0);
                 if !is_empty {
-                    return Ok(Claim::Taken);
+                    return Ok(Claimed::Taken);
                 }
                 options.create_new(false).open(&path)
             }
@@ -96,11 +96,11 @@ impl Directory {
         let mut file = file.map_err(fault("reserve", &path))?;
         let written = file.write_all(format!("{}\r\n{}", owner.container, owner.ifname).as_bytes());
         if let Err(error) = written {
-            // Half a reservation would be a stranger's; the cause is what matters.
+            // Half a reservation would name a wrong owner. The error to report is the failed write.
             let _ = fs::remove_file(&path);
             return Err(fault("write the reservation", &path)(error));
         }
-        Ok(Claim::Ours)
+        Ok(Claimed::Ours)
     }
 
     /// Removes the address's file. One that is gone already is no error.
@@ -112,7 +112,7 @@ impl Directory {
         }
     }
 
-    /// Who has the address; `None` where nobody has.
+    /// The owner of the address; `None` where it is free.
     pub(super) fn owner(&self, address: IpAddr) -> Result<Option<Owner>, IpamError> {
         let path = self.file(address);
         let mut content = Vec::new();
@@ -124,7 +124,7 @@ impl Directory {
         }
     }
 
-    /// True where the address is the attachment's. A file of old has no interface and is any of its container's.
+    /// True where the attachment owns the address. A file of an old plugin names no interface and matches all of its container's.
     pub(super) fn is_of(&self, address: IpAddr, attachment: &Attachment) -> bool {
         self.owner(address).ok().flatten().is_some_and(|owner| {
             let is_ifname = owner.ifname.is_empty() || owner.ifname == attachment.ifname.as_str();
@@ -132,15 +132,15 @@ impl Directory {
         })
     }
 
-    /// The address that was given last from a range set. What cannot be read is as good as absent.
+    /// The address that was reserved last from a range set; `None` where the file cannot be read.
     pub(super) fn last(&self, set: usize) -> Option<IpAddr> {
         let mut text = String::new();
         File::open(self.last_file(set)).ok()?.take(64).read_to_string(&mut text).ok()?;
         text.trim().parse().ok()
     }
 
-    /// Writes over what is there and cuts off what is left of it. A file that is emptied first would be written to the
-    /// disk when it is closed: ext4 takes that for the replacement of a document.
+    /// Overwrites the file and truncates the rest. A file that is truncated first would be written to the disk on close: ext4
+    /// takes that for the replacement of a document.
     pub(super) fn set_last(&self, set: usize, address: IpAddr) -> Result<(), IpamError> {
         let path = self.last_file(set);
         let text = address.to_string();
@@ -177,7 +177,7 @@ pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, IpamError> {
     list.filter_map(address).collect()
 }
 
-/// Reading is enough for a lock, and works where the file is there and the file system is read-only.
+/// Opens for reading, which is enough for a lock and works on a read-only file system.
 fn open_or_create(path: &Path) -> io::Result<File> {
     match File::open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

@@ -1,10 +1,10 @@
 //! Which addresses an attachment has, without reading every reservation: `<dataDir>/.index/<network>/` with a symbolic
 //! link for each attachment, whose target is the list of its addresses. A network's name cannot begin with a dot, so
-//! nobody takes the index for a network.
+//! the index is never taken for a network.
 //!
-//! The files are the truth. The index is believed only while both directories have the same modification time, one that
-//! the index itself set and that no later change of the directory can have: whoever else changes a reservation, or dies
-//! between a reservation and its link, makes the next holder of the lock build the index anew.
+//! The files decide. The index is used only while both directories have the same modification time, which the index has set
+//! and which no later change of the directory can have. After a change by another plugin, or a crash between a reservation
+//! and its link, the times differ, and the next holder of the lock builds the index anew.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder};
@@ -90,8 +90,8 @@ impl Index {
         Ok(())
     }
 
-    /// Says that the index and the files agree. The kernel stamps a change with the time of its last tick, so the
-    /// clock's own finer reading is a time that no change before or after has.
+    /// Marks that the index and the files agree. The kernel stamps a change with the time of its last tick, so the clock's finer
+    /// reading is a time that no change before or after has.
     pub(super) fn seal(&self, directory: &Directory) -> Result<(), IpamError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamp = TimeSpec::from_duration(now);
@@ -123,8 +123,8 @@ impl Index {
     }
 }
 
-/// `container:interface`; neither can hold a colon. What is no name of a file becomes `:` and a hash: whoever finds an
-/// address by it reads its file before believing it.
+/// `container:interface`; neither can hold a colon. A text that cannot be a file name becomes `:` and a hash; two texts may
+/// have one hash, so an address that is found by a hash counts only where its file agrees.
 fn link_name(container: &str, ifname: &str) -> String {
     let name = format!("{container}:{ifname}");
     if name.len() <= MAX_NAME && !name.starts_with(['.', ':']) && !name.contains(['/', '\0']) {

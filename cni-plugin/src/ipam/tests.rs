@@ -7,14 +7,11 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use proptest::prelude::*;
-use serde_json::json;
 use tempfile::TempDir;
 
 use super::range::{RangeRequest, RangeSet};
 use super::{IpamError, Reservations, has_room};
-use crate::attachment::{Attachment, Id};
-use crate::conf::Fields;
-use crate::conf::attachments::ValidAttachments;
+use crate::attachment::{Attachment, Id, ValidAttachments};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
@@ -41,8 +38,8 @@ fn sets(subnets: &[&str]) -> Vec<RangeSet> {
 
 fn add(dir: &Path, pod: &Attachment, sets: &[RangeSet], requested: &[&str]) -> Result<String, IpamError> {
     let requested: Vec<_> = requested.iter().map(|text| ip(text)).collect();
-    let leases = Reservations::lock(dir, &net())?.allocate(pod, sets, &requested)?;
-    Ok(leases.iter().map(|lease| lease.address.to_string()).collect::<Vec<_>>().join(" "))
+    let allocations = Reservations::lock(dir, &net())?.allocate(pod, sets, &requested)?;
+    Ok(allocations.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>().join(" "))
 }
 
 fn del(dir: &Path, pod: &Attachment) -> usize {
@@ -118,17 +115,17 @@ fn an_attachment_has_one_allocation_and_its_own() {
 }
 
 #[test]
-fn requested_addresses_are_given_or_told() {
+fn requested_addresses_are_reserved_or_refused() {
     let (dir, pool) = (scratch(), sets(&["10.9.0.0/24", "fd00::/64"]));
     let ask = |name: &str, ips: &[&str]| add(dir.path(), &pod(name, "eth0"), &pool, ips).map_err(|e| e.to_string());
     assert_eq!(ask("a", &["fd00::9"]).as_deref(), Ok("10.9.0.2/24 fd00::9/64"));
     assert_eq!(ask("b", &["10.9.0.50"]).as_deref(), Ok("10.9.0.50/24 fd00::2/64"));
-    assert_eq!(ask("c", &[]).as_deref(), Ok("10.9.0.3/24 fd00::3/64"), "a wish does not move the round robin");
-    let fault = |name, ips: &[&str]| ask(name, ips).expect_err("an impossible wish");
+    assert_eq!(ask("c", &[]).as_deref(), Ok("10.9.0.3/24 fd00::3/64"), "a request does not move the round robin");
+    let fault = |name, ips: &[&str]| ask(name, ips).expect_err("an impossible request");
     assert!(fault("d", &["10.9.0.1"]).contains("requested ip 10.9.0.1 is subnet's gateway"));
     assert!(fault("d", &["10.9.0.50"]).contains("10.9.0.50 is not available in range set 10.9.0.1-10.9.0.254"));
     assert_eq!(fault("d", &["10.8.0.5"]), "failed to allocate all requested IPs: 10.8.0.5");
-    assert_eq!(files(dir.path()).len(), 6, "a refused wish leaves nothing");
+    assert_eq!(files(dir.path()).len(), 6, "a refused request leaves nothing");
 }
 
 #[test]
@@ -164,7 +161,7 @@ fn an_index_that_was_lost_or_made_up_does_no_harm() {
 }
 
 #[test]
-fn what_a_crash_left_is_passed_over_or_taken() {
+fn files_that_a_crash_left_are_skipped_or_reused() {
     let (dir, pool) = (scratch(), sets(&["10.9.0.0/29"]));
     let place = dir.path().join("net0");
     fs::create_dir(&place).expect("a directory");
@@ -180,7 +177,7 @@ fn what_a_crash_left_is_passed_over_or_taken() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_used_is_told() {
+fn a_directory_that_cannot_be_used_is_an_error() {
     let (dir, pool) = (scratch(), sets(&["10.9.0.0/29"]));
     let file = dir.path().join("file");
     fs::write(&file, "").expect("a file");
@@ -198,8 +195,7 @@ fn retain_removes_what_is_not_valid() {
     write("10.9.0.20", "");
     write("10.9.0.21", "cid1");
     write("10.9.0.22", "cid2");
-    let list = json!({"cni.dev/valid-attachments": [{"containerID": "cid1", "ifname": "eth0"}]});
-    let valid = ValidAttachments::read(&Fields::of("", &list).expect("an object")).expect("a list");
+    let valid = ValidAttachments(BTreeSet::from([("cid1".to_owned(), "eth0".to_owned())]));
     Reservations::lock(dir.path(), &net()).expect("a lock").retain(&valid).expect("all can be removed");
     let left: Vec<_> = files(dir.path()).into_iter().map(|(name, _)| name).collect();
     assert_eq!(left, ["10.9.0.21", "10.9.0.3"]);
@@ -245,7 +241,7 @@ fn twenty_thousand_reservations_are_read_once() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
-    /// Whatever adds and deletes come, and whoever does them, the index finds what the files hold.
+    /// After any adds and deletes, by this plugin or another, the index finds what the files hold.
     #[test]
     fn the_index_agrees_with_the_files(steps in proptest::collection::vec((0u8..8, 0u8..4), 1..40)) {
         let (dir, pool) = (scratch(), sets(&["10.9.0.0/28"]));

@@ -1,5 +1,5 @@
 use super::Personality;
-use crate::failure::Code;
+use crate::cni_error::Code;
 
 #[test]
 fn under_its_own_name_the_type_decides() {
@@ -9,7 +9,7 @@ fn under_its_own_name_the_type_decides() {
         assert_eq!(Personality::of(argv0, kind), Ok(Personality::Netd), "{argv0} {kind:?}");
     }
     for (argv0, kind) in [("netd", Some("bridge")), ("/opt/cni/bin/portmap", Some("netd")), ("", None)] {
-        let failure = Personality::of(argv0, kind).expect_err("a personality that is not there");
-        assert_eq!(failure.code, Code::UnsupportedField, "{argv0} {kind:?}");
+        let error = Personality::of(argv0, kind).expect_err("a personality that is not there");
+        assert_eq!(error.code, Code::UnsupportedField, "{argv0} {kind:?}");
     }
 }

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::{CniResult, Dns, Interface, Ip, Route};
-use crate::conf::Fields;
+use crate::conf::{Fields, prev_result};
 use crate::version::Version;
 
 /// A dual-stack pod: `10.244.1.2/24` and `fd00::2/64` behind `.1` and `::1`.
@@ -99,7 +99,7 @@ fn later_forms_are_lists() {
 fn read_back(version: Version, prev: &Value) -> Result<Option<CniResult>, String> {
     let conf = json!({"prevResult": prev});
     let fields = Fields::of("", &conf).expect("an object");
-    CniResult::read_prev(&fields, version).map_err(|error| error.to_string())
+    prev_result::read(&fields, version).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn every_form_reads_back_to_what_it_can_hold() {
 }
 
 #[test]
-fn what_other_plugins_say_passes_through() {
+fn fields_of_other_plugins_pass_through() {
     let foreign = json!({
         "cniVersion": "1.1.0",
         "interfaces": [{"name": "vf0", "socketPath": "/run/vhost", "pciID": "0000:01:02.3", "mtu": 9000}],

@@ -1,4 +1,4 @@
-//! CHECK: is the attachment as the chain's final result says? CRI-O asks right after each ADD.
+//! CHECK: whether the attachment is as the chain's final result has it. CRI-O calls it right after each ADD.
 
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::Socket;
@@ -7,15 +7,15 @@ use ipnetwork::IpNetwork;
 
 use crate::attachment::Attachment;
 use crate::call::Target;
-use crate::conf::net_conf::NetConf;
+use crate::cni_error::{CniError, Code};
+use crate::conf::plugin_conf::PluginConf;
 use crate::conf::{ConfError, Document};
-use crate::failure::{Code, Failure};
 use crate::ipam::Reservations;
+use crate::netlink::namespace::Namespace;
+use crate::netlink::{bridge, pod, step, veth};
 use crate::result::{CniResult, Ip};
-use crate::wire::namespace::Namespace;
-use crate::wire::{bridge, pod, step, veth};
 
-pub(super) fn check(document: &Document, target: &Target) -> Result<(), Failure> {
+pub(super) fn check(document: &Document, target: &Target) -> Result<(), CniError> {
     let conf = super::read_conf(document, &target.args, Code::TryAgainLater)?;
     let wanted = conf.prev_result.as_ref().ok_or(ConfError::NoPrevResult)?;
     let namespace = Namespace::open(target)?;
@@ -25,18 +25,18 @@ pub(super) fn check(document: &Document, target: &Target) -> Result<(), Failure>
         .ok_or_else(|| differs(format!("prevResult has no interface {} in {}", attachment.ifname, target.netns)))?;
     let ips: Vec<&Ip> = wanted.ips.iter().filter(|ip| ip.interface.is_none_or(|of| of == place)).collect();
     check_reservations(&conf, &attachment, &ips)?;
-    let mut host = Socket::open().map_err(step("speak to the kernel"))?;
+    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
     let bridge = check_bridge(&mut host, &conf, wanted, &ips)?;
     let port = check_port(&mut host, &attachment, wanted, &bridge)?;
     let inside = || check_pod(&attachment, wanted, place, &ips, &port);
     namespace.visit(inside)
 }
 
-fn differs(what: impl Into<String>) -> Failure {
-    Failure::new(Code::Differs, what)
+fn differs(what: impl Into<String>) -> CniError {
+    CniError::new(Code::Differs, what)
 }
 
-fn check_reservations(conf: &NetConf, attachment: &Attachment, ips: &[&Ip]) -> Result<(), Failure> {
+fn check_reservations(conf: &PluginConf, attachment: &Attachment, ips: &[&Ip]) -> Result<(), CniError> {
     let reserved = match Reservations::lock_existing(&conf.data_dir, &conf.network)? {
         Some(reservations) => reservations.addresses_of(attachment)?,
         None => Vec::new(),
@@ -57,14 +57,14 @@ fn check_reservations(conf: &NetConf, attachment: &Attachment, ips: &[&Ip]) -> R
     }
 }
 
-fn check_bridge(host: &mut Socket, conf: &NetConf, wanted: &CniResult, ips: &[&Ip]) -> Result<Link, Failure> {
+fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &[&Ip]) -> Result<Link, CniError> {
     let name = &conf.bridge.name;
     let bridge = bridge::find(host, name)?.ok_or_else(|| differs(format!("bridge {name} is gone")))?;
     if !bridge.up {
         return Err(differs(format!("bridge {name} is down")));
     }
-    let told = wanted.interfaces.iter().find(|one| one.sandbox.is_none() && one.name == name.as_str());
-    check_mac(&bridge, told.and_then(|told| told.mac.as_deref()))?;
+    let expected = wanted.interfaces.iter().find(|one| one.sandbox.is_none() && one.name == name.as_str());
+    check_mac(&bridge, expected.and_then(|expected| expected.mac.as_deref()))?;
     if conf.bridge.is_gateway {
         let present = host.addresses(Some(bridge.index)).map_err(step(format!("read addresses of {name}")))?;
         for gateway in ips.iter().filter_map(|ip| IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()) {
@@ -76,11 +76,11 @@ fn check_bridge(host: &mut Socket, conf: &NetConf, wanted: &CniResult, ips: &[&I
     Ok(bridge)
 }
 
-/// The host end: ours by its name, or the one that the reference made and told.
-fn check_port(host: &mut Socket, attachment: &Attachment, wanted: &CniResult, bridge: &Link) -> Result<Link, Failure> {
+/// The host end: ours by its name, or the reference's by its name in the result.
+fn check_port(host: &mut Socket, attachment: &Attachment, wanted: &CniResult, bridge: &Link) -> Result<Link, CniError> {
     let mut port = veth::find(host, attachment)?;
-    let told = wanted.interfaces.iter().filter(|one| one.sandbox.is_none() && one.name != bridge.name.as_str());
-    for name in told.filter_map(|one| one.name.parse().ok()) {
+    let others = wanted.interfaces.iter().filter(|one| one.sandbox.is_none() && one.name != bridge.name.as_str());
+    for name in others.filter_map(|one| one.name.parse().ok()) {
         if port.is_none() {
             port = host.link(&name).map_err(step(format!("read link {name}")))?.filter(|link| link.kind == Kind::Veth);
         }
@@ -102,9 +102,9 @@ fn check_pod(
     place: usize,
     ips: &[&Ip],
     port: &Link,
-) -> Result<(), Failure> {
+) -> Result<(), CniError> {
     let name = &attachment.ifname;
-    let mut container = Socket::open().map_err(step("speak to the kernel in the container"))?;
+    let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
     let gone = || differs(format!("interface {name} is gone from the container"));
     let link = pod::find(&mut container, name)?.ok_or_else(gone)?;
     if link.kind != Kind::Veth || link.lower != Some(port.index) {
@@ -123,14 +123,14 @@ fn check_pod(
     check_routes(&mut container, wanted, &link)
 }
 
-fn check_routes(container: &mut Socket, wanted: &CniResult, link: &Link) -> Result<(), Failure> {
+fn check_routes(container: &mut Socket, wanted: &CniResult, link: &Link) -> Result<(), CniError> {
     for family in Family::BOTH {
-        let mut told = wanted.routes.iter().filter(|route| route.dst.family() == family).peekable();
-        if told.peek().is_none() {
+        let mut expected = wanted.routes.iter().filter(|route| route.dst.family() == family).peekable();
+        if expected.peek().is_none() {
             continue;
         }
         let present = container.routes(family).map_err(step("read the container's routes"))?;
-        for route in told {
+        for route in expected {
             let is_it = |one: &&dataplane::route::Route| {
                 one.destination == route.dst && (route.gw.is_none() || one.gateway == route.gw)
             };
@@ -143,11 +143,11 @@ fn check_routes(container: &mut Socket, wanted: &CniResult, link: &Link) -> Resu
     Ok(())
 }
 
-fn check_mac(link: &Link, told: Option<&str>) -> Result<(), Failure> {
+fn check_mac(link: &Link, expected: Option<&str>) -> Result<(), CniError> {
     let present = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    match told {
-        Some(told) if !told.eq_ignore_ascii_case(&present) => {
-            Err(differs(format!("{} has the hardware address {present} instead of {told}", link.name)))
+    match expected {
+        Some(expected) if !expected.eq_ignore_ascii_case(&present) => {
+            Err(differs(format!("{} has the hardware address {present} instead of {expected}", link.name)))
         }
         _ => Ok(()),
     }

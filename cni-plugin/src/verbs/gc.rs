@@ -1,41 +1,40 @@
-//! GC: removes the reservations and the host ends that belong to no valid attachment, and goes on after a failure.
+//! GC: removes the reservations and the host ends that belong to no valid attachment, and goes on after an error.
 
 use dataplane::link::{self, Device, Link};
 use dataplane::netlink::Socket;
 
-use crate::attachment::Attachment;
-use crate::conf::Document;
-use crate::conf::attachments::ValidAttachments;
-use crate::conf::net_conf::Places;
-use crate::failure::Failure;
+use crate::attachment::{Attachment, ValidAttachments};
+use crate::cni_error::CniError;
+use crate::conf::plugin_conf::TeardownConf;
+use crate::conf::{Document, attachments};
 use crate::ipam::Reservations;
-use crate::wire::{WireError, step};
+use crate::netlink::{NetlinkError, step};
 
-pub(super) fn gc(document: &Document) -> Result<(), Failure> {
+pub(super) fn gc(document: &Document) -> Result<(), CniError> {
     let fields = document.fields();
-    let valid = ValidAttachments::read(&fields)?;
-    let places = Places::read(&fields);
-    let mut failures: Vec<Failure> = sweep_links(document, &valid).into_iter().map(Failure::from).collect();
-    match Reservations::lock_existing(&places.data_dir, &document.network) {
+    let valid = attachments::valid(&fields)?;
+    let conf = TeardownConf::read(&fields);
+    let mut errors: Vec<CniError> = sweep_links(document, &valid).into_iter().map(CniError::from).collect();
+    match Reservations::lock_existing(&conf.data_dir, &document.network) {
         Ok(Some(mut reservations)) => {
             let failed = reservations.retain(&valid).err().unwrap_or_default();
-            failures.extend(failed.into_iter().map(Failure::from));
+            errors.extend(failed.into_iter().map(CniError::from));
         }
         Ok(None) => {}
-        Err(error) => failures.push(error.into()),
+        Err(error) => errors.push(error.into()),
     }
-    let mut failures = failures.into_iter();
-    let Some(mut first) = failures.next() else { return Ok(()) };
-    for failure in failures {
+    let mut errors = errors.into_iter();
+    let Some(mut first) = errors.next() else { return Ok(()) };
+    for error in errors {
         first.message.push_str("; ");
-        first.message.push_str(&failure.message);
+        first.message.push_str(&error.message);
     }
     Err(first)
 }
 
-/// Host ends say in their alias whose they are. A pod's namespace that is gone took its own along; what is left has a
-/// namespace that somebody still holds.
-fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<WireError> {
+/// Removes the host ends whose alias names an attachment that is not valid. Where a pod's namespace is gone, the kernel has
+/// removed its pair already; a pair that is left has a namespace that a process still holds.
+fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<NetlinkError> {
     let links = Socket::open().and_then(|mut host| Ok((host.links()?, host)));
     let (links, mut host) = match links.map_err(step("read the links")) {
         Ok(read) => read,

@@ -6,7 +6,8 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
-use crate::netlink::{KernelError, Request, Socket};
+use crate::error::KernelError;
+use crate::netlink::{Request, Socket};
 use crate::types::{Family, Prefix};
 
 /// An address on a link.

@@ -8,10 +8,11 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::address::Address;
+use crate::error::KernelError;
 use crate::kernel::Kernel;
 use crate::link::{Kind, Link, Tunnel};
 use crate::neighbour::{Fdb, Neighbour};
-use crate::netlink::KernelError;
+use crate::netlink_message::Refusal;
 use crate::nft;
 use crate::op::{DeviceAddress, LinkChange, Op};
 use crate::route::Route;
@@ -50,7 +51,7 @@ pub struct Fake {
 }
 
 fn refused(errno: i32) -> KernelError {
-    KernelError::Refused { errno, reason: None }
+    Refusal { errno, reason: None }.into()
 }
 
 impl Fake {

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 
 use crate::address::{self, Address};
+use crate::error::KernelError;
 use crate::link::{self, Device, Link, NewTunnel, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
-use crate::netlink::batch::PER_SEND;
-use crate::netlink::{KernelError, Request, Socket};
+use crate::netlink::PER_SEND;
+use crate::netlink::{Request, Socket};
 use crate::nft;
 use crate::op::{LinkChange, Op};
 use crate::route::Route;
@@ -112,10 +113,11 @@ impl Kernel for Linux {
     }
 
     fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError> {
+        use nix::libc::{EEXIST, EINVAL, EOPNOTSUPP};
         match self.route.request(link::probe(tunnel)) {
-            Err(KernelError::Refused { errno: nix::libc::EOPNOTSUPP, .. }) => Ok(false),
-            Err(KernelError::Refused { errno: nix::libc::EINVAL | nix::libc::EEXIST, .. }) | Ok(()) => Ok(true),
-            Err(error) => Err(error),
+            Err(error) if error.errno() == Some(EOPNOTSUPP) => Ok(false),
+            Err(error) if ![Some(EINVAL), Some(EEXIST)].contains(&error.errno()) => Err(error),
+            _ => Ok(true),
         }
     }
 

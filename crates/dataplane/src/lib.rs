@@ -6,18 +6,19 @@
 pub mod address;
 pub mod arena;
 pub mod attribute;
+pub mod error;
 pub mod fake;
 #[cfg(feature = "heap")]
 pub mod heap;
 pub mod kernel;
 pub mod link;
+pub mod monitor;
 pub mod neighbour;
 pub mod netlink;
+pub mod netlink_message;
 mod netlink_socket;
 pub mod netns;
 pub mod nft;
-#[cfg(feature = "tokio")]
-pub mod notifications;
 pub mod offload;
 pub mod op;
 pub mod probe;
@@ -25,5 +26,4 @@ pub mod process;
 pub mod route;
 pub mod sysctl;
 pub mod types;
-pub mod watch;
 pub mod xtables;

@@ -14,7 +14,8 @@ use netlink_packet_route::link::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVxlan};
 
-use crate::netlink::{KernelError, Request, Socket};
+use crate::error::KernelError;
+use crate::netlink::{Request, Socket};
 use crate::types::{IfName, Mac, Mtu, Vni};
 pub use ipip::Ipip;
 pub(crate) use tunnel::probe;

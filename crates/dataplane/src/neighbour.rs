@@ -9,7 +9,8 @@ use netlink_packet_route::neighbour::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::address::family;
-use crate::netlink::{KernelError, Request, Socket};
+use crate::error::KernelError;
+use crate::netlink::{Request, Socket};
 use crate::types::{Family, Mac};
 
 /// A neighbour entry: which hardware address an address on a link has.

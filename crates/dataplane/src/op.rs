@@ -5,8 +5,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::error::KernelError;
 use crate::link::Tunnel;
-use crate::netlink::KernelError;
 use crate::nft;
 use crate::route::{Route, RouteKind};
 use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};

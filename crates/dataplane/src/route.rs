@@ -10,7 +10,8 @@ use netlink_packet_route::route::{
 };
 
 use crate::address::family;
-use crate::netlink::{KernelError, Request, Socket};
+use crate::error::KernelError;
+use crate::netlink::{Request, Socket};
 use crate::types::{Family, Prefix, RouteProtocol};
 
 /// What becomes of packets that a route takes.

@@ -7,7 +7,7 @@
 use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 
-use crate::netlink::KernelError;
+use crate::error::KernelError;
 
 /// Where a container may find what it can write.
 const WRITABLE: &str = "/host/proc/sys";

@@ -10,12 +10,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::libc::{self, EAGAIN, socklen_t};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-use crate::nft::{Policy, Side};
-use crate::types::{Family, Prefix};
+use crate::types::Family;
 
 mod entries;
 
-pub use entries::parse;
+pub use entries::{Forward, parse};
+use entries::{HOOKS, NAME_BYTES};
 
 /// Why a table could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -39,21 +39,6 @@ pub enum Error {
     },
 }
 
-/// The chain FORWARD of the table `filter`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forward {
-    /// What happens at its end.
-    pub policy: Policy,
-    /// True where a rule drops or rejects all that gets to it, so that what is appended to the chain is never reached.
-    pub closed: bool,
-    /// The ranges that it accepts whatever else a packet is, by source or by destination.
-    pub accepts: Vec<(Side, Prefix)>,
-}
-
-/// `XT_TABLE_MAXNAMELEN`.
-const NAME_BYTES: usize = 32;
-/// `NF_INET_NUMHOOKS`.
-const HOOKS: usize = 5;
 /// `struct ipt_getinfo`: name, `valid_hooks`, `hook_entry` and `underflow` by hook, `num_entries`, `size`.
 const INFO_BYTES: usize = NAME_BYTES + 4 + 4 * HOOKS + 4 * HOOKS + 4 + 4;
 /// `struct ipt_get_entries`: name and size, then the rules, aligned as their 64-bit counters are.

@@ -1,8 +1,14 @@
-//! A small hash that gives the same number on every machine and in every release: what it names outlives a build.
+//! A hash for names that outlive a build: the same number on every machine and in every release.
 //!
 //! Pure. FNV-1a, 64 bits; not for keys that a stranger chooses to make collide.
 
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+
 /// The hash of `bytes`.
 pub fn fnv(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    let mut hasher = FnvHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
 }

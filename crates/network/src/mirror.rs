@@ -6,12 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane::link::Link;
-use dataplane::netlink::{self, NetconfChange, Subject};
-use dataplane::nft::{self, TableId};
+use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
+use dataplane::nft::{Table, TableChange, TableFilter, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::types::{IfName, Mac, Prefix};
-use dataplane::watch::Event;
 
 use crate::observe::Observed;
 use crate::overlay::{Desired, Identity, forward};
@@ -105,16 +104,32 @@ impl Mirror {
         &self.observed
     }
 
+    /// The notifications that are wanted of the kernel. `table` is our table as it should be.
+    pub fn filter(&self, interest: &Interest, table: Option<&Table>) -> Filter {
+        let ours = self.names.iter().filter(|(_, name)| self.ours.contains(*name)).map(|(index, _)| *index);
+        let indexes = ours.chain([interest.underlay.0]).collect();
+        let newest = self.names.keys().next_back().copied().unwrap_or_default();
+        let networks = &interest.identity.networks;
+        let routes = if interest.follows_routes {
+            Routes::All
+        } else {
+            Routes::Within(networks.iter().map(|(_, network)| *network).collect())
+        };
+        let own = table.map_or_else(TableFilter::default, TableFilter::of);
+        let tables = forward::watched().chain([(interest.table.clone(), own)]);
+        let tables = tables.map(|(id, filter)| (id, filter.without_own(interest.port))).collect();
+        let (devices, tables) = (Devices::Only { indexes, newest }, Tables::Only(tables));
+        Filter { links: true, routes, devices, tables, commits: false }
+    }
+
     /// Takes a notification, and says what has to be looked at again. What it brings into the place where it is wanted
     /// does not: that is how our own changes come back.
     pub fn take(&mut self, event: Event, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match event {
-            Event::Route(netlink::Event::Overrun | netlink::Event::Unparsed) | Event::Nft(nft::Event::Overrun) => {
-                stir.lost = true;
-            }
-            Event::Route(netlink::Event::New(subject)) => self.put(subject, interest, desired, stir),
-            Event::Route(netlink::Event::Deleted(subject)) => self.remove(subject, interest, desired, stir),
-            Event::Route(netlink::Event::Replaced(route)) => {
+            Event::Overrun | Event::Unparsed => stir.lost = true,
+            Event::New(subject) => self.put(subject, interest, desired, stir),
+            Event::Deleted(subject) => self.remove(subject, interest, desired, stir),
+            Event::Replaced(route) => {
                 if let Some(route) = self.named(&route, stir) {
                     let former = self.observed.routes_to(route.destination).filter(|r| r.metric == route.metric);
                     let former: Vec<_> = former.cloned().collect();
@@ -126,35 +141,35 @@ impl Mirror {
                     self.route(route, true, interest, desired, stir);
                 }
             }
-            Event::Route(netlink::Event::Netconf(NetconfChange { device, .. })) => {
+            Event::Netconf(NetconfChange { device, .. }) => {
                 let concerns_us = |index| index == interest.underlay.0 || self.device(index).is_some();
                 stir.tuned |= device.is_none_or(concerns_us);
             }
-            Event::Nft(nft::Event::Changed { table, subject, origin, .. }) => {
+            Event::Table(TableChange { table, subject, origin, .. }) => {
                 let is_of_ours = table == interest.table || forward::may_change(&table, &subject);
                 stir.whole |= origin != interest.port && is_of_ours;
             }
-            Event::Nft(nft::Event::Committed { .. }) => {}
+            Event::Committed { .. } => {}
         }
     }
 
-    fn put(&mut self, subject: Subject, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+    fn put(&mut self, subject: Object, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match subject {
-            Subject::Link(link) => self.link(*link, interest, stir),
-            Subject::Address(address) if address.index == interest.underlay.0 => stir.whole = true,
-            Subject::Address(address) => {
+            Object::Link(link) => self.link(*link, interest, stir),
+            Object::Address(address) if address.index == interest.underlay.0 => stir.whole = true,
+            Object::Address(address) => {
                 if let Some(device) = self.device(address.index).filter(|_| address.global) {
                     let (address, prefix_len) = (address.address, address.prefix_len);
                     self.observed.addresses.insert(DeviceAddress { device, address, prefix_len });
                     stir.keys.devices = true;
                 }
             }
-            Subject::Route(route) => {
+            Object::Route(route) => {
                 if let Some(route) = self.named(&route, stir) {
                     self.route(route, true, interest, desired, stir);
                 }
             }
-            Subject::Neighbour(entry) => {
+            Object::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     let key = (device, entry.address);
                     match entry.mac.filter(|_| entry.permanent) {
@@ -164,7 +179,7 @@ impl Mirror {
                     self.neighbour(key, desired, stir);
                 }
             }
-            Subject::Fdb(entry) => {
+            Object::Fdb(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     // A hardware address of one device has one tunnel end; all zeros and groups may have several.
                     if !entry.mac.is_unusable() || !entry.permanent {
@@ -179,11 +194,11 @@ impl Mirror {
         }
     }
 
-    fn remove(&mut self, subject: Subject, interest: &Interest, desired: &Desired, stir: &mut Stir) {
+    fn remove(&mut self, subject: Object, interest: &Interest, desired: &Desired, stir: &mut Stir) {
         match subject {
-            Subject::Link(link) => self.link_gone(&link, interest, stir),
-            Subject::Address(address) if address.index == interest.underlay.0 => stir.lost = true,
-            Subject::Address(address) => {
+            Object::Link(link) => self.link_gone(&link, interest, stir),
+            Object::Address(address) if address.index == interest.underlay.0 => stir.lost = true,
+            Object::Address(address) => {
                 if let Some(device) = self.device(address.index).filter(|_| address.global) {
                     let (address, prefix_len) = (address.address, address.prefix_len);
                     self.observed.addresses.remove(&DeviceAddress { device, address, prefix_len });
@@ -191,21 +206,21 @@ impl Mirror {
                     stir.lost = true;
                 }
             }
-            Subject::Route(route) => {
+            Object::Route(route) => {
                 if let Some(route) = self.named(&route, stir) {
                     // One that was never seen has been told in another way than it was read.
                     stir.lost |= !self.observed.routes.remove(&route);
                     self.route(route, false, interest, desired, stir);
                 }
             }
-            Subject::Neighbour(entry) => {
+            Object::Neighbour(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     let key = (device, entry.address);
                     self.observed.neighbours.remove(&key);
                     self.neighbour(key, desired, stir);
                 }
             }
-            Subject::Fdb(entry) => {
+            Object::Fdb(entry) => {
                 if let Some(device) = self.device(entry.index) {
                     self.forget_fdb(&device, entry.mac, Some(entry.destination));
                     self.end((device, entry.mac), desired, stir);

@@ -134,9 +134,8 @@ fn what_happens_between_two_full_runs_is_heard() {
         metric: 0,
         kind: RouteKind::Unicast,
     };
-    let event = |event| Event::Route(event);
-    assert!(!scene.bridge.hear(&event(netlink::Event::New(Subject::Route(route))), &subnets), "nothing is to be done");
+    assert!(!scene.bridge.hear(&Event::New(Object::Route(route)), &subnets), "nothing is to be done");
     scene.lose_bridge();
-    assert!(scene.bridge.hear(&event(netlink::Event::Deleted(Subject::Link(Box::new(link)))), &subnets), "it has gone");
+    assert!(scene.bridge.hear(&Event::Deleted(Object::Link(Box::new(link))), &subnets), "it has gone");
     assert_eq!(scene.mend().len(), 6, "and comes back");
 }

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use netd_cni::conf::net_conf::NetConf;
+use netd_cni::conf::plugin_conf::PluginConf;
 use netd_cni::conf::{ConfError, Fields, parse_stdin, subnet_env};
 use netd_cni::version::Version;
 use network::chain;
@@ -198,7 +198,7 @@ fn try_out(place: usize, mut entry: Map<String, Value>, version: Version) -> Res
     entry.insert("cniVersion".to_owned(), json!(version.as_str()));
     let document = parse_stdin(Value::Object(entry).to_string().as_bytes()).map_err(refused)?;
     let env = subnet_env::parse(SAMPLE.as_bytes()).ok();
-    NetConf::read(&document, "", env.as_ref()).map(drop).map_err(refused)
+    PluginConf::read(&document, "", env.as_ref()).map(drop).map_err(refused)
 }
 
 fn value_mut<'a>(map: &'a mut Map<String, Value>, key: &str) -> Option<&'a mut Value> {

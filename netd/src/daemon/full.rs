@@ -10,8 +10,8 @@ use network::patience::{Held, Occasion};
 use tokio::time::Instant as Deadline;
 
 use super::Daemon;
-use crate::problem::{self, Kind, Problem, Problems};
-use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger};
+use crate::problem::{Kind, Problem, Problems};
+use crate::reconcile::{self, Planned, ReconcileError, Report, Trigger, problems};
 use crate::status::run::Run;
 use crate::store::Store;
 use crate::upkeep::{Found, Upkeep};
@@ -24,16 +24,16 @@ impl<S: Store> Daemon<S> {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
-        let (report, held, mut problems) = self.carry_out(trigger, &mut planned);
+        let (report, held, mut found) = self.carry_out(trigger, &mut planned);
         let is_troubled = complaint.is_some();
-        problems.extend(unsaid.into_iter().chain(problem::of_rejected(&rejected)));
-        problems.extend(complaint.into_iter().chain(self.switch.refused.clone()));
+        found.extend(unsaid.into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(complaint.into_iter().chain(self.switch.refused.clone()));
         self.tell_run(trigger, &report, begun.elapsed());
         let told = self.tell_own(&report, &planned.outcome).await;
         let took = begun.elapsed();
         let met = if told.is_ok() { self.meet().await } else { Ok(true) };
         let is_told = told.is_ok() && met.is_ok();
-        problems.extend(told.err());
+        found.extend(told.err());
         let published = match met {
             Ok(true) => self.publish(&report, &planned.outcome),
             Ok(false) => {
@@ -44,7 +44,7 @@ impl<S: Store> Daemon<S> {
             Err(why) => Err(why),
         };
         let is_published = published.as_ref().is_ok_and(|is_published| *is_published);
-        problems.extend(published.err());
+        found.extend(published.err());
         let published = is_published;
         self.board.reconciled(&Run {
             trigger,
@@ -55,12 +55,12 @@ impl<S: Store> Daemon<S> {
             rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
-            problems: &problems,
+            problems: &found,
             held: &held,
             published,
         });
         let clean = report.is_clean() && published && !is_troubled;
-        self.tell(problems);
+        self.tell(found);
         self.go_on(planned, &report, &rejected, clean);
         // A store that could not be written is tried again; nothing in the kernel waits for that.
         self.pace.ran(begun.elapsed(), clean && is_told, Deadline::now());
@@ -116,9 +116,9 @@ impl<S: Store> Daemon<S> {
         let held = self.patience.hold(plan, &outcome.desired, occasion, now);
         let report = reconcile::apply(&mut self.kernel, std::mem::take(plan));
         self.patience.refused(report.failed.iter().map(|(op, _)| op), &outcome.desired, now);
-        let mut problems = problem::of_run(&report, outcome);
-        problems.extend(problem::of_contested(&held).into_iter().chain(remembered.err()));
-        (report, held, problems)
+        let mut found = problems::of_run(&report, outcome);
+        found.extend(problems::of_contested(&held).into_iter().chain(remembered.err()));
+        (report, held, found)
     }
 
     /// What was found and wanted is kept true from here on.
@@ -136,6 +136,9 @@ impl<S: Store> Daemon<S> {
         let found = Found { outcome, observed, ground, left_out, taken, clean: whole };
         let follows_routes = self.config.underlay.can_reach.is_some();
         self.upkeep.begin(found, &self.cluster, &self.node, self.kernel.nft_port(), follows_routes);
+        if let Some(filter) = self.upkeep.filter() {
+            self.monitor.set_filter(self.subscription, filter);
+        }
         self.quiet = self.look();
     }
 }

@@ -4,8 +4,8 @@
 use std::convert::Infallible;
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
-use dataplane::notifications::Notifications;
 use network::chain;
 use network::model::Lease;
 use tokio::sync::watch;
@@ -15,9 +15,9 @@ use crate::config::Config;
 use crate::conflist::{self, Template};
 use crate::node::{self, Node, NodeError};
 use crate::problem::{Kind, Problem};
-use crate::status::Trouble;
-use crate::status::board::Board;
-use crate::status::doors::{self, DoorError, Doors};
+use crate::status::StoreTrouble;
+use crate::status::listeners::{self, ListenError, Listeners};
+use crate::status::publisher::StatusPublisher;
 use crate::store::{LeaseRequest, Store, StoreError};
 
 /// Why the daemon cannot begin. Nothing was changed.
@@ -25,7 +25,7 @@ use crate::store::{LeaseRequest, Store, StoreError};
 pub enum StartError {
     /// It could not be asked.
     #[error(transparent)]
-    Door(#[from] DoorError),
+    Door(#[from] ListenError),
     /// It does not know who it is.
     #[error("cannot tell which node this is")]
     Name(#[source] StoreError),
@@ -62,24 +62,28 @@ impl StartError {
 pub(super) struct Outset {
     pub(super) began: Instant,
     pub(super) kernel: Linux,
-    pub(super) notifications: Notifications,
+    pub(super) monitor: AsyncMonitor,
     pub(super) node: Node,
     pub(super) request: LeaseRequest,
     pub(super) own: Lease,
     pub(super) template: Template,
-    pub(super) doors: Doors,
+    pub(super) doors: Listeners,
 }
 
 /// Finds it out, and takes the lease.
-pub(super) async fn find(config: &mut Config, store: &impl Store, board: &Board) -> Result<Outset, StartError> {
+pub(super) async fn find(
+    config: &mut Config,
+    store: &impl Store,
+    board: &StatusPublisher,
+) -> Result<Outset, StartError> {
     let began = Instant::now();
     let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
-    let doors = doors::open(&config.status, board).await?;
+    let doors = listeners::open(&config.status, board).await?;
     if config.node_name.is_none() {
         config.node_name = store.node_name().await.map_err(StartError::Name)?;
     }
     let mut kernel = Linux::open()?;
-    let notifications = Notifications::open()?;
+    let monitor = AsyncMonitor::open()?;
     let node = Node::discover(config, store, &mut kernel).await?;
     let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
     let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
@@ -93,17 +97,17 @@ pub(super) async fn find(config: &mut Config, store: &impl Store, board: &Board)
         status.store.trouble = None;
         status.joined(&node, &own, None);
     });
-    Ok(Outset { began, kernel, notifications, node, request, own, template, doors })
+    Ok(Outset { began, kernel, monitor, node, request, own, template, doors })
 }
 
 /// Shows what the store waits for, as long as it does.
-pub(super) async fn show(board: &Board, standing: Option<watch::Receiver<Option<String>>>) -> Infallible {
+pub(super) async fn show(board: &StatusPublisher, standing: Option<watch::Receiver<Option<String>>>) -> Infallible {
     if let Some(mut standing) = standing {
         while standing.changed().await.is_ok() {
             let what = standing.borrow_and_update().clone();
             board.update(|status, now| {
                 let since = status.store.trouble.as_ref().map_or(now, |former| former.since);
-                status.store.trouble = what.map(|what| Trouble { what, since });
+                status.store.trouble = what.map(|what| StoreTrouble { what, since });
             });
         }
     }

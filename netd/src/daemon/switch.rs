@@ -2,8 +2,6 @@
 //! configuration that was refused.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,6 +10,7 @@ use network::overlay::transition::Transition;
 use tokio::time::Instant;
 
 use crate::problem::{Kind, Problem};
+use crate::relaxed_rp_filter;
 use crate::whole_file;
 
 /// How long a way stays open after the peers were told that it closes: the last packets may be under way.
@@ -22,41 +21,20 @@ pub(super) const LINGER: Duration = Duration::from_secs(3);
 pub(crate) struct Switch {
     transition: Transition,
     until: BTreeMap<Encapsulation, Instant>,
-    file: PathBuf,
+    subnet_file: PathBuf,
     /// Peers know by what this node sends, and what they receive has been read after that.
     pub(crate) met: bool,
     /// Why the configuration of the store is not the one in use.
     pub(crate) refused: Option<Problem>,
 }
 
-/// Beside the subnet file: both are of this boot.
-pub(crate) fn file(subnet_file: &Path) -> PathBuf {
-    let mut name = subnet_file.as_os_str().to_owned();
-    name.push(".loosened");
-    name.into()
-}
-
-/// The reverse-path filters that a daemon has loosened and not put back, as they were, by sysctl.
-pub(crate) fn loosened(subnet_file: &Path) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(file(subnet_file)).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| line.split_once('='));
-    // The file says which sysctls are written: nothing but these filters may be among them.
-    let filters = lines.filter(|(key, value)| {
-        key.starts_with("net/ipv4/conf/")
-            && key.ends_with("/rp_filter")
-            && !key.contains("..")
-            && ["0", "1", "2"].contains(value)
-    });
-    filters.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-}
-
 impl Switch {
     /// Goes on where an earlier run ended, whose record may be there still.
     pub(crate) fn resume(subnet_file: &Path, own: &Lease) -> Self {
-        whole_file::sweep(&file(subnet_file));
-        let transition = Transition { relaxed_rp_filter: loosened(subnet_file), ..Transition::default() };
-        let (file, met) = (file(subnet_file), own.encapsulations.is_some());
-        Self { transition, until: BTreeMap::new(), file, met, refused: None }
+        whole_file::sweep(&relaxed_rp_filter::file(subnet_file));
+        let transition = relaxed_rp_filter::transition(subnet_file);
+        let (subnet_file, met) = (subnet_file.to_owned(), own.encapsulations.is_some());
+        Self { transition, until: BTreeMap::new(), subnet_file, met, refused: None }
     }
 
     /// What the overlay needs to know.
@@ -73,12 +51,8 @@ impl Switch {
             return Ok(());
         }
         self.transition.relaxed_rp_filter.extend(loosens.clone());
-        let lines = self.transition.relaxed_rp_filter.iter().map(|(key, value)| format!("{key}={value}\n"));
-        let text: String = lines.collect();
-        let written = whole_file::write(&self.file, text.as_bytes());
-        written.map_err(|error| {
-            let detail = format!("cannot be written, so a restart would not put rp_filter back: {error}");
-            Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail)
+        relaxed_rp_filter::write(&self.subnet_file, &self.transition.relaxed_rp_filter).map_err(|error| {
+            self.problem(format!("cannot be written, so a restart would not put rp_filter back: {error}"))
         })
     }
 
@@ -91,13 +65,13 @@ impl Switch {
             return Ok(());
         }
         self.transition.relaxed_rp_filter.clear();
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                let detail = format!("cannot be removed: {error}");
-                Err(Problem::new(Kind::FileNotWritten, self.file.display().to_string(), detail))
-            }
-            _ => Ok(()),
-        }
+        relaxed_rp_filter::remove(&self.subnet_file)
+            .map_err(|error| self.problem(format!("cannot be removed: {error}")))
+    }
+
+    fn problem(&self, detail: String) -> Problem {
+        let file = relaxed_rp_filter::file(&self.subnet_file);
+        Problem::new(Kind::FileNotWritten, file.display().to_string(), detail)
     }
 
     /// Goes on receiving in these encapsulations for a while.

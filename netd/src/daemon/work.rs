@@ -6,8 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use dataplane::netlink;
-use dataplane::watch::Event;
+use dataplane::monitor::Event;
 use network::model::{Lease, NodeName};
 use network::{chain, observe};
 use tokio::time::Instant as Deadline;
@@ -92,9 +91,10 @@ impl<S: Store> Daemon<S> {
     fn hear(&mut self) {
         self.behind = false;
         for _ in 0..ROUNDS {
-            match self.notifications.pending(AT_ONCE) {
-                Ok(events) if events.is_empty() => return,
-                Ok(events) => {
+            match self.monitor.receive(AT_ONCE) {
+                Ok(false) => return,
+                Ok(true) => {
+                    let events = self.monitor.take(self.subscription);
                     let subnets = &self.cluster.own.subnets;
                     let lost = events.iter().filter(|event| self.bridge.hear(event, subnets)).count();
                     self.upkeep.hear(events);
@@ -104,7 +104,7 @@ impl<S: Store> Daemon<S> {
                 }
                 Err(error) => {
                     tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
-                    return self.upkeep.hear(vec![Event::Route(netlink::Event::Overrun)]);
+                    return self.upkeep.hear(vec![Event::Overrun]);
                 }
             }
         }

@@ -3,8 +3,9 @@
 use dataplane::nft::Family as TableFamily;
 use dataplane::types::Family;
 
-use super::facts::{Facts, sysctl};
-use super::{Check, Trouble, forward_policy};
+use super::facts::Facts;
+use super::finding::{Check, Finding};
+use super::{forward_policy, sysctl};
 
 pub(super) const CHECK: Check = Check {
     name: "br_netfilter",
@@ -12,12 +13,12 @@ pub(super) const CHECK: Check = Check {
     judge,
 };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
+fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
     families.filter_map(|family| of_family(facts, family)).collect()
 }
 
-fn of_family(facts: &Facts, family: Family) -> Option<Trouble> {
+fn of_family(facts: &Facts, family: Family) -> Option<Finding> {
     let key = sysctl::bridge_nf_call(family);
     let of_both = |table: TableFamily, alone| table == TableFamily::Inet || table == alone;
     let alone = if family == Family::V4 { TableFamily::Ip } else { TableFamily::Ip6 };
@@ -27,12 +28,12 @@ fn of_family(facts: &Facts, family: Family) -> Option<Trouble> {
             "packets between {family} pods of this node meet chain {} of table {} too, which drops them",
             chain.chain, chain.table
         );
-        return Some(Trouble::fault(key, what).remedy(sysctl::command(key, "0")));
+        return Some(Finding::fault(key, what).remedy(sysctl::command(key, "0")));
     }
     // By iptables or ipvs, the answer of a pod to a pod on the same bridge would keep the Service's address untranslated.
     let services = facts.chains.iter().any(|(table, chain)| table.family == alone && chain == "KUBE-SERVICES");
     services.then(|| {
         let what = format!("kube-proxy keeps {family} rules in iptables, which packets between pods of this node do not meet: their connections to Services on it fail");
-        Trouble::warning(key, what).remedy(format!("modprobe br_netfilter && {}", sysctl::command(key, "1")))
+        Finding::warning(key, what).remedy(format!("modprobe br_netfilter && {}", sysctl::command(key, "1")))
     })
 }

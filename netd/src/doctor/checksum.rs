@@ -3,12 +3,12 @@
 //! Told on evidence alone: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
 
 use super::facts::Facts;
-use super::{Check, Trouble};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check =
     Check { name: "checksum", well: "datagrams arrive through the tunnel with their checksums right", judge };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
+fn judge(facts: &Facts) -> Vec<Finding> {
     let spoilt = facts.questions.iter().filter(|(key, _)| facts.answers.get(key).is_some_and(|answer| answer.spoilt));
     spoilt
         .map(|((name, _), question)| {
@@ -19,7 +19,7 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
                 _ => tunnel,
             };
             let remedy = format!("ethtool -K {device} tx-checksum-ip-generic off, here and on {name}");
-            Trouble::fault(name, what).remedy(remedy)
+            Finding::fault(name, what).remedy(remedy)
         })
         .collect()
 }

@@ -2,37 +2,38 @@
 
 use dataplane::types::Family;
 
-use super::facts::{Facts, sysctl};
-use super::{Check, Trouble};
+use super::facts::Facts;
+use super::finding::{Check, Finding};
+use super::sysctl;
 
 pub(super) const CHECK: Check = Check { name: "forwarding", well: "the kernel forwards packets of pods", judge };
 
 /// Made by routers' announcements (`RTPROT_RA`).
 const ANNOUNCED: u8 = 9;
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
+fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
     families.flat_map(|family| if family == Family::V4 { ipv4(facts) } else { ipv6(facts) }).collect()
 }
 
-fn ipv4(facts: &Facts) -> Vec<Trouble> {
+fn ipv4(facts: &Facts) -> Vec<Finding> {
     if facts.sysctl(sysctl::IP_FORWARD) == Some("0") {
         let what = "the kernel forwards no IPv4 packet, so none of a pod leaves its node";
-        return vec![Trouble::fault("IPv4", what).remedy(set(sysctl::IP_FORWARD, "1"))];
+        return vec![Finding::fault("IPv4", what).remedy(set(sysctl::IP_FORWARD, "1"))];
     }
     let off = facts.devices().filter(|device| facts.sysctl(&sysctl::forwarding(device)) == Some("0"));
     off.map(|device| {
-        Trouble::fault(device, "IPv4 packets that come in by this device are not forwarded")
+        Finding::fault(device, "IPv4 packets that come in by this device are not forwarded")
             .remedy(set(&sysctl::forwarding(device), "1"))
     })
     .collect()
 }
 
 /// IPv6 has one switch for all devices; that of a device makes it a host or a router in other respects.
-fn ipv6(facts: &Facts) -> Vec<Trouble> {
+fn ipv6(facts: &Facts) -> Vec<Finding> {
     if facts.sysctl(sysctl::IPV6_FORWARDING) == Some("0") {
         let what = "the kernel forwards no IPv6 packet, so none of a pod leaves its node";
-        return vec![Trouble::fault("IPv6", what).remedy(set(sysctl::IPV6_FORWARDING, "1"))];
+        return vec![Finding::fault("IPv6", what).remedy(set(sysctl::IPV6_FORWARDING, "1"))];
     }
     let underlay = &facts.node.underlay;
     let announced = facts.host.routes.iter().any(|route| {
@@ -43,7 +44,7 @@ fn ipv6(facts: &Facts) -> Vec<Trouble> {
     let key = sysctl::accept_ra(&underlay.ifname);
     if announced && facts.sysctl(&key) == Some("1") {
         let what = "its IPv6 default route is one that a router announced; a machine that forwards takes no announcement more, so it expires";
-        return vec![Trouble::warning(&underlay.ifname, what).remedy(set(&key, "2"))];
+        return vec![Finding::warning(&underlay.ifname, what).remedy(set(&key, "2"))];
     }
     Vec::new()
 }

@@ -4,7 +4,7 @@ use dataplane::nft::Family as TableFamily;
 use network::flannel::{CHAINS, TABLES};
 
 use super::facts::{BRIDGE, Facts};
-use super::{Check, Trouble};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check = Check {
     name: "leftovers",
@@ -12,38 +12,38 @@ pub(super) const CHECK: Check = Check {
     judge,
 };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
-    let mut troubles = conf_dir(facts);
-    troubles.extend(bridge(facts));
-    troubles.extend(flannel(facts));
-    troubles
+fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = conf_dir(facts);
+    findings.extend(bridge(facts));
+    findings.extend(flannel(facts));
+    findings
 }
 
 /// Runtimes take the first file by name.
-fn conf_dir(facts: &Facts) -> Vec<Trouble> {
+fn conf_dir(facts: &Facts) -> Vec<Finding> {
     let dir = &facts.conf_dir;
     let known = |name: &&String| [".conf", ".conflist", ".json"].iter().any(|end| name.ends_with(end));
     let before = dir.files.iter().filter(known).filter(|name| **name < dir.own);
-    let mut troubles: Vec<_> = before
+    let mut findings: Vec<_> = before
         .map(|name| {
             let path = dir.path.join(name);
             let what = format!("runtimes take this configuration, since its name sorts before {}", dir.own);
             let path = path.display();
-            Trouble::fault(name, what).remedy(format!("mv '{path}' '{path}.disabled'"))
+            Finding::fault(name, what).remedy(format!("mv '{path}' '{path}.disabled'"))
         })
         .collect();
     if dir.wanted && !dir.files.contains(&dir.own) {
         let what = "the plugin's configuration is missing, so runtimes start no pod on this network";
-        troubles.push(
-            Trouble::fault(dir.path.join(&dir.own).display(), what)
+        findings.push(
+            Finding::fault(dir.path.join(&dir.own).display(), what)
                 .remedy("start netd, which writes it when the network is ready"),
         );
     }
-    troubles
+    findings
 }
 
 /// The bridge has the first address of each of this node's subnets, and no other global one.
-fn bridge(facts: &Facts) -> Vec<Trouble> {
+fn bridge(facts: &Facts) -> Vec<Finding> {
     let Some(cluster) = &facts.cluster else { return Vec::new() };
     let Some(link) = facts.link(BRIDGE) else { return Vec::new() };
     let gateways: Vec<_> = cluster.own.subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
@@ -52,14 +52,14 @@ fn bridge(facts: &Facts) -> Vec<Trouble> {
         .map(|other| {
             let (ip, len) = (other.address, other.prefix_len);
             let what = format!("it has the address {ip}/{len}, which is of another pod network or of a former subnet: the plugin refuses pods");
-            Trouble::fault(BRIDGE, what).remedy(format!("ip address delete {ip}/{len} dev {BRIDGE}"))
+            Finding::fault(BRIDGE, what).remedy(format!("ip address delete {ip}/{len} dev {BRIDGE}"))
         })
         .collect()
 }
 
 /// Flannel's rules masquerade and accept by its own network, and stay when it is removed.
-fn flannel(facts: &Facts) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
+fn flannel(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for (family, program) in [(TableFamily::Ip, "iptables"), (TableFamily::Ip6, "ip6tables")] {
         let names: Vec<_> = CHAINS
             .into_iter()
@@ -68,8 +68,8 @@ fn flannel(facts: &Facts) -> Vec<Trouble> {
             .collect();
         if !names.is_empty() {
             let what = "these chains of flannel's stay and rewrite packets as its own network needed it; see that flanneld does not run";
-            troubles.push(
-                Trouble::warning(format!("{program} {}", names.join(" ")), what)
+            findings.push(
+                Finding::warning(format!("{program} {}", names.join(" ")), what)
                     .remedy(format!("{program}-save | grep -v -e FLANNEL-FWD -e FLANNEL-POSTRTG | {program}-restore")),
             );
         }
@@ -77,10 +77,10 @@ fn flannel(facts: &Facts) -> Vec<Trouble> {
     for (family, name) in TABLES {
         if facts.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
             let what = "this table of flannel's stays and rewrites packets as its own network needed it; see that flanneld does not run";
-            troubles.push(
-                Trouble::warning(format!("{family} {name}"), what).remedy(format!("nft delete table {family} {name}")),
+            findings.push(
+                Finding::warning(format!("{family} {name}"), what).remedy(format!("nft delete table {family} {name}")),
             );
         }
     }
-    troubles
+    findings
 }

@@ -1,24 +1,24 @@
 //! Whether pods, the bridge and the tunnel agree on how large a packet may be on this node. Pure.
 
 use super::facts::{BRIDGE, Facts};
-use super::{Check, Trouble};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check =
     Check { name: "mtu", well: "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", judge };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
+fn judge(facts: &Facts) -> Vec<Finding> {
     let devices = facts.outcome.desired.devices.iter().filter_map(|(name, device)| {
         let link = facts.host.links.get(name).filter(|link| link.mtu != device.mtu.get())?;
         let (underlay, fits) = (&device.underlay, device.mtu);
         let what = format!("its MTU is {}, and {underlay} leaves {fits}", link.mtu);
-        Some(Trouble::fault(name, what).remedy(format!("ip link set {name} mtu {fits}")))
+        Some(Finding::fault(name, what).remedy(format!("ip link set {name} mtu {fits}")))
     });
-    let mut troubles: Vec<_> = devices.collect();
-    let Some(fits) = facts.outcome.pod_mtu.map(dataplane::types::Mtu::get) else { return troubles };
+    let mut findings: Vec<_> = devices.collect();
+    let Some(fits) = facts.outcome.pod_mtu.map(dataplane::types::Mtu::get) else { return findings };
     if let Some(told) = facts.subnet_file.mtu().filter(|told| *told != fits) {
         let what = format!("it tells new pods MTU {told}, and {fits} is right");
         let remedy = "start netd, which writes it anew; with pods made meanwhile: delete them";
-        troubles.push(Trouble::fault(facts.subnet_file.path.display(), what).remedy(remedy));
+        findings.push(Finding::fault(facts.subnet_file.path.display(), what).remedy(remedy));
     }
     if let Some(bridge) = facts.link(BRIDGE) {
         let ports = facts.host.links.values().filter(|link| link.master == Some(bridge.index) && link.mtu > fits);
@@ -26,12 +26,12 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
         if !ports.is_empty() {
             let what = format!("{} pods have a larger MTU than the {fits} that ways to other nodes carry", ports.len());
             let remedy = format!("delete these pods, so that they are made again; they are behind {}", ports.join(" "));
-            troubles.push(Trouble::warning(BRIDGE, what).remedy(remedy));
+            findings.push(Finding::warning(BRIDGE, what).remedy(remedy));
         }
         if bridge.mtu > fits {
             let what = format!("its MTU is {}, and ways to other nodes carry {fits}", bridge.mtu);
-            troubles.push(Trouble::warning(BRIDGE, what).remedy(format!("ip link set {BRIDGE} mtu {fits}")));
+            findings.push(Finding::warning(BRIDGE, what).remedy(format!("ip link set {BRIDGE} mtu {fits}")));
         }
     }
-    troubles
+    findings
 }

@@ -6,13 +6,13 @@ use dataplane::op::{LinkChange, Op};
 use network::plan::Conflict;
 
 use super::facts::Facts;
-use super::{Check, Trouble};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check =
     Check { name: "network", well: "the kernel has every device, entry and route of the network", judge };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
-    let mut troubles: Vec<_> = facts.plan.conflicts.iter().map(conflict).collect();
+fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings: Vec<_> = facts.plan.conflicts.iter().map(conflict).collect();
     let missing: Vec<_> = facts.plan.ops.iter().filter(|op| concerns(op)).collect();
     if let Some(first) = missing.first() {
         let what = match missing.len() {
@@ -20,12 +20,12 @@ fn judge(facts: &Facts) -> Vec<Trouble> {
             n => format!("the kernel is not as it should be in {n} places; what would mend the first: {first}"),
         };
         let how = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh";
-        troubles.push(Trouble::fault("kernel", what).remedy(how));
+        findings.push(Finding::fault("kernel", what).remedy(how));
     }
     for ((node, family), why) in &facts.outcome.unreachable {
-        troubles.push(Trouble::fault(node, format!("there is no way to its {family} pods: {why}")));
+        findings.push(Finding::fault(node, format!("there is no way to its {family} pods: {why}")));
     }
-    troubles
+    findings
 }
 
 fn concerns(op: &Op) -> bool {
@@ -36,19 +36,19 @@ fn concerns(op: &Op) -> bool {
     }
 }
 
-fn conflict(conflict: &Conflict) -> Trouble {
+fn conflict(conflict: &Conflict) -> Finding {
     match conflict {
         Conflict::Route { wanted, present } => {
             let what = format!("{wanted} has no place, since a route is there that is not netd's");
-            Trouble::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
+            Finding::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
         }
         Conflict::Name { name, texts } => {
             let what = format!("a device of another kind has the name of netd's {} device", texts.kind);
-            Trouble::fault(name, what).remedy(format!("ip link delete {name}"))
+            Finding::fault(name, what).remedy(format!("ip link delete {name}"))
         }
         Conflict::Tunnel { name, other, texts } => {
             let what = format!("this {} device, not netd's, has the {} that {name} needs", texts.kind, texts.identity);
-            Trouble::fault(other, what).remedy(format!("ip link delete {other}"))
+            Finding::fault(other, what).remedy(format!("ip link delete {other}"))
         }
     }
 }

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName};
 use network::overlay::PROTOCOL;
 
-use super::facts::{Facts, sysctl};
-use super::{Check, Trouble};
+use super::facts::Facts;
+use super::finding::{Check, Finding};
+use super::sysctl;
 
 pub(super) const CHECK: Check = Check {
     name: "reverse path",
@@ -19,28 +20,28 @@ pub(super) const CHECK: Check = Check {
 
 const STRICT: u8 = 1;
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
+fn judge(facts: &Facts) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let underlay = &facts.node.underlay;
     if is_strict(facts, &underlay.ifname) {
         let peers = facts.peers().flat_map(|(name, peer)| peer.public.iter().map(move |(_, address)| (name, *address)));
         let astray = peers.filter_map(|(name, address)| Some((name, address, other_device(facts, address)?)));
-        troubles.extend(astray.map(|(name, address, device)| {
+        findings.extend(astray.map(|(name, address, device)| {
             let what = format!(
                 "its packets come in by {}, answers to {address} leave by {device}: a strict filter drops them",
                 underlay.ifname
             );
-            Trouble::fault(name, what).remedy(loosen(&underlay.ifname))
+            Finding::fault(name, what).remedy(loosen(&underlay.ifname))
         }));
     }
     if !facts.outcome.settled {
         let strict = facts.devices().filter(|device| is_strict(facts, device));
-        troubles.extend(strict.map(|device| {
+        findings.extend(strict.map(|device| {
             let what = "the backend is being changed; until all nodes have, packets come another way than answers go, and a strict filter drops them";
-            Trouble::fault(device, what).remedy(loosen(device))
+            Finding::fault(device, what).remedy(loosen(device))
         }));
     }
-    troubles
+    findings
 }
 
 /// True where packets that come in by `device` are filtered strictly.

@@ -7,24 +7,24 @@ use dataplane::route::Route;
 use network::overlay::PROTOCOL;
 
 use super::facts::{BRIDGE, Facts};
-use super::{Check, Trouble};
+use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check =
     Check { name: "subnets", well: "the pod network overlaps nothing else, and no two nodes' subnets do", judge };
 
-fn judge(facts: &Facts) -> Vec<Trouble> {
+fn judge(facts: &Facts) -> Vec<Finding> {
     let rejected = facts
         .rejected
         .iter()
-        .map(|peer| Trouble::fault(&peer.node, format!("this node is left out of the network: {}", peer.reason)));
+        .map(|peer| Finding::fault(&peer.node, format!("this node is left out of the network: {}", peer.reason)));
     let (addresses, told) = addresses(facts);
     rejected.chain(addresses).chain(routes(facts, &told)).collect()
 }
 
 /// Addresses of other devices inside the network, and those devices' indexes. The underlay's own among them.
-fn addresses(facts: &Facts) -> (Vec<Trouble>, BTreeSet<u32>) {
+fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
     let mut told = BTreeSet::new();
-    let mut troubles = Vec::new();
+    let mut findings = Vec::new();
     for address in &facts.addresses {
         let Some(device) = facts.name_of(address.index) else { continue };
         let networks = &facts.node.identity.networks;
@@ -41,13 +41,13 @@ fn addresses(facts: &Facts) -> (Vec<Trouble>, BTreeSet<u32>) {
         let (ip, len) = (address.address, address.prefix_len);
         let what =
             format!("its address {ip}/{len} lies inside the pod network {network}: pods there cannot be reached");
-        troubles.push(Trouble::fault(device, what).remedy(format!("ip address delete {ip}/{len} dev {device}")));
+        findings.push(Finding::fault(device, what).remedy(format!("ip address delete {ip}/{len} dev {device}")));
     }
-    (troubles, told)
+    (findings, told)
 }
 
 /// Routes of others into the network, except those that come with an address that was told.
-fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Trouble> {
+fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Finding> {
     let (networks, wanted) = (&facts.node.identity.networks, &facts.outcome.desired.routes);
     // One that leads nowhere does harm where it goes before one of netd's, and is often meant as a last resort.
     let does_harm = |route: &Route| {
@@ -72,13 +72,13 @@ fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Trouble> {
             if !route.kind.is_unicast() {
                 let (kind, range, metric) = (route.kind.word(), route.destination, route.metric);
                 let what = format!("a {kind} route that is not netd's lets no packet through to pods there");
-                return Trouble::fault(range, what).remedy(format!("ip route delete {kind} {range} metric {metric}"));
+                return Finding::fault(range, what).remedy(format!("ip route delete {kind} {range} metric {metric}"));
             }
             let device = facts.name_of(route.index).map_or_else(String::new, ToString::to_string);
             let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
             let what = format!("a route that is not netd's takes packets for pods there to {device}{via}");
             let command = format!("ip route delete {}{via} dev {device} metric {}", route.destination, route.metric);
-            Trouble::fault(route.destination, what).remedy(command)
+            Finding::fault(route.destination, what).remedy(command)
         })
         .collect()
 }

@@ -14,8 +14,10 @@ use network::fixtures::{Network, address, node_name};
 use network::observe;
 
 use super::facts::{ConfDir, Facts, SubnetFile};
-use super::peers::{Answer, Questions, questions};
-use super::{Check, Finding, Verdict, judge, table};
+use super::finding::Check;
+use super::peers::questions;
+use super::probe::{Answer, Questions};
+use super::{Finding, Verdict, judge, table};
 use crate::node::Node;
 
 /// What node 1 finds in a network where all is well and every peer answers.
@@ -63,10 +65,10 @@ fn well(network: &Network) -> Facts {
     facts
 }
 
-/// What a check says: subject, verdict and remedy of each trouble.
-fn said(check: &Check, facts: &Facts) -> Vec<(String, Verdict, String)> {
-    let troubles = (check.judge)(facts).into_iter();
-    troubles.map(|trouble| (trouble.subject, trouble.verdict, trouble.remedy.unwrap_or_default())).collect()
+/// Subject, verdict and remedy of each finding.
+fn findings_of(check: &Check, facts: &Facts) -> Vec<(String, Verdict, String)> {
+    let findings = (check.judge)(facts).into_iter();
+    findings.map(|finding| (finding.subject, finding.verdict, finding.remedy.unwrap_or_default())).collect()
 }
 
 /// The facts that a link has an address.

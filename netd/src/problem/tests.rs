@@ -1,56 +1,7 @@
-use dataplane::op::DeviceRoute;
-use network::fixtures::{V4, far, near, vxlan};
-use network::patience::{Contested, Object};
-
 use super::*;
-
-fn sentences(problems: &Problems) -> Vec<String> {
-    problems.iter().map(ToString::to_string).collect()
-}
-
-#[test]
-fn a_run_reports_what_is_refused_and_what_is_in_the_way() {
-    let network = vxlan(V4, V4).peers([near(2), far(3)]);
-    let mut kernel = network.fake();
-    kernel.refuse = vec!["fdb replace 0a:00:00:00:00:03".to_owned()];
-    let plan = network.plan(&mut kernel);
-    let outcome = network.outcome(&mut kernel).expect("a network that can be carried");
-    let mut report = crate::reconcile::apply(&mut kernel, plan);
-    let [failed] = &sentences(&of_run(&report, &outcome))[..] else { panic!("one op is refused: {report:?}") };
-    assert!(failed.starts_with("`bridge fdb replace 0a:00:00:00:00:03 "), "{failed}");
-    assert!(failed.contains("` is refused by the kernel: "), "{failed}");
-
-    let mut routes = outcome.desired.routes.values().cloned();
-    let mut next = || Box::new(routes.next().expect("two routes"));
-    let (wanted, present): (Box<DeviceRoute>, Box<DeviceRoute>) = (next(), next());
-    let (text, remedy) = (wanted.to_string(), format!("ip route delete {present}"));
-    report.failed.clear();
-    report.conflicts.push(Conflict::Route { wanted, present });
-    let problems = of_run(&report, &outcome);
-    let problem = problems.first().expect("a conflict");
-    assert_eq!((problem.kind, problem.subject.as_str()), (Kind::Conflict, format!("route {text}").as_str()));
-    assert_eq!(problem.remedy.as_deref(), Some(remedy.as_str()));
-}
 
 #[test]
 fn the_kind_is_written_as_the_api_writes_it() {
     assert_eq!(Kind::PodCidrChanged.to_string(), "PodCIDRChanged");
     assert_eq!(Kind::InvalidConfiguration.to_string(), "InvalidConfiguration");
-}
-
-#[test]
-fn a_contested_object_is_reported_without_its_counts_and_many_are_one_problem() {
-    let contested = |n: usize| Contested {
-        object: Object::Route(format!("10.244.{n}.0/24").parse().expect("a range")),
-        times: 7 + n as u64,
-        next: None,
-    };
-    let held = |count| Held { contested: (0..count).map(contested).collect(), ..Held::default() };
-    let one = "route 10.244.0.0/24 is undone again and again by something else; netd puts it back ever more rarely: \
-               find out what does it (`ip monitor route`)";
-    assert_eq!(sentences(&of_contested(&held(1))), [one]);
-    assert_eq!(of_contested(&held(FEW)).len(), FEW);
-    let many = "many objects of netd's (kind: route) are undone again and again by something else; netd puts them back \
-                ever more rarely: find out what does it (`ip monitor route`)";
-    assert_eq!(sentences(&of_contested(&held(FEW + 1))), [many]);
 }

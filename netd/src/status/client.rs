@@ -1,4 +1,4 @@
-//! `netd status`: asks the daemon, or looks at what a dead one has left, and prints.
+//! `netd status`: asks the daemon, or reads the offline status if no daemon runs, and prints.
 
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::board::now;
-use super::remains;
 use super::server::{ONCE, WATCH};
 use super::socket::is_dead;
-use super::{Status, table, yaml};
+use super::{Status, offline, table};
+use crate::clock;
 use crate::config::Config;
 use crate::config::flags::{Output, StatusArgs};
 use crate::store::Store;
@@ -19,11 +18,11 @@ use crate::store::Store;
 /// The exit code of a netd that runs and is not ready.
 const NOT_READY: u8 = 2;
 /// The exit code where no netd runs.
-const DEAD: u8 = 3;
-/// How long a daemon that is busy may take to answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const NOT_RUNNING: u8 = 3;
+/// How long a busy daemon may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why nothing can be told.
+/// The status cannot be printed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The daemon cannot be asked.
@@ -34,7 +33,7 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
-    /// The daemon's answer does not come.
+    /// The daemon does not answer.
     #[error("netd on {} does not answer: look at its log", path.display())]
     Answer {
         /// The socket.
@@ -42,7 +41,7 @@ pub enum ClientError {
         /// Why not.
         source: io::Error,
     },
-    /// The answer makes no sense.
+    /// The answer is not a status of this version.
     #[error("netd on {} answers what this netd does not understand: run the same version", path.display())]
     Document {
         /// The socket.
@@ -60,18 +59,18 @@ pub async fn run(config: &Config, store: &impl Store, arguments: StatusArgs) -> 
     let path = &config.status.socket;
     let request = if arguments.watch { WATCH } else { ONCE };
     let why = match ask(path, request)? {
-        Some(answers) => match tell(path, answers, arguments)? {
+        Some(answers) => match print_answers(path, answers, arguments)? {
             Some(code) => return Ok(code),
             None => "it has ended".to_owned(),
         },
         None => format!("nothing answers on {}", path.display()),
     };
-    let remains = remains::look(config, store, why).await;
-    print(arguments, &remains, || table::dead(&remains))?;
-    Ok(DEAD)
+    let status = offline::read(config, store, why).await;
+    print(arguments, &status, || table::offline(&status))?;
+    Ok(NOT_RUNNING)
 }
 
-/// Asks the daemon; `None` where there is none.
+/// Asks the daemon. `None` if there is none.
 fn ask(path: &Path, request: &str) -> Result<Option<BufReader<UnixStream>>, ClientError> {
     let failed = |source| ClientError::Ask { path: path.to_owned(), source };
     let mut stream = match UnixStream::connect(path) {
@@ -79,16 +78,20 @@ fn ask(path: &Path, request: &str) -> Result<Option<BufReader<UnixStream>>, Clie
         Err(error) if is_dead(&error) => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
-    stream.set_read_timeout(Some(PATIENCE)).map_err(failed)?;
+    stream.set_read_timeout(Some(TIMEOUT)).map_err(failed)?;
     match writeln!(stream, "{request}") {
-        // It has ended since.
+        // The daemon has ended since.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(None),
         written => written.map(|()| Some(BufReader::new(stream))).map_err(failed),
     }
 }
 
-/// Prints what the daemon says; the exit code where that is all, `None` where the daemon is gone.
-fn tell(path: &Path, mut answers: BufReader<UnixStream>, arguments: StatusArgs) -> Result<Option<u8>, ClientError> {
+/// Prints the daemon's answers. Gives the exit code, or `None` if the daemon has ended.
+fn print_answers(
+    path: &Path,
+    mut answers: BufReader<UnixStream>,
+    arguments: StatusArgs,
+) -> Result<Option<u8>, ClientError> {
     let failed = |source| ClientError::Answer { path: path.to_owned(), source };
     loop {
         let mut line = String::new();
@@ -100,11 +103,11 @@ fn tell(path: &Path, mut answers: BufReader<UnixStream>, arguments: StatusArgs) 
         }
         let status: Status =
             serde_json::from_str(&line).map_err(|source| ClientError::Document { path: path.to_owned(), source })?;
-        print(arguments, &status, || table::running(&status, now()))?;
+        print(arguments, &status, || table::running(&status, clock::now()))?;
         if !arguments.watch {
             return Ok(Some(if status.ready { 0 } else { NOT_READY }));
         }
-        // The first answer comes at once, the next one when there is something new.
+        // The first answer comes at once, the next one after a change.
         answers.get_ref().set_read_timeout(None).map_err(failed)?;
     }
 }
@@ -120,12 +123,12 @@ fn print<T: Serialize>(arguments: StatusArgs, value: &T, table: impl FnOnce() ->
         (Output::Json, false) => json(serde_json::to_string_pretty(value))? + "\n",
         (Output::Json, true) => json(serde_json::to_string(value))? + "\n",
         (Output::Yaml, watch) => {
-            let value = serde_json::to_value(value).map_err(|error| ClientError::Print(error.into()))?;
-            format!("{}{}", if watch { "---\n" } else { "" }, yaml::document(&value))
+            let text = serde_saphyr::to_string(value).map_err(|error| ClientError::Print(io::Error::other(error)))?;
+            format!("{}{text}", if watch { "---\n" } else { "" })
         }
     };
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        // `netd status | head` has seen enough.
+        // The reader has closed the pipe: `netd status | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
         written => written.map_err(ClientError::Print),
     }

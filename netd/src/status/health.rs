@@ -15,43 +15,43 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::board::Board;
+use super::publisher::StatusPublisher;
 
 /// Connections at a time; others wait.
 const CONNECTIONS: usize = 64;
-/// How long one may last: each asks one thing.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a connection may last: each has one request.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const OPEN_METRICS: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// Answers until it is dropped.
-pub(super) async fn serve(listener: TcpListener, board: Board) {
+/// Answers until the future is dropped.
+pub(super) async fn serve(listener: TcpListener, publisher: StatusPublisher) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
             // Too many open files: there is nothing to do but wait.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let board = board.clone();
+        let publisher = publisher.clone();
         tokio::spawn(async move {
             let service = service_fn(|request| {
-                let response = respond(&request, &board);
+                let response = respond(&request, &publisher);
                 async { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-            // Who goes away or speaks something else gets no answer.
-            let _ = timeout(PATIENCE, connection).await;
+            // A client that goes away or does not speak HTTP gets no answer.
+            let _ = timeout(TIMEOUT, connection).await;
             drop(place);
         });
     }
 }
 
-fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> {
+fn respond(request: &Request<Incoming>, publisher: &StatusPublisher) -> Response<Full<Bytes>> {
     if ![Method::GET, Method::HEAD].contains(request.method()) {
         let mut refusal = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n");
         refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -59,12 +59,12 @@ fn respond(request: &Request<Incoming>, board: &Board) -> Response<Full<Bytes>> 
     }
     match request.uri().path() {
         "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
-        "/readyz" if board.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
+        "/readyz" if publisher.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
         "/readyz" => {
-            let waits = board.waits_for().map(|what| format!(", waiting: {what}")).unwrap_or_default();
+            let waits = publisher.waits_for().map(|what| format!(", waiting: {what}")).unwrap_or_default();
             answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}"))
         }
-        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, board.metrics()),
+        "/metrics" => answer(StatusCode::OK, OPEN_METRICS, publisher.metrics()),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n"),
     }
 }

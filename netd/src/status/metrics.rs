@@ -1,11 +1,12 @@
-//! The numbers for Prometheus, by its rules for names and units.
+//! The metrics for Prometheus, by its rules for names and units.
 //!
-//! Counters are counted as things happen; gauges are what the status says when somebody asks.
+//! Counters are counted when runs end. Gauges are set from the status when somebody reads the metrics.
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::types;
+use jiff::Timestamp;
 use network::patience::Held;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
@@ -16,9 +17,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::moment::Moment;
 use super::run::Run;
-use super::{Sort, Status};
+use super::{RouteKind, Status};
 use crate::reconcile::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -32,7 +32,7 @@ struct Why {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByWay {
+struct ByRoute {
     family: &'static str,
     way: &'static str,
 }
@@ -43,14 +43,14 @@ struct Durations;
 
 impl MetricConstructor<Histogram> for Durations {
     fn new_metric(&self) -> Histogram {
-        // From a run with nothing to do among few peers to one that programs thousands.
+        // From an idle run among few peers to a run that programs thousands.
         Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
     }
 }
 
 type Seconds = Gauge<f64, AtomicU64>;
 
-/// All of them.
+/// The metrics.
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
@@ -66,7 +66,7 @@ pub struct Metrics {
     left_out: Gauge,
     changing: Gauge,
     problems: Gauge,
-    ways: Family<ByWay, Gauge>,
+    routes: Family<ByRoute, Gauge>,
     last_full_read: Seconds,
     last_event: Seconds,
     trouble: Seconds,
@@ -74,7 +74,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All at zero.
+    /// Every metric at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
@@ -90,7 +90,7 @@ impl Metrics {
             left_out: Gauge::default(),
             changing: Gauge::default(),
             problems: Gauge::default(),
-            ways: Family::default(),
+            routes: Family::default(),
             last_full_read: Seconds::default(),
             last_event: Seconds::default(),
             trouble: Seconds::default(),
@@ -100,7 +100,7 @@ impl Metrics {
         metrics
     }
 
-    /// The end of a name that says what it counts (`_total`, `_seconds`) is the registry's.
+    /// The registry adds the suffixes `_total` and `_seconds`.
     fn register(&mut self) {
         let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
         let all = &mut self.registry;
@@ -110,7 +110,7 @@ impl Metrics {
         all.register("netd_peers_programmed", "Those whose ways are in the kernel", self.programmed.clone());
         all.register("netd_peers_left_out", "Nodes of the store that cannot be believed", self.left_out.clone());
         all.register("netd_backend_changing", "1 while a change of the backend is under way", self.changing.clone());
-        all.register("netd_peers", "Other nodes by the way to their pods", self.ways.clone());
+        all.register("netd_peers", "Other nodes by the way to their pods", self.routes.clone());
         all.register("netd_problems", "What netd status lists as problems", self.problems.clone());
         all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
         all.register("netd_operation_failures", "Those that the kernel refused", self.failures.clone());
@@ -133,7 +133,7 @@ impl Metrics {
         all.register_with_unit("netd_reconcile_duration", "How long a reconcile took", Unit::Seconds, durations);
     }
 
-    /// A run is over.
+    /// A run has ended.
     pub fn count(&self, run: &Run<'_>) {
         self.time(run.trigger, run.took);
         for (kind, count) in &run.report.counts {
@@ -152,7 +152,7 @@ impl Metrics {
         }
     }
 
-    /// A run took so long.
+    /// Records the duration of a run.
     pub fn time(&self, trigger: Trigger, took: Duration) {
         let trigger = match trigger {
             Trigger::Startup => "startup",
@@ -170,17 +170,17 @@ impl Metrics {
     pub fn text(&self, status: &Status) -> String {
         self.ready.set(status.ready.into());
         self.desired.set(count(status.peers.len()));
-        let programmed = status.peers.values().filter(|peer| peer.ways.iter().all(|way| way.programmed));
+        let programmed = status.peers.values().filter(|peer| peer.routes.iter().all(|route| route.programmed));
         self.programmed.set(count(programmed.count()));
         self.left_out.set(count(status.left_out.len()));
         self.changing.set(status.changing.into());
         self.problems.set(count(status.problems.len()));
         self.contested.set(count(status.contested.len()));
-        self.set_ways(status);
-        let seconds = |gauge: &Seconds, at: Option<Moment>| {
+        self.set_routes(status);
+        let seconds = |gauge: &Seconds, at: Option<Timestamp>| {
             // Whole seconds of this age are exact in a double.
             #[expect(clippy::cast_precision_loss)]
-            gauge.set(at.unwrap_or_default().0 as f64);
+            gauge.set(at.map_or(0, Timestamp::as_second) as f64);
         };
         seconds(&self.started, Some(status.started));
         seconds(&self.last_full_read, status.last_full_read);
@@ -192,14 +192,14 @@ impl Metrics {
         text
     }
 
-    fn set_ways(&self, status: &Status) {
+    fn set_routes(&self, status: &Status) {
         let Some(own) = &status.node else { return };
-        let ways = || status.peers.values().flat_map(|peer| &peer.ways);
+        let routes = || status.peers.values().flat_map(|peer| &peer.routes);
         for family in own.lease.subnets.iter().map(|subnet| subnet.family()) {
-            for sort in Sort::ALL {
-                let found = ways().filter(|way| way.way == sort && way.subnet.family() == family).count();
+            for kind in RouteKind::ALL {
+                let found = routes().filter(|route| route.kind == kind && route.subnet.family() == family).count();
                 let family = if family == types::Family::V4 { "ipv4" } else { "ipv6" };
-                self.ways.get_or_create(&ByWay { family, way: sort.as_str() }).set(count(found));
+                self.routes.get_or_create(&ByRoute { family, way: kind.as_str() }).set(count(found));
             }
         }
     }

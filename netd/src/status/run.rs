@@ -1,31 +1,31 @@
 //! How a run changes the status.
 //!
-//! Pure: the time is an argument. What has not changed keeps its age, and is not written anew: there may be thousands of peers.
+//! Pure: the time is an argument. Values that have not changed keep their age and are not written anew: there may be thousands of peers.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::types::{Family, Prefix};
+use jiff::Timestamp;
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::overlay::Outcome;
 use network::patience::Held;
 
-use super::missing::Missing;
-use super::moment::Moment;
-use super::{Peer, ProblemSince, Reconcile, Sort, Status, WayTo, values};
+use super::unprogrammed::Unprogrammed;
+use super::{LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
 use crate::node::Node;
 use crate::problem::{Problem, Problems};
 use crate::reconcile::{Report, Trigger};
 
-/// What the daemon says of a run.
+/// A run that has ended.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// Why it ran.
     pub trigger: Trigger,
     /// How long it took.
     pub took: Duration,
-    /// The peers that came, went or changed, where nothing else was looked at; `None` where all that is ours was read.
+    /// The peers that came, went or changed, if only those were compared; `None` after a full run.
     pub only: Option<&'a [NodeName]>,
     /// This node.
     pub node: &'a Node,
@@ -33,21 +33,21 @@ pub struct Run<'a> {
     pub cluster: &'a Cluster,
     /// Nodes that are left out.
     pub rejected: &'a [Rejected],
-    /// What was wanted.
+    /// The desired state.
     pub outcome: &'a Outcome,
-    /// What came of it.
+    /// The result.
     pub report: &'a Report,
-    /// What is wrong, where all that is ours was read.
+    /// The problems, after a full run.
     pub problems: &'a Problems,
     /// What is left for later, since something else undoes it again and again.
     pub held: &'a Held,
-    /// Whether the plugin can read how things are.
+    /// Whether the plugin's files are up to date.
     pub published: bool,
 }
 
 impl Status {
-    /// A run is over.
-    pub fn reconciled(&mut self, run: &Run<'_>, now: Moment) {
+    /// A run has ended.
+    pub fn reconciled(&mut self, run: &Run<'_>, now: Timestamp) {
         let report = run.report;
         if let Some(nodes) = run.only {
             self.follow_some(run, nodes, now);
@@ -56,7 +56,7 @@ impl Status {
             self.changing = !run.outcome.settled;
             let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
             self.left_out = left_out.collect();
-            self.follow(run, &Missing::of(report, &run.held.ops), now);
+            self.follow(run, &Unprogrammed::of(report, &run.held.ops), now);
             self.last_full_read = Some(now);
             self.set_problems(run.problems, now);
         }
@@ -69,7 +69,7 @@ impl Status {
         let failed = report.failed.len() + report.conflicts.len();
         self.ready = run.published && failed == 0;
         self.held(run.held, now);
-        self.last_reconcile = Some(Reconcile {
+        self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),
             at: now,
             milliseconds: milliseconds(run.took),
@@ -78,16 +78,16 @@ impl Status {
         });
     }
 
-    /// A run could not even begin.
-    pub fn gave_up(&mut self, trigger: Trigger, took: Duration, problem: Problem, now: Moment) {
+    /// A run could not begin.
+    pub fn gave_up(&mut self, trigger: Trigger, took: Duration, problem: Problem, now: Timestamp) {
         self.ready = false;
         let (trigger, milliseconds) = (trigger.name().into(), milliseconds(took));
-        self.last_reconcile = Some(Reconcile { trigger, at: now, milliseconds, changed: 0, failed: 1 });
+        self.last_reconcile = Some(LastReconcile { trigger, at: now, milliseconds, changed: 0, failed: 1 });
         self.set_problems(&Problems::from([problem]), now);
     }
 
-    /// These are the problems now; those that were known stay as old as they are.
-    fn set_problems(&mut self, problems: &Problems, now: Moment) {
+    /// Replaces the problems. Known problems keep their age.
+    fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));
@@ -97,33 +97,33 @@ impl Status {
         self.problems = all.collect();
     }
 
-    /// Takes over some peers.
-    fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Moment) {
-        let missing = Missing::of(run.report, &run.held.ops);
+    /// Updates some peers.
+    fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Timestamp) {
+        let unprogrammed = Unprogrammed::of(run.report, &run.held.ops);
         for node in nodes {
             match run.cluster.peers.get(node) {
                 Some(lease) => {
-                    let peer = self.peers.entry(node.to_string()).or_insert_with(|| Peer::new(lease));
-                    peer.follow(run, lease, &missing, now);
+                    let peer = self.peers.entry(node.to_string()).or_insert_with(|| PeerStatus::new(lease));
+                    peer.follow(run, lease, &unprogrammed, now);
                 }
                 None => drop(self.peers.remove(node.as_str())),
             }
         }
     }
 
-    /// Takes over the peers and the ways to them. A way that has not changed keeps its age.
-    fn follow(&mut self, run: &Run<'_>, missing: &Missing, now: Moment) {
+    /// Updates all peers and their routes. A route that has not changed keeps its age.
+    fn follow(&mut self, run: &Run<'_>, unprogrammed: &Unprogrammed, now: Timestamp) {
         let peers = &run.cluster.peers;
         if self.peers.len() != peers.len() || !self.peers.keys().zip(peers.keys()).all(|(a, b)| a == b.as_str()) {
             let mut known = std::mem::take(&mut self.peers);
             let name = |(node, lease): (&NodeName, &Arc<Lease>)| {
-                known.remove_entry(node.as_str()).unwrap_or_else(|| (node.to_string(), Peer::new(lease)))
+                known.remove_entry(node.as_str()).unwrap_or_else(|| (node.to_string(), PeerStatus::new(lease)))
             };
             self.peers = peers.iter().map(name).collect();
         }
-        // Both are sorted by the same names.
+        // Both are sorted by name.
         for (peer, lease) in self.peers.values_mut().zip(peers.values()) {
-            peer.follow(run, lease, missing, now);
+            peer.follow(run, lease, unprogrammed, now);
         }
     }
 }
@@ -132,13 +132,13 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl Peer {
+impl PeerStatus {
     fn new(lease: &Lease) -> Self {
-        let ways = Vec::with_capacity(lease.subnets.iter().count());
-        Self { backend: lease.backend.name(), public: values(&lease.public), ways }
+        let routes = Vec::with_capacity(lease.subnets.iter().count());
+        Self { backend: lease.backend.name(), public: values(&lease.public), routes }
     }
 
-    fn follow(&mut self, run: &Run<'_>, lease: &Lease, missing: &Missing, now: Moment) {
+    fn follow(&mut self, run: &Run<'_>, lease: &Lease, unprogrammed: &Unprogrammed, now: Timestamp) {
         if self.backend != lease.backend.as_str() {
             self.backend = lease.backend.name();
         }
@@ -147,39 +147,45 @@ impl Peer {
         }
         let mut place = 0;
         for (family, subnet) in lease.subnets.iter() {
-            let new = WayTo::find(run, lease, (family, *subnet), missing, now);
-            match self.ways.get_mut(place) {
+            let new = RouteStatus::find(run, lease, (family, *subnet), unprogrammed, now);
+            match self.routes.get_mut(place) {
                 Some(known) if known.is_as(&new) => {}
                 Some(known) => *known = new,
-                None => self.ways.push(new),
+                None => self.routes.push(new),
             }
             place += 1;
         }
-        self.ways.truncate(place);
+        self.routes.truncate(place);
     }
 }
 
-impl WayTo {
-    fn find(run: &Run<'_>, lease: &Lease, (family, subnet): (Family, Prefix), missing: &Missing, now: Moment) -> Self {
+impl RouteStatus {
+    fn find(
+        run: &Run<'_>,
+        lease: &Lease,
+        (family, subnet): (Family, Prefix),
+        unprogrammed: &Unprogrammed,
+        now: Timestamp,
+    ) -> Self {
         let key = (lease.node.clone(), family);
-        let (way, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
-            (Some(way), _) => {
-                let sort = if way.is_direct() { Sort::Direct } else { Sort::Tunnel };
-                let programmed = !missing.covers(&run.outcome.desired, *way, subnet);
+        let (kind, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
+            (Some(route), _) => {
+                let kind = if route.is_direct() { RouteKind::Direct } else { RouteKind::Tunnel };
+                let programmed = !unprogrammed.covers(&run.outcome.desired, *route, subnet);
                 let why = match run.outcome.degraded.get(&key) {
-                    Some(reason) => format!("{}, not as configured: {reason}", way.encapsulation).into(),
-                    None => run.node.conf.backend.reason(way),
+                    Some(reason) => format!("{}, not as configured: {reason}", route.encapsulation).into(),
+                    None => run.node.conf.backend.reason(route),
                 };
-                (sort, Some(way.endpoint), why, programmed)
+                (kind, Some(route.endpoint), why, programmed)
             }
-            (None, Some(reason)) => (Sort::None, None, reason.to_string().into(), false),
-            (None, None) => (Sort::None, None, "nothing is known of it yet".into(), false),
+            (None, Some(reason)) => (RouteKind::None, None, reason.to_string().into(), false),
+            (None, None) => (RouteKind::None, None, "nothing is known of it yet".into(), false),
         };
-        Self { subnet, way, to, why, programmed, since: now }
+        Self { subnet, kind, to, why, programmed, since: now }
     }
 
     fn is_as(&self, new: &Self) -> bool {
-        (self.subnet, self.way, self.to, self.programmed) == (new.subnet, new.way, new.to, new.programmed)
+        (self.subnet, self.kind, self.to, self.programmed) == (new.subnet, new.kind, new.to, new.programmed)
             && self.why == new.why
     }
 }

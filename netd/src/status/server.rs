@@ -1,7 +1,7 @@
 //! Answers `netd status`: one JSON document a line, over the status socket.
 //!
-//! Who asks sends one line: `status` for one document, `watch` for one now and one after each change. Changes that come while a slow
-//! reader takes one are told as one.
+//! A client sends one line: `status` for one document, `watch` for one now and one after each change. Several changes while a slow client
+//! reads make one document.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,31 +11,31 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::board::Board;
+use super::publisher::StatusPublisher;
 
-/// What asks for a stream of documents.
+/// The request for a stream of documents.
 pub(super) const WATCH: &str = "watch";
-/// What asks for one.
+/// The request for one document.
 pub(super) const ONCE: &str = "status";
-/// Who asks at the same time; others wait.
-const READERS: usize = 32;
-/// How long a line may take to be sent, and a document to be read.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// No request is longer.
+/// Clients at a time; others wait.
+const CLIENTS: usize = 32;
+/// How long a client may take to send its line, and to read a document.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// The length limit of a request.
 const REQUEST_BYTES: u64 = 64;
 
-/// Answers until it is dropped.
-pub(super) async fn serve(listener: UnixListener, board: Board) {
-    let places = Arc::new(Semaphore::new(READERS));
+/// Answers until the future is dropped.
+pub(super) async fn serve(listener: UnixListener, publisher: StatusPublisher) {
+    let places = Arc::new(Semaphore::new(CLIENTS));
     loop {
-        // It is never closed.
+        // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let board = board.clone();
+                let publisher = publisher.clone();
                 tokio::spawn(async move {
-                    // Who goes away before the answer misses nothing.
-                    let _ = answer(stream, &board).await;
+                    // A client that goes away needs no answer.
+                    let _ = answer(stream, &publisher).await;
                     drop(place);
                 });
             }
@@ -45,22 +45,22 @@ pub(super) async fn serve(listener: UnixListener, board: Board) {
     }
 }
 
-async fn answer(stream: UnixStream, board: &Board) -> std::io::Result<()> {
+async fn answer(stream: UnixStream, publisher: &StatusPublisher) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
     let mut request = String::new();
     let mut reader = BufReader::new(reader.take(REQUEST_BYTES));
-    timeout(PATIENCE, reader.read_line(&mut request)).await??;
+    timeout(TIMEOUT, reader.read_line(&mut request)).await??;
     let watch = request.trim() == WATCH;
-    let mut changes = board.changes();
+    let mut changes = publisher.changes();
     let mut reader = reader.into_inner().into_inner();
     loop {
         changes.borrow_and_update();
-        let document = board.document()? + "\n";
-        timeout(PATIENCE, writer.write_all(document.as_bytes())).await??;
+        let document = publisher.document()? + "\n";
+        timeout(TIMEOUT, writer.write_all(document.as_bytes())).await??;
         if !watch {
             return Ok(());
         }
-        // One who goes away must not keep a place until the next change.
+        // A client that goes away must not keep its place until the next change.
         let mut rest = [0];
         tokio::select! {
             next = changes.changed() => if next.is_err() { return Ok(()) },

@@ -1,12 +1,14 @@
-//! The status for a person's eyes.
+//! The status as a table for people.
 //!
 //! Pure: `now` is an argument.
 
 use std::fmt::{Display, Write};
 
-use super::moment::Moment;
-use super::remains::Remains;
-use super::{LeaseFacts, Own, Peer, Sort, Status, WayTo};
+use jiff::Timestamp;
+
+use super::offline::OfflineStatus;
+use super::{LeaseStatus, NodeStatus, RouteKind, RouteStatus, Status};
+use crate::clock::age;
 
 /// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
 fn columns(rows: &[Vec<String>]) -> String {
@@ -41,8 +43,8 @@ fn joined<T: Display>(values: &[T]) -> String {
     values.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Of a netd that runs.
-pub fn running(status: &Status, now: Moment) -> String {
+/// The status of a running netd.
+pub fn running(status: &Status, now: Timestamp) -> String {
     let mut head = Vec::new();
     if let Some(own) = &status.node {
         head.extend(about(own, status.changing));
@@ -51,7 +53,7 @@ pub fn running(status: &Status, now: Moment) -> String {
         None => "not yet".to_owned(),
         Some(last) => format!(
             "{} ago in {} ms ({}): {} changed, {} failed",
-            last.at.age(now),
+            age(last.at, now),
             last.milliseconds,
             last.trigger,
             last.changed,
@@ -61,7 +63,7 @@ pub fn running(status: &Status, now: Moment) -> String {
     head.push(row(&[&"reconciled", &reconciled]));
     head.push(row(&[&"repairs", &repairs(status)]));
     head.push(row(&[&"store", &store(status, now)]));
-    head.push(row(&[&"running", &format!("for {}", status.started.age(now))]));
+    head.push(row(&[&"running", &format!("for {}", age(status.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
     if !status.left_out.is_empty() {
         let rows: Vec<_> = status.left_out.iter().map(|(node, why)| row(&[&node, &why])).collect();
@@ -71,7 +73,7 @@ pub fn running(status: &Status, now: Moment) -> String {
         let _ = write!(text, "\nCONTESTED\n{}", columns(&status.contested_lines(now)));
     }
     if !status.problems.is_empty() {
-        let rows: Vec<_> = status.problems.iter().map(|known| row(&[&known.since.age(now), &known.problem])).collect();
+        let rows: Vec<_> = status.problems.iter().map(|known| row(&[&age(known.since, now), &known.problem])).collect();
         let _ = write!(text, "\nPROBLEMS\n{}", columns(&rows));
     }
     text
@@ -90,7 +92,7 @@ fn first_line(status: &Status) -> String {
     format!("netd {}{node}: {state}", status.version)
 }
 
-fn about(own: &Own, changing: bool) -> Vec<Vec<String>> {
+fn about(own: &NodeStatus, changing: bool) -> Vec<Vec<String>> {
     let interface = &own.interface;
     let pods = own.pod_mtu.map(|mtu| format!(" (pods {mtu})")).unwrap_or_default();
     let change = if changing { "; a change is under way" } else { "" };
@@ -114,69 +116,68 @@ fn repairs(status: &Status) -> String {
     if kinds.is_empty() { "none".to_owned() } else { kinds.join(", ") }
 }
 
-fn store(status: &Status, now: Moment) -> String {
+fn store(status: &Status, now: Timestamp) -> String {
     if let Some(missing) = status.waits_for() {
-        return format!("not usable for {}: see the first line", missing.since.age(now));
+        return format!("not usable for {}: see the first line", age(missing.since, now));
     }
     match (&status.store.trouble, status.store.last_event) {
-        (Some(trouble), _) => format!("in trouble for {}: {}", trouble.since.age(now), trouble.what),
-        (None, Some(at)) => format!("followed; told something {} ago", at.age(now)),
+        (Some(trouble), _) => format!("in trouble for {}: {}", age(trouble.since, now), trouble.what),
+        (None, Some(at)) => format!("followed; told something {} ago", age(at, now)),
         (None, None) => "has not told anything yet".to_owned(),
     }
 }
 
-fn peers(status: &Status, now: Moment) -> String {
+fn peers(status: &Status, now: Timestamp) -> String {
     if status.peers.is_empty() {
         return "no other nodes\n".to_owned();
     }
     let mut rows = vec![row(&[&"NODE", &"SUBNET", &"WAY", &"FOR", &"WHY"])];
     for (name, peer) in &status.peers {
-        let Peer { ways, .. } = peer;
-        for (place, way) in ways.iter().enumerate() {
+        for (place, route) in peer.routes.iter().enumerate() {
             let name = if place == 0 { name } else { "" };
-            rows.push(row(&[&name, &way.subnet, &described(way), &way.since.age(now), &way.why]));
+            rows.push(row(&[&name, &route.subnet, &described(route), &age(route.since, now), &route.why]));
         }
     }
     columns(&rows)
 }
 
-fn described(way: &WayTo) -> String {
-    let to = way.to.map(|to| to.to_string()).unwrap_or_default();
-    let missing = if way.programmed { "" } else { " (not programmed)" };
-    match way.way {
-        Sort::Tunnel => format!("tunnel to {to}{missing}"),
-        Sort::Direct => format!("direct via {to}{missing}"),
-        Sort::None => "none".to_owned(),
+fn described(route: &RouteStatus) -> String {
+    let to = route.to.map(|to| to.to_string()).unwrap_or_default();
+    let missing = if route.programmed { "" } else { " (not programmed)" };
+    match route.kind {
+        RouteKind::Tunnel => format!("tunnel to {to}{missing}"),
+        RouteKind::Direct => format!("direct via {to}{missing}"),
+        RouteKind::None => "none".to_owned(),
     }
 }
 
-/// Of the kernel that a netd has left.
-pub fn dead(remains: &Remains) -> String {
-    let node = remains.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
-    let mut text = format!("netd is not running{node}: {}\n", remains.why);
+/// The status without a daemon.
+pub fn offline(status: &OfflineStatus) -> String {
+    let node = status.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+    let mut text = format!("netd is not running{node}: {}\n", status.why);
     text.push_str("The data path stays as netd left it, and nothing repairs it. This is what the kernel has:\n");
-    let lease = match &remains.lease {
-        Some(lease) => format!("{} (from {})", joined(&of_lease(lease)), remains.lease_from),
+    let lease = match &status.lease {
+        Some(lease) => format!("{} (from {})", joined(&of_lease(lease)), status.lease_from),
         None => "none".to_owned(),
     };
-    text.push_str(&columns(&[row(&[&"lease", &lease]), row(&[&"routes", &remains.routes.len()])]));
+    text.push_str(&columns(&[row(&[&"lease", &lease]), row(&[&"routes", &status.routes.len()])]));
     let mut rows = vec![row(&[&"DEVICE", &"STATE", &"MTU", &"MAC", &"FDB", &"NEIGHBOURS"])];
-    rows.extend(remains.devices.iter().map(|device| {
+    rows.extend(status.devices.iter().map(|device| {
         let mac = device.mac.map(|mac| mac.to_string()).unwrap_or_default();
         let state = if device.up { "up" } else { "down" };
         row(&[&device.name, &state, &device.mtu, &mac, &device.fdb, &device.neighbours])
     }));
     text.push('\n');
     text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no tunnel device of netd's\n".to_owned() });
-    if !remains.routes.is_empty() {
-        let _ = write!(text, "\nROUTES\n{}\n", remains.routes.join("\n"));
+    if !status.routes.is_empty() {
+        let _ = write!(text, "\nROUTES\n{}\n", status.routes.join("\n"));
     }
-    if !remains.problems.is_empty() {
-        let _ = write!(text, "\nPROBLEMS\n{}\n", remains.problems.join("\n"));
+    if !status.problems.is_empty() {
+        let _ = write!(text, "\nPROBLEMS\n{}\n", status.problems.join("\n"));
     }
     text
 }
 
-fn of_lease(lease: &LeaseFacts) -> Vec<String> {
+fn of_lease(lease: &LeaseStatus) -> Vec<String> {
     lease.subnets.iter().map(ToString::to_string).collect()
 }

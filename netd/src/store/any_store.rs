@@ -16,7 +16,6 @@ use crate::config::StoreConfig;
 use crate::problem::Problem;
 
 /// One of the three stores.
-#[derive(Debug)]
 pub enum AnyStore {
     /// A directory.
     Dir(DirStore),
@@ -26,18 +25,18 @@ pub enum AnyStore {
     Kube(KubeStore),
 }
 
-/// The store cannot be used.
+/// etcd cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("etcd cannot be the store")]
-pub struct ChoiceError(#[from] etcd::OptionsError);
+pub struct EtcdUnusable(#[from] etcd::EndpointError);
 
 impl AnyStore {
-    /// The store as configured. `waits` is true for a daemon, which waits for its store at its start. Must be called within a tokio
+    /// The store as configured. `waits` is true for a daemon, which waits for its store while it starts. Must be called within a tokio
     /// runtime.
     ///
     /// # Errors
-    /// Where the configuration names something that cannot be used.
-    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, ChoiceError> {
+    /// Where an endpoint or a certificate file of etcd is invalid.
+    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, EtcdUnusable> {
         Ok(match config {
             StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
             StoreConfig::Etcd(config) => Self::Etcd(EtcdStore::new(config, waits)?),

@@ -11,7 +11,7 @@ use dataplane::types::{IfName, Mac, Prefix, RouteProtocol};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::notifications::Notification;
+use super::kernel_events::KernelEvent;
 use super::process::Process;
 use crate::binaries;
 use crate::daemon::Daemon;
@@ -77,28 +77,28 @@ impl StorePeer {
     }
 
     /// The kernel's entries for it, as news of them.
-    pub(super) fn entries(self, backend: Backend) -> Outcome<Vec<Notification>> {
+    pub(super) fn entries(self, backend: Backend) -> Outcome<Vec<KernelEvent>> {
         let subnet = self.subnet()?;
         Ok(match backend {
-            Backend::HostGw => vec![Notification::Route(subnet, Some(self.public()))],
+            Backend::HostGw => vec![KernelEvent::Route(subnet, Some(self.public()))],
             Backend::Vxlan => vec![
-                Notification::Neighbour(subnet.address(), self.mac()),
-                Notification::Fdb(self.mac(), self.public()),
-                Notification::Route(subnet, Some(subnet.address())),
+                KernelEvent::Neighbour(subnet.address(), self.mac()),
+                KernelEvent::Fdb(self.mac(), self.public()),
+                KernelEvent::Route(subnet, Some(subnet.address())),
             ],
         })
     }
 
     /// The news of their end.
-    pub(super) fn removals(self, backend: Backend) -> Outcome<Vec<Notification>> {
+    pub(super) fn removals(self, backend: Backend) -> Outcome<Vec<KernelEvent>> {
         let subnet = self.subnet()?;
         Ok(match backend {
-            Backend::HostGw => vec![Notification::NoRoute(subnet)],
+            Backend::HostGw => vec![KernelEvent::NoRoute(subnet)],
             Backend::Vxlan => {
                 vec![
-                    Notification::NoNeighbour(subnet.address()),
-                    Notification::NoFdb(self.mac(), self.public()),
-                    Notification::NoRoute(subnet),
+                    KernelEvent::NoNeighbour(subnet.address()),
+                    KernelEvent::NoFdb(self.mac(), self.public()),
+                    KernelEvent::NoRoute(subnet),
                 ]
             }
         })

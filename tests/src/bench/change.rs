@@ -8,7 +8,7 @@ use dataplane::netlink::Request;
 use super::SIZES;
 use super::bed::{Backend, Bed, Running, StorePeer, device};
 use super::figures::{Times, head, millis, note, ratio};
-use super::notifications::{Notification, Notifications};
+use super::kernel_events::{KernelEvent, KernelEvents};
 use crate::deadline::sleep;
 use crate::failure::{Context, Outcome};
 
@@ -67,7 +67,7 @@ pub(super) fn measure() -> Outcome {
 fn at(backend: Backend, peers: u32) -> Outcome<Vec<(&'static str, Times)>> {
     let bed = Bed::new(backend, peers)?;
     let running = bed.start(&[])?;
-    let notifications = Notifications::open(&bed.namespace)?;
+    let notifications = KernelEvents::open(&bed.namespace)?;
     let mut probe = Probe { bed, running, notifications, store_peers: (1..=peers).map(StorePeer::new).collect() };
     let mut all = Vec::new();
     if backend == Backend::Vxlan {
@@ -137,7 +137,7 @@ fn raw(bed: &Bed, store_peers: &[StorePeer]) -> Outcome<Vec<(&'static str, Times
 struct Probe {
     bed: Bed,
     running: Running,
-    notifications: Notifications,
+    notifications: KernelEvents,
     store_peers: Vec<StorePeer>,
 }
 
@@ -153,12 +153,12 @@ impl Probe {
             self.store_peers[place] = new;
             let mut wanted = new.entries(self.bed.backend)?;
             wanted.retain(|news| match news {
-                Notification::Neighbour(..) => new.mac != old.mac,
-                Notification::Route(..) => self.bed.backend == Backend::HostGw,
+                KernelEvent::Neighbour(..) => new.mac != old.mac,
+                KernelEvent::Route(..) => self.bed.backend == Backend::HostGw,
                 _ => true,
             });
             if new.mac != old.mac {
-                wanted.push(Notification::NoFdb(old.mac(), old.public()));
+                wanted.push(KernelEvent::NoFdb(old.mac(), old.public()));
             }
             times.push(self.time(|bed| bed.write(new), &wanted)?);
         }
@@ -168,11 +168,11 @@ impl Probe {
     fn time(
         &mut self,
         act: impl FnOnce(&Bed) -> Outcome<std::time::Instant>,
-        wanted: &[Notification],
+        wanted: &[KernelEvent],
     ) -> Outcome<Duration> {
         let mut wanted = wanted.to_vec();
         if self.bed.backend == Backend::HostGw {
-            wanted.push(Notification::Committed);
+            wanted.push(KernelEvent::Committed);
         }
         self.running.process.rest()?;
         self.notifications.drain()?;

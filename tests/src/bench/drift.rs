@@ -18,7 +18,7 @@ use dataplane::{address, neighbour};
 use super::SIZES;
 use super::bed::{Backend, Bed, DEVICE, Running, StorePeer, device};
 use super::figures::{Times, head, note};
-use super::notifications::{Notification, Notifications};
+use super::kernel_events::{KernelEvent, KernelEvents};
 use crate::deadline::{eventually, seconds};
 use crate::failure::{Context, Outcome};
 
@@ -43,7 +43,7 @@ pub(super) fn measure() -> Outcome {
 struct Patient {
     bed: Bed,
     running: Running,
-    notifications: Notifications,
+    notifications: KernelEvents,
     kernel: Linux,
     peers: u32,
 }
@@ -55,7 +55,7 @@ impl Patient {
 
     fn on(bed: Bed, peers: u32) -> Outcome<Self> {
         let running = bed.start(&[])?;
-        let (notifications, kernel) = (Notifications::open(&bed.namespace)?, bed.kernel()?);
+        let (notifications, kernel) = (KernelEvents::open(&bed.namespace)?, bed.kernel()?);
         Ok(Self { bed, running, notifications, kernel, peers })
     }
 
@@ -113,24 +113,24 @@ impl Patient {
         let link = self.kernel.socket().link(&device()?).context("read the device")?.context("there is no device")?;
         let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).context("read its addresses")?;
         let own = addresses.first().context("the device has no address")?.address;
-        let whole = Notification::Link(DEVICE.to_owned(), link.mtu, true);
+        let whole = KernelEvent::Link(DEVICE.to_owned(), link.mtu, true);
         let mut routes = Vec::new();
         let mut entries = Vec::new();
         for store_peer in (1..=self.peers).map(StorePeer::new) {
             entries.extend(store_peer.entries(self.bed.backend)?);
             // Forwarding entries outlive a device that is down.
             routes.extend(
-                store_peer.entries(self.bed.backend)?.into_iter().filter(|news| !matches!(news, Notification::Fdb(..))),
+                store_peer.entries(self.bed.backend)?.into_iter().filter(|news| !matches!(news, KernelEvent::Fdb(..))),
             );
         }
-        entries.extend([Notification::Address(own), whole.clone()]);
+        entries.extend([KernelEvent::Address(own), whole.clone()]);
         routes.push(whole.clone());
         let small = Mtu::try_from(1300).context("an MTU")?;
         self.device("device deleted, all back", &entries, |name, _| link::delete(Device::Name(name)))?;
         self.device("device down, all back", &routes, |name, _| {
             link::set(Device::Name(name), &Change { up: Some(false), ..Change::default() })
         })?;
-        self.device("device's address deleted", &[Notification::Address(own)], |_, index| {
+        self.device("device's address deleted", &[KernelEvent::Address(own)], |_, index| {
             address::delete(index, own, 32)
         })?;
         self.device("device's MTU changed", &[whole], |name, _| {
@@ -141,7 +141,7 @@ impl Patient {
     fn device(
         &mut self,
         what: &str,
-        healed: &[Notification],
+        healed: &[KernelEvent],
         harm: impl Fn(&dataplane::types::IfName, u32) -> Request,
     ) -> Outcome {
         let mut times = Times::default();
@@ -156,7 +156,7 @@ impl Patient {
         Ok(())
     }
 
-    fn time(&mut self, what: &str, healed: &[Notification], harm: Request) -> Outcome<Duration> {
+    fn time(&mut self, what: &str, healed: &[KernelEvent], harm: Request) -> Outcome<Duration> {
         self.running.process.rest()?;
         self.notifications.drain()?;
         let at = Instant::now();
@@ -205,7 +205,7 @@ impl Patient {
                 outcome.context(what)?;
             }
             // The harm is a transaction, and its repair another one.
-            times.push(fresh.notifications.await_all(what, &[Notification::Committed, Notification::Committed])? - at);
+            times.push(fresh.notifications.await_all(what, &[KernelEvent::Committed, KernelEvent::Committed])? - at);
             fresh.running.process.rest()?;
             crate::ensure!(fresh.table()? == before, "{what}: the table is another one than before");
         }
@@ -234,7 +234,7 @@ impl Patient {
                 outcome.context("delete a rule")?;
             }
             times.push(
-                fresh.notifications.await_all("a rule deleted", &[Notification::Committed, Notification::Committed])?
+                fresh.notifications.await_all("a rule deleted", &[KernelEvent::Committed, KernelEvent::Committed])?
                     - at,
             );
         }
@@ -258,9 +258,8 @@ impl Patient {
             fresh.notifications.drain()?;
             let at = Instant::now();
             fresh.bed.namespace.sysctl(key, "0")?;
-            times.push(
-                fresh.notifications.await_all("forwarding switched off", &[Notification::Forwarding(true)])? - at,
-            );
+            times
+                .push(fresh.notifications.await_all("forwarding switched off", &[KernelEvent::Forwarding(true)])? - at);
         }
         times.row(&format!("{family} forwarding switched off, {} peers", self.peers));
         Ok(())

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::SIZES;
 use super::bed::{Backend, Bed, Running};
 use super::figures::{millis, note, to_f64};
-use super::notifications::Notifications;
+use super::kernel_events::KernelEvents;
 use crate::deadline::{seconds, sleep};
 use crate::fail;
 use crate::failure::Outcome;
@@ -92,7 +92,7 @@ fn window(bed: &Bed, running: &Running, body: impl FnOnce() -> Outcome) -> Outco
     running.process.rest()?;
     let before = bed.metrics()?;
     running.process.rest()?;
-    let mut notifications = Notifications::open(&bed.namespace)?;
+    let mut notifications = KernelEvents::open(&bed.namespace)?;
     let cpu = running.process.cpu()?;
     body()?;
     let cpu = running.process.cpu()?.saturating_sub(cpu);

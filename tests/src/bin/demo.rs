@@ -13,7 +13,7 @@ use std::time::Instant;
 use dataplane::types::Family;
 use netd_tests::flow::Stream;
 use netd_tests::{
-    Cluster, Context, Node, Outcome, PeerRoute, Pod, Sniffer, Stack, Topology, ensure, eventually, fail, isolation,
+    Cluster, Context, Node, Outcome, PacketPath, Pod, Sniffer, Stack, Topology, ensure, eventually, fail, isolation,
     kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
@@ -189,10 +189,10 @@ fn way(sniffer: &Sniffer, source: &Pod, destination: &Pod, example: &mut Option<
     let mut word = "";
     for (family, to) in destination.addresses().iter() {
         let from = source.address(family)?;
-        let way = sniffer.way(from, *to)?;
-        let this = if way == PeerRoute::Plain { "plain" } else { "tunnel" };
+        let way = sniffer.path_of(from, *to)?;
+        let this = if way == PacketPath::Plain { "plain" } else { "tunnel" };
         word = if word.is_empty() || word == this { this } else { "mixed" };
-        if way != PeerRoute::Plain {
+        if way != PacketPath::Plain {
             example.get_or_insert_with(|| format!("{from} > {to} in {way}"));
         }
     }

@@ -111,7 +111,7 @@ pub(crate) const INJURIES: &[Injury] = &[
 ];
 
 /// Something that a person does to the underlay, which the network has to follow; and the way back.
-pub(crate) struct Change {
+pub(crate) struct UnderlayChange {
     pub(crate) there: &'static str,
     pub(crate) back: &'static str,
     /// False where the peers have no way to reach the node meanwhile.
@@ -123,16 +123,16 @@ pub(crate) const NOTHING: &str = "true";
 
 /// On n1. `%UP <device>` takes the device up with the underlay's addresses and default routes; `%MOVED` gives
 /// eth0 other addresses, and `%ROUTES` puts the routes back.
-pub(crate) const CHANGES: &[Change] = &[
-    Change { there: "ip link set eth0 down", back: "%UP eth0", reachable: false },
-    Change { there: "ip link set eth0 down; %UP eth0", back: NOTHING, reachable: true },
-    Change { there: "ip link set eth0 mtu 1400", back: "ip link set eth0 mtu 1500", reachable: true },
-    Change {
+pub(crate) const CHANGES: &[UnderlayChange] = &[
+    UnderlayChange { there: "ip link set eth0 down", back: "%UP eth0", reachable: false },
+    UnderlayChange { there: "ip link set eth0 down; %UP eth0", back: NOTHING, reachable: true },
+    UnderlayChange { there: "ip link set eth0 mtu 1400", back: "ip link set eth0 mtu 1500", reachable: true },
+    UnderlayChange {
         there: "ip link set eth0 down; ip link set eth0 name wan0; %UP wan0",
         back: "ip link set wan0 down; ip link set wan0 name eth0; %UP eth0",
         reachable: true,
     },
-    Change {
+    UnderlayChange {
         there: "ip -4 address flush dev eth0 to 192.168.1.11; ip -6 address flush dev eth0 to fd00:a:1::11; %MOVED; %ROUTES",
         back: "ip -4 address flush dev eth0 to 192.168.1.61; ip -6 address flush dev eth0 to fd00:a:1::61; %UP eth0",
         reachable: true,

@@ -61,6 +61,7 @@ fn switch() -> Outcome {
         let is_of_nodes = event["requestURI"].as_str().is_some_and(|uri| uri.starts_with("/api/v1/nodes"));
         event["user"]["username"] == ACCOUNT && event["verb"] == "list" && is_of_nodes
     };
+    ensure!(requests.iter().any(|event| event["user"]["username"] == ACCOUNT), "netd asked for nothing");
     let lists: Vec<&Value> = requests.iter().filter(lists).collect();
     ensure!(lists.is_empty(), "netd has listed Nodes: {lists:?}");
     Ok(())

@@ -26,7 +26,7 @@ fn the_newest_source_that_speaks_counts() {
 }
 
 #[test]
-fn malformed_arguments_are_told() {
+fn malformed_arguments_are_errors() {
     let fault = |args: &str| read(args, &json!({})).expect_err(args).to_string();
     assert_eq!(fault("FOO"), "ARGS: invalid pair \"FOO\"");
     assert_eq!(fault("A=B=C"), "ARGS: invalid pair \"A=B=C\"");

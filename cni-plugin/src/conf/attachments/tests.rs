@@ -1,10 +1,11 @@
 use serde_json::{Value, json};
 
-use super::ValidAttachments;
+use super::valid;
+use crate::attachment::ValidAttachments;
 use crate::conf::{ConfError, Fields};
 
 fn read(document: &Value) -> Result<ValidAttachments, ConfError> {
-    ValidAttachments::read(&Fields::of("", document).expect("an object"))
+    valid(&Fields::of("", document).expect("an object"))
 }
 
 #[test]

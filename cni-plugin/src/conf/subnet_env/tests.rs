@@ -53,7 +53,7 @@ fn a_line_that_was_cut_short_is_an_error() {
 }
 
 #[test]
-fn values_that_cannot_be_are_told() {
+fn wrong_values_are_errors() {
     for (from, to) in [
         ("10.244.1.1/24", "10.244.1.1"),
         ("10.244.1.1/24", "fd00::1/64"),

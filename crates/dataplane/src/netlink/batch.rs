@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{KernelError, Request, Socket, SocketError, extack, message_sequence, messages};
+use super::socket::{Request, Socket};
+use crate::error::KernelError;
+use crate::netlink_message::{message_sequence, messages, parse_answer};
+use crate::netlink_socket::SocketError;
 
 /// How many requests go out at once. All may fail, and the default receive buffer holds about 256 answers.
 pub(crate) const PER_SEND: usize = 100;
@@ -61,8 +64,8 @@ impl Socket {
                 if place > last.wrapping_sub(first) as usize {
                     continue; // an answer to an earlier dump that was given up
                 }
-                if let Some(Err(refusal)) = extack::parse_answer(message) {
-                    refusals.insert(place, refusal);
+                if let Some(Err(refusal)) = parse_answer(message) {
+                    refusals.insert(place, refusal.into());
                 }
                 finished |= sequence == last;
             }

@@ -3,9 +3,10 @@
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::{
-    KernelError, Request, Socket, SocketError, extack, message_flags, message_sequence, message_type, messages,
-};
+use super::socket::{Request, Socket};
+use crate::error::KernelError;
+use crate::netlink_message::{message_flags, message_sequence, message_type, messages, parse_answer};
+use crate::netlink_socket::SocketError;
 
 const NLMSG_DONE: u16 = 3;
 /// A table that never holds still for this many reads is told as an error.
@@ -57,9 +58,9 @@ impl Socket {
                 if message_type(message) == NLMSG_DONE {
                     return Ok(if interrupted { Read::StartOver } else { Read::Whole });
                 }
-                match extack::parse_answer(message) {
-                    Some(Err(refusal)) if refusal.errno() == Some(nix::libc::EBUSY) => return Ok(Read::StartOver),
-                    Some(Err(refusal)) => return Err(refusal),
+                match parse_answer(message) {
+                    Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(Read::StartOver),
+                    Some(Err(refusal)) => return Err(refusal.into()),
                     Some(Ok(())) => {}
                     // An entry of a kind that we cannot read is not ours: it must not hide the others.
                     None => entries.extend(parse(message).ok().and_then(keep)),
@@ -81,9 +82,9 @@ impl Socket {
                 return Err(SocketError { action: "receive the answer", source }.into());
             };
             if let Some(message) = messages(datagram).find(|message| message_sequence(message) == sequence) {
-                return match extack::parse_answer(message) {
-                    Some(Err(refusal)) if refusal.is_missing() => Ok(None),
-                    Some(Err(refusal)) => Err(refusal),
+                return match parse_answer(message).map(|answer| answer.map_err(KernelError::from)) {
+                    Some(Err(error)) if error.is_missing() => Ok(None),
+                    Some(Err(error)) => Err(error),
                     Some(Ok(())) => Ok(None),
                     None => parse(message).map(Some),
                 };
@@ -93,7 +94,7 @@ impl Socket {
 }
 
 /// Reads one whole routing message. Never panics.
-pub(super) fn parse(message: &[u8]) -> Result<RouteNetlinkMessage, KernelError> {
+pub(crate) fn parse(message: &[u8]) -> Result<RouteNetlinkMessage, KernelError> {
     let fault = |reason: String| KernelError::Malformed { length: message.len(), reason };
     match NetlinkMessage::<RouteNetlinkMessage>::deserialize(message).map_err(|error| fault(error.to_string()))?.payload
     {

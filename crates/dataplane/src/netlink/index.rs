@@ -5,7 +5,9 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::{KernelError, Socket, SocketError};
+use super::socket::Socket;
+use crate::error::KernelError;
+use crate::netlink_socket::SocketError;
 use crate::types::IfName;
 
 impl Socket {

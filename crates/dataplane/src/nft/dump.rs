@@ -6,11 +6,12 @@
 use nix::libc::{EINTR, ENOENT};
 
 use super::abi::{chain, element, flag, message, rule, set, table};
+use super::error::Error;
 use super::read::{self, Message, RawElement, Record};
+use super::socket::Socket;
 use super::table::{BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
 use super::writer::{Writer, nftables};
-use super::{Error, Socket};
-use crate::netlink::messages;
+use crate::netlink_message::{Refusal, messages};
 
 /// A foreign program that changes the ruleset without a pause would have to hit each of them.
 const ATTEMPTS: u32 = 32;
@@ -202,9 +203,9 @@ impl Socket {
                 }
                 spoilt |= interrupted;
                 match record {
-                    Record::Done(0) | Record::Answer { errno: 0, .. } => return Ok((records, spoilt)),
-                    Record::Done(errno) => return Err(refused(errno, None)),
-                    Record::Answer { errno, reason } => return Err(refused(errno, reason)),
+                    Record::Done(0) | Record::Answer(Ok(())) => return Ok((records, spoilt)),
+                    Record::Done(errno) => return Err(refused(Refusal { errno, reason: None })),
+                    Record::Answer(Err(refusal)) => return Err(refused(refusal)),
                     record => records.push(record),
                 }
             }
@@ -212,6 +213,6 @@ impl Socket {
     }
 }
 
-fn refused(errno: i32, reason: Option<String>) -> Error {
-    Error::Refused { operation: None, what: "to list the ruleset".to_owned(), errno, reason }
+fn refused(refusal: Refusal) -> Error {
+    Error::Refused { operation: None, what: "to list the ruleset".to_owned(), refusal }
 }

@@ -43,6 +43,12 @@ impl Table {
 }
 
 impl Set {
+    /// The definition of the set.
+    #[must_use]
+    pub fn without_elements(&self) -> Self {
+        self.with_elements(BTreeMap::new())
+    }
+
     fn with_elements(&self, elements: BTreeMap<Key, Element>) -> Self {
         let (key, data) = (self.key.clone(), self.data.clone());
         Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, elements }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::abi::{self, chain, flag, hook, message, rule, set, table};
 use super::operation::{Elements, Operation};
-use super::table::{Base, Chain, DataType, Family, Rule, Set, SetFlags, Table, TableId};
+use super::table::{Base, Chain, DataType, Element, Family, Key, Policy, Rule, Set, SetFlags, Table, TableId};
 use super::wire;
 use super::writer::{Writer, nftables};
 
@@ -260,7 +260,7 @@ impl Encoder {
         kind: u8,
         id: &TableId,
         (set, flags): (&str, SetFlags),
-        elements: &BTreeMap<super::Key, super::Element>,
+        elements: &BTreeMap<Key, Element>,
     ) -> Done {
         let what = || format!("elements of set {set}");
         let parts = match elements::parts(flags, elements) {
@@ -335,12 +335,12 @@ fn set_attributes(writer: &mut Writer, set: &Set) {
     }
 }
 
-impl super::Policy {
+impl Policy {
     /// `NF_DROP` or `NF_ACCEPT`.
     pub(super) fn code(self) -> u32 {
         match self {
-            super::Policy::Drop => 0,
-            super::Policy::Accept => 1,
+            Policy::Drop => 0,
+            Policy::Accept => 1,
         }
     }
 }

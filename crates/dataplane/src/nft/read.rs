@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::abi::{self, chain, data, element, flag, generation, hook, message, rule, set, table, verdict};
-use super::expression::{Statement, Verdict};
+use super::abi::{self, chain, element, flag, generation, hook, message, rule, set, table};
+use super::attributes::{find, long_number, number, text};
+use super::expression::Statement;
 use super::table::{Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, TableId};
 use super::wire;
 use crate::attribute;
-use crate::netlink::{self, HEADER_BYTES, KernelError};
+use crate::netlink_message::{HEADER_BYTES, Refusal, parse_answer};
 
 mod elements;
 mod expressions;
 
+pub(super) use elements::single_elements;
 pub use elements::{RawData, RawElement, assemble};
 
 /// `nlmsghdr` and `nfgenmsg`.
@@ -87,13 +89,8 @@ pub enum Record {
     },
     /// The number of the ruleset's state.
     Generation(u32),
-    /// An acknowledgement, or an error where `errno` is not zero.
-    Answer {
-        /// The positive error number, or 0.
-        errno: i32,
-        /// The kernel's own sentence.
-        reason: Option<String>,
-    },
+    /// An acknowledgement or a refusal.
+    Answer(Result<(), Refusal>),
     /// The end of a dump, with the positive error number that ended it, or 0.
     Done(i32),
     /// Something that is not modelled.
@@ -139,6 +136,12 @@ impl<'m> Frame<'m> {
         Some(TableId { family: Family::from_number(self.family)?, name: self.text(kind)? })
     }
 
+    /// True where the message is about the table `id`, whose name attribute `kind` holds.
+    pub(super) fn is_of(&self, id: &TableId, kind: u16) -> bool {
+        let name = self.attribute(kind).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
+        self.family == id.family.number() && name == Some(id.name.as_bytes())
+    }
+
     /// A number attribute.
     pub(super) fn number(&self, kind: u16) -> Option<u32> {
         number(self.attribute(kind)?)
@@ -149,24 +152,6 @@ impl<'m> Frame<'m> {
     }
 }
 
-fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attribute::iter(attributes).find_map(|(kind, value)| (kind == wanted).then_some(value))
-}
-
-fn number(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
-
-fn long_number(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
-}
-
-/// A text of the kernel's, without the zero at its end.
-fn text(bytes: &[u8]) -> Option<String> {
-    let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    Some(std::str::from_utf8(&bytes[..end]).ok()?.to_owned())
-}
-
 /// Reads one netlink message, header included.
 ///
 /// # Errors
@@ -175,7 +160,9 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
     let frame = Frame::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
     let record = match (frame.kind, frame.message()) {
-        (abi::NLMSG_ERROR, _) => answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?,
+        (abi::NLMSG_ERROR, _) => {
+            Record::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
+        }
         (abi::NLMSG_DONE, _) => {
             let errno = frame.body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
             Record::Done(errno.saturating_neg())
@@ -209,14 +196,6 @@ fn object(frame: &Frame<'_>, kind: u8) -> Option<Record> {
         message::NEWSETELEM => elements_of(frame),
         message::NEWGEN => frame.number(generation::ID).map(Record::Generation),
         _ => Some(Record::Other),
-    }
-}
-
-fn answer(bytes: &[u8]) -> Option<Record> {
-    match netlink::parse_answer(bytes)? {
-        Ok(()) => Some(Record::Answer { errno: 0, reason: None }),
-        Err(KernelError::Refused { errno, reason }) => Some(Record::Answer { errno, reason }),
-        Err(_) => None,
     }
 }
 
@@ -323,24 +302,12 @@ fn set_of(frame: &Frame<'_>) -> Option<Record> {
 }
 
 fn elements_of(frame: &Frame<'_>) -> Option<Record> {
-    let list = frame.attribute(element::ELEMENTS).unwrap_or_default();
-    Some(Record::Elements {
-        table: frame.table(element::TABLE)?,
-        set: frame.text(element::SET)?,
-        elements: attribute::iter(list).filter_map(|(_, bytes)| elements::raw(bytes)).collect(),
-    })
+    let (table, set) = (frame.table(element::TABLE)?, frame.text(element::SET)?);
+    Some(Record::Elements { table, set, elements: raw_elements(frame) })
 }
 
-/// A verdict in `NFTA_DATA_VERDICT`.
-fn verdict_of(bytes: &[u8]) -> Option<Verdict> {
-    let chain = || find(bytes, data::VERDICT_CHAIN).and_then(text);
-    Some(match i32::from_be_bytes(find(bytes, data::VERDICT_CODE)?.try_into().ok()?) {
-        verdict::ACCEPT => Verdict::Accept,
-        verdict::DROP => Verdict::Drop,
-        verdict::CONTINUE => Verdict::Continue,
-        verdict::RETURN => Verdict::Return,
-        verdict::JUMP => Verdict::Jump(chain()?),
-        verdict::GOTO => Verdict::Goto(chain()?),
-        _ => return None,
-    })
+/// The elements in a message about them.
+pub(super) fn raw_elements(frame: &Frame<'_>) -> Vec<RawElement> {
+    let list = frame.attribute(element::ELEMENTS).unwrap_or_default();
+    attribute::iter(list).filter_map(|(_, bytes)| elements::raw(bytes)).collect()
 }

@@ -7,7 +7,6 @@ use crate::netns::scratch;
 use crate::types::{self, Prefix};
 
 mod kernel;
-mod monitoring;
 mod random;
 mod reader;
 mod with_nft;

@@ -6,6 +6,7 @@ use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
 use super::expression::Value;
+use super::joined::Joined;
 use super::operation::{Elements, Operation, Transaction};
 use super::table::{
     Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
@@ -15,21 +16,6 @@ use crate::types::{self, Prefix};
 mod expressions;
 
 const INDENT: &str = "\t";
-
-/// What prints its parts with something between them.
-struct Joined<I>(I, &'static str);
-
-impl<I: Clone + IntoIterator<Item: Display>> Display for Joined<I> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        for (index, part) in self.0.clone().into_iter().enumerate() {
-            if index > 0 {
-                f.write_str(self.1)?;
-            }
-            part.fmt(f)?;
-        }
-        Ok(())
-    }
-}
 
 impl Display for Family {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {

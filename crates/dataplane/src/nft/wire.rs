@@ -13,7 +13,7 @@ impl Family {
     const ALL: [Family; 6] = [Family::Inet, Family::Ip, Family::Arp, Family::Netdev, Family::Bridge, Family::Ip6];
 
     /// `NFPROTO_*` of `linux/netfilter.h`.
-    pub(super) fn number(self) -> u8 {
+    pub(crate) fn number(self) -> u8 {
         match self {
             Family::Inet => 1,
             Family::Ip => 2,

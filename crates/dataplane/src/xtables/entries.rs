@@ -11,10 +11,13 @@
 
 use std::collections::BTreeSet;
 
-use super::{Forward, HOOKS, NAME_BYTES};
 use crate::nft::{Policy, Side};
 use crate::types::{self, Family, Prefix};
 
+/// `XT_TABLE_MAXNAMELEN`.
+pub(super) const NAME_BYTES: usize = 32;
+/// `NF_INET_NUMHOOKS`.
+pub(super) const HOOKS: usize = 5;
 /// `NF_INET_FORWARD`.
 const FORWARD: usize = 2;
 /// `-NF_DROP - 1`.
@@ -29,6 +32,17 @@ const INTERFACE_BYTES: usize = 4 * 16;
 const EXTENSION_BYTES: usize = 32;
 
 const SHORT: &str = "it ends in the midst of a rule";
+
+/// The chain FORWARD of the table `filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// What happens at its end.
+    pub policy: Policy,
+    /// True where a rule drops or rejects all that gets to it, so that what is appended to the chain is never reached.
+    pub closed: bool,
+    /// The ranges that it accepts whatever else a packet is, by source or by destination.
+    pub accepts: Vec<(Side, Prefix)>,
+}
 
 /// Reads what is done with forwarded packets: `info` is a `struct ipt_getinfo`, `entries` what follows the head of a
 /// `struct ipt_get_entries`.

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::netns::scratch;
+use crate::nft::{Policy, Side};
+use crate::types::Prefix;
 
 fn sh(line: &str) {
     let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");

@@ -1,8 +1,8 @@
 //! On the running kernel: what is heard of a change leaves the mirror as a full read finds the kernel.
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::{Monitor, Subscription};
 use dataplane::netns::scratch;
-use dataplane::watch::Watch;
 
 use super::*;
 use crate::fixtures::sh;
@@ -46,7 +46,8 @@ const UNCLEAR: [&str; 6] = [
 struct Node {
     network: Network,
     kernel: Linux,
-    watch: Watch,
+    monitor: Monitor,
+    subscription: Subscription,
     desired: Desired,
     mirror: Mirror,
     interest: Interest,
@@ -62,7 +63,7 @@ impl Node {
         let network = Network { masquerade: Some(Ports::Kernel), ..vxlan(DUAL, DUAL).peers([near(2), far(3)]) };
         let mut kernel = Linux::open().expect("netlink sockets");
         network.settle(&mut kernel);
-        let watch = Watch::open().expect("a watch");
+        let mut monitor = Monitor::open().expect("a monitor");
         let desired = network.outcome(&mut kernel).expect("a network that can be carried").desired;
         let identity = network.identity();
         let observed = Self::read(&mut kernel, &network, &desired);
@@ -70,7 +71,8 @@ impl Node {
         let mirror = Mirror::new(observed, &desired, &identity);
         let (table, port) = (identity.table(), kernel.nft_port());
         let interest = Interest { identity, table, port, underlay, follows_routes: false };
-        Self { network, kernel, watch, desired, mirror, interest }
+        let subscription = monitor.subscribe(mirror.filter(&interest, desired.table.as_ref()));
+        Self { network, kernel, monitor, subscription, desired, mirror, interest }
     }
 
     fn read(kernel: &mut Linux, network: &Network, desired: &Desired) -> Observed {
@@ -81,15 +83,10 @@ impl Node {
     /// Takes all that was told, and says what has to be looked at again.
     fn hear(&mut self) -> Stir {
         let mut stir = Stir::default();
-        loop {
-            let events = self.watch.pending(1000).expect("a working watch");
-            if events.is_empty() {
-                return stir;
-            }
-            for event in events {
-                self.mirror.take(event, &self.interest, &self.desired, &mut stir);
-            }
+        for event in self.monitor.drain(self.subscription).expect("a working monitor") {
+            self.mirror.take(event, &self.interest, &self.desired, &mut stir);
         }
+        stir
     }
 
     fn is_true(&mut self, after: &str) {

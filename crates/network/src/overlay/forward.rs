@@ -11,13 +11,14 @@ pub mod blocker;
 use std::collections::BTreeMap;
 
 use dataplane::nft::{
-    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableId, Verdict,
+    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableFilter,
+    TableId, Verdict,
 };
 use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;
 
 use super::Input;
-pub use blocker::Blocker;
+pub use blocker::{Blocker, not_accepted};
 
 /// The chain that iptables' policy for forwarded packets is of.
 const CHAIN: &str = "FORWARD";
@@ -117,12 +118,18 @@ pub fn is_iptables(facts: &BaseChainFacts) -> bool {
     is_iptables_table(&facts.table) && facts.chain == CHAIN
 }
 
+/// The tables that [`may_change`] is about, with their part that is wanted.
+pub fn watched() -> impl Iterator<Item = (TableId, TableFilter)> {
+    let families = [TableFamily::Ip, TableFamily::Ip6];
+    families.into_iter().map(|family| (TableId::new(family, "filter"), TableFilter::of_chains([CHAIN])))
+}
+
 /// True for what changes that chain, its policy or its rules: not for the chains beside it, which others write all the time.
 pub fn may_change(table: &TableId, what: &Subject) -> bool {
     let is_it = match what {
         Subject::Table => true,
         Subject::Chain(chain) | Subject::Rule(chain) => chain == CHAIN,
-        Subject::Set(_) | Subject::Elements(_) | Subject::Other => false,
+        Subject::Set(_) | Subject::Elements { .. } | Subject::Other => false,
     };
     is_it && is_iptables_table(table)
 }

@@ -11,7 +11,7 @@ use dataplane::route::{Route, RouteKind};
 use dataplane::types::{Family, RouteProtocol};
 
 use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, reverse_path};
-use super::{Facts, said, well};
+use super::{Facts, findings_of, well};
 use crate::doctor::facts::SubnetFile;
 
 fn set(facts: &mut Facts, key: &str, value: &str) {
@@ -30,31 +30,31 @@ fn forwarding_is_judged_by_family_and_device() {
         let mut facts = well(&vxlan(DUAL, DUAL));
         set(&mut facts, key, value);
         let expected = [(subject.to_owned(), Verdict::Fault, remedy.to_owned())];
-        assert_eq!(said(&forwarding::CHECK, &facts), expected, "{key}={value}");
+        assert_eq!(findings_of(&forwarding::CHECK, &facts), expected, "{key}={value}");
     }
     let mut facts = well(&vxlan(V4, DUAL));
     set(&mut facts, "net/ipv6/conf/all/forwarding", "0");
-    assert_eq!(said(&forwarding::CHECK, &facts), [], "IPv6 forwarding without IPv6 pods");
+    assert_eq!(findings_of(&forwarding::CHECK, &facts), [], "IPv6 forwarding without IPv6 pods");
 }
 
 #[test]
 fn an_announced_default_route_needs_accept_ra_2() {
-    for (accept_ra, troubles) in [("0", 0), ("1", 1), ("2", 0)] {
+    for (accept_ra, expected) in [("0", 0), ("1", 1), ("2", 0)] {
         let mut facts = well(&vxlan(DUAL, DUAL));
         set(&mut facts, "net/ipv6/conf/eth0/accept_ra", accept_ra);
-        assert_eq!(said(&forwarding::CHECK, &facts).len(), 0, "the default route is a static one");
+        assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), 0, "the default route is a static one");
         let default = facts.host.routes.iter_mut().find(|route| route.destination == Family::V6.default_route());
         default.expect("an IPv6 default route").protocol = RouteProtocol(9);
-        assert_eq!(said(&forwarding::CHECK, &facts).len(), troubles, "accept_ra {accept_ra}");
+        assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), expected, "accept_ra {accept_ra}");
     }
 }
 
 #[test]
 fn a_strict_filter_matters_where_answers_leave_by_another_device() {
-    // (all, eth0, another route to node 2, troubles)
+    // (all, eth0, another route to node 2, expected)
     let table =
         [("0", "1", false, 0), ("0", "1", true, 1), ("1", "0", true, 1), ("2", "1", true, 0), ("0", "0", true, 0)];
-    for (all, own, other, troubles) in table {
+    for (all, own, other, expected) in table {
         let mut facts = well(&vxlan(V4, V4));
         set(&mut facts, "net/ipv4/conf/all/rp_filter", all);
         set(&mut facts, "net/ipv4/conf/eth0/rp_filter", own);
@@ -71,10 +71,10 @@ fn a_strict_filter_matters_where_answers_leave_by_another_device() {
                 kind: RouteKind::Unicast,
             });
         }
-        let said = said(&reverse_path::CHECK, &facts);
-        assert_eq!(said.len(), troubles, "all {all}, eth0 {own}, another route: {other}: {said:?}");
-        let remedy = said.first().map_or("", |(_, _, remedy)| remedy);
-        assert!(troubles == 0 || remedy == "sysctl -w net/ipv4/conf/eth0/rp_filter=2", "to be typed: {remedy}");
+        let found = findings_of(&reverse_path::CHECK, &facts);
+        assert_eq!(found.len(), expected, "all {all}, eth0 {own}, another route: {other}: {found:?}");
+        let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
+        assert!(expected == 0 || remedy == "sysctl -w net/ipv4/conf/eth0/rp_filter=2", "to be typed: {remedy}");
     }
 }
 
@@ -84,7 +84,7 @@ fn a_strict_filter_matters_while_the_backend_changes() {
     set(&mut facts, "net/ipv4/conf/flannel.1/rp_filter", "1");
     facts.outcome.settled = false;
     let remedy = "sysctl -w net/ipv4/conf/flannel.1/rp_filter=2".to_owned();
-    assert_eq!(said(&reverse_path::CHECK, &facts), [("flannel.1".to_owned(), Verdict::Fault, remedy)]);
+    assert_eq!(findings_of(&reverse_path::CHECK, &facts), [("flannel.1".to_owned(), Verdict::Fault, remedy)]);
 }
 
 /// A chain for forwarded packets that drops by policy, with these rules.
@@ -120,7 +120,7 @@ fn a_chain_is_open_where_pods_pass_both_ways() {
     for (rules, expected) in table {
         let mut facts = well(&vxlan(V4, V4));
         dropping(&mut facts, TableFamily::Ip, "guard", "fwd", rules.clone());
-        let found = said(&forward_policy::CHECK, &facts).first().map(|(_, verdict, _)| *verdict);
+        let found = findings_of(&forward_policy::CHECK, &facts).first().map(|(_, verdict, _)| *verdict);
         assert_eq!(found, expected, "a chain with {rules:?}");
     }
 }
@@ -129,7 +129,7 @@ fn a_chain_is_open_where_pods_pass_both_ways() {
 fn a_chain_of_another_family_sees_no_pod() {
     let mut facts = well(&vxlan(V4, V4));
     dropping(&mut facts, TableFamily::Ip6, "filter", "FORWARD", Vec::new());
-    assert_eq!(said(&forward_policy::CHECK, &facts), [], "IPv6 packets dropped, IPv4 pods");
+    assert_eq!(findings_of(&forward_policy::CHECK, &facts), [], "IPv6 packets dropped, IPv4 pods");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn the_bridge_meets_iptables_where_it_should() {
             dropping(&mut facts, TableFamily::Ip, "filter", "FORWARD", Vec::new());
         }
         facts.chains.extend(proxied.then(|| services.clone()));
-        let found = said(&bridge_netfilter::CHECK, &facts).into_iter().next().map(|(_, _, remedy)| remedy);
+        let found = findings_of(&bridge_netfilter::CHECK, &facts).into_iter().next().map(|(_, _, remedy)| remedy);
         assert_eq!(found.as_deref(), remedy, "{value:?}, drops {drops}, kube-proxy {proxied}");
     }
 }
@@ -165,17 +165,17 @@ fn the_bridge_meets_iptables_where_it_should() {
 fn a_missing_entry_is_told_and_a_sysctl_is_not() {
     let mut facts = well(&vxlan(V4, V4));
     facts.plan.ops.push(Op::SetSysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() });
-    assert_eq!(said(&network::CHECK, &facts), [], "another check tells sysctls");
+    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check tells sysctls");
     facts.plan.ops.push(Op::DeleteLink(name("flannel.9")));
     let remedy = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh".to_owned();
-    assert_eq!(said(&network::CHECK, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);
+    assert_eq!(findings_of(&network::CHECK, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);
 }
 
 #[test]
 fn mtus_agree() {
     let mut facts = well(&vxlan(V4, V4));
     facts.subnet_file = SubnetFile { text: Some("FLANNEL_MTU=1450\n".to_owned()), ..facts.subnet_file };
-    assert_eq!(said(&mtu::CHECK, &facts), [], "1450 everywhere");
+    assert_eq!(findings_of(&mtu::CHECK, &facts), [], "1450 everywhere");
 
     facts.subnet_file.text = Some("FLANNEL_MTU=1400\n".to_owned());
     facts.host.links.get_mut(&name("flannel.1")).expect("the tunnel").mtu = 1500;
@@ -184,6 +184,6 @@ fn mtus_agree() {
     let mut port = bridge.clone();
     (port.name, port.index, port.master, port.kind) = (name("veth1"), 51, Some(50), Kind::Veth);
     facts.host.links.extend([bridge, port].map(|link| (link.name.clone(), link)));
-    let subjects: Vec<_> = said(&mtu::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+    let subjects: Vec<_> = findings_of(&mtu::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
     assert_eq!(subjects, ["flannel.1", "/run/flannel/subnet.env", "cni0", "cni0"], "device, file, pods and bridge");
 }

@@ -10,7 +10,7 @@ use network::fixtures::{DUAL, V4, address, name, near, node_name, prefix, vxlan}
 use network::model::{RejectReason, Rejected};
 
 use super::super::{Verdict, lease, leftovers, subnets};
-use super::{Facts, give, said, well};
+use super::{Facts, findings_of, give, well};
 
 /// A device of somebody else's with this index.
 fn foreign(facts: &mut Facts, device: &str, index: u32) {
@@ -35,7 +35,7 @@ fn an_address_inside_the_network_is_foreign() {
         give(&mut facts, 60, ip, len);
         let remedy = format!("ip address delete {ip}/{len} dev {device}");
         let expected: Vec<_> = told.then(|| (device.to_owned(), Verdict::Fault, remedy)).into_iter().collect();
-        assert_eq!(said(&subnets::CHECK, &facts), expected, "{ip}/{len} on {device}");
+        assert_eq!(findings_of(&subnets::CHECK, &facts), expected, "{ip}/{len} on {device}");
     }
 }
 
@@ -54,9 +54,9 @@ fn a_route_that_leads_nowhere_is_told_where_it_goes_before_one_of_ours() {
         let (destination, protocol) = (prefix(destination), RouteProtocol(3));
         let kind = RouteKind::Blackhole;
         facts.host.routes.push(Route { destination, gateway: None, index: 1, onlink: false, protocol, metric, kind });
-        let said = said(&subnets::CHECK, &facts);
-        assert_eq!(said.len(), told, "{destination} metric {metric}: {said:?}");
-        assert!(said.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{said:?}");
+        let found = findings_of(&subnets::CHECK, &facts);
+        assert_eq!(found.len(), told, "{destination} metric {metric}: {found:?}");
+        assert!(found.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{found:?}");
     }
 }
 
@@ -80,9 +80,9 @@ fn a_foreign_route_into_the_network_is_told_once() {
         if addressed {
             give(&mut facts, 60, "10.244.9.1", 24);
         }
-        let said = said(&subnets::CHECK, &facts);
-        assert_eq!(said.len(), told, "{destination}, addressed: {addressed}: {said:?}");
-        let typed = said.first().map_or("", |(_, _, remedy)| remedy);
+        let found = findings_of(&subnets::CHECK, &facts);
+        assert_eq!(found.len(), told, "{destination}, addressed: {addressed}: {found:?}");
+        let typed = found.first().map_or("", |(_, _, remedy)| remedy);
         let right = addressed || told == 0 || typed == "ip route delete 10.244.9.0/24 dev br9 metric 5";
         assert!(right, "to be typed: {typed}");
     }
@@ -93,7 +93,7 @@ fn a_peer_that_cannot_be_believed_is_told() {
     let mut facts = well(&vxlan(V4, V4));
     let reason = RejectReason::OwnAddress { address: address("192.168.1.1") };
     facts.rejected.push(Rejected { node: node_name(7), reason });
-    assert_eq!(said(&subnets::CHECK, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
+    assert_eq!(findings_of(&subnets::CHECK, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
 }
 
 #[test]
@@ -108,7 +108,8 @@ fn a_configuration_that_sorts_before_ours_wins() {
     for (files, told) in table {
         let mut facts = well(&vxlan(V4, V4));
         facts.conf_dir.files = files.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
-        let subjects: Vec<_> = said(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+        let subjects: Vec<_> =
+            findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, told, "a folder of {files:?}");
     }
 }
@@ -123,7 +124,8 @@ fn flannels_rules_are_told_by_family() {
     for (family, table, chain, subject) in table {
         let mut facts = well(&vxlan(V4, V4));
         facts.chains.insert((TableId::new(family, table), chain.to_owned()));
-        let subjects: Vec<_> = said(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+        let subjects: Vec<_> =
+            findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, [subject], "{family} {table} {chain}");
     }
 }
@@ -135,7 +137,7 @@ fn the_bridge_has_the_first_addresses_alone() {
         let mut facts = well(&vxlan(DUAL, DUAL));
         foreign(&mut facts, "cni0", 60);
         give(&mut facts, 60, ip, len);
-        assert_eq!(said(&leftovers::CHECK, &facts).len(), told, "{ip}/{len} as a global address of cni0");
+        assert_eq!(findings_of(&leftovers::CHECK, &facts).len(), told, "{ip}/{len} as a global address of cni0");
     }
 }
 
@@ -143,7 +145,7 @@ fn the_bridge_has_the_first_addresses_alone() {
 fn a_node_without_lease_or_file_is_told_to_start_netd() {
     let mut facts = well(&vxlan(V4, V4));
     (facts.cluster, facts.subnet_file.text) = (None, None);
-    let said = said(&lease::CHECK, &facts);
-    let right = said.iter().all(|(_, verdict, remedy)| *verdict == Verdict::Fault && remedy.starts_with("start netd"));
-    assert!(said.len() == 2 && right, "it says {said:?}");
+    let found = findings_of(&lease::CHECK, &facts);
+    let right = found.iter().all(|(_, verdict, remedy)| *verdict == Verdict::Fault && remedy.starts_with("start netd"));
+    assert!(found.len() == 2 && right, "it says {found:?}");
 }

@@ -4,9 +4,10 @@ use dataplane::nft::{Base, BaseChainFacts, ChainType, Family as TableFamily, Hoo
 use dataplane::types::Family;
 use network::fixtures::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 
-use super::super::peers::{Answer, CHECK};
+use super::super::peers::CHECK;
+use super::super::probe::Answer;
 use super::super::{checksum, path};
-use super::{Facts, give, said, well};
+use super::{Facts, findings_of, give, well};
 
 const ALL: Answer = Answer {
     inner: true,
@@ -52,9 +53,9 @@ fn silence_is_told_by_where_it_is() {
     for (given, part) in table {
         let mut facts = well(&vxlan(V4, V4));
         answer(&mut facts, given);
-        let said = said(&CHECK, &facts);
-        assert_eq!(said.len(), usize::from(!part.is_empty()), "{given:?}: {said:?}");
-        let remedy = said.first().map_or("", |(_, _, remedy)| remedy);
+        let found = findings_of(&CHECK, &facts);
+        assert_eq!(found.len(), usize::from(!part.is_empty()), "{given:?}: {found:?}");
+        let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
         assert!(remedy.contains(part), "{given:?}: to be typed: {remedy}");
     }
 }
@@ -64,12 +65,12 @@ fn a_bridge_that_is_not_there_yet_is_no_trouble() {
     let silent_bridge = Answer { inner: false, inner_full: false, ..ALL };
     let mut facts = well(&host_gw(V4, V4).peers([near(2)]));
     answer(&mut facts, silent_bridge);
-    assert_eq!(said(&CHECK, &facts), [], "host-gw without a pod over there");
+    assert_eq!(findings_of(&CHECK, &facts), [], "host-gw without a pod over there");
 
     let mut facts = well(&vxlan(V4, V4).with(r#""DirectRouting": true"#));
     answer(&mut facts, silent_bridge);
-    let said = said(&CHECK, &facts);
-    assert!(said.len() == 1 && said[0].2.contains("switch that check off"), "a VTEP is always there: {said:?}");
+    let found = findings_of(&CHECK, &facts);
+    assert!(found.len() == 1 && found[0].2.contains("switch that check off"), "a VTEP is always there: {found:?}");
 }
 
 #[test]
@@ -80,8 +81,8 @@ fn this_nodes_own_firewall_is_named() {
         Base { kind: ChainType::Filter, hook: Hook::Input, priority: 0, policy: Policy::Drop, devices: Vec::new() };
     let table = TableId::new(TableFamily::Ip, "filter");
     facts.host.base_chains.push(BaseChainFacts { table, chain: "INPUT".to_owned(), base });
-    let said = said(&CHECK, &facts);
-    let first = said[0].2.lines().next();
+    let found = findings_of(&CHECK, &facts);
+    let first = found[0].2.lines().next();
     assert_eq!(first, Some("nft insert rule ip filter INPUT udp dport 8472 accept"), "to be typed first");
 }
 
@@ -89,9 +90,9 @@ fn this_nodes_own_firewall_is_named() {
 fn a_narrow_path_is_told_with_what_it_carries() {
     let table = [
         (ALL, None),
-        // The router has said so.
+        // The router has found so.
         (Answer { outer_full: false, path_mtu: Some(1400), ..ALL }, Some("\"MTU\": 1400")),
-        // Nobody has said so, and the largest that arrived had 1350 bytes.
+        // Nobody has found so, and the largest that arrived had 1350 bytes.
         (
             Answer { inner_full: false, outer_full: false, path_mtu: Some(1500), inner_passes: Some(1350), ..ALL },
             Some("1400"),
@@ -104,9 +105,9 @@ fn a_narrow_path_is_told_with_what_it_carries() {
     for (given, part) in table {
         let mut facts = well(&vxlan(V4, V4));
         answer(&mut facts, given);
-        let said = said(&path::CHECK, &facts);
-        assert_eq!(said.len(), usize::from(part.is_some()), "{given:?}: {said:?}");
-        let remedy = said.first().map_or("", |(_, _, remedy)| remedy);
+        let found = findings_of(&path::CHECK, &facts);
+        assert_eq!(found.len(), usize::from(part.is_some()), "{given:?}: {found:?}");
+        let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
         assert!(remedy.contains(part.unwrap_or_default()), "{given:?}: to be typed: {remedy}");
     }
 }
@@ -116,9 +117,9 @@ fn checksums_are_told_on_evidence() {
     for (tunnel_makes_them, device) in [(true, "flannel.1"), (false, "eth0")] {
         let mut facts = well(&vxlan(V4, V4).peers([near(2), far(3)]));
         facts.tx_checksum.insert(name("flannel.1"), tunnel_makes_them);
-        assert_eq!(said(&checksum::CHECK, &facts), [], "offload alone is no trouble");
+        assert_eq!(findings_of(&checksum::CHECK, &facts), [], "offload alone is no trouble");
         answer(&mut facts, Answer { spoilt: true, ..ALL });
-        let typed = said(&checksum::CHECK, &facts).remove(0).2;
+        let typed = findings_of(&checksum::CHECK, &facts).remove(0).2;
         assert_eq!(typed, format!("ethtool -K {device} tx-checksum-ip-generic off, here and on node-2"));
     }
 }

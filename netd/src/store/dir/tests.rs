@@ -120,30 +120,30 @@ async fn a_restart_gets_the_same_subnet_and_mac_and_writes_nothing() {
 #[tokio::test]
 async fn the_subnet_of_subnet_env_is_taken_when_it_suits() {
     let room = room();
-    let mut wish = request("a");
-    wish.previous.v4 = "10.244.77.0/24".parse().ok();
-    let lease = store(room.path()).acquire(&wish, &conf(NET_CONF)).await.expect("lease");
-    assert_eq!(lease.subnets.v4, wish.previous.v4);
+    let mut with_previous = request("a");
+    with_previous.previous.v4 = "10.244.77.0/24".parse().ok();
+    let lease = store(room.path()).acquire(&with_previous, &conf(NET_CONF)).await.expect("lease");
+    assert_eq!(lease.subnets.v4, with_previous.previous.v4);
     let other = conf(r#"{"Network": "10.3.0.0/16"}"#);
-    let moved = store(room.path()).acquire(&wish, &other).await.expect("lease").subnets.v4.expect("subnet");
+    let moved = store(room.path()).acquire(&with_previous, &other).await.expect("lease").subnets.v4.expect("subnet");
     assert!(other.networks.v4.expect("range").suits(moved), "another Network gives another subnet, {moved}");
 }
 
 #[tokio::test]
-async fn both_families_are_taken_and_given_back() {
+async fn both_families_are_allocated_and_released() {
     let room = room();
     let dual = conf(r#"{"Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:244::/48"}"#);
     let lease = store(room.path()).acquire(&request("a"), &dual).await.expect("lease");
     assert_eq!(lease.subnets.families().count(), 2);
     let mut wrong_name = store(room.path());
-    wrong_name.release(&"b".parse().expect("node name")).await.expect("none to give back");
+    wrong_name.release(&"b".parse().expect("node name")).await.expect("nothing to release");
     wrong_name = store(room.path());
-    wrong_name.release(&lease.node).await.expect("give back");
+    wrong_name.release(&lease.node).await.expect("release");
     assert!(wrong_name.leases().await.expect("leases").is_empty());
 }
 
 #[tokio::test]
-async fn a_lock_that_is_not_given_back_names_its_holder() {
+async fn a_lock_that_is_not_released_names_its_holder() {
     let room = room();
     let layout = Layout::new(room.path().to_owned(), None);
     layout.make_dirs().expect("folders");
@@ -153,11 +153,11 @@ async fn a_lock_that_is_not_given_back_names_its_holder() {
     let error = waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect_err("locked").to_string();
     assert!(error.contains("held by node slow, process") && error.contains("lock"), "{error}");
     drop(held);
-    waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect("given back");
+    waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect("released");
 }
 
 #[tokio::test]
-async fn changes_are_told() {
+async fn changes_are_reported() {
     let room = room();
     let lease = acquire(room.path(), "a").await;
     let mut events = store(room.path()).watch();
@@ -184,7 +184,7 @@ async fn the_poll_sees_what_is_not_notified() {
     let polled = DirStore::new(room.path().to_owned(), None, Duration::from_millis(50));
     let mut events = polled.watch();
     assert_eq!(first_list(&mut events).await, ["b"]);
-    // A new link is a notification that is not asked for, and a change behind it is none in this folder.
+    // inotify reports neither a new symbolic link here (the watch is without CREATE) nor a change of the file behind the link.
     let (target, link) = (elsewhere.path().join("nodes/a.json"), room.path().join("nodes/a.json"));
     std::os::unix::fs::symlink(&target, &link).expect("link");
     assert!(matches!(next(&mut events).await, StoreEvent::Lease(lease) if lease.node.as_str() == "a"));
@@ -195,7 +195,7 @@ async fn the_poll_sees_what_is_not_notified() {
 }
 
 #[test]
-fn a_change_that_keeps_length_and_time_is_a_change() {
+fn a_change_that_keeps_length_and_mtime_is_detected() {
     let room = room();
     fs::create_dir(room.path().join("nodes")).expect("folder");
     let layout = Layout::new(room.path().to_owned(), None);
@@ -207,7 +207,7 @@ fn a_change_that_keeps_length_and_time_is_a_change() {
         layout.fingerprint("a.json").expect("a file")
     };
     let before = write("192.0.2.1");
-    // The clock of the file system has steps.
+    // The file system's timestamps have steps: wait for the next one.
     let changed = |path: &Path| fs::metadata(path).map(|of| (of.ctime(), of.ctime_nsec())).expect("a file");
     while {
         fs::write(&other, "").expect("write");
@@ -220,7 +220,7 @@ fn a_change_that_keeps_length_and_time_is_a_change() {
 }
 
 #[tokio::test]
-async fn files_that_are_no_leases_stop_nobody() {
+async fn invalid_files_leave_the_others_valid() {
     let room = room();
     acquire(room.path(), "good").await;
     let nodes = room.path().join("nodes");
@@ -234,7 +234,7 @@ async fn files_that_are_no_leases_stop_nobody() {
     let mut events = store(room.path()).watch();
     assert_eq!(first_list(&mut events).await, ["good"]);
 
-    // A node's file that breaks leaves what it said; once it is whole again, that counts.
+    // The last valid lease of a file counts while the file is invalid; a valid content counts again.
     fs::write(nodes.join("good.json"), "{").expect("broken");
     fs::write(nodes.join("half.json"), whole.replace("10.244.", "10.245.")).expect("whole");
     assert!(matches!(next(&mut events).await, StoreEvent::Lease(lease) if lease.node.as_str() == "half"));
@@ -244,7 +244,7 @@ async fn files_that_are_no_leases_stop_nobody() {
 }
 
 #[tokio::test]
-async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
+async fn a_missing_directory_is_unavailable_and_removes_no_peer() {
     let room = room();
     let (there, away) = (room.path().join("store"), room.path().join("away"));
     fs::create_dir(&there).expect("store");
@@ -256,32 +256,32 @@ async fn a_directory_that_vanishes_is_trouble_and_no_peer_has_left() {
     assert_eq!(first_list(&mut events).await.len(), 2);
     for _ in 0..2 {
         fs::rename(&there, &away).expect("move away");
-        let StoreEvent::Unavailable(text) = next(&mut events).await else { panic!("trouble was expected") };
+        let StoreEvent::Unavailable(text) = next(&mut events).await else { panic!("Unavailable was expected") };
         assert!(text.contains("store/") && text.contains("No such file"), "{text}");
         fs::rename(&away, &there).expect("move back");
-        assert_eq!(next(&mut events).await, StoreEvent::Available, "told once, and no node was removed meanwhile");
+        assert_eq!(next(&mut events).await, StoreEvent::Available, "reported once, and no node was removed meanwhile");
     }
-    // Removing it file by file looks no different.
+    // The same where the directory is removed file by file.
     let text = fs::read_to_string(there.join("nodes/a.json")).expect("text");
     fs::remove_dir_all(&there).expect("remove");
     assert!(matches!(next(&mut events).await, StoreEvent::Unavailable(_)));
     fs::create_dir_all(there.join("nodes")).expect("folders");
     fs::write(there.join("nodes/a.json"), text).expect("lease");
-    // By rename, or what is half-written could be read.
+    // By rename, or a partially written file could be read.
     fs::write(there.join("growing"), NET_CONF).expect("net-conf.json");
     fs::rename(there.join("growing"), there.join("net-conf.json")).expect("in its place");
     assert_eq!(next(&mut events).await, StoreEvent::Available);
-    // b did not come back, and that is believed in the end.
+    // b did not come back, and counts as gone in the end.
     assert_eq!(next(&mut events).await, StoreEvent::Removed("b".parse().expect("node name")));
 }
 
 #[tokio::test]
-async fn a_store_that_has_lost_every_record_is_told_of_our_own_alone() {
+async fn a_store_that_lost_every_file_reports_only_this_node_as_removed() {
     let room = room();
     for node in ["b", "c"] {
         acquire(room.path(), node).await;
     }
-    // Longer than a file must be gone to count as gone.
+    // A longer poll interval than the time after which a missing file counts as gone.
     let own = DirStore::new(room.path().to_owned(), None, Duration::from_secs(2));
     let lease = own.acquire(&request("a"), &conf(NET_CONF)).await.expect("lease");
     let mut events = own.watch();
@@ -289,15 +289,22 @@ async fn a_store_that_has_lost_every_record_is_told_of_our_own_alone() {
     for node in ["b", "a", "c"] {
         fs::remove_file(room.path().join(format!("nodes/{node}.json"))).expect("remove");
     }
-    assert_eq!(next(&mut events).await, StoreEvent::Removed(lease.node.clone()), "this node can put its own back");
+    assert_eq!(
+        next(&mut events).await,
+        StoreEvent::Removed(lease.node.clone()),
+        "this node can write its own file again"
+    );
     own.publish(&lease).await.expect("publish");
-    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease.into()), "and the others have not left");
+    assert_eq!(next(&mut events).await, StoreEvent::Lease(lease.into()), "and the others are not removed");
     acquire(room.path(), "c").await;
-    assert!(matches!(next(&mut events).await, StoreEvent::Removed(node) if node.as_str() == "b"), "but for one");
+    assert!(
+        matches!(next(&mut events).await, StoreEvent::Removed(node) if node.as_str() == "b"),
+        "b is the only one whose file is still missing"
+    );
 }
 
 #[tokio::test]
-async fn a_directory_that_is_not_there_at_the_start_is_waited_for() {
+async fn a_directory_may_appear_after_the_start() {
     let room = tempfile::tempdir().expect("temporary folder");
     let there = room.path().join("store");
     let later = DirStore::new(there.clone(), None, Duration::from_millis(50));
@@ -311,16 +318,16 @@ async fn a_directory_that_is_not_there_at_the_start_is_waited_for() {
     while seen.last() != Some(&StoreEvent::Available) {
         seen.push(next(&mut events).await);
     }
-    assert!(!seen.iter().any(|event| matches!(event, StoreEvent::Unavailable(_))), "told once: {seen:?}");
+    assert!(!seen.iter().any(|event| matches!(event, StoreEvent::Unavailable(_))), "reported once: {seen:?}");
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_written_says_what_to_do_and_keeps_nothing_half_done() {
+async fn an_unwritable_store_says_what_to_do_and_keeps_no_partial_file() {
     let room = room();
     fs::write(room.path().join("nodes"), "a file in the folder's place").expect("file");
     let error = store(room.path()).acquire(&request("a"), &conf(NET_CONF)).await.expect_err("no folder");
-    let told = chain(&error);
-    assert!(told.contains("cannot write") && told.contains("nodes: netd must be able to write"), "{told}");
+    let text = chain(&error);
+    assert!(text.contains("cannot write") && text.contains("nodes: netd must be able to write"), "{text}");
     fs::remove_file(room.path().join("nodes")).expect("remove");
     fs::create_dir_all(room.path().join("nodes/a.json/inside")).expect("a folder in the lease's place");
     let error = store(room.path()).acquire(&request("a"), &conf(NET_CONF)).await.expect_err("no file");
@@ -332,7 +339,7 @@ async fn a_store_that_cannot_be_written_says_what_to_do_and_keeps_nothing_half_d
 const FULL: &str = "NETD_TEST_FULL_DISK";
 
 #[test]
-fn a_full_disk_leaves_no_half_written_lease() {
+fn a_full_disk_leaves_no_partial_lease() {
     if let Some(room) = std::env::var_os(FULL) {
         return on_a_full_disk(Path::new(&room));
     }
@@ -344,11 +351,15 @@ fn a_full_disk_leaves_no_half_written_lease() {
         .args([own_mounts, "sh", "-c", script, "sh"])
         .arg(room.path())
         .arg(std::env::current_exe().expect("this program"))
-        .arg("store::dir::tests::a_full_disk_leaves_no_half_written_lease")
+        .arg("store::dir::tests::a_full_disk_leaves_no_partial_lease")
         .output()
         .expect("unshare(1) runs");
-    let told = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && told.contains("1 passed"), "{told}{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        output.status.success() && stdout.contains("1 passed"),
+        "{stdout}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 fn on_a_full_disk(room: &Path) {
@@ -358,8 +369,8 @@ fn on_a_full_disk(room: &Path) {
         fs::write(room.join("filler"), vec![0; 64 * 1024]).expect_err("more than there is room for");
         let other =
             LeaseRequest { public: PerFamily { v4: Some(IpAddr::from([192, 0, 2, 9])), v6: None }, ..request("a") };
-        for wish in [other, request("b")] {
-            let error = store(room).acquire(&wish, &conf(NET_CONF)).await.expect_err("no room");
+        for request in [other, request("b")] {
+            let error = store(room).acquire(&request, &conf(NET_CONF)).await.expect_err("no room");
             assert!(chain(&error).contains("make room on that file system"), "{}", chain(&error));
         }
         assert_eq!(acquire(room, "a").await, lease, "what was there still is, and needs no room");

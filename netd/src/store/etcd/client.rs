@@ -1,47 +1,45 @@
-//! Requests to etcd: one connection, to whichever endpoint answers, with the user's token where there is a user.
+//! Requests to etcd with a deadline, over one connection to the first endpoint that answers.
 //!
-//! It decides nothing about what is asked. A request that found no endpoint has been tried at each.
+//! A thin layer over [`etcd_client`], which has no deadline that covers a whole call, reads certificates once, and does not say which
+//! endpoint failed. Here each connection reads the certificates again, and a request that an endpoint does not answer is sent to the
+//! next one.
 
-use std::error::Error;
+use std::error::Error as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::http::uri::PathAndQuery;
+use etcd_client::{
+    Channel, Compare, CompareOp, ConnectOptions, Error, GetOptions, PutOptions, ResponseHeader, Txn, TxnOp,
+    WatchOptions, WatchResponse, WatchStream,
+};
 use network::chain;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
-use tonic::client::Grpc;
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::{Code, Status};
 
-use super::options::OptionsError;
-use super::wire::{
-    AuthenticateRequest, AuthenticateResponse, LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest,
-    LeaseKeepAliveResponse, LeaseRevokeRequest, LeaseRevokeResponse, RangeRequest, RangeResponse, TxnRequest,
-    TxnResponse, WatchCreateRequest, WatchRequest, WatchResponse,
-};
+use super::endpoint::EndpointError;
+use super::key_value::KeyValue;
 use crate::config::EtcdConfig;
+use crate::store::StoreError;
 
-/// How long one answer may take.
-const ANSWER: Duration = Duration::from_secs(5);
-/// Thousands of nodes fit into one answer.
+/// The deadline of one request at one endpoint.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The size limit of a response: thousands of nodes fit into one list.
 const LARGEST: usize = 64 * 1024 * 1024;
 
-/// Why etcd did not do what was asked.
+/// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// Nobody answers.
+    /// No endpoint answers.
     #[error("no endpoint answers ({0})")]
     Unreachable(String),
-    /// The files or flags do not allow a connection.
+    /// An endpoint's URL or a certificate file is invalid.
     #[error(transparent)]
-    Options(#[from] OptionsError),
-    /// It answers with a refusal.
+    Endpoint(#[from] EndpointError),
+    /// etcd refuses the request.
     #[error("it answers: {0}")]
     Refused(String),
-    /// The user may not.
+    /// etcd refuses the user.
     #[error("it answers: {0}")]
     Forbidden(String),
 }
@@ -51,302 +49,282 @@ impl CallError {
     pub(super) fn advice(&self) -> &'static str {
         match self {
             CallError::Unreachable(_) => "is etcd running, and is it what --etcd-endpoints names?",
-            CallError::Options(_) => "correct the flag or the file",
+            CallError::Endpoint(_) => "correct the flag or the file",
             CallError::Refused(_) => "see etcd's log",
             CallError::Forbidden(_) => {
                 "compare --etcd-username and --etcd-password with etcd's users; the user's role must read and write all below --etcd-prefix"
             }
         }
     }
+
+    /// The error of an operation that reads `key`.
+    pub(super) fn reading(self, key: &str) -> StoreError {
+        StoreError::Read { object: format!("etcd's {key}"), advice: self.advice(), source: self.into() }
+    }
+
+    /// The error of an operation that writes `key`.
+    pub(super) fn writing(self, key: &str) -> StoreError {
+        StoreError::Write { object: format!("etcd's {key}"), advice: self.advice(), source: self.into() }
+    }
 }
 
-/// The way to etcd. Clones share it.
-#[derive(Debug, Clone)]
+/// The client of one etcd cluster. Clones share the connection.
+#[derive(Clone)]
 pub(super) struct Client {
-    pub(super) options: Arc<EtcdConfig>,
-    link: Arc<Mutex<Link>>,
+    pub(super) config: Arc<EtcdConfig>,
+    state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
-struct Link {
-    /// The endpoint to try first.
+#[derive(Default)]
+struct State {
+    /// The index of the endpoint to try first.
     next: usize,
     connection: Option<Connection>,
-    /// Counts connections, so that nobody drops one that another request has made since.
-    made: u64,
+    /// The number of the last connection.
+    number: u64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 struct Connection {
+    /// Tells connections apart, so that a late failure of an old one does not close its successor.
     number: u64,
     url: String,
-    channel: Channel,
-    /// `None` before it was asked for.
-    token: Option<Token>,
+    etcd: etcd_client::Client,
 }
 
-/// What a user's requests bear; `None` where etcd knows no users.
-type Token = Option<MetadataValue<Ascii>>;
-
-/// What a failed request means.
+/// The consequence of an error.
 enum Failure {
-    /// Another endpoint, or another connection, may answer.
-    Lost(String),
-    /// The token is too old.
-    Token,
+    /// Another connection may succeed.
+    Connection(String),
+    /// The request fails at every endpoint.
     Final(CallError),
 }
 
 impl Client {
-    /// Checks that the files can be read; connects when first asked.
-    pub(super) fn new(options: EtcdConfig) -> Result<Self, OptionsError> {
-        options.endpoints.iter().try_for_each(|url| options.endpoint(url).map(drop))?;
-        Ok(Self { options: Arc::new(options), link: Arc::default() })
+    /// Checks the endpoints and reads the certificate files. The first request connects.
+    pub(super) fn new(config: EtcdConfig) -> Result<Self, EndpointError> {
+        config.endpoints.iter().try_for_each(|url| config.endpoint(url).map(drop))?;
+        Ok(Self { config: Arc::new(config), state: Arc::default() })
     }
 
-    pub(super) async fn range(&self, request: RangeRequest) -> Result<RangeResponse, CallError> {
-        self.ask("/etcdserverpb.KV/Range", request).await
+    /// Reads one key.
+    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, CallError> {
+        Ok(self.range(key, GetOptions::new()).await?.0.pop())
     }
 
-    pub(super) async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, CallError> {
-        self.ask("/etcdserverpb.KV/Txn", request).await
+    /// Reads all keys that begin with `prefix`, and the revision of that state.
+    pub(super) async fn list(&self, prefix: &str) -> Result<(Vec<KeyValue>, i64), CallError> {
+        self.range(prefix, GetOptions::new().with_prefix()).await
     }
 
+    async fn range(&self, key: &str, options: GetOptions) -> Result<(Vec<KeyValue>, i64), CallError> {
+        let read = |Connection { etcd, .. }| {
+            let mut client = etcd.kv_client().max_decoding_message_size(LARGEST);
+            let options = options.clone();
+            async move { client.get(key, Some(options)).await }
+        };
+        let response = self.call(read).await?;
+        let revision = response.header().map_or(0, ResponseHeader::revision);
+        Ok((response.kvs().iter().filter_map(KeyValue::new).collect(), revision))
+    }
+
+    /// Creates a key that expires with `lease`. False where the key exists already.
+    pub(super) async fn create(&self, key: &str, value: &str, lease: i64) -> Result<bool, CallError> {
+        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
+        self.write_if(absent, TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))).await
+    }
+
+    /// Writes another value; the key keeps its lease. False where the key has changed since it was read.
+    pub(super) async fn replace(&self, stored: &KeyValue, value: &str) -> Result<bool, CallError> {
+        let put = TxnOp::put(stored.key.as_str(), value, Some(PutOptions::new().with_ignore_lease()));
+        self.write_if(unchanged(stored), put).await
+    }
+
+    /// Deletes a key. False where the key has changed since it was read.
+    pub(super) async fn delete(&self, stored: &KeyValue) -> Result<bool, CallError> {
+        self.write_if(unchanged(stored), TxnOp::delete(stored.key.as_str(), None)).await
+    }
+
+    async fn write_if(&self, condition: Compare, write: TxnOp) -> Result<bool, CallError> {
+        let txn = Txn::new().when([condition]).and_then([write]);
+        let write = |Connection { mut etcd, .. }| {
+            let txn = txn.clone();
+            async move { etcd.txn(txn).await }
+        };
+        Ok(self.call(write).await?.succeeded())
+    }
+
+    /// Creates a lease of `ttl` seconds; gives its id.
     pub(super) async fn grant(&self, ttl: i64) -> Result<i64, CallError> {
-        let granted: LeaseGrantResponse = self.ask("/etcdserverpb.Lease/LeaseGrant", LeaseGrantRequest { ttl }).await?;
-        Ok(granted.id)
+        let grant = |Connection { mut etcd, .. }| async move { etcd.lease_grant(ttl, None).await };
+        Ok(self.call(grant).await?.id())
     }
 
-    pub(super) async fn revoke(&self, id: i64) -> Result<(), CallError> {
-        let _: LeaseRevokeResponse = self.ask("/etcdserverpb.Lease/LeaseRevoke", LeaseRevokeRequest { id }).await?;
-        Ok(())
+    pub(super) async fn revoke(&self, lease: i64) -> Result<(), CallError> {
+        self.call(|Connection { mut etcd, .. }| async move { etcd.lease_revoke(lease).await }).await.map(drop)
     }
 
-    /// Renews a lease; the seconds that it has now, or 0 where it has ended.
-    pub(super) async fn keep_alive(&self, id: i64) -> Result<i64, CallError> {
-        let path = "/etcdserverpb.Lease/LeaseKeepAlive";
-        let request = LeaseKeepAliveRequest { id };
-        let answer: LeaseKeepAliveResponse =
-            self.with_connection(|connection| first_of(connection, path, request)).await?;
-        Ok(answer.ttl)
-    }
-
-    /// Follows all that changes below `key` up to `range_end` from a revision on.
-    pub(super) async fn watch(&self, create: WatchCreateRequest) -> Result<Watch, CallError> {
-        let request = WatchRequest { create: Some(create) };
-        self.with_connection(|connection| {
-            let request = request.clone();
-            async move {
-                let number = connection.number;
-                // The stream to etcd stays open as long as the receiver of its answers lives.
-                let (keep, requests) = tokio::sync::mpsc::channel(1);
-                // There is room for one.
-                let _ = keep.try_send(request);
-                let mut request = authorised(tokio_stream_of(requests), connection.token.flatten().as_ref());
-                // A member that has lost its cluster must say so instead of being silent.
-                request.metadata_mut().insert("hasleader", MetadataValue::from_static("true"));
-                let mut grpc = ready(connection.channel).await?;
-                let path = PathAndQuery::from_static("/etcdserverpb.Watch/Watch");
-                let answers = grpc.streaming(request, path, ProstCodec::default()).await?.into_inner();
-                Ok(Watch { number, answers, _keep: keep })
+    /// Renews a lease; gives its remaining seconds, 0 or less where the lease has expired.
+    pub(super) async fn keep_alive(&self, lease: i64) -> Result<i64, CallError> {
+        let renew = |Connection { mut etcd, .. }| async move {
+            match etcd.lease_keep_alive(lease).await {
+                // etcd-client does not give the seconds in the first response. The stream of renewals ends here: the next renewal is
+                // due in hours.
+                Ok(_) => Ok(etcd.lease_time_to_live(lease, None).await?.ttl()),
+                Err(Error::LeaseKeepAliveError(_)) => Ok(0),
+                Err(error) => Err(error),
             }
-        })
-        .await
+        };
+        self.call(renew).await
     }
 
-    /// Another connection is made for the next request, unless that has happened already.
-    pub(super) async fn drop_connection(&self, number: u64) {
-        let mut link = self.link.lock().await;
-        if link.connection.as_ref().is_some_and(|connection| connection.number == number) {
-            link.connection = None;
-            link.next += 1;
+    /// Watches all keys that begin with `prefix`, from a revision on.
+    pub(super) async fn watch(&self, prefix: &str, revision: i64) -> Result<Watch, CallError> {
+        let options = WatchOptions::new().with_prefix().with_start_revision(revision);
+        let watch = |Connection { number, etcd, .. }| {
+            let mut client = etcd.watch_client().max_decoding_message_size(LARGEST);
+            let options = options.clone();
+            async move { Ok(Watch { connection: number, stream: client.watch(prefix, Some(options)).await? }) }
+        };
+        self.call(watch).await
+    }
+
+    /// Closes a connection, unless it has been replaced already. The next request makes another one.
+    pub(super) async fn close(&self, connection: u64) {
+        let mut state = self.state.lock().await;
+        if state.connection.as_ref().is_some_and(|current| current.number == connection) {
+            state.connection = None;
+            state.next += 1;
         }
     }
 
-    async fn ask<Q, A>(&self, path: &'static str, request: Q) -> Result<A, CallError>
+    /// Sends a request to one endpoint after the other until one answers.
+    async fn call<T, F>(&self, request: impl Fn(Connection) -> F) -> Result<T, CallError>
     where
-        Q: prost::Message + Clone + 'static,
-        A: prost::Message + Default + 'static,
+        F: Future<Output = Result<T, Error>>,
     {
-        self.with_connection(|connection| once(connection, path, request.clone())).await
-    }
-
-    /// Tries a request at each endpoint until one answers.
-    async fn with_connection<T, F>(&self, mut request: impl FnMut(Connection) -> F) -> Result<T, CallError>
-    where
-        F: Future<Output = Result<T, Status>>,
-    {
-        let mut said = String::new();
-        // Two more than there are endpoints: a connection from before may have gone, and a token ended.
-        for _ in 0..self.options.endpoints.len() + 2 {
+        let mut reason = String::new();
+        // Each endpoint once, and two more tries: the existing connection may be broken, and its token may have expired.
+        for _ in 0..self.config.endpoints.len() + 2 {
             let connection = self.connection().await?;
             let (number, url) = (connection.number, connection.url.clone());
-            let answer = timeout(ANSWER, request(connection)).await;
-            let failure = match answer {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => judge(&status),
-                Err(_) => Failure::Lost(format!("no answer within {} s", ANSWER.as_secs())),
-            };
-            match failure {
-                Failure::Final(error) => return Err(error),
-                Failure::Token => {
-                    said = format!("{url}: its token was refused");
-                    if let Some(connection) = &mut self.link.lock().await.connection {
-                        connection.token = None;
-                    }
-                }
-                Failure::Lost(why) => {
-                    said = format!("{url}: {why}");
-                    self.drop_connection(number).await;
-                }
-            }
-        }
-        Err(CallError::Unreachable(said))
-    }
-
-    /// The connection, made anew where there is none.
-    async fn connection(&self) -> Result<Connection, CallError> {
-        let mut link = self.link.lock().await;
-        if link.connection.is_none() {
-            self.connect(&mut link).await?;
-        }
-        let Some(connection) = &mut link.connection else { return Err(CallError::Unreachable(String::new())) };
-        if let Some((name, password)) = self.options.login.clone().filter(|_| connection.token.is_none()) {
-            connection.token = match log_in(connection.clone(), name, password).await {
-                Ok(token) => Some(token),
-                Err(Failure::Lost(why)) => {
-                    link.connection = None;
-                    link.next += 1;
-                    return Err(CallError::Unreachable(why));
-                }
-                Err(Failure::Token) => return Err(CallError::Forbidden("the token is refused".to_owned())),
+            match self.within_deadline(request(connection)).await {
+                Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
-            };
-        }
-        Ok(connection.clone())
-    }
-
-    async fn connect(&self, link: &mut Link) -> Result<(), CallError> {
-        let mut said = Vec::new();
-        let endpoints = &self.options.endpoints;
-        for turn in 0..endpoints.len() {
-            let url = &endpoints[(link.next + turn) % endpoints.len()];
-            match self.options.endpoint(url)?.connect().await {
-                Ok(channel) => {
-                    link.next = (link.next + turn) % endpoints.len();
-                    link.made += 1;
-                    let (number, url) = (link.made, url.clone());
-                    link.connection = Some(Connection { number, url, channel, token: None });
-                    return Ok(());
+                Err(Failure::Connection(error)) => {
+                    reason = format!("{url}: {error}");
+                    self.close(number).await;
                 }
-                Err(error) => said.push(format!("{url}: {}", chain(&error))),
             }
         }
-        Err(CallError::Unreachable(said.join("; ")))
+        Err(CallError::Unreachable(reason))
     }
+
+    async fn within_deadline<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+        match timeout(DEADLINE, answer).await {
+            Ok(answer) => answer.map_err(|error| self.classify(&error)),
+            Err(_) => Err(Failure::Connection(format!("no answer within {} s", DEADLINE.as_secs()))),
+        }
+    }
+
+    /// The current connection, or a new one.
+    async fn connection(&self) -> Result<Connection, CallError> {
+        let mut state = self.state.lock().await;
+        if let Some(connection) = &state.connection {
+            return Ok(connection.clone());
+        }
+        let endpoints = &self.config.endpoints;
+        let mut reasons = Vec::new();
+        for offset in 0..endpoints.len() {
+            let index = (state.next + offset) % endpoints.len();
+            let url = &endpoints[index];
+            match self.connect(url).await {
+                Ok(etcd) => {
+                    state.next = index;
+                    state.number += 1;
+                    let connection = Connection { number: state.number, url: url.clone(), etcd };
+                    state.connection = Some(connection.clone());
+                    return Ok(connection);
+                }
+                Err(Failure::Connection(reason)) => reasons.push(format!("{url}: {reason}")),
+                Err(Failure::Final(error)) => return Err(error),
+            }
+        }
+        Err(CallError::Unreachable(reasons.join("; ")))
+    }
+
+    /// Connects to an endpoint and logs the user in.
+    async fn connect(&self, url: &str) -> Result<etcd_client::Client, Failure> {
+        let endpoint = self.config.endpoint(url).map_err(|error| Failure::Final(error.into()))?;
+        let channel = endpoint.connect().await.map_err(|error| Failure::Connection(chain(&error)))?;
+        // A member that has lost its cluster must fail instead of being silent.
+        let options = ConnectOptions::new().with_require_leader(true);
+        let connect = |options| etcd_client::Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
+        let Some((name, password)) = &self.config.login else {
+            return self.within_deadline(connect(options)).await;
+        };
+        let login = options.clone().with_user(name, password).with_auto_token_refresh(true);
+        let log_in = async {
+            match connect(login).await {
+                Err(Error::GRpcStatus(status)) if status.message().contains("authentication is not enabled") => {
+                    connect(options).await
+                }
+                result => result,
+            }
+        };
+        self.within_deadline(log_in).await
+    }
+
+    fn classify(&self, error: &Error) -> Failure {
+        let Error::GRpcStatus(status) = error else { return Failure::Connection(error.to_string()) };
+        let message = status.message();
+        let says = |text: &str| status.code() == Code::InvalidArgument && message.contains(text);
+        match status.code() {
+            // The token is invalid: another connection brings another token.
+            _ if says("revision of auth store is old") => Failure::Connection(describe(status)),
+            // Users were enabled after this connection was made.
+            _ if says("user name is empty") && self.config.login.is_some() => Failure::Connection(describe(status)),
+            _ if says("authentication failed") || says("user name is empty") => {
+                Failure::Final(CallError::Forbidden(message.to_owned()))
+            }
+            Code::PermissionDenied => Failure::Final(CallError::Forbidden(message.to_owned())),
+            Code::Unauthenticated
+            | Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::Internal => Failure::Connection(describe(status)),
+            _ => Failure::Final(CallError::Refused(message.to_owned())),
+        }
+    }
+}
+
+/// The condition that nobody has written the key since it was read.
+fn unchanged(stored: &KeyValue) -> Compare {
+    Compare::mod_revision(stored.key.as_str(), CompareOp::Equal, stored.mod_revision)
 }
 
 /// A stream of changes.
-#[derive(Debug)]
 pub(super) struct Watch {
-    number: u64,
-    answers: Streaming<WatchResponse>,
-    _keep: tokio::sync::mpsc::Sender<WatchRequest>,
+    /// The number of its connection, for [`Client::close`].
+    pub(super) connection: u64,
+    stream: WatchStream,
 }
 
 impl Watch {
-    /// The connection that it comes over, for [`Client::drop_connection`].
-    pub(super) fn connection(&self) -> u64 {
-        self.number
-    }
-
-    /// The next answer, or why there are no more.
+    /// The next changes, or the reason why the stream has ended.
     pub(super) async fn next(&mut self) -> Result<WatchResponse, String> {
-        match self.answers.message().await {
-            Ok(Some(answer)) => Ok(answer),
+        match self.stream.message().await {
+            Ok(Some(response)) => Ok(response),
             Ok(None) => Err("etcd ended the watch".to_owned()),
-            Err(status) => Err(said(&status)),
+            Err(Error::GRpcStatus(status)) => Err(describe(&status)),
+            Err(error) => Err(error.to_string()),
         }
     }
 }
 
-async fn ready(channel: Channel) -> Result<Grpc<Channel>, Status> {
-    let mut grpc = Grpc::new(channel).max_decoding_message_size(LARGEST);
-    grpc.ready().await.map_err(|error| Status::unavailable(chain(&error)))?;
-    Ok(grpc)
-}
-
-fn authorised<T>(message: T, token: Option<&MetadataValue<Ascii>>) -> Request<T> {
-    let mut request = Request::new(message);
-    if let Some(token) = token {
-        request.metadata_mut().insert("token", token.clone());
-    }
-    request
-}
-
-async fn once<Q, A>(connection: Connection, path: &'static str, message: Q) -> Result<A, Status>
-where
-    Q: prost::Message + 'static,
-    A: prost::Message + Default + 'static,
-{
-    let request = authorised(message, connection.token.flatten().as_ref());
-    let mut grpc = ready(connection.channel).await?;
-    let answer = grpc.unary(request, PathAndQuery::from_static(path), ProstCodec::default()).await?;
-    Ok(answer.into_inner())
-}
-
-/// The first answer of a method that answers to a stream with a stream.
-async fn first_of<Q, A>(connection: Connection, path: &'static str, message: Q) -> Result<A, Status>
-where
-    Q: prost::Message + Send + 'static,
-    A: prost::Message + Default + Send + 'static,
-{
-    let request = authorised(futures_util::stream::iter([message]), connection.token.flatten().as_ref());
-    let mut grpc = ready(connection.channel).await?;
-    let mut answers =
-        grpc.streaming(request, PathAndQuery::from_static(path), ProstCodec::default()).await?.into_inner();
-    answers.message().await?.ok_or_else(|| Status::unavailable("etcd ended the stream"))
-}
-
-/// What comes into a channel, as a stream.
-fn tokio_stream_of<T>(receiver: tokio::sync::mpsc::Receiver<T>) -> impl futures_util::Stream<Item = T> {
-    futures_util::stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) })
-}
-
-async fn log_in(connection: Connection, name: String, password: String) -> Result<Token, Failure> {
-    let request = AuthenticateRequest { name, password };
-    let answer = timeout(ANSWER, once(connection, "/etcdserverpb.Auth/Authenticate", request)).await;
-    let answer: AuthenticateResponse = match answer {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(status)) if status.message().contains("authentication is not enabled") => return Ok(None),
-        Ok(Err(status)) => return Err(judge(&status)),
-        Err(_) => return Err(Failure::Lost(format!("no answer within {} s", ANSWER.as_secs()))),
-    };
-    MetadataValue::try_from(answer.token)
-        .map(Some)
-        .map_err(|error| Failure::Final(CallError::Refused(error.to_string())))
-}
-
-fn judge(status: &Status) -> Failure {
-    let message = status.message();
-    match status.code() {
-        Code::Unauthenticated => Failure::Token,
-        Code::InvalidArgument if message.contains("revision of auth store is old") => Failure::Token,
-        Code::InvalidArgument
-            if message.contains("authentication failed") || message.contains("user name is empty") =>
-        {
-            Failure::Final(CallError::Forbidden(message.to_owned()))
-        }
-        Code::PermissionDenied => Failure::Final(CallError::Forbidden(message.to_owned())),
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Internal => {
-            Failure::Lost(said(status))
-        }
-        _ => Failure::Final(CallError::Refused(message.to_owned())),
-    }
-}
-
-/// A status for a person.
-fn said(status: &Status) -> String {
+/// A status as text for a person.
+fn describe(status: &Status) -> String {
     match status.source() {
         Some(source) => format!("{}: {}", status.message(), chain(source)),
         None => status.message().to_owned(),

@@ -1,7 +1,7 @@
-//! A node's record in etcd: flannel's key, which holds the subnets, and flannel's JSON value with netd's facts behind flannel's own.
-//! Flannel passes over fields that it does not know.
+//! A node's record in etcd: flannel's key, which contains the subnets, and flannel's JSON value, with netd's fields behind flannel's.
+//! Flannel ignores unknown fields.
 //!
-//! Pure. `10.1.5.0-24` or `10.1.5.0-24&fd00:1:2:3::-64` is a key; a node without IPv4 pods has `0.0.0.0-0` in that place.
+//! Pure. A key is `10.1.5.0-24` or `10.1.5.0-24&fd00:1:2:3::-64`; a node without IPv4 pods has `0.0.0.0-0` as the first half.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,18 +11,23 @@ use network::model::{BackendData, Lease, NodeName};
 use network::record::{self, EncapsulationRecord, RecordError};
 use serde::Serialize;
 
-/// What a value says.
+/// The key of the network configuration, below the prefix.
+pub(super) const CONFIG: &str = "config";
+/// What the keys of nodes begin with, below the prefix.
+pub(super) const SUBNETS: &str = "subnets/";
+
+/// A parsed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Record {
-    /// The node, where netd wrote it: flannel names none.
+    /// The node's name; `None` in flannel's records.
     pub(super) node: Option<NodeName>,
-    /// Where the node is reached; flannel knows its own record by the IPv4 one.
+    /// The node's public addresses; flannel recognises its own record by the IPv4 address.
     pub(super) public: PerFamily<IpAddr>,
-    /// The node's lease; none where the subnet is only kept for the node.
+    /// The node's lease; `None` for a reservation.
     pub(super) lease: Option<Lease>,
 }
 
-/// Flannel's fields, as Go writes them: without a space, `PublicIPv6` always there, the backend's left out where there is nothing.
+/// Flannel's fields as Go writes them: no spaces, `PublicIPv6` always present, absent backend fields omitted.
 #[derive(Serialize)]
 struct Value<'a> {
     #[serde(rename = "PublicIP")]
@@ -35,7 +40,7 @@ struct Value<'a> {
     backend_data: Option<&'a BackendData>,
     #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
     backend_v6_data: Option<&'a BackendData>,
-    // Ours.
+    // netd's fields.
     #[serde(rename = "Node", skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
@@ -45,7 +50,7 @@ struct Value<'a> {
 }
 
 impl Value<'_> {
-    /// What flannel's documents call a reservation: a subnet for whoever has this address.
+    /// A reservation as flannel documents it: a subnet for the node with this address.
     fn reservation(public: PerFamily<IpAddr>) -> Self {
         Self {
             public_ip: public.v4.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
@@ -60,7 +65,7 @@ impl Value<'_> {
     }
 
     fn text(&self) -> String {
-        // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
+        // serde_json fails only for maps with keys other than strings and for failing fields. There are none here.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
@@ -78,7 +83,7 @@ fn dashed(subnet: Prefix) -> String {
     format!("{}-{}", subnet.address(), subnet.len())
 }
 
-/// The subnets in a key; `None` for a foreign one. Flannel takes no subnets longer than /31 and /127.
+/// The subnets in a key below `subnets/`; `None` for a foreign key. Flannel accepts subnets up to /31 and /127.
 pub(super) fn subnets(key: &str) -> Option<PerFamily<Prefix>> {
     let (v4, v6) = match key.split_once('&') {
         Some((v4, v6)) => (v4, Some(v6)),
@@ -117,12 +122,12 @@ pub(super) fn render(lease: &Lease) -> String {
     .text()
 }
 
-/// The value of a subnet that stays a node's own while the node takes no part.
+/// The value of a reservation.
 pub(super) fn render_reservation(public: PerFamily<IpAddr>) -> String {
     Value::reservation(public).text()
 }
 
-/// Reads a value.
+/// Parses a value.
 pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, RecordError> {
     let mut object: Object = serde_json::from_slice(value)?;
     let public = record::public(&mut object)?;
@@ -131,25 +136,25 @@ pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, 
     }
     let node: Option<String> = object.take("Node", "a node's name")?;
     let node: Option<NodeName> = node.and_then(|name| name.parse().ok());
-    // Flannel's reservation of a node that was never there names no backend, or an empty one.
+    // A reservation names no backend, or an empty one.
     let backend = record::backend(&mut object)?.filter(|backend| !backend.as_str().is_empty());
     let lease = match backend {
         None => None,
         Some(backend) => {
             let data = record::take_data(&mut object, &backend)?;
             let encapsulations = record::encapsulations(&mut object)?;
-            let node = node.clone().unwrap_or_else(|| nameless(public));
+            let node = node.clone().unwrap_or_else(|| address_as_name(public));
             Some(Lease { node, subnets, public, backend, data, encapsulations })
         }
     };
     Ok(Record { node, public, lease })
 }
 
-/// What to call a node that does not say its name: its address.
-fn nameless(public: PerFamily<IpAddr>) -> NodeName {
+/// The name of a node whose record names none: its address.
+fn address_as_name(public: PerFamily<IpAddr>) -> NodeName {
     let address = public.v4.or(public.v6).map(|address| address.to_string()).unwrap_or_default();
     let name = address.replace("::", "--").replace(':', "-");
-    // Digits, dots, dashes and the letters of hexadecimal numbers are what names are made of.
+    // Addresses consist of digits, hexadecimal letters, dots and dashes, all of which are valid in names.
     name.parse().or_else(|_| format!("node-{name}").parse()).unwrap_or_else(|_| unreachable!("{name} is a name"))
 }
 

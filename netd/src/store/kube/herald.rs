@@ -12,8 +12,8 @@ use tokio::time::{self, Instant};
 
 use super::Shared;
 use super::api::CallError;
+use crate::clock;
 use crate::problem::{Problem, Problems};
-use crate::status::board;
 use crate::store::Notice;
 
 /// How many Events wait at most; what is told while the API server is away is of less use afterwards.
@@ -173,7 +173,7 @@ impl Herald {
 pub(super) async fn post(shared: &Shared, problem: &Problem) -> Result<(), CallError> {
     let Some(name) = shared.own.name() else { return Ok(()) };
     let uid = shared.own.node().map(|node| node.uid).unwrap_or_default();
-    let now = board::now().to_string();
+    let now = clock::now().to_string();
     // The API takes messages of up to 1 kB.
     let message: String = problem.to_string().chars().take(1000).collect();
     let event = json!({

@@ -17,7 +17,7 @@ use super::annotations::{self, NodeFault, RangesFault};
 use super::api::{Api, CallError};
 use super::object::{Node, Object};
 use super::options::Options;
-use crate::status::board;
+use crate::clock;
 use crate::store::StoreError;
 
 /// The first wait before a write that failed for a moment is tried again.
@@ -273,7 +273,7 @@ impl Own {
     /// Says that pods can be scheduled on the node. True where the Node says so now.
     pub(super) async fn set_available(&self, api: &Api) -> Result<(), CallError> {
         let Some(name) = self.name() else { return Ok(()) };
-        let now = board::now().to_string();
+        let now = clock::now().to_string();
         let condition = json!({
             "type": "NetworkUnavailable", "status": "False", "reason": "NetdIsUp", "message": "netd is running on this node",
             "lastTransitionTime": now, "lastHeartbeatTime": now,

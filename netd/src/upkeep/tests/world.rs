@@ -1,7 +1,7 @@
 //! A store, a kernel in memory with its notifications, and a node between the two.
 
 use dataplane::fake::Fake;
-use dataplane::netlink::{Event as Heard, Subject};
+use dataplane::monitor::Object;
 use dataplane::nft;
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
@@ -107,7 +107,7 @@ impl World {
     }
 
     pub(super) fn lose(&mut self) {
-        self.waiting = vec![Event::Route(Heard::Overrun)];
+        self.waiting = vec![Event::Overrun];
     }
 
     /// Works until nothing is left to do, as the daemon does.
@@ -296,43 +296,42 @@ pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let gone_links: Vec<u32> = missing(&before.links, &after.links, |link| link.index).map(|link| link.index).collect();
     for link in missing(&before.links, &after.links, |link| link.index) {
-        events.push(Heard::Deleted(Subject::Link(Box::new(link.clone()))));
+        events.push(Event::Deleted(Object::Link(Box::new(link.clone()))));
     }
     for link in after.links.iter().filter(|link| !before.links.contains(link)) {
-        events.push(Heard::New(Subject::Link(Box::new(link.clone()))));
+        events.push(Event::New(Object::Link(Box::new(link.clone()))));
     }
     for address in missing(&before.addresses, &after.addresses, |address| *address) {
-        events.push(Heard::Deleted(Subject::Address(*address)));
+        events.push(Event::Deleted(Object::Address(*address)));
     }
-    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Heard::New(Subject::Address(*a))));
+    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Event::New(Object::Address(*a))));
     let lost = |index: &u32| gone_links.contains(index);
     let place = |route: &Route| (route.destination, route.metric);
     let gone: Vec<_> = missing(&before.routes, &after.routes, |r| *r).filter(|route| !lost(&route.index)).collect();
     let come: Vec<_> = missing(&after.routes, &before.routes, |route| *route).collect();
     for route in gone.iter().filter(|gone| !come.iter().any(|come| place(come) == place(gone))) {
-        events.push(Heard::Deleted(Subject::Route(**route)));
+        events.push(Event::Deleted(Object::Route(**route)));
     }
     for route in come {
         let replaces = gone.iter().any(|gone| place(gone) == place(route));
-        events.push(if replaces { Heard::Replaced(*route) } else { Heard::New(Subject::Route(*route)) });
+        events.push(if replaces { Event::Replaced(*route) } else { Event::New(Object::Route(*route)) });
     }
     for entry in missing(&before.neighbours, &after.neighbours, |entry| (entry.index, entry.address)) {
         if !lost(&entry.index) {
-            events.push(Heard::Deleted(Subject::Neighbour(*entry)));
+            events.push(Event::Deleted(Object::Neighbour(*entry)));
         }
     }
-    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Heard::New(Subject::Neighbour(*e))));
+    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Event::New(Object::Neighbour(*e))));
     for entry in missing(&before.fdb, &after.fdb, |entry| (entry.index, entry.mac)) {
         if !lost(&entry.index) {
-            events.push(Heard::Deleted(Subject::Fdb(*entry)));
+            events.push(Event::Deleted(Object::Fdb(*entry)));
         }
     }
-    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Heard::New(Subject::Fdb(*entry))));
-    let mut events: Vec<Event> = events.into_iter().map(Event::Route).collect();
+    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Event::New(Object::Fdb(*entry))));
     let tables = before.tables.keys().chain(after.tables.keys());
     for table in tables.filter(|id| before.tables.get(id) != after.tables.get(id)) {
         let (table, subject, action) = (table.clone(), nft::Subject::Table, nft::Action::New);
-        events.push(Event::Nft(nft::Event::Changed { table, subject, action, generation: 0, origin }));
+        events.push(Event::Table(nft::TableChange { table, subject, action, generation: 0, origin }));
     }
     events
 }

@@ -10,7 +10,7 @@ use crate::apiserver::ACCOUNT;
 use crate::bench::SIZES;
 use crate::bench::bed::{DEVICE, StorePeer};
 use crate::bench::figures::{Times, head, note, quantile, to_f64};
-use crate::bench::notifications::{Notification, Notifications};
+use crate::bench::kernel_events::{KernelEvent, KernelEvents};
 use crate::bench::process::Memory;
 use crate::deadline::{seconds, sleep};
 use crate::failure::{Context, Outcome};
@@ -102,11 +102,11 @@ fn print(peers: u32, rounds: &[Vec<Round>; 2]) {
 
 fn round(bed: &Bed, contender: Contender, peers: u32, number: usize) -> Outcome<Round> {
     let node = bed.node("n1");
-    let mut notifications = Notifications::open(node.namespace())?;
+    let mut notifications = KernelEvents::open(node.namespace())?;
     let begun = Instant::now();
     let running = contender.start(bed, node)?;
     let programmed = notifications
-        .count("the routes to all peers", peers as usize, |news| matches!(news, Notification::Route(_, Some(_))));
+        .count("the routes to all peers", peers as usize, |news| matches!(news, KernelEvent::Route(_, Some(_))));
     let start = programmed? - begun;
     running.process().rest()?;
     let changes = changes(bed, &running, &mut notifications, peers, number)?;
@@ -124,7 +124,7 @@ fn round(bed: &Bed, contender: Contender, peers: u32, number: usize) -> Outcome<
 fn changes(
     bed: &Bed,
     running: &Running,
-    notifications: &mut Notifications,
+    notifications: &mut KernelEvents,
     peers: u32,
     round: usize,
 ) -> Outcome<Changes> {
@@ -143,7 +143,7 @@ fn changes(
         bed.server.patch(&path(&store_peer.name()), &json!({ "metadata": { "annotations": public } }))?;
         let answered = Instant::now();
         let received = notifications
-            .await_all("a Node's new address", &[Notification::Fdb(store_peer.mac(), store_peer.public())])?;
+            .await_all("a Node's new address", &[KernelEvent::Fdb(store_peer.mac(), store_peer.public())])?;
         changes.written.push(received - at);
         changes.answered.push(received.saturating_duration_since(answered));
     }

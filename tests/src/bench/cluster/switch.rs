@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Bed, contender, net_conf};
 use crate::bench::bed::Backend;
 use crate::bench::figures::{Times, head};
-use crate::bench::notifications::{Notification, Notifications};
+use crate::bench::kernel_events::{KernelEvent, KernelEvents};
 use crate::failure::{Context, Outcome};
 use dataplane::types::{Family, Prefix};
 
@@ -29,7 +29,7 @@ pub(super) fn measure() -> Outcome {
         daemons.push(daemon);
     }
     let mut ears =
-        NAMES.iter().map(|name| Notifications::open(bed.node(name).namespace())).collect::<Outcome<Vec<_>>>()?;
+        NAMES.iter().map(|name| KernelEvents::open(bed.node(name).namespace())).collect::<Outcome<Vec<_>>>()?;
     let mut times = [Times::default(), Times::default()];
     for number in 0..SWITCHES {
         let backend = if number % 2 == 0 { Backend::HostGw } else { Backend::Vxlan };
@@ -59,9 +59,9 @@ pub(super) fn measure() -> Outcome {
 const NAMES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// The route to a node's pods.
-fn route(bed: &Bed, name: &str, backend: Backend) -> Outcome<Notification> {
+fn route(bed: &Bed, name: &str, backend: Backend) -> Outcome<KernelEvent> {
     let range = format!("10.99.{}.0/24", name.trim_start_matches('n'));
     let range: Prefix = range.parse().context("a range")?;
     let gateway = if backend == Backend::HostGw { bed.node(name).address(Family::V4) } else { range.address() };
-    Ok(Notification::Route(range, Some(gateway)))
+    Ok(KernelEvent::Route(range, Some(gateway)))
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::abi::{data, element};
-use super::super::expression::{Type, Verdict};
+use super::super::attributes::{find, long_number, number, verdict_of};
+use super::super::expression::{Type, Value, Verdict};
 use super::super::table::{Data, DataType, Element, Interval, Key, Set, SetFlags};
 use super::super::wire;
-use super::{find, long_number, number, verdict_of};
 
 /// An element as the kernel lists it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,14 +49,19 @@ pub(super) fn raw(attributes: &[u8]) -> Option<RawElement> {
     })
 }
 
+/// Elements of a set in which each element of the kernel's is one of ours; `None` for a set of ranges of one type.
+pub(in crate::nft) fn single_elements(set: &Set, raw: Vec<RawElement>) -> Option<BTreeMap<Key, Element>> {
+    if set.flags.has(SetFlags::INTERVAL) && set.key.len() == 1 {
+        return None;
+    }
+    let typed = |one: RawElement| (key(&set.key, &one.key, one.key_end.as_deref()), element_of(set, one));
+    Some(raw.into_iter().map(typed).collect())
+}
+
 /// The elements of a set from what the kernel lists.
 pub fn assemble(set: &Set, mut raw: Vec<RawElement>) -> BTreeMap<Key, Element> {
-    let interval = set.flags.has(SetFlags::INTERVAL);
-    if !interval || set.key.len() != 1 {
-        return raw
-            .into_iter()
-            .map(|one| (key(&set.key, &one.key, one.key_end.as_deref()), element_of(set, one)))
-            .collect();
+    if !(set.flags.has(SetFlags::INTERVAL) && set.key.len() == 1) {
+        return single_elements(set, raw).unwrap_or_default();
     }
     // Where one range ends and another begins, both halves have the same key: the end comes first.
     raw.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
@@ -102,7 +107,7 @@ fn element_of(set: &Set, raw: RawElement) -> Element {
     let data = raw.data.map(|data| match (data, &set.data) {
         (RawData::Verdict(verdict), _) => Data::Verdict(verdict),
         (RawData::Bytes(bytes), Some(DataType::Values(types))) => Data::Values(wire::split(types, &bytes)),
-        (RawData::Bytes(bytes), _) => Data::Values(vec![super::super::Value::Bytes(bytes)]),
+        (RawData::Bytes(bytes), _) => Data::Values(vec![Value::Bytes(bytes)]),
     });
     // The set's own timeout is not said again with each element.
     Element { data, timeout: raw.timeout.filter(|timeout| Some(*timeout) != set.timeout) }

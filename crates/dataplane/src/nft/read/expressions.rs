@@ -4,11 +4,11 @@
 //! the loads before it, so that nothing of a foreign rule is lost or taken for something else.
 
 use super::super::abi::{REGISTER_VERDICT, data, expr};
+use super::super::attributes::{find, number, text, verdict_of};
 use super::super::encode::{address_offset, port_offset, statement_network};
 use super::super::expression::{Expression, NatFlags, Op, Operand, Side, Statement, Type, Value};
 use super::super::table::Family;
 use super::super::wire::IFNAME_BYTES;
-use super::{find, number, text, verdict_of};
 use crate::attribute;
 use crate::types::{self, Prefix};
 

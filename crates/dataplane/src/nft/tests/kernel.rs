@@ -2,7 +2,9 @@
 
 use nix::libc::{EEXIST, ENOENT};
 
+use super::super::encode::Batch;
 use super::*;
+use crate::netlink_message::Refusal;
 
 fn read(socket: &mut Socket, table: &Table) -> Option<Table> {
     socket.read_table(table.id.family, &table.id.name).expect("a readable table")
@@ -46,7 +48,7 @@ fn a_refused_change_is_named_and_nothing_is_made() {
     with_socket(|socket| {
         let refused = socket.apply(&changes).expect_err("a jump to nowhere");
         assert!(
-            matches!(&refused, Error::Refused { operation: Some(2), what, errno: ENOENT, .. }
+            matches!(&refused, Error::Refused { operation: Some(2), what, refusal: Refusal { errno: ENOENT, .. } }
                 if what == "new rule of chain c"),
             "the first of two refused changes is named: {refused:?}"
         );

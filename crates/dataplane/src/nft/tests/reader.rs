@@ -2,8 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::read::parse_message;
+use super::super::encode::Batch;
+use super::super::read::{Record, parse_message};
 use super::*;
+use crate::netlink_message::messages;
 
 proptest! {
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::{Display, Formatter, Result};
 use super::super::expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state,
 };
-use super::Joined;
+use super::super::joined::Joined;
 use crate::types;
 
 impl Display for Type {

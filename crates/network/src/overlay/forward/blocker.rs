@@ -9,6 +9,8 @@ use dataplane::xtables;
 
 use super::Others;
 
+/// The bridge that the plugin makes.
+const BRIDGE: &str = "cni0";
 /// The name of firewalld's table.
 pub(super) const FIREWALLD: &str = "firewalld";
 /// The chains in which firewalld sorts packets by their source, in releases 0.x and 1.x.
@@ -63,7 +65,7 @@ impl Blocker {
     pub(super) fn of_chain(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
         let table = format!("{} {}", facts.table.family, facts.table.name);
         let rules = others.rules.get(&(facts.table.clone(), facts.chain.clone())).map_or(&[][..], Vec::as_slice);
-        let remedy = in_turn(missing(networks, &passes(rules)).map(|(side, range)| {
+        let remedy = in_turn(not_accepted(networks, rules).map(|(side, range)| {
             let words = if range.family() == Family::V4 { "ip" } else { "ip6" };
             let side = if side == Side::Source { "saddr" } else { "daddr" };
             format!("nft insert rule {table} {} {words} {side} {range} accept", facts.chain)
@@ -102,6 +104,11 @@ impl Blocker {
     }
 }
 
+/// The ends of packets, of these networks, that no rule of a chain accepts: the packets meet the chain's policy.
+pub fn not_accepted(networks: &[Prefix], rules: &[Rule]) -> impl Iterator<Item = (Side, Prefix)> {
+    missing(networks, &passes(rules)).collect::<Vec<_>>().into_iter()
+}
+
 /// What of the networks is not let pass, by its end of a packet.
 fn missing(networks: &[Prefix], passes: &[(Side, Prefix)]) -> impl Iterator<Item = (Side, Prefix)> {
     let ends = networks.iter().flat_map(|network| [Side::Source, Side::Destination].map(|side| (side, *network)));
@@ -117,6 +124,9 @@ fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
             ([one], Some(Statement::Verdict(Verdict::Accept))) => {
                 passes.extend(range(one));
                 passes.extend(family(one).into_iter().flat_map(all));
+                passes.extend(
+                    of_bridge(one).into_iter().flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))),
+                );
             }
             // What follows is not reached.
             ([], Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)))) => break,
@@ -151,6 +161,22 @@ fn family(statement: &Statement) -> Option<Family> {
             op: Op::Eq,
             right: Operand::Value(Value::NetworkProtocol(family)),
         } => Some(*family),
+        _ => None,
+    }
+}
+
+/// The end of packets for which a statement asks that they pass the pods' bridge.
+fn of_bridge(statement: &Statement) -> Option<Side> {
+    match statement {
+        Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) }
+            if name.as_str() == BRIDGE =>
+        {
+            match left {
+                Expression::InputName => Some(Side::Source),
+                Expression::OutputName => Some(Side::Destination),
+                _ => None,
+            }
+        }
         _ => None,
     }
 }

@@ -41,7 +41,7 @@ fn keys_are_flannels() {
 }
 
 #[test]
-fn foreign_keys_are_none() {
+fn foreign_keys_hold_no_subnets() {
     let flannels = [
         "10",
         "10.12.13.0",
@@ -62,7 +62,7 @@ fn foreign_keys_are_none() {
 }
 
 #[test]
-fn a_value_begins_with_flannels_bytes_and_ours_follow() {
+fn a_value_begins_with_flannels_bytes_and_netds_fields_follow() {
     let text = render(&lease());
     assert_eq!(text, FLANNELS.replace("}}", r#"},"Node":"n1"}"#));
     let host_gw = Lease { backend: BackendType::HostGw, data: PerFamily::none(), ..lease() };
@@ -117,7 +117,7 @@ fn a_reservation_is_no_lease() {
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error() {
+fn an_invalid_value_is_an_error() {
     let texts: [&[u8]; 8] = [
         b"",
         b"null",
@@ -135,7 +135,7 @@ fn what_makes_no_sense_is_an_error() {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back(
+    fn a_written_record_reads_back(
         octet in 1_u8..255, len in 8_u8..31, v6 in any::<bool>(), direct in any::<bool>(), tunnel in any::<bool>(),
     ) {
         let lease = lease();
@@ -160,7 +160,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_strange(key in ".*", value in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_bytes_can_be_parsed(key in ".*", value in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = super::subnets(&key);
         let _ = parse(lease().subnets, &value);
     }

@@ -1,0 +1,28 @@
+//! Name resolution in a configuration. Pure.
+
+use super::{ConfError, Fields};
+use crate::result::Dns;
+
+/// Reads the first `dns` that sets anything. `runtimeConfig` calls the lists `servers` and `searches`.
+pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, ConfError> {
+    for source in sources.iter().flatten() {
+        let Some(fields) = source.object("dns")? else { continue };
+        let texts = |keys: [&str; 2]| {
+            let mut all = Vec::new();
+            for key in keys {
+                all.extend(fields.texts(key)?.into_iter().map(str::to_owned));
+            }
+            Ok::<_, ConfError>(all)
+        };
+        let dns = Dns {
+            nameservers: texts(["nameservers", "servers"])?,
+            domain: fields.text("domain")?.unwrap_or_default().to_owned(),
+            search: texts(["search", "searches"])?,
+            options: fields.texts("options")?.into_iter().map(str::to_owned).collect(),
+        };
+        if !dns.is_empty() {
+            return Ok(dns);
+        }
+    }
+    Ok(Dns::default())
+}

@@ -1,0 +1,212 @@
+//! The configuration of an attachment for ADD and CHECK, from stdin, `CNI_ARGS` and `subnet.env`. Pure.
+//!
+//! A field that the plugin does not support is an error, never ignored.
+
+use std::path::{Path, PathBuf};
+
+use dataplane::types::{IfName, Mac, Mtu, Prefix};
+
+use super::arguments::Requested;
+use super::subnet_env::SubnetEnv;
+use super::{ConfError, Document, Fields, dns, prev_result, ranges};
+use crate::attachment::Id;
+use crate::ipam::range::RangeSet;
+use crate::result::{CniResult, Dns, Route};
+use crate::version::Version;
+
+/// Where the daemon writes the node's part of the network.
+pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
+/// Where host-local keeps its reservations.
+pub const DATA_DIR: &str = "/var/lib/cni/networks";
+/// The bridge that flannel's users have.
+pub const BRIDGE: &str = "cni0";
+
+/// Fields of the reference's `bridge` that the plugin does not support.
+const UNSUPPORTED: [&str; 8] = [
+    "ipMasq",
+    "vlan",
+    "vlanTrunk",
+    "preserveDefaultVlan",
+    "macspoofchk",
+    "disableContainerInterface",
+    "enabledad",
+    "bandwidth",
+];
+/// The same of `runtimeConfig`.
+const RUNTIME_UNSUPPORTED: [&str; 5] = ["portMappings", "bandwidth", "infinibandGUID", "deviceID", "aliases"];
+
+/// The part of a configuration that DEL and GC read: they must work although another field is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TeardownConf {
+    /// The directory with a directory of reservations for each network.
+    pub data_dir: PathBuf,
+    /// The bridge, where its name can be one.
+    pub bridge: Option<IfName>,
+}
+
+impl TeardownConf {
+    /// Reads each field; an unreadable one gets its default.
+    pub fn read(conf: &Fields<'_>) -> Self {
+        let ipam = conf.object("ipam").ok().flatten();
+        let data_dir = ipam.and_then(|ipam| ipam.text("dataDir").ok().flatten()).filter(|path| !path.is_empty());
+        let bridge = conf.text("bridge").ok().flatten().filter(|name| !name.is_empty()).unwrap_or(BRIDGE);
+        Self { data_dir: PathBuf::from(data_dir.unwrap_or(DATA_DIR)), bridge: bridge.parse().ok() }
+    }
+}
+
+/// The bridge and the pod's port on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of the configuration")]
+pub struct BridgeConf {
+    /// Its name.
+    pub name: IfName,
+    /// The MTU of the bridge and of both ends of the veth; the kernel's default where absent.
+    pub mtu: Option<Mtu>,
+    /// The bridge has each range's gateway address and the node forwards.
+    pub is_gateway: bool,
+    /// A wrong address on the bridge is replaced instead of refused.
+    pub force_address: bool,
+    /// A frame may leave by the port that it came from: a pod reaches itself through a Service.
+    pub hairpin: bool,
+    /// The bridge gets every frame.
+    pub promiscuous: bool,
+    /// Ports do not see each other.
+    pub port_isolation: bool,
+}
+
+/// The attachment that ADD makes and CHECK expects.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluginConf {
+    /// The version of the answer.
+    pub version: Version,
+    /// The network's name.
+    pub network: Id,
+    /// The bridge and its port.
+    pub bridge: BridgeConf,
+    /// The pod's hardware address; made from its IP address where absent.
+    pub mac: Option<Mac>,
+    /// One address from each.
+    pub ranges: Vec<RangeSet>,
+    /// Addresses that the runtime requests.
+    pub requested: Vec<std::net::IpAddr>,
+    /// The pod's routes; those without a gateway go to the range's one.
+    pub routes: Vec<Route>,
+    /// The pod gets a default route for each family of its addresses.
+    pub is_default_gateway: bool,
+    /// Where reservations are kept.
+    pub data_dir: PathBuf,
+    /// Passed to the runtime unchanged.
+    pub dns: Dns,
+    /// The result of the plugins before this one; for CHECK, of the whole chain.
+    pub prev_result: Option<CniResult>,
+}
+
+/// The file that has to be read before [`PluginConf::read`]; `None` where the configuration says everything itself.
+///
+/// # Errors
+/// Where the fields that decide this have the wrong type.
+pub fn subnet_file(document: &Document) -> Result<Option<&Path>, ConfError> {
+    let fields = document.fields();
+    let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
+    if ranges::are_given(ipam.as_ref(), runtime.as_ref()) {
+        return Ok(None);
+    }
+    let file = fields.text("subnetFile")?.filter(|path| !path.is_empty());
+    Ok(Some(Path::new(file.unwrap_or(SUBNET_FILE))))
+}
+
+impl PluginConf {
+    /// Reads the configuration. `cni_args` is the text of `CNI_ARGS`, `env` what [`subnet_file`] names.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn read(document: &Document, cni_args: &str, env: Option<&SubnetEnv>) -> Result<Self, ConfError> {
+        let fields = document.fields();
+        let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
+        UNSUPPORTED.iter().try_for_each(|key| fields.refuse(key))?;
+        if let Some(runtime) = &runtime {
+            RUNTIME_UNSUPPORTED.iter().try_for_each(|key| runtime.refuse(key))?;
+        }
+        let kind = ipam.as_ref().map_or(Ok(None), |ipam| ipam.text("type"))?.unwrap_or("host-local");
+        if let (Some(ipam), false) = (&ipam, ["host-local", ""].contains(&kind)) {
+            return Err(ConfError::Unsupported { field: ipam.path_of("type"), value: format!("{kind:?}") });
+        }
+        let requested = Requested::read(cni_args, &fields)?;
+        let ranges = ranges::read(ipam.as_ref(), runtime.as_ref(), env)?;
+        if document.version < Version::V0_3_0 {
+            one_address_per_family(document.version, &ranges)?;
+        }
+        let given_gateway = fields.flag("isGateway")?;
+        let is_default_gateway = fields.flag("isDefaultGateway")?.unwrap_or(given_gateway.unwrap_or(true));
+        let is_gateway = given_gateway.unwrap_or(true) || is_default_gateway;
+        Ok(Self {
+            version: document.version,
+            network: document.network.clone(),
+            bridge: bridge_of(&fields, is_gateway, env)?,
+            mac: requested.mac,
+            requested: requested.ips,
+            ranges,
+            routes: routes_of(ipam.as_ref(), env)?,
+            is_default_gateway,
+            data_dir: TeardownConf::read(&fields).data_dir,
+            dns: dns::read_first(&[runtime.as_ref(), Some(&fields)])?,
+            prev_result: prev_result::read(&fields, document.version)?,
+        })
+    }
+}
+
+fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> Result<BridgeConf, ConfError> {
+    let promiscuous = fields.flag("promiscMode")?.unwrap_or(false);
+    let hairpin = fields.flag("hairpinMode")?;
+    if promiscuous && hairpin == Some(true) {
+        return Err(ConfError::HairpinAndPromiscuous);
+    }
+    let mtu = match fields.number("mtu")?.filter(|mtu| *mtu != 0) {
+        Some(number) => {
+            let wrong = |reason| fields.wrong_value("mtu", &number.to_string(), reason);
+            Some(Mtu::try_from(number).map_err(wrong)?)
+        }
+        None => env.map(|env| env.mtu),
+    };
+    let default_name = || BRIDGE.parse().map_err(|reason| fields.wrong_value("bridge", BRIDGE, reason));
+    Ok(BridgeConf {
+        name: fields.parsed("bridge", str::parse)?.map_or_else(default_name, Ok)?,
+        mtu,
+        is_gateway,
+        force_address: fields.flag("forceAddress")?.unwrap_or(false),
+        hairpin: hairpin.unwrap_or(!promiscuous),
+        promiscuous,
+        port_isolation: fields.flag("portIsolation")?.unwrap_or(false),
+    })
+}
+
+/// `ipam.routes`, then the whole network: pods of other nodes are behind the gateway even where it is not the default.
+fn routes_of(ipam: Option<&Fields<'_>>, env: Option<&SubnetEnv>) -> Result<Vec<Route>, ConfError> {
+    let given = ipam.map_or(Ok(Vec::new()), |ipam| ipam.objects("routes"))?;
+    let mut routes = Vec::new();
+    for fields in given {
+        ["mtu", "advmss", "priority", "table", "scope"].iter().try_for_each(|key| fields.refuse(key))?;
+        let no_dst = || fields.wrong_value("dst", "missing", "each route needs its destination");
+        let dst: Prefix = fields.parsed("dst", str::parse)?.ok_or_else(no_dst)?;
+        let gateway = fields.parsed("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
+        routes.push(Route::via(dst, gateway));
+    }
+    let networks = env.into_iter().flat_map(|env| &env.networks);
+    routes.extend(networks.map(|network| Route::via(*network, None)));
+    Ok(routes)
+}
+
+fn one_address_per_family(version: Version, ranges: &[RangeSet]) -> Result<(), ConfError> {
+    let repeated = ranges.iter().enumerate().any(|(n, set)| ranges[..n].iter().any(|one| one.family() == set.family()));
+    if !repeated {
+        return Ok(());
+    }
+    Err(ConfError::Value {
+        field: "ipam.ranges".to_owned(),
+        value: format!("{} range sets", ranges.len()),
+        reason: format!("CNI version {version} does not support more than 1 address per family"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

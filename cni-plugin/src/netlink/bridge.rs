@@ -1,0 +1,157 @@
+//! The bridge of the node's pods. The first ADD makes it; several may run at a time.
+
+use dataplane::address::{self, Address};
+use dataplane::link::{self, Change, Device, Kind, Link};
+use dataplane::netlink::{KernelError, Request, Socket};
+use dataplane::sysctl;
+use dataplane::types::{Family, IfName, Mac, Prefix};
+use ipnetwork::IpNetwork;
+
+use super::{NetlinkError, mac_for, step};
+use crate::attachment::fnv1a;
+use crate::conf::plugin_conf::BridgeConf;
+
+/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
+/// `present` is the result of [`find`].
+///
+/// # Errors
+/// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
+pub fn ensure(
+    host: &mut Socket,
+    conf: &BridgeConf,
+    present: Option<Link>,
+    gateways: &[IpNetwork],
+) -> Result<Link, NetlinkError> {
+    let mac = gateways.first().map_or_else(|| named_mac(&conf.name), |gateway| mac_for(gateway.ip()));
+    let bridge = match present {
+        Some(bridge) => bridge,
+        None => make(host, conf, mac)?,
+    };
+    let mut requests = Vec::new();
+    let change = Change {
+        up: (!bridge.up).then_some(true),
+        mtu: conf.mtu.filter(|mtu| mtu.get() != bridge.mtu),
+        promiscuous: conf.promiscuous.then_some(true),
+        ..Change::default()
+    };
+    if change != Change::default() {
+        requests.push(link::set(Device::Index(bridge.index), &change));
+    }
+    if conf.is_gateway {
+        requests.extend(addressing(host, conf, &bridge, gateways)?);
+    }
+    for outcome in host.batch(&requests) {
+        // The ADD of another pod may have added or removed the same at this time.
+        match outcome {
+            Err(error) if !error.is_exists() && !error.is_missing() => {
+                return Err(step(format!("configure bridge {}", conf.name))(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(bridge)
+}
+
+/// The bridge of this name.
+///
+/// # Errors
+/// Where the name is another link's.
+pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, NetlinkError> {
+    match host.link(name).map_err(step(format!("read link {name}")))? {
+        Some(link) if link.kind != Kind::Bridge => Err(NetlinkError::NotABridge(name.clone())),
+        found => Ok(found),
+    }
+}
+
+/// Makes the bridge, or reads the one that another pod's ADD has just made.
+fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, NetlinkError> {
+    let name = &conf.name;
+    let make = || step(format!("create bridge {name}"));
+    match host.request(link::add_bridge(name, mac, conf.mtu)) {
+        Err(error) if !error.is_exists() => return Err(make()(error)),
+        _ => {}
+    }
+    find(host, name)?.ok_or_else(|| make()(KernelError::Missing(format!("link {name}"))))
+}
+
+/// The requests that give the bridge its addresses; none where it has them.
+fn addressing(
+    host: &mut Socket,
+    conf: &BridgeConf,
+    bridge: &Link,
+    gateways: &[IpNetwork],
+) -> Result<Vec<Request>, NetlinkError> {
+    let mut present = Vec::new();
+    for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
+        let of_family = host.addresses_of(bridge.index, family);
+        present.extend(of_family.map_err(step(format!("read addresses of {}", conf.name)))?);
+    }
+    let is_wanted = |address: &Address| gateways.iter().any(|wanted| is_same(address, wanted));
+    let mut requests = Vec::new();
+    for wanted in gateways.iter().filter(|wanted| !present.iter().any(|address| is_same(address, wanted))) {
+        for address in present.iter().filter(|address| !is_wanted(address) && excludes(address, *wanted)) {
+            if !conf.force_address {
+                let present = IpNetwork::new(address.address, address.prefix_len).unwrap_or(*wanted);
+                return Err(NetlinkError::OtherAddress { bridge: conf.name.clone(), wanted: *wanted, present });
+            }
+            requests.push(address::delete(bridge.index, address.address, address.prefix_len));
+        }
+        requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
+    }
+    // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
+    // would lose their gateway when a port comes or goes. Setting the address fixes it.
+    if let (false, Some(mac)) = (requests.is_empty(), bridge.mac) {
+        let change = Change { mac: Some(mac), ..Change::default() };
+        requests.push(link::set(Device::Index(bridge.index), &change));
+    }
+    Ok(requests)
+}
+
+fn is_same(address: &Address, wanted: &IpNetwork) -> bool {
+    (address.address, address.prefix_len) == (wanted.ip(), wanted.prefix())
+}
+
+/// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
+/// source by prefix.
+fn excludes(address: &Address, wanted: IpNetwork) -> bool {
+    let family = Family::of(wanted.ip());
+    let overlaps = || {
+        let prefix = Prefix::new(wanted.ip(), wanted.prefix());
+        address.prefix().zip(prefix).is_some_and(|(one, other)| one.overlaps(other))
+    };
+    Family::of(address.address) == family && (family == Family::V4 || overlaps())
+}
+
+/// The hardware address of a bridge without an IP address, made of its name.
+fn named_mac(name: &IfName) -> Mac {
+    let [_, _, octets @ ..] = fnv1a(name.as_str().as_bytes()).to_be_bytes();
+    Mac::local(octets)
+}
+
+/// Lets the node forward the families of `gateways`.
+///
+/// # Errors
+/// Where the kernel does not have the family, or refuses.
+pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
+    for family in Family::BOTH {
+        let key = match family {
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
+        };
+        if gateways.iter().any(|gateway| Family::of(gateway.ip()) == family) {
+            sysctl::ensure(key, "1").map_err(step(format!("let the node forward {family}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a link of the node ignore router advertisements: pods must not configure the node.
+///
+/// # Errors
+/// Where the kernel refuses. A kernel without IPv6 has no advertisements.
+pub fn ignore_advertisements(name: &IfName) -> Result<(), NetlinkError> {
+    match sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
+        Err(error) if !error.is_missing() => Err(step(format!("turn off router advertisements on {name}"))(error)),
+        _ => Ok(()),
+    }
+}

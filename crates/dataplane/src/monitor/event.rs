@@ -1,0 +1,49 @@
+//! Notifications as values. Pure.
+
+use super::netconf::NetconfChange;
+use crate::address::Address;
+use crate::link::Link;
+use crate::neighbour::{Fdb, Neighbour};
+use crate::nft::TableChange;
+use crate::route::Route;
+
+/// An object of rtnetlink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Object {
+    /// A link, as it is now or was last.
+    Link(Box<Link>),
+    /// An address.
+    Address(Address),
+    /// A route of the main table.
+    Route(Route),
+    /// A neighbour entry.
+    Neighbour(Neighbour),
+    /// A forwarding entry of a VXLAN device.
+    Fdb(Fdb),
+}
+
+/// One notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The object is new or has changed.
+    New(Object),
+    /// The object is gone.
+    Deleted(Object),
+    /// The route has taken the place of another one of its destination and metric. The kernel sends no notification of the
+    /// other one.
+    Replaced(Route),
+    /// A sysctl that decides whether packets are forwarded or filtered has been set.
+    Netconf(NetconfChange),
+    /// A route of the main table has changed that [`Route`] cannot express, such as one of several next hops: routes have to
+    /// be read again.
+    Unparsed,
+    /// An object of an nftables table has changed.
+    Table(TableChange),
+    /// A transaction of nftables is committed. This is the ruleset's generation now.
+    Committed {
+        /// As [`crate::nft::Socket::generation`] gives it.
+        generation: u32,
+    },
+    /// Notifications were lost.
+    Overrun,
+}

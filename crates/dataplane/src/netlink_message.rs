@@ -1,0 +1,91 @@
+//! Netlink messages as bytes, whatever protocol they are of: their headers, and the kernel's answers. Pure.
+
+use std::fmt;
+use std::io;
+
+use crate::attribute;
+
+const NLMSG_ERROR: u16 = 2;
+/// The request's payload is not repeated in the answer.
+const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_ACK_TLVS: u16 = 0x200;
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// `struct nlmsghdr`.
+pub(crate) const HEADER_BYTES: usize = 16;
+
+/// Splits a datagram into its messages, header included. Bytes after a message of a wrong length are skipped.
+pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let length = u32::from_ne_bytes(datagram.get(..4)?.try_into().ok()?) as usize;
+        if length < HEADER_BYTES || length > datagram.len() {
+            return None;
+        }
+        let (message, rest) = (&datagram[..length], &datagram[length.next_multiple_of(4).min(datagram.len())..]);
+        datagram = rest;
+        Some(message)
+    })
+}
+
+pub(crate) fn message_type(message: &[u8]) -> u16 {
+    u16::from_ne_bytes([message[4], message[5]])
+}
+
+pub(crate) fn message_flags(message: &[u8]) -> u16 {
+    u16::from_ne_bytes([message[6], message[7]])
+}
+
+pub(crate) fn message_sequence(message: &[u8]) -> u32 {
+    u32::from_ne_bytes([message[8], message[9], message[10], message[11]])
+}
+
+/// The port of the socket whose request made the change that a notification is about.
+pub(crate) fn message_port(message: &[u8]) -> u32 {
+    u32::from_ne_bytes([message[12], message[13], message[14], message[15]])
+}
+
+/// The kernel's refusal of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The positive error number.
+    pub errno: i32,
+    /// The kernel's own sentence (`NLMSGERR_ATTR_MSG` of an extended ACK), where it gave one.
+    pub reason: Option<String>,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// Reads an ACK (`Ok`) or a refusal (`Err`) from one whole message; `None` where it is neither. Never panics.
+pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
+    if message.len() < HEADER_BYTES + 4 || message_type(message) != NLMSG_ERROR {
+        return None;
+    }
+    let body = &message[HEADER_BYTES..];
+    let code = i32::from_ne_bytes([body[0], body[1], body[2], body[3]]);
+    if code == 0 {
+        return Some(Ok(()));
+    }
+    Some(Err(Refusal { errno: code.saturating_neg(), reason: sentence(message_flags(message), &body[4..]) }))
+}
+
+fn sentence(flags: u16, request: &[u8]) -> Option<String> {
+    if flags & NLM_F_ACK_TLVS == 0 {
+        return None;
+    }
+    let repeated = if flags & NLM_F_CAPPED == 0 {
+        u32::from_ne_bytes(request.get(..4)?.try_into().ok()?) as usize
+    } else {
+        HEADER_BYTES
+    };
+    let attributes = request.get(repeated.next_multiple_of(4)..)?;
+    let (_, text) = attribute::iter(attributes).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)?;
+    let text = text.strip_suffix(&[0]).unwrap_or(text);
+    Some(String::from_utf8_lossy(text).into_owned())
+}

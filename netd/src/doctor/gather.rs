@@ -1,0 +1,118 @@
+//! Reads what the checks judge: kernel, store, files, and the peers' answers. Changes nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use dataplane::kernel::{Kernel, Linux};
+use dataplane::netlink::KernelError;
+use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
+use dataplane::offload;
+use network::model::Cluster;
+use network::observe::{self, Host};
+use network::overlay::Outcome;
+use network::plan::Plan;
+
+use super::facts::{ConfDir, Facts, SubnetFile};
+use super::probe::{self, Questions};
+use super::{peers, sysctl};
+use crate::config::{CniConfig, Config, RulesConfig};
+use crate::node::{Node, NodeError};
+use crate::reconcile::{self, ReconcileError};
+use crate::relaxed_rp_filter;
+use crate::store::{Store, StoreError};
+
+/// Where runtimes look for CNI configurations by default.
+const CONF_DIR: &str = "/etc/cni/net.d";
+
+/// The facts cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FactsError {
+    /// The kernel cannot be asked.
+    #[error("cannot read the kernel's state: netd needs the capability NET_ADMIN")]
+    Kernel(#[from] KernelError),
+    /// The node cannot take part.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The leases cannot be read.
+    #[error("cannot read the nodes' leases")]
+    Store(#[from] StoreError),
+    /// There is no desired state to compare with.
+    #[error("cannot say what the kernel should look like")]
+    Reconcile(#[from] ReconcileError),
+    /// Peers cannot be asked.
+    #[error("cannot ask the peers: netd doctor needs the capability NET_RAW")]
+    Probe(#[source] io::Error),
+}
+
+/// Reads everything that the checks judge.
+///
+/// # Errors
+/// If the kernel or the store cannot be read, or the peers cannot be asked.
+pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, FactsError> {
+    let mut kernel = Linux::open()?;
+    let node = Node::discover(config, store, &mut kernel).await?;
+    let leases = store.leases().await?;
+    let own = node.own_among(&leases);
+    let (mut cluster, mut rejected) = (None, Vec::new());
+    let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
+    if let Some(own) = own {
+        let (admitted, left_out) = Cluster::admit(own, leases, None, &node.identity.networks);
+        // Chains that drop packets are reported even if netd is configured not to accept forwarded packets.
+        let rules = RulesConfig { accept_forwarded: true, ..config.rules };
+        let transition = relaxed_rp_filter::transition(&config.subnet_file);
+        let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition)?;
+        (plan, outcome) = (planned.plan, planned.outcome);
+        (cluster, rejected) = (Some(admitted), left_out);
+    }
+    let host = observe::host(&mut kernel, &node.identity)?;
+    let text = std::fs::read_to_string(&config.subnet_file).ok();
+    let mut facts = Facts {
+        node,
+        cluster,
+        rejected,
+        outcome,
+        plan,
+        addresses: kernel.addresses()?,
+        sysctls: BTreeMap::new(),
+        chains: nft::Socket::open()
+            .and_then(|mut nft| nft.chain_names())
+            .map_err(KernelError::from)?
+            .into_iter()
+            .collect(),
+        rules: rules(&mut kernel, &host)?,
+        host,
+        subnet_file: SubnetFile { path: config.subnet_file.clone(), text },
+        conf_dir: conf_dir(&config.cni),
+        tx_checksum: BTreeMap::new(),
+        questions: Questions::new(),
+        answers: BTreeMap::new(),
+    };
+    let keys = sysctl::all(facts.devices(), &facts.node.underlay.ifname);
+    // A missing sysctl belongs to a module or a family that the kernel does not have.
+    facts.sysctls = keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect();
+    facts.tx_checksum =
+        facts.devices().filter_map(|device| Some((device.clone(), offload::tx_checksum(device).ok()?))).collect();
+    facts.questions = peers::questions(&facts);
+    facts.answers = probe::ask(&facts.questions).map_err(FactsError::Probe)?;
+    Ok(facts)
+}
+
+fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), Vec<Rule>>, KernelError> {
+    let mut rules = BTreeMap::new();
+    let dropping = |chain: &&BaseChainFacts| chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop;
+    for chain in host.base_chains.iter().filter(dropping) {
+        let read = kernel.rules(&chain.table, &chain.chain)?;
+        let key = (chain.table.clone(), chain.chain.clone());
+        rules.insert(key, read.into_iter().map(|read| read.rule).collect());
+    }
+    Ok(rules)
+}
+
+fn conf_dir(config: &CniConfig) -> ConfDir {
+    let path = config.conf_dir.clone().unwrap_or_else(|| Path::new(CONF_DIR).to_owned());
+    // A missing folder is like an empty one.
+    let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    ConfDir { path, own: config.conf_name.clone(), wanted: config.conf_dir.is_some(), files }
+}

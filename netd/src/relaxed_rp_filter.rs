@@ -1,0 +1,56 @@
+//! The record of reverse-path filters that a change of the backend has relaxed: a file beside the subnet file, so both are of this boot.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use network::overlay::transition::Transition;
+
+use crate::whole_file;
+
+/// The file.
+pub fn file(subnet_file: &Path) -> PathBuf {
+    let mut name = subnet_file.as_os_str().to_owned();
+    name.push(".loosened");
+    name.into()
+}
+
+/// The filters that a daemon has relaxed and not restored: their former values, by sysctl.
+pub fn read(subnet_file: &Path) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(file(subnet_file)).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| line.split_once('='));
+    // The sysctls in the file are written: nothing but these filters may be among them.
+    let filters = lines.filter(|(key, value)| {
+        key.starts_with("net/ipv4/conf/")
+            && key.ends_with("/rp_filter")
+            && !key.contains("..")
+            && ["0", "1", "2"].contains(value)
+    });
+    filters.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Writes the former values of filters, by sysctl, before the filters are relaxed.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(subnet_file: &Path, former: &BTreeMap<String, String>) -> io::Result<()> {
+    let text: String = former.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    whole_file::write(&file(subnet_file), text.as_bytes())
+}
+
+/// Removes the file. A missing file is success.
+///
+/// # Errors
+/// If the file stays.
+pub fn remove(subnet_file: &Path) -> io::Result<()> {
+    match fs::remove_file(file(subnet_file)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What a daemon has left to do of a change of the backend, for commands that run without the daemon.
+pub fn transition(subnet_file: &Path) -> Transition {
+    Transition { relaxed_rp_filter: read(subnet_file), ..Transition::default() }
+}

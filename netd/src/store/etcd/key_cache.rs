@@ -1,0 +1,227 @@
+//! The keys of etcd as last reported. Converts lists and changes of keys into events about nodes.
+//!
+//! Pure. While a node changes its subnet it may have two keys; the key that was written last is valid.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use network::model::{Lease, NodeName};
+
+use super::key_value::KeyValue;
+use super::record::{self, CONFIG, SUBNETS};
+use crate::store::StoreEvent;
+
+/// A lease, and the revision that wrote its key.
+type Entry = (i64, Arc<Lease>);
+
+/// The keys below a prefix. Keys are named without the prefix.
+#[derive(Debug, Default)]
+pub(super) struct KeyCache {
+    prefix: String,
+    net_conf: Option<String>,
+    entries: BTreeMap<String, Entry>,
+    /// The keys of each node, ordered by the revision that wrote them.
+    nodes: BTreeMap<NodeName, BTreeSet<(i64, String)>>,
+    /// Keys that the last list lacked and that still count.
+    missing: BTreeSet<String>,
+    /// Invalid keys, and the revision for which a warning was given.
+    invalid: BTreeMap<String, i64>,
+}
+
+/// The result of a list or of a change.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct CacheUpdate {
+    /// For the daemon.
+    pub(super) events: Vec<StoreEvent>,
+    /// For the log: keys that are invalid, and why.
+    pub(super) warnings: Vec<String>,
+}
+
+impl KeyCache {
+    /// An empty cache. `prefix` ends with `/`.
+    pub(super) fn new(prefix: String) -> Self {
+        Self { prefix, ..Self::default() }
+    }
+
+    /// False where there is no network configuration. The other keys do not count then.
+    pub(super) fn has_net_conf(&self) -> bool {
+        self.net_conf.is_some()
+    }
+
+    /// True where the last list lacked keys that still count.
+    pub(super) fn has_missing_keys(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Takes a complete list. A list without a network configuration is ignored: a network does not disappear while its nodes exist,
+    /// so this etcd has lost its data. Nodes that are not in the list are gone. With `keep_missing` they still count until
+    /// [`Self::expire_missing`], except `own`, which can recreate its key only after an event that reports the loss.
+    pub(super) fn list(&mut self, kvs: &[KeyValue], keep_missing: bool, own: Option<&NodeName>) -> CacheUpdate {
+        let mut update = CacheUpdate::default();
+        let net_conf = kvs.iter().find(|kv| self.name(&kv.key) == Some(CONFIG)).map(KeyValue::text);
+        let former = std::mem::replace(&mut self.net_conf, net_conf);
+        let Some(net_conf) = self.net_conf.clone() else { return update };
+        if former.as_ref() != Some(&net_conf) {
+            update.events.push(StoreEvent::NetConf(net_conf));
+        }
+        let before = std::mem::take(&mut self.entries);
+        self.nodes.clear();
+        self.missing.clear();
+        for kv in kvs {
+            let Some(key) = self.name(&kv.key).map(str::to_owned) else { continue };
+            let entry = match self.parse(&key, kv, &mut update.warnings) {
+                Content::Lease(lease) => Some((kv.mod_revision, lease)),
+                Content::NoLease => None,
+                Content::Invalid => before.get(&key).cloned(),
+            };
+            self.set(&key, entry);
+        }
+        if keep_missing {
+            let listed: BTreeSet<&str> = kvs.iter().filter_map(|kv| self.name(&kv.key)).collect();
+            let is_missing = |key: &str, node: &NodeName| {
+                !listed.contains(key) && !self.nodes.contains_key(node) && Some(node) != own
+            };
+            let missing: Vec<(String, Entry)> = before
+                .iter()
+                .filter(|(key, (_, lease))| is_missing(key, &lease.node))
+                .map(|(key, entry)| (key.clone(), entry.clone()))
+                .collect();
+            for (key, entry) in missing {
+                self.set(&key, Some(entry));
+                self.missing.insert(key);
+            }
+        }
+        update.events.push(StoreEvent::Init);
+        let leases = self.nodes.keys().filter_map(|node| self.lease(node));
+        update.events.extend(leases.map(|lease| StoreEvent::Lease(Arc::clone(lease))));
+        update.events.push(StoreEvent::InitDone);
+        update
+    }
+
+    /// Removes the keys that the last list lacked.
+    pub(super) fn expire_missing(&mut self) -> Vec<StoreEvent> {
+        let missing = std::mem::take(&mut self.missing);
+        missing.iter().flat_map(|key| self.change(key, None)).collect()
+    }
+
+    /// Takes a key that was written.
+    pub(super) fn put(&mut self, kv: &KeyValue) -> CacheUpdate {
+        let mut update = CacheUpdate::default();
+        let Some(key) = self.name(&kv.key).map(str::to_owned) else { return update };
+        if key == CONFIG {
+            let net_conf = kv.text();
+            if self.net_conf.as_ref() != Some(&net_conf) {
+                update.events.push(StoreEvent::NetConf(net_conf.clone()));
+                self.net_conf = Some(net_conf);
+            }
+            return update;
+        }
+        self.missing.remove(&key);
+        update.events = match self.parse(&key, kv, &mut update.warnings) {
+            Content::Lease(lease) => {
+                let former = self.take_missing_of(&lease.node);
+                let mut events = self.change(&key, Some((kv.mod_revision, lease)));
+                events.extend(former.iter().flat_map(|key| self.change(key, None)));
+                events
+            }
+            Content::NoLease => self.change(&key, None),
+            // The last valid content still counts.
+            Content::Invalid => Vec::new(),
+        };
+        update
+    }
+
+    /// Takes a key that was deleted. `key` has the prefix.
+    pub(super) fn delete(&mut self, key: &str) -> Vec<StoreEvent> {
+        let Some(key) = self.name(key).map(str::to_owned) else { return Vec::new() };
+        if key == CONFIG {
+            self.net_conf = None;
+            return Vec::new();
+        }
+        self.missing.remove(&key);
+        self.invalid.remove(&key);
+        self.change(&key, None)
+    }
+
+    /// A node's lease.
+    fn lease(&self, node: &NodeName) -> Option<&Arc<Lease>> {
+        let (_, key) = self.nodes.get(node)?.last()?;
+        self.entries.get(key).map(|(_, lease)| lease)
+    }
+
+    /// Takes the missing keys of a node, which has written another key now.
+    fn take_missing_of(&mut self, node: &NodeName) -> Vec<String> {
+        let keys = self.nodes.get(node).into_iter().flatten().map(|(_, key)| key.clone());
+        let missing: Vec<String> = keys.filter(|key| self.missing.contains(key)).collect();
+        self.missing.retain(|key| !missing.contains(key));
+        missing
+    }
+
+    /// Sets or removes an entry; gives the events for the nodes that had the key or have it now.
+    fn change(&mut self, key: &str, entry: Option<Entry>) -> Vec<StoreEvent> {
+        let nodes = self.entries.get(key).into_iter().chain(&entry).map(|(_, lease)| lease.node.clone());
+        let nodes: BTreeSet<NodeName> = nodes.collect();
+        let before: BTreeMap<NodeName, Arc<Lease>> =
+            nodes.iter().filter_map(|node| Some((node.clone(), self.lease(node)?.clone()))).collect();
+        self.set(key, entry);
+        let (mut removed, mut written) = (Vec::new(), Vec::new());
+        for node in nodes {
+            match (before.get(&node), self.lease(&node)) {
+                (Some(_), None) => removed.push(StoreEvent::Removed(node)),
+                (before, Some(now)) if before != Some(now) => written.push(StoreEvent::Lease(Arc::clone(now))),
+                _ => {}
+            }
+        }
+        // Removals first: where a key changes its node, two nodes must not seem to have the same subnet.
+        removed.into_iter().chain(written).collect()
+    }
+
+    fn set(&mut self, key: &str, entry: Option<Entry>) {
+        if let Some((revision, lease)) = self.entries.remove(key)
+            && let Some(keys) = self.nodes.get_mut(&lease.node)
+        {
+            keys.remove(&(revision, key.to_owned()));
+            if keys.is_empty() {
+                self.nodes.remove(&lease.node);
+            }
+        }
+        if let Some((revision, lease)) = entry {
+            self.nodes.entry(lease.node.clone()).or_default().insert((revision, key.to_owned()));
+            self.entries.insert(key.to_owned(), (revision, lease));
+        }
+    }
+
+    fn parse(&mut self, key: &str, kv: &KeyValue, warnings: &mut Vec<String>) -> Content {
+        let Some(name) = key.strip_prefix(SUBNETS) else { return Content::NoLease };
+        let fault = match record::subnets(name) {
+            None => "its name is no subnet's, such as 10.1.5.0-24".to_owned(),
+            Some(subnets) => match record::parse(subnets, &kv.value) {
+                Ok(record) => {
+                    self.invalid.remove(key);
+                    return record.lease.map_or(Content::NoLease, |lease| Content::Lease(Arc::new(lease)));
+                }
+                Err(error) => network::chain(&error),
+            },
+        };
+        if self.invalid.insert(key.to_owned(), kv.mod_revision) != Some(kv.mod_revision) {
+            warnings.push(format!("etcd's key {} is passed over: {fault}; write it anew or delete it", kv.key));
+        }
+        Content::Invalid
+    }
+
+    /// A key without the prefix; `None` for a key without that prefix.
+    fn name<'k>(&self, key: &'k str) -> Option<&'k str> {
+        key.strip_prefix(&self.prefix)
+    }
+}
+
+/// The content of a key.
+enum Content {
+    Lease(Arc<Lease>),
+    /// A reservation, or a key that is no node's.
+    NoLease,
+    Invalid,
+}
+
+#[cfg(test)]
+mod tests;
