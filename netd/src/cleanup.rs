@@ -1,8 +1,8 @@
-//! `netd cleanup`: takes away all that is ours on this node, and nothing else.
+//! `netd cleanup`: removes everything of netd's from this node, and nothing else.
 //!
-//! Where flannel has taken the node back, both have the same device, routes, subnet file and record: those are flannel's then.
+//! If flannel runs on the node again, netd and flannel have the same device, routes, subnet file and lease: those are flannel's then.
 //!
-//! It goes on over what fails and tells all of it at the end.
+//! A failure does not stop it. All failures are reported at the end.
 
 use std::fs;
 use std::io;
@@ -30,7 +30,7 @@ use crate::subnet_env;
 /// The bridge that the plugin makes.
 const BRIDGE: &str = "cni0";
 
-/// Removes everything; what could not be removed as sentences.
+/// Removes everything. Gives the failures, as sentences.
 pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
     let mut left = Vec::new();
     let is_flannels = kernel_state(config, store, &mut left).await.unwrap_or_else(|error| {
@@ -58,7 +58,7 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
     if config.cni.bin_dir_given {
         plugin(&config.cni.bin_dir, &mut left);
     }
-    // It is there only where netd was killed. One that answers belongs to a running netd.
+    // A socket stays if netd was killed. A socket that answers belongs to a running netd.
     match socket::remove_stale(&config.status.socket) {
         Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
         Err(error) => left.push(chain(&error)),
@@ -76,15 +76,15 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
     left
 }
 
-/// True where flannel has the node again.
+/// Removes netd's objects from the kernel. True if flannel runs on the node again.
 async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
     let identity = owned::identity(&config.subnet_file, owned::networks(store).await);
     let host = observe::host(&mut kernel, &identity)?;
-    // Reverse-path filters that a change of the backend has loosened are as they were again.
+    // Reverse-path filters that a change of the backend has relaxed get their former values.
     let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
-    // While netd runs there are none, so they are of a flannel that came after it.
+    // A running netd removes flannel's objects, so these are of a flannel that was started later.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();
     let mut plan = Plan::diff(&observed, &nothing, &identity);
     if is_flannels {
@@ -106,7 +106,7 @@ async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String
     Ok(is_flannels)
 }
 
-/// Takes the plugin away, unless pods are left: they could not be deleted without it.
+/// Removes the plugin, unless pods are left: they could not be deleted without the plugin.
 fn plugin(bin_dir: &Path, left: &mut Vec<String>) {
     match pods() {
         Ok(0) => match install::remove(bin_dir) {
@@ -128,7 +128,7 @@ fn pods() -> Result<usize, KernelError> {
     }
 }
 
-/// The plugin's bridge, where it has this node's gateway address and no pod is on it any more.
+/// The plugin's bridge, if it has this node's gateway address and no pods.
 fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
     let subnets = subnet_env::previous_subnets(&fs::read_to_string(subnet_file).unwrap_or_default());
     let Some(bridge) =

@@ -1,6 +1,6 @@
-//! The plugin's CNI configuration, which container runtimes take as "the network is ready": it is installed when that is true.
+//! The plugin's CNI configuration. Container runtimes read it as "the network is ready", so it is installed then.
 //!
-//! The text is made purely; [`install`] and [`remove`] alone touch files.
+//! Only [`template()`], [`install`] and [`remove`] touch files.
 
 use std::error::Error;
 use std::fs;
@@ -18,29 +18,29 @@ pub use template::{Template, TemplateError};
 /// The network's name, as flannel's manifest has it.
 pub(crate) const NETWORK: &str = "cbr0";
 
-/// The list where the operator gives none: CNI spec 1.1.0, "Network configuration format".
+/// The list if the operator gives none: CNI spec 1.1.0, "Network configuration format".
 fn built_in() -> Value {
     json!({
         "name": NETWORK,
         // containerd 1.6 takes no 1.1.0 results; newer runtimes choose from `cniVersions`, older ones do not read it.
         "cniVersion": "1.0.0",
         "cniVersions": ["1.0.0", "1.1.0"],
-        // The capabilities are what a runtime may hand to the plugin.
+        // Capabilities: what a runtime may pass to the plugin.
         "plugins": [{ "type": "netd", "capabilities": { "ips": true, "mac": true } }],
     })
 }
 
-/// Reads the operator's list, the built-in one where no file is named.
+/// Reads the operator's list; the built-in one if no file is named.
 pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, SourceError> {
     let Some(path) = source else { return Ok(Template::default()) };
     let text = fs::read_to_string(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
     Template::parse(&text, subnet_file).map_err(|source| SourceError::Invalid { path: path.to_owned(), source })
 }
 
-/// Why the operator's list cannot be used.
+/// The operator's list cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read --cni-conf-source {}: name the mounted cni-conf.json, or leave the flag out", path.display())]
     Read {
         /// The file.
@@ -48,7 +48,7 @@ pub enum SourceError {
         /// Why.
         source: io::Error,
     },
-    /// It says something that cannot be.
+    /// The list is not valid.
     #[error("{} (--cni-conf-source) cannot be used", path.display())]
     Invalid {
         /// The file.
@@ -58,7 +58,7 @@ pub enum SourceError {
     },
 }
 
-/// Why the list could not be put in its place or taken away.
+/// The list cannot be installed or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConflistError {
     /// JSON has only Unicode text.

@@ -1,6 +1,4 @@
-//! What the host's links, addresses and routes say about which interface to use.
-//!
-//! Reads the kernel and converts; [`network::interface`] chooses.
+//! Reads the host's links, addresses and routes, from which [`network::interface`] chooses the interface.
 
 use std::net::IpAddr;
 
@@ -9,12 +7,12 @@ use dataplane::netlink::KernelError;
 use dataplane::types::{Family, Mtu, PerFamily};
 use network::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
 
-/// Reads what the choice of an interface is made from; `can_reach` is the address of `--iface-can-reach`.
+/// Reads the facts for the choice. `can_reach` is the address of `--iface-can-reach`.
 pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts, KernelError> {
     let addresses = kernel.addresses()?;
     let mut links = Vec::new();
     for link in kernel.links()? {
-        // Loopback's MTU is beyond what a network carries: no underlay.
+        // An MTU out of range, such as loopback's: the link cannot be the underlay.
         let Ok(mtu) = Mtu::try_from(i64::from(link.mtu)) else { continue };
         let of_link = addresses.iter().filter(|address| address.index == link.index);
         let addresses = of_link.map(|address| AddressFacts {

@@ -1,6 +1,6 @@
-//! How this daemon's objects are told from those of another one on the same host.
+//! The mark that distinguishes this daemon's objects from those of another daemon on the same host.
 //!
-//! Pure. Two daemons always have two subnet files, so the mark follows from the file's path.
+//! Pure. Two daemons always have two subnet files, so the mark is made from the file's path.
 
 use std::path::Path;
 
@@ -19,8 +19,8 @@ pub fn mark(subnet_file: &Path) -> String {
     format!("netd-{:08x}", hash >> 32 ^ hash & 0xffff_ffff)
 }
 
-/// The identity of the daemon with this subnet file, in these networks. `previous` is what an earlier run wrote into that
-/// file: a route of its must not outlive the network that it led into.
+/// The identity of the daemon with this subnet file, in these networks. `previous` is the file's text from an earlier run: the routes of
+/// that run's networks are removed too.
 pub fn of(subnet_file: &Path, networks: PerFamily<Prefix>, previous: &str) -> Identity {
     Identity { mark: mark(subnet_file), networks, former: subnet_env::previous_networks(previous) }
 }

@@ -1,6 +1,6 @@
-//! `netd install-cni`: puts the plugin into the node's folder of plugins, for an init container.
+//! `netd install-cni`: installs the plugin into the node's directory of plugins, for an init container.
 //!
-//! The configuration is not written here: runtimes take it as "the network is ready", which only the daemon knows.
+//! Only the daemon writes the configuration: runtimes read it as "the network is ready".
 
 use std::fs;
 use std::io;
@@ -11,13 +11,13 @@ use crate::config::{CniConfig, Config};
 use crate::conflist::{self, SourceError};
 use crate::whole_file;
 
-/// The name that runtimes find the plugin by.
+/// The plugin's name for runtimes.
 const PLUGIN: &str = "netd";
 
-/// What a program begins with.
+/// The first bytes of a program.
 const ELF: &[u8] = b"\x7fELF";
 
-/// Why the plugin is not where it should be.
+/// The plugin is not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
     /// There is nothing to install.
@@ -28,15 +28,15 @@ pub enum InstallError {
         /// Why.
         source: io::Error,
     },
-    /// What there is cannot be executed.
+    /// The file cannot be executed.
     #[error("{} (--cni-plugin) is no program: it has {length} bytes and does not begin as one does", path.display())]
     NoProgram {
         /// The file.
         path: PathBuf,
-        /// How much is in it.
+        /// Its length.
         length: usize,
     },
-    /// It cannot be put there.
+    /// The file cannot be written.
     #[error("cannot write {}: look at --cni-bin-dir, that folder's permissions and free space", path.display())]
     Write {
         /// The file.
@@ -44,7 +44,7 @@ pub enum InstallError {
         /// Why.
         source: io::Error,
     },
-    /// It cannot be taken away.
+    /// The file cannot be removed.
     #[error("cannot remove {}: remove it by hand", path.display())]
     Remove {
         /// The file.
@@ -52,10 +52,10 @@ pub enum InstallError {
         /// Why.
         source: io::Error,
     },
-    /// The configuration that will be installed is not one.
+    /// The configuration to install is not valid.
     #[error(transparent)]
     Conflist(#[from] SourceError),
-    /// Pods could not start with it.
+    /// A plugin that the configuration names is missing.
     #[error(
         "the CNI configuration {} (--cni-conf-source) names the plugin {name:?}, which is not in {}: install the plugins of the CNI \
          project on this node, or take the entry out", conf.display(), bin_dir.display()
@@ -70,7 +70,7 @@ pub enum InstallError {
     },
 }
 
-/// Installs the plugin, then judges the configuration that the daemon will install.
+/// Installs the plugin, then checks the configuration that the daemon will install.
 pub fn run(config: &Config) -> Result<(), InstallError> {
     let bin_dir = &config.cni.bin_dir;
     let target = bin_dir.join(PLUGIN);
@@ -101,7 +101,7 @@ fn source(config: &CniConfig) -> Result<PathBuf, InstallError> {
     Ok(itself.with_file_name(path))
 }
 
-/// Puts the program in its place in one step; one that is the same stays. True where it was written.
+/// Installs the program in one step, unless the same program is there. True if it was written.
 fn install(source: &Path, target: &Path) -> Result<bool, InstallError> {
     let program = fs::read(source).map_err(|error| InstallError::Source { path: source.to_owned(), source: error })?;
     if !program.starts_with(ELF) {
@@ -123,7 +123,7 @@ fn is_there(target: &Path, program: &[u8]) -> bool {
     matches!(mode, Ok((true, whole_file::PROGRAM))) && fs::read(target).is_ok_and(|present| present == program)
 }
 
-/// Takes the plugin away; true where there was one.
+/// Removes the plugin. True if there was one.
 pub(crate) fn remove(bin_dir: &Path) -> Result<bool, InstallError> {
     let path = bin_dir.join(PLUGIN);
     match fs::remove_file(&path) {

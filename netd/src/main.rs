@@ -1,12 +1,12 @@
-//! The program `netd`: reads the command line and runs what it asks for.
+//! The program `netd`: reads the command line and runs the command.
 #![forbid(unsafe_code)]
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use dataplane::heap::Heap;
 use dataplane::kernel::Linux;
+use dlmalloc::GlobalDlmalloc;
 use netd::config::Config;
 use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
@@ -19,13 +19,14 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+/// musl's own allocator maps and unmaps memory for a few pieces at a time.
 #[global_allocator]
-static HEAP: Heap = Heap;
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 /// `netd plan` has changes to show.
 const CHANGES: u8 = 2;
-/// `netd doctor` has found something.
-const TROUBLE: u8 = 2;
+/// `netd doctor` has findings.
+const FINDINGS: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
@@ -50,10 +51,15 @@ fn main() -> ExitCode {
 }
 
 fn start_log() {
-    let wished = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    // What the client of the API server would say is said by the store, once.
-    let usual = || Targets::new().with_default(LevelFilter::INFO).with_target("kube_client", LevelFilter::OFF);
-    let filter = wished.unwrap_or_else(usual);
+    let configured = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
+    // The store logs the errors of the API server's client once.
+    let usual = || {
+        Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target("kube_client", LevelFilter::OFF)
+            .with_target("kube_runtime", LevelFilter::OFF)
+    };
+    let filter = configured.unwrap_or_else(usual);
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
@@ -69,14 +75,14 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         install::run(&config).context("the CNI plugin is not installed")?;
         return Ok(ExitCode::SUCCESS);
     }
-    // Who else is linked in may bring another one: then none would be chosen by itself.
+    // With several providers linked in, rustls chooses none by itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
         let store = AnyStore::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
-        // A daemon asks where it can be asked what it waits for.
+        // The daemon asks the store later, when `netd status` can already show what it waits for.
         if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
-            config.node_name = store.node_name().await.context("cannot tell which node this is")?;
+            config.node_name = store.node_name().await.context("cannot find out which node this is")?;
         }
         match cli.command {
             Some(Command::Plan) => plan(&config, &store).await,
@@ -130,7 +136,7 @@ async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow:
         Output::Json => println!("{}", serde_json::to_string_pretty(&findings).context("cannot print the findings")?),
         Output::Yaml => print!("{}", serde_saphyr::to_string(&findings).context("cannot print the findings")?),
     }
-    Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(TROUBLE) })
+    Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }
 
 async fn clean_up(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {

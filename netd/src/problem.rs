@@ -31,7 +31,7 @@ pub enum Kind {
     /// This node's lease is not in the store.
     LeaseLost,
     /// This node's lease in the store is not up to date, so its peers are not either.
-    PeersNotTold,
+    LeaseNotPublished,
     /// The peers' leases cannot be read.
     PeersNotRead,
     /// The interface between nodes cannot be used.

@@ -34,17 +34,9 @@ use crate::problem::Problem;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
-    /// True; in the document of a netd that does not run ([`offline`]) this is false.
-    pub running: bool,
-    /// netd's version.
-    pub version: String,
-    /// When it started.
-    pub started: Timestamp,
-    /// True if the kernel has the desired state and pods can be wired.
-    pub ready: bool,
-    /// True while the backend is being changed: some routes are still the former ones.
-    #[serde(default)]
-    pub changing: bool,
+    /// The daemon.
+    #[serde(flatten)]
+    pub daemon: DaemonStatus,
     /// The node and its lease, once it has one.
     pub node: Option<NodeStatus>,
     /// The other nodes, by name.
@@ -64,6 +56,22 @@ pub struct Status {
     pub contested: BTreeMap<String, ContestedObject>,
     /// The store.
     pub store: StoreStatus,
+}
+
+/// The daemon itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    /// True; in the document of a netd that does not run ([`offline`]) this is false.
+    pub running: bool,
+    /// netd's version.
+    pub version: String,
+    /// When it started.
+    pub started: Timestamp,
+    /// True if the kernel has the desired state and pods can be wired.
+    pub ready: bool,
+    /// True while the backend is being changed: some routes are still the former ones.
+    #[serde(default)]
+    pub changing: bool,
 }
 
 /// A problem with its age.
@@ -266,11 +274,13 @@ impl Status {
     /// The status of a netd that starts now.
     pub fn new(now: Timestamp) -> Self {
         Self {
-            running: true,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            started: now,
-            ready: false,
-            changing: false,
+            daemon: DaemonStatus {
+                running: true,
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                started: now,
+                ready: false,
+                changing: false,
+            },
             node: None,
             peers: BTreeMap::new(),
             left_out: BTreeMap::new(),

@@ -1,6 +1,6 @@
-//! `subnet.env`: what the CNI plugin and other programs read about this node's network, flannel's format byte for byte.
+//! `subnet.env`: this node's network for the CNI plugin and other programs, in flannel's format byte for byte.
 //!
-//! The text is made and read purely; [`write()`] alone touches a file.
+//! Only [`write()`] touches a file.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use crate::whole_file;
 /// Where flannel's users and plugins look for the file.
 pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 
-/// What is in the file.
+/// The file's contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubnetEnv {
     /// The pods' whole ranges.
@@ -23,7 +23,7 @@ pub struct SubnetEnv {
     pub subnets: PerFamily<Prefix>,
     /// The MTU of a pod's interface.
     pub mtu: Mtu,
-    /// Whether traffic that leaves the network is masqueraded.
+    /// True if traffic that leaves the network is masqueraded.
     pub ip_masq: bool,
 }
 
@@ -51,12 +51,12 @@ fn keys(family: Family) -> (&'static str, &'static str) {
     }
 }
 
-/// The subnets that an earlier run left in the text. What makes no sense is as if it were not there: the file is only a memory.
+/// The subnets that an earlier run has written. Lines that cannot be parsed are ignored.
 pub fn previous_subnets(text: &str) -> PerFamily<Prefix> {
     previous(text, |family| keys(family).1)
 }
 
-/// The networks that an earlier run left in the text, likewise.
+/// The networks that an earlier run has written. Lines that cannot be parsed are ignored.
 pub fn previous_networks(text: &str) -> PerFamily<Prefix> {
     previous(text, |family| keys(family).0)
 }
@@ -76,7 +76,7 @@ pub struct WriteError {
     source: Box<dyn Error + Send + Sync>,
 }
 
-/// Puts the text into the file at once, mode 0644; missing folders are made, mode 0755.
+/// Writes the file in one step, mode 0644. Missing directories are made, mode 0755.
 pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), WriteError> {
     install(path, env.render().as_bytes()).map_err(|error| WriteError { path: path.to_owned(), source: error.into() })
 }

@@ -6,13 +6,13 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
-/// Puts `contents` at `path` in one step, readable by everybody, whatever the umask. On failure the file is as it was, and nothing
-/// else stays behind.
+/// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file
+/// stays behind.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
     put(path, contents, 0o644)
 }
 
-/// The same for a program, which everybody may execute. One that runs under this name goes on as it is.
+/// The same for a program, executable by everybody. A running program of this name goes on unchanged.
 pub(crate) fn write_program(path: &Path, contents: &[u8]) -> io::Result<()> {
     put(path, contents, PROGRAM)
 }
@@ -27,36 +27,36 @@ fn put(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(contents)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
-    // Closed first: a program that is open for writing cannot be executed.
+    // The file is closed first: a program that is open for writing cannot be executed.
     file.into_temp_path().persist(path).map_err(|failed| failed.error)?;
-    // The rename itself is on disk only with the folder. Some file systems cannot do that, and the file is complete either way.
+    // The rename is on disk only after the directory is synced. Some file systems cannot do that; the file is complete either way.
     let _ = File::open(folder).and_then(|folder| folder.sync_all());
     Ok(())
 }
 
-/// A dot in front and no known suffix: nobody takes it for a configuration while it grows.
+/// The prefix of temporary files. With a dot in front and no known suffix no program reads them as configuration.
 fn prefix(name: &OsStr) -> String {
     format!(".{}.", name.to_string_lossy())
 }
 
 const SUFFIX: &str = "~";
 
-/// Removes what a process that was killed while it wrote `path` has left beside it. For the only one who writes that file.
+/// Removes the temporary files of processes that were killed while they wrote `path`. Only the one writer of that file may call this.
 pub(crate) fn sweep(path: &Path) {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
     let prefix = prefix(name);
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let middle = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.strip_suffix(SUFFIX));
-        // Six letters and digits of its own are what `tempfile` puts there; anything else is somebody else's.
+        // `tempfile` adds six letters and digits; other files are not ours.
         if middle.is_some_and(|middle| middle.len() == 6 && middle.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
-            // It does no harm where it stays.
+            // A file that stays does no harm.
             let _ = fs::remove_file(entry.path());
         }
     }
 }
 
-/// Makes a folder and those above it that are missing, open to everybody's reading, whatever the umask.
+/// Makes a directory and its missing parents, readable by everybody, whatever the umask.
 pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.as_os_str().is_empty() || folder.is_dir() {
         return Ok(());
@@ -66,7 +66,7 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     }
     match DirBuilder::new().mode(0o755).create(folder) {
         Ok(()) => fs::set_permissions(folder, Permissions::from_mode(0o755)),
-        // Another daemon was quicker.
+        // Another daemon has made it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => Ok(()),
         Err(error) => Err(error),
     }

@@ -126,6 +126,27 @@ impl ApiServer {
         Ok(())
     }
 
+    /// Stops its process: it accepts connections and answers nothing, until it [goes on](Self::go_on).
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn stand_still(&self) -> Outcome {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn go_on(&self) -> Outcome {
+        self.signal(Signal::SIGCONT)
+    }
+
+    fn signal(&self, signal: Signal) -> Outcome {
+        let server = self.server.as_ref().context("the API server runs")?;
+        kill(Pid::from_raw(server.id().cast_signed()), signal).context(format!("send {signal} to the API server"))
+    }
+
     /// Starts it anew with these feature gates.
     ///
     /// # Errors

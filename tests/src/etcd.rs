@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
@@ -139,6 +141,22 @@ impl Etcd {
         Ok(found)
     }
 
+    /// Stops its process: it accepts connections and answers nothing, until it [goes on](Self::go_on).
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn stand_still(&self) -> Outcome {
+        signal(&self.child, Signal::SIGSTOP).context("stop etcd")
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// Where it is gone.
+    pub fn go_on(&self) -> Outcome {
+        signal(&self.child, Signal::SIGCONT).context("let etcd go on")
+    }
+
     /// Ends it as a crash would.
     ///
     /// # Errors
@@ -157,6 +175,10 @@ impl Etcd {
         self.kill()?;
         std::fs::remove_dir_all(folder).context("remove etcd's data")
     }
+}
+
+fn signal(child: &Child, signal: Signal) -> nix::Result<()> {
+    kill(Pid::from_raw(child.id().cast_signed()), signal)
 }
 
 fn unquoted(field: &str) -> Outcome<String> {

@@ -29,6 +29,7 @@ pub mod peer;
 pub mod peers;
 pub mod plugin;
 pub mod pod;
+pub mod repair;
 pub mod snapshot;
 pub mod sniffer;
 pub mod suite;

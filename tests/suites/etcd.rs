@@ -49,6 +49,7 @@ fn main() -> ExitCode {
             trials.extend(flannel::trials());
             trials.extend(two::trials());
             trials.push(clock::trial());
+            trials.push(from_the_start("drift is repaired while etcd hangs for a minute", trouble::hangs));
             trials.push(from_the_start(
                 "etcd is out of reach for two minutes, and has other content then",
                 trouble::minutes,

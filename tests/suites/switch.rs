@@ -10,10 +10,9 @@ use libtest_mimic::Trial;
 use netd_tests::namespace::printed;
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Context, Load, Node, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, peer, seconds,
-    sleep,
+    Cluster, Context, Failure, Load, Node, Outcome, Pod, Stack, Topology, ensure, eventually, kernel, net_conf, peer,
+    seconds, sleep,
 };
-use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// The backends, each reached from the one before it, and the first from the last.
@@ -213,15 +212,18 @@ fn stands_still() -> Outcome {
             let (first, rest) = order.split_at(before);
             first.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
             sleep(Duration::from_millis(after));
-            daemon.signal(Signal::SIGSTOP)?;
+            daemon.stand_still()?;
             rest.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
             sleep(STILL);
-            daemon.signal(Signal::SIGCONT)?;
+            daemon.go_on()?;
             running.settled(backend).context(format!("{still} stood still on the way to {backend}"))?;
         }
         Ok(())
     })
 }
+
+/// What netd logs when pods can be wired.
+const READY: &str = " ready peers";
 
 /// n3 has seen the network as it was, and goes on when the others have closed the tunnel: they could not know that it would send by
 /// that. Its pods must not begin with it.
@@ -237,29 +239,33 @@ fn joins() -> Outcome {
         running.cluster.launch("n3")?;
         let daemon = running.cluster.daemon("n3");
         daemon.await_log("ip link add", seconds(20))?;
-        daemon.signal(Signal::SIGSTOP)?;
+        daemon.stand_still()?;
         let record = peer::read(running.cluster.node("n3").store(), "n3")?;
         ensure!(record["Receives"].is_null() && !daemon.log().contains("ready"), "it has published {record}");
         Ok(())
     })?;
     let (others, backend) = (["n1", "n2"], &backends()[1]);
     others.iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
-    running.settled_at(&others, backend)?;
+    let with_record = |failure: Failure| match peer::read(running.cluster.node("n3").store(), "n3") {
+        Ok(record) => failure.with("the record of n3", &record.to_string()),
+        Err(_) => failure,
+    };
+    running.settled_at(&others, backend).map_err(with_record)?;
     // They do not open it again before it is ready.
-    let others_get = |signal| others.iter().try_for_each(|node| running.cluster.daemon(node).signal(signal));
-    others_get(Signal::SIGSTOP)?;
+    others.iter().try_for_each(|node| running.cluster.daemon(node).stand_still())?;
     let n3 = running.cluster.daemon("n3");
-    n3.signal(Signal::SIGCONT)?;
-    n3.await_ready()?;
+    n3.go_on()?;
+    // Its readiness comes by another way than its log, which may be the slower of the two.
+    n3.await_log(READY, seconds(20))?;
     let log = n3.log();
-    let before = log.split(" ready peers").next().unwrap_or_default();
+    let before = log.split(READY).next().unwrap_or_default();
     for node in others {
         let range = subnet(&running, node)?;
         let last = before.lines().rfind(|line| line.contains("\"ip route") && line.contains(&range));
         let is_direct = last.is_some_and(|line| line.contains("dev eth0"));
         ensure!(is_direct, "n3 was ready with a way to {node} that had closed:\n{log}");
     }
-    others_get(Signal::SIGCONT)?;
+    others.iter().try_for_each(|node| running.cluster.daemon(node).go_on())?;
     let pod = running.cluster.pod("n3", "late")?;
     for (_, other) in &running.pods {
         running.cluster.settle(&pod, other)?;

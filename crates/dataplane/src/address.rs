@@ -1,10 +1,11 @@
 //! Addresses of links: what `ip address` shows, and the requests that add and remove one.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::AddressMessageBuilder;
 
 use crate::error::KernelError;
 use crate::netlink::{Request, Socket};
@@ -70,32 +71,23 @@ impl Address {
 
 /// The request that adds an address. IPv6 skips duplicate address detection: the address was allocated, not guessed.
 pub fn add(index: u32, address: IpAddr, prefix_len: u8) -> Request {
-    let mut message = skeleton(index, address, prefix_len);
-    match address {
-        IpAddr::V4(v4) if prefix_len < 31 => {
-            let hosts = u32::MAX.checked_shr(u32::from(prefix_len)).unwrap_or(0);
-            let broadcast = (v4.to_bits() | hosts).into();
-            message.attributes.push(AddressAttribute::Broadcast(broadcast));
-        }
-        IpAddr::V4(_) => {}
-        IpAddr::V6(_) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+    let mut message = message(index, address, prefix_len);
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
     }
     Request::new(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// The request that removes an address.
 pub fn delete(index: u32, address: IpAddr, prefix_len: u8) -> Request {
-    Request::new(RouteNetlinkMessage::DelAddress(skeleton(index, address, prefix_len)), 0)
+    Request::new(RouteNetlinkMessage::DelAddress(message(index, address, prefix_len)), 0)
 }
 
-fn skeleton(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = family(Family::of(address));
-    message.header.index = index;
-    message.header.prefix_len = prefix_len;
-    message.header.scope = AddressScope::Universe;
-    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
-    message
+fn message(index: u32, address: IpAddr, prefix_len: u8) -> AddressMessage {
+    match address {
+        IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new().index(index).address(v4, prefix_len).build(),
+        IpAddr::V6(v6) => AddressMessageBuilder::<Ipv6Addr>::new().index(index).address(v6, prefix_len).build(),
+    }
 }
 
 pub(crate) fn family(family: Family) -> AddressFamily {

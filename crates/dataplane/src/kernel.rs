@@ -1,5 +1,5 @@
-//! What a daemon needs of the kernel, as a small trait; the running kernel is [`Linux`], the one for fault injection
-//! [`crate::fake::Fake`].
+//! What a daemon needs of the kernel, as a small trait: [`Linux`] is the running kernel, [`crate::fake::Fake`] the one for
+//! fault injection.
 
 use std::collections::HashMap;
 
@@ -133,7 +133,7 @@ impl Kernel for Linux {
 /// One run over a list of ops: requests wait until something must happen after them.
 struct Application<'k> {
     kernel: &'k mut Linux,
-    /// The index of each device that was asked for; `None` where there is no such device.
+    /// The index of each device that was looked up; `None` where there is no such device.
     indexes: HashMap<IfName, Option<u32>>,
     /// Requests not sent yet, with the place of their op: no more than go out at once.
     waiting: Vec<(usize, Request)>,

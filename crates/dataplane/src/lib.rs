@@ -1,15 +1,12 @@
-//! The kernel edge: the only crate that speaks to the kernel. Knows nothing of Kubernetes, peers or Services.
+//! The kernel edge: the only crate that talks to the kernel. It knows nothing of Kubernetes, peers or Services.
 //!
-//! Values come in and go out in the words of [`types`], [`link`], [`address`], [`route`] and [`neighbour`]. [`netlink`]
-//! carries them. Everything here blocks, and for no longer than the kernel takes to answer.
+//! Values come in and go out as those of [`types`], [`link`], [`address`], [`route`] and [`neighbour`]. [`netlink`]
+//! carries them. Every call blocks until the kernel has answered.
 
 pub mod address;
-pub mod arena;
 pub mod attribute;
 pub mod error;
 pub mod fake;
-#[cfg(feature = "heap")]
-pub mod heap;
 pub mod kernel;
 pub mod link;
 pub mod monitor;

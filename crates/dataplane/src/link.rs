@@ -81,7 +81,7 @@ pub struct Vxlan {
 }
 
 impl Vxlan {
-    /// True where the kernel takes only one of the two: it tells received packets apart by VNI, port and IP family.
+    /// True where the kernel accepts only one of the two devices: it assigns received packets by VNI, port and IP family.
     ///
     /// One without a local address, and without a group of the other family, is of IPv4.
     pub fn shares_socket(&self, other: &Self) -> bool {
@@ -253,8 +253,8 @@ pub struct NewVeth<'a> {
     pub peer_netns: BorrowedFd<'a>,
 }
 
-/// The request that makes a veth pair, with one queue each way, as the kernel uses it. Not told, the kernel makes one
-/// for each processor and takes all but one away again: two grace periods under the lock that every link waits for.
+/// The request that makes a veth pair, with one queue each way, as the kernel uses it. By default the kernel makes one
+/// for each processor and removes all but one again: two grace periods under the lock that every link waits for.
 pub fn add_veth(new: &NewVeth<'_>) -> Request {
     let mut peer = one_queue(LinkMessageBuilder::<LinkUnspec>::default().name(new.peer.as_str()));
     let mut host = one_queue(LinkMessageBuilder::new_with_info_kind(InfoKind::Veth).name(new.name.as_str()));
@@ -296,7 +296,7 @@ impl Device<'_> {
     }
 }
 
-/// What to change of a device. What is `None` stays.
+/// A change of a device. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
     /// Administratively up or down.
@@ -340,7 +340,7 @@ pub fn set(device: Device<'_>, change: &Change) -> Request {
 }
 
 /// The request that sets a bridge port's hairpin mode and isolation, and its alias. The port gets no address from IPv6:
-/// nobody speaks to it, and making one sends to every other port.
+/// nothing uses it, and making one sends packets to every other port.
 pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) -> Request {
     let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
     let message = device

@@ -20,9 +20,9 @@ pub struct Neighbour {
     pub index: u32,
     /// The neighbour's address.
     pub address: IpAddr,
-    /// Its hardware address; `None` while it is being asked for, or has failed.
+    /// Its hardware address; `None` while it is being resolved, or where that failed.
     pub mac: Option<Mac>,
-    /// Set by somebody for good, not learned.
+    /// Set for good (`permanent`), not learned.
     pub permanent: bool,
 }
 
@@ -35,7 +35,7 @@ pub struct Fdb {
     pub mac: Mac,
     /// The tunnel end.
     pub destination: IpAddr,
-    /// Set by somebody for good, not learned from a received packet; and to the device's own port and network.
+    /// Set for good (`permanent`), not learned from a received packet, and to the device's own port and network.
     pub permanent: bool,
 }
 
@@ -68,14 +68,15 @@ impl Fdb {
             return None;
         }
         let (destination, mac) = fields(message);
-        let permanent = has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]) && !is_astray(message);
+        let permanent =
+            has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]) && !leads_elsewhere(message);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
     }
 }
 
 /// True where a forwarding entry leads to another port or network than its device's, or out of a device of its own choice.
-/// The kernel says so only then; it tells such an entry from a plain one to the same tunnel end.
-fn is_astray(message: &NeighbourMessage) -> bool {
+/// The kernel sends these attributes only then, and keeps such an entry beside a plain one to the same tunnel end.
+fn leads_elsewhere(message: &NeighbourMessage) -> bool {
     use NeighbourAttribute::{IfIndex, Port, Vni};
     message.attributes.iter().any(|attribute| matches!(attribute, Port(_) | Vni(_) | IfIndex(_)))
 }
@@ -146,11 +147,7 @@ fn skeleton(index: u32, family: AddressFamily, destination: IpAddr) -> Neighbour
     message.header.family = family;
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
-    let destination = match destination {
-        IpAddr::V4(v4) => NeighbourAddress::Inet(v4),
-        IpAddr::V6(v6) => NeighbourAddress::Inet6(v6),
-    };
-    message.attributes = vec![NeighbourAttribute::Destination(destination)];
+    message.attributes = vec![NeighbourAttribute::Destination(destination.into())];
     message
 }
 

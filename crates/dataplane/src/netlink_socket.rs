@@ -1,4 +1,4 @@
-//! A netlink socket as bytes: how each is opened, heard and answered, whatever protocol it speaks.
+//! A netlink socket of any protocol: how it is opened, and how bytes are sent and received.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 /// The kernel's largest dump message is 32 KiB; an error answer repeats at most a request.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
-/// The socket itself failed; whether what was asked for was done is not known.
+/// The socket itself failed. Whether a request was done is not known.
 #[derive(Debug, thiserror::Error)]
 #[error("netlink socket: cannot {action}")]
 pub struct SocketError {
@@ -23,9 +23,9 @@ pub struct SocketError {
 pub(crate) enum Received<'s> {
     /// A datagram of messages.
     Some(&'s [u8]),
-    /// NetlinkSocket were dropped, since they had no room (`ENOBUFS`).
+    /// Datagrams were dropped, since the buffer was full (`ENOBUFS`).
     Lost,
-    /// Nothing waits.
+    /// No datagram waits.
     Nothing,
 }
 
@@ -43,7 +43,7 @@ impl<'s> Received<'s> {
 #[derive(Debug)]
 pub(crate) struct NetlinkSocket {
     pub(crate) inner: netlink_sys::Socket,
-    /// Its address: notifications of what it asked for bear it.
+    /// Its port: notifications of changes that it made hold it.
     pub(crate) port: u32,
     received: Vec<u8>,
 }
@@ -53,7 +53,7 @@ fn fault(action: &'static str) -> impl Fn(io::Error) -> SocketError {
 }
 
 impl NetlinkSocket {
-    /// One that asks, and gets the kernel's own sentences with its refusals.
+    /// A socket for requests, with the kernel's own sentences in refusals.
     pub(crate) fn request(protocol: isize) -> Result<Self, SocketError> {
         let socket = Self::open(protocol)?;
         socket.inner.set_ext_ack(true).map_err(fault("ask for extended ACKs"))?;
@@ -61,7 +61,7 @@ impl NetlinkSocket {
         Ok(socket)
     }
 
-    /// One that hears these multicast groups from now on, with much room. It never blocks.
+    /// A socket that receives these multicast groups from now on, with a large buffer. It never blocks.
     pub(crate) fn multicast(protocol: isize, groups: impl IntoIterator<Item = u32>) -> Result<Self, SocketError> {
         let socket = Self::open(protocol)?;
         socket.inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
@@ -78,8 +78,8 @@ impl NetlinkSocket {
         Ok(Self { inner, port, received: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
-    /// Makes room for what is received, beyond the system's limit where permitted. Without, dumps start over more often and
-    /// bursts end in [`Received::Lost`]: nothing else is.
+    /// Sets the size of the receive buffer, beyond the system's limit where permitted. In a smaller one, dumps start over more
+    /// often and bursts end in [`Received::Lost`]; nothing else changes.
     pub(crate) fn make_room(&self, bytes: usize) {
         if setsockopt(&self.inner, sockopt::RcvBufForce, &bytes).is_err() {
             let _ = setsockopt(&self.inner, sockopt::RcvBuf, &bytes);
@@ -95,7 +95,7 @@ impl NetlinkSocket {
         self.inner.send(bytes, 0).map(drop).map_err(fault("send"))
     }
 
-    /// A datagram; `flags` are 0 to wait for it, where the socket was not opened to hear, or `MSG_DONTWAIT`.
+    /// A datagram; `flags` are 0 to wait for it, where the socket is for requests, or `MSG_DONTWAIT`.
     pub(crate) fn receive(&mut self, flags: i32) -> Result<Received<'_>, SocketError> {
         loop {
             self.received.clear();

@@ -34,7 +34,7 @@ pub const NAMED: &str = "/run/netns";
 /// Runs `body` in the namespace at `path` and gives what it returns.
 ///
 /// Sockets that `body` opens, sysctls that it writes under `/proc/sys/net` and processes that it starts belong to that
-/// namespace. `/sys` does not follow: it stays that of the mount.
+/// namespace. `/sys` is not switched: it stays that of the mount.
 ///
 /// # Errors
 /// Where `path` cannot be opened or is no network namespace.
@@ -52,8 +52,8 @@ pub fn within<T: Send>(path: &Path, body: impl FnOnce() -> T + Send) -> Result<T
 
 /// Runs `body` in the namespace at `path` on the calling thread, which then is back in its own.
 ///
-/// A thread of its own costs 0.1 ms, a tenth of what the plugin takes; it has one thread, which can have nothing else to
-/// do meanwhile. Everything else uses [`within`].
+/// A thread of its own costs 0.1 ms, a tenth of what the plugin takes; the plugin has one thread, which can do nothing else
+/// meanwhile. All other programs use [`within`].
 ///
 /// # Errors
 /// Where `path` cannot be opened or is no network namespace.

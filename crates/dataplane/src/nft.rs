@@ -1,7 +1,7 @@
 //! nftables over netlink: tables as values, written in atomic batches and read back to the element.
 //!
-//! Our own encoder: no `nft` binary and no C library. This room knows what a table is made of, not what for; which
-//! table is ours and what belongs in it is the caller's. A socket stays in the network namespace of the thread that
+//! Our own encoder: no `nft` binary and no C library. This module knows what a table is made of, not what for: the
+//! caller decides which table is ours and what belongs in it. A socket stays in the network namespace of the thread that
 //! opened it.
 
 mod abi;

@@ -1,4 +1,4 @@
-//! What a device does in the kernel's place: `ethtool -k` in as far as anybody here asks.
+//! Offloads of a device: the part of `ethtool -k` that is needed here.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -23,7 +23,7 @@ const GET_TX_CHECKSUM: u32 = 0x16;
 /// True where the device makes the checksums of the packets that it sends (`tx-checksumming: on`).
 ///
 /// # Errors
-/// Where there is no such device, or it cannot be asked.
+/// Where there is no such device, or the ioctl fails.
 pub fn tx_checksum(device: &IfName) -> io::Result<bool> {
     let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
     let mut value = EthtoolValue { command: GET_TX_CHECKSUM, data: 0 };

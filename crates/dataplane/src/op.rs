@@ -1,6 +1,6 @@
 //! One change to the kernel as a value. Printed, it is a line for a shell: `ip`, `bridge`, `nft` or `sysctl`.
 //!
-//! Pure. Devices go by name, so that an op can speak of one that an earlier op makes.
+//! Pure. Devices go by name, so that an op can name a device that an earlier op makes.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -109,7 +109,7 @@ pub enum Op {
     Nft(nft::Transaction),
 }
 
-/// What to change of a device. What is `None` stays.
+/// A change of a device. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LinkChange {
     /// Administratively up or down.
@@ -118,7 +118,7 @@ pub struct LinkChange {
     pub mtu: Option<Mtu>,
     /// Hardware address.
     pub mac: Option<Mac>,
-    /// A text for people, which also says whose the device is.
+    /// The alias: a text for people, which also marks the device's owner.
     pub alias: Option<String>,
 }
 
@@ -173,7 +173,7 @@ impl DeviceRoute {
 }
 
 impl Op {
-    /// The device without which the op cannot be carried out, where it needs one to be there.
+    /// The device that has to exist before the op is applied, where there is one.
     pub fn device(&self) -> Option<&IfName> {
         match self {
             Op::SetLink { name, .. } | Op::SetHairpin(name) | Op::DeleteLink(name) => Some(name),
@@ -188,7 +188,7 @@ impl Op {
         }
     }
 
-    /// What sort of change it is, in one word for counters: the same for all devices, peers and tables.
+    /// The kind of change, as one word for counters: the same for all devices, peers and tables.
     pub fn kind(&self) -> &'static str {
         match self {
             Op::AddTunnel { tunnel, .. } => tunnel.op_kind(),
@@ -234,9 +234,9 @@ impl Op {
 }
 
 /// A text as one word of a shell, in quotes where it needs them.
-struct Word<'a>(&'a str);
+struct ShellWord<'a>(&'a str);
 
-impl fmt::Display for Word<'_> {
+impl fmt::Display for ShellWord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/@%+=,".contains(&byte);
         if !self.0.is_empty() && self.0.bytes().all(plain) {
@@ -249,7 +249,7 @@ impl fmt::Display for Word<'_> {
 impl fmt::Display for DeviceAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{} dev {}", self.address, self.prefix_len, self.device)?;
-        // As the request asks for: no duplicate address detection.
+        // As in the request: no duplicate address detection.
         if self.address.is_ipv6() { f.write_str(" nodad") } else { Ok(()) }
     }
 }
@@ -297,7 +297,7 @@ impl fmt::Display for Op {
                     write!(f, " address {mac}")?;
                 }
                 if let Some(alias) = &change.alias {
-                    write!(f, " alias {}", Word(alias))?;
+                    write!(f, " alias {}", ShellWord(alias))?;
                 }
                 match change.up {
                     Some(up) => f.write_str(if up { " up" } else { " down" }),

@@ -1,4 +1,4 @@
-//! Questions to other machines: an echo of an exact size that nobody may fragment, and a datagram to a closed port.
+//! Probes of other machines: an echo request of an exact size that must not be fragmented, and a datagram to a closed port.
 //!
 //! The other side's kernel answers by itself, so nothing has to run there. What an answer means is the caller's.
 
@@ -26,9 +26,9 @@ use packet::{LEAST_BYTES, Token};
 /// One echo request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Echo {
-    /// Whom to ask.
+    /// The destination.
     pub to: IpAddr,
-    /// The address to ask from; `None` for the kernel's choice.
+    /// The source address; `None` for the kernel's choice.
     pub from: Option<IpAddr>,
     /// Bytes of the whole IP packet.
     pub bytes: u32,
@@ -68,7 +68,7 @@ pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
             Entry::Occupied(open) => open.into_mut(),
             Entry::Vacant(vacant) => match EchoSocket::open(key.0, key.1) {
                 Ok(socket) => vacant.insert(socket),
-                // The address to ask from is not there.
+                // The source address does not exist.
                 Err(Errno::EADDRNOTAVAIL) => {
                     round.replies[place] = Reply::NotSent(libc::EADDRNOTAVAIL);
                     continue;
@@ -146,7 +146,7 @@ impl Round {
                     }
                 }
                 Err(Errno::EAGAIN) => return,
-                // An error of an earlier packet, told once.
+                // An error of an earlier packet, reported once.
                 Err(_) => {}
             }
         }
@@ -207,7 +207,7 @@ fn set(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> Result<(), E
 /// The largest IP packet that the kernel takes the path to `to` to carry: what it has learnt, else the device's MTU.
 ///
 /// # Errors
-/// Where there is no route, or no such address to ask from.
+/// Where there is no route, or no such source address.
 pub fn path_mtu(to: IpAddr, from: Option<IpAddr>) -> io::Result<u32> {
     let socket = datagram_socket(to, from)?;
     let (level, name) = match Family::of(to) {
@@ -223,7 +223,7 @@ pub fn path_mtu(to: IpAddr, from: Option<IpAddr>) -> io::Result<u32> {
     u32::try_from(mtu).map_err(io::Error::other)
 }
 
-/// A socket that speaks with a port on `to` that nothing listens on.
+/// A socket connected to a port of `to` that nothing listens on.
 fn datagram_socket(to: IpAddr, from: Option<IpAddr>) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(SocketAddr::new(from.unwrap_or(Family::of(to).unspecified()), 0))?;
     socket.connect(SocketAddr::new(to, CLOSED_PORT))?;
@@ -239,7 +239,8 @@ pub enum Checksum {
     Absent,
 }
 
-/// Sends a datagram to a closed port of each, and says who refused it: where one arrives whole, the other kernel does.
+/// Sends a datagram to a closed port of each machine, and gives those that refused it: the other kernel refuses a datagram
+/// that arrives whole.
 ///
 /// # Errors
 /// Where a socket cannot be waited for. One that cannot be sent counts as not refused.

@@ -1,14 +1,14 @@
-//! Work that goes on after the program has answered.
+//! Work that goes on after the program has ended.
 
 use std::fs::File;
 use std::io;
 
 use nix::unistd::{ForkResult, dup2_stderr, dup2_stdin, dup2_stdout, fork, setsid};
 
-/// Runs `body` in a detached child process and returns at once. The child's standard streams are `/dev/null`, so whoever
-/// waits for ours to close does not wait for it.
+/// Runs `body` in a detached child process and returns at once. The child's standard streams are `/dev/null`, so a caller
+/// that waits for the end of this program's output does not wait for the child.
 ///
-/// Only for a program of one thread: the child of another could wait for ever on a lock that no thread holds any more.
+/// Only for a program of one thread: with several threads, the child could wait for a lock whose owner does not exist in the child.
 ///
 /// # Errors
 /// Where there are other threads, or no process can be made.

@@ -8,6 +8,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
     RouteProtocol as Protocol, RouteScope, RouteType, RouteVia,
 };
+use rtnetlink::RouteMessageBuilder;
 
 use crate::address::family;
 use crate::error::KernelError;
@@ -20,7 +21,7 @@ pub enum RouteKind {
     /// They go on, to the next hop.
     #[default]
     Unicast,
-    /// They are dropped without a word.
+    /// They are dropped without an answer.
     Blackhole,
     /// They are refused: no way there.
     Unreachable,
@@ -71,7 +72,7 @@ pub struct Route {
     pub onlink: bool,
     /// Who made it.
     pub protocol: RouteProtocol,
-    /// Lower wins among routes to one destination. The kernel gives IPv6 routes 1024 where none is asked for.
+    /// Lower wins among routes to one destination. The kernel gives IPv6 routes 1024 by default.
     pub metric: u32,
     /// Whether packets go on.
     pub kind: RouteKind,
@@ -82,7 +83,7 @@ pub struct Route {
 const LOOPBACK: u32 = 1;
 
 impl Route {
-    /// The metric that a route has where none is asked for.
+    /// The metric that the kernel gives a route by default.
     pub fn default_metric(of: Family) -> u32 {
         match of {
             Family::V4 => 0,
@@ -117,7 +118,7 @@ impl Route {
         hops.iter().filter_map(alone).collect()
     }
 
-    /// True for what somebody has put into the main table, of whatever kind.
+    /// True for a route of the main table that is not a clone, of whatever kind.
     pub(crate) fn is_of_main_table(message: &RouteMessage) -> bool {
         let table = message.attributes.iter().find_map(|attribute| match attribute {
             RouteAttribute::Table(number) => Some(*number),
@@ -174,36 +175,29 @@ impl Route {
     }
 
     fn message(&self) -> RouteMessage {
-        let mut message = RouteMessage::default();
-        let header = &mut message.header;
-        header.address_family = family(self.destination.family());
-        header.destination_prefix_length = self.destination.len();
-        header.table = RouteHeader::RT_TABLE_MAIN;
-        header.protocol = Protocol::from(self.protocol.0);
-        header.kind = self.kind.code();
+        let of = self.destination.family();
         let is_on_link = self.gateway.is_none() && self.kind.is_unicast();
-        header.scope =
-            if is_on_link && self.destination.family() == Family::V4 { RouteScope::Link } else { RouteScope::Universe };
-        if self.onlink {
-            header.flags |= RouteFlags::Onlink;
-        }
-        let attributes = &mut message.attributes;
-        if !self.destination.is_default() {
-            attributes.push(RouteAttribute::Destination(self.destination.address().into()));
-        }
-        match self.gateway {
-            Some(IpAddr::V6(v6)) if self.destination.family() == Family::V4 => {
-                attributes.push(RouteAttribute::Via(RouteVia::Inet6(v6)));
-            }
-            Some(gateway) => attributes.push(RouteAttribute::Gateway(gateway.into())),
-            None => {}
-        }
+        let scope = if is_on_link && of == Family::V4 { RouteScope::Link } else { RouteScope::Universe };
+        let protocol = Protocol::from(self.protocol.0);
+        let mut route = RouteMessageBuilder::<IpAddr>::new().protocol(protocol).kind(self.kind.code()).scope(scope);
         if self.kind.is_unicast() {
-            attributes.push(RouteAttribute::Oif(self.index));
+            route = route.output_interface(self.index);
         }
         if self.metric != 0 {
-            attributes.push(RouteAttribute::Priority(self.metric));
+            route = route.priority(self.metric);
         }
+        if self.onlink {
+            route = route.onlink();
+        }
+        // The builder refuses next hops of the other family, of which the kernel is the judge.
+        let mut message = route.build();
+        message.header.address_family = family(of);
+        message.header.destination_prefix_length = self.destination.len();
+        message.attributes.push(RouteAttribute::Destination(self.destination.address().into()));
+        message.attributes.extend(self.gateway.map(|gateway| match gateway {
+            IpAddr::V6(v6) if of == Family::V4 => RouteAttribute::Via(RouteVia::Inet6(v6)),
+            gateway => RouteAttribute::Gateway(gateway.into()),
+        }));
         message
     }
 }

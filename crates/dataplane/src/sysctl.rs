@@ -2,7 +2,7 @@
 //!
 //! Container runtimes mount it read-only where a container is not privileged. Then a writable mount of the node's `/proc/sys/net` at
 //! [`WRITABLE`]`/net` takes its place for writing; runtimes refuse such a mount inside of `/proc`. The kernel shows the network
-//! namespace of whoever looks, so both places mean the same.
+//! namespace of the reading thread, so both paths are the same keys.
 
 use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::error::KernelError;
 /// Where a container may find what it can write.
 const WRITABLE: &str = "/host/proc/sys";
 
-/// Where a key lives.
+/// The path of a key.
 ///
 /// Keys are given with slashes, since a link's name may hold dots, as `sysctl(8)` also takes them: `net/ipv4/conf/eth0.5/rp_filter`.
 fn path(key: &str) -> PathBuf {

@@ -1,4 +1,4 @@
-//! The words this project speaks about the kernel in: values the kernel could reject, parsed once.
+//! Names and numbers that the kernel could reject, parsed once.
 //!
 //! Pure. Each type can only hold what the kernel accepts, so nothing behind it checks again.
 
@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Why a text is not the word it was meant to be. The message holds the text and what would be right.
+/// A text that is no valid value. The message holds the text and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{value:?} is no {what}: {expected}")]
 pub struct ValueError {
@@ -425,7 +425,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// Reads a word from a text, without a copy of it.
+/// Reads a value from a text, without a copy of the text.
 struct Text<T>(PhantomData<T>);
 
 impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {

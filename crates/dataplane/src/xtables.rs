@@ -1,7 +1,7 @@
-//! What `iptables-legacy` does with forwarded packets: its tables (`x_tables`) are none of nftables', so they are asked for
-//! as it asks for them itself. Read only.
+//! The chain FORWARD of `iptables-legacy`. Its tables (`x_tables`) are not part of nftables and are read as `iptables-legacy`
+//! reads them. Read only.
 //!
-//! A table is read by two `getsockopt`s: one tells its size and where each hook begins and ends, the other gives the rules.
+//! A table is read by two `getsockopt`s: the first gives its size and the offsets of each hook, the second the rules.
 //! Layouts are those of `linux/netfilter/x_tables.h`, `linux/netfilter_ipv4/ip_tables.h` and `netfilter_ipv6/ip6_tables.h`.
 
 use std::io;
@@ -47,11 +47,11 @@ const ENTRIES_HEADER_BYTES: usize = (NAME_BYTES + 4).next_multiple_of(align_of::
 const GET_INFO: i32 = 64;
 /// `IPT_SO_GET_ENTRIES` and `IP6T_SO_GET_ENTRIES`.
 const GET_ENTRIES: i32 = 65;
-/// The table may change between the two questions.
+/// The table may change between the two reads.
 const ATTEMPTS: u32 = 8;
 
 /// Reads what `iptables-legacy` (`ip6tables-legacy`) does with forwarded packets, in the calling thread's network
-/// namespace. `None` where it has no table `filter`; to ask for one that is not there would make it.
+/// namespace. `None` where it has no table `filter`; reading a table that does not exist would make it.
 pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
     let fault = |source| Error::Refused { family, source };
     let names = match family {
@@ -75,7 +75,7 @@ pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
     parse(family, &info, &entries).map(Some).map_err(|reason| Error::Malformed { family, reason })
 }
 
-/// The answers to both questions, of one state of the table.
+/// The answers to both reads, of one state of the table.
 fn read(socket: &OwnedFd, family: Family) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut attempt = 0;
     loop {
@@ -100,7 +100,7 @@ fn named(bytes: usize) -> Vec<u8> {
     request
 }
 
-/// Asks, and gives what the kernel wrote over the request, cut to its length.
+/// Gives what the kernel wrote over the request, cut to its length.
 fn ask(socket: &OwnedFd, family: Family, option: i32, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     let level = match family {
         Family::V4 => libc::SOL_IP,

@@ -529,6 +529,12 @@ pub enum NoPeerRoute {
         /// What this node would send by.
         encapsulation: Encapsulation,
     },
+    /// This node has not published yet that it sends by this.
+    #[error("this node has not published yet that it sends by {encapsulation}")]
+    NotPublished {
+        /// What this node would send by.
+        encapsulation: Encapsulation,
+    },
     /// The peer has no address of the tunnel's family.
     #[error("it has published no {family} address, which this node's tunnel needs")]
     NoPublicAddress {
@@ -547,8 +553,8 @@ pub enum NoPeerRoute {
 }
 
 impl NoPeerRoute {
-    /// False where a peer has not changed its backend yet: the peer will, and nobody has to do anything.
+    /// False for what ends by itself when every node has changed its backend.
     pub fn is_lasting(&self) -> bool {
-        !matches!(self, NoPeerRoute::NotReceived { .. })
+        !matches!(self, NoPeerRoute::NotReceived { .. } | NoPeerRoute::NotPublished { .. })
     }
 }

@@ -19,7 +19,7 @@ use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtoco
 
 use crate::backend::{NoPeerRoute, TunnelDeviceError};
 use crate::interface::Underlay;
-use crate::model::{Cluster, EncapsulationSupport, NodeName};
+use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
 use peer_route::{OnLink, PeerRoute, Tunnels};
 
@@ -148,8 +148,11 @@ pub struct Outcome {
     pub unreachable: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// The peers to whose pods packets take another route than the configuration's, and why.
     pub degraded: BTreeMap<(NodeName, Family), NoPeerRoute>,
-    /// What to publish for the peers once the kernel is as desired.
+    /// What to publish for the peers once the kernel is as desired: by what this node sends also what it has not published yet.
     pub advertised: EncapsulationSupport,
+    /// The encapsulations by which this node is to send as soon as it may ([`transition::Transition::may_send`]). Until then the peers
+    /// concerned are reached by another one that they receive, or not at all.
+    pub unpublished: BTreeSet<Encapsulation>,
     /// Reverse-path filters to relax, with their present values, by sysctl: remembered before they are changed.
     pub relaxes: BTreeMap<String, String>,
     /// False while a change of the backend is under way.
@@ -174,7 +177,16 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
     let (mut routes, mut entries) = (Vec::new(), Vec::new());
     for (node, peer) in &input.cluster.peers {
         for (family, subnet) in peer.subnets.iter() {
-            match peer_route::to(input.conf, &tunnels, peer, family, &on_link) {
+            let any = |_: &Encapsulation| true;
+            let mut chosen = peer_route::to(input.conf, &tunnels, peer, family, &on_link, any);
+            if let Ok((route, _)) = &chosen
+                && !input.transition.may_send_by(&route.encapsulation)
+            {
+                outcome.unpublished.insert(route.encapsulation);
+                let may_send = |encapsulation: &Encapsulation| input.transition.may_send_by(encapsulation);
+                chosen = peer_route::to(input.conf, &tunnels, peer, family, &on_link, may_send);
+            }
+            match chosen {
                 Ok((route, instead)) => {
                     if let Some(reason) = instead.filter(NoPeerRoute::is_lasting) {
                         outcome.degraded.insert((node.clone(), family), reason);
@@ -182,6 +194,8 @@ pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
                     entries.extend(Entries::of(&input.underlay.ifname, &tunnels, *subnet, route));
                     routes.push(((node.clone(), family), route));
                 }
+                // A peer waits for this node's publication for a moment only, unless that fails: then a person is told of the failure.
+                Err(NoPeerRoute::NotPublished { .. }) => {}
                 Err(reason) => drop(outcome.unreachable.insert((node.clone(), family), reason)),
             }
         }

@@ -1,4 +1,4 @@
-//! Command line flags and their environment variables: flanneld's, as far as netd has what they switch, and netd's own.
+//! Command line flags and their environment variables: flanneld's, as far as netd has the feature, and netd's own.
 //!
 //! Pure: [`Cli::read`] takes the arguments and the environment.
 
@@ -20,13 +20,13 @@ pub use self::cni::CniFlags;
 pub use self::stores::{EtcdFlags, KubeFlags};
 use crate::subnet_env::SUBNET_FILE;
 
-/// The node daemon of a pod network: takes this node's subnet, learns its peers, keeps the kernel's routes and tunnels as they need it.
+/// The node daemon of a pod network: takes this node's subnet, follows its peers, and keeps the kernel's routes and tunnels up to date.
 ///
 /// Every flag can be given by its environment variable too; a flag wins. `-flag` is the same as `--flag`.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "netd", version, disable_version_flag = true, disable_help_subcommand = true)]
 pub struct Cli {
-    /// What to do; the daemon where nothing is given.
+    /// The command; without one netd is the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
     /// The flags.
@@ -34,12 +34,12 @@ pub struct Cli {
     pub flags: Flags,
 }
 
-/// What netd can do beside being the daemon.
+/// A command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print what a reconcile would change now, as shell commands, and change nothing: exit 0 nothing, 2 changes, 1 error.
     Plan,
-    /// Look for what keeps pods from talking, ask every peer, and say what to type: exit 0 all is well, 2 something is wrong, 1 error.
+    /// Find what keeps pods from reaching each other, ask every peer, and print what to type: exit 0 nothing is wrong, 2 findings, 1 error.
     ///
     /// Give it the daemon's own flags. It changes nothing.
     Doctor {
@@ -47,13 +47,13 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
     },
-    /// Remove from this node all that netd made, and nothing else.
+    /// Remove everything that netd has made from this node, and nothing else.
     Cleanup,
-    /// Put the CNI plugin into the node's directory of plugins, and see whether those that the configuration names are there.
+    /// Install the CNI plugin into the node's directory of plugins, and check that every plugin of the configuration is there.
     InstallCni,
-    /// Print what the running netd knows: its readiness, lease, peers and the ways to them, its last reconcile, its problems.
+    /// Print the status of the running netd: readiness, lease, peers and the routes to them, last reconcile, problems.
     ///
-    /// Exit 0 ready, 1 error, 2 not ready, 3 no netd is running here: then, what the kernel has.
+    /// Exit 0 ready, 1 error, 2 not ready, 3 no netd is running here: then it prints what the kernel has.
     Status(StatusArgs),
     /// Print the version.
     Version,
@@ -66,7 +66,7 @@ pub struct StatusArgs {
     #[arg(short, long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     pub output: Output,
 
-    /// Print it again at each change, until netd ends.
+    /// Print the status again at each change, until netd ends.
     #[arg(short, long)]
     pub watch: bool,
 }
@@ -97,15 +97,15 @@ pub struct Flags {
     #[arg(long, global = true, env = "FLANNELD_IFACE_CAN_REACH", value_name = "IP")]
     pub iface_can_reach: Option<IpAddr>,
 
-    /// IPv4 address that other nodes reach this one at, if not the interface's.
+    /// IPv4 address where other nodes reach this node, if not the interface's.
     #[arg(long, global = true, env = "FLANNELD_PUBLIC_IP", value_name = "IP")]
     pub public_ip: Option<Ipv4Addr>,
 
-    /// IPv6 address that other nodes reach this one at, if not the interface's.
+    /// IPv6 address where other nodes reach this node, if not the interface's.
     #[arg(long, global = true, env = "FLANNELD_PUBLIC_IPV6", value_name = "IP")]
     pub public_ipv6: Option<Ipv6Addr>,
 
-    /// File that tells the CNI plugin this node's subnet and MTU.
+    /// File with this node's subnet and MTU for the CNI plugin.
     #[arg(
         long,
         global = true,
@@ -130,7 +130,7 @@ pub struct Flags {
           action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
     pub iptables_forward_rules: bool,
 
-    /// Seconds between two comparisons of the kernel with what it should have [default: 10].
+    /// Seconds between two comparisons of the kernel with the desired state [default: 10].
     #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
     pub iptables_resync: Option<NonZeroU32>,
 
@@ -139,7 +139,7 @@ pub struct Flags {
     #[arg(long, global = true, env = "FLANNELD_NET_CONFIG_PATH", value_name = "FILE")]
     pub net_config_path: Option<PathBuf>,
 
-    /// Directory that holds the network configuration and the nodes' leases, shared by the nodes: the store where no other is chosen
+    /// Directory with the network configuration and the nodes' leases, shared by the nodes: the store if no other is chosen
     /// [default: /var/lib/netd/store].
     #[arg(long, global = true, env = "FLANNELD_STORE_DIR", value_name = "DIR")]
     pub store_dir: Option<PathBuf>,
@@ -188,7 +188,7 @@ pub struct Flags {
     pub status_socket: Option<PathBuf>,
 }
 
-/// Flanneld's flags that switch what netd does not have (yet).
+/// Flanneld's flags for features that netd does not have (yet).
 const NOT_SUPPORTED: [&str; 5] = ["ip-blackhole-route", "v", "vmodule", "log_backtrace_at", "log-backtrace-at"];
 
 /// The command line is not accepted, or asks for help.
@@ -211,8 +211,8 @@ pub enum CliError {
 }
 
 impl Cli {
-    /// Reads the arguments, the program's name first, and the environment through `variable`. A flag wins over its variable, and an
-    /// empty variable is as good as none.
+    /// Reads the arguments, the program's name first, and the environment through `variable`. A flag wins over its variable. An empty
+    /// variable counts as unset.
     pub fn read(
         args: impl IntoIterator<Item = OsString>,
         variable: impl Fn(&str) -> Option<OsString>,
@@ -223,7 +223,7 @@ impl Cli {
         refuse_unsupported(&args, &variable)?;
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
 
-        // Variables become arguments, so that both are judged alike, and clap itself reads none.
+        // Variables become arguments, so that clap checks both alike. Clap itself reads no variables.
         let mut all = vec![program];
         let command = Cli::command().mut_args(|arg| {
             let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else { return arg };

@@ -1,7 +1,7 @@
-//! `cni-conf.json`: the configuration list as an operator writes it, flannel's too, and what is installed for it. Pure.
+//! `cni-conf.json`: the configuration list as an operator writes it, also for flannel, and the list that is installed for it. Pure.
 //!
-//! All of it is judged before anything is done: the list must have one entry that is netd's, and the plugin itself must take that
-//! entry. An entry for the plugin `flannel` becomes netd's: what it delegates to `bridge` is what netd's plugin does.
+//! The list is checked before anything is done: it must have exactly one entry for netd, and the plugin must accept that entry. An entry
+//! for the plugin `flannel` becomes netd's: netd's plugin does what flannel's delegates to `bridge`.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ use super::{ConflistError, NETWORK, built_in};
 const NETD: &str = "netd";
 const FLANNEL: &str = "flannel";
 
-/// What the plugin is tried with: the real file is not written before the network is ready.
+/// A `subnet.env` to check entries with: the real file is not written before the network is ready.
 const SAMPLE: &str =
     "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
 
@@ -30,15 +30,15 @@ pub(super) fn is_for(text: &str, subnet_file: &Path) -> bool {
     plugins.is_some_and(|plugins| plugins.iter().any(is_ours))
 }
 
-/// A configuration list that can be installed, but for the place of `subnet.env`.
+/// A configuration list that can be installed, once the path of `subnet.env` is added.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Template {
     list: Value,
-    /// Where netd's entry is in `plugins`.
+    /// The index of netd's entry in `plugins`.
     own: usize,
 }
 
-/// Why a list cannot be used. The message names the field.
+/// A list cannot be used. The message names the field.
 #[derive(Debug, thiserror::Error)]
 pub enum TemplateError {
     /// No JSON.
@@ -47,20 +47,20 @@ pub enum TemplateError {
     /// A single plugin's configuration, or something else.
     #[error("it is no configuration list: it needs the fields 'name', 'cniVersion' and 'plugins'")]
     NotAList,
-    /// A field that is not as it must be.
+    /// A field is wrong.
     #[error("{field}: {reason}")]
     Field {
-        /// Where it is.
+        /// The field.
         field: String,
         /// What is wrong, and what to write.
         reason: String,
     },
-    /// The plugin would refuse its entry.
+    /// The plugin would refuse the entry.
     #[error("plugins[{entry}]: the plugin would refuse it: {}", chain(.source))]
     Entry {
-        /// Which one.
+        /// The entry's index.
         entry: usize,
-        /// The plugin's words.
+        /// The plugin's error.
         source: ConfError,
     },
 }
@@ -76,27 +76,27 @@ impl Default for Template {
 }
 
 impl Template {
-    /// Reads a list and judges it; `subnet_file` is where netd writes `subnet.env`.
+    /// Parses and checks a list. netd writes `subnet.env` to `subnet_file`.
     pub fn parse(text: &str, subnet_file: &Path) -> Result<Self, TemplateError> {
         let list: Value = serde_json::from_str(text).map_err(TemplateError::Json)?;
         let Value::Object(mut root) = list else { return Err(TemplateError::NotAList) };
         let version = head(&root)?;
         let (own, entry) = own_entry(&root)?;
-        let entry = taken_over(own, entry, subnet_file)?;
+        let entry = convert(own, entry, subnet_file)?;
         if let Some(Value::Array(plugins)) = value_mut(&mut root, "plugins") {
             plugins[own] = Value::Object(entry.clone());
         }
-        try_out(own, entry, version)?;
+        check_with_plugin(own, entry, version)?;
         Ok(Self { list: Value::Object(root), own })
     }
 
-    /// The plugins that the list calls beside netd's.
+    /// The other plugins of the list.
     pub fn others(&self) -> impl Iterator<Item = &str> {
         let plugins = self.list["plugins"].as_array().into_iter().flatten();
         plugins.filter_map(|plugin| plugin["type"].as_str()).filter(|kind| *kind != NETD)
     }
 
-    /// The text to install; the plugin is to read `subnet_file`.
+    /// The text to install. The plugin will read `subnet_file`.
     pub fn render(&self, subnet_file: &Path) -> Result<String, ConflistError> {
         let unnamed = || ConflistError::Render { subnet_file: subnet_file.to_owned() };
         let mut list = self.list.clone();
@@ -105,7 +105,7 @@ impl Template {
     }
 }
 
-/// What stands before the plugins; the version that pods are made with.
+/// Checks the fields before the plugins. Gives the version that pods are made with.
 fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
     let fields = Fields::root(root);
     if fields.value("plugins").is_none() {
@@ -131,7 +131,7 @@ fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
     parse("cniVersion", text("cniVersion")?.unwrap_or_default())
 }
 
-/// The one entry that makes the pods' network, and its place.
+/// The entry that makes the pods' network, and its index.
 fn own_entry(root: &Map<String, Value>) -> Result<(usize, &Map<String, Value>), TemplateError> {
     let fields = Fields::root(root);
     let plugins = fields.list("plugins").map_err(|error| wrong("plugins", chain(&error)))?;
@@ -152,12 +152,8 @@ fn own_entry(root: &Map<String, Value>) -> Result<(usize, &Map<String, Value>), 
     own.ok_or_else(|| wrong("plugins", "none has the type \"netd\" (or \"flannel\", which netd takes over)"))
 }
 
-/// netd's entry: as it is, or what flannel's asks for in netd's words.
-fn taken_over(
-    place: usize,
-    entry: &Map<String, Value>,
-    subnet_file: &Path,
-) -> Result<Map<String, Value>, TemplateError> {
+/// netd's entry: as it is, or made from flannel's.
+fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Result<Map<String, Value>, TemplateError> {
     let path = |key: &str| format!("plugins[{place}].{key}");
     let fields = Fields::root(entry);
     let text = |key: &str| fields.text(key).map_err(|error| wrong(path(key), chain(&error)));
@@ -168,7 +164,7 @@ fn taken_over(
     let mut own = entry.clone();
     own.retain(|key, _| !["type", "subnetFile"].iter().any(|known| key.eq_ignore_ascii_case(known)));
     if text("type")? == Some(FLANNEL) {
-        // Where flannel keeps what it delegates to; netd delegates to nobody.
+        // flannel's state for the plugin that it delegates to; netd does not delegate.
         own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
         let delegate = fields.object("delegate").map_err(|error| wrong(path("delegate"), chain(&error)))?;
         if let Some(delegate) = delegate {
@@ -184,15 +180,15 @@ fn taken_over(
         }
     }
     own.insert("type".to_owned(), json!(NETD));
-    // What a runtime may hand to the plugin.
+    // Capabilities: what a runtime may pass to the plugin.
     if !own.keys().any(|key| key.eq_ignore_ascii_case("capabilities")) {
         own.insert("capabilities".to_owned(), json!({ "ips": true, "mac": true }));
     }
     Ok(own)
 }
 
-/// Lets the plugin read the entry as a runtime would hand it over.
-fn try_out(place: usize, mut entry: Map<String, Value>, version: Version) -> Result<(), TemplateError> {
+/// Lets the plugin parse the entry as a runtime would pass it.
+fn check_with_plugin(place: usize, mut entry: Map<String, Value>, version: Version) -> Result<(), TemplateError> {
     let refused = |source| TemplateError::Entry { entry: place, source };
     entry.insert("name".to_owned(), json!(NETWORK));
     entry.insert("cniVersion".to_owned(), json!(version.as_str()));

@@ -31,7 +31,7 @@ fn of_family(facts: &Facts, family: Family) -> Option<Finding> {
         return Some(Finding::fault(key, what).remedy(sysctl::command(key, "0")));
     }
     // By iptables or ipvs, the answer of a pod to a pod on the same bridge would keep the Service's address untranslated.
-    let services = facts.chains.iter().any(|(table, chain)| table.family == alone && chain == "KUBE-SERVICES");
+    let services = facts.kernel.chains.iter().any(|(table, chain)| table.family == alone && chain == "KUBE-SERVICES");
     services.then(|| {
         let what = format!("kube-proxy keeps {family} rules in iptables, which packets between pods of this node do not meet: their connections to Services on it fail");
         Finding::warning(key, what).remedy(format!("modprobe br_netfilter && {}", sysctl::command(key, "1")))

@@ -1,6 +1,6 @@
 //! Whether a device on the way spoils the checksums of what is inside the tunnel. Pure.
 //!
-//! Told on evidence alone: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
+//! A finding needs evidence: of two datagrams through the tunnel, the one without a checksum arrives, the other does not.
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};
@@ -14,7 +14,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         .map(|((name, _), question)| {
             let tunnel = &question.device;
             let what = "a datagram without a checksum arrives through the tunnel, one with does not: a device on the way makes wrong checksums";
-            let device = match facts.tx_checksum.get(tunnel) {
+            let device = match facts.kernel.tx_checksum.get(tunnel) {
                 Some(false) => &facts.node.underlay.ifname,
                 _ => tunnel,
             };

@@ -33,6 +33,21 @@ pub(super) struct Facts {
     pub outcome: Outcome,
     /// The difference between the kernel and the desired state.
     pub plan: Plan,
+    /// The kernel.
+    pub kernel: KernelFacts,
+    /// The file with the subnets for the plugin.
+    pub subnet_file: SubnetFile,
+    /// Where runtimes find the plugin's configuration.
+    pub conf_dir: ConfDir,
+    /// The questions to the peers.
+    pub questions: Questions,
+    /// The answers.
+    pub answers: BTreeMap<(NodeName, Family), Answer>,
+}
+
+/// What the kernel has.
+#[derive(Debug)]
+pub(super) struct KernelFacts {
     /// Links, routes and base chains.
     pub host: Host,
     /// All addresses.
@@ -43,16 +58,8 @@ pub(super) struct Facts {
     pub chains: BTreeSet<(TableId, String)>,
     /// The rules of the chains that drop forwarded packets by policy.
     pub rules: BTreeMap<(TableId, String), Vec<Rule>>,
-    /// The file with the subnets for the plugin.
-    pub subnet_file: SubnetFile,
-    /// Where runtimes find the plugin's configuration.
-    pub conf_dir: ConfDir,
     /// Which devices make checksums.
     pub tx_checksum: BTreeMap<IfName, bool>,
-    /// The questions to the peers.
-    pub questions: Questions,
-    /// The answers.
-    pub answers: BTreeMap<(NodeName, Family), Answer>,
 }
 
 /// `subnet.env`.
@@ -88,22 +95,22 @@ pub(super) struct ConfDir {
 impl Facts {
     /// A sysctl's value.
     pub(super) fn sysctl(&self, key: &str) -> Option<&str> {
-        self.sysctls.get(key).map(String::as_str)
+        self.kernel.sysctls.get(key).map(String::as_str)
     }
 
     /// A link.
     pub(super) fn link(&self, name: &str) -> Option<&Link> {
-        self.host.links.values().find(|link| link.name.as_str() == name)
+        self.kernel.host.links.values().find(|link| link.name.as_str() == name)
     }
 
     /// A link's name.
     pub(super) fn name_of(&self, index: u32) -> Option<&IfName> {
-        self.host.links.values().find(|link| link.index == index).map(|link| &link.name)
+        self.kernel.host.links.values().find(|link| link.index == index).map(|link| &link.name)
     }
 
     /// True for the tunnel devices of this daemon.
     pub(super) fn is_own(&self, index: u32) -> bool {
-        let link = self.host.links.values().find(|link| link.index == index);
+        let link = self.kernel.host.links.values().find(|link| link.index == index);
         link.is_some_and(|link| {
             let marked = link.alias.as_ref() == Some(&self.node.identity.mark);
             link.tunnel().is_some() && (marked || self.outcome.desired.devices.contains_key(&link.name))
@@ -112,7 +119,7 @@ impl Facts {
 
     /// The devices that pods' packets pass, as far as they exist: the underlay's, the tunnels and the bridge.
     pub(super) fn devices(&self) -> impl Iterator<Item = &IfName> {
-        let links = self.host.links.values();
+        let links = self.kernel.host.links.values();
         links.map(|link| &link.name).filter(|name| {
             **name == self.node.underlay.ifname
                 || name.as_str() == BRIDGE
@@ -127,6 +134,6 @@ impl Facts {
 
     /// The rules of a chain that drops forwarded packets by policy.
     pub(super) fn rules_of(&self, chain: &BaseChainFacts) -> &[Rule] {
-        self.rules.get(&(chain.table.clone(), chain.chain.clone())).map_or(&[], Vec::as_slice)
+        self.kernel.rules.get(&(chain.table.clone(), chain.chain.clone())).map_or(&[], Vec::as_slice)
     }
 }

@@ -31,7 +31,7 @@ fn judge(facts: &Facts) -> Vec<Finding> {
 /// The chains that drop pods' packets by policy.
 pub(super) fn closed(facts: &Facts) -> impl Iterator<Item = &BaseChainFacts> {
     let own = facts.node.identity.table();
-    let dropping = facts.host.base_chains.iter().filter(move |chain| {
+    let dropping = facts.kernel.host.base_chains.iter().filter(move |chain| {
         chain.table != own && chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop
     });
     dropping.filter(|chain| {

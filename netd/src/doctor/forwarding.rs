@@ -36,7 +36,7 @@ fn ipv6(facts: &Facts) -> Vec<Finding> {
         return vec![Finding::fault("IPv6", what).remedy(set(sysctl::IPV6_FORWARDING, "1"))];
     }
     let underlay = &facts.node.underlay;
-    let announced = facts.host.routes.iter().any(|route| {
+    let announced = facts.kernel.host.routes.iter().any(|route| {
         route.index == underlay.index
             && route.protocol.0 == ANNOUNCED
             && route.destination == Family::V6.default_route()

@@ -13,7 +13,7 @@ use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
 
-use super::facts::{ConfDir, Facts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
 use crate::config::{CniConfig, Config, RulesConfig};
@@ -67,12 +67,7 @@ pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, F
     }
     let host = observe::host(&mut kernel, &node.identity)?;
     let text = std::fs::read_to_string(&config.subnet_file).ok();
-    let mut facts = Facts {
-        node,
-        cluster,
-        rejected,
-        outcome,
-        plan,
+    let kernel_facts = KernelFacts {
         addresses: kernel.addresses()?,
         sysctls: BTreeMap::new(),
         chains: nft::Socket::open()
@@ -82,16 +77,24 @@ pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, F
             .collect(),
         rules: rules(&mut kernel, &host)?,
         host,
+        tx_checksum: BTreeMap::new(),
+    };
+    let mut facts = Facts {
+        node,
+        cluster,
+        rejected,
+        outcome,
+        plan,
+        kernel: kernel_facts,
         subnet_file: SubnetFile { path: config.subnet_file.clone(), text },
         conf_dir: conf_dir(&config.cni),
-        tx_checksum: BTreeMap::new(),
         questions: Questions::new(),
         answers: BTreeMap::new(),
     };
     let keys = sysctl::all(facts.devices(), &facts.node.underlay.ifname);
     // A missing sysctl belongs to a module or a family that the kernel does not have.
-    facts.sysctls = keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect();
-    facts.tx_checksum =
+    facts.kernel.sysctls = keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect();
+    facts.kernel.tx_checksum =
         facts.devices().filter_map(|device| Some((device.clone(), offload::tx_checksum(device).ok()?))).collect();
     facts.questions = peers::questions(&facts);
     facts.answers = probe::ask(&facts.questions).map_err(FactsError::Probe)?;

@@ -4,7 +4,7 @@ use super::facts::Facts;
 use super::finding::{Check, Finding};
 
 pub(super) const CHECK: Check =
-    Check { name: "lease", well: "this node has its subnets, and the plugin is told of them", judge };
+    Check { name: "lease", well: "this node has its subnets, and the plugin's file is there", judge };
 
 fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();

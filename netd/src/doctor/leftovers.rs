@@ -47,7 +47,8 @@ fn bridge(facts: &Facts) -> Vec<Finding> {
     let Some(cluster) = &facts.cluster else { return Vec::new() };
     let Some(link) = facts.link(BRIDGE) else { return Vec::new() };
     let gateways: Vec<_> = cluster.own.subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
-    let others = facts.addresses.iter().filter(|a| a.index == link.index && a.global && !gateways.contains(&a.address));
+    let others =
+        facts.kernel.addresses.iter().filter(|a| a.index == link.index && a.global && !gateways.contains(&a.address));
     others
         .map(|other| {
             let (ip, len) = (other.address, other.prefix_len);
@@ -64,7 +65,7 @@ fn flannel(facts: &Facts) -> Vec<Finding> {
         let names: Vec<_> = CHAINS
             .into_iter()
             .map(|(_, _, name)| name)
-            .filter(|name| facts.chains.iter().any(|(table, chain)| table.family == family && chain == *name))
+            .filter(|name| facts.kernel.chains.iter().any(|(table, chain)| table.family == family && chain == *name))
             .collect();
         if !names.is_empty() {
             let what = "these chains of flannel's stay and rewrite packets as its own network needed it; see that flanneld does not run";
@@ -75,7 +76,7 @@ fn flannel(facts: &Facts) -> Vec<Finding> {
         }
     }
     for (family, name) in TABLES {
-        if facts.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
+        if facts.kernel.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
             let what = "this table of flannel's stays and rewrites packets as its own network needed it; see that flanneld does not run";
             findings.push(
                 Finding::warning(format!("{family} {name}"), what).remedy(format!("nft delete table {family} {name}")),

@@ -34,7 +34,7 @@ fn question(facts: &Facts, name: &NodeName, family: Family, route: PeerRoute) ->
     let device = desired.routes.get(&subnet)?.device.clone();
     // Tunnel ends have the first address of the subnet, bridges the second.
     let certain = peer.data.get(family).is_some();
-    let has = |address: &IpAddr| facts.addresses.iter().any(|known| known.address == *address);
+    let has = |address: &IpAddr| facts.kernel.addresses.iter().any(|known| known.address == *address);
     let from = [Some(own_subnet.address()), own_subnet.nth(1)].into_iter().flatten().find(has);
     let inner = if certain { subnet.address() } else { subnet.nth(1)? };
 
@@ -91,7 +91,7 @@ fn of_peer(facts: &Facts, name: &NodeName, family: Family, question: &Question, 
 
 /// What opens this node's own chain that drops what comes in by policy.
 fn own_firewall(facts: &Facts, packets: &str) -> Option<String> {
-    let mut chains = facts.host.base_chains.iter();
+    let mut chains = facts.kernel.host.base_chains.iter();
     let chain = chains.find(|chain| chain.base.hook == Hook::Input && chain.base.policy == Policy::Drop)?;
     let (table, name) = (&chain.table, &chain.chain);
     Some(format!("nft insert rule {} {} {name} {packets} accept", table.family, table.name))

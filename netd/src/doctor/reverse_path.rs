@@ -1,7 +1,7 @@
 //! Reverse-path filters (RFC 3704), where they drop what they should not. Pure.
 //!
 //! The larger of `all` and the device's own counts. 1, strict, drops what comes in by another device than the one that the
-//! answer would leave by; that matters where ways differ, and nowhere else, so 1 by itself is nothing to tell.
+//! answer would leave by. That matters only where the two differ, so 1 by itself is no finding.
 
 use std::net::IpAddr;
 
@@ -59,7 +59,7 @@ fn other_device(facts: &Facts, address: IpAddr) -> Option<IfName> {
     if Family::of(address) == Family::V6 {
         return None;
     }
-    let routes = facts.host.routes.iter().filter(|route| route.protocol != PROTOCOL && route.kind.is_unicast());
+    let routes = facts.kernel.host.routes.iter().filter(|route| route.protocol != PROTOCOL && route.kind.is_unicast());
     let routes = routes.filter(|route| route.destination.contains(address));
     // Equal routes share the packets: any of them may be the one.
     let best = routes.min_by_key(|route| {

@@ -17,15 +17,15 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         .rejected
         .iter()
         .map(|peer| Finding::fault(&peer.node, format!("this node is left out of the network: {}", peer.reason)));
-    let (addresses, told) = addresses(facts);
-    rejected.chain(addresses).chain(routes(facts, &told)).collect()
+    let (addresses, reported) = addresses(facts);
+    rejected.chain(addresses).chain(routes(facts, &reported)).collect()
 }
 
 /// Addresses of other devices inside the network, and those devices' indexes. The underlay's own among them.
 fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
-    let mut told = BTreeSet::new();
+    let mut reported = BTreeSet::new();
     let mut findings = Vec::new();
-    for address in &facts.addresses {
+    for address in &facts.kernel.addresses {
         let Some(device) = facts.name_of(address.index) else { continue };
         let networks = &facts.node.identity.networks;
         let inside = |network: &dataplane::types::Prefix| network.contains(address.address);
@@ -37,17 +37,17 @@ fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
             // A wider range, such as 10.0.0.0/8: more precise routes go first, and nodes' own addresses are outside.
             continue;
         }
-        told.insert(address.index);
+        reported.insert(address.index);
         let (ip, len) = (address.address, address.prefix_len);
         let what =
             format!("its address {ip}/{len} lies inside the pod network {network}: pods there cannot be reached");
         findings.push(Finding::fault(device, what).remedy(format!("ip address delete {ip}/{len} dev {device}")));
     }
-    (findings, told)
+    (findings, reported)
 }
 
-/// Routes of others into the network, except those that come with an address that was told.
-fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Finding> {
+/// Routes of others into the network, except those of a device whose address is reported already.
+fn routes(facts: &Facts, reported: &BTreeSet<u32>) -> Vec<Finding> {
     let (networks, wanted) = (&facts.node.identity.networks, &facts.outcome.desired.routes);
     // One that leads nowhere does harm where it goes before one of netd's, and is often meant as a last resort.
     let does_harm = |route: &Route| {
@@ -57,13 +57,13 @@ fn routes(facts: &Facts, told: &BTreeSet<u32>) -> Vec<Finding> {
         };
         route.kind.is_unicast() || wanted.values().any(goes_before)
     };
-    let foreign = facts.host.routes.iter().filter(|route| {
+    let foreign = facts.kernel.host.routes.iter().filter(|route| {
         route.protocol != PROTOCOL
             && !facts.is_own(route.index)
-            && !told.contains(&route.index)
+            && !reported.contains(&route.index)
             && facts.name_of(route.index).is_some_and(|device| device.as_str() != BRIDGE)
             && networks.iter().any(|(_, network)| network.covers(route.destination))
-            // Told as what stands in netd's way.
+            // Another check reports a route with the same metric, as a conflict.
             && wanted.get(&route.destination).is_none_or(|ours| ours.metric != route.metric)
             && does_harm(route)
     });

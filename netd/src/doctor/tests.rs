@@ -13,7 +13,7 @@ use dataplane::types::PerFamily;
 use network::fixtures::{Network, address, node_name};
 use network::observe;
 
-use super::facts::{ConfDir, Facts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
 use super::finding::Check;
 use super::peers::questions;
 use super::probe::{Answer, Questions};
@@ -40,11 +40,14 @@ fn well(network: &Network) -> Facts {
         rejected: Vec::new(),
         outcome: network.outcome(&mut kernel).expect("a network that can be carried"),
         plan: network.plan(&mut kernel),
-        addresses: kernel.addresses().expect("a readable kernel"),
-        host,
-        sysctls: BTreeMap::new(),
-        chains: BTreeSet::new(),
-        rules: BTreeMap::new(),
+        kernel: KernelFacts {
+            addresses: kernel.addresses().expect("a readable kernel"),
+            host,
+            sysctls: BTreeMap::new(),
+            chains: BTreeSet::new(),
+            rules: BTreeMap::new(),
+            tx_checksum: BTreeMap::new(),
+        },
         subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },
         conf_dir: ConfDir {
             path: PathBuf::from("/etc/cni/net.d"),
@@ -52,12 +55,11 @@ fn well(network: &Network) -> Facts {
             wanted: true,
             files: BTreeSet::from(["10-netd.conflist".to_owned()]),
         },
-        tx_checksum: BTreeMap::new(),
         questions: Questions::new(),
         answers: BTreeMap::new(),
     };
     for (key, value) in [("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")] {
-        facts.sysctls.insert(key.to_owned(), value.to_owned());
+        facts.kernel.sysctls.insert(key.to_owned(), value.to_owned());
     }
     facts.questions = questions(&facts);
     let answer = Answer { inner: true, inner_full: true, outer: true, outer_full: true, ..Answer::default() };
@@ -73,7 +75,7 @@ fn findings_of(check: &Check, facts: &Facts) -> Vec<(String, Verdict, String)> {
 
 /// The facts that a link has an address.
 fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
-    facts.addresses.push(Address {
+    facts.kernel.addresses.push(Address {
         index,
         address: address(ip),
         prefix_len,

@@ -39,12 +39,12 @@ impl Room {
     }
 }
 
-fn told(error: &InstallError) -> String {
+fn text(error: &InstallError) -> String {
     network::chain(error)
 }
 
 #[test]
-fn it_is_installed_once_and_replaced_where_it_differs() {
+fn the_plugin_is_installed_once_and_replaced_if_it_differs() {
     let room = Room::new();
     let installed = room.path("bin/netd");
     let changed = || fs::metadata(&installed).and_then(|it| it.modified()).expect("installed");
@@ -83,11 +83,11 @@ fn what_cannot_be_installed_leaves_the_old_one() {
     room.run(&[]).expect("installed");
     for (program, said) in [(&b""[..], "0 bytes"), (b"#!/bin/sh\n", "no program")] {
         room.provide(program);
-        let message = told(&room.run(&[]).expect_err("no program"));
+        let message = text(&room.run(&[]).expect_err("no program"));
         assert!(message.contains(said) && message.contains("--cni-plugin"), "{message}");
     }
     fs::remove_file(room.path("netd-cni")).expect("remove");
-    let message = told(&room.run(&[]).expect_err("no source"));
+    let message = text(&room.run(&[]).expect_err("no source"));
     assert!(message.contains("netd-cni") && message.contains("--cni-plugin"), "{message}");
     assert_eq!(fs::read(room.path("bin/netd")).expect("read"), b"\x7fELF the plugin");
     assert_eq!(room.names(), ["netd"]);
@@ -97,7 +97,7 @@ fn what_cannot_be_installed_leaves_the_old_one() {
 fn a_folder_in_its_place_is_told() {
     let room = Room::new();
     fs::create_dir_all(room.path("bin/netd/inside")).expect("a folder");
-    let message = told(&room.run(&[]).expect_err("a folder is in the way"));
+    let message = text(&room.run(&[]).expect_err("a folder is in the way"));
     assert!(message.contains("--cni-bin-dir"), "{message}");
     assert_eq!(room.names(), ["netd"], "nothing half-written stays");
 }
@@ -108,16 +108,16 @@ fn plugins_that_the_configuration_names_must_be_there() {
     let conf = r#"{"name": "cbr0", "cniVersion": "1.0.0", "plugins": [{"type": "netd"}, {"type": "portmap"}]}"#;
     fs::write(room.path("cni-conf.json"), conf).expect("write");
     let source = format!("--cni-conf-source={}", room.path("cni-conf.json").display());
-    let message = told(&room.run(&[&source]).expect_err("portmap is missing"));
+    let message = text(&room.run(&[&source]).expect_err("portmap is missing"));
     assert!(message.contains("\"portmap\"") && message.contains("cni-conf.json"), "{message}");
     assert_eq!(room.names(), ["netd"], "netd's own is there");
     fs::write(room.path("bin/portmap"), "").expect("write");
     room.run(&[&source]).expect("all are there");
 
     fs::write(room.path("cni-conf.json"), "{").expect("write");
-    let message = told(&room.run(&[&source]).expect_err("no JSON"));
+    let message = text(&room.run(&[&source]).expect_err("no JSON"));
     assert!(message.contains("no JSON") && message.contains("--cni-conf-source"), "{message}");
     fs::remove_file(room.path("cni-conf.json")).expect("remove");
-    let message = told(&room.run(&[&source]).expect_err("no file"));
+    let message = text(&room.run(&[&source]).expect_err("no file"));
     assert!(message.contains("cannot read --cni-conf-source"), "{message}");
 }

@@ -1,5 +1,5 @@
-//! A change of the backend, node by node, with every pause that there can be: between hearing of a peer's record, deciding, doing,
-//! telling, and closing what nobody uses any more. Three nodes on one segment, and one that joins them; the addresses are in
+//! A change of the backend, node by node, with every pause that there can be: between an event, the plan, its application, the beginning
+//! of a write or a read, its effect and its answer, and the end of what nobody uses any more. Three nodes on one segment, and one that joins them; the addresses are in
 //! [`network::fixtures`].
 //!
 //! At every moment each node must receive what the others send to it, in the encapsulation that they send it.
@@ -20,9 +20,10 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..BACKENDS.len()).prop_map(Step::Join),
         3 => (node(), 0..BACKENDS.len()).prop_map(|(at, backend)| Step::Configure(at, backend)),
         6 => node().prop_map(Step::Run),
-        3 => (node(), node()).prop_map(|(at, of)| Step::Hear(at, of)),
-        4 => node().prop_map(Step::GoOn),
-        4 => node().prop_map(Step::LetGo),
+        3 => (node(), node()).prop_map(|(at, of)| Step::Event(at, of)),
+        6 => node().prop_map(Step::GoOn),
+        8 => node().prop_map(Step::Publish),
+        4 => node().prop_map(Step::Drain),
     ]
 }
 
@@ -53,22 +54,26 @@ fn two_tunnels_that_differ_by_the_port_alone_can_begin_together() {
 /// what nobody uses, having heard of it or not.
 #[test]
 fn a_way_is_not_closed_past_one_who_takes_it_up() {
-    use Step::{Configure, GoOn, Hear, LetGo, Run};
-    let grid = (0..10).flat_map(|runs| (0..=4).flat_map(move |until| [true, false].map(|hears| (runs, until, hears))));
-    for (runs, until, hears) in grid {
+    use Step::{Configure, Drain, Event, GoOn, Publish, Run};
+    let grid = (0..10).flat_map(|runs| (0..=10).flat_map(move |until| [true, false].map(|reads| (runs, until, reads))));
+    for (runs, until, reads) in grid {
         let leave = NODES.map(|n| Configure(usize::from(n) - 1, 1));
         let go = (0..runs).map(|turn| Run(turn % NODES.len()));
-        let heard = [Hear(0, 1), Hear(0, 2), Hear(2, 0), Hear(2, 1)];
-        let back = [Configure(1, 0)].into_iter().chain(vec![GoOn(1); until]);
+        let events = [Event(0, 1), Event(0, 2), Event(2, 0), Event(2, 1)];
+        // A run takes three steps, a write or a read takes three.
+        let steps = |at: usize, times: usize| {
+            (0..times).map(move |turn| if turn / 3 % 3 == 0 { GoOn(at) } else { Publish(at) })
+        };
+        let back = [Configure(1, 0)].into_iter().chain(steps(1, until));
         let close = [0, 2].map(|at| {
-            if hears {
-                vec![Run(at), LetGo(at), Run(at)]
+            if reads {
+                vec![Run(at), Drain(at), Run(at)]
             } else {
-                [vec![GoOn(at); 3], vec![LetGo(at)], vec![GoOn(at); 3]].concat()
+                steps(at, 9).chain([Drain(at)]).chain(steps(at, 9)).collect()
             }
         });
         let close = std::iter::repeat_n(close.concat(), 3).flatten();
-        let steps = leave.into_iter().chain(go).chain(heard).chain(back).chain(close).chain(vec![GoOn(1); 5]).chain([
+        let steps = leave.into_iter().chain(go).chain(events).chain(back).chain(close).chain(steps(1, 18)).chain([
             Run(0),
             Run(1),
             Run(2),
@@ -81,13 +86,15 @@ fn a_way_is_not_closed_past_one_who_takes_it_up() {
 /// it.
 #[test]
 fn a_node_that_joins_does_not_begin_with_a_way_that_has_closed() {
-    use Step::{Configure, GoOn, Join, LetGo, Run};
-    for until in 0..6 {
+    use Step::{Configure, Drain, GoOn, Join, Publish, Run};
+    for until in 0..12 {
         let others = || 0..NODES.len();
-        let leave = others().map(|at| Configure(at, 1)).chain(others().map(Run)).chain(others().map(LetGo));
-        let close = leave.chain(others().map(Run)).chain(others().map(LetGo)).chain(others().map(Run));
-        let joins = [Join(0)].into_iter().chain(vec![GoOn(3); until]);
-        nothing_lost(&joins.chain(close).chain(vec![GoOn(3); 8]).collect::<Vec<_>>());
+        let leave = others().map(|at| Configure(at, 1)).chain(others().map(Run)).chain(others().map(Drain));
+        let close = leave.chain(others().map(Run)).chain(others().map(Drain)).chain(others().map(Run));
+        let steps =
+            |from: usize, to: usize| (from..to).map(|turn| if turn / 3 % 3 == 0 { GoOn(3) } else { Publish(3) });
+        let joins = [Join(0)].into_iter().chain(steps(0, until));
+        nothing_lost(&joins.chain(close).chain(steps(until, 27)).collect::<Vec<_>>());
     }
 }
 

@@ -38,7 +38,7 @@ impl Status {
         let problems = self.problems.iter_mut().map(|problem| &mut problem.since);
         let contested = self.contested.values_mut().filter_map(|contested| contested.next.as_mut());
         let all = routes.chain(store).chain(runs).chain(contested).chain(problems);
-        for timestamp in all.chain([&mut self.started]) {
+        for timestamp in all.chain([&mut self.daemon.started]) {
             *timestamp = timestamp.saturating_add(SignedDuration::from_secs(seconds)).unwrap_or(*timestamp);
         }
     }

@@ -24,7 +24,7 @@ impl Status {
             (contested.object.to_string(), ContestedObject { times: contested.times, next })
         };
         self.contested = held.contested.iter().map(entry).collect();
-        self.ready &= held.contested.iter().all(|contested| contested.next.is_none());
+        self.daemon.ready &= held.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A line for each contested object: its name, how often it was restored, what comes next.

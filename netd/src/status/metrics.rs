@@ -2,7 +2,6 @@
 //!
 //! Counters are counted when runs end. Gauges are set from the status when somebody reads the metrics.
 
-use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use dataplane::types;
@@ -12,13 +11,13 @@ use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::run::Run;
-use super::{RouteKind, Status};
+use super::{PeerStatus, RouteKind, Status};
 use crate::reconcile::Trigger;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -48,89 +47,26 @@ impl MetricConstructor<Histogram> for Durations {
     }
 }
 
-type Seconds = Gauge<f64, AtomicU64>;
-
-/// The metrics.
+/// The counters. The gauges are made from the status when somebody reads the metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
     durations: Family<Why, Histogram, Durations>,
     operations: Family<Kind, Counter>,
     failures: Family<Kind, Counter>,
     repairs: Family<Kind, Counter>,
     held: Family<Kind, Counter>,
-    contested: Gauge,
-    ready: Gauge,
-    desired: Gauge,
-    programmed: Gauge,
-    left_out: Gauge,
-    changing: Gauge,
-    problems: Gauge,
-    routes: Family<ByRoute, Gauge>,
-    last_full_read: Seconds,
-    last_event: Seconds,
-    trouble: Seconds,
-    started: Seconds,
 }
 
 impl Metrics {
-    /// Every metric at zero.
+    /// Every counter at zero.
     pub fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::default(),
+        Self {
             durations: Family::new_with_constructor(Durations),
             operations: Family::default(),
             failures: Family::default(),
             repairs: Family::default(),
             held: Family::default(),
-            contested: Gauge::default(),
-            ready: Gauge::default(),
-            desired: Gauge::default(),
-            programmed: Gauge::default(),
-            left_out: Gauge::default(),
-            changing: Gauge::default(),
-            problems: Gauge::default(),
-            routes: Family::default(),
-            last_full_read: Seconds::default(),
-            last_event: Seconds::default(),
-            trouble: Seconds::default(),
-            started: Seconds::default(),
-        };
-        metrics.register();
-        metrics
-    }
-
-    /// The registry adds the suffixes `_total` and `_seconds`.
-    fn register(&mut self) {
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        let all = &mut self.registry;
-        all.register("netd_build", "Which netd this is", build);
-        all.register("netd_ready", "1 where everything that should be in the kernel is there", self.ready.clone());
-        all.register("netd_peers_desired", "Other nodes that should be reachable", self.desired.clone());
-        all.register("netd_peers_programmed", "Those whose ways are in the kernel", self.programmed.clone());
-        all.register("netd_peers_left_out", "Nodes of the store that cannot be believed", self.left_out.clone());
-        all.register("netd_backend_changing", "1 while a change of the backend is under way", self.changing.clone());
-        all.register("netd_peers", "Other nodes by the way to their pods", self.routes.clone());
-        all.register("netd_problems", "What netd status lists as problems", self.problems.clone());
-        all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
-        all.register("netd_operation_failures", "Those that the kernel refused", self.failures.clone());
-        all.register("netd_repairs", "Changes that put right what had been right before", self.repairs.clone());
-        all.register("netd_repairs_held", "Repairs that wait since something undoes them", self.held.clone());
-        all.register("netd_contested_objects", "What something else undoes again and again", self.contested.clone());
-        let mut seconds = |name: &str, help: &str, gauge: &Seconds| {
-            all.register_with_unit(name, help, Unit::Seconds, gauge.clone());
-        };
-        seconds("netd_start_timestamp", "When netd started", &self.started);
-        seconds(
-            "netd_last_full_read_timestamp",
-            "When all of netd's in the kernel was last read",
-            &self.last_full_read,
-        );
-        seconds("netd_store_last_event_timestamp", "When the store last told something", &self.last_event);
-        let trouble = "Since when the store cannot be followed; 0 where it can";
-        seconds("netd_store_trouble_timestamp", trouble, &self.trouble);
-        let durations = self.durations.clone();
-        all.register_with_unit("netd_reconcile_duration", "How long a reconcile took", Unit::Seconds, durations);
+        }
     }
 
     /// A run has ended.
@@ -166,51 +102,72 @@ impl Metrics {
         self.durations.get_or_create(&Why { trigger }).observe(took.as_secs_f64());
     }
 
-    /// The text (`application/openmetrics-text`).
+    /// The text (`application/openmetrics-text`). The registry adds the suffixes `_total` and `_seconds`.
     pub fn text(&self, status: &Status) -> String {
-        self.ready.set(status.ready.into());
-        self.desired.set(count(status.peers.len()));
-        let programmed = status.peers.values().filter(|peer| peer.routes.iter().all(|route| route.programmed));
-        self.programmed.set(count(programmed.count()));
-        self.left_out.set(count(status.left_out.len()));
-        self.changing.set(status.changing.into());
-        self.problems.set(count(status.problems.len()));
-        self.contested.set(count(status.contested.len()));
-        self.set_routes(status);
-        let seconds = |gauge: &Seconds, at: Option<Timestamp>| {
+        let mut all = Registry::default();
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        all.register("netd_build", "Which netd this is", build);
+        let is_programmed = |peer: &&PeerStatus| peer.routes.iter().all(|route| route.programmed);
+        let programmed = status.peers.values().filter(is_programmed).count();
+        for (name, help, value) in [
+            (
+                "netd_ready",
+                "1 if the kernel has the desired state and pods can be wired",
+                usize::from(status.daemon.ready),
+            ),
+            ("netd_peers_desired", "Other nodes that should be reachable", status.peers.len()),
+            ("netd_peers_programmed", "Other nodes whose routes are in the kernel", programmed),
+            ("netd_peers_left_out", "Nodes of the store that are left out", status.left_out.len()),
+            ("netd_backend_changing", "1 while the backend is being changed", usize::from(status.daemon.changing)),
+            ("netd_problems", "What netd status lists as problems", status.problems.len()),
+            ("netd_contested_objects", "What something else undoes again and again", status.contested.len()),
+        ] {
+            all.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+        }
+        all.register("netd_peers", "Other nodes by the kind of route to their pods", routes(status));
+        all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
+        all.register("netd_operation_failures", "Changes that the kernel refused", self.failures.clone());
+        all.register("netd_repairs", "Changes that restored what had been right before", self.repairs.clone());
+        all.register("netd_repairs_held", "Repairs that wait since something undoes them", self.held.clone());
+        let trouble = status.store.trouble.as_ref().map(|trouble| trouble.since);
+        for (name, help, at) in [
+            ("netd_start_timestamp", "When netd started", Some(status.daemon.started)),
+            ("netd_last_full_read_timestamp", "When all of netd's in the kernel was last read", status.last_full_read),
+            ("netd_store_last_event_timestamp", "When the store last had an event", status.store.last_event),
+            ("netd_store_trouble_timestamp", "Since when the store cannot be followed; 0 if it can", trouble),
+        ] {
             // Whole seconds of this age are exact in a double.
             #[expect(clippy::cast_precision_loss)]
-            gauge.set(at.map_or(0, Timestamp::as_second) as f64);
-        };
-        seconds(&self.started, Some(status.started));
-        seconds(&self.last_full_read, status.last_full_read);
-        seconds(&self.last_event, status.store.last_event);
-        seconds(&self.trouble, status.store.trouble.as_ref().map(|trouble| trouble.since));
+            let seconds = at.map_or(0, Timestamp::as_second) as f64;
+            all.register_with_unit(name, help, Unit::Seconds, ConstGauge::new(seconds));
+        }
+        let durations = self.durations.clone();
+        all.register_with_unit("netd_reconcile_duration", "How long a reconcile took", Unit::Seconds, durations);
         let mut text = String::new();
         // Writing to a String cannot fail.
-        let _ = encode(&mut text, &self.registry);
+        let _ = encode(&mut text, &all);
         text
     }
+}
 
-    fn set_routes(&self, status: &Status) {
-        let Some(own) = &status.node else { return };
-        let routes = || status.peers.values().flat_map(|peer| &peer.routes);
-        for family in own.lease.subnets.iter().map(|subnet| subnet.family()) {
-            for kind in RouteKind::ALL {
-                let found = routes().filter(|route| route.kind == kind && route.subnet.family() == family).count();
-                let family = if family == types::Family::V4 { "ipv4" } else { "ipv6" };
-                self.routes.get_or_create(&ByRoute { family, way: kind.as_str() }).set(count(found));
+fn routes(status: &Status) -> Family<ByRoute, Gauge> {
+    let routes = Family::<ByRoute, Gauge>::default();
+    for subnet in status.node.iter().flat_map(|node| &node.lease.subnets) {
+        let family = if subnet.family() == types::Family::V4 { "ipv4" } else { "ipv6" };
+        for kind in RouteKind::ALL {
+            drop(routes.get_or_create(&ByRoute { family, way: kind.as_str() }));
+        }
+        for route in status.peers.values().flat_map(|peer| &peer.routes) {
+            if route.subnet.family() == subnet.family() {
+                routes.get_or_create(&ByRoute { family, way: route.kind.as_str() }).inc();
             }
         }
     }
+    routes
 }
 
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-fn count(number: usize) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 use super::run::Run;
 use super::{Status, StoreTrouble};
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -69,6 +69,18 @@ impl StatusPublisher {
         self.update(|status, now| status.gave_up(trigger, took, problem, now));
     }
 
+    /// These are the problems now.
+    pub fn set_problems(&self, problems: &Problems) {
+        self.update(|status, now| status.set_problems(problems, now));
+    }
+
+    /// The plugin's files are there: netd is ready unless the last run failed somewhere.
+    pub fn set_ready(&self) {
+        self.update(|status, _| {
+            status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0)
+        });
+    }
+
     /// The store has had events.
     pub fn record_events(&self, events: &[StoreEvent]) {
         self.update(|status, now| {
@@ -86,7 +98,7 @@ impl StatusPublisher {
 
     /// Whether netd is ready.
     pub fn is_ready(&self) -> bool {
-        self.status.borrow().ready
+        self.status.borrow().daemon.ready
     }
 
     /// What netd waits for before it can start.

@@ -53,7 +53,7 @@ impl Status {
             self.follow_some(run, nodes, now);
         } else {
             self.joined(run.node, &run.cluster.own, Some(run.outcome));
-            self.changing = !run.outcome.settled;
+            self.daemon.changing = !run.outcome.settled;
             let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
             self.left_out = left_out.collect();
             self.follow(run, &Unprogrammed::of(report, &run.held.ops), now);
@@ -67,7 +67,7 @@ impl Status {
             sum.repairs += if run.trigger.repairs() { count.applied } else { 0 };
         }
         let failed = report.failed.len() + report.conflicts.len();
-        self.ready = run.published && failed == 0;
+        self.daemon.ready = run.published && failed == 0;
         self.held(run.held, now);
         self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),
@@ -80,14 +80,14 @@ impl Status {
 
     /// A run could not begin.
     pub fn gave_up(&mut self, trigger: Trigger, took: Duration, problem: Problem, now: Timestamp) {
-        self.ready = false;
+        self.daemon.ready = false;
         let (trigger, milliseconds) = (trigger.name().into(), milliseconds(took));
         self.last_reconcile = Some(LastReconcile { trigger, at: now, milliseconds, changed: 0, failed: 1 });
         self.set_problems(&Problems::from([problem]), now);
     }
 
     /// Replaces the problems. Known problems keep their age.
-    fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
+    pub(super) fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));

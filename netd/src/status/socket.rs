@@ -1,4 +1,4 @@
-//! The file of the status socket: taken by one live daemon at a time, left to nobody's disadvantage by a dead one.
+//! The file of the status socket: one running daemon at a time has it; the file of a killed daemon is replaced.
 
 use std::fs::{self, File};
 use std::io;
@@ -11,10 +11,10 @@ use tokio::net::UnixListener;
 
 use crate::whole_file;
 
-/// Why there is no socket.
+/// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// Somebody answers there.
+    /// Another daemon answers on it.
     #[error(
         "another netd answers on {}: stop it first, or give this one a --subnet-file (or --status-socket) of its own", path.display()
     )]
@@ -22,13 +22,13 @@ pub enum ClaimError {
         /// The socket.
         path: PathBuf,
     },
-    /// A file is there that is no socket.
+    /// The file is no socket.
     #[error("{} is no socket: netd status cannot ask this netd; remove the file, or choose another by --status-socket", path.display())]
     NoSocket {
         /// The file.
         path: PathBuf,
     },
-    /// It cannot be made.
+    /// The socket cannot be made.
     #[error("cannot listen on {}: netd status cannot ask this netd; choose another file by --status-socket", path.display())]
     Make {
         /// The socket.
@@ -38,23 +38,23 @@ pub enum ClaimError {
     },
 }
 
-/// A socket's file that is ours. Removed with this value.
+/// The file of our socket. Dropping the claim removes the file.
 #[derive(Debug)]
 pub struct Claim {
     path: PathBuf,
-    /// Device and inode: another daemon may have put its own there meanwhile. No other file gets this number while the listener
-    /// lives, so a claim goes before its listener.
+    /// Device and inode: another daemon may have replaced the file meanwhile. No other file gets this inode while the listener lives, so
+    /// the claim is dropped before the listener.
     file: (u64, u64),
 }
 
 impl Claim {
-    /// Takes `path`, also from a daemon that was killed. Mode 0600.
+    /// Listens on `path`, mode 0600. The file of a killed daemon is replaced.
     pub fn take(path: &Path) -> Result<(Self, UnixListener), ClaimError> {
         let failed = |source| ClaimError::Make { path: path.to_owned(), source };
         let folder = folder(path);
         whole_file::make_folder(folder).map_err(failed)?;
-        // Of two that start at once, the second must see the first's.
-        let _turn = turn(folder).map_err(failed)?;
+        // If two daemons start at once, the second must see the first's socket.
+        let _lock = lock(folder).map_err(failed)?;
         if is_alive(path)? {
             return Err(ClaimError::Alive { path: path.to_owned() });
         }
@@ -70,25 +70,25 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let Ok(_turn) = turn(folder(&self.path)) else { return };
+        let Ok(_lock) = lock(folder(&self.path)) else { return };
         if identity(&self.path).is_ok_and(|file| file == self.file) {
-            // A file that stays is replaced by the next daemon.
+            // The next daemon replaces a file that stays.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Removes the file that a killed daemon has left; one that answers keeps its own.
+/// Removes the file of a killed daemon.
 ///
 /// # Errors
-/// Where it cannot be removed, or somebody answers there.
+/// If the file cannot be removed, or a daemon answers on it.
 pub fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
     let failed = |source| ClaimError::Make { path: path.to_owned(), source };
     let folder = folder(path);
     if !folder.is_dir() {
         return Ok(false);
     }
-    let _turn = turn(folder).map_err(failed)?;
+    let _lock = lock(folder).map_err(failed)?;
     if is_alive(path)? {
         return Err(ClaimError::Alive { path: path.to_owned() });
     }
@@ -99,8 +99,8 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Holds the folder until the value is dropped: no file stays behind as one made for locking would.
-fn turn(folder: &Path) -> io::Result<File> {
+/// Locks the folder until the value is dropped. A lock file would stay behind.
+fn lock(folder: &Path) -> io::Result<File> {
     let folder = File::open(folder)?;
     folder.lock()?;
     Ok(folder)
@@ -118,7 +118,7 @@ fn is_alive(path: &Path) -> Result<bool, ClaimError> {
     }
 }
 
-/// True where nobody listens.
+/// True if nobody listens.
 pub(super) fn is_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
 }

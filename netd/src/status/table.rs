@@ -47,7 +47,7 @@ fn joined<T: Display>(values: &[T]) -> String {
 pub fn running(status: &Status, now: Timestamp) -> String {
     let mut head = Vec::new();
     if let Some(own) = &status.node {
-        head.extend(about(own, status.changing));
+        head.extend(about(own, status.daemon.changing));
     }
     let reconciled = match &status.last_reconcile {
         None => "not yet".to_owned(),
@@ -63,7 +63,7 @@ pub fn running(status: &Status, now: Timestamp) -> String {
     head.push(row(&[&"reconciled", &reconciled]));
     head.push(row(&[&"repairs", &repairs(status)]));
     head.push(row(&[&"store", &store(status, now)]));
-    head.push(row(&[&"running", &format!("for {}", age(status.started, now))]));
+    head.push(row(&[&"running", &format!("for {}", age(status.daemon.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
     if !status.left_out.is_empty() {
         let rows: Vec<_> = status.left_out.iter().map(|(node, why)| row(&[&node, &why])).collect();
@@ -82,14 +82,14 @@ pub fn running(status: &Status, now: Timestamp) -> String {
 fn first_line(status: &Status) -> String {
     let node = status.node.as_ref().map(|own| format!(" on {}", own.name)).unwrap_or_default();
     if let Some(missing) = status.waits_for() {
-        return format!("netd {}: waiting: {}", status.version, missing.what);
+        return format!("netd {}: waiting: {}", status.daemon.version, missing.what);
     }
     let state = match &status.last_reconcile {
-        _ if status.ready => "ready",
+        _ if status.daemon.ready => "ready",
         None => "not ready: it has not programmed the network yet",
         Some(_) => "not ready: see PROBLEMS",
     };
-    format!("netd {}{node}: {state}", status.version)
+    format!("netd {}{node}: {state}", status.daemon.version)
 }
 
 fn about(own: &NodeStatus, changing: bool) -> Vec<Vec<String>> {
@@ -122,8 +122,8 @@ fn store(status: &Status, now: Timestamp) -> String {
     }
     match (&status.store.trouble, status.store.last_event) {
         (Some(trouble), _) => format!("in trouble for {}: {}", age(trouble.since, now), trouble.what),
-        (None, Some(at)) => format!("followed; told something {} ago", age(at, now)),
-        (None, None) => "has not told anything yet".to_owned(),
+        (None, Some(at)) => format!("followed; last event {} ago", age(at, now)),
+        (None, None) => "no event yet".to_owned(),
     }
 }
 

@@ -103,7 +103,7 @@ subnets     10.244.1.0/24 fd00:10:0:1::/64
 interface   eth0, MTU 1500 (pods 1430), 192.168.1.1 fd00:1::1
 reconciled  5s ago in 4 ms (kernel changed): 1 changed, 0 failed
 repairs     1 add_route
-store       followed; told something 16s ago
+store       followed; last event 16s ago
 running     for 16s
 
 NODE    SUBNET            WAY                     FOR  WHY
@@ -176,7 +176,7 @@ fn what_is_refused_makes_netd_unready_until_it_is_done() {
     let mut scene = Scene::of(vxlan(V4, V4));
     scene.kernel.refuse = vec!["fdb replace 0a:00:00:00:00:03".to_owned()];
     scene.run(Trigger::Startup, 1);
-    assert!(!scene.status.ready, "an entry is missing");
+    assert!(!scene.status.daemon.ready, "an entry is missing");
     assert_eq!((scene.route(2).programmed, scene.route(3).programmed), (true, false), "it is node 3's");
     assert_eq!((scene.metric("netd_peers_desired"), scene.metric("netd_peers_programmed")), ("2".into(), "1".into()));
     assert_eq!(scene.metric(r#"netd_operation_failures_total{kind="put_fdb"}"#), "1");
@@ -186,7 +186,7 @@ fn what_is_refused_makes_netd_unready_until_it_is_done() {
     assert_eq!(scene.status.problems, known, "it is as old as it was");
     scene.kernel.refuse.clear();
     scene.run(Trigger::Retry, 10);
-    assert!(scene.status.ready && scene.route(3).programmed && scene.status.problems.is_empty());
+    assert!(scene.status.daemon.ready && scene.route(3).programmed && scene.status.problems.is_empty());
     assert_eq!(scene.metric("netd_ready"), "1");
     assert_eq!(scene.metric(r#"netd_operations_total{kind="put_fdb"}"#), "4", "two, one again, one again");
 }
@@ -196,7 +196,7 @@ fn what_stands_in_the_way_makes_netd_unready() {
     let mut scene = Scene::of(vxlan(V4, V4));
     scene.kernel.add_link(&"flannel.1".parse().expect("a name"), 1500);
     scene.run(Trigger::Startup, 1);
-    assert!(!scene.status.ready, "the device cannot be made");
+    assert!(!scene.status.daemon.ready, "the device cannot be made");
     assert!(!scene.route(2).programmed && !scene.route(3).programmed, "and no tunnel goes without it");
     let table = table::running(&scene.status, scene.now);
     assert!(table.starts_with("netd 0.1.0 on node-1: not ready: see PROBLEMS\n"), "{table}");
@@ -228,7 +228,7 @@ fn what_is_undone_again_and_again_is_shown_with_its_counts() {
     let held = Held { ops: vec![route], begun, contested: vec![contested.clone()] };
     scene.metrics.held(&held);
     scene.status.held(&held, scene.now);
-    assert!(!scene.status.ready, "it is missing");
+    assert!(!scene.status.daemon.ready, "it is missing");
     let table = table::running(&scene.status, scene.now);
     let expected = "\nCONTESTED\nroute 10.244.2.0/24  put back 7 times  undone, next try in 8s\n";
     assert!(table.contains(expected), "{table}");
@@ -237,7 +237,9 @@ fn what_is_undone_again_and_again_is_shown_with_its_counts() {
     scene.run(Trigger::Retry, 8);
     contested.next = None;
     scene.status.held(&Held { contested: vec![contested], ..Held::default() }, scene.now);
-    assert!(scene.status.ready && table::running(&scene.status, scene.now).contains("put back 7 times  in place\n"));
+    assert!(
+        scene.status.daemon.ready && table::running(&scene.status, scene.now).contains("put back 7 times  in place\n")
+    );
     let document = serde_json::to_value(&scene.status).expect("a document");
     assert_eq!(document["contested"], json!({ "route 10.244.2.0/24": { "times": 7 } }));
     scene.status.held(&Held::default(), scene.now);
@@ -250,7 +252,7 @@ fn a_run_that_cannot_begin_is_told() {
     scene.run(Trigger::Startup, 1);
     let problem = Problem::new(problem::Kind::CannotReconcile, "the network", "cannot be reconciled");
     scene.status.gave_up(Trigger::Periodic, Duration::ZERO, problem.clone(), START);
-    assert!(!scene.status.ready);
+    assert!(!scene.status.daemon.ready);
     assert_eq!(scene.status.problems, [ProblemSince { problem, since: START }]);
 }
 
@@ -273,7 +275,7 @@ fn metrics_follow_prometheus_rules() {
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
-    assert!(text.ends_with("# EOF\n"), "the end is told");
+    assert!(text.ends_with("# EOF\n"), "the text ends as the format demands");
 }
 
 #[test]

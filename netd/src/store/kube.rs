@@ -1,25 +1,22 @@
-//! The store `kube`: the cluster's Node objects, by kube-rs. What nodes tell each other is in annotations, flannel's and netd's; the
-//! pods' ranges are the Nodes' own.
+//! The store `kube`: the cluster's Node objects, by kube-rs. Leases are in annotations, flannel's and netd's beside them; the pods'
+//! ranges are the Nodes' own.
 //!
-//! Every Node is followed, but no more is kept of it than netd reads. Written is the status of the own Node alone. It decides
-//! nothing; who can be believed is the model's question.
+//! netd watches every Node and keeps its lease alone. It writes the status of the own Node alone. The store decides nothing: the model
+//! decides which leases to believe.
 
 mod annotations;
-mod api;
+mod cache_file;
 mod conf;
 #[cfg(test)]
 mod fake;
-mod follow;
-mod health;
-mod herald;
 mod keys;
-mod memory;
+mod node_status;
+mod nodes;
 mod object;
 mod options;
-mod own;
+mod own_node;
 mod start;
-mod watch;
-mod wire;
+mod store_events;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -27,134 +24,135 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use apiserver::event_recorder::{self, EventRecorder, Warning};
+use apiserver::{ApiError, ApiServer, Selection, Watch, WatchEvent};
 use dataplane::types::PerFamily;
 use network::chain;
+use network::hash::fnv;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{Notify, mpsc, watch as channel};
 use tokio::{task, time};
 
-use self::api::{Api, CallError};
-use self::health::Health;
-use self::herald::Job;
-use self::memory::Memory;
-use self::object::{Object, Pod};
+use self::cache_file::CachedNetwork;
+use self::node_status::NodeStatus;
+use self::object::{Node, NodeObject, PodObject};
 use self::options::Options;
-use self::own::Own;
-use self::watch::{Told, Watch};
+use self::own_node::OwnNode;
+use self::store_events::StoreEvents;
 use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
 use crate::config::KubeConfig;
 use crate::problem::Problem;
 
-/// How long the daemon is kept waiting for a write at most: it has packets to look after.
+/// How long the daemon waits for a write at most.
 const WRITE: Duration = Duration::from_secs(2);
 
-/// Where the Nodes are.
-const NODES: &str = "/api/v1/nodes";
+/// The program's name in Events and in requests.
+const COMPONENT: &str = "netd";
+const USER_AGENT: &str = concat!("netd/", env!("CARGO_PKG_VERSION"));
 
 /// A store in the API server.
 #[derive(Debug)]
 pub struct KubeStore {
     shared: Arc<Shared>,
-    /// Whether to wait for an API server that is not there: a daemon does until it follows the store, a command does not.
+    /// Whether to wait for an API server that is away: a daemon does until it follows the store, a command does not.
     waits: AtomicBool,
-    /// What is waited for.
     startup_status: channel::Sender<Option<String>>,
-    /// Why the start goes by what was last known, where it does.
-    away: Mutex<Option<String>>,
+    /// Why the start uses the cache file, where it does.
+    cache_used: Mutex<Option<String>>,
 }
 
-/// What the tasks of a store share.
+/// The state that the tasks of a store share.
 #[derive(Debug)]
 struct Shared {
-    api: Arc<Api>,
+    server: ApiServer,
     options: Options,
-    own: Own,
-    jobs: mpsc::UnboundedSender<Job>,
-    /// Up to which version the Nodes are known by following them; none where nobody does, 0 before the first list.
+    own: Arc<OwnNode>,
+    recorder: EventRecorder,
+    node_status: NodeStatus,
+    /// The version up to which the leases are known by the watch. `None` without a watch, 0 before its first list.
     reached: channel::Sender<Option<u64>>,
-    known: Mutex<Known>,
-    /// What is known has changed.
+    view: Mutex<View>,
+    /// The view has changed.
     changed: Notify,
 }
 
+/// The network as last known.
 #[derive(Debug, Default)]
-struct Known {
+struct View {
     leases: BTreeMap<NodeName, Arc<Lease>>,
     net_conf: Option<String>,
 }
 
 impl Shared {
-    fn locked(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A node's lease as last told.
-    fn known(&self, node: &NodeName) -> Option<Arc<Lease>> {
-        self.locked().leases.get(node).cloned()
+    /// A number of this node's own.
+    fn spread(&self) -> u64 {
+        self.own.name().map_or(0, |name| fnv(name.as_str().as_bytes()))
     }
 
-    /// These are all leases.
-    fn knows(&self, leases: BTreeMap<NodeName, Arc<Lease>>) {
-        self.locked().leases = leases;
+    fn lease(&self, node: &NodeName) -> Option<Arc<Lease>> {
+        self.view().leases.get(node).cloned()
+    }
+
+    fn set_leases(&self, leases: BTreeMap<NodeName, Arc<Lease>>) {
+        self.view().leases = leases;
         self.changed.notify_one();
     }
 
-    /// A node's lease is this; true where that is new.
-    fn learns(&self, lease: &Arc<Lease>) -> bool {
-        let is_new = self.locked().leases.insert(lease.node.clone(), Arc::clone(lease)).as_ref() != Some(lease);
+    /// True where the lease is new or has changed.
+    fn set_lease(&self, lease: &Arc<Lease>) -> bool {
+        let is_new = self.view().leases.insert(lease.node.clone(), Arc::clone(lease)).as_ref() != Some(lease);
         if is_new {
             self.changed.notify_one();
         }
         is_new
     }
 
-    /// A node has no lease any more; true where it had one.
-    fn forgets(&self, node: &NodeName) -> bool {
-        let had = self.locked().leases.remove(node).is_some();
+    /// True where the node had a lease.
+    fn remove_lease(&self, node: &NodeName) -> bool {
+        let had = self.view().leases.remove(node).is_some();
         if had {
             self.changed.notify_one();
         }
         had
     }
 
-    /// What is known of the Nodes is as they were at this version.
-    fn has_reached(&self, version: Option<&str>) {
-        if let Some(version) = version.and_then(|version| version.parse().ok()) {
+    fn set_net_conf(&self, text: &str) {
+        self.view().net_conf = Some(text.to_owned());
+        self.changed.notify_one();
+    }
+
+    /// The leases are those at this version.
+    fn set_reached(&self, version: Option<u64>) {
+        if let Some(version) = version {
             self.reached.send_if_modified(|reached| reached.replace(version) != Some(version));
         }
     }
 
-    /// All leases, no older than this node's last write; none where nobody follows the Nodes.
+    /// All leases, no older than this node's last write. `None` without a watch.
     ///
-    /// The API server is not asked for that. All Nodes have versions of one sequence, and a watch tells of them in its order: who has
-    /// heard of the own write, whose version the API server has answered, has heard of all that was written before it.
-    async fn caught_up(&self) -> Option<Vec<Arc<Lease>>> {
+    /// The API server is not asked. The versions of all Nodes are one sequence, and a watch sends changes in its order: once the watch
+    /// has reached the version of the own write, it has sent every change before it.
+    async fn leases_since_own_write(&self) -> Option<Vec<Arc<Lease>>> {
         let mut reached = self.reached.subscribe();
         reached.borrow().as_ref()?;
         let written = self.own.node().and_then(|node| node.count()).unwrap_or(1);
         reached.wait_for(|reached| reached.is_some_and(|reached| reached >= written)).await.ok()?;
-        Some(self.locked().leases.values().cloned().collect())
+        Some(self.view().leases.values().cloned().collect())
     }
 
-    fn conf_is(&self, text: &str) {
-        self.locked().net_conf = Some(text.to_owned());
-        self.changed.notify_one();
-    }
-
-    /// What is to be remembered; none before all of it is known.
-    fn memory(&self) -> Option<Memory> {
+    /// The network for the cache file; `None` before all of it is known.
+    fn network(&self) -> Option<CachedNetwork> {
         let node = self.own.name()?;
         let public = self.own.node().and_then(|node| annotations::node_public(&node, &self.options.keys).ok());
-        let known = self.locked();
-        let net_conf = known.net_conf.clone().filter(|text| NetConf::parse(text).is_ok())?;
-        known.leases.get(&node)?;
-        Some(Memory { node, public: public.unwrap_or_default(), net_conf, leases: known.leases.clone() })
-    }
-
-    fn herald(&self, job: Job) {
-        // Nobody does them for a command.
-        let _ = self.jobs.send(job);
+        let view = self.view();
+        let net_conf = view.net_conf.clone().filter(|text| NetConf::parse(text).is_ok())?;
+        view.leases.get(&node)?;
+        Some(CachedNetwork { node, public: public.unwrap_or_default(), net_conf, leases: view.leases.clone() })
     }
 }
 
@@ -163,56 +161,64 @@ impl KubeStore {
     /// within a tokio runtime.
     pub fn new(config: KubeConfig, waits: bool) -> Self {
         let options = Options::from(config);
-        let (jobs, receiver) = mpsc::unbounded_channel();
-        let api = Arc::new(Api::new(&options));
+        let server = ApiServer::new(options.address.clone(), USER_AGENT);
+        let own = Arc::new(OwnNode::default());
+        let regarding = Arc::clone(&own);
+        let (recorder, record) = EventRecorder::new(server.clone(), COMPONENT, move || regarding.reference());
         let (reached, _) = channel::channel(None);
-        let (own, known, changed) = (Own::default(), Mutex::default(), Notify::new());
-        let shared = Arc::new(Shared { api, options, own, jobs, reached, known, changed });
+        let (view, changed, node_status) = (Mutex::default(), Notify::new(), NodeStatus::default());
+        let shared = Arc::new(Shared { server, options, own, recorder, node_status, reached, view, changed });
         if waits {
-            task::spawn(herald::run(Arc::clone(&shared), receiver));
+            task::spawn(record);
+            task::spawn(node_status::run(Arc::clone(&shared)));
         }
         let (startup_status, _) = channel::channel(None);
-        Self { shared, waits: AtomicBool::new(waits), startup_status, away: Mutex::default() }
+        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used: Mutex::default() }
     }
 
-    async fn read_pod(&self, namespace: &str, pod: &str) -> Result<NodeName, StoreError> {
-        let unreadable = |advice, source| StoreError::Read { object: format!("Pod {namespace}/{pod}"), advice, source };
-        let path = format!("/api/v1/namespaces/{namespace}/pods/{pod}");
-        let text = self.shared.api.get(&path, None).await;
-        let text = text.map_err(|error| unreadable(error.advice(), error.into()))?;
-        let read = Pod::read(&String::from_utf8_lossy(&text)).ok().and_then(|pod| pod.node);
+    async fn read_pod(&self, namespace: &str, name: &str) -> Result<NodeName, StoreError> {
+        let unreadable =
+            |advice, source| StoreError::Read { object: format!("Pod {namespace}/{name}"), advice, source };
+        let pod = self.shared.server.namespaced::<PodObject>(namespace).get(name).await.map_err(ApiError::from);
+        let pod = pod.map_err(|error| unreadable(error.advice(), error.into()))?;
         let none =
             || unreadable("give the container NODE_NAME from its field spec.nodeName", "it is on no node".into());
-        read.ok_or_else(none)?.parse().map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
+        pod.node()
+            .ok_or_else(none)?
+            .parse()
+            .map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
     }
 
-    /// Makes the Event of a problem, of the Node if it can be had.
-    async fn post_last(&self, node: Option<&NodeName>, problem: &Problem) {
-        if let Some(name) = node.filter(|_| self.shared.own.node().is_none()) {
+    async fn read_own(&self, name: &NodeName) -> Result<Node, StoreError> {
+        self.shared.own.set_name(name);
+        self.shared.own.read(&self.shared.server, name).await.map_err(|error| own_node::unreadable(name, error))
+    }
+
+    /// Posts the Event of a problem, with the Node's UID if the Node can be read.
+    async fn post(&self, node: Option<&NodeName>, problem: &Problem) {
+        let shared = &self.shared;
+        if let Some(name) = node.filter(|_| shared.own.node().is_none()) {
             let _ = self.read_own(name).await;
         }
-        if let Err(error) = herald::post(&self.shared, problem).await {
-            tracing::warn!("an Event cannot be told: {}: {}", error.advice(), chain(&error));
+        let Some(reference) = shared.own.reference() else { return };
+        if let Err(error) = event_recorder::post(&shared.server, COMPONENT, reference, &warning(problem)).await {
+            tracing::warn!("an Event cannot be recorded: {}: {}", error.advice(), chain(&error));
         }
     }
 
-    async fn read_own(&self, name: &NodeName) -> Result<object::Node, StoreError> {
-        self.shared.own.is(name);
-        self.shared.own.read(&self.shared.api, name).await.map_err(|error| own::unreadable(name, error))
-    }
-
-    async fn list(&self) -> Result<Vec<Arc<Lease>>, CallError> {
-        let mut watch: Watch<object::Node> = Watch::new(Arc::clone(&self.shared.api), NODES.to_owned(), None, 0);
+    async fn list(&self) -> Result<Vec<Arc<Lease>>, ApiError> {
+        let mut watch: Watch<NodeObject> = apiserver::watch(&self.shared.server, Selection::default());
         let mut leases = Vec::new();
         loop {
-            match watch.next().await? {
-                Told::Init => leases.clear(),
-                Told::Is(node) => {
-                    let lease = annotations::lease(&node, &self.shared.options.keys).ok().flatten();
+            match watch.next().await {
+                WatchEvent::Init => leases.clear(),
+                WatchEvent::Object(object) => {
+                    let lease = annotations::lease(&object.into(), &self.shared.options.keys).ok().flatten();
                     leases.extend(lease.map(Arc::new));
                 }
-                Told::InitDone => return Ok(leases),
-                Told::Gone(_) | Told::Unreadable(..) | Told::Alive => {}
+                WatchEvent::InitDone => return Ok(leases),
+                WatchEvent::Trouble(error) => return Err(error),
+                WatchEvent::Deleted(_) | WatchEvent::Recovered => {}
             }
         }
     }
@@ -221,7 +227,7 @@ impl KubeStore {
 impl Store for KubeStore {
     async fn net_conf(&self) -> Result<String, StoreError> {
         let text = self.first_net_conf().await?;
-        self.shared.conf_is(&text);
+        self.shared.set_net_conf(&text);
         Ok(text)
     }
 
@@ -234,7 +240,7 @@ impl Store for KubeStore {
     }
 
     async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        if let Some(leases) = self.shared.caught_up().await {
+        if let Some(leases) = self.shared.leases_since_own_write().await {
             return Ok(leases);
         }
         self.list().await.map_err(|error| StoreError::Read {
@@ -245,7 +251,7 @@ impl Store for KubeStore {
     }
 
     async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        self.shared.own.is(&request.node);
+        self.shared.own.set_name(&request.node);
         if self.waits.load(Ordering::Relaxed) {
             return self.first_acquire(request, conf).await;
         }
@@ -254,15 +260,16 @@ impl Store for KubeStore {
 
     async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let shared = &self.shared;
-        shared.own.is(&lease.node);
-        shared.own.tell(&shared.api, &shared.options, lease, WRITE).await
+        shared.own.set_name(&lease.node);
+        shared.own.publish(&shared.server, &shared.options, lease, WRITE).await
     }
 
     async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
-        self.shared.own.clear(&self.shared.api, &self.shared.options, node).await?;
-        match std::fs::remove_file(&self.shared.options.memory) {
+        let shared = &self.shared;
+        shared.own.clear(&shared.server, &shared.options, node).await?;
+        match std::fs::remove_file(&shared.options.cache_file) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Write {
-                object: self.shared.options.memory.display().to_string(),
+                object: shared.options.cache_file.display().to_string(),
                 advice: "remove it by hand",
                 source: error.into(),
             }),
@@ -271,7 +278,7 @@ impl Store for KubeStore {
     }
 
     async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
-        if time::timeout(WRITE, self.post_last(node, &problem)).await.is_err() {
+        if time::timeout(WRITE, self.post(node, &problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
     }
@@ -281,7 +288,11 @@ impl Store for KubeStore {
     }
 
     fn notify(&self, notice: Notice) {
-        self.shared.herald(Job::Tell(notice));
+        match notice {
+            Notice::Ready => self.shared.node_status.set_ready(),
+            Notice::Problem(problem) => self.shared.recorder.warn(warning(&problem)),
+            Notice::Resolved(problem) => self.shared.recorder.over(warning(&problem)),
+        }
     }
 
     fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
@@ -289,30 +300,35 @@ impl Store for KubeStore {
     }
 
     fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        // From now on trouble is told by events, and nobody must be kept waiting.
+        // From now on an API server that is away is an event, and no call waits for it.
         self.waits.store(false, Ordering::Relaxed);
         self.shared.reached.send_replace(Some(0));
-        let (events, receiver) = mpsc::channel(1024);
-        let health = Health::new(events);
+        let (sender, receiver) = mpsc::channel(1024);
+        let events = StoreEvents::new(sender);
         let shared = Arc::clone(&self.shared);
-        let net_conf = shared.locked().net_conf.clone();
-        let away = self.away.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let net_conf = shared.view().net_conf.clone();
+        let cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).take();
         task::spawn(async move {
-            let keep = task::spawn(memory::keep(Arc::clone(&shared)));
+            let write_cache = task::spawn(cache_file::keep(Arc::clone(&shared)));
             if let Some(text) = &net_conf {
-                let _ = health.send(vec![StoreEvent::NetConf(text.clone())]).await;
+                let _ = events.send(vec![StoreEvent::NetConf(text.clone())]).await;
             }
-            if away.is_some() {
-                let known: Vec<_> = shared.locked().leases.values().cloned().map(StoreEvent::Lease).collect();
-                let list = [StoreEvent::Init].into_iter().chain(known).chain([StoreEvent::InitDone]);
-                let _ = health.send(list.collect()).await;
+            if cache_used.is_some() {
+                let leases: Vec<_> = shared.view().leases.values().cloned().map(StoreEvent::Lease).collect();
+                let list = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]);
+                let _ = events.send(list.collect()).await;
             }
-            let conf = conf::follow(Arc::clone(&shared), health.clone(), net_conf);
-            tokio::join!(conf, follow::follow(shared, health, away));
-            keep.abort();
+            let conf = conf::follow(Arc::clone(&shared), events.clone(), net_conf);
+            tokio::join!(conf, nodes::follow(shared, events, cache_used));
+            write_cache.abort();
         });
         receiver
     }
+}
+
+/// A problem as Events have it.
+fn warning(problem: &Problem) -> Warning {
+    Warning { reason: problem.kind.to_string(), subject: problem.subject.clone(), text: problem.to_string() }
 }
 
 #[cfg(test)]

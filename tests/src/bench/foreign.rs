@@ -24,7 +24,7 @@ pub(super) fn measure() -> Outcome {
     );
     let bed = Bed::new(Backend::Vxlan, PEERS)?;
     let running = bed.start(&[])?;
-    bed.namespace.shell("nft add table inet others; nft add set inet others all '{ type ipv4_addr; }'")?;
+    bed.namespace.shell("nft add table inet others; nft add set inet others pool '{ type ipv4_addr; }'")?;
     for verb in ["add", "delete"] {
         let script = storm(verb);
         running.process.rest()?;
@@ -64,7 +64,7 @@ fn cost(bed: &Bed, running: &Running, body: impl FnOnce() -> Outcome) -> Outcome
 fn storm(verb: &str) -> Vec<String> {
     let mut scripts = Vec::new();
     for first in (0..ELEMENTS).step_by(OF_ONE as usize) {
-        let mut line = format!("{verb} element inet others all {{ ");
+        let mut line = format!("{verb} element inet others pool {{ ");
         for number in first..first + OF_ONE {
             let [_, high, middle, low] = number.to_be_bytes();
             let _ = write!(line, "100.{high}.{middle}.{low}, ");

@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use netd_tests::etcd::{Door, Etcd};
 use netd_tests::suite::test;
-use netd_tests::{Load, Outcome, ensure, eventually, health, seconds, sleep};
+use netd_tests::{Load, Outcome, ensure, eventually, health, repair, seconds, sleep};
 
 use crate::bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
@@ -66,6 +66,47 @@ pub(crate) fn minutes() -> Outcome {
     let log = cluster.daemon("n1").log();
     let warned: Vec<&str> = log.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
     ensure!(warned.len() <= 2, "it was logged more than once:\n{}", warned.join("\n"));
+    load.unharmed().map_err(with_logs)
+}
+
+/// It accepts and answers nothing for more than a minute, while n1 has something to write. Meanwhile entries of n1 are removed, pods talk,
+/// and in the end the lease is as it was.
+pub(crate) fn hangs() -> Outcome {
+    let (cluster, etcd) = Bed::with(&vxlan())?.start()?;
+    let machine = cluster.node("etcd");
+    etcd.put(machine, "subnets/10.244.200.0-24", &foreign(200))?;
+    routed(cluster.node("n1"), "10.244.200.0/24", true)?;
+    let own = key_of(&etcd, machine, 11)?;
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "c")?];
+    cluster.settle(&pods[0], &pods[1])?;
+    cluster.settle(&pods[1], &pods[0])?;
+    let load = Load::between(&[&pods[0], &pods[1]])?;
+    let (node, daemon) = (cluster.node("n1"), cluster.daemon("n1"));
+    let removed = |length| repair::again_and_again(node, daemon, "10.244.200.0/24", length);
+    let before = removed(seconds(10))?;
+    // n1 reads that its key has another content when etcd answers no more.
+    daemon.stand_still()?;
+    let altered = own.1.replace("\"Receives\":[", "\"Receives\":[{\"Type\":\"host-gw\"},");
+    ensure!(altered != own.1, "the key says {}", own.1);
+    etcd.ctl(machine, &["put", "--ignore-lease", &format!("/coreos.com/network/subnets/{}", own.0), &altered])?;
+    etcd.put(machine, "subnets/10.244.201.0-24", &foreign(201))?;
+    routed(cluster.node("n2"), "10.244.201.0/24", true)?;
+    etcd.stand_still()?;
+    daemon.go_on()?;
+    let meanwhile = removed(seconds(70))?;
+    daemon.await_log("this node's lease cannot be published for its peers", seconds(1))?;
+    etcd.go_on()?;
+    let with_logs = |failure| cluster.with_logs(failure);
+    eventually(seconds(60), "the key is as it was", || {
+        let now = key_of(&etcd, machine, 11)?;
+        ensure!(now == own, "it is {now:?}, and was {own:?}");
+        Ok(())
+    })
+    .map_err(with_logs)?;
+    let after = removed(seconds(10))?;
+    println!(
+        "removed entries were back within {before:?}, while etcd hung within {meanwhile:?}, then within {after:?}"
+    );
     load.unharmed().map_err(with_logs)
 }
 

@@ -4,16 +4,16 @@ use std::process::Command;
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Context, Failure, Outcome, ensure, eventually, flow, health, kernel, seconds};
-use serde_json::json;
+use netd_tests::{Context, Failure, Load, Outcome, ensure, eventually, flow, health, kernel, repair, seconds};
+use serde_json::{Value, json};
 
-use crate::bed::{Bed, path, routed, topology, vxlan};
+use crate::bed::{Bed, PREFIX, add_peer, path, routed, topology, vxlan};
 use crate::proxy::{Proxy, URL};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("the API server goes away and comes back", away),
-        test("a node starts while the API server is away, from what was last known", remembered),
+        test("a node starts while the API server is away, from its cache file", remembered),
         test("a netd that needs its Node's name from the API server says that it waits for that", nameless),
         test("writes that are refused for a moment are tried again", refused_once),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
@@ -28,6 +28,49 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn count(text: &str, part: &str) -> usize {
     text.matches(part).count()
+}
+
+/// It accepts and answers nothing for more than a minute, while n1 has something to write. Meanwhile entries of n1 are removed, pods talk,
+/// and in the end the Node is as it was.
+pub(crate) fn hangs() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.add_peer("ghost", 200)?;
+    let (cluster, server) = bed.cluster()?;
+    routed(cluster.node("n1"), "10.244.200.0/24", true)?;
+    let annotations = || Ok(server.get(&path("n1"))?["metadata"]["annotations"].clone());
+    let pods = [cluster.pod("n1", "a")?, cluster.pod("n2", "b")?];
+    cluster.settle(&pods[0], &pods[1])?;
+    cluster.settle(&pods[1], &pods[0])?;
+    let own: Value = annotations()?;
+    let load = Load::between(&[&pods[0], &pods[1]])?;
+    let (node, daemon) = (cluster.node("n1"), cluster.daemon("n1"));
+    let removed = |length| repair::again_and_again(node, daemon, "10.244.200.0/24", length);
+    let before = removed(seconds(10))?;
+    // n1 reads that its Node has another annotation when the API server answers no more.
+    daemon.stand_still()?;
+    let name = format!("{PREFIX}netd-receives");
+    let receives = own[&name].as_str().context(format!("the annotations are {own}"))?;
+    let altered = receives.replacen('[', r#"[{"Type":"host-gw"},"#, 1);
+    server.patch(&path("n1"), &json!({ "metadata": { "annotations": { &name: altered } } }))?;
+    add_peer(&server, "witness", 201)?;
+    routed(cluster.node("n2"), "10.244.201.0/24", true)?;
+    server.stand_still()?;
+    daemon.go_on()?;
+    let meanwhile = removed(seconds(70))?;
+    daemon.await_log("this node's lease cannot be published for its peers", seconds(1))?;
+    server.go_on()?;
+    let with_logs = |failure| cluster.with_logs(failure);
+    eventually(seconds(90), "the Node is as it was", || {
+        let now = annotations()?;
+        ensure!(now == own, "its annotations are {now}, and were {own}");
+        Ok(())
+    })
+    .map_err(with_logs)?;
+    let after = removed(seconds(10))?;
+    println!(
+        "removed entries were back within {before:?}, while the API server hung within {meanwhile:?}, then within {after:?}"
+    );
+    load.unharmed().map_err(with_logs)
 }
 
 fn away() -> Outcome {
@@ -87,17 +130,17 @@ fn remembered() -> Outcome {
     std::fs::remove_file(bed.node("n1").subnet_file()).context("remove subnet.env")?;
     let daemon = bed.start("n1", &[])?;
     let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
-    daemon.await_log("netd has started from what was last known", seconds(10))?;
+    daemon.await_log("netd has started from its cache file", seconds(10))?;
     routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
-    ensure!(status.contains("from what was last known"), "netd status says {status}");
+    ensure!(status.contains("from its cache file"), "netd status says {status}");
     bed.server.resume()?;
     bed.server.delete(&path("old"))?;
     bed.add_peer("new", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true).map_err(with_logs)?;
     routed(bed.node("n1"), "10.244.77.0/24", false).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
-    ensure!(!status.contains("from what was last known"), "netd status says still {status}");
+    ensure!(!status.contains("from its cache file"), "netd status says still {status}");
     // Without a memory it waits, and says for what.
     daemon.terminate()?;
     bed.server.stop()?;
@@ -358,7 +401,7 @@ fn no_events() -> Outcome {
     bed.server.delete("/apis/rbac.authorization.k8s.io/v1/namespaces/default/rolebindings/netd-events")?;
     let daemon = bed.start("n1", &[])?;
     bed.configure("{")?;
-    daemon.await_log("Events cannot be told", seconds(60))?;
+    daemon.await_log("Events cannot be recorded", seconds(60))?;
     bed.configure(&netd_tests::net_conf(netd_tests::Stack::V4, &json!({ "Type": "host-gw" })).to_string())?;
     bed.await_annotation("n1", "backend-type", "host-gw")?;
     eventually(seconds(60), "the tunnel is gone", || {

@@ -64,7 +64,7 @@ fn shows(bed: &Bed, clock: &WallClock, ahead: i64) -> Outcome {
     is_now(document["lastReconcile"]["at"].as_str().context("it has reconciled")?, ahead)?;
     let table = ask(&[])?;
     // However long ago that is by the clocks between: all of it began with this test.
-    for behind in ["reconciled  ", "told something ", "running     for "] {
+    for behind in ["reconciled  ", "last event ", "running     for "] {
         let age = table.split(behind).nth(1).and_then(|rest| rest.split_whitespace().next());
         let age = age.context(format!("there is no age behind {behind:?} in\n{table}"))?;
         let (count, unit) = age.split_at(age.len().saturating_sub(1));

@@ -1,8 +1,8 @@
 //! Programs that drop notifications in the kernel, before they wake anybody (`SO_ATTACH_FILTER`: classic BPF, which needs no
 //! capability).
 //!
-//! A program only saves work: what it lets through is looked at again. Classic BPF has no loops, and a load beyond the end of
-//! a datagram drops the datagram. Loads are big-endian, while netlink's numbers are the host's, so constants are turned round.
+//! A program only saves work: an accepted notification is compared with the filters again. Classic BPF has no loops, and a load beyond the end of
+//! a datagram drops the datagram. Loads are big-endian, while netlink's numbers are the host's, so constants are swapped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -17,7 +17,7 @@ use crate::nft::TableId;
 const MOST: usize = 4096;
 /// How many messages of one datagram a program looks at. `nft_commit_notify` fills a datagram up to a page: about 55 elements,
 /// or 90 of the shortest messages. Kernels before 6.8 allow 20 KiB of memory for a program (`net.core.optmem_max`), which is
-/// enough for 16 messages; a datagram of more is let through.
+/// enough for 16 messages; a datagram of more is accepted.
 const MESSAGES: [usize; 4] = [128, 64, 32, 16];
 
 /// `RTM_NEWLINK` and so on; `RTM_DEL...` is one more.
@@ -48,7 +48,7 @@ mod offset {
 /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_NEWGEN`.
 const NEWGEN: u16 = 10 << 8 | 15;
 
-/// What the program of the rtnetlink socket lets through.
+/// What the program of the rtnetlink socket accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Routing {
     links: bool,
@@ -59,14 +59,14 @@ struct Routing {
 /// A name of tables, with the port of the socket whose changes are not wanted.
 type Name = (String, Option<u32>);
 
-/// What the program of the nftables socket lets through: names of tables with their families.
+/// What the program of the nftables socket accepts: names of tables with their families.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Ruleset {
     commits: bool,
     tables: BTreeMap<Name, BTreeSet<u8>>,
 }
 
-/// The attached programs; `None` where everything is let through.
+/// The attached programs; `None` where every notification is accepted.
 #[derive(Debug, Default)]
 pub(super) struct Programs {
     routing: Option<Routing>,
@@ -74,7 +74,7 @@ pub(super) struct Programs {
 }
 
 impl Programs {
-    /// Attaches what lets through all that one of the filters wants.
+    /// Attaches programs that accept every notification that one of the filters wants.
     pub(super) fn attach(&mut self, filters: &[&Filter], rtnetlink: &impl AsRawFd, nftables: &impl AsRawFd) {
         let routing = Some(Routing::of(filters));
         if self.routing != routing {
@@ -157,7 +157,7 @@ impl Ruleset {
         Some(Self { commits: filters.iter().any(|filter| filter.commits), tables })
     }
 
-    /// Walks over the first `messages` messages of a datagram; lets it through where one is of a wanted table, or where there
+    /// Walks over the first `messages` messages of a datagram; accepts it where one is of a wanted table, or where there
     /// are more messages.
     fn program(&self, messages: usize) -> Vec<sock_filter> {
         let mut program = Vec::new();
@@ -177,7 +177,7 @@ impl Ruleset {
     }
 }
 
-/// Lets the datagram through where the message at hand is of one of the tables of this name and of another socket's request.
+/// Accepts the datagram where the message at hand is of one of the tables of this name and of another socket's request.
 fn test((name, own_port): &Name, families: &BTreeSet<u8>) -> Vec<sock_filter> {
     let field = |size, at| load(size, libc::BPF_IND, at);
     // An attribute is its length, its type (1), and the text with a zero at its end, all padded with zeros.
@@ -279,7 +279,7 @@ fn if_greater(k: u32, greater: usize, other: usize) -> sock_filter {
     jump(libc::BPF_JGT, k, greater, other)
 }
 
-/// A jump too far for its 8 bits makes an opcode that the kernel refuses, so that everything is let through.
+/// A jump too far for its 8 bits makes an opcode that the kernel refuses, so that every notification is accepted.
 fn jump(condition: u32, k: u32, then: usize, otherwise: usize) -> sock_filter {
     match (u8::try_from(then), u8::try_from(otherwise)) {
         (Ok(jt), Ok(jf)) => sock_filter { jt, jf, ..instruction(libc::BPF_JMP | condition, k) },

@@ -74,7 +74,7 @@ impl Default for Devices {
 /// The tables of nftables that a subscriber wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tables {
-    /// Every table. Elements come without their keys, since nobody says of which types these are.
+    /// Every table. Elements come without their keys, since the types of the keys are not known.
     All,
     /// Some tables.
     Only(BTreeMap<TableId, TableFilter>),

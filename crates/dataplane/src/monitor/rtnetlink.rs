@@ -1,5 +1,7 @@
 //! Notifications of rtnetlink as events. Pure.
 
+use std::net::IpAddr;
+
 use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::MulticastGroup;
@@ -13,7 +15,7 @@ use crate::neighbour::{Fdb, Neighbour};
 use crate::netlink::parse;
 use crate::netlink_message::{HEADER_BYTES, message_flags, message_type};
 use crate::route::Route;
-use crate::types::{Family, Prefix};
+use crate::types::Prefix;
 
 /// The groups that are joined.
 pub(super) const GROUPS: [MulticastGroup; 8] = [
@@ -27,7 +29,7 @@ pub(super) const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Ipv6Netconf,
 ];
 
-/// What a message is about, read from its first bytes.
+/// The object of a message, read from its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Scope {
     /// A link, or sysctls of one.
@@ -60,14 +62,12 @@ impl Scope {
 
 fn destination(body: &[u8]) -> Option<Prefix> {
     let (_, address) = attribute::iter(body.get(ROUTE_BYTES..)?).find(|(kind, _)| *kind == RTA_DST)?;
-    let address = match Family::V4.bits() == u8::try_from(8 * address.len()).ok()? {
-        true => <[u8; 4]>::try_from(address).ok()?.into(),
-        false => <[u8; 16]>::try_from(address).ok()?.into(),
-    };
+    let v4 = <[u8; 4]>::try_from(address).map(IpAddr::from);
+    let address = v4.or_else(|_| <[u8; 16]>::try_from(address).map(IpAddr::from)).ok()?;
     Prefix::new(address, *body.get(1)?)
 }
 
-/// Reads a message; `None` where it is about nothing that an event can say.
+/// Reads a message; `None` where no event can express it.
 pub(super) fn event(bytes: &[u8]) -> Option<Event> {
     if let Some(change) = NetconfChange::read(bytes) {
         return Some(Event::Netconf(change));

@@ -1,4 +1,4 @@
-//! The two multicast sockets, and who wants what of them.
+//! The two multicast sockets and their subscribers.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -20,7 +20,7 @@ const NFTABLES: u32 = 7;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subscription(usize);
 
-/// One subscriber: what it wants, and what waits for it.
+/// One subscriber: its filter, and the events that it has not taken yet.
 #[derive(Debug)]
 struct Subscriber {
     filter: Filter,

@@ -79,11 +79,13 @@ fn own_filter() -> Filter {
 }
 
 fn tables(events: &[Event]) -> Vec<(&TableId, &Subject, Action)> {
-    let change = |event| match event {
-        &Event::Table(ref change) => Some((&change.table, &change.subject, change.action)),
-        _ => None,
-    };
-    events.iter().filter_map(change).collect()
+    let mut changes = Vec::new();
+    for event in events {
+        if let Event::Table(change) = event {
+            changes.push((&change.table, &change.subject, change.action));
+        }
+    }
+    changes
 }
 
 /// Adds and deletes many elements of a table, in as many datagrams as the kernel needs.

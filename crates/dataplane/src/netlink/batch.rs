@@ -14,7 +14,7 @@ impl Socket {
     /// Carries out `requests` in their order and gives the outcome of each.
     ///
     /// A refused request does not stop the others. Only the last of a datagram asks for an ACK: the kernel reports
-    /// errors without being asked, so silence before that ACK is success.
+    /// errors in any case, so a request without an error before that ACK has succeeded.
     pub fn batch(&mut self, requests: &[Request]) -> Vec<Result<(), KernelError>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         for chunk in requests.chunks(PER_SEND) {

@@ -9,7 +9,7 @@ use crate::netlink_message::{message_flags, message_sequence, message_type, mess
 use crate::netlink_socket::SocketError;
 
 const NLMSG_DONE: u16 = 3;
-/// A table that never holds still for this many reads is told as an error.
+/// A table that changes during each of this many reads is an error.
 const ATTEMPTS: u32 = 20;
 
 enum Read {

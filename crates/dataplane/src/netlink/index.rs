@@ -1,4 +1,4 @@
-//! A link's index by its name: netdevice(7), which answers in the namespace of the socket that it is asked on.
+//! A link's index by its name: the ioctl of netdevice(7), in the namespace of the socket that it is called on.
 
 use std::os::fd::AsRawFd;
 

@@ -1,13 +1,13 @@
 //! Reading the kernel's ruleset.
 //!
-//! A table is read by several dumps. The ruleset's generation number before and after says whether they saw one
-//! state; each dump also says so itself. Otherwise everything is read again.
+//! A table is read by several dumps. Where the ruleset's generation number differs after them, or a dump is marked as
+//! interrupted, the table is read again.
 
 use nix::libc::{EINTR, ENOENT};
 
 use super::abi::{chain, element, flag, message, rule, set, table};
 use super::error::Error;
-use super::read::{self, Message, RawElement, Record};
+use super::read::{self, Message, Payload, RawElement};
 use super::socket::Socket;
 use super::table::{BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
 use super::writer::{Writer, nftables};
@@ -19,11 +19,11 @@ const ATTEMPTS: u32 = 32;
 const ANY_FAMILY: u8 = 0;
 
 impl Socket {
-    /// The number of the ruleset's state. It grows with each transaction of anybody's.
+    /// The number of the ruleset's state. It grows with each transaction of any program.
     pub fn generation(&mut self) -> Result<u32, Error> {
-        let records = self.ask((message::GETGEN, 0), ANY_FAMILY, |_| ())?;
-        let generation = records.into_iter().find_map(|record| match record {
-            Record::Generation(generation) => Some(generation),
+        let payloads = self.ask((message::GETGEN, 0), ANY_FAMILY, |_| ())?;
+        let generation = payloads.into_iter().find_map(|payload| match payload {
+            Payload::Generation(generation) => Some(generation),
             _ => None,
         });
         generation.ok_or(Error::Unanswered(1))
@@ -37,9 +37,9 @@ impl Socket {
 
     /// The base chains of all tables.
     pub fn base_chains(&mut self) -> Result<Vec<BaseChainFacts>, Error> {
-        let records = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
-        let facts = records.into_iter().filter_map(|record| match record {
-            Record::Chain { table, name, base: Some(base) } => Some(BaseChainFacts { table, chain: name, base }),
+        let payloads = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
+        let facts = payloads.into_iter().filter_map(|payload| match payload {
+            Payload::Chain { table, name, base: Some(base) } => Some(BaseChainFacts { table, chain: name, base }),
             _ => None,
         });
         Ok(facts.collect())
@@ -47,9 +47,9 @@ impl Socket {
 
     /// Every chain by its table and name.
     pub fn chain_names(&mut self) -> Result<Vec<(TableId, String)>, Error> {
-        let records = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
-        let names = records.into_iter().filter_map(|record| match record {
-            Record::Chain { table, name, .. } => Some((table, name)),
+        let payloads = self.dump(message::GETCHAIN, ANY_FAMILY, |_| ())?;
+        let names = payloads.into_iter().filter_map(|payload| match payload {
+            Payload::Chain { table, name, .. } => Some((table, name)),
             _ => None,
         });
         Ok(names.collect())
@@ -58,13 +58,13 @@ impl Socket {
     /// The rules of a chain, in order, with their numbers. None where there is no such chain.
     pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<RuleWithHandle>, Error> {
         let id = TableId::new(family, table);
-        let records = self.dump(message::GETRULE, family.number(), |writer| {
+        let payloads = self.dump(message::GETRULE, family.number(), |writer| {
             writer.text(rule::TABLE, table);
             writer.text(rule::CHAIN, chain);
         })?;
-        let rules = records.into_iter().filter_map(|record| match record {
+        let rules = payloads.into_iter().filter_map(|payload| match payload {
             // Older kernels pass over the filter.
-            Record::Rule { table, chain: name, placed } if table == id && name == chain => Some(placed),
+            Payload::Rule { table, chain: name, placed } if table == id && name == chain => Some(placed),
             _ => None,
         });
         Ok(rules.collect())
@@ -84,13 +84,13 @@ impl Socket {
 
     fn read_table_once(&mut self, id: &TableId) -> Result<Option<Table>, Error> {
         let asked = self.ask((message::GETTABLE, 0), id.family.number(), |writer| writer.text(table::NAME, &id.name));
-        let records = match asked {
+        let payloads = match asked {
             Err(error) if error.errno() == Some(ENOENT) => return Ok(None),
             other => other?,
         };
         let mut found = None;
-        for record in records {
-            if let Record::Table { id: named, comment, dormant } = record
+        for payload in payloads {
+            if let Payload::Table { id: named, comment, dormant } = payload
                 && named == *id
             {
                 found = Some(Table { comment, dormant, ..Table::new(id.family, &id.name) });
@@ -105,16 +105,16 @@ impl Socket {
     fn read_chains(&mut self, into: &mut Table) -> Result<(), Error> {
         let id = into.id.clone();
         let family = id.family.number();
-        for record in self.dump(message::GETCHAIN, family, |writer| writer.text(chain::TABLE, &id.name))? {
-            match record {
-                Record::Chain { table, name, base } if table == id => {
+        for payload in self.dump(message::GETCHAIN, family, |writer| writer.text(chain::TABLE, &id.name))? {
+            match payload {
+                Payload::Chain { table, name, base } if table == id => {
                     into.chains.insert(name, Chain { base, rules: Vec::new() });
                 }
                 _ => {}
             }
         }
-        for record in self.dump(message::GETRULE, family, |writer| writer.text(rule::TABLE, &id.name))? {
-            if let Record::Rule { table, chain, placed } = record
+        for payload in self.dump(message::GETRULE, family, |writer| writer.text(rule::TABLE, &id.name))? {
+            if let Payload::Rule { table, chain, placed } = payload
                 && table == id
                 && let Some(chain) = into.chains.get_mut(&chain)
             {
@@ -126,9 +126,9 @@ impl Socket {
 
     fn read_sets(&mut self, into: &mut Table) -> Result<(), Error> {
         let id = into.id.clone();
-        for record in self.dump(message::GETSET, id.family.number(), |writer| writer.text(set::TABLE, &id.name))? {
-            match record {
-                Record::Set { table, name, set } if table == id => {
+        for payload in self.dump(message::GETSET, id.family.number(), |writer| writer.text(set::TABLE, &id.name))? {
+            match payload {
+                Payload::Set { table, name, set } if table == id => {
                     into.sets.insert(name, set);
                 }
                 _ => {}
@@ -141,12 +141,12 @@ impl Socket {
     }
 
     fn read_elements(&mut self, id: &TableId, name: &str) -> Result<Vec<RawElement>, Error> {
-        let records = self.dump(message::GETSETELEM, id.family.number(), |writer| {
+        let payloads = self.dump(message::GETSETELEM, id.family.number(), |writer| {
             writer.text(element::TABLE, &id.name);
             writer.text(element::SET, name);
         })?;
-        let elements = records.into_iter().filter_map(|record| match record {
-            Record::Elements { elements, .. } => Some(elements),
+        let elements = payloads.into_iter().filter_map(|payload| match payload {
+            Payload::Elements { elements, .. } => Some(elements),
             _ => None,
         });
         Ok(elements.flatten().collect())
@@ -158,17 +158,17 @@ impl Socket {
         (kind, flags): (u8, u16),
         family: u8,
         body: impl FnOnce(&mut Writer),
-    ) -> Result<Vec<Record>, Error> {
+    ) -> Result<Vec<Payload>, Error> {
         let sequence = self.request(kind, flags | flag::ACK, family, body)?;
         Ok(self.answers(sequence)?.0)
     }
 
     /// Lists all objects of a kind, again and again until nothing changed meanwhile.
-    fn dump(&mut self, kind: u8, family: u8, body: impl Fn(&mut Writer)) -> Result<Vec<Record>, Error> {
+    fn dump(&mut self, kind: u8, family: u8, body: impl Fn(&mut Writer)) -> Result<Vec<Payload>, Error> {
         for _ in 0..ATTEMPTS {
             let sequence = self.request(kind, flag::DUMP, family, &body)?;
             match self.answers(sequence) {
-                Ok((records, false)) => return Ok(records),
+                Ok((payloads, false)) => return Ok(payloads),
                 Ok((_, true)) => {}
                 Err(error) if error.errno() == Some(EINTR) => {}
                 Err(error) => return Err(error),
@@ -187,8 +187,8 @@ impl Socket {
 
     /// All that answers a request, to its end even where it is known to be of no use: the kernel begins no second dump
     /// before. True where it was interrupted.
-    fn answers(&mut self, wanted: u32) -> Result<(Vec<Record>, bool), Error> {
-        let mut records = Vec::new();
+    fn answers(&mut self, wanted: u32) -> Result<(Vec<Payload>, bool), Error> {
+        let mut payloads = Vec::new();
         let mut spoilt = false;
         loop {
             let Some(datagram) = self.inner.receive(0)?.some() else {
@@ -197,16 +197,16 @@ impl Socket {
                 continue;
             };
             for bytes in messages(datagram) {
-                let Message { sequence, interrupted, record } = read::parse_message(bytes)?;
+                let Message { sequence, interrupted, payload } = read::parse_message(bytes)?;
                 if sequence != wanted {
                     continue;
                 }
                 spoilt |= interrupted;
-                match record {
-                    Record::Done(0) | Record::Answer(Ok(())) => return Ok((records, spoilt)),
-                    Record::Done(errno) => return Err(refused(Refusal { errno, reason: None })),
-                    Record::Answer(Err(refusal)) => return Err(refused(refusal)),
-                    record => records.push(record),
+                match payload {
+                    Payload::Done(0) | Payload::Answer(Ok(())) => return Ok((payloads, spoilt)),
+                    Payload::Done(errno) => return Err(refused(Refusal { errno, reason: None })),
+                    Payload::Answer(Err(refusal)) => return Err(refused(refusal)),
+                    payload => payloads.push(payload),
                 }
             }
         }

@@ -52,7 +52,7 @@ impl Batch {
         let last = last.start;
         encoder.bound(abi::BATCH_END);
         let mut bytes = encoder.writer.into_bytes();
-        // Errors come without being asked for. Acknowledging each message would overflow the receive buffer.
+        // The kernel reports errors in any case. Acknowledging each message would overflow the receive buffer.
         if let Some([low, high]) = bytes.get_mut(last + 6..last + 8) {
             let flags = u16::from_ne_bytes([*low, *high]) | flag::ACK;
             [*low, *high] = flags.to_ne_bytes();

@@ -9,7 +9,7 @@ use crate::netlink_socket::SocketError;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An operation cannot be encoded. Nothing was sent.
-    #[error("this cannot be written as nftables")]
+    #[error("an operation cannot be written as an nftables message")]
     Invalid(#[from] super::encode::Invalid),
     /// The kernel refused one operation, and with it the whole transaction.
     #[error("the kernel refused {what}: {refusal}")]

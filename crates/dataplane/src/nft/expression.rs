@@ -1,6 +1,6 @@
 //! What rules are made of: types, values, what is read from a packet, and what is done with it. Pure.
 //!
-//! A value of this language says what `nft` would print. Registers are a matter of the encoder and the reader.
+//! These values have the form of what `nft` prints. Registers are a matter of the encoder and the reader.
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ pub enum Type {
     },
 }
 
-/// What the routing tables say of an address (`RTN_*` of `linux/rtnetlink.h`).
+/// The type of an address in the routing tables (`RTN_*` of `linux/rtnetlink.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AddressType {
     /// Somebody else's.
@@ -268,7 +268,7 @@ pub enum Statement {
     Masquerade(NatFlags),
     /// Decides.
     Verdict(Verdict),
-    /// What is not modelled: the kernel's name of it and its attributes as bytes. Only ever read.
+    /// A statement that is not modelled: the kernel's name and its attributes as bytes. It is read and never written.
     Opaque {
         /// The kernel's name.
         name: String,

@@ -7,15 +7,15 @@ use super::table::{Chain, Element, Key, Rule, Set, SetFlags, Table, TableId};
 /// One operation on a table. The kernel applies several as one [`Transaction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// Makes an empty table, or leaves the one that is there.
+    /// Makes an empty table; a table of that name stays as it is.
     AddTable(TableId),
     /// Removes a table with all that is in it.
     DeleteTable(TableId),
     /// Removes the table of that name, if there is one, and makes this one. Packets see either the old or the new.
     ReplaceTable(Table),
-    /// Makes a chain, or leaves the one that is there, and appends its rules.
+    /// Makes a chain, where there is none of that name, and appends the rules to it.
     AddChain {
-        /// Where.
+        /// The table.
         table: TableId,
         /// Its name.
         name: String,
@@ -24,21 +24,21 @@ pub enum Operation {
     },
     /// Removes all rules of a chain.
     FlushChain {
-        /// Where.
+        /// The table.
         table: TableId,
         /// Its name.
         name: String,
     },
     /// Removes a chain that nothing jumps to, with its rules.
     DeleteChain {
-        /// Where.
+        /// The table.
         table: TableId,
         /// Its name.
         name: String,
     },
     /// Makes a set or map with its elements.
     AddSet {
-        /// Where.
+        /// The table.
         table: TableId,
         /// Its name.
         name: String,
@@ -47,41 +47,41 @@ pub enum Operation {
     },
     /// Removes a set that no rule uses.
     DeleteSet {
-        /// Where.
+        /// The table.
         table: TableId,
         /// Its name.
         name: String,
     },
     /// Puts a rule at the end of a chain.
     AddRule {
-        /// Where.
+        /// The table.
         table: TableId,
         /// The chain's name.
         chain: String,
-        /// What.
+        /// The rule.
         rule: Rule,
     },
     /// Puts a rule at the head of a chain.
     InsertRule {
-        /// Where.
+        /// The table.
         table: TableId,
         /// The chain's name.
         chain: String,
-        /// What.
+        /// The rule.
         rule: Rule,
     },
     /// Removes one rule.
     DeleteRule {
-        /// Where.
+        /// The table.
         table: TableId,
         /// The chain's name.
         chain: String,
         /// The rule's number, from [`super::RuleWithHandle`].
         handle: u64,
     },
-    /// Adds elements. One that is there with the same data stays; with other data it is an error (`EEXIST`).
+    /// Adds elements. An element that exists with the same data is no error; with other data it is (`EEXIST`).
     AddElements(Elements),
-    /// Removes elements. One that is not there is an error (`ENOENT`).
+    /// Removes elements. An element that does not exist is an error (`ENOENT`).
     DeleteElements(Elements),
 }
 
@@ -89,9 +89,10 @@ impl Operation {
     /// The table that the operation changes.
     pub fn table(&self) -> &TableId {
         match self {
-            Operation::AddTable(table) | Operation::DeleteTable(table) => table,
             Operation::ReplaceTable(table) => &table.id,
-            Operation::AddChain { table, .. }
+            Operation::AddTable(table)
+            | Operation::DeleteTable(table)
+            | Operation::AddChain { table, .. }
             | Operation::FlushChain { table, .. }
             | Operation::DeleteChain { table, .. }
             | Operation::AddSet { table, .. }
@@ -149,7 +150,7 @@ impl FromIterator<Operation> for Transaction {
 /// Elements of one set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Elements {
-    /// Where.
+    /// The table.
     pub table: TableId,
     /// The set's name.
     pub set: String,

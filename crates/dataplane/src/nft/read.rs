@@ -19,7 +19,7 @@ pub use elements::{RawData, RawElement, assemble};
 /// `nlmsghdr` and `nfgenmsg`.
 const FULL_HEADER_BYTES: usize = 20;
 
-/// Bytes that are no message of nftables.
+/// Bytes that cannot be read as a message of nftables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} of {length} bytes: {fault}")]
 pub struct Malformed {
@@ -35,13 +35,13 @@ pub struct Message {
     pub sequence: u32,
     /// True where the dump that it is part of has seen two states of the ruleset.
     pub interrupted: bool,
-    /// What it says.
-    pub record: Record,
+    /// Its content.
+    pub payload: Payload,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Record {
+pub enum Payload {
     /// A table, without what is in it.
     Table {
         /// Which.
@@ -93,7 +93,7 @@ pub enum Record {
     Answer(Result<(), Refusal>),
     /// The end of a dump, with the positive error number that ended it, or 0.
     Done(i32),
-    /// Something that is not modelled.
+    /// An object that is not modelled.
     Other,
 }
 
@@ -159,21 +159,21 @@ impl<'m> Frame<'m> {
 pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
     let frame = Frame::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
-    let record = match (frame.kind, frame.message()) {
+    let payload = match (frame.kind, frame.message()) {
         (abi::NLMSG_ERROR, _) => {
-            Record::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
+            Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
         (abi::NLMSG_DONE, _) => {
             let errno = frame.body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-            Record::Done(errno.saturating_neg())
+            Payload::Done(errno.saturating_neg())
         }
         (_, Some(kind)) => {
             let fault = "it lacks an attribute that it must have";
             object(&frame, kind).ok_or_else(|| malformed(name_of(kind), fault))?
         }
-        _ => Record::Other,
+        _ => Payload::Other,
     };
-    Ok(Message { sequence: frame.sequence, interrupted: frame.flags & flag::DUMP_INTR != 0, record })
+    Ok(Message { sequence: frame.sequence, interrupted: frame.flags & flag::DUMP_INTR != 0, payload })
 }
 
 fn name_of(kind: u8) -> &'static str {
@@ -187,20 +187,20 @@ fn name_of(kind: u8) -> &'static str {
     }
 }
 
-fn object(frame: &Frame<'_>, kind: u8) -> Option<Record> {
+fn object(frame: &Frame<'_>, kind: u8) -> Option<Payload> {
     match kind {
         message::NEWTABLE => table_of(frame),
         message::NEWCHAIN => chain_of(frame),
         message::NEWRULE => rule_of(frame),
         message::NEWSET => set_of(frame),
         message::NEWSETELEM => elements_of(frame),
-        message::NEWGEN => frame.number(generation::ID).map(Record::Generation),
-        _ => Some(Record::Other),
+        message::NEWGEN => frame.number(generation::ID).map(Payload::Generation),
+        _ => Some(Payload::Other),
     }
 }
 
-fn table_of(frame: &Frame<'_>) -> Option<Record> {
-    Some(Record::Table {
+fn table_of(frame: &Frame<'_>) -> Option<Payload> {
+    Some(Payload::Table {
         id: frame.table(table::NAME)?,
         comment: frame.attribute(table::USERDATA).and_then(comment),
         dormant: frame.number(table::FLAGS).unwrap_or(0) & table::DORMANT != 0,
@@ -219,7 +219,7 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
     None
 }
 
-fn chain_of(frame: &Frame<'_>) -> Option<Record> {
+fn chain_of(frame: &Frame<'_>) -> Option<Payload> {
     let table = frame.table(chain::TABLE)?;
     let name = frame.text(chain::NAME)?;
     let base = match frame.attribute(chain::HOOK) {
@@ -227,10 +227,10 @@ fn chain_of(frame: &Frame<'_>) -> Option<Record> {
         Some(hook) => match base_of(frame, table.family, hook) {
             Some(base) => Some(base),
             // A hook of a later kernel.
-            None => return Some(Record::Other),
+            None => return Some(Payload::Other),
         },
     };
-    Some(Record::Chain { table, name, base })
+    Some(Payload::Chain { table, name, base })
 }
 
 fn base_of(frame: &Frame<'_>, family: Family, hook: &[u8]) -> Option<Base> {
@@ -249,11 +249,11 @@ fn base_of(frame: &Frame<'_>, family: Family, hook: &[u8]) -> Option<Base> {
     })
 }
 
-fn rule_of(frame: &Frame<'_>) -> Option<Record> {
+fn rule_of(frame: &Frame<'_>) -> Option<Payload> {
     let table = frame.table(rule::TABLE)?;
     let mut statements = expressions::statements(table.family, frame.attribute(rule::EXPRESSIONS).unwrap_or_default());
     let comment = frame.attribute(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
-    Some(Record::Rule {
+    Some(Payload::Rule {
         table,
         chain: frame.text(rule::CHAIN)?,
         placed: RuleWithHandle {
@@ -280,7 +280,7 @@ fn take_match_comment(statements: &mut Vec<Statement>) -> Option<String> {
     Some(comment)
 }
 
-fn set_of(frame: &Frame<'_>) -> Option<Record> {
+fn set_of(frame: &Frame<'_>) -> Option<Payload> {
     let table = frame.table(set::TABLE)?;
     let flags = frame.number(set::FLAGS).unwrap_or(0);
     let key = wire::split_type(frame.number(set::KEY_TYPE).unwrap_or(0), frame.number(set::KEY_LEN).unwrap_or(0));
@@ -298,12 +298,12 @@ fn set_of(frame: &Frame<'_>) -> Option<Record> {
         timeout: timeout.map(Duration::from_millis),
         ..Set::of(key)
     };
-    Some(Record::Set { table, name: frame.text(set::NAME)?, set })
+    Some(Payload::Set { table, name: frame.text(set::NAME)?, set })
 }
 
-fn elements_of(frame: &Frame<'_>) -> Option<Record> {
+fn elements_of(frame: &Frame<'_>) -> Option<Payload> {
     let (table, set) = (frame.table(element::TABLE)?, frame.text(element::SET)?);
-    Some(Record::Elements { table, set, elements: raw_elements(frame) })
+    Some(Payload::Elements { table, set, elements: raw_elements(frame) })
 }
 
 /// The elements in a message about them.

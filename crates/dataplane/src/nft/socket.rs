@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::encode::Batch;
 use super::error::Error;
 use super::operation::Operation;
-use super::read::{self, Message, Record};
+use super::read::{self, Message, Payload};
 use crate::netlink_message::messages;
 use crate::netlink_socket::{NetlinkSocket, Received};
 
@@ -34,7 +34,7 @@ impl Socket {
         Ok(socket)
     }
 
-    /// The socket's address: notifications of what it asked for bear it.
+    /// The socket's port: notifications of changes that this socket made hold it.
     pub fn port(&self) -> u32 {
         self.inner.port
     }
@@ -68,11 +68,11 @@ impl Socket {
                 Received::Nothing => break,
             };
             for bytes in messages(datagram) {
-                let Message { sequence, record, .. } = read::parse_message(bytes)?;
+                let Message { sequence, payload, .. } = read::parse_message(bytes)?;
                 let index = sequence.wrapping_sub(batch.first) as usize;
-                match record {
-                    Record::Answer(Ok(())) => acknowledged |= index == count,
-                    Record::Answer(Err(refusal)) if index <= count && refused.is_none() => {
+                match payload {
+                    Payload::Answer(Ok(())) => acknowledged |= index == count,
+                    Payload::Answer(Err(refusal)) if index <= count && refused.is_none() => {
                         let subject = index.checked_sub(1).and_then(|index| batch.subjects.get(index));
                         let (operation, what) = match subject {
                             Some((operation, what)) => (Some(*operation), what.clone()),

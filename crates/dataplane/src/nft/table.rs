@@ -25,7 +25,7 @@ pub enum Family {
     Ip6,
 }
 
-/// Where a table is: its family and name.
+/// The family and name of a table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId {
     /// The family.
@@ -147,9 +147,9 @@ pub struct Set {
     pub data: Option<DataType>,
     /// What the set can do.
     pub flags: SetFlags,
-    /// How many elements there may be. The kernel hashes better where it knows.
+    /// The most elements that there may be. With a size the kernel chooses a better hash table.
     pub size: Option<u32>,
-    /// How long an element stays that does not say so itself.
+    /// The timeout of elements without one of their own.
     pub timeout: Option<Duration>,
     /// The elements by key.
     pub elements: BTreeMap<Key, Element>,
@@ -226,12 +226,12 @@ impl<I: Into<Interval>> FromIterator<I> for Key {
     }
 }
 
-/// What is known of an element beside its key.
+/// An element without its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Element {
     /// What a map's element holds.
     pub data: Option<Data>,
-    /// How long it stays, counted from when it was added.
+    /// Its timeout, counted from when it was added.
     pub timeout: Option<Duration>,
 }
 
@@ -241,7 +241,7 @@ impl From<Data> for Element {
     }
 }
 
-/// What a base chain is for.
+/// The type of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ChainType {
     /// Decides whether packets pass.
@@ -252,7 +252,7 @@ pub enum ChainType {
     Route,
 }
 
-/// Where in a packet's way a base chain sits.
+/// The hook of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
     /// Before the routing decision.
@@ -283,9 +283,9 @@ pub enum Policy {
 /// What makes a chain a base chain.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Base {
-    /// What it is for.
+    /// Its type.
     pub kind: ChainType,
-    /// Where it sits.
+    /// Its hook.
     pub hook: Hook,
     /// Its place among the chains of that hook: lower is earlier. `-100` is `dstnat`, `0` `filter`, `100` `srcnat`.
     pub priority: i32,
@@ -363,6 +363,6 @@ pub struct BaseChainFacts {
     pub table: TableId,
     /// Its name.
     pub chain: String,
-    /// What the kernel says of it.
+    /// Its type, hook, priority and policy.
     pub base: Base,
 }

@@ -147,7 +147,7 @@ impl Set {
         if self.data.is_some() { "map" } else { "set" }
     }
 
-    /// What stands between the braces, a part each.
+    /// The lines between the braces.
     fn lines(&self) -> Vec<String> {
         let key = Joined(&self.key, " . ");
         let mut lines = vec![match &self.data {

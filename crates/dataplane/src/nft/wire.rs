@@ -1,4 +1,4 @@
-//! The model's smaller words as the kernel's numbers and bytes, both ways. Pure.
+//! Families, hooks, types and values as the kernel's numbers and bytes, both ways. Pure.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! Echo requests as bytes (RFC 792, RFC 4443 section 4), and whose answer a received one is. Pure.
+//! Echo requests as bytes (RFC 792, RFC 4443 section 4), and which request a received packet answers. Pure.
 
 use crate::types::Family;
 
@@ -6,7 +6,7 @@ use crate::types::Family;
 pub(super) const LEAST_BYTES: u32 = 20;
 const HEADER: usize = 8;
 
-/// What tells our requests from those of others and of earlier rounds: eight bytes behind the header.
+/// Eight bytes behind the header by which our requests differ from those of other programs and of earlier rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Token([u8; 8]);
 

@@ -109,7 +109,7 @@ enum Target {
     Reject,
     /// Nothing: the head of a chain of the user's, or the end of the table.
     Head,
-    /// Something else, after which the next rule follows or which nobody has to know.
+    /// Another target, after which the next rule follows or which does not matter here.
     Other,
 }
 
@@ -118,7 +118,7 @@ struct Entry {
     length: usize,
     source: Prefix,
     destination: Prefix,
-    /// True where it asks for nothing but these addresses.
+    /// True where the rule matches by nothing but these addresses.
     is_plain: bool,
     target: Target,
 }

@@ -33,14 +33,6 @@ impl EncapsulationSupport {
         self
     }
 
-    /// These, with what `wanted` sends too; `None` where that has been published already.
-    #[must_use]
-    pub fn sending_too(&self, wanted: &EncapsulationSupport) -> Option<Self> {
-        let mut more = self.clone();
-        more.sends.extend(wanted.sends.iter().copied());
-        (more != *self).then_some(more)
-    }
-
     /// Those that it sends or receives; one may come twice.
     pub fn all(&self) -> impl Iterator<Item = Encapsulation> {
         self.receives.keys().chain(&self.sends).copied()

@@ -121,7 +121,7 @@ impl Ground {
     ) -> Option<()> {
         is_plain(lease, configured).then_some(())?;
         for (family, subnet) in lease.subnets.iter() {
-            let (way, _) = peer_route::to(conf, &self.tunnels, lease, family, &self.on_link).ok()?;
+            let (way, _) = peer_route::to(conf, &self.tunnels, lease, family, &self.on_link, |_| true).ok()?;
             if !configured.contains(&way.encapsulation) {
                 return None;
             }

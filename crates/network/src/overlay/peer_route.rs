@@ -65,19 +65,26 @@ pub type Tunnels = BTreeMap<Encapsulation, PerFamily<TunnelDevice>>;
 /// Chooses the route to the pods of one family behind a peer: in the first encapsulation of this node's configuration that the peer
 /// receives, else in any that both know. A peer that does not publish what it receives has to be configured as this node is.
 /// With the route goes why it is none of the configuration's, where it is not.
+/// Only encapsulations are chosen for which `may_send` is true.
 pub fn to(
     conf: &NetConf,
     tunnels: &Tunnels,
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
+    may_send: impl Fn(&Encapsulation) -> bool,
 ) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
     let configured = conf.backend.encapsulations();
     let mut reason = None;
     let received = peer.encapsulations.iter().flat_map(|support| support.receives.keys().copied());
     let others = received.filter(|encapsulation| !configured.contains(encapsulation));
     for encapsulation in configured.iter().copied().chain(others) {
-        match by(encapsulation, conf, tunnels, peer, family, on_link) {
+        let route = if may_send(&encapsulation) {
+            by(encapsulation, conf, tunnels, peer, family, on_link)
+        } else {
+            Err(NoPeerRoute::NotPublished { encapsulation })
+        };
+        match route {
             Ok(route) if configured.contains(&encapsulation) => return Ok((route, None)),
             Ok(route) => return Ok((route, reason)),
             // The last one of the configuration says the most: DirectRouting is never meant for all.

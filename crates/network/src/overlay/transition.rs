@@ -37,6 +37,16 @@ pub struct Transition {
     /// Tunnels for which this kernel has no devices, with the kind of device. Peers that receive in no other encapsulation cannot be
     /// reached.
     pub unsupported: BTreeMap<Encapsulation, &'static str>,
+    /// The encapsulations by which this node may send: it has published that, and read after that what its peers receive. `None` for a
+    /// node that has published nothing yet: it may send by any.
+    pub may_send: Option<BTreeSet<Encapsulation>>,
+}
+
+impl Transition {
+    /// True where this node may send by `encapsulation` now.
+    pub fn may_send_by(&self, encapsulation: &Encapsulation) -> bool {
+        self.may_send.as_ref().is_none_or(|may_send| may_send.contains(encapsulation))
+    }
 }
 
 /// The configured tunnel first, then those in the leases of the peers or of this node: the configured one has the usual name where two
@@ -111,7 +121,8 @@ fn published<'a>(input: &Input<'a>) -> Option<&'a EncapsulationSupport> {
 /// Decides what this node receives, wants the devices for it, and says what to publish.
 pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcome) {
     let configured: BTreeSet<Encapsulation> = input.conf.backend.encapsulations().into_iter().collect();
-    let sends: BTreeSet<Encapsulation> = outcome.peer_routes.values().map(|route| route.encapsulation).collect();
+    let sends = outcome.peer_routes.values().map(|route| route.encapsulation);
+    let sends: BTreeSet<Encapsulation> = sends.chain(outcome.unpublished.iter().copied()).collect();
     let peers = input.cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
     // Leases do not say to whom a peer sends, so each encapsulation of a peer counts.
     let sent_to_us = peers.flat_map(|support| &support.sends);
@@ -133,7 +144,8 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    outcome.settled = advertised.receives.keys().eq(&configured) && is_settled(input, &advertised);
+    outcome.settled =
+        outcome.unpublished.is_empty() && advertised.receives.keys().eq(&configured) && is_settled(input, &advertised);
     // With DirectRouting packets may come in by two routes for good, since each end decides by its own routing table.
     outcome.one_way = outcome.settled && configured.len() == 1;
     reverse_path(input, outcome);

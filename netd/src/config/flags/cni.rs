@@ -1,4 +1,4 @@
-//! The flags that say where the plugin and its configuration go.
+//! The flags for the plugin and its configuration.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ pub struct CniFlags {
     #[arg(long, global = true, env = "FLANNELD_CNI_CONF_SOURCE", value_name = "FILE")]
     pub cni_conf_source: Option<PathBuf>,
 
-    /// Directory of the node's CNI plugins: `netd install-cni` puts netd's there [default: /opt/cni/bin], and `netd cleanup` takes it
-    /// away where this is given.
+    /// Directory of the node's CNI plugins: `netd install-cni` puts netd's there [default: /opt/cni/bin], and `netd cleanup` removes
+    /// it from there if this is given.
     #[arg(long, global = true, env = "FLANNELD_CNI_BIN_DIR", value_name = "DIR")]
     pub cni_bin_dir: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! Go's ways with flags, so that command lines written for flanneld work: one dash or two, and its words for true and false.
+//! Go's syntax for flags, so that command lines for flanneld work: one dash or two, and Go's words for true and false.
 //!
 //! Pure.
 

@@ -1,4 +1,4 @@
-//! The flags of flanneld's other stores: which one is used, and how it is reached.
+//! The flags of flanneld's stores: which one is used, and how it is reached.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 
 use super::go_style;
 
-/// The store in etcd. It is used where one of the flags that begin with `--etcd-` is given.
+/// The store in etcd. Any flag that begins with `--etcd-` chooses it.
 #[derive(Debug, Clone, Default, Args)]
 pub struct EtcdFlags {
     /// Endpoints of etcd, with commas between; any flag that begins with --etcd- chooses etcd as the store
@@ -44,7 +44,7 @@ pub struct EtcdFlags {
 }
 
 impl EtcdFlags {
-    /// True where etcd is the store.
+    /// True if etcd is the store.
     pub fn is_chosen(&self) -> bool {
         let files = [&self.etcd_keyfile, &self.etcd_certfile, &self.etcd_cafile];
         let texts = [&self.etcd_prefix, &self.etcd_username, &self.etcd_password];
@@ -54,7 +54,7 @@ impl EtcdFlags {
     }
 }
 
-/// The store in the API server: what nodes tell each other is in annotations of their Node objects.
+/// The store in the API server: the leases are annotations of the Node objects.
 #[derive(Debug, Clone, Args)]
 pub struct KubeFlags {
     /// Use the API server as the store.
@@ -66,7 +66,7 @@ pub struct KubeFlags {
     #[arg(long, global = true, env = "FLANNELD_KUBE_API_URL", value_name = "URL")]
     pub kube_api_url: Option<String>,
 
-    /// kubeconfig that says how to reach the API server [default: as every pod is told].
+    /// kubeconfig for the API server [default: the pod's service account].
     #[arg(long, global = true, env = "FLANNELD_KUBECONFIG_FILE", value_name = "FILE")]
     pub kubeconfig_file: Option<PathBuf>,
 
@@ -89,11 +89,11 @@ pub struct KubeFlags {
     #[arg(long, global = true, env = "FLANNELD_NET_CONF_CONFIGMAP", value_name = "NAMESPACE/NAME")]
     pub net_conf_configmap: Option<String>,
 
-    /// Directory for what was last known of the network, to start from while the API server is away.
+    /// Directory for the last known state of the network, to start from while the API server cannot be reached.
     #[arg(long, global = true, env = "FLANNELD_STATE_DIR", default_value = "/var/lib/netd", value_name = "DIR")]
     pub state_dir: PathBuf,
 
-    /// The pod that netd runs in: it says which node this is, where --node-name does not.
+    /// The pod that netd runs in; its node is this node if --node-name is not given.
     #[arg(long, global = true, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
 

@@ -15,7 +15,7 @@ use super::{Facts, findings_of, well};
 use crate::doctor::facts::SubnetFile;
 
 fn set(facts: &mut Facts, key: &str, value: &str) {
-    facts.sysctls.insert(key.to_owned(), value.to_owned());
+    facts.kernel.sysctls.insert(key.to_owned(), value.to_owned());
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn an_announced_default_route_needs_accept_ra_2() {
         let mut facts = well(&vxlan(DUAL, DUAL));
         set(&mut facts, "net/ipv6/conf/eth0/accept_ra", accept_ra);
         assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), 0, "the default route is a static one");
-        let default = facts.host.routes.iter_mut().find(|route| route.destination == Family::V6.default_route());
+        let default = facts.kernel.host.routes.iter_mut().find(|route| route.destination == Family::V6.default_route());
         default.expect("an IPv6 default route").protocol = RouteProtocol(9);
         assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), expected, "accept_ra {accept_ra}");
     }
@@ -59,9 +59,9 @@ fn a_strict_filter_matters_where_answers_leave_by_another_device() {
         set(&mut facts, "net/ipv4/conf/all/rp_filter", all);
         set(&mut facts, "net/ipv4/conf/eth0/rp_filter", own);
         if other {
-            let index = facts.host.links[&name("flannel.1")].index;
+            let index = facts.kernel.host.links[&name("flannel.1")].index;
             let (destination, protocol) = (prefix("192.168.1.2/32"), RouteProtocol(4));
-            facts.host.routes.push(Route {
+            facts.kernel.host.routes.push(Route {
                 destination,
                 gateway: None,
                 index,
@@ -92,8 +92,8 @@ fn dropping(facts: &mut Facts, family: TableFamily, table: &str, chain: &str, ru
     let base =
         Base { kind: ChainType::Filter, hook: Hook::Forward, priority: 0, policy: Policy::Drop, devices: Vec::new() };
     let table = TableId::new(family, table);
-    facts.rules.insert((table.clone(), chain.to_owned()), rules);
-    facts.host.base_chains.push(BaseChainFacts { table, chain: chain.to_owned(), base });
+    facts.kernel.rules.insert((table.clone(), chain.to_owned()), rules);
+    facts.kernel.host.base_chains.push(BaseChainFacts { table, chain: chain.to_owned(), base });
 }
 
 fn accept(side: Side, range: &str) -> Rule {
@@ -155,17 +155,17 @@ fn the_bridge_meets_iptables_where_it_should() {
         if drops {
             dropping(&mut facts, TableFamily::Ip, "filter", "FORWARD", Vec::new());
         }
-        facts.chains.extend(proxied.then(|| services.clone()));
+        facts.kernel.chains.extend(proxied.then(|| services.clone()));
         let found = findings_of(&bridge_netfilter::CHECK, &facts).into_iter().next().map(|(_, _, remedy)| remedy);
         assert_eq!(found.as_deref(), remedy, "{value:?}, drops {drops}, kube-proxy {proxied}");
     }
 }
 
 #[test]
-fn a_missing_entry_is_told_and_a_sysctl_is_not() {
+fn a_missing_entry_is_reported_and_a_sysctl_is_not() {
     let mut facts = well(&vxlan(V4, V4));
     facts.plan.ops.push(Op::SetSysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() });
-    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check tells sysctls");
+    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check reports sysctls");
     facts.plan.ops.push(Op::DeleteLink(name("flannel.9")));
     let remedy = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh".to_owned();
     assert_eq!(findings_of(&network::CHECK, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);
@@ -178,12 +178,12 @@ fn mtus_agree() {
     assert_eq!(findings_of(&mtu::CHECK, &facts), [], "1450 everywhere");
 
     facts.subnet_file.text = Some("FLANNEL_MTU=1400\n".to_owned());
-    facts.host.links.get_mut(&name("flannel.1")).expect("the tunnel").mtu = 1500;
-    let mut bridge = facts.host.links[&name("eth0")].clone();
+    facts.kernel.host.links.get_mut(&name("flannel.1")).expect("the tunnel").mtu = 1500;
+    let mut bridge = facts.kernel.host.links[&name("eth0")].clone();
     (bridge.name, bridge.index, bridge.kind, bridge.mtu) = (name("cni0"), 50, Kind::Bridge, 1500);
     let mut port = bridge.clone();
     (port.name, port.index, port.master, port.kind) = (name("veth1"), 51, Some(50), Kind::Veth);
-    facts.host.links.extend([bridge, port].map(|link| (link.name.clone(), link)));
+    facts.kernel.host.links.extend([bridge, port].map(|link| (link.name.clone(), link)));
     let subjects: Vec<_> = findings_of(&mtu::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
     assert_eq!(subjects, ["flannel.1", "/run/flannel/subnet.env", "cni0", "cni0"], "device, file, pods and bridge");
 }

@@ -14,14 +14,14 @@ use super::{Facts, findings_of, give, well};
 
 /// A device of somebody else's with this index.
 fn foreign(facts: &mut Facts, device: &str, index: u32) {
-    let mut link = facts.host.links[&name("eth0")].clone();
+    let mut link = facts.kernel.host.links[&name("eth0")].clone();
     (link.name, link.index, link.kind) = (name(device), index, Kind::Bridge);
-    facts.host.links.insert(link.name.clone(), link);
+    facts.kernel.host.links.insert(link.name.clone(), link);
 }
 
 #[test]
 fn an_address_inside_the_network_is_foreign() {
-    // (device, address, length, told)
+    // (device, address, length, reported)
     let table = [
         ("br9", "10.244.9.1", 24, true),
         ("br9", "10.244.0.1", 8, true),
@@ -29,19 +29,19 @@ fn an_address_inside_the_network_is_foreign() {
         ("br9", "172.16.0.1", 16, false),
         ("cni0", "10.244.1.1", 24, false),
     ];
-    for (device, ip, len, told) in table {
+    for (device, ip, len, reported) in table {
         let mut facts = well(&vxlan(V4, V4));
         foreign(&mut facts, device, 60);
         give(&mut facts, 60, ip, len);
         let remedy = format!("ip address delete {ip}/{len} dev {device}");
-        let expected: Vec<_> = told.then(|| (device.to_owned(), Verdict::Fault, remedy)).into_iter().collect();
+        let expected: Vec<_> = reported.then(|| (device.to_owned(), Verdict::Fault, remedy)).into_iter().collect();
         assert_eq!(findings_of(&subnets::CHECK, &facts), expected, "{ip}/{len} on {device}");
     }
 }
 
 #[test]
-fn a_route_that_leads_nowhere_is_told_where_it_goes_before_one_of_ours() {
-    // (destination, metric, told)
+fn a_route_that_leads_nowhere_is_reported_where_it_goes_before_one_of_ours() {
+    // (destination, metric, reported)
     let table = [
         ("10.244.2.128/25", 0, 1),
         ("10.244.2.0/24", 5, 0),
@@ -49,26 +49,34 @@ fn a_route_that_leads_nowhere_is_told_where_it_goes_before_one_of_ours() {
         ("10.244.1.0/24", 0, 0),
         ("10.0.0.0/8", 0, 0),
     ];
-    for (destination, metric, told) in table {
+    for (destination, metric, reported) in table {
         let mut facts = well(&vxlan(V4, V4).peers([near(2)]));
         let (destination, protocol) = (prefix(destination), RouteProtocol(3));
         let kind = RouteKind::Blackhole;
-        facts.host.routes.push(Route { destination, gateway: None, index: 1, onlink: false, protocol, metric, kind });
+        facts.kernel.host.routes.push(Route {
+            destination,
+            gateway: None,
+            index: 1,
+            onlink: false,
+            protocol,
+            metric,
+            kind,
+        });
         let found = findings_of(&subnets::CHECK, &facts);
-        assert_eq!(found.len(), told, "{destination} metric {metric}: {found:?}");
+        assert_eq!(found.len(), reported, "{destination} metric {metric}: {found:?}");
         assert!(found.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{found:?}");
     }
 }
 
 #[test]
-fn a_foreign_route_into_the_network_is_told_once() {
-    // (destination, with an address of the device told before, told)
+fn a_foreign_route_into_the_network_is_reported_once() {
+    // (destination, with an address of the device reported before, reported)
     let table = [("10.244.9.0/24", false, 1), ("10.0.0.0/8", false, 0), ("10.244.9.0/24", true, 1)];
-    for (destination, addressed, told) in table {
+    for (destination, addressed, reported) in table {
         let mut facts = well(&vxlan(V4, V4));
         foreign(&mut facts, "br9", 60);
         let (destination, protocol) = (prefix(destination), RouteProtocol(4));
-        facts.host.routes.push(Route {
+        facts.kernel.host.routes.push(Route {
             destination,
             gateway: None,
             index: 60,
@@ -81,15 +89,15 @@ fn a_foreign_route_into_the_network_is_told_once() {
             give(&mut facts, 60, "10.244.9.1", 24);
         }
         let found = findings_of(&subnets::CHECK, &facts);
-        assert_eq!(found.len(), told, "{destination}, addressed: {addressed}: {found:?}");
+        assert_eq!(found.len(), reported, "{destination}, addressed: {addressed}: {found:?}");
         let typed = found.first().map_or("", |(_, _, remedy)| remedy);
-        let right = addressed || told == 0 || typed == "ip route delete 10.244.9.0/24 dev br9 metric 5";
+        let right = addressed || reported == 0 || typed == "ip route delete 10.244.9.0/24 dev br9 metric 5";
         assert!(right, "to be typed: {typed}");
     }
 }
 
 #[test]
-fn a_peer_that_cannot_be_believed_is_told() {
+fn a_peer_that_cannot_be_believed_is_reported() {
     let mut facts = well(&vxlan(V4, V4));
     let reason = RejectReason::OwnAddress { address: address("192.168.1.1") };
     facts.rejected.push(Rejected { node: node_name(7), reason });
@@ -105,17 +113,17 @@ fn a_configuration_that_sorts_before_ours_wins() {
         (&["10-netd.conflist", ".10-netd.conflist.new"], &[]),
         (&[], &["/etc/cni/net.d/10-netd.conflist"]),
     ];
-    for (files, told) in table {
+    for (files, reported) in table {
         let mut facts = well(&vxlan(V4, V4));
         facts.conf_dir.files = files.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
         let subjects: Vec<_> =
             findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
-        assert_eq!(subjects, told, "a folder of {files:?}");
+        assert_eq!(subjects, reported, "a folder of {files:?}");
     }
 }
 
 #[test]
-fn flannels_rules_are_told_by_family() {
+fn flannels_rules_are_reported_by_family() {
     let table = [
         (TableFamily::Ip, "filter", "FLANNEL-FWD", "iptables FLANNEL-FWD"),
         (TableFamily::Ip6, "nat", "FLANNEL-POSTRTG", "ip6tables FLANNEL-POSTRTG"),
@@ -123,7 +131,7 @@ fn flannels_rules_are_told_by_family() {
     ];
     for (family, table, chain, subject) in table {
         let mut facts = well(&vxlan(V4, V4));
-        facts.chains.insert((TableId::new(family, table), chain.to_owned()));
+        facts.kernel.chains.insert((TableId::new(family, table), chain.to_owned()));
         let subjects: Vec<_> =
             findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, [subject], "{family} {table} {chain}");
@@ -132,17 +140,18 @@ fn flannels_rules_are_told_by_family() {
 
 #[test]
 fn the_bridge_has_the_first_addresses_alone() {
-    for (ip, len, told) in [("10.244.1.1", 24, 0), ("fd00:10:0:1::1", 64, 0), ("10.244.7.1", 24, 1), ("fe80::1", 64, 1)]
+    for (ip, len, reported) in
+        [("10.244.1.1", 24, 0), ("fd00:10:0:1::1", 64, 0), ("10.244.7.1", 24, 1), ("fe80::1", 64, 1)]
     {
         let mut facts = well(&vxlan(DUAL, DUAL));
         foreign(&mut facts, "cni0", 60);
         give(&mut facts, 60, ip, len);
-        assert_eq!(findings_of(&leftovers::CHECK, &facts).len(), told, "{ip}/{len} as a global address of cni0");
+        assert_eq!(findings_of(&leftovers::CHECK, &facts).len(), reported, "{ip}/{len} as a global address of cni0");
     }
 }
 
 #[test]
-fn a_node_without_lease_or_file_is_told_to_start_netd() {
+fn a_node_without_lease_or_file_is_reported_to_start_netd() {
     let mut facts = well(&vxlan(V4, V4));
     (facts.cluster, facts.subnet_file.text) = (None, None);
     let found = findings_of(&lease::CHECK, &facts);

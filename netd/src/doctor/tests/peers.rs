@@ -44,7 +44,7 @@ fn peers_are_asked_for_what_their_pods_need() {
 }
 
 #[test]
-fn silence_is_told_by_where_it_is() {
+fn silence_is_reported_by_where_it_is() {
     let table = [
         (ALL, ""),
         (Answer { inner: false, inner_full: false, ..ALL }, "UDP port 8472 pass both ways"),
@@ -80,14 +80,14 @@ fn this_nodes_own_firewall_is_named() {
     let base =
         Base { kind: ChainType::Filter, hook: Hook::Input, priority: 0, policy: Policy::Drop, devices: Vec::new() };
     let table = TableId::new(TableFamily::Ip, "filter");
-    facts.host.base_chains.push(BaseChainFacts { table, chain: "INPUT".to_owned(), base });
+    facts.kernel.host.base_chains.push(BaseChainFacts { table, chain: "INPUT".to_owned(), base });
     let found = findings_of(&CHECK, &facts);
     let first = found[0].2.lines().next();
     assert_eq!(first, Some("nft insert rule ip filter INPUT udp dport 8472 accept"), "to be typed first");
 }
 
 #[test]
-fn a_narrow_path_is_told_with_what_it_carries() {
+fn a_narrow_path_is_reported_with_what_it_carries() {
     let table = [
         (ALL, None),
         // The router has found so.
@@ -113,10 +113,10 @@ fn a_narrow_path_is_told_with_what_it_carries() {
 }
 
 #[test]
-fn checksums_are_told_on_evidence() {
+fn checksums_are_reported_on_evidence() {
     for (tunnel_makes_them, device) in [(true, "flannel.1"), (false, "eth0")] {
         let mut facts = well(&vxlan(V4, V4).peers([near(2), far(3)]));
-        facts.tx_checksum.insert(name("flannel.1"), tunnel_makes_them);
+        facts.kernel.tx_checksum.insert(name("flannel.1"), tunnel_makes_them);
         assert_eq!(findings_of(&checksum::CHECK, &facts), [], "offload alone is no trouble");
         answer(&mut facts, Answer { spoilt: true, ..ALL });
         let typed = findings_of(&checksum::CHECK, &facts).remove(0).2;

@@ -1,18 +1,22 @@
-//! Nodes that change their backend, as a model: what each one does in a step, and who loses packets then.
+//! Nodes that change their backend, as a model: what each one does in a step, and which packets are lost then. What a node publishes and
+//! may do follows from the daemon's own [`Advertisement`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use dataplane::link::{Kind, Link};
 use dataplane::types::{Family, IfName, PerFamily};
 use network::backend::encapsulation_of;
 use network::fixtures::{V4, address, name, node_name, prefix, vxlan};
 use network::interface::Underlay;
-use network::model::{Cluster, Encapsulation, Lease, NodeName};
+use network::model::{Cluster, Lease, NodeName};
 use network::net_conf::NetConf;
 use network::overlay::peer_route::PeerRoute;
 use network::overlay::transition::{Transition, reverse_path_key};
 use network::overlay::{Input, Outcome, desired, forward};
+
+use crate::daemon::advertisement::{Advertisement, DRAIN};
 
 /// Those that are there from the beginning on.
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
@@ -40,39 +44,59 @@ pub(super) enum Step {
     Join(usize),
     /// It is given another configuration.
     Configure(usize, usize),
-    /// It hears what another one's record says now.
-    Hear(usize, usize),
-    /// It goes on: decides, or does what it has decided, or tells its peers.
+    /// An event brings it another one's record as that is now.
+    Event(usize, usize),
+    /// Its run goes on: it plans, or applies the plan, or wants to publish the result.
     GoOn(usize),
-    /// It ends its reconcile, hears all there is, and goes through a whole one.
+    /// Its publisher goes on: begins a write or a read, does it, or answers.
+    Publish(usize),
+    /// It ends its run, receives all events, and goes through a whole run with all that is to be published and read for it.
     Run(usize),
-    /// Its ways have lingered: it hears all there is and closes them.
-    LetGo(usize),
+    /// Its encapsulations have drained.
+    Drain(usize),
 }
 
-/// Where a node stands in its reconcile.
+/// How far a node is in its run.
 #[derive(Debug, Clone)]
 enum Stage {
     Idle,
-    /// It has told by what it sends, or will, and not heard yet who receives that.
-    Told,
-    Decided(Box<Outcome>),
-    Done(Box<Outcome>),
+    Planned(Box<Outcome>),
+    Applied(Box<Outcome>),
+}
+
+/// How far a node's publisher is.
+#[derive(Debug, Clone)]
+enum Publisher {
+    Idle,
+    /// It was asked to write this.
+    Writing(Lease),
+    /// The store has it, and the node does not know that yet.
+    Written(Lease),
+    /// It was asked to read, at this time.
+    Reading(Duration),
+    /// It has read this, and the node does not know it yet.
+    Read(Duration, BTreeMap<NodeName, Lease>),
 }
 
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) n: u8,
     pub(super) conf: NetConf,
+    /// This node's lease; its encapsulations are all that peers may rely on.
     pub(super) own: Lease,
+    advertisement: Advertisement,
+    /// Its clock.
+    now: Duration,
     /// It is ready: it may have pods.
     ready: bool,
-    /// It has done what followed from the first words of the one that joins.
+    /// A run is to follow an event or a read.
+    run_due: bool,
+    /// It has done what followed from the first publication of the one that joins.
     met_late: bool,
-    /// The others' records as it heard them.
-    heard: BTreeMap<NodeName, Lease>,
-    lingering: BTreeSet<Encapsulation>,
+    /// The others' records as it knows them.
+    known: BTreeMap<NodeName, Lease>,
     stage: Stage,
+    publisher: Publisher,
     /// The kernel: devices, the ways to the others' pods, and whether its reverse-path filters are strict.
     links: BTreeMap<IfName, Link>,
     pub(super) ways: BTreeMap<(NodeName, Family), PeerRoute>,
@@ -117,12 +141,16 @@ impl Node {
         let mut node = Self {
             n,
             conf: conf(0),
+            advertisement: Advertisement::new(&own),
             own,
+            // Long after its start, so that a first publication is late.
+            now: 10 * DRAIN,
             ready: false,
+            run_due: false,
             met_late: false,
-            heard: BTreeMap::new(),
-            lingering: BTreeSet::new(),
+            known: BTreeMap::new(),
             stage: Stage::Idle,
+            publisher: Publisher::Idle,
             links,
             ways: BTreeMap::new(),
             strict: true,
@@ -153,7 +181,7 @@ impl Node {
 
     fn decide(&self) -> Outcome {
         let network = vxlan(V4, V4);
-        let peers = self.heard.iter().filter(|(node, _)| **node != self.own.node);
+        let peers = self.known.iter().filter(|(node, _)| **node != self.own.node);
         let peers = peers.map(|(node, lease)| (node.clone(), lease.clone().into())).collect();
         let routes: Vec<_> = network.underlay_routes().iter().map(|route| route.with_index(1)).collect();
         let filters = self.links.keys().map(|link| (reverse_path_key(link.as_str()), "1".to_owned()));
@@ -167,7 +195,11 @@ impl Node {
             routes: &routes,
             links: &self.links,
             reverse_path: &filters.collect(),
-            transition: &Transition { draining: self.lingering.clone(), ..Transition::default() },
+            transition: &Transition {
+                draining: self.advertisement.draining(),
+                may_send: self.advertisement.may_send().cloned(),
+                ..Transition::default()
+            },
             forward_chains: &[],
             others: &forward::Others::default(),
         })
@@ -183,7 +215,7 @@ impl Node {
         }
         self.ways.clone_from(&outcome.peer_routes);
         self.strict = outcome.one_way;
-        self.met_late |= self.heard.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
+        self.met_late |= self.known.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
     }
 
     /// True but for a node that joined and has told so since this one did something: that takes a moment.
@@ -207,8 +239,8 @@ impl Step {
     fn place(self) -> Option<usize> {
         match self {
             Step::Join(_) => None,
-            Step::Configure(at, _) | Step::GoOn(at) | Step::Run(at) | Step::LetGo(at) => Some(at),
-            Step::Hear(at, of) => Some(at.max(of)),
+            Step::Configure(at, _) | Step::GoOn(at) | Step::Publish(at) | Step::Run(at) | Step::Drain(at) => Some(at),
+            Step::Event(at, of) => Some(at.max(of)),
         }
     }
 }
@@ -231,86 +263,127 @@ impl World {
             Step::Join(backend) if self.nodes.len() == NODES.len() => {
                 let mut node = Node::new(LATE);
                 node.configure(backend);
+                node.advertisement = Advertisement::new(&node.own);
                 self.store.insert(node.own.node.clone(), node.own.clone());
                 self.nodes.push(node);
-                self.hear_all(NODES.len());
+                self.receive_all(NODES.len());
             }
             Step::Configure(at, backend) if matches!(self.nodes[at].stage, Stage::Idle) => {
                 self.nodes[at].configure(backend);
             }
-            Step::Hear(at, of) if at != of && matches!(self.nodes[at].stage, Stage::Idle) => self.hear(at, of),
+            Step::Event(at, of) if at != of && matches!(self.nodes[at].stage, Stage::Idle) => self.receive(at, of),
             Step::GoOn(at) => self.go_on(at),
+            Step::Publish(at) => self.publish(at),
             Step::Run(at) => {
                 self.finish(at);
-                self.hear_all(at);
+                self.receive_all(at);
                 self.go_on(at);
                 self.finish(at);
             }
-            Step::LetGo(at) if matches!(self.nodes[at].stage, Stage::Idle) => {
-                self.hear_all(at);
-                self.nodes[at].lingering.clear();
-            }
+            Step::Drain(at) => self.nodes[at].now += DRAIN,
             _ => {}
         }
     }
 
-    fn hear(&mut self, at: usize, of: usize) {
+    fn receive(&mut self, at: usize, of: usize) {
         let record = self.store[&self.nodes[of].own.node].clone();
-        self.nodes[at].heard.insert(record.node.clone(), record);
+        let node = &mut self.nodes[at];
+        node.run_due |= node.known.insert(record.node.clone(), record.clone()) != Some(record);
     }
 
-    fn hear_all(&mut self, at: usize) {
-        (0..self.nodes.len()).filter(|of| *of != at).for_each(|of| self.hear(at, of));
+    fn receive_all(&mut self, at: usize) {
+        (0..self.nodes.len()).filter(|of| *of != at).for_each(|of| self.receive(at, of));
     }
 
     fn go_on(&mut self, at: usize) {
-        if matches!(self.nodes[at].stage, Stage::Told) {
-            self.hear_all(at);
-        }
         let node = &mut self.nodes[at];
-        match node.stage.clone() {
-            Stage::Idle | Stage::Told => {
-                let outcome = node.decide();
-                match node.own.encapsulations.as_ref().and_then(|support| support.sending_too(&outcome.advertised)) {
-                    Some(support) => {
-                        node.own.encapsulations = Some(support);
-                        self.store.insert(node.own.node.clone(), node.own.clone());
-                        node.stage = Stage::Told;
-                    }
-                    None => node.stage = Stage::Decided(Box::new(outcome)),
-                }
+        node.stage = match std::mem::replace(&mut node.stage, Stage::Idle) {
+            Stage::Idle => {
+                node.run_due = false;
+                Stage::Planned(Box::new(node.decide()))
             }
-            Stage::Decided(outcome) => {
+            Stage::Planned(outcome) => {
                 node.act(&outcome);
-                node.stage = Stage::Done(outcome);
+                Stage::Applied(outcome)
             }
-            Stage::Done(outcome) => {
-                // Who has told nothing before reads once more what the others receive, before pods are there.
-                node.ready = node.own.encapsulations.is_some();
-                node.stage = if node.ready { Stage::Idle } else { Stage::Told };
-                let told = Lease { encapsulations: Some(outcome.advertised.clone()), ..node.own.clone() };
-                if self.store.get(&told.node) != Some(&told) || told != node.own {
-                    let former = node.own.encapsulations.iter().flat_map(|support| support.receives.keys().copied());
-                    let is_closed = |one: &Encapsulation| !outcome.advertised.receives.contains_key(one);
-                    node.lingering.extend(former.filter(is_closed));
-                    node.own = told.clone();
-                    self.store.insert(told.node.clone(), told);
-                }
+            Stage::Applied(outcome) => {
+                let restricted = !outcome.unpublished.is_empty();
+                node.advertisement
+                    .want(Lease { encapsulations: Some(outcome.advertised), ..node.own.clone() }, restricted);
+                node.ready |= node.advertisement.may_have_pods();
+                Stage::Idle
             }
+        };
+    }
+
+    fn publish(&mut self, at: usize) {
+        let store = &mut self.store;
+        let node = &mut self.nodes[at];
+        // The store is written and read at any time; the node asks for it and takes the answer between two runs.
+        if !matches!(
+            (&node.stage, &node.publisher),
+            (Stage::Idle, _) | (_, Publisher::Writing(_) | Publisher::Reading(_))
+        ) {
+            return;
+        }
+        node.publisher = match std::mem::replace(&mut node.publisher, Publisher::Idle) {
+            Publisher::Idle
+                if node.advertisement.wanted().encapsulations.is_some()
+                    && node.advertisement.wanted() != &store[&node.own.node] =>
+            {
+                let lease = node.advertisement.begin_write();
+                Publisher::Writing(lease)
+            }
+            Publisher::Idle if node.advertisement.needs_read(node.now) => Publisher::Reading(node.now),
+            Publisher::Idle => Publisher::Idle,
+            Publisher::Writing(lease) => {
+                store.insert(lease.node.clone(), lease.clone());
+                Publisher::Written(lease)
+            }
+            Publisher::Written(lease) => {
+                node.advertisement.written(lease, node.now);
+                node.ready |= node.advertisement.may_have_pods();
+                Publisher::Idle
+            }
+            Publisher::Reading(begun) => Publisher::Read(begun, store.clone()),
+            Publisher::Read(begun, mut leases) => {
+                leases.remove(&node.own.node);
+                let changed = std::mem::replace(&mut node.known, leases.clone()) != leases;
+                let effect = node.advertisement.read(begun, changed || node.run_due);
+                node.run_due |= changed || effect.may_send_more || effect.drained || effect.run_due;
+                node.ready |= node.advertisement.may_have_pods();
+                Publisher::Idle
+            }
+        };
+        if matches!(node.stage, Stage::Idle) {
+            node.own.encapsulations = node.advertisement.support();
         }
     }
 
+    /// Ends the run and all that is to be published and read, with the runs that follow from that.
     pub(super) fn finish(&mut self, at: usize) {
-        while !matches!(self.nodes[at].stage, Stage::Idle) {
-            self.go_on(at);
+        loop {
+            let node = &self.nodes[at];
+            let is_idle = matches!(node.publisher, Publisher::Idle);
+            if !matches!(node.stage, Stage::Idle) || is_idle && node.run_due {
+                self.go_on(at);
+            } else if !is_idle
+                || node.advertisement.wanted().encapsulations.is_some()
+                    && node.advertisement.wanted() != &self.store[&node.own.node]
+                || node.advertisement.needs_read(node.now)
+            {
+                self.publish(at);
+            } else {
+                return;
+            }
         }
     }
 
-    /// Everybody hears and does everything, again and again.
+    /// Every node receives and does everything, again and again.
     pub(super) fn calm_down(&mut self) {
         for _ in 0..12 {
             (0..self.nodes.len()).for_each(|at| self.step(Step::Run(at)));
-            (0..self.nodes.len()).for_each(|at| self.step(Step::LetGo(at)));
+            (0..self.nodes.len()).for_each(|at| self.step(Step::Drain(at)));
         }
     }
 

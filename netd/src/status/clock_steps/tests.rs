@@ -43,5 +43,5 @@ fn every_timestamp_moves() {
     let moved: Value = text(&status).parse().expect("a document");
     assert_eq!(moved.to_string().matches("2026-03-01T00:59:00Z").count(), timestamps, "{moved:#}");
     status.shift(i64::MIN);
-    assert_eq!(status.started, Timestamp::MIN, "there is nothing before that");
+    assert_eq!(status.daemon.started, Timestamp::MIN, "there is nothing before that");
 }

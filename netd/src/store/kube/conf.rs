@@ -1,45 +1,45 @@
-//! The network configuration: in a mounted file, or in a `ConfigMap` itself.
+//! The network configuration: in a mounted file, or in a `ConfigMap` that the API server is asked for.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiserver::watch::watch_namespaced;
+use apiserver::{ApiError, ApiServer, Selection, Watch, WatchEvent};
 use futures_util::StreamExt;
 use inotify::{Inotify, WatchMask};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::ListParams;
 use network::chain;
-use network::hash::fnv;
 use tokio::time;
 
 use super::Shared;
-use super::api::{Api, CallError};
-use super::health::{Health, Unheard};
-use super::object::{ConfigMap, Object, Page};
 use super::options::Source;
-use super::watch::{Told, Watch};
+use super::store_events::{Closed, StoreEvents};
 use crate::store::{StoreError, StoreEvent};
 
-const WHO: &str = "configuration";
+const TASK: &str = "configuration";
+const KEY: &str = "net-conf.json";
 
-/// How often a file is looked at where the kernel does not tell of changes.
+/// How often a file is read where the kernel sends no notifications.
 const POLL: Duration = Duration::from_secs(10);
 
-/// Reads it.
-pub(super) async fn read(api: &Api, source: &Source) -> Result<String, StoreError> {
+/// Reads the network configuration.
+pub(super) async fn read(server: &ApiServer, source: &Source) -> Result<String, StoreError> {
     match source {
         Source::File(path) => read_file(path),
         Source::ConfigMap { namespace, name } => {
-            let (object, path) = (format!("ConfigMap {namespace}/{name}"), list_path(namespace));
-            let refused = |error: CallError| StoreError::Read {
-                object: object.clone(),
+            let object = || format!("ConfigMap {namespace}/{name}");
+            // A list by its name: a Role can be limited to it, and the same right lets netd watch it.
+            let params = ListParams::default().fields(&selector(name));
+            let maps = server.namespaced::<ConfigMap>(namespace).list(&params).await;
+            let maps = maps.map_err(ApiError::from).map_err(|error| StoreError::Read {
+                object: object(),
                 advice: error.advice(),
                 source: error.into(),
-            };
-            let garbage = |error: serde_json::Error| refused(CallError::Garbage(error.into()));
-            let text = api.get(&format!("{path}?{}", selector(name, "fieldSelector=")), None).await.map_err(refused)?;
-            let page: Page = serde_json::from_slice(&text).map_err(garbage)?;
-            let map = page.items.first().map(|item| ConfigMap::read(item.get())).transpose().map_err(garbage)?;
-            net_conf(map.as_ref()).map_err(|lack| StoreError::Read {
-                object: object.clone(),
+            })?;
+            net_conf(maps.items.into_iter().next()).map_err(|lack| StoreError::Read {
+                object: object(),
                 advice: "make it, with the key net-conf.json, or name another one by --net-conf-configmap",
                 source: lack.into(),
             })
@@ -47,7 +47,7 @@ pub(super) async fn read(api: &Api, source: &Source) -> Result<String, StoreErro
     }
 }
 
-/// True where reading it asks the API server.
+/// True where the API server must be asked for it.
 pub(super) fn is_remote(source: &Source) -> bool {
     matches!(source, Source::ConfigMap { .. })
 }
@@ -60,25 +60,20 @@ fn read_file(path: &Path) -> Result<String, StoreError> {
     })
 }
 
-fn net_conf(map: Option<&ConfigMap>) -> Result<String, &'static str> {
+fn net_conf(map: Option<ConfigMap>) -> Result<String, &'static str> {
     let map = map.ok_or("there is no such ConfigMap")?;
-    map.net_conf.clone().ok_or("it has no key net-conf.json")
+    map.data.and_then(|mut data| data.remove(KEY)).ok_or("it has no key net-conf.json")
 }
 
-fn list_path(namespace: &str) -> String {
-    format!("/api/v1/namespaces/{namespace}/configmaps")
+fn selector(name: &str) -> String {
+    format!("metadata.name={name}")
 }
 
-/// Just this object: so a Role can be limited to its name.
-fn selector(name: &str, key: &str) -> String {
-    format!("{key}metadata.name%3D{name}")
-}
-
-/// Follows it until nobody listens. `told` is what was told of it last.
-pub(super) async fn follow(shared: Arc<Shared>, health: Health, told: Option<String>) {
-    let mut follower = Follower { health: health.clone(), shared: Arc::clone(&shared), told: None };
+/// Follows the network configuration until the daemon receives no more. `sent` is the text that the daemon has.
+pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, sent: Option<String>) {
+    let mut follower = NetConfFollower { events: events.clone(), shared: Arc::clone(&shared), sent: None };
     let run = async {
-        if let Some(text) = told {
+        if let Some(text) = sent {
             follower.take(text).await?;
         }
         match &shared.options.net_conf {
@@ -88,27 +83,28 @@ pub(super) async fn follow(shared: Arc<Shared>, health: Health, told: Option<Str
     };
     tokio::select! {
         _ = run => {}
-        () = health.unheard() => {}
+        () = events.closed() => {}
     }
 }
 
-struct Follower {
-    health: Health,
+struct NetConfFollower {
+    events: StoreEvents,
     shared: Arc<Shared>,
-    told: Option<String>,
+    /// The text that was sent last.
+    sent: Option<String>,
 }
 
-impl Follower {
-    async fn take(&mut self, text: String) -> Result<(), Unheard> {
-        if self.told.as_ref() == Some(&text) {
+impl NetConfFollower {
+    async fn take(&mut self, text: String) -> Result<(), Closed> {
+        if self.sent.as_ref() == Some(&text) {
             return Ok(());
         }
-        self.told = Some(text.clone());
-        self.shared.conf_is(&text);
-        self.health.send(vec![StoreEvent::NetConf(text)]).await
+        self.sent = Some(text.clone());
+        self.shared.set_net_conf(&text);
+        self.events.send(vec![StoreEvent::NetConf(text)]).await
     }
 
-    async fn file(&mut self, path: &Path) -> Result<(), Unheard> {
+    async fn file(&mut self, path: &Path) -> Result<(), Closed> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut notifications =
             Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 4096])).inspect_err(|error| {
@@ -123,9 +119,9 @@ impl Follower {
             match read_file(path) {
                 Ok(text) => {
                     self.take(text).await?;
-                    self.health.is_well(WHO).await?;
+                    self.events.report_ok(TASK).await?;
                 }
-                Err(error) => self.health.ails(WHO, chain(&error)).await?,
+                Err(error) => self.events.report_error(TASK, &chain(&error)).await?,
             }
             let mut ended = false;
             match &mut notifications {
@@ -142,55 +138,52 @@ impl Follower {
         }
     }
 
-    async fn config_map(&mut self, namespace: &str, name: &str) -> Result<(), Unheard> {
-        let spread = self.shared.own.name().map_or(0, |own| fnv(own.as_str().as_bytes()));
-        let (api, selector) = (Arc::clone(&self.shared.api), Some(selector(name, "")));
-        let mut watch: Watch<ConfigMap> = Watch::new(api, list_path(namespace), selector, spread);
-        let (mut lacks, mut list) = (false, None);
+    async fn config_map(&mut self, namespace: &str, name: &str) -> Result<(), Closed> {
+        let selection = Selection { fields: selector(name), spread: self.shared.spread() };
+        let mut watch: Watch<ConfigMap> = watch_namespaced(&self.shared.server, namespace, selection);
+        // The map of a list that is coming, and what the last map lacks.
+        let (mut list, mut lack) = (None, None);
         loop {
-            let lack = match watch.next().await {
-                Ok(Told::Init) => {
+            let net_conf = match watch.next().await {
+                WatchEvent::Init => {
                     list = Some(None);
                     continue;
                 }
-                Ok(Told::Is(map)) if list.is_some() => {
+                WatchEvent::Object(map) if list.is_some() => {
                     list = Some(Some(map));
                     continue;
                 }
-                Ok(Told::InitDone) => self.hold(net_conf(list.take().flatten().as_ref())).await?,
-                Ok(Told::Is(map)) => self.hold(net_conf(Some(&map))).await?,
-                Ok(Told::Gone(_)) => self.hold(net_conf(None)).await?,
-                Ok(Told::Alive) if lacks => continue,
-                Ok(Told::Alive) => {
-                    self.health.is_well(WHO).await?;
+                WatchEvent::InitDone => net_conf(list.take().flatten()),
+                WatchEvent::Object(map) => net_conf(Some(map)),
+                WatchEvent::Deleted(_) => net_conf(None),
+                WatchEvent::Recovered => {
+                    if lack.is_none() {
+                        self.events.report_ok(TASK).await?;
+                    }
                     continue;
                 }
-                Ok(Told::Unreadable(_, error)) => Some(error.to_string()),
-                Err(error) => {
-                    let what = format!(
+                WatchEvent::Trouble(error) => {
+                    let text = format!(
                         "the network configuration in ConfigMap {namespace}/{name} cannot be followed: {}: {}",
                         error.advice(),
                         chain(&error)
                     );
-                    self.health.ails(WHO, what).await?;
+                    self.events.report_error(TASK, &text).await?;
                     continue;
                 }
             };
-            lacks = lack.is_some();
-            match lack {
-                Some(lack) => {
-                    let what = format!("there is no network configuration in ConfigMap {namespace}/{name}: {lack}");
-                    self.health.ails(WHO, what).await?;
+            match net_conf {
+                Ok(text) => {
+                    lack = None;
+                    self.take(text).await?;
+                    self.events.report_ok(TASK).await?;
                 }
-                None => self.health.is_well(WHO).await?,
+                Err(text) => {
+                    lack = Some(text);
+                    let text = format!("there is no network configuration in ConfigMap {namespace}/{name}: {text}");
+                    self.events.report_error(TASK, &text).await?;
+                }
             }
-        }
-    }
-
-    async fn hold(&mut self, net_conf: Result<String, &'static str>) -> Result<Option<String>, Unheard> {
-        match net_conf {
-            Ok(text) => self.take(text).await.map(|()| None),
-            Err(lack) => Ok(Some(lack.to_owned())),
         }
     }
 }

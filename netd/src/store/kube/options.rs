@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use apiserver::Address;
+
 use super::keys::Keys;
 use crate::config::KubeConfig;
 pub(super) use crate::config::NetConfSource as Source;
 
-/// Nothing says which node this is.
+/// The node's name is not given.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "env variables POD_NAME and POD_NAMESPACE must be set where neither NODE_NAME nor --node-name is: give the container NODE_NAME from the field spec.nodeName"
@@ -16,18 +18,16 @@ pub(super) struct NoNode;
 /// How the API server is used.
 #[derive(Debug, Clone)]
 pub(super) struct Options {
-    /// Where it is, if the user says so.
-    pub(super) url: Option<String>,
-    /// The file that says how it is reached.
-    pub(super) kubeconfig: Option<PathBuf>,
+    /// Where the API server is.
+    pub(super) address: Address,
     /// The annotations' names.
     pub(super) keys: Keys,
-    /// Whether the condition `NetworkUnavailable` is netd's to set.
+    /// Whether netd sets the condition `NetworkUnavailable`.
     pub(super) sets_condition: bool,
     /// Where the network configuration is.
     pub(super) net_conf: Source,
-    /// The file of what was last known.
-    pub(super) memory: PathBuf,
+    /// The cache file: the network as last known.
+    pub(super) cache_file: PathBuf,
     /// The namespace and the name of this pod.
     pub(super) pod: Option<(String, String)>,
 }
@@ -35,12 +35,11 @@ pub(super) struct Options {
 impl From<KubeConfig> for Options {
     fn from(config: KubeConfig) -> Self {
         Self {
-            url: config.url,
-            kubeconfig: config.kubeconfig,
+            address: Address { url: config.url, kubeconfig: config.kubeconfig },
             keys: Keys::new(config.annotation_prefix),
             sets_condition: config.sets_condition,
             net_conf: config.net_conf,
-            memory: config.cache_file,
+            cache_file: config.cache_file,
             pod: config.pod,
         }
     }

@@ -1,62 +1,69 @@
-//! The start of a daemon: what it needs before it can follow the API server, waited for as long as it takes, or taken from what was
-//! last known.
+//! The start of a daemon: it needs its name, the configuration and its Node before it can follow the API server. It waits for them as
+//! long as that takes, or takes them from the cache file.
 
 use std::net::IpAddr;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use dataplane::types::PerFamily;
+use apiserver::{ApiError, Selection, Watch, WatchEvent, watch};
+use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::{task, time};
 
 use super::annotations::{self, RangesFault};
-use super::api::CallError;
-use super::memory::Memory;
-use super::object::Node;
+use super::cache_file::CachedNetwork;
+use super::object::{Node, NodeObject};
 use super::options::NoNode;
-use super::watch::{Told, Watch};
-use super::{KubeStore, NODES, WRITE, conf, herald};
+use super::{KubeStore, WRITE, conf, own_node, warning};
 use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
-use crate::store::{LeaseRequest, Notice, StoreError, lease_builder};
+use crate::store::{LeaseRequest, StoreError, lease_builder};
 
-/// The longest wait for an API server that is not there.
+/// The longest wait for an API server that is away.
 const LONGEST: Duration = Duration::from_secs(10);
+/// The least time between two questions to an API server that refuses.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The own Node, or the cache file in its place.
+enum Source {
+    Node(Node),
+    Cache(CachedNetwork),
+}
 
 impl KubeStore {
     fn startup_retry(&self) -> StartupRetry {
-        StartupRetry::new::<CallError>(self.waits.load(Ordering::Relaxed), LONGEST, &self.startup_status)
+        StartupRetry::new::<ApiError>(self.waits.load(Ordering::Relaxed), LONGEST, &self.startup_status)
     }
 
-    /// What was last known, for a daemon that starts; of this node alone.
-    pub(super) async fn remembered(&self, node: Option<&NodeName>) -> Option<Memory> {
+    /// The cache file, for a daemon that starts; that of this node alone.
+    async fn cached(&self, node: Option<&NodeName>) -> Option<CachedNetwork> {
         if !self.waits.load(Ordering::Relaxed) {
             return None;
         }
-        let path = self.shared.options.memory.clone();
-        let memory = task::spawn_blocking(move || Memory::load(&path)).await.ok()??;
-        node.is_none_or(|node| memory.node == *node).then_some(memory)
+        let path = self.shared.options.cache_file.clone();
+        let network = task::spawn_blocking(move || CachedNetwork::load(&path)).await.ok()??;
+        node.is_none_or(|node| network.node == *node).then_some(network)
     }
 
-    /// The start goes by what was last known.
-    pub(super) fn is_away(&self, why: &StoreError) {
-        let mut away = self.away.lock().unwrap_or_else(PoisonError::into_inner);
-        if away.is_none() {
-            let path = self.shared.options.memory.display();
-            let text = format!("netd has started from what was last known ({path}): {}", chain(why));
+    /// From now on the start uses the cache file.
+    fn set_cache_used(&self, why: &StoreError) {
+        let mut cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache_used.is_none() {
+            let path = self.shared.options.cache_file.display();
+            let text = format!("netd has started from its cache file {path}: {}", chain(why));
             tracing::warn!("{text}");
-            *away = Some(text);
+            *cache_used = Some(text);
         }
     }
 
-    fn goes_by_memory(&self) -> bool {
-        self.away.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    fn is_cache_used(&self) -> bool {
+        self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// This node's name, of the pod that netd runs in.
+    /// This node's name, from the Pod that netd runs in.
     pub(super) async fn first_name(&self) -> Result<NodeName, StoreError> {
         let Some((namespace, pod)) = &self.shared.options.pod else {
             return Err(StoreError::Read {
@@ -69,10 +76,10 @@ impl KubeStore {
         loop {
             let read = self.read_pod(namespace, pod).await;
             if let Err(error) = &read
-                && let Some(memory) = self.remembered(None).await
+                && let Some(network) = self.cached(None).await
             {
-                self.is_away(error);
-                return Ok(memory.node);
+                self.set_cache_used(error);
+                return Ok(network.node);
             }
             match read {
                 Err(error) if retry.enabled => retry.report_and_sleep(&error).await,
@@ -84,24 +91,25 @@ impl KubeStore {
         }
     }
 
+    /// The network configuration. A daemon waits for one that is valid.
     pub(super) async fn first_net_conf(&self) -> Result<String, StoreError> {
         let mut retry = self.startup_retry();
         let source = &self.shared.options.net_conf;
         loop {
-            if self.goes_by_memory()
+            if self.is_cache_used()
                 && conf::is_remote(source)
-                && let Some(memory) = self.remembered(None).await
+                && let Some(network) = self.cached(None).await
             {
-                return Ok(memory.net_conf);
+                return Ok(network.net_conf);
             }
-            let error = match conf::read(&self.shared.api, source).await {
+            let error = match conf::read(&self.shared.server, source).await {
                 Ok(text) => match NetConf::parse(&text) {
                     Err(error) if retry.enabled => StoreError::Read {
                         object: "the network configuration".to_owned(),
                         advice: "correct net-conf.json",
                         source: error.into(),
                     },
-                    // Whoever does not wait judges it himself.
+                    // A command reports the fault by itself.
                     _ => {
                         retry.succeeded();
                         return Ok(text);
@@ -109,10 +117,10 @@ impl KubeStore {
                 },
                 Err(error) => {
                     if conf::is_remote(source)
-                        && let Some(memory) = self.remembered(None).await
+                        && let Some(network) = self.cached(None).await
                     {
-                        self.is_away(&error);
-                        return Ok(memory.net_conf);
+                        self.set_cache_used(&error);
+                        return Ok(network.net_conf);
                     }
                     error
                 }
@@ -127,94 +135,91 @@ impl KubeStore {
 
     fn warn(&self, kind: Kind, why: &str) {
         let problem = Problem::new(kind, "netd", format!("waits: {why}"));
-        self.shared.herald(herald::Job::Tell(Notice::Problem(problem)));
+        self.shared.recorder.warn(warning(&problem));
     }
 
-    /// The own Node; none where the start goes by what was last known.
-    async fn first_node(&self, name: &NodeName) -> Result<Result<Node, Memory>, StoreError> {
+    async fn first_node(&self, name: &NodeName) -> Result<Source, StoreError> {
         let mut retry = self.startup_retry();
         loop {
-            if self.goes_by_memory()
-                && let Some(memory) = self.remembered(Some(name)).await
+            if self.is_cache_used()
+                && let Some(network) = self.cached(Some(name)).await
             {
-                return Ok(Err(memory));
+                return Ok(Source::Cache(network));
             }
             let error = match self.read_own(name).await {
                 Ok(node) => {
                     retry.succeeded();
-                    return Ok(Ok(node));
+                    return Ok(Source::Node(node));
                 }
                 Err(error) if !retry.enabled => return Err(error),
                 Err(error) => error,
             };
-            // A Node that is not there is no reason to believe that it is as it was.
+            // The cache file says nothing about a Node that is known to be missing.
             let is_missing = std::error::Error::source(&error)
-                .and_then(|cause| cause.downcast_ref::<CallError>())
+                .and_then(|cause| cause.downcast_ref::<ApiError>())
                 .is_some_and(|cause| cause.code() == Some(404));
-            if !is_missing && let Some(memory) = self.remembered(Some(name)).await {
-                self.is_away(&error);
-                return Ok(Err(memory));
+            if !is_missing && let Some(network) = self.cached(Some(name)).await {
+                self.set_cache_used(&error);
+                return Ok(Source::Cache(network));
             }
             retry.report_and_sleep(&error).await;
         }
     }
 
+    /// The public addresses that the Node's owner has set.
     pub(super) async fn first_public(&self, name: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
         match self.first_node(name).await? {
-            Err(memory) => Ok(memory.public),
-            Ok(node) => match annotations::node_public(&node, &self.shared.options.keys) {
+            Source::Cache(network) => Ok(network.public),
+            Source::Node(node) => match annotations::node_public(&node, &self.shared.options.keys) {
                 Ok(public) => Ok(public),
                 Err(fault) => {
-                    tracing::warn!("what the Node says of this node's public address is not taken: {fault}");
+                    tracing::warn!("the Node's annotations for this node's public address are ignored: {fault}");
                     Ok(PerFamily::none())
                 }
             },
         }
     }
 
+    /// The own lease as it is in the store.
     pub(super) async fn first_lease(&self, name: &NodeName) -> Result<Option<Lease>, StoreError> {
         match self.first_node(name).await? {
-            Err(memory) => Ok(memory.leases.get(name).map(|lease| Lease::clone(lease))),
-            Ok(node) => Ok(annotations::lease(&node, &self.shared.options.keys).ok().flatten()),
+            Source::Cache(network) => Ok(network.leases.get(name).map(|lease| Lease::clone(lease))),
+            Source::Node(node) => Ok(annotations::lease(&node, &self.shared.options.keys).ok().flatten()),
         }
     }
 
-    /// Takes the lease, and waits for what is missing.
+    /// Acquires the lease. Waits for a podCIDR.
     pub(super) async fn first_acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         let mut retry = self.startup_retry();
         loop {
             let node = match self.first_node(&request.node).await? {
-                Ok(node) => node,
-                Err(memory) => {
+                Source::Node(node) => node,
+                Source::Cache(network) => {
                     retry.succeeded();
-                    return self.take_up(memory, request, conf);
+                    return self.use_cached(network, request, conf);
                 }
             };
             match annotations::ranges_in(&node, conf) {
-                Ok(subnets) => {
-                    let told = self.tell(&node, request, subnets).await;
-                    match told {
-                        Err(error) => retry.report_and_sleep(&error).await,
-                        done => {
-                            retry.succeeded();
-                            return done;
-                        }
+                Ok(subnets) => match self.publish_first(&node, request, subnets).await {
+                    Err(error) => retry.report_and_sleep(&error).await,
+                    done => {
+                        retry.succeeded();
+                        return done;
                     }
-                }
+                },
                 Err(fault @ RangesFault::None { .. }) => {
-                    let error = allocation(request, fault.clone());
-                    retry.report(&error);
+                    retry.report(&allocation(request, fault.clone()));
                     self.warn(Kind::NoPodCidr, &fault.to_string());
-                    self.changes(&node).await;
+                    self.ranges_change(&node).await;
                 }
                 Err(fault) => return Err(allocation(request, fault)),
             }
         }
     }
 
-    /// Goes on with the lease that was last known.
-    fn take_up(&self, memory: Memory, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
-        let own = memory.leases.get(&request.node).cloned();
+    /// Goes on with the lease of the cache file.
+    fn use_cached(&self, network: CachedNetwork, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+        let own = network.leases.get(&request.node).cloned();
         let subnets = own.as_ref().map(|lease| lease.subnets).unwrap_or_default();
         let node = Node {
             name: request.node.to_string(),
@@ -222,54 +227,50 @@ impl KubeStore {
             ..Node::default()
         };
         let subnets = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
-        self.shared.locked().leases = memory.leases;
+        self.shared.view().leases = network.leases;
         Ok(lease_builder::lease(request, subnets, own.as_deref()))
     }
 
-    async fn tell(
+    async fn publish_first(
         &self,
         node: &Node,
         request: &LeaseRequest,
-        subnets: PerFamily<dataplane::types::Prefix>,
+        subnets: PerFamily<Prefix>,
     ) -> Result<Lease, StoreError> {
         let shared = &self.shared;
         let stored = annotations::lease(node, &shared.options.keys).ok().flatten();
         let lease = lease_builder::lease(request, subnets, stored.as_ref());
-        shared.own.tell(&shared.api, &shared.options, &lease, WRITE).await?;
+        shared.own.publish(&shared.server, &shared.options, &lease, WRITE).await?;
         Ok(lease)
     }
 
-    /// Takes the lease again, without waiting.
+    /// Acquires the lease again, without waiting.
     pub(super) async fn acquire_now(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         let node = match self.shared.own.node() {
             Some(node) => node,
             None => match time::timeout(WRITE, self.read_own(&request.node)).await {
                 Ok(node) => node?,
-                Err(_) => return Err(super::own::unreadable(&request.node, CallError::Late(WRITE))),
+                Err(_) => return Err(own_node::unreadable(&request.node, ApiError::Late(WRITE))),
             },
         };
         let ranges = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
-        // A node that runs goes on with what its pods use, or not at all.
+        // A node that runs goes on with the subnets of its pods, or not at all.
         let subnets = if request.previous.is_empty() { ranges } else { request.previous };
-        self.tell(&node, request, subnets).await
+        self.publish_first(&node, request, subnets).await
     }
 
-    /// Waits until a Node changes, or for a while.
-    async fn changes(&self, node: &Node) {
-        let selector = Some(format!("metadata.name%3D{}", node.name));
-        let mut watch: Watch<Node> = Watch::new(std::sync::Arc::clone(&self.shared.api), NODES.to_owned(), selector, 0);
-        let different = async {
-            loop {
-                match watch.next().await {
-                    Ok(Told::Is(seen)) if seen.ranges == node.ranges => {}
-                    Ok(Told::Init | Told::InitDone | Told::Alive | Told::Unreadable(..)) => {}
-                    Ok(_) | Err(_) => return,
-                }
+    /// Waits until a Node has other ranges, or cannot be watched.
+    async fn ranges_change(&self, node: &Node) {
+        let selection = Selection { fields: format!("metadata.name={}", node.name), ..Selection::default() };
+        let mut watch: Watch<NodeObject> = watch(&self.shared.server, selection);
+        loop {
+            match watch.next().await {
+                WatchEvent::Object(seen) if Node::from(seen.clone()).ranges == node.ranges => {}
+                WatchEvent::Init | WatchEvent::InitDone | WatchEvent::Recovered => {}
+                WatchEvent::Object(_) | WatchEvent::Deleted(_) | WatchEvent::Trouble(_) => break,
             }
-        };
-        different.await;
-        // An API server that refuses is not asked all the time.
-        time::sleep(Duration::from_millis(200)).await;
+        }
+        time::sleep(PAUSE).await;
     }
 }
 

@@ -20,7 +20,7 @@ pub struct RawElement {
     pub is_end: bool,
     /// What a map's element holds.
     pub data: Option<RawData>,
-    /// How long it stays.
+    /// The time after which it expires.
     pub timeout: Option<Duration>,
 }
 
@@ -109,6 +109,6 @@ fn element_of(set: &Set, raw: RawElement) -> Element {
         (RawData::Bytes(bytes), Some(DataType::Values(types))) => Data::Values(wire::split(types, &bytes)),
         (RawData::Bytes(bytes), _) => Data::Values(vec![Value::Bytes(bytes)]),
     });
-    // The set's own timeout is not said again with each element.
+    // A timeout equal to the set's own is left out.
     Element { data, timeout: raw.timeout.filter(|timeout| Some(*timeout) != set.timeout) }
 }

@@ -35,7 +35,7 @@ enum Loaded {
     Expression(Expression),
     /// The first bytes of an address, or all of it masked to this length: good for a comparison with a prefix.
     Start(types::Family, Side, u8),
-    /// A constant whose type shows in its use.
+    /// A constant, whose type depends on its use.
     Constant(Vec<u8>),
 }
 
@@ -129,7 +129,7 @@ impl Reader {
         self.loads.is_empty().then_some(Read::Statement(statement))
     }
 
-    /// What was loaded, where it is one thing and in the register that is asked for.
+    /// The loaded expression, where it is a single one in this register.
     fn only(&self, register: u32) -> Option<&Loaded> {
         match self.loads.as_slice() {
             [one] if Some(one.word) == word(register) => Some(&one.loaded),

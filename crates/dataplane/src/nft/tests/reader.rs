@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::encode::Batch;
-use super::super::read::{Record, parse_message};
+use super::super::read::{Payload, parse_message};
 use super::*;
 use crate::netlink_message::messages;
 
@@ -20,7 +20,7 @@ proptest! {
         bytes[at] = byte;
         let cut = cut.index(bytes.len());
         for message in messages(&bytes).chain(messages(&bytes[cut..])).chain([&bytes[cut..]]) {
-            if let Ok(read::Message { record: Record::Elements { elements, .. }, .. }) = parse_message(message) {
+            if let Ok(read::Message { payload: Payload::Elements { elements, .. }, .. }) = parse_message(message) {
                 for set in sample().sets.values() {
                     let _ = read::assemble(set, elements.clone());
                 }

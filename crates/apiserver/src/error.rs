@@ -1,0 +1,170 @@
+//! Why a request to the API server has failed, and what a person can do about it.
+
+use std::error::Error;
+use std::time::Duration;
+
+use kube::core::Status;
+use kube::runtime::watcher;
+use tower::BoxError;
+
+/// What rustls says of a certificate that is not valid yet or not valid any more.
+const OUT_OF_DATE: [&str; 2] = ["certificate expired", "certificate not valid yet"];
+/// The longest `Retry-After` that is obeyed.
+const LONGEST_DELAY: Duration = Duration::from_mins(5);
+
+/// Why a request to the API server has failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// There is no usable address or kubeconfig.
+    #[error("it is not known how to reach the API server")]
+    Config(#[source] BoxError),
+    /// No connection, or it broke.
+    #[error("the API server cannot be reached")]
+    Transport(#[source] BoxError),
+    /// No answer in time.
+    #[error("the API server has not answered within {} s", .0.as_secs())]
+    Late(Duration),
+    /// The API server refuses the request.
+    #[error("the API server says {code}: {message}")]
+    Refused {
+        /// The status code of HTTP.
+        code: u16,
+        /// The API server's message, on one line.
+        message: String,
+        /// `Retry-After`: when the request may be sent again.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is not one of the API.
+    #[error("the API server's answer makes no sense")]
+    Garbage(#[source] BoxError),
+}
+
+impl ApiError {
+    /// What a person can do about the error.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Config(_) => "give --kubeconfig-file, or run netd in a pod with a ServiceAccount",
+            Self::Transport(error) if OUT_OF_DATE.iter().any(|words| chain(error.as_ref()).contains(words)) => {
+                "its certificate is not valid at what this node takes for the time: compare the outputs of date -u here and on the control plane, and where they differ set this node's clock (timedatectl set-ntp true); where they do not, renew the API server's certificate (kubeadm certs renew apiserver)"
+            }
+            Self::Transport(error) if chain(error.as_ref()).contains("certificate") => {
+                "its certificate is not accepted: give netd the certificate authority that the API server's certificate is of now, in the file that the kubeconfig names or the ServiceAccount's ca.crt; netd reads the file again by itself"
+            }
+            Self::Transport(_) | Self::Late(_) => {
+                "see that it is up, and that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST has its address"
+            }
+            Self::Refused { code: 401, .. } => {
+                "see that the ServiceAccount is still there, that its token is mounted and renewed, and that this node's clock is right"
+            }
+            Self::Refused { code: 403, .. } => {
+                "netd's ServiceAccount lacks this right: apply the ClusterRole, the Role and their bindings of manifests/netd.yml"
+            }
+            Self::Refused { code: 404, .. } => "there is no such object",
+            Self::Refused { code: 429, .. } => "it has too much to do, and is asked again later",
+            Self::Refused { code: 410, .. } => {
+                "the version that was last seen is too old: the objects are listed again"
+            }
+            Self::Refused { code: 500.., .. } => "look at its log, and whether its etcd is well",
+            Self::Refused { .. } => "look at its log",
+            Self::Garbage(_) => {
+                "another server may answer at this address: check --kube-api-url, and what is between the API server and this node"
+            }
+        }
+    }
+
+    /// The status code of a refusal.
+    pub fn code(&self) -> Option<u16> {
+        if let Self::Refused { code, .. } = self { Some(*code) } else { None }
+    }
+
+    /// When the API server wants the request again, at most five minutes from now.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Refused { retry_after, .. } = self {
+            retry_after.map(|delay| delay.min(LONGEST_DELAY))
+        } else {
+            None
+        }
+    }
+
+    /// True where the same request may succeed later without anybody's help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Refused { code, .. } => matches!(code, 409 | 429 | 500..),
+            Self::Transport(_) | Self::Late(_) | Self::Garbage(_) => true,
+            Self::Config(_) => false,
+        }
+    }
+
+    /// True where newer credentials may help.
+    pub(crate) fn is_of_credentials(&self) -> bool {
+        matches!(self, Self::Config(_) | Self::Transport(_)) || self.code() == Some(401)
+    }
+
+    /// The refusal that an answer with this code, `Retry-After` and body is.
+    pub(crate) fn of_answer(code: u16, retry_after: Option<u64>, body: &[u8]) -> Self {
+        let status: Status = serde_json::from_slice(body).unwrap_or_default();
+        let text = if status.message.is_empty() { String::from_utf8_lossy(body) } else { (&*status.message).into() };
+        // The list of roles that the API server has looked at helps nobody who must grant one.
+        let text = if code == 403 { text.split(": RBAC: [").next().unwrap_or_default() } else { &*text };
+        let delay = retry_after.or_else(|| delay_of(&status));
+        Self::Refused { code, message: one_line(text), retry_after: delay.map(Duration::from_secs) }
+    }
+}
+
+fn delay_of(status: &Status) -> Option<u64> {
+    status.details.as_ref().map(|details| details.retry_after_seconds.into()).filter(|delay| *delay > 0)
+}
+
+impl From<Status> for ApiError {
+    fn from(status: Status) -> Self {
+        let retry_after = delay_of(&status).map(Duration::from_secs);
+        Self::Refused { code: status.code, message: one_line(&status.message), retry_after }
+    }
+}
+
+impl From<kube::Error> for ApiError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            // The connection's own errors pass through kube-rs.
+            kube::Error::Service(inner) => inner.downcast().map_or_else(Self::Transport, |own| *own),
+            kube::Error::HyperError(inner) => Self::Transport(inner.into()),
+            kube::Error::ReadEvents(inner) => Self::Transport(inner.into()),
+            kube::Error::Api(status) => Self::from(*status),
+            kube::Error::BuildRequest(inner) => Self::Config(inner.into()),
+            kube::Error::SerdeError(inner) => Self::Garbage(inner.into()),
+            other => Self::Garbage(other.into()),
+        }
+    }
+}
+
+impl From<watcher::Error> for ApiError {
+    fn from(error: watcher::Error) -> Self {
+        match error {
+            watcher::Error::InitialListFailed(inner)
+            | watcher::Error::WatchStartFailed(inner)
+            | watcher::Error::WatchFailed(inner) => inner.into(),
+            watcher::Error::WatchError(status) => Self::from(*status),
+            watcher::Error::NoResourceVersion => Self::Garbage(error.into()),
+        }
+    }
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
+/// A foreign text as a message can show it: one line of at most 300 characters.
+fn one_line(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,147 @@
+//! A full run: reads, compares and repairs everything, and reports what came of it.
+
+use std::time::Instant;
+
+use dataplane::types::PerFamily;
+use network::chain;
+use network::model::{Cluster, Rejected};
+use network::overlay::Outcome;
+use network::overlay::transition::Transition;
+use sd_notify::NotifyState;
+use tokio::time::Instant as Deadline;
+
+use super::{Daemon, logging};
+use crate::problem::{Kind, Problem};
+use crate::reconcile::{ReconcileError, Trigger, problems};
+use crate::status::run::Run;
+use crate::store::Notice;
+use crate::subnet_env::SubnetEnv;
+
+impl Daemon {
+    /// Runs. Routes that this node may not use before it has published them wait; everything else does not.
+    pub(super) fn full_reconcile(&mut self, trigger: Trigger) {
+        let begun = Instant::now();
+        let (has_moved, underlay_problem) = self.follow_underlay();
+        let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
+        let rejected = self.admit();
+        let transition = self.transition();
+        let mut planned = match self.kernel.plan(&self.node, &self.cluster, &self.config, &transition) {
+            Ok(planned) => planned,
+            Err(error) => return self.give_up(trigger, begun, &error),
+        };
+        let remembered = self.transition.remember(&planned.outcome.relaxes);
+        let (report, held) = self.kernel.apply(trigger, &self.node, &mut planned);
+        logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
+        let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
+        if report.is_ready() {
+            self.lease.want(&self.cluster.own, &planned.outcome, !report.is_clean());
+        }
+        let took = begun.elapsed();
+        self.plugin.network_ready = report.is_ready();
+        let written = self.write_plugin_files(self.subnet_env(&planned.outcome));
+        let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
+        let mut found = problems::of_run(&report, &planned.outcome);
+        found.extend(problems::of_contested(&held).into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
+        found.extend(remembered.err().into_iter().chain(restored.err()));
+        let is_written = written.as_ref().is_ok_and(|is_written| *is_written);
+        found.extend(written.err());
+        let problems = self.reporter.set_run_problems(found).clone();
+        self.reporter.status.reconciled(&Run {
+            trigger,
+            took,
+            only: None,
+            node: &self.node,
+            cluster: &self.cluster,
+            rejected: &rejected,
+            outcome: &planned.outcome,
+            report: &report,
+            problems: &problems,
+            held: &held,
+            published: is_written,
+        });
+        if clean {
+            // Nothing of ours is left there, and the network may be somebody else's by now.
+            self.node.identity.former = PerFamily::none();
+        }
+        let on = (&self.node, &self.cluster, &self.config);
+        self.kernel.keep(planned, &report, (self.store.leases(), &rejected), on, clean);
+        self.schedule.ran(begun.elapsed(), clean, Deadline::now());
+    }
+
+    /// Takes in the nodes that the store has; gives those that are left out.
+    fn admit(&mut self) -> Vec<Rejected> {
+        self.store.take_news();
+        let candidates = self.store.leases().values().cloned();
+        let networks = &self.node.identity.networks;
+        let (cluster, rejected) = Cluster::admit(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        self.cluster = cluster;
+        rejected
+    }
+
+    fn transition(&self) -> Transition {
+        let advertisement = self.lease.advertisement();
+        Transition {
+            draining: advertisement.draining(),
+            relaxed_rp_filter: self.transition.relaxed().clone(),
+            may_send: advertisement.may_send().cloned(),
+            ..Transition::default()
+        }
+    }
+
+    fn give_up(&mut self, trigger: Trigger, begun: Instant, error: &ReconcileError) {
+        tracing::error!("{}", chain(error));
+        let detail = format!("cannot be reconciled: {}", chain(error));
+        let problem = Problem::new(Kind::CannotReconcile, "the network", detail);
+        self.reporter.status.gave_up(trigger, begun.elapsed(), problem);
+        self.kernel.reset();
+        self.schedule.ran(begun.elapsed(), false, Deadline::now());
+    }
+
+    /// Looks again at the interface that carries the network. True where something about it has changed, and why it cannot be used,
+    /// where that is so: then the network stays as it was.
+    fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
+        match self.node.follow_underlay(&self.config.underlay, &mut self.kernel.kernel) {
+            Ok(false) => return (false, None),
+            Ok(true) => {}
+            Err(error) => {
+                let detail = format!("cannot be followed, the network stays as it was: {}", chain(&error));
+                return (false, Some(Problem::new(Kind::UnderlayUnusable, "the interface between nodes", detail)));
+            }
+        }
+        let underlay = &self.node.underlay;
+        tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
+        // The run publishes the address.
+        self.cluster.own.public = underlay.public;
+        self.lease.request_mut().public = underlay.public;
+        (true, None)
+    }
+
+    /// What the plugin is to read.
+    pub(super) fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
+        SubnetEnv {
+            networks: self.node.identity.networks,
+            subnets: self.cluster.own.subnets,
+            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
+            ip_masq: self.config.rules.masquerade.is_some(),
+        }
+    }
+
+    /// Writes what the plugin reads, once the network is ready and peers know this node, and whenever it changes. True where the files
+    /// are as they should be.
+    ///
+    /// # Errors
+    /// Where they cannot be written, for a person.
+    pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, Problem> {
+        let may_begin = self.plugin.network_ready && self.lease.advertisement().may_have_pods();
+        if !self.plugin.are_ready() && !may_begin {
+            return Ok(false);
+        }
+        if self.plugin.write(&self.config, env)? {
+            tracing::info!(peers = self.cluster.peers.len(), "ready");
+            self.lease.notify(Notice::Ready);
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,45 @@
+//! An incremental run: follows some peers and repairs some places in the kernel, where that is all there is to do.
+
+use std::time::Instant;
+
+use super::Daemon;
+use crate::problem::Problems;
+use crate::reconcile::Trigger;
+use crate::status::run::Run;
+use crate::upkeep::Amended;
+
+impl Daemon {
+    /// What has caused the work that waits.
+    pub(super) fn cause(&self) -> Trigger {
+        if self.store.has_news() { Trigger::StoreChanged } else { Trigger::KernelChanged }
+    }
+
+    /// Runs, or requests a full run where that is needed.
+    pub(super) fn incremental(&mut self) {
+        if !self.store.has_news() && !self.kernel.is_dirty() {
+            return;
+        }
+        let begun = Instant::now();
+        let trigger = self.cause();
+        let news = self.store.take_news();
+        let Some(Amended { report, held, nodes }) = self.kernel.update(&self.node, &mut self.cluster, news) else {
+            return self.schedule.request(trigger);
+        };
+        let took = begun.elapsed();
+        self.reporter.throttle.log_incremental(trigger, report.applied, self.cluster.peers.len(), took);
+        let Some(outcome) = self.kernel.outcome() else { return };
+        self.reporter.status.reconciled(&Run {
+            trigger,
+            took,
+            only: Some(&nodes),
+            node: &self.node,
+            cluster: &self.cluster,
+            rejected: &[],
+            outcome,
+            report: &report,
+            problems: &Problems::new(),
+            held: &held,
+            published: self.reporter.status.is_ready(),
+        });
+    }
+}

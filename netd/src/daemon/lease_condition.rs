@@ -1,0 +1,73 @@
+//! What is wrong with this node's lease in the store, for those who look after the cluster: each problem is reported once when it begins.
+//!
+//! Pure: the caller passes the notices on.
+
+use ::reconcile::problem::{Changes, changes};
+use dataplane::types::{PerFamily, Prefix};
+use network::chain;
+
+use super::publisher::ReadError;
+use crate::problem::{Kind, Problem, Problems};
+use crate::store::{Notice, StoreError};
+
+const REMEDY: &str = "drain the node, run `netd cleanup` on it and start netd again";
+
+/// The store gives this node other subnets than its pods use.
+pub(super) fn other_subnets(stored: PerFamily<Prefix>, used: PerFamily<Prefix>) -> Problem {
+    let detail = format!("has {} for this node now, but its pods use {}", listed(stored), listed(used));
+    Problem::new(Kind::PodCidrChanged, "the store", detail).with_remedy(REMEDY)
+}
+
+/// The store has given this node's subnets to another node.
+pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
+    let detail = format!("has taken {} that this node's pods use", listed(used));
+    Problem::new(Kind::LeaseLost, "another node", detail).with_remedy(REMEDY)
+}
+
+/// The lease is gone, and the store does not take it.
+pub(super) fn not_restored(why: &StoreError) -> Problem {
+    of_lease(why, Kind::LeaseLost, "cannot be put back into the store")
+}
+
+/// The peers cannot read how this node sends and receives.
+pub(super) fn not_published(why: &StoreError) -> Problem {
+    of_lease(why, Kind::LeaseNotPublished, "cannot be published for its peers")
+}
+
+fn of_lease(why: &StoreError, kind: Kind, what: &str) -> Problem {
+    let kind = if matches!(why, StoreError::Allocate { .. }) { Kind::PodCidrChanged } else { kind };
+    Problem::new(kind, "this node's lease", format!("{what}: {}", chain(why)))
+}
+
+/// This node waits with a change, since it cannot read what its peers receive.
+pub(super) fn not_read(why: &ReadError) -> Problem {
+    Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {}", chain(why)))
+}
+
+fn listed(subnets: PerFamily<Prefix>) -> String {
+    subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
+}
+
+/// The problem that was reported last and has not ended.
+#[derive(Debug, Default)]
+pub(super) struct LeaseCondition(Problems);
+
+impl LeaseCondition {
+    /// The problem, if there is one.
+    pub(super) fn problems(&self) -> &Problems {
+        &self.0
+    }
+
+    /// This is wrong now, or nothing is. Gives the notices to pass on.
+    pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
+        let now: Problems = problem.into_iter().collect();
+        let Changes { new, over } = changes(&self.0, &now);
+        let over = over.into_iter().cloned().map(Notice::Resolved);
+        let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();
+        self.0 = now;
+        notices
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,38 @@
+use super::*;
+
+fn subnet(text: &str) -> PerFamily<Prefix> {
+    PerFamily { v4: text.parse().ok(), v6: None }
+}
+
+#[test]
+fn a_problem_is_reported_when_it_begins_and_when_it_ends() {
+    let first = other_subnets(subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
+    let mut condition = LeaseCondition::default();
+    assert_eq!(condition.set(None), []);
+    assert_eq!(condition.set(Some(first.clone())), [Notice::Problem(first.clone())]);
+    assert_eq!(condition.set(Some(first.clone())), [], "it is no news");
+    let second = taken(subnet("10.244.1.0/24"));
+    assert_eq!(condition.set(Some(second.clone())), [Notice::Resolved(first.clone()), Notice::Problem(second.clone())]);
+    assert_eq!(condition.set(None), [Notice::Resolved(second)]);
+    assert_eq!(condition.set(Some(first.clone())), [Notice::Problem(first)], "it has come again");
+}
+
+#[test]
+fn each_problem_says_what_it_is_about_and_what_to_do() {
+    let (stored, used) = (subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
+    let refused = || StoreError::Write { object: "Node n1".to_owned(), advice: "apply the role", source: "403".into() };
+    let none = StoreError::Allocate { node: "n1".parse().expect("a name"), source: "it has another podCIDR".into() };
+    for (problem, kind, words) in [
+        (other_subnets(stored, used), Kind::PodCidrChanged, vec!["10.244.9.0/24", "10.244.1.0/24", "drain"]),
+        (taken(used), Kind::LeaseLost, vec!["another node", "10.244.1.0/24", "drain"]),
+        (not_restored(&refused()), Kind::LeaseLost, vec!["cannot be put back", "apply the role", "403"]),
+        (not_restored(&none), Kind::PodCidrChanged, vec!["cannot be put back", "another podCIDR"]),
+        (not_published(&refused()), Kind::LeaseNotPublished, vec!["cannot be published", "apply the role", "403"]),
+        (not_read(&ReadError::Late), Kind::PeersNotRead, vec!["cannot be read", "has not answered"]),
+    ] {
+        assert_eq!(problem.kind, kind, "{problem}");
+        for word in words {
+            assert!(problem.to_string().contains(word), "{word} is not in {problem}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! This node's own lease: published as the kernel has it, and restored where the store has lost or altered it. The work is the
+//! publisher's; here is decided what to ask it for, and what its answers mean.
+
+use std::time::Duration;
+
+use network::chain;
+use network::model::{EncapsulationSupport, Lease};
+use network::net_conf::NetConf;
+use network::overlay::Outcome;
+use tokio::time::Instant;
+
+use super::advertisement::Advertisement;
+use super::lease_condition::{self, LeaseCondition};
+use super::publisher::{Answer, Publisher, Request};
+use super::store_view::StoreView;
+use crate::problem::{Problem, Problems};
+use crate::reconcile::Trigger;
+use crate::store::{LeaseRequest, Notice};
+
+/// The first and the longest wait before the store is asked again after a failure.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// The lease.
+#[derive(Debug)]
+pub(super) struct LocalLease {
+    publisher: Publisher,
+    advertisement: Advertisement,
+    /// How this node takes its subnets.
+    request: LeaseRequest,
+    condition: LeaseCondition,
+    /// When the request in progress began.
+    in_progress: Option<Duration>,
+    /// When to ask again, and how long that wait is; nothing after a success.
+    retry: Option<(Duration, Duration)>,
+    /// What times are counted from: before the peers' leases were read.
+    epoch: Instant,
+}
+
+impl LocalLease {
+    /// Goes on from the lease that was acquired at the start.
+    pub(super) fn new(publisher: Publisher, request: LeaseRequest, acquired: &Lease, epoch: Instant) -> Self {
+        let (advertisement, condition) = (Advertisement::new(acquired), LeaseCondition::default());
+        Self { publisher, advertisement, request, condition, in_progress: None, retry: None, epoch }
+    }
+
+    /// What the publications mean for plans, and for the node's first pods.
+    pub(super) fn advertisement(&self) -> &Advertisement {
+        &self.advertisement
+    }
+
+    /// What is wrong, for a person.
+    pub(super) fn problems(&self) -> &Problems {
+        self.condition.problems()
+    }
+
+    /// How this node takes its subnets.
+    pub(super) fn request_mut(&mut self) -> &mut LeaseRequest {
+        &mut self.request
+    }
+
+    /// Reports something about this node to those who look after the cluster.
+    pub(super) fn notify(&self, notice: Notice) {
+        self.publisher.notify(notice);
+    }
+
+    /// A full run has left the kernel as this lease says. Where some of its changes have `failed`, the kernel may still be as peers know
+    /// it so far, and nothing of that is withdrawn.
+    pub(super) fn want(&mut self, own: &Lease, outcome: &Outcome, failed: bool) {
+        let former = self.advertisement.support().filter(|_| failed);
+        let support = former.iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
+        self.advertisement
+            .want(Lease { encapsulations: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
+    }
+
+    /// Asks again at once: the store can be followed again, or has another lease of this node.
+    pub(super) fn retry_now(&mut self) {
+        self.retry = None;
+    }
+
+    /// When [`Self::proceed`] has something to do even though nothing happens.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let at = match self.retry {
+            _ if self.in_progress.is_some() => None,
+            Some((at, _)) => Some(at),
+            None => self.advertisement.next_drained(),
+        };
+        at.map(|at| self.epoch + at)
+    }
+
+    /// Asks the publisher for what is to be done next, if anything. `stored` is this node's lease as the store has it. True where a
+    /// write begins: then more may be published than before.
+    pub(super) fn proceed(&mut self, stored: Option<&Lease>, conf: &NetConf, view: &mut StoreView) -> bool {
+        let now = self.epoch.elapsed();
+        if self.in_progress.is_some() || self.retry.is_some_and(|(at, _)| now < at) {
+            return false;
+        }
+        let wanted = self.advertisement.wanted();
+        let is_other = stored.is_some_and(|stored| stored.subnets != wanted.subnets);
+        if let Some(stored) = stored.filter(|_| is_other) {
+            let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);
+            self.report(Some(problem));
+        }
+        let is_stored = stored == Some(self.advertisement.wanted());
+        if is_stored && !self.advertisement.needs_read(now) {
+            self.report(None);
+        }
+        let request = match stored {
+            Some(_) if is_other || is_stored => {
+                if !self.advertisement.needs_read(now) {
+                    return false;
+                }
+                view.begin_read();
+                Request::Read
+            }
+            Some(_) => Request::Write(self.advertisement.begin_write()),
+            None => {
+                let lease = self.advertisement.begin_write();
+                let request = LeaseRequest { previous: lease.subnets, ..self.request.clone() };
+                Request::Restore { request, conf: conf.clone().into(), lease }
+            }
+        };
+        let writes = !matches!(request, Request::Read);
+        self.in_progress = Some(now);
+        self.publisher.request(request);
+        writes
+    }
+
+    /// The publisher's next answer.
+    pub(super) async fn answer(&mut self) -> Answer {
+        self.publisher.answer().await
+    }
+
+    /// Takes an answer; gives why a full run is needed, if one is. `pending` is true where changes of peers wait for a run already.
+    pub(super) fn answered(&mut self, answer: Answer, view: &mut StoreView, pending: bool) -> Option<Trigger> {
+        let begun = self.in_progress.take().unwrap_or_default();
+        let now = self.epoch.elapsed();
+        match answer {
+            Answer::Written(lease) => {
+                self.advertisement.written(lease.clone(), now);
+                view.wrote(lease);
+                self.succeeded();
+                None
+            }
+            Answer::Read(leases) => {
+                let read = view.end_read(leases, &self.request.node);
+                self.succeeded();
+                if !read.agrees {
+                    // An event has passed this read. The next one shows which of the two is the newer.
+                    return None;
+                }
+                let effect = self.advertisement.read(begun, read.changed || pending);
+                if effect.run_due {
+                    Some(Trigger::Startup)
+                } else if effect.drained {
+                    Some(Trigger::Lingered)
+                } else {
+                    effect.may_send_more.then_some(Trigger::StoreChanged)
+                }
+            }
+            Answer::Taken => self.failed(Some(lease_condition::taken(self.advertisement.wanted().subnets)), now),
+            Answer::WriteFailed(error) => self.failed(Some(lease_condition::not_published(&error)), now),
+            Answer::RestoreFailed(error) => self.failed(Some(lease_condition::not_restored(&error)), now),
+            Answer::ReadFailed(error) => {
+                view.drop_read();
+                tracing::debug!("the peers' leases cannot be read: {}", chain(&error));
+                // Encapsulations that drain may stay open for longer; that is no fault.
+                let waits = self.advertisement.is_waiting().then(|| lease_condition::not_read(&error));
+                self.failed(waits, now)
+            }
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.retry = None;
+        self.report(None);
+    }
+
+    fn failed(&mut self, problem: Option<Problem>, now: Duration) -> Option<Trigger> {
+        let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
+        self.retry = Some((now + wait, wait));
+        self.report(problem);
+        None
+    }
+
+    fn report(&mut self, problem: Option<Problem>) {
+        for notice in self.condition.set(problem) {
+            self.publisher.notify(notice);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! What the daemon reports: problems and runs, to the log and to the status.
+
+use super::logging::{self, LogThrottle};
+use crate::problem::Problems;
+use crate::status::listeners::Listeners;
+use crate::status::publisher::StatusPublisher;
+
+/// The reports.
+#[derive(Debug)]
+pub(super) struct Reporter {
+    pub(super) status: StatusPublisher,
+    pub(super) throttle: LogThrottle,
+    /// What the last full run has found wrong.
+    of_run: Problems,
+    /// What is wrong with this node's lease.
+    of_lease: Problems,
+    /// Both, as the log has them.
+    logged: Problems,
+    /// Open as long as the daemon runs.
+    _listeners: Listeners,
+}
+
+impl Reporter {
+    pub(super) fn new(status: StatusPublisher, listeners: Listeners) -> Self {
+        let (of_run, of_lease, logged) = (Problems::new(), Problems::new(), Problems::new());
+        Self { status, throttle: LogThrottle::default(), of_run, of_lease, logged, _listeners: listeners }
+    }
+
+    /// A full run has found this wrong, and nothing else. Gives all that is wrong.
+    pub(super) fn set_run_problems(&mut self, problems: Problems) -> &Problems {
+        self.of_run = problems;
+        self.log();
+        &self.logged
+    }
+
+    /// This is wrong with the lease.
+    pub(super) fn set_lease_problems(&mut self, problems: &Problems) {
+        let says_the_same = self.of_lease.len() == problems.len()
+            && self.of_lease.iter().zip(problems).all(|(known, problem)| problem.says_the_same_as(known));
+        if !says_the_same {
+            self.of_lease.clone_from(problems);
+            self.log();
+            self.status.set_problems(&self.logged);
+        }
+    }
+
+    fn log(&mut self) {
+        let now = self.of_run.union(&self.of_lease).cloned().collect();
+        logging::log_problems(&self.logged, &now);
+        self.logged = now;
+    }
+}

@@ -1,0 +1,157 @@
+//! When full runs happen: by the clock, after a failure, and on request, with a limit for requests that come in storms.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::reconcile::Trigger;
+
+/// How often the state without notifications is polled where `--iptables-resync` is not given.
+const POLL: Duration = Duration::from_secs(10);
+/// How often everything is read, whatever was notified.
+const FULL: Duration = Duration::from_mins(5);
+/// The first and the longest wait before what failed is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Full runs that a storm of events requests may take one part in so many of the time, once they have taken that much of `BURST`: among
+/// thousands of peers a storm must not keep the node busy.
+const SHARE: u32 = 10;
+const BURST: Duration = Duration::from_millis(500);
+const LONGEST_REST: Duration = Duration::from_millis(500);
+
+/// What it is time for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    /// To poll the state of which the kernel sends no notifications.
+    Poll,
+    /// To read everything.
+    Full,
+    /// To try again what failed.
+    Retry,
+}
+
+/// The times, and the request for a full run.
+#[derive(Debug)]
+pub(super) struct Schedule {
+    every: Duration,
+    poll: Instant,
+    full: Instant,
+    retry: Option<(Instant, Duration)>,
+    /// When the full runs so far would have had their share.
+    earned: Instant,
+    /// Until when requests that come in storms wait.
+    rest: Instant,
+    requested: Option<Trigger>,
+}
+
+/// True for triggers that come in storms.
+fn is_limited(trigger: Trigger) -> bool {
+    matches!(trigger, Trigger::StoreChanged | Trigger::KernelChanged)
+}
+
+impl Schedule {
+    /// From now on. `every` is how often to poll, where that is configured.
+    pub(super) fn new(every: Option<Duration>, now: Instant) -> Self {
+        let every = every.unwrap_or(POLL);
+        Self { every, poll: now + every, full: now + FULL, retry: None, earned: now, rest: now, requested: None }
+    }
+
+    /// Requests a full run. Of several triggers, one that is not limited counts.
+    pub(super) fn request(&mut self, trigger: Trigger) {
+        if self.requested.is_none_or(|requested| is_limited(requested) && !is_limited(trigger)) {
+            self.requested = Some(trigger);
+        }
+    }
+
+    /// True where a full run is requested, at once or after the rest.
+    pub(super) fn is_requested(&self) -> bool {
+        self.requested.is_some()
+    }
+
+    /// Takes the request, where its time has come.
+    pub(super) fn take_request(&mut self, now: Instant) -> Option<Trigger> {
+        self.requested.take_if(|trigger| !is_limited(*trigger) || self.rest <= now)
+    }
+
+    /// When it is time for something.
+    pub(super) fn next(&self, now: Instant) -> Instant {
+        let next = self.poll.min(self.full).min(self.retry.map_or(self.full, |(at, _)| at));
+        match self.requested {
+            Some(trigger) if is_limited(trigger) => next.min(self.rest),
+            Some(_) => now,
+            None => next,
+        }
+    }
+
+    /// What it is time for by the clock.
+    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+        if self.full <= now {
+            self.full = now + FULL;
+            Some(Due::Full)
+        } else if self.retry.is_some_and(|(at, _)| at <= now) {
+            Some(Due::Retry)
+        } else if self.poll <= now {
+            self.poll = now + self.every;
+            Some(Due::Poll)
+        } else {
+            None
+        }
+    }
+
+    /// A full run has ended, and left nothing undone where it was clean.
+    pub(super) fn ran(&mut self, took: Duration, clean: bool, now: Instant) {
+        self.earned = (self.earned.max(now) + took * SHARE).min(now + BURST + LONGEST_REST);
+        self.rest = self.earned - BURST;
+        (self.poll, self.full) = (now + self.every, now + FULL);
+        self.retry = if clean {
+            None
+        } else {
+            let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
+            Some((now + wait, wait))
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_gets_its_share_and_no_more() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(None, start);
+        let took = Duration::from_millis(40);
+        let (mut now, mut busy) = (start, Duration::ZERO);
+        while now < start + Duration::from_mins(1) {
+            now = now.max(schedule.rest) + took;
+            busy += took;
+            schedule.ran(took, true, now);
+            assert!(schedule.rest <= now + LONGEST_REST, "nobody waits for longer");
+        }
+        assert!(busy * SHARE <= (now - start) + BURST + took * SHARE, "{busy:?} of {:?}", now - start);
+    }
+
+    #[test]
+    fn a_request_that_is_not_limited_runs_at_once() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(None, start);
+        schedule.ran(Duration::from_secs(1), true, start);
+        schedule.request(Trigger::KernelChanged);
+        assert_eq!(schedule.take_request(start), None, "it waits for the rest");
+        assert_eq!(schedule.next(start), schedule.rest, "and is asked then");
+        schedule.request(Trigger::Startup);
+        schedule.request(Trigger::StoreChanged);
+        assert_eq!(schedule.take_request(start), Some(Trigger::Startup));
+        assert!(!schedule.is_requested(), "one run is for all of them");
+    }
+
+    #[test]
+    fn what_comes_seldom_does_not_wait() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(None, start);
+        for second in 1..10 {
+            let now = start + Duration::from_secs(second);
+            assert!(schedule.rest <= now, "after a second of quiet");
+            schedule.ran(Duration::from_millis(20), true, now);
+        }
+    }
+}

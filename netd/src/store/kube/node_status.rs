@@ -1,0 +1,108 @@
+//! The writing to the own Node that nobody waits for: its condition `NetworkUnavailable`, and the addresses that peers see where the
+//! Node's owner overwrites them. A write that fails is repeated later.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use apiserver::ApiError;
+use network::chain;
+use tokio::sync::Notify;
+use tokio::time;
+
+use super::Shared;
+
+/// The first and the longest wait after a failure.
+const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
+/// How long one correction may take.
+const CORRECTION: Duration = Duration::from_secs(10);
+
+/// What there is to write.
+#[derive(Debug, Default)]
+pub(super) struct NodeStatus {
+    /// The network is ready.
+    ready: AtomicBool,
+    /// The annotations are not as the Node's owner wants peers to see them.
+    correct: AtomicBool,
+    changed: Notify,
+}
+
+impl NodeStatus {
+    /// The network is ready: pods can be scheduled here.
+    pub(super) fn set_ready(&self) {
+        self.ready.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    /// The own Node was received.
+    pub(super) fn recheck(&self) {
+        self.changed.notify_one();
+    }
+
+    /// The own Node's annotations must be corrected.
+    pub(super) fn correct(&self) {
+        self.correct.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+}
+
+/// Writes until the task is aborted.
+pub(super) async fn run(shared: Arc<Shared>) {
+    let mut writer = Writer { shared, set_for: None };
+    let (mut wait, mut complaint) = (WAIT.0, None);
+    loop {
+        writer.shared.node_status.changed.notified().await;
+        while let Err(error) = writer.write().await {
+            let text =
+                format!("the node's condition NetworkUnavailable cannot be set: {}: {}", error.advice(), chain(&error));
+            if complaint.as_ref() != Some(&text) {
+                tracing::warn!("{text}");
+                complaint = Some(text);
+            }
+            time::sleep(error.retry_after().unwrap_or_default().max(wait)).await;
+            wait = (wait * 2).min(WAIT.1);
+        }
+        (wait, complaint) = (WAIT.0, None);
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    /// The UID and the version of the Node whose condition was set.
+    set_for: Option<(String, Option<u64>)>,
+}
+
+impl Writer {
+    async fn write(&mut self) -> Result<(), ApiError> {
+        self.set_condition().await?;
+        let shared = &self.shared;
+        if shared.node_status.correct.swap(false, Ordering::Relaxed)
+            && let Err(error) = shared.own.correct(&shared.server, &shared.options, CORRECTION).await
+        {
+            // The next event of the own Node asks for it again.
+            tracing::warn!("the addresses that peers see of this node cannot be corrected: {}", chain(&error));
+        }
+        Ok(())
+    }
+
+    /// Sets the condition once for each Node that this node has had, where the Node does not have it. A Node whose version is lower than
+    /// it was counts as another one: the API server's etcd was restored from a backup.
+    async fn set_condition(&mut self) -> Result<(), ApiError> {
+        let shared = &self.shared;
+        let is_wanted = shared.options.sets_condition && shared.node_status.ready.load(Ordering::Relaxed);
+        let Some(node) = shared.own.node().filter(|_| is_wanted) else { return Ok(()) };
+        let is_it = |(uid, version): &(String, Option<u64>)| *uid == node.uid && *version <= node.count();
+        if self.set_for.as_ref().is_some_and(is_it) {
+            return Ok(());
+        }
+        if node.unavailable.as_deref() != Some("False") {
+            shared.own.set_available(&shared.server).await?;
+            tracing::info!("the node's condition NetworkUnavailable is False now");
+        }
+        self.set_for = Some((node.uid.clone(), node.count()));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

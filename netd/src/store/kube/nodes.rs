@@ -1,0 +1,202 @@
+//! The task that follows the Nodes: their annotations become leases here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use apiserver::{Selection, Watch, WatchEvent, watch};
+use network::chain;
+use network::model::{Lease, NodeName};
+
+use super::Shared;
+use super::annotations;
+use super::object::{Node, NodeObject};
+use super::own_node::RequestMark;
+use super::store_events::{Closed, StoreEvents};
+use crate::store::StoreEvent;
+
+const TASK: &str = "nodes";
+
+/// Follows the Nodes until the daemon receives no more. `problem` is what has kept the Nodes from being read so far.
+pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, problem: Option<String>) {
+    let mut follower = NodeFollower { shared, events: events.clone(), faults: BTreeMap::new(), problem, list: None };
+    tokio::select! {
+        _ = follower.run() => {}
+        () = events.closed() => {}
+    }
+}
+
+struct NodeFollower {
+    shared: Arc<Shared>,
+    events: StoreEvents,
+    /// Nodes whose annotations make no sense, and the fault that was logged.
+    faults: BTreeMap<String, String>,
+    /// What has kept the Nodes from being read even once.
+    problem: Option<String>,
+    /// The list that is coming.
+    list: Option<NodeList>,
+}
+
+/// A list as far as it has come.
+struct NodeList {
+    /// Taken before the list was asked for.
+    mark: RequestMark,
+    /// How many Nodes it has.
+    count: usize,
+    /// Whether this node's is among them.
+    has_own: bool,
+    leases: BTreeMap<NodeName, Arc<Lease>>,
+    /// Nodes whose annotations make no sense.
+    faulty: BTreeSet<String>,
+}
+
+impl NodeFollower {
+    async fn run(&mut self) -> Result<(), Closed> {
+        if let Some(problem) = &self.problem {
+            self.events.report_error(TASK, problem).await?;
+        }
+        let selection = Selection { spread: self.shared.spread(), ..Selection::default() };
+        let mut watch: Watch<NodeObject> = watch(&self.shared.server, selection);
+        loop {
+            match watch.next().await {
+                WatchEvent::Init => {
+                    let (leases, faulty) = (BTreeMap::new(), BTreeSet::new());
+                    let mark = self.shared.own.mark();
+                    self.list = Some(NodeList { mark, count: 0, has_own: false, leases, faulty });
+                }
+                WatchEvent::Object(object) => {
+                    let node = object.into();
+                    if let Some(list) = self.list.take() {
+                        self.list = Some(self.take_listed(list, &node));
+                    } else {
+                        let event = self.take_changed(&node);
+                        self.events.send(event.into_iter().collect()).await?;
+                    }
+                }
+                WatchEvent::InitDone => {
+                    let Some(list) = self.list.take() else { continue };
+                    if list.count == 0 {
+                        // This node has one: an API server without Nodes has lost them.
+                        self.events.report_error(TASK, "the API server lists no Nodes at all").await?;
+                        watch.force_relist();
+                    } else {
+                        self.take_list(list).await?;
+                    }
+                }
+                WatchEvent::Deleted(object) => {
+                    let node = Node::from(object);
+                    self.faults.remove(&node.name);
+                    if self.is_own(&node.name) {
+                        self.shared.own.take_event(None);
+                    }
+                    let event = self.remove(&node.name);
+                    self.events.send(event.into_iter().collect()).await?;
+                }
+                WatchEvent::Recovered => self.events.report_ok(TASK).await?,
+                WatchEvent::Trouble(error) => {
+                    let text = format!("the Nodes cannot be followed: {}: {}", error.advice(), chain(&error));
+                    // That the daemon uses the cache file is worth more than why.
+                    self.events.report_error(TASK, self.problem.as_ref().unwrap_or(&text)).await?;
+                }
+            }
+            // Only now: a reader that waits for this version takes the leases that are known then.
+            if self.list.is_none() {
+                self.shared.set_reached(watch.version());
+            }
+        }
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        self.shared.own.name().is_some_and(|own| own.as_str() == name)
+    }
+
+    /// Takes a Node of a list: its lease is kept.
+    fn take_listed(&mut self, mut list: NodeList, node: &Node) -> NodeList {
+        list.count += 1;
+        list.has_own |= self.is_own(&node.name);
+        let lease = self.lease(node, Some(list.mark));
+        let known = node.name.parse().ok().and_then(|name| self.shared.lease(&name));
+        let is_faulty = self.faults.contains_key(&node.name);
+        if is_faulty {
+            list.faulty.insert(node.name.clone());
+        }
+        let lease = match (lease, known) {
+            // An unchanged lease stays the same allocation: the daemon has it too.
+            (Some(lease), Some(known)) if *known == lease => Some(known),
+            (Some(lease), _) => Some(lease.into()),
+            (None, known) => known.filter(|_| is_faulty),
+        };
+        list.leases.extend(lease.map(|lease| (lease.node.clone(), lease)));
+        list
+    }
+
+    async fn take_list(&mut self, list: NodeList) -> Result<(), Closed> {
+        if !list.has_own {
+            self.shared.own.take_answer(list.mark, None);
+        }
+        self.faults.retain(|name, _| list.faulty.contains(name));
+        let leases = list.leases.values().cloned().map(StoreEvent::Lease);
+        let events = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]).collect();
+        self.shared.set_leases(list.leases);
+        self.problem = None;
+        self.events.report_ok(TASK).await?;
+        self.events.send(events).await
+    }
+
+    fn take_changed(&mut self, node: &Node) -> Option<StoreEvent> {
+        match self.lease(node, None) {
+            Some(lease) => {
+                let lease = Arc::new(lease);
+                self.shared.set_lease(&lease).then_some(StoreEvent::Lease(lease))
+            }
+            // The last lease stands while the annotations make no sense.
+            None if self.faults.contains_key(&node.name) => None,
+            // The daemon puts its own lease back wherever it is missing, however long that has been so.
+            None if self.is_own(&node.name) => {
+                self.remove(&node.name);
+                self.shared.own.name().map(StoreEvent::Removed)
+            }
+            None => self.remove(&node.name),
+        }
+    }
+
+    fn remove(&self, name: &str) -> Option<StoreEvent> {
+        let name: NodeName = name.parse().ok()?;
+        self.shared.remove_lease(&name).then_some(StoreEvent::Removed(name))
+    }
+
+    /// The lease of a Node in a list with this mark, or in an event. `None` where it has none, or annotations that make no sense: that
+    /// is logged once.
+    fn lease(&mut self, node: &Node, mark: Option<RequestMark>) -> Option<Lease> {
+        let (options, own) = (&self.shared.options, &self.shared.own);
+        if self.is_own(&node.name) {
+            let is_taken = match mark {
+                Some(mark) => own.take_answer(mark, Some(node.clone())),
+                None => own.take_event(Some(node.clone())),
+            };
+            if !is_taken {
+                return self.shared.lease(&own.name()?).map(|lease| Lease::clone(&lease));
+            }
+            self.shared.node_status.recheck();
+            if let Some(published) = own.published(node, options) {
+                return Some(published);
+            }
+            if own.needs_correction(node, options) {
+                self.shared.node_status.correct();
+            }
+        }
+        match annotations::lease(node, &options.keys) {
+            Ok(lease) => {
+                self.faults.remove(&node.name);
+                lease
+            }
+            Err(fault) => {
+                let fault = chain(&fault);
+                if self.faults.get(&node.name) != Some(&fault) {
+                    tracing::warn!(node = %node.name, "the annotations of a Node are ignored: {fault}");
+                    self.faults.insert(node.name.clone(), fault);
+                }
+                None
+            }
+        }
+    }
+}

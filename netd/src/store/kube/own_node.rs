@@ -1,0 +1,340 @@
+//! This node's own Node: the object as last known, the lease that the daemon wants in it, and the writing of that lease.
+//!
+//! Only annotations that differ are written, to the status of the own Node.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use apiserver::{ApiError, ApiServer};
+use dataplane::types::{Family, PerFamily, Prefix};
+use k8s_openapi::api::core::v1::{NodeCondition, ObjectReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use network::chain;
+use network::model::{Lease, NodeName};
+use serde_json::{Value, json};
+use tokio::time::{self, Instant};
+
+use super::annotations::{self, NodeFault, RangesFault};
+use super::object::{Node, NodeObject};
+use super::options::Options;
+use crate::clock;
+use crate::store::StoreError;
+
+/// The first wait before a write that failed is repeated.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// This node's own Node.
+#[derive(Debug, Default)]
+pub(super) struct OwnNode {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    name: Option<NodeName>,
+    node: Option<Node>,
+    /// How often `node` was replaced.
+    revision: u64,
+    /// The lease that the daemon wants in the annotations.
+    wanted: Option<Lease>,
+    /// The API server does not want requests before this time.
+    retry_at: Option<Instant>,
+    /// The last fault of the owner's annotations that was logged.
+    logged: Option<String>,
+}
+
+/// The revision of the own Node when a request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RequestMark(u64);
+
+impl State {
+    fn replace(&mut self, node: Option<Node>) {
+        self.node = node;
+        self.revision += 1;
+    }
+
+    /// True where the known version of the same Node is higher.
+    fn is_newer_than(&self, new: &Node) -> bool {
+        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(Node::count).zip(new.count());
+        versions.is_some_and(|(old, new)| new < old)
+    }
+}
+
+impl OwnNode {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The node's name, once it is known.
+    pub(super) fn name(&self) -> Option<NodeName> {
+        self.state().name.clone()
+    }
+
+    /// Sets the node's name.
+    pub(super) fn set_name(&self, name: &NodeName) {
+        self.state().name = Some(name.clone());
+    }
+
+    /// The Node as last known.
+    pub(super) fn node(&self) -> Option<Node> {
+        self.state().node.clone()
+    }
+
+    /// The reference that Events about the Node have; `None` before its name is known.
+    pub(super) fn reference(&self) -> Option<ObjectReference> {
+        let state = self.state();
+        Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some("Node".to_owned()),
+            name: Some(state.name.as_ref()?.to_string()),
+            uid: state.node.as_ref().map(|node| node.uid.clone()),
+            ..ObjectReference::default()
+        })
+    }
+
+    /// Takes the Node of a watch event, or its deletion. False for an event that is older than the known Node: an event may come
+    /// later than the answer to a write.
+    pub(super) fn take_event(&self, node: Option<Node>) -> bool {
+        let mut state = self.state();
+        if node.as_ref().is_some_and(|new| state.is_newer_than(new)) {
+            return false;
+        }
+        state.replace(node);
+        true
+    }
+
+    /// The mark for [`OwnNode::take_answer`], to be taken before the request is sent.
+    pub(super) fn mark(&self) -> RequestMark {
+        RequestMark(self.state().revision)
+    }
+
+    /// Takes the Node of an answer, or that there is none. False for an answer that is older than an event that has come since the
+    /// request.
+    ///
+    /// The answer replaces whatever was known at the request, even a higher version: the versions of an etcd that was restored from a
+    /// backup go on from a low one.
+    pub(super) fn take_answer(&self, mark: RequestMark, node: Option<Node>) -> bool {
+        let mut state = self.state();
+        let is_older = node.as_ref().is_none_or(|new| state.is_newer_than(new));
+        if state.revision != mark.0 && is_older {
+            return false;
+        }
+        state.replace(node);
+        true
+    }
+
+    /// The lease that the daemon wants, where the Node has it. The daemon does not see the addresses that the owner overwrites.
+    pub(super) fn published(&self, node: &Node, options: &Options) -> Option<Lease> {
+        let wanted = self.state().wanted.clone()?;
+        let is_written = self.changes(node, &wanted, options).is_empty();
+        let ranges = annotations::ranges(node).ok()?;
+        (is_written && has_subnets(&ranges, &wanted)).then_some(wanted)
+    }
+
+    /// True where the Node has the lease that the daemon wants, but for the addresses that its owner overwrites.
+    pub(super) fn needs_correction(&self, node: &Node, options: &Options) -> bool {
+        let Some(wanted) = self.state().wanted.clone() else { return false };
+        let public = |key: &String| Family::BOTH.into_iter().any(|family| options.keys.public(family) == *key);
+        let changes = self.changes(node, &wanted, options);
+        !changes.is_empty() && changes.keys().all(public)
+    }
+
+    fn changes(&self, node: &Node, lease: &Lease, options: &Options) -> BTreeMap<String, Option<String>> {
+        let overwrites = self.overwrites(node, options);
+        annotations::changes(node, &annotations::of_lease(lease, overwrites, &options.keys), &options.keys)
+    }
+
+    fn overwrites(&self, node: &Node, options: &Options) -> PerFamily<IpAddr> {
+        let overwrites = annotations::overwrites(node, &options.keys);
+        let fault = overwrites.as_ref().err().map(|error: &NodeFault| error.to_string());
+        let mut state = self.state();
+        if fault != state.logged {
+            if let Some(fault) = &fault {
+                tracing::warn!(
+                    "the Node's annotations that overwrite the addresses that peers see are ignored: {fault}"
+                );
+            }
+            state.logged = fault;
+        }
+        overwrites.unwrap_or_default()
+    }
+
+    /// Reads the Node.
+    pub(super) async fn read(&self, server: &ApiServer, name: &NodeName) -> Result<Node, ApiError> {
+        let mark = self.mark();
+        let node = Node::from(server.cluster::<NodeObject>().get(name.as_str()).await?);
+        self.take_answer(mark, Some(node.clone()));
+        Ok(node)
+    }
+
+    /// Writes the lease to the Node, within a time. Nothing is written where the Node has it.
+    pub(super) async fn publish(
+        &self,
+        server: &ApiServer,
+        options: &Options,
+        lease: &Lease,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        self.state().wanted = Some(lease.clone());
+        let deadline = Instant::now() + within;
+        let published = time::timeout(within, self.publish_by(server, options, lease, deadline)).await;
+        published.unwrap_or_else(|_| Err(unwritable(&lease.node, ApiError::Late(within))))
+    }
+
+    /// Writes the lease that the daemon wants once more, for an owner that overwrites addresses.
+    pub(super) async fn correct(
+        &self,
+        server: &ApiServer,
+        options: &Options,
+        within: Duration,
+    ) -> Result<(), StoreError> {
+        let wanted = self.state().wanted.clone();
+        match wanted {
+            Some(lease) => self.publish(server, options, &lease, within).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn publish_by(
+        &self,
+        server: &ApiServer,
+        options: &Options,
+        lease: &Lease,
+        deadline: Instant,
+    ) -> Result<(), StoreError> {
+        let mut wait = WAIT;
+        loop {
+            let retry_at = self.state().retry_at.filter(|at| *at > Instant::now());
+            if let Some(at) = retry_at {
+                if at > deadline {
+                    let message = "it does not want to be asked yet".to_owned();
+                    return Err(unwritable(&lease.node, ApiError::Refused { code: 429, message, retry_after: None }));
+                }
+                time::sleep_until(at).await;
+            }
+            let error = match self.publish_once(server, options, lease).await {
+                Ok(()) => return Ok(()),
+                Err(Unpublished::Ranges(fault)) => {
+                    return Err(StoreError::Allocate { node: lease.node.clone(), source: fault.into() });
+                }
+                Err(Unpublished::Api(error)) => error,
+            };
+            if let Some(after) = error.retry_after() {
+                self.state().retry_at = Some(Instant::now() + after);
+            }
+            if error.code() == Some(409) || error.code() == Some(404) {
+                self.take_event(None);
+            }
+            if !error.is_transient() || Instant::now() + wait > deadline {
+                return Err(unwritable(&lease.node, error));
+            }
+            tracing::debug!("the own Node could not be written, the write is repeated: {}", chain(&error));
+            time::sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    async fn publish_once(&self, server: &ApiServer, options: &Options, lease: &Lease) -> Result<(), Unpublished> {
+        let node = match self.node() {
+            Some(node) => node,
+            None => self.read(server, &lease.node).await?,
+        };
+        let ranges = annotations::ranges(&node).map_err(|fault| Unpublished::Ranges(fault.into()))?;
+        if !has_subnets(&ranges, lease) {
+            let text = |subnets: &PerFamily<Prefix>| {
+                subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
+            };
+            return Err(Unpublished::Ranges(RangesError::Moved { now: text(&ranges), used: text(&lease.subnets) }));
+        }
+        let changes = self.changes(&node, lease, options);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        Ok(self.patch(server, &lease.node, json!({ "metadata": { "annotations": changes } })).await?)
+    }
+
+    /// Merges a change into the Node, by its status: netd has no right to change more of it.
+    async fn patch(&self, server: &ApiServer, name: &NodeName, change: Value) -> Result<(), ApiError> {
+        let mark = self.mark();
+        let nodes = server.cluster::<NodeObject>();
+        let node = nodes.patch_status(name.as_str(), &PatchParams::default(), &Patch::Strategic(change)).await?;
+        self.take_answer(mark, Some(node.into()));
+        Ok(())
+    }
+
+    /// Removes all annotations of netd's and flannel's from the Node, but for those of its owner.
+    pub(super) async fn clear(&self, server: &ApiServer, options: &Options, name: &NodeName) -> Result<(), StoreError> {
+        let node = match self.read(server, name).await {
+            Ok(node) => node,
+            Err(error) if error.code() == Some(404) => return Ok(()),
+            Err(error) => return Err(unreadable(name, error)),
+        };
+        let changes = annotations::changes(&node, &BTreeMap::new(), &options.keys);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let change = json!({ "metadata": { "annotations": changes } });
+        self.patch(server, name, change).await.map_err(|error| unwritable(name, error))
+    }
+
+    /// Sets the condition `NetworkUnavailable` to False: pods can be scheduled on the node.
+    pub(super) async fn set_available(&self, server: &ApiServer) -> Result<(), ApiError> {
+        let Some(name) = self.name() else { return Ok(()) };
+        let now = Some(Time(clock::now()));
+        let condition = NodeCondition {
+            type_: "NetworkUnavailable".to_owned(),
+            status: "False".to_owned(),
+            reason: Some("NetdIsUp".to_owned()),
+            message: Some("netd is running on this node".to_owned()),
+            last_transition_time: now.clone(),
+            last_heartbeat_time: now,
+        };
+        self.patch(server, &name, json!({ "status": { "conditions": [condition] } })).await
+    }
+}
+
+fn has_subnets(ranges: &PerFamily<Prefix>, lease: &Lease) -> bool {
+    lease.subnets.iter().all(|(family, subnet)| ranges.get(family) == Some(subnet))
+}
+
+enum Unpublished {
+    Api(ApiError),
+    Ranges(RangesError),
+}
+
+impl From<ApiError> for Unpublished {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+/// Why a lease cannot be written to the Node.
+#[derive(Debug, thiserror::Error)]
+enum RangesError {
+    #[error(transparent)]
+    Unusable(#[from] RangesFault),
+    #[error(
+        "the Node has the podCIDR {now} now, but this node's pods use {used}: drain the node, run `netd cleanup` on it and start netd again"
+    )]
+    Moved { now: String, used: String },
+}
+
+pub(super) fn unreadable(name: &NodeName, error: ApiError) -> StoreError {
+    let advice = match error.code() {
+        Some(404) => {
+            "kubelet has not registered it, or the name is another one: compare NODE_NAME or --node-name with `kubectl get nodes`"
+        }
+        _ => error.advice(),
+    };
+    StoreError::Read { object: format!("Node {name}"), advice, source: error.into() }
+}
+
+fn unwritable(name: &NodeName, error: ApiError) -> StoreError {
+    StoreError::Write { object: format!("Node {name}"), advice: error.advice(), source: error.into() }
+}
+
+#[cfg(test)]
+mod tests;
