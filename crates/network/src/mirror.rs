@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
 use dataplane::nft::{Table, TableChange, TableFilter, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
@@ -292,7 +292,7 @@ impl Mirror {
             self.observed.links.insert(link.name.clone(), link);
         } else {
             let is_known = self.observed.links.get(&link.name) == Some(&link);
-            stir.whole |= matches!(link.kind, Kind::Vxlan(_)) && !is_known;
+            stir.whole |= link.tunnel().is_some() && !is_known;
         }
     }
 
@@ -300,7 +300,7 @@ impl Mirror {
         self.names.remove(&link.index);
         let is_ours = self.ours.contains(&link.name);
         let is_underlay = link.index == interest.underlay.0 || link.name == interest.underlay.1;
-        stir.lost |= is_ours || is_underlay || matches!(link.kind, Kind::Vxlan(_));
+        stir.lost |= is_ours || is_underlay || link.tunnel().is_some();
         // What was on it went with it, most of it without a word.
         let observed = &mut self.observed;
         observed.links.retain(|_, known| known.index != link.index);
@@ -319,7 +319,7 @@ fn forgets(known: &Link, now: &Link) -> bool {
 }
 
 fn is_marked(link: &Link, identity: &Identity) -> bool {
-    matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str())
+    link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str())
 }
 
 #[cfg(test)]

@@ -104,7 +104,7 @@ impl Plan {
             | Op::ReplaceRoute(_)
             | Op::DeleteRoute(_) => true,
             Op::Nft(transaction) => transaction.is_of_elements(),
-            Op::AddVxlan { .. }
+            Op::AddTunnel { .. }
             | Op::AddBridge { .. }
             | Op::SetPort { .. }
             | Op::SetHairpin(_)

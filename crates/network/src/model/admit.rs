@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use dataplane::types::{Family, Mac, PerFamily, Prefix};
 
-use super::{Cluster, Lease, NodeName, Vtep};
+use super::{Cluster, Lease, NodeName};
 
 /// A peer that is left out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Cluster {
             .collect();
         let held = |lease: &Lease| previous.and_then(|cluster| cluster.peers.get(&lease.node));
         let keeps = |lease: &&Arc<Lease>| {
-            held(lease).is_some_and(|held| held.subnets == lease.subnets && held.vteps == lease.vteps)
+            held(lease).is_some_and(|held| held.subnets == lease.subnets && held.data == lease.data)
         };
         let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
 
@@ -176,7 +176,7 @@ impl Lease {
     pub fn keep_families(&mut self, has: impl Fn(Family) -> bool) {
         for family in Family::BOTH.into_iter().filter(|family| !has(*family)) {
             *self.subnets.slot(family) = None;
-            *self.vteps.slot(family) = None;
+            *self.data.slot(family) = None;
         }
     }
 
@@ -185,15 +185,15 @@ impl Lease {
         let overlap = |(family, subnet): (Family, &Prefix)| {
             other.subnets.get(family).is_some_and(|other| other.overlaps(*subnet))
         };
-        let same_mac = |(_, vtep): (Family, &Vtep)| other.vteps.iter().any(|(_, other)| other.mac == vtep.mac);
-        self.subnets.iter().any(overlap) || self.vteps.iter().any(same_mac)
+        let same_mac = |(_, mac)| other.macs().any(|(_, other)| other == mac);
+        self.subnets.iter().any(overlap) || self.macs().any(same_mac)
     }
 }
 
 /// What of a lease concerns this node's pods.
 fn only_families_of(own: &Lease, mut lease: Arc<Lease>) -> Arc<Lease> {
     let has = |family| own.subnets.get(family).is_some();
-    let has_more = lease.subnets.families().chain(lease.vteps.families()).any(|family| !has(family));
+    let has_more = lease.subnets.families().chain(lease.data.families()).any(|family| !has(family));
     if has_more {
         Arc::make_mut(&mut lease).keep_families(has);
     }
@@ -227,12 +227,12 @@ fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), 
     if !peer.public.families().any(|family| own.public.get(family).is_some()) {
         return Err(RejectReason::Unreachable { families: names(own.public.families()) });
     }
-    for (family, vtep) in peer.vteps.iter() {
-        if vtep.mac.is_unusable() {
-            return Err(RejectReason::UnusableMac { mac: vtep.mac });
+    for (family, mac) in peer.macs() {
+        if mac.is_unusable() {
+            return Err(RejectReason::UnusableMac { mac });
         }
-        if own.vteps.get(family).is_some_and(|own| own.mac == vtep.mac) {
-            return Err(RejectReason::MacTaken { mac: vtep.mac, other: own.node.clone() });
+        if own.macs().any(|own| own == (family, mac)) {
+            return Err(RejectReason::MacTaken { mac, other: own.node.clone() });
         }
     }
     Ok(())
@@ -259,8 +259,7 @@ impl Claims {
             lease.subnets.map(|family, subnet| ((family, subnet.first()), (*subnet, lease.node.clone())))
         };
         let subnets = cluster.peers.values().map(subnets).flat_map(|subnets| [subnets.v4, subnets.v6]).flatten();
-        let macs =
-            cluster.peers.values().flat_map(|lease| lease.vteps.iter().map(|(_, vtep)| (vtep.mac, lease.node.clone())));
+        let macs = cluster.peers.values().flat_map(|lease| lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
         Self { subnets: subnets.collect(), macs: macs.collect() }
     }
 
@@ -273,9 +272,9 @@ impl Claims {
                 return Err(RejectReason::OverlapsPeer { subnet, taken, other: other.clone() });
             }
         }
-        for (_, vtep) in lease.vteps.iter() {
-            if let Some(other) = self.macs.get(&vtep.mac) {
-                return Err(RejectReason::MacTaken { mac: vtep.mac, other: other.clone() });
+        for (_, mac) in lease.macs() {
+            if let Some(other) = self.macs.get(&mac) {
+                return Err(RejectReason::MacTaken { mac, other: other.clone() });
             }
         }
         Ok(())
@@ -285,17 +284,15 @@ impl Claims {
         for (family, &subnet) in lease.subnets.iter() {
             self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
         }
-        for (_, vtep) in lease.vteps.iter() {
-            self.macs.insert(vtep.mac, lease.node.clone());
-        }
+        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
     }
 
     fn remove(&mut self, lease: &Lease) {
         for (family, subnet) in lease.subnets.iter() {
             self.subnets.remove(&(family, subnet.first()));
         }
-        for (_, vtep) in lease.vteps.iter() {
-            self.macs.remove(&vtep.mac);
+        for (_, mac) in lease.macs() {
+            self.macs.remove(&mac);
         }
     }
 }

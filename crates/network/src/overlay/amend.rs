@@ -9,8 +9,8 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName, Prefix};
 
 use super::peer_route::{self, OnLink, PeerRoute, Tunnels};
-use super::tunnel_device::TunnelDeviceError;
 use super::{Desired, Entries, Input, Outcome, masquerade, transition};
+use crate::backend::TunnelDeviceError;
 use crate::mirror::Keys;
 use crate::model::{Encapsulation, Lease, NodeName};
 use crate::net_conf::NetConf;
@@ -55,8 +55,7 @@ impl Ground {
 
     /// True where routes of others decide which way packets to peers take.
     pub fn follows_routes(&self, conf: &NetConf) -> bool {
-        conf.backend.encapsulations().contains(&Encapsulation::Direct)
-            || self.encapsulations.contains_key(&Encapsulation::Direct)
+        conf.backend.encapsulations().iter().chain(self.encapsulations.keys()).any(Encapsulation::is_direct)
     }
 
     /// Changes `outcome` as the changes of peers want it, but for the nodes in the sets of our table, and gives the places that
@@ -123,7 +122,7 @@ impl Ground {
         is_plain(lease, configured).then_some(())?;
         for (family, subnet) in lease.subnets.iter() {
             let (way, _) = peer_route::to(conf, &self.tunnels, lease, family, &self.on_link, |_| true).ok()?;
-            if !configured.contains(&way.encapsulation()) {
+            if !configured.contains(&way.encapsulation) {
                 return None;
             }
             let node = node_of(lease, family, way);
@@ -146,12 +145,9 @@ impl Ground {
         keys.nodes.extend(node);
         keys.routes.insert(subnet);
         desired.routes.remove(&subnet);
-        if let PeerRoute::Tunnel { tunnel, mac, .. } = way
-            && let Some(tunnel_device) =
-                self.tunnels.get(&tunnel).and_then(|tunnel_devices| tunnel_devices.get(subnet.family()))
-        {
-            let (neighbour, end) =
-                ((tunnel_device.device.clone(), subnet.address()), (tunnel_device.device.clone(), mac));
+        let device = self.tunnels.get(&way.encapsulation).and_then(|devices| devices.get(subnet.family()));
+        if let (Some(mac), Some(tunnel)) = (way.mac, device) {
+            let (neighbour, end) = ((tunnel.device.clone(), subnet.address()), (tunnel.device.clone(), mac));
             desired.neighbours.remove(&neighbour);
             desired.fdb.remove(&end);
             keys.neighbours.insert(neighbour);
@@ -160,7 +156,7 @@ impl Ground {
     }
 
     fn count(&mut self, way: PeerRoute, node: Option<IpAddr>, more: bool) {
-        step(&mut self.encapsulations, way.encapsulation(), more);
+        step(&mut self.encapsulations, way.encapsulation, more);
         if let Some(node) = node {
             step(&mut self.direct, node, more);
         }
@@ -178,14 +174,14 @@ fn step<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, more: bool) {
 /// The node in the sets of our table, where a plain route leads to its pods.
 fn node_of(lease: &Lease, family: Family, way: PeerRoute) -> Option<IpAddr> {
     let public = || lease.public.get(family).copied();
-    if let PeerRoute::Direct { .. } = way { public() } else { None }
+    way.is_direct().then(public)?
 }
 
 /// True where the peer speaks of nothing but what is configured here: neither is it changing its backend, nor would a
 /// tunnel have to be kept for it.
 fn is_plain(lease: &Lease, configured: &BTreeSet<Encapsulation>) -> bool {
-    lease.ways.as_ref().is_none_or(|ways| {
-        let tunnels: BTreeSet<Encapsulation> = ways.all_tunnels().map(Encapsulation::Tunnel).collect();
-        tunnels.is_subset(configured) && ways.sends.is_subset(configured)
+    lease.encapsulations.as_ref().is_none_or(|support| {
+        let mut tunnels = support.receives.keys().filter(|encapsulation| !encapsulation.is_direct());
+        tunnels.all(|tunnel| configured.contains(tunnel)) && support.sends.is_subset(configured)
     })
 }

@@ -64,7 +64,7 @@ impl Object {
 
     fn of(op: &Op) -> Self {
         match op {
-            Op::AddVxlan { name, .. }
+            Op::AddTunnel { name, .. }
             | Op::AddBridge { name, .. }
             | Op::SetPort { name, .. }
             | Op::SetHairpin(name)
@@ -137,7 +137,7 @@ pub(super) fn of_plan(ops: &[Op], desired: &Desired) -> Vec<Object> {
                 .map_or(Object::Route(destination), |root| Object::Device((*root).clone()));
         }
         match op {
-            Op::AddVxlan { name, .. } | Op::AddBridge { name, .. } => {
+            Op::AddTunnel { name, .. } | Op::AddBridge { name, .. } => {
                 Object::Device(roots.get(name).unwrap_or(name).clone())
             }
             Op::SetSysctl { key, .. } => {
@@ -166,8 +166,8 @@ fn route_of(op: &Op) -> Option<&DeviceRoute> {
 /// The devices without which nothing on them can be carried out as planned, each with the one that it counts as.
 fn roots(ops: &[Op]) -> BTreeMap<IfName, IfName> {
     let made: Vec<_> =
-        ops.iter().filter_map(|op| if let Op::AddVxlan { name, .. } = op { Some(name) } else { None }).collect();
-    let last = ops.iter().rposition(|op| matches!(op, Op::AddVxlan { .. })).unwrap_or(0);
+        ops.iter().filter_map(|op| if let Op::AddTunnel { name, .. } = op { Some(name) } else { None }).collect();
+    let last = ops.iter().rposition(|op| matches!(op, Op::AddTunnel { .. })).unwrap_or(0);
     // What goes before another is made goes to make room for it.
     let cleared: BTreeSet<_> = ops[..last].iter().filter_map(deleted).collect();
     let changed = ops.iter().filter_map(|op| match op {
@@ -225,7 +225,7 @@ pub(super) fn wish(op: &Op, object: &Object, wish: &mut Wish) {
                 }
             }
         }
-        Op::AddVxlan { .. } => add("device", op.to_string()),
+        Op::AddTunnel { .. } => add("device", op.to_string()),
         Op::AddAddress(address) if address.address.is_ipv4() => add("IPv4 address", address.to_string()),
         Op::AddAddress(address) => add("IPv6 address", address.to_string()),
         _ if matches!(object, Object::Device(_)) => {}

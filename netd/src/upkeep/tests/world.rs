@@ -152,7 +152,7 @@ impl World {
         let Planned { plan, outcome, observed, ground } = self.planned();
         let report = reconcile::apply(&mut self.kernel, plan);
         self.waiting = events(&before, &self.kernel, OWN);
-        self.cluster.own.ways = Some(outcome.advertised.clone());
+        self.cluster.own.encapsulations = Some(outcome.advertised.clone());
         let left_out = rejected.iter().filter_map(|peer| self.leases.get(&peer.node).cloned()).collect();
         let taken = report.taken();
         let clean = report.is_clean() && taken.len() == report.conflicts.len();
