@@ -12,7 +12,7 @@ use std::time::Duration;
 use dataplane::types::PerFamily;
 use network::interface::Wishes;
 use network::model::NodeName;
-use network::net_conf::{Backend, NetConf};
+use network::net_conf::NetConf;
 use network::overlay::masquerade::Ports;
 use regex_lite::Regex;
 
@@ -152,7 +152,7 @@ impl UnderlayConfig {
             can_reach: self.can_reach,
             public: self.public,
             pods: conf.networks.families().collect(),
-            nat: conf.backend != Backend::HostGw,
+            nat: conf.backend.allows_nat(),
         }
     }
 }

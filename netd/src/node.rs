@@ -6,19 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::types::{IfName, Mac, PerFamily};
+use dataplane::types::{IfName, PerFamily};
+use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
 use network::interface::{self, InterfaceError, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
-use network::net_conf::{Backend, NetConf, NetConfError};
+use network::net_conf::{NetConf, NetConfError};
+use network::observe;
 use network::overlay::Identity;
-use network::overlay::tunnel_device::{self, TunnelDevice, TunnelDeviceError};
 
 use crate::config::{Config, UnderlayConfig};
 use crate::host;
 use crate::identity;
-use crate::store::{LeaseRequest, Store, StoreError, VtepRequest};
+use crate::store::{LeaseRequest, Store, StoreError};
 use crate::subnet_env;
 
 /// Why the node cannot take part in the network as it is configured.
@@ -79,6 +80,7 @@ impl Node {
         }
         let public = store.public_addresses(&name).await?;
         let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, kernel)?;
+        check_kernel(&conf, &underlay, kernel)?;
         let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
         Ok(Self { name, conf, underlay, tunnel_devices, identity, public })
@@ -102,6 +104,7 @@ impl Node {
             return Err(NodeError::OtherNetwork);
         }
         let (underlay, tunnel_devices) = place(config, &conf, self.public, kernel)?;
+        check_kernel(&conf, &underlay, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
     }
@@ -121,34 +124,17 @@ impl Node {
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that
     /// peers need not learn new ones.
     pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
-        let vteps = match &self.conf.backend {
-            Backend::HostGw => PerFamily::none(),
-            Backend::Vxlan(options) => self.tunnel_devices.map(|family, tunnel_device| {
-                // What peers send to by now, whichever device has it: the tunnel may have begun as that of a change of theirs.
-                let told = stored.and_then(|lease| lease.ways.as_ref()?.tunnels.get(&options.tunnel())?.get(family));
-                let device = told.copied().filter(|mac| !mac.is_unusable());
-                let device = device.or_else(|| device_mac(links, &tunnel_device.device));
-                let device = device.or_else(|| self.stored_mac(stored, &tunnel_device.device));
-                let fresh = tunnel_device::fresh_mac(&self.name, &tunnel_device.device);
-                VtepRequest { vni: options.vni, device, fresh }
-            }),
-        };
+        let (node, devices) = (&self.name, &self.tunnel_devices);
+        let data = self.conf.backend.data_requests(&OwnState { node, devices, links, stored });
         LeaseRequest {
             node: self.name.clone(),
             public: self.underlay.public,
             backend: self.conf.backend.kind(),
-            vteps,
+            data,
             previous: std::fs::read_to_string(subnet_file)
                 .map(|text| subnet_env::previous_subnets(&text))
                 .unwrap_or_default(),
         }
-    }
-
-    /// The address that the lease has for a device. One device may carry both families: then the first one's counts.
-    fn stored_mac(&self, stored: Option<&Lease>, device: &IfName) -> Option<Mac> {
-        let carried = self.tunnel_devices.iter().filter(|(_, tunnel_device)| tunnel_device.device == *device);
-        let macs = carried.filter_map(|(family, _)| stored?.vteps.get(family).map(|vtep| vtep.mac));
-        macs.into_iter().find(|mac| !mac.is_unusable())
     }
 }
 
@@ -164,19 +150,15 @@ fn place(
         *wishes.public.slot(family) = Some(*address);
     }
     let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &wishes)?;
-    let tunnel_devices = match &conf.backend {
-        Backend::Vxlan(options) => tunnel_device::tunnel_devices(options, conf.networks.families(), &underlay)?,
-        Backend::HostGw => {
-            tunnel_device::plain_routes(&conf.networks.families().collect::<Vec<_>>(), &underlay)?;
-            PerFamily::none()
-        }
-    };
+    let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }
 
-fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {
-    let link = links.get(device).filter(|link| matches!(link.kind, Kind::Vxlan(_)))?;
-    link.mac.filter(|mac| !mac.is_unusable())
+/// Checks that the kernel has the devices of the configured backend.
+fn check_kernel(conf: &NetConf, underlay: &Underlay, kernel: &mut impl Kernel) -> Result<(), NodeError> {
+    let links = links(kernel)?;
+    let lacking = observe::unsupported(kernel, &links, &conf.backend, underlay, conf.backend.encapsulations())?;
+    lacking.into_values().next().map_or(Ok(()), |kind| Err(TunnelDeviceError::NoKernelSupport { kind }.into()))
 }
 
 /// The node's name: as configured, else the host's.

@@ -9,12 +9,12 @@ use std::fmt;
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
+use network::backend::TunnelDeviceError;
 use network::key::Key;
 use network::model::Cluster;
 use network::observe::{self, Observed};
 use network::overlay::peer_index::PeerIndex;
-use network::overlay::transition::Transition;
-use network::overlay::tunnel_device::TunnelDeviceError;
+use network::overlay::transition::{self, Transition};
 use network::overlay::{self, Desired, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
@@ -109,6 +109,9 @@ pub fn plan(
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
+    let wanted = transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining);
+    let unsupported = observe::unsupported(kernel, &host.links, &node.conf.backend, &node.underlay, wanted)?;
+    let transition = &Transition { unsupported, ..transition.clone() };
     let input = Input {
         conf: &node.conf,
         cluster,

@@ -52,5 +52,5 @@ pub fn remove(subnet_file: &Path) -> io::Result<()> {
 
 /// What a daemon has left to do of a change of the backend, for commands that run without the daemon.
 pub fn transition(subnet_file: &Path) -> Transition {
-    Transition { loosened: read(subnet_file), ..Transition::default() }
+    Transition { relaxed_rp_filter: read(subnet_file), ..Transition::default() }
 }

@@ -20,10 +20,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use dataplane::types::{IfName, Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{IfName, Mac, PerFamily, Prefix};
 use jiff::Timestamp;
+use network::backend::BackendFacts;
 use network::model::Lease;
-use network::net_conf::Backend;
 use network::overlay::Outcome;
 use serde::{Deserialize, Serialize};
 
@@ -104,43 +104,13 @@ pub struct NodeStatus {
     /// The mark of its objects in the kernel.
     pub mark: String,
     /// The backend and its options.
-    pub backend: BackendStatus,
+    pub backend: BackendFacts,
     /// Its lease.
     pub lease: LeaseStatus,
     /// The interface for packets between nodes.
     pub interface: InterfaceStatus,
     /// The MTU of pods, once known.
     pub pod_mtu: Option<u32>,
-}
-
-/// A backend with its options.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct BackendStatus {
-    /// `vxlan` or `host-gw`.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The tunnel's network identifier.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub vni: Option<Vni>,
-    /// The tunnel's UDP port.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// Whether nodes on the same link are reached without the tunnel.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub direct_routing: Option<bool>,
-}
-
-impl From<&Backend> for BackendStatus {
-    fn from(backend: &Backend) -> Self {
-        let options = if let Backend::Vxlan(options) = backend { Some(options) } else { None };
-        Self {
-            kind: backend.kind().to_string(),
-            vni: options.map(|options| options.vni),
-            port: options.map(|options| options.tunnel().port),
-            direct_routing: options.map(|options| options.direct_routing),
-        }
-    }
 }
 
 /// A lease.
@@ -160,7 +130,7 @@ impl From<&Lease> for LeaseStatus {
         Self {
             subnets: values(&lease.subnets),
             public: values(&lease.public),
-            tunnel_ends: values(&lease.vteps.map(|_, vtep| vtep.mac)),
+            tunnel_ends: lease.macs().map(|(_, mac)| mac).collect(),
         }
     }
 }
@@ -187,7 +157,7 @@ impl NodeStatus {
         Self {
             name: node.name.to_string(),
             mark: node.identity.mark.clone(),
-            backend: (&node.conf.backend).into(),
+            backend: node.conf.backend.facts(),
             lease: lease.into(),
             interface: InterfaceStatus { name: underlay.ifname.clone(), mtu, addresses: values(&underlay.addresses) },
             pod_mtu: outcome.map(|outcome| outcome.pod_mtu.unwrap_or(underlay.mtu).get()),

@@ -15,7 +15,8 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::types::{Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{PerFamily, Prefix};
+use network::backend::DataRequest;
 use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
@@ -99,31 +100,11 @@ pub struct LeaseRequest {
     pub public: PerFamily<IpAddr>,
     /// This node's backend.
     pub backend: BackendType,
-    /// Its VTEPs, by pod family; none for backends without a tunnel.
-    pub vteps: PerFamily<VtepRequest>,
+    /// The data that its backend publishes, by pod family; none for backends without data.
+    pub data: PerFamily<DataRequest>,
     /// The subnets that this node's pods used before, from subnet.env. A node without a lease gets them where they are free and
     /// suit the configuration.
     pub previous: PerFamily<Prefix>,
-}
-
-/// The VTEP that a node requests. [`VtepRequest::mac`] prefers the device's MAC address, then the one in the stored lease (so that
-/// peers need not learn a new one after a reboot), then the fresh one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VtepRequest {
-    /// The VXLAN network identifier.
-    pub vni: Vni,
-    /// The MAC address of the device, where the device exists.
-    pub device: Option<Mac>,
-    /// A new MAC address, for a node without one.
-    pub fresh: Mac,
-}
-
-impl VtepRequest {
-    /// The MAC address to publish. `stored` is the one in the node's stored lease.
-    pub fn mac(&self, stored: Option<Mac>) -> Mac {
-        let usable = |mac: &Mac| !mac.is_unusable();
-        self.device.filter(usable).or(stored.filter(usable)).unwrap_or(self.fresh)
-    }
 }
 
 /// A change in a store.

@@ -13,7 +13,7 @@ use serde_json::Value;
 type Rule = (&'static str, fn() -> Outcome);
 
 fn main() -> ExitCode {
-    let rules: [Rule; 8] = [
+    let rules: [Rule; 9] = [
         ("dependencies point one way", direction),
         ("the kernel edge and the plugin know no Kubernetes", no_kubernetes),
         ("pure rooms do no I/O", pure_rooms),
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         ("modules say what they are", module_heads),
         ("files are short and well named", file_shape),
         ("nothing is left for later", leftovers),
+        ("backends are told apart in one place", backends),
     ];
     let trials: Vec<Trial> = rules.into_iter().map(|(name, rule)| test(name, rule)).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
@@ -213,6 +214,42 @@ fn file_shape() -> Outcome {
         }
     }
     none(&faults)
+}
+
+/// Counts the functions that name a backend, a kind of tunnel device or an encapsulation, in code or in texts, outside the files that tell
+/// them apart. A function ends where rustfmt puts its brace: in the column where it begins.
+fn backends() -> Outcome {
+    const MOST: usize = 5;
+    const ROOMS: [&str; 3] = ["crates/dataplane/src", "crates/network/src/backend", "crates/network/src/fixtures"];
+    const WORDS: [&str; 5] = ["vxlan", "vtep", "ipip", "hostgw", "host_gw"];
+    const ENUMS: [&str; 5] = ["Backend::", "BackendType::", "Encapsulation::", "NoPeerRoute::", "Tunnel::"];
+    let names_one = |line: &str| {
+        let variant = |of: &str| line.split(of).skip(1).any(|rest| rest.starts_with(char::is_uppercase));
+        WORDS.iter().any(|word| line.to_lowercase().contains(word)) || ENUMS.iter().any(|of| variant(of))
+    };
+    let mut found = Vec::new();
+    for source in sources()? {
+        let is_of_product = ["crates/", "netd/", "cni-plugin/"].iter().any(|room| source.name.starts_with(room));
+        if source.is_test() || !is_of_product || ROOMS.iter().any(|room| source.is_in(room)) {
+            continue;
+        }
+        let mut function: Option<(usize, String, bool)> = None;
+        for (number, line) in source.code() {
+            let indent = line.len() - line.trim_start().len();
+            let starts = line.trim_start().starts_with("fn ") || line.contains(" fn ");
+            if starts && function.is_none() {
+                function = Some((indent, format!("{}:{number}", source.name), false));
+            }
+            let Some((column, place, named)) = &mut function else { continue };
+            *named |= names_one(line);
+            if indent == *column && (line.trim() == "}" || line.ends_with([';', '}'])) {
+                found.extend(named.then(|| place.clone()));
+                function = None;
+            }
+        }
+    }
+    ensure!(found.len() <= MOST, "{} functions name a backend, {MOST} may:\n{}", found.len(), found.join("\n"));
+    Ok(())
 }
 
 fn leftovers() -> Outcome {

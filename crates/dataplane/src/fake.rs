@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use crate::address::Address;
 use crate::error::KernelError;
 use crate::kernel::Kernel;
-use crate::link::{Kind, Link};
+use crate::link::{Kind, Link, Tunnel};
 use crate::neighbour::{Fdb, Neighbour};
 use crate::netlink_message::Refusal;
 use crate::nft;
@@ -40,6 +40,8 @@ pub struct Fake {
     pub sysctls: BTreeMap<String, String>,
     /// Ops whose printed form holds one of these texts are refused with `EPERM`.
     pub refuse: Vec<String>,
+    /// Kinds of tunnel devices that it does not have.
+    pub lacks: Vec<&'static str>,
     /// How many ops it has been given.
     pub applied: usize,
     last_index: u32,
@@ -84,16 +86,19 @@ impl Fake {
             return Err(refused(nix::libc::EPERM));
         }
         match op {
-            Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
-                let taken = |link: &Link| matches!(&link.kind, Kind::Vxlan(other) if other.shares_socket(vxlan));
+            Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
+                let taken = |link: &Link| link.tunnel().is_some_and(|other| other.excludes(tunnel));
+                if self.lacks.contains(&tunnel.kind()) {
+                    return Err(refused(nix::libc::EOPNOTSUPP));
+                }
                 if self.index(name).is_ok() || self.links.iter().any(taken) {
                     return Err(refused(nix::libc::EEXIST));
                 }
                 let index = self.add_link(name, mtu.get());
                 if let Some(link) = self.links.iter_mut().find(|link| link.index == index) {
-                    link.kind = Kind::Vxlan(vxlan.clone());
-                    link.mac = Some(*mac);
-                    link.lower = vxlan.underlay;
+                    link.kind = Kind::Tunnel(tunnel.clone());
+                    link.mac = *mac;
+                    link.lower = tunnel.lower();
                 }
             }
             Op::AddBridge { name, mac, mtu } => {
@@ -356,6 +361,10 @@ impl Kernel for Fake {
 
     fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError> {
         Ok(self.legacy_forward.get(family).cloned())
+    }
+
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError> {
+        Ok(!self.lacks.contains(&tunnel.kind()))
     }
 
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {

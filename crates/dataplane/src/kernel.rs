@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::address::{self, Address};
 use crate::error::KernelError;
-use crate::link::{self, Device, Link, NewVxlan};
+use crate::link::{self, Device, Link, NewTunnel, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
 use crate::netlink::PER_SEND;
 use crate::netlink::{Request, Socket};
@@ -26,7 +26,7 @@ pub trait Kernel {
     fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError>;
     /// The neighbour entries of one link, of one family.
     fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError>;
-    /// The forwarding entries of one VXLAN device.
+    /// The forwarding entries of one tunnel device.
     fn fdb(&mut self, index: u32) -> Result<Vec<Fdb>, KernelError>;
     /// One nftables table, whole; `None` where there is none of that name.
     fn table(&mut self, id: &nft::TableId) -> Result<Option<nft::Table>, KernelError>;
@@ -36,6 +36,8 @@ pub trait Kernel {
     fn rules(&mut self, table: &nft::TableId, chain: &str) -> Result<Vec<nft::RuleWithHandle>, KernelError>;
     /// What iptables-legacy does with forwarded packets; `None` where it is not in use.
     fn legacy_forward(&mut self, family: Family) -> Result<Option<xtables::Forward>, KernelError>;
+    /// Whether there can be devices of the tunnel's kind. Asks for the kernel's module where it is not loaded.
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError>;
     /// A sysctl's value; the key with slashes.
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError>;
     /// Carries out `ops` in their order; one that fails does not stop the others. An outcome for each.
@@ -110,6 +112,15 @@ impl Kernel for Linux {
         Ok(xtables::forward(family)?)
     }
 
+    fn has_kind(&mut self, tunnel: &Tunnel) -> Result<bool, KernelError> {
+        use nix::libc::{EEXIST, EINVAL, EOPNOTSUPP};
+        match self.route.request(link::probe(tunnel)) {
+            Err(error) if error.errno() == Some(EOPNOTSUPP) => Ok(false),
+            Err(error) if ![Some(EINVAL), Some(EEXIST)].contains(&error.errno()) => Err(error),
+            _ => Ok(true),
+        }
+    }
+
     fn sysctl(&mut self, key: &str) -> Result<String, KernelError> {
         sysctl::read(key)
     }
@@ -166,9 +177,9 @@ impl Application<'_> {
 
     fn request(&mut self, op: &Op) -> Result<Request, KernelError> {
         Ok(match op {
-            Op::AddVxlan { name, vxlan, mac, mtu, .. } => {
+            Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
                 self.indexes.remove(name);
-                link::add_vxlan(&NewVxlan { name, vxlan, mac: *mac, mtu: *mtu })
+                link::add_tunnel(&NewTunnel { name, tunnel, mac: *mac, mtu: *mtu })
             }
             Op::AddBridge { name, mac, mtu } => {
                 self.indexes.remove(name);

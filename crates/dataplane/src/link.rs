@@ -1,5 +1,8 @@
 //! Links: what `ip -d link` shows of a device, and the requests that make, change and remove one.
 
+mod ipip;
+mod tunnel;
+
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -14,6 +17,9 @@ use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, Link
 use crate::error::KernelError;
 use crate::netlink::{Request, Socket};
 use crate::types::{IfName, Mac, Mtu, Vni};
+pub use ipip::Ipip;
+pub(crate) use tunnel::probe;
+pub use tunnel::{NewTunnel, Tunnel, add_tunnel};
 
 /// A device as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,8 +51,8 @@ pub struct Link {
 /// The kind of a device, with what defines it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
-    /// A VXLAN tunnel end.
-    Vxlan(Vxlan),
+    /// A tunnel's end.
+    Tunnel(Tunnel),
     /// A bridge.
     Bridge,
     /// One end of a veth pair.
@@ -81,6 +87,13 @@ impl Vxlan {
     pub fn shares_socket(&self, other: &Self) -> bool {
         let key = |vxlan: &Self| (vxlan.vni, vxlan.port, vxlan.local.is_some_and(|local| local.is_ipv6()));
         key(self) == key(other)
+    }
+
+    fn ip_link_type(&self, underlay: &IfName) -> String {
+        let local = self.local.map(|local| format!(" local {local}")).unwrap_or_default();
+        let learning = if self.learning { "learning" } else { "nolearning" };
+        let gbp = if self.gbp { " gbp" } else { "" };
+        format!("type vxlan id {} dev {underlay}{local} dstport {} {learning}{gbp}", self.vni, self.port)
     }
 }
 
@@ -142,9 +155,13 @@ fn read_info(infos: Vec<LinkInfo>, link: &mut Link) {
             LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
             LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
             LinkInfo::Kind(kind) => link.kind = Kind::Other(kind.to_string()),
+            // A device is of `sit` or `ip6tnl` with the same attributes; the kind comes first.
+            LinkInfo::Data(InfoData::IpTunnel(data)) if link.kind == Kind::Other(InfoKind::IpIp.to_string()) => {
+                link.kind = Kind::Tunnel(Tunnel::Ipip(ipip::read(&data)));
+            }
             LinkInfo::Data(InfoData::Vxlan(data)) => {
                 if let Some(vxlan) = read_vxlan(&data) {
-                    link.kind = Kind::Vxlan(vxlan);
+                    link.kind = Kind::Tunnel(Tunnel::Vxlan(vxlan));
                 }
             }
             LinkInfo::PortData(InfoPortData::BridgePort(data)) => link.port = Some(read_port(&data)),
@@ -188,22 +205,8 @@ fn read_port(data: &[InfoBridgePort]) -> Port {
     port
 }
 
-/// A VXLAN device to be made, up from the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewVxlan<'a> {
-    /// Its name.
-    pub name: &'a IfName,
-    /// What defines it. `underlay` is the index of the device under it.
-    pub vxlan: &'a Vxlan,
-    /// Its hardware address, set from the start so that no policy of the host changes it.
-    pub mac: Mac,
-    /// MTU in bytes; the kernel silently lowers one that the device under it cannot carry.
-    pub mtu: Mtu,
-}
-
-/// The request that makes a VXLAN device.
-pub fn add_vxlan(new: &NewVxlan<'_>) -> Request {
-    let Vxlan { vni, local, underlay, port, learning, gbp, .. } = new.vxlan;
+fn add_vxlan(new: &NewTunnel<'_>, vxlan: &Vxlan) -> Request {
+    let Vxlan { vni, local, underlay, port, learning, gbp, .. } = vxlan;
     let mut builder = LinkVxlan::new(new.name.as_str(), vni.get()).port(*port).learning(*learning);
     builder = match local {
         Some(IpAddr::V4(address)) => builder.local(*address),
@@ -216,7 +219,10 @@ pub fn add_vxlan(new: &NewVxlan<'_>) -> Request {
     if *gbp {
         builder = builder.gbp();
     }
-    create(builder.address(new.mac.0.to_vec()).mtu(new.mtu.get()).up().build())
+    if let Some(mac) = new.mac {
+        builder = builder.address(mac.0.to_vec());
+    }
+    create(builder.mtu(new.mtu.get()).up().build())
 }
 
 /// The request that makes a bridge, up from the start.

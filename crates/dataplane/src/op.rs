@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::KernelError;
-use crate::link::Vxlan;
+use crate::link::Tunnel;
 use crate::nft;
 use crate::route::{Route, RouteKind};
 use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
@@ -14,16 +14,16 @@ use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
 /// A change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// Makes a VXLAN device, up.
-    AddVxlan {
+    /// Makes a tunnel device, up.
+    AddTunnel {
         /// Its name.
         name: IfName,
         /// What defines it.
-        vxlan: Vxlan,
-        /// The name of the device under it, for people; `vxlan` holds the index.
+        tunnel: Tunnel,
+        /// The name of the device under it, for people; `tunnel` holds the index.
         underlay: IfName,
-        /// Its hardware address.
-        mac: Mac,
+        /// Its hardware address; `None` for kinds without one.
+        mac: Option<Mac>,
         /// Its MTU in bytes.
         mtu: Mtu,
     },
@@ -184,14 +184,14 @@ impl Op {
             | Op::DeleteFdb { device, .. } => Some(device),
             Op::AddRoute(route) | Op::ReplaceRoute(route) | Op::DeleteRoute(route) => Some(&route.device),
             Op::SetPort { bridge, .. } => Some(bridge),
-            Op::AddVxlan { .. } | Op::AddBridge { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
+            Op::AddTunnel { .. } | Op::AddBridge { .. } | Op::SetSysctl { .. } | Op::Nft(_) => None,
         }
     }
 
     /// The kind of change, as one word for counters: the same for all devices, peers and tables.
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::AddVxlan { .. } => "add_vxlan",
+            Op::AddTunnel { tunnel, .. } => tunnel.op_kind(),
             Op::AddBridge { .. } => "add_bridge",
             Op::SetPort { .. } => "set_port",
             Op::SetHairpin(_) => "set_hairpin",
@@ -278,13 +278,12 @@ impl fmt::Display for DeviceRoute {
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Op::AddVxlan { name, vxlan, underlay, mac, mtu } => {
-                write!(f, "ip link add {name} address {mac} mtu {mtu} up type vxlan id {} dev {underlay}", vxlan.vni)?;
-                if let Some(local) = vxlan.local {
-                    write!(f, " local {local}")?;
+            Op::AddTunnel { name, tunnel, underlay, mac, mtu } => {
+                write!(f, "ip link add {name}")?;
+                if let Some(mac) = mac {
+                    write!(f, " address {mac}")?;
                 }
-                let learning = if vxlan.learning { "learning" } else { "nolearning" };
-                write!(f, " dstport {} {learning}{}", vxlan.port, if vxlan.gbp { " gbp" } else { "" })
+                write!(f, " mtu {mtu} up {}", tunnel.ip_link_type(underlay))
             }
             Op::AddBridge { name, mac, mtu } => write!(f, "ip link add {name} address {mac} mtu {mtu} up type bridge"),
             Op::SetPort { name, bridge } => write!(f, "ip link set {name} master {bridge}"),

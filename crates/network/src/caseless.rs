@@ -46,16 +46,19 @@ pub struct FieldError {
     pub expected: String,
 }
 
+impl FieldError {
+    /// Of a field that holds `value`.
+    pub fn new(field: &str, value: &RawValue, expected: String) -> Self {
+        Self { field: field.to_owned(), value: shortened(value.get()), expected }
+    }
+}
+
 impl<'t> Object<'t> {
     /// Takes a field out; `null` counts as missing.
     pub fn take<T: Deserialize<'t>>(&mut self, field: &str, expected: &str) -> Result<Option<T>, FieldError> {
         let Some(place) = self.fields.iter().position(|known| known.has_key(field)) else { return Ok(None) };
         let Field { value, .. } = self.fields.swap_remove(place);
-        serde_json::from_str(value.get()).map_err(|_| FieldError {
-            field: field.to_owned(),
-            value: shortened(value.get()),
-            expected: expected.to_owned(),
-        })
+        serde_json::from_str(value.get()).map_err(|_| FieldError::new(field, value, expected.to_owned()))
     }
 
     /// The keys of the fields that were not taken, as written.

@@ -30,13 +30,14 @@ use dataplane::op::DeviceRoute;
 use dataplane::route::RouteKind;
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol, Vni};
 
+use crate::backend::vxlan::Vtep;
+use crate::backend::{BackendData, BackendType, TunnelDevice, TunnelDeviceError};
 use crate::interface::Underlay;
-use crate::model::{BackendType, Cluster, Lease, NodeName, Vtep};
-use crate::net_conf::{Backend, NetConf};
+use crate::model::{Cluster, Lease, NodeName};
+use crate::net_conf::NetConf;
 use crate::observe;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
-use crate::overlay::tunnel_device::{self, TunnelDevice, TunnelDeviceError};
 use crate::overlay::{Identity, Input, Outcome, desired};
 use crate::plan::Plan;
 
@@ -195,15 +196,15 @@ impl Network {
     pub fn lease(&self, peer: &Peer) -> Lease {
         let ours = self.conf().backend.kind();
         let vni = Vni::try_from(peer.vni.unwrap_or(self.vni)).expect("a VNI");
-        let vtep = Vtep { vni, mac: mac(peer.mac) };
+        let vtep = BackendData::Vxlan(Vtep { vni, mac: mac(peer.mac) });
         let has_vtep = peer.vtep && ours == BackendType::Vxlan;
         Lease {
             node: node_name(peer.n),
             subnets: self.pods.map(|family, ()| pods_of(peer.n, family)),
             public: peer.public.map(|family, ()| on_segment(peer.segment, peer.host, family)),
             backend: peer.backend.clone().unwrap_or(ours),
-            vteps: if has_vtep { self.pods.map(|_, ()| vtep) } else { PerFamily::none() },
-            ways: None,
+            data: if has_vtep { self.pods.map(|_, ()| vtep.clone()) } else { PerFamily::none() },
+            encapsulations: None,
         }
     }
 
@@ -227,13 +228,8 @@ impl Network {
     /// The devices that node 1 carries it over.
     pub fn tunnel_devices(&self) -> PerFamily<TunnelDevice> {
         let conf = self.conf();
-        match &conf.backend {
-            Backend::Vxlan(options) => {
-                tunnel_device::tunnel_devices(options, conf.networks.families(), &self.underlay(1))
-                    .expect("a network that can be carried")
-            }
-            Backend::HostGw => PerFamily::none(),
-        }
+        let devices = conf.backend.tunnel_devices(conf.networks.families(), &self.underlay(1));
+        devices.expect("a network that can be carried")
     }
 
     /// The routes that eth0's addresses bring, and the default ones.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
 use dataplane::nft::{Action, Element, Subject, TableChange, TableFilter, TableId};
 use dataplane::op::DeviceRoute;
@@ -63,7 +63,7 @@ impl KernelView {
         let names = links.values().map(|link| (link.index, link.name.clone())).collect();
         let marked = links.values().filter(|link| is_marked(link, &filter.identity)).map(|link| link.name.clone());
         let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
-        links.retain(|name, link| is_vxlan(link) || ours.contains(name) || *name == filter.underlay.1);
+        links.retain(|name, link| link.tunnel().is_some() || ours.contains(name) || *name == filter.underlay.1);
         Self { filter, names, links, ours, sysctls_changed: false }
     }
 
@@ -259,7 +259,7 @@ impl KernelView {
             let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
             let item = if is_as_desired { Item::AsDesired } else { Item::Other };
             edit(Key::Device(link.name.clone()), true, desired, engine, |value| *value = Value::from([item]));
-        } else if is_vxlan(&link) {
+        } else if link.tunnel().is_some() {
             if known != Some(&link) {
                 engine.require_full();
             }
@@ -272,7 +272,7 @@ impl KernelView {
     fn link_deleted(&mut self, link: &Link, desired: &Desired, engine: &mut Engine) {
         self.names.remove(&link.index);
         self.links.retain(|_, known| known.index != link.index);
-        if self.ours.contains(&link.name) || self.is_underlay(link) || is_vxlan(link) {
+        if self.ours.contains(&link.name) || self.is_underlay(link) || link.tunnel().is_some() {
             return engine.require_resync();
         }
         // The routes out of the link went with it, most of them without a notification.
@@ -303,12 +303,8 @@ fn drops_entries(known: &Link, now: &Link) -> bool {
     known.up && !now.up || known.mac != now.mac
 }
 
-fn is_vxlan(link: &Link) -> bool {
-    matches!(link.kind, Kind::Vxlan(_))
-}
-
 fn is_marked(link: &Link, identity: &Identity) -> bool {
-    is_vxlan(link) && link.alias.as_deref() == Some(identity.mark.as_str())
+    link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str())
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ impl Key {
     /// The key of one op, whatever else is in its plan.
     pub fn of(op: &Op) -> Self {
         match op {
-            Op::AddVxlan { name, .. }
+            Op::AddTunnel { name, .. }
             | Op::AddBridge { name, .. }
             | Op::SetPort { name, .. }
             | Op::SetHairpin(name)

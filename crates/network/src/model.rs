@@ -5,17 +5,17 @@
 mod admit;
 pub mod encapsulation;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use dataplane::types::{Mac, PerFamily, Prefix, Vni};
+use dataplane::types::{Family, Mac, PerFamily, Prefix};
 
+pub use crate::backend::{BackendData, BackendType, Encapsulation};
 pub use admit::{Admission, PeerChange, RejectReason, Rejected};
-pub use encapsulation::{Encapsulation, EncapsulationSupport, TunnelId};
+pub use encapsulation::EncapsulationSupport;
 
 /// A node's name: 1 to 253 bytes of letters, digits, `.`, `-` and `_`, not starting with `.`, so that it is always a file name too
 /// (Kubernetes' node names, RFC 1123 subdomains, are all of them). A clone is the same text.
@@ -55,65 +55,7 @@ impl fmt::Display for NodeName {
     }
 }
 
-/// How a node carries packets to its peers. Prints flannel's names.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum BackendType {
-    /// `vxlan`: a tunnel, or plain routes to on-link peers with `DirectRouting`.
-    Vxlan,
-    /// `host-gw`: plain routes only.
-    HostGw,
-    /// Any other name, in lower case: a node that we cannot talk to.
-    Other(String),
-}
-
-impl BackendType {
-    /// The same, to be kept.
-    pub fn name(&self) -> Cow<'static, str> {
-        match self {
-            BackendType::Vxlan => "vxlan".into(),
-            BackendType::HostGw => "host-gw".into(),
-            BackendType::Other(name) => name.clone().into(),
-        }
-    }
-
-    /// Flannel's name of it.
-    pub fn as_str(&self) -> &str {
-        match self {
-            BackendType::Vxlan => "vxlan",
-            BackendType::HostGw => "host-gw",
-            BackendType::Other(name) => name,
-        }
-    }
-}
-
-impl From<&str> for BackendType {
-    /// Reads a name in any case.
-    fn from(name: &str) -> Self {
-        let name = name.to_lowercase();
-        match name.as_str() {
-            "vxlan" => BackendType::Vxlan,
-            "host-gw" => BackendType::HostGw,
-            _ => BackendType::Other(name),
-        }
-    }
-}
-
-impl fmt::Display for BackendType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-/// A node's end of the VXLAN tunnel of one pod family.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Vtep {
-    /// The tunnel's network identifier.
-    pub vni: Vni,
-    /// The address of the node's VXLAN device.
-    pub mac: Mac,
-}
-
-/// What one node holds and tells its peers. The pods' family and the underlay's are independent: IPv4 pods may run over an IPv6
+/// What one node holds and publishes for its peers. The pods' family and the underlay's are independent: IPv4 pods may run over an IPv6
 /// underlay and the other way round.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lease {
@@ -125,10 +67,17 @@ pub struct Lease {
     pub public: PerFamily<IpAddr>,
     /// How the node wants packets carried.
     pub backend: BackendType,
-    /// The node's tunnel ends, by pod family; none for backends without a tunnel.
-    pub vteps: PerFamily<Vtep>,
-    /// What the node receives and sends by; none from nodes that do not say so, such as flannel's.
-    pub ways: Option<EncapsulationSupport>,
+    /// What the backend publishes, by pod family; none for backends without data.
+    pub data: PerFamily<BackendData>,
+    /// The encapsulations that the node receives and sends; none from nodes that do not say so, such as flannel's.
+    pub encapsulations: Option<EncapsulationSupport>,
+}
+
+impl Lease {
+    /// The hardware addresses of the node's tunnel ends, by pod family.
+    pub fn macs(&self) -> impl Iterator<Item = (Family, Mac)> {
+        self.data.iter().filter_map(|(family, data)| Some((family, data.mac()?)))
+    }
 }
 
 /// This node and the peers that it believes.

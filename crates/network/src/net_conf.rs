@@ -2,13 +2,12 @@
 //!
 //! Pure: text to a typed value or to an error that names the field, its value and what is allowed. Keys are matched in any case.
 
-mod backend;
 mod ranges;
 
-use dataplane::types::{Mtu, PerFamily, Prefix, ValueError, Vni};
+use dataplane::types::{PerFamily, Prefix, ValueError};
 
+use crate::backend::{self, Backend};
 use crate::caseless::{FieldError, Object};
-use crate::model::{BackendType, Encapsulation, TunnelId};
 
 /// The network configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,73 +32,6 @@ pub struct NetworkRange {
     /// The last subnet that a node can get.
     pub max: Prefix,
 }
-
-/// How packets are carried.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Backend {
-    /// Through a VXLAN tunnel.
-    Vxlan(VxlanOptions),
-    /// By plain routes.
-    HostGw,
-}
-
-impl Backend {
-    /// Its type, as leases have it.
-    pub fn kind(&self) -> BackendType {
-        match self {
-            Backend::Vxlan(_) => BackendType::Vxlan,
-            Backend::HostGw => BackendType::HostGw,
-        }
-    }
-
-    /// The encapsulations in which packets should travel, the best first.
-    pub fn encapsulations(&self) -> Vec<Encapsulation> {
-        match self {
-            Backend::HostGw => vec![Encapsulation::Direct],
-            Backend::Vxlan(options) => {
-                let direct = options.direct_routing.then_some(Encapsulation::Direct);
-                direct.into_iter().chain([Encapsulation::Tunnel(options.tunnel())]).collect()
-            }
-        }
-    }
-}
-
-/// The options of the vxlan backend.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VxlanOptions {
-    /// The tunnel's network identifier, 1 where not given.
-    pub vni: Vni,
-    /// The UDP port; none: the kernel's, 8472.
-    pub port: Option<u16>,
-    /// The MTU that the underlay is taken to have; none: that of the underlay's interface. Pods get less by the encapsulation.
-    pub mtu: Option<Mtu>,
-    /// Group based policy (`gbp`).
-    pub gbp: bool,
-    /// Whether the device learns addresses from packets.
-    pub learning: bool,
-    /// Whether on-link peers get a plain route in place of the tunnel.
-    pub direct_routing: bool,
-}
-
-impl VxlanOptions {
-    /// As flannel has them where nothing is given, but without a VNI to go by.
-    pub const PLAIN: Self =
-        Self { vni: Vni::ONE, port: None, mtu: None, gbp: false, learning: false, direct_routing: false };
-
-    /// The tunnel that they describe.
-    pub fn tunnel(&self) -> TunnelId {
-        TunnelId { vni: self.vni, port: self.port.unwrap_or(DEFAULT_PORT) }
-    }
-
-    /// The same for another tunnel of the network.
-    #[must_use]
-    pub fn of(&self, tunnel: TunnelId) -> Self {
-        Self { vni: tunnel.vni, port: Some(tunnel.port), ..*self }
-    }
-}
-
-/// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
-const DEFAULT_PORT: u16 = 8472;
 
 /// Keys of the file that nothing knows, as written, `Backend.` before those inside it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -145,13 +77,13 @@ pub enum NetConfError {
     #[error("none defined stack: EnableIPv4 and EnableIPv6 are both false, but one must be true")]
     NoStack,
     /// A backend that flannel has and netd does not.
-    #[error("backend type {name} is not available in netd: Backend.Type must be vxlan or host-gw")]
+    #[error("backend type {name} is not available in netd: Backend.Type must be {}", backend::TYPES)]
     Unavailable {
         /// The backend's name.
         name: String,
     },
     /// A backend that nobody knows.
-    #[error("unknown backend type: {name} (Backend.Type must be vxlan or host-gw)")]
+    #[error("unknown backend type: {name} (Backend.Type must be {})", backend::TYPES)]
     UnknownBackend {
         /// The text of `Backend.Type`, empty where it is missing.
         name: String,
@@ -170,7 +102,7 @@ impl NetConf {
         let mut object: Object = serde_json::from_str(text).map_err(|source| NetConfError::Syntax { source })?;
         let networks = ranges::take(&mut object)?;
         let nftables = object.take("EnableNFTables", "true or false")?.unwrap_or(false);
-        let (backend, unknown_of_backend) = backend::take(&mut object, networks.v6.is_some())?;
+        let (backend, unknown_of_backend) = Backend::take(&mut object, networks.v6.is_some())?;
         let unknown =
             object.into_keys().chain(unknown_of_backend.into_iter().map(|key| format!("Backend.{key}"))).collect();
         Ok((NetConf { networks, nftables, backend }, UnknownKeys(unknown)))

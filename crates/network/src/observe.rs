@@ -8,15 +8,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dataplane::kernel::Kernel;
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, Operation, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
 
+use crate::backend::{Backend, Encapsulation};
 use crate::chain;
 use crate::flannel;
+use crate::interface::Underlay;
 use crate::overlay::forward::Others;
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
@@ -87,19 +89,38 @@ fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) ->
     Ok(others)
 }
 
+/// Asks for which of the tunnels `wanted` the kernel has no devices, and gives the kind of each. A device of the kind among `links` is an
+/// answer too.
+pub fn unsupported(
+    kernel: &mut impl Kernel,
+    links: &BTreeMap<IfName, Link>,
+    backend: &Backend,
+    underlay: &Underlay,
+    wanted: impl IntoIterator<Item = Encapsulation>,
+) -> Result<BTreeMap<Encapsulation, &'static str>, KernelError> {
+    let local = underlay.addresses.iter().next().map(|(_, address)| *address);
+    let mut unsupported = BTreeMap::new();
+    for encapsulation in wanted {
+        let Some(tunnel) = encapsulation.tunnel(backend, local, underlay) else { continue };
+        let is_there = links.values().filter_map(Link::tunnel).any(|other| other.is_like(&tunnel));
+        if !is_there && !kernel.has_kind(&tunnel)? {
+            unsupported.insert(encapsulation, tunnel.kind());
+        }
+    }
+    Ok(unsupported)
+}
+
 /// Reads the reverse-path filters that packets between nodes meet, by sysctl.
 pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) -> BTreeMap<String, String> {
-    let tunnels = host.links.values().filter(|link| matches!(link.kind, Kind::Vxlan(_))).map(|link| link.name.as_str());
+    let tunnels = host.links.values().filter(|link| link.tunnel().is_some()).map(|link| link.name.as_str());
     let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
     // A link that was deleted meanwhile has none.
     keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
 }
 
-/// The VXLAN devices that bear our mark.
+/// The tunnel devices that bear our mark.
 pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
-    host.links
-        .values()
-        .filter(|link| matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_deref() == Some(identity.mark.as_str()))
+    host.links.values().filter(|link| link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str()))
 }
 
 /// State without notifications, or with notifications that do not say all: sysctls, and what others' rules do.
@@ -142,7 +163,7 @@ pub fn observed(
     let names: BTreeMap<u32, IfName> = host.links.values().map(|link| (link.index, link.name.clone())).collect();
     let wanted = desired.devices.keys().filter_map(|name| host.links.get(name));
     // A device of another kind is somebody else's, whatever its name.
-    let wanted = wanted.filter(|link| matches!(link.kind, Kind::Vxlan(_)));
+    let wanted = wanted.filter(|link| link.tunnel().is_some());
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();

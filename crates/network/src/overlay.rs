@@ -7,24 +7,23 @@ pub mod masquerade;
 pub mod peer_index;
 pub mod peer_route;
 pub mod transition;
-pub mod tunnel_device;
 mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use dataplane::link::{Link, Vxlan};
+use dataplane::link::{Link, Tunnel};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
+use crate::backend::{NoPeerRoute, TunnelDeviceError};
 use crate::interface::Underlay;
 use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
 use peer_index::PeerIndex;
-use peer_route::{NoPeerRoute, PeerRoute, Tunnels};
-use tunnel_device::TunnelDeviceError;
+use peer_route::{PeerRoute, Tunnels};
 
 /// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
 pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
@@ -64,7 +63,7 @@ pub struct Input<'a> {
     pub underlay: &'a Underlay,
     /// How our objects are marked.
     pub identity: &'a Identity,
-    /// Source addresses are rewritten on the way out of the network, in this encapsulation; `None` where they are not.
+    /// How source addresses are rewritten on the way out of the network; `None` where they are not.
     pub masquerade: Option<masquerade::Ports>,
     /// Pods' packets may be forwarded whatever else the host's rules say (`--iptables-forward-rules`).
     pub forward_rules: bool,
@@ -85,7 +84,7 @@ pub struct Input<'a> {
 /// The kernel as it should be: all that is ours, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Desired {
-    /// VXLAN devices.
+    /// Tunnel devices.
     pub devices: BTreeMap<IfName, Device>,
     /// The addresses of those devices.
     pub addresses: BTreeSet<DeviceAddress>,
@@ -118,15 +117,15 @@ pub struct SysctlPrecondition {
     pub before: &'static str,
 }
 
-/// A VXLAN device to be.
+/// A tunnel device to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
     /// What defines it.
-    pub vxlan: Vxlan,
+    pub tunnel: Tunnel,
     /// The name of the device under it.
     pub underlay: IfName,
-    /// Its hardware address.
-    pub mac: Mac,
+    /// Its hardware address, for kinds that have one.
+    pub mac: Option<Mac>,
     /// Its MTU in bytes.
     pub mtu: Mtu,
 }
@@ -136,24 +135,24 @@ pub struct Device {
 pub struct Outcome {
     /// The kernel as it should be.
     pub desired: Desired,
-    /// Which way packets to each peer's pods take.
+    /// The route that packets to each peer's pods take.
     pub peer_routes: BTreeMap<(NodeName, Family), PeerRoute>,
     /// The peers whose pods cannot be reached, and why.
     pub unreachable: BTreeMap<(NodeName, Family), NoPeerRoute>,
-    /// The peers to whose pods packets take another way than the configuration's, and why.
+    /// The peers to whose pods packets take another route than the configuration's, and why.
     pub degraded: BTreeMap<(NodeName, Family), NoPeerRoute>,
     /// What to publish for the peers once the kernel is as desired: by what this node sends also what it has not published yet.
     pub advertised: EncapsulationSupport,
     /// The encapsulations by which this node is to send as soon as it may ([`transition::Transition::may_send`]). Until then the peers
     /// concerned are reached by another one that they receive, or not at all.
     pub unpublished: BTreeSet<Encapsulation>,
-    /// Reverse-path filters to be loosened, as they are now, by sysctl: to be remembered before.
-    pub loosens: BTreeMap<String, String>,
+    /// Reverse-path filters to relax, with their present values, by sysctl: remembered before they are changed.
+    pub relaxes: BTreeMap<String, String>,
     /// False while a change of the backend is under way.
     pub settled: bool,
-    /// True where both directions of every flow take the same way: only then may reverse-path filters be strict.
+    /// True where both directions of every flow take the same route: only then may reverse-path filters be strict.
     pub one_way: bool,
-    /// The MTU that pods are given: what fits each way that their packets may take.
+    /// The MTU that pods are given: what fits each route that their packets may take.
     pub pod_mtu: Option<Mtu>,
     /// What in the host's own rules keeps pods' packets from being forwarded, and what to do.
     pub blockers: Vec<forward::Blocker>,
@@ -199,10 +198,10 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
 }
 
 /// The entries for one peer's pods of one family.
-struct Entries {
-    route: DeviceRoute,
-    /// The neighbour and the tunnel end, where the way is a tunnel.
-    tunnel: Option<(NeighbourEntry, TunnelEnd)>,
+pub(crate) struct Entries {
+    pub(crate) route: DeviceRoute,
+    /// The neighbour and the tunnel end, for tunnels whose packets need them.
+    pub(crate) tunnel: Option<(NeighbourEntry, TunnelEnd)>,
 }
 
 type NeighbourEntry = ((IfName, IpAddr), Mac);
@@ -210,28 +209,20 @@ type TunnelEnd = ((IfName, Mac), IpAddr);
 
 impl Entries {
     /// None for a tunnel that this node does not have.
-    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, way: PeerRoute) -> Option<Self> {
-        let family = subnet.family();
-        let (gateway, device, tunnel) = match way {
-            PeerRoute::Direct { gateway } => (gateway, underlay.clone(), None),
-            PeerRoute::Tunnel { tunnel, endpoint, mac } => {
-                let device = tunnels.get(&tunnel)?.get(family)?.device.clone();
-                let neighbour = ((device.clone(), subnet.address()), mac);
-                let end = ((device.clone(), mac), endpoint);
-                (subnet.address(), device, Some((neighbour, end)))
-            }
+    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, route: PeerRoute) -> Option<Self> {
+        let device = match tunnels.get(&route.encapsulation) {
+            Some(devices) => devices.get(subnet.family())?.device.clone(),
+            None => route.is_direct().then(|| underlay.clone())?,
         };
-        let (gateway, onlink, metric) = (Some(gateway), tunnel.is_some(), Route::default_metric(family));
-        let route = DeviceRoute {
-            destination: subnet,
-            gateway,
-            device,
-            onlink,
-            protocol: PROTOCOL,
-            metric,
-            kind: RouteKind::Unicast,
-        };
-        Some(Self { route, tunnel })
+        Some(route.encapsulation.entries(&route, subnet, device))
+    }
+
+    /// A route to `subnet` alone. An `onlink` next hop counts as on the link, whatever the device's addresses say.
+    pub(crate) fn by(subnet: Prefix, gateway: IpAddr, device: IfName, onlink: bool) -> Self {
+        let (gateway, protocol, metric) = (Some(gateway), PROTOCOL, Route::default_metric(subnet.family()));
+        let kind = RouteKind::Unicast;
+        let route = DeviceRoute { destination: subnet, gateway, device, onlink, protocol, metric, kind };
+        Self { route, tunnel: None }
     }
 }
 

@@ -12,10 +12,11 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::op::{DeviceRoute, Op};
 use dataplane::types::{IfName, Prefix};
 
+use crate::backend::DeviceTexts;
 use crate::observe::Observed;
 use crate::overlay::{Desired, Identity, PROTOCOL};
 
@@ -40,20 +41,25 @@ pub enum Conflict {
         present: Box<DeviceRoute>,
     },
     /// A device of another kind has our device's name.
-    #[error("VXLAN device {name} cannot be made, since a device of another kind has its name: ip link delete {name}")]
+    #[error("{} device {name} cannot be made, since a device of another kind has its name: ip link delete {name}", texts.kind)]
     Name {
         /// The name.
         name: IfName,
+        /// About the kind of our device.
+        texts: DeviceTexts,
     },
-    /// A VXLAN device of another name has our VNI and port.
+    /// A device of another name and of the kind of ours keeps the kernel from making ours.
     #[error(
-        "VXLAN device {name} cannot be made, since {other} has the same VNI and port: ip link delete {other}, or choose another Backend.VNI or Backend.Port"
+        "{} device {name} cannot be made, since {other} has the same {}: ip link delete {other}{}",
+        texts.kind, texts.identity, texts.remedy
     )]
     Tunnel {
         /// Our device.
         name: IfName,
         /// Theirs.
         other: IfName,
+        /// About the kind of both.
+        texts: DeviceTexts,
     },
 }
 
@@ -112,7 +118,7 @@ impl Diff<'_> {
     }
 
     fn is_ours(&self, link: &Link) -> bool {
-        matches!(link.kind, Kind::Vxlan(_)) && link.alias.as_ref() == Some(&self.identity.mark)
+        link.tunnel().is_some() && link.alias.as_ref() == Some(&self.identity.mark)
     }
 
     /// True for a device that this plan does not delete: what was observed on it is still there.

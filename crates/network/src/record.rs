@@ -4,11 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane::types::{Family, Mac, PerFamily, Prefix, Vni};
-use serde::Serialize;
+use dataplane::types::{Family, PerFamily, Prefix};
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use crate::backend::{ENCAPSULATIONS_EXAMPLE, Entry};
 use crate::caseless::{FieldError, Object};
-use crate::model::{BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName, TunnelId, Vtep};
+use crate::model::{BackendData, BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName};
 
 /// Why a text is no lease.
 #[derive(Debug, thiserror::Error)]
@@ -38,66 +40,43 @@ struct Record<'a> {
     #[serde(rename = "BackendType")]
     backend_type: &'a str,
     #[serde(rename = "BackendData")]
-    backend_data: Option<VtepRecord>,
+    backend_data: Option<&'a BackendData>,
     #[serde(rename = "BackendV6Data")]
-    backend_v6_data: Option<VtepRecord>,
-    // Ours beyond flannel's: what the node receives and sends by.
+    backend_v6_data: Option<&'a BackendData>,
+    // netd's beyond flannel's: what the node receives and sends.
     #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
-    receives: Option<Vec<EncapsulationRecord>>,
+    receives: Option<Vec<EncapsulationRecord<'a>>>,
     #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
-    sends: Option<Vec<EncapsulationRecord>>,
+    sends: Option<Vec<EncapsulationRecord<'a>>>,
 }
 
-/// A encapsulation in which packets travel, by flannel's names of backends.
+/// An entry of what a node receives or sends.
 #[derive(Serialize)]
-pub struct EncapsulationRecord {
-    #[serde(rename = "Type")]
-    kind: &'static str,
-    #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
-    vni: Option<Vni>,
-    #[serde(rename = "Port", skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
-    mac: Option<Mac>,
-    #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
-    v6_mac: Option<Mac>,
+#[serde(untagged)]
+pub enum EncapsulationRecord<'a> {
+    /// Of a backend that netd has.
+    Known(Entry),
+    /// As it was read.
+    Raw(#[serde(serialize_with = "raw")] &'a str),
 }
 
-impl EncapsulationRecord {
-    fn of(encapsulation: Encapsulation, macs: PerFamily<Mac>) -> Self {
-        let (kind, id) = match encapsulation {
-            Encapsulation::Direct => ("host-gw", None),
-            Encapsulation::Tunnel(id) => ("vxlan", Some(id)),
-        };
-        Self { kind, vni: id.map(|id| id.vni), port: id.map(|id| id.port), mac: macs.v4, v6_mac: macs.v6 }
-    }
-
-    /// Those that a node receives by.
-    pub fn received(ways: &EncapsulationSupport) -> Vec<Self> {
-        let tunnels = ways.tunnels.iter().map(|(id, macs)| Self::of(Encapsulation::Tunnel(*id), *macs));
-        let direct = ways.direct.then(|| Self::of(Encapsulation::Direct, PerFamily::none()));
-        direct.into_iter().chain(tunnels).collect()
-    }
-
-    /// Those that it sends by.
-    pub fn sent(ways: &EncapsulationSupport) -> Vec<Self> {
-        ways.sends.iter().map(|encapsulation| Self::of(*encapsulation, PerFamily::none())).collect()
-    }
+/// The encapsulations in which a node receives; those that no backend here reads come last.
+pub fn received(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
+    let known = support.receives.iter().map(|(encapsulation, macs)| encapsulation.entry(*macs));
+    let raw = support.unknown_receives.iter().map(|entry| EncapsulationRecord::Raw(entry));
+    known.map(EncapsulationRecord::Known).chain(raw).collect()
 }
 
-/// Flannel's `BackendData` of vxlan.
-#[derive(Serialize)]
-pub struct VtepRecord {
-    #[serde(rename = "VNI")]
-    vni: Vni,
-    #[serde(rename = "VtepMAC")]
-    vtep_mac: Mac,
+/// Those in which it sends.
+pub fn sent(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
+    let known = support.sends.iter().map(|encapsulation| encapsulation.entry(PerFamily::none()));
+    let raw = support.unknown_sends.iter().map(|entry| EncapsulationRecord::Raw(entry));
+    known.map(EncapsulationRecord::Known).chain(raw).collect()
 }
 
-impl From<Vtep> for VtepRecord {
-    fn from(vtep: Vtep) -> Self {
-        Self { vni: vtep.vni, vtep_mac: vtep.mac }
-    }
+/// Writes JSON as it is. What is none, which only an annotation can hold, becomes `null`.
+pub(crate) fn raw<S: Serializer>(json: &(impl AsRef<str> + ?Sized), serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(json.as_ref()).ok().serialize(serializer)
 }
 
 /// Writes a lease for people to read. The node's name is not in it.
@@ -114,17 +93,16 @@ pub fn of(lease: &Lease) -> impl Serialize + '_ {
 }
 
 fn record_of(lease: &Lease) -> Record<'_> {
-    let vteps = lease.vteps.map(|_, vtep| VtepRecord::from(*vtep));
     Record {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,
         public_ip: lease.public.v4,
         public_ipv6: lease.public.v6,
         backend_type: lease.backend.as_str(),
-        backend_data: vteps.v4,
-        backend_v6_data: vteps.v6,
-        receives: lease.ways.as_ref().map(EncapsulationRecord::received),
-        sends: lease.ways.as_ref().map(EncapsulationRecord::sent),
+        backend_data: lease.data.v4.as_ref(),
+        backend_v6_data: lease.data.v6.as_ref(),
+        receives: lease.encapsulations.as_ref().map(received),
+        sends: lease.encapsulations.as_ref().map(sent),
     }
 }
 
@@ -143,9 +121,9 @@ pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
         return Err(RecordError::Missing("PublicIP or PublicIPv6"));
     }
     let backend = backend(&mut object)?.ok_or(RecordError::Missing("BackendType"))?;
-    let vteps = vteps(&mut object, &backend)?;
-    let ways = ways(&mut object)?;
-    Ok(Lease { node: node.clone(), subnets, public, backend, vteps, ways })
+    let data = take_data(&mut object, &backend)?;
+    let encapsulations = encapsulations(&mut object)?;
+    Ok(Lease { node: node.clone(), subnets, public, backend, data, encapsulations })
 }
 
 /// The public addresses; flannel's 0.0.0.0 is none.
@@ -165,63 +143,54 @@ pub fn backend(object: &mut Object) -> Result<Option<BackendType>, FieldError> {
     Ok(name.map(|name| BackendType::from(name.as_str())))
 }
 
-/// The tunnel's ends: other backends than vxlan have data of their own in the same place.
-pub fn vteps(object: &mut Object, backend: &BackendType) -> Result<PerFamily<Vtep>, RecordError> {
-    if *backend != BackendType::Vxlan {
-        return Ok(PerFamily::none());
-    }
-    Ok(PerFamily { v4: vtep(object, "BackendData")?, v6: vtep(object, "BackendV6Data")? })
+/// What the backend publishes.
+pub fn take_data(object: &mut Object, backend: &BackendType) -> Result<PerFamily<BackendData>, RecordError> {
+    let mut take = |field: &str| {
+        let expected = format!("an object like {}", backend.data_example());
+        let Some(json) = object.take::<&RawValue>(field, &expected)? else { return Ok(None) };
+        BackendData::parse(backend, json.get()).map_err(|error| match error {
+            RecordError::Syntax(_) => FieldError::new(field, json, expected).into(),
+            error => error,
+        })
+    };
+    Ok(PerFamily { v4: take("BackendData")?, v6: take("BackendV6Data")? })
 }
 
 /// Both lists or none: half of them says nothing that could be relied on.
-pub fn ways(object: &mut Object) -> Result<Option<EncapsulationSupport>, RecordError> {
-    const EXPECTED: &str = r#"a list of objects like {"Type": "vxlan", "VNI": 1, "Port": 8472}"#;
-    let receives: Option<Vec<Object>> = object.take("Receives", EXPECTED)?;
-    let sends: Option<Vec<Object>> = object.take("Sends", EXPECTED)?;
+pub fn encapsulations(object: &mut Object) -> Result<Option<EncapsulationSupport>, RecordError> {
+    let expected = format!("a list of objects like {ENCAPSULATIONS_EXAMPLE}");
+    let receives: Option<Vec<&RawValue>> = object.take("Receives", &expected)?;
+    let sends: Option<Vec<&RawValue>> = object.take("Sends", &expected)?;
     let (Some(receives), Some(sends)) = (receives, sends) else { return Ok(None) };
-    ways_of(receives, sends).map(Some)
-}
-
-fn ways_of(receives: Vec<Object>, sends: Vec<Object>) -> Result<EncapsulationSupport, RecordError> {
-    let mut ways = EncapsulationSupport::default();
-    for mut entry in receives {
-        let mac = "a MAC address like 0a:58:0a:f4:01:02";
-        let macs = PerFamily { v4: entry.take("VtepMAC", mac)?, v6: entry.take("VtepV6MAC", mac)? };
-        match encapsulation(&mut entry)? {
-            Some(Encapsulation::Direct) => ways.direct = true,
-            Some(Encapsulation::Tunnel(id)) => drop(ways.tunnels.insert(id, macs)),
-            None => {}
-        }
-    }
-    for mut entry in sends {
-        ways.sends.extend(encapsulation(&mut entry)?);
-    }
-    Ok(ways)
+    support(&receives, &sends).map(Some)
 }
 
 /// Reads both lists, each of which is a text of its own.
-pub fn ways_of_texts(receives: &str, sends: &str) -> Result<EncapsulationSupport, RecordError> {
-    ways_of(serde_json::from_str(receives)?, serde_json::from_str(sends)?)
+pub fn encapsulations_of_texts(receives: &str, sends: &str) -> Result<EncapsulationSupport, RecordError> {
+    support(&serde_json::from_str::<Vec<&RawValue>>(receives)?, &serde_json::from_str::<Vec<&RawValue>>(sends)?)
 }
 
 /// Writes both lists, without a space.
-pub fn texts_of_ways(ways: &EncapsulationSupport) -> (String, String) {
-    let text = |encapsulations: Vec<EncapsulationRecord>| serde_json::to_string(&encapsulations).unwrap_or_default();
-    (text(EncapsulationRecord::received(ways)), text(EncapsulationRecord::sent(ways)))
+pub fn texts_of_encapsulations(support: &EncapsulationSupport) -> (String, String) {
+    let text = |entries: Vec<EncapsulationRecord<'_>>| serde_json::to_string(&entries).unwrap_or_default();
+    (text(received(support)), text(sent(support)))
 }
 
-/// A encapsulation that a later version knows is none to this one.
-fn encapsulation(entry: &mut Object) -> Result<Option<Encapsulation>, RecordError> {
-    let kind: String = entry.take("Type", "a backend's name")?.ok_or(RecordError::Missing("Type"))?;
-    Ok(match BackendType::from(kind.as_str()) {
-        BackendType::HostGw => Some(Encapsulation::Direct),
-        BackendType::Vxlan => {
-            let vni = entry.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
-            let port = entry.take("Port", "a UDP port")?.ok_or(RecordError::Missing("Port"))?;
-            Some(Encapsulation::Tunnel(TunnelId { vni, port }))
+fn support(receives: &[&RawValue], sends: &[&RawValue]) -> Result<EncapsulationSupport, RecordError> {
+    let mut support = EncapsulationSupport::default();
+    for entry in receives {
+        match Encapsulation::parse(serde_json::from_str(entry.get())?)? {
+            Some((encapsulation, macs)) => drop(support.receives.insert(encapsulation, macs)),
+            None => support.unknown_receives.push(entry.get().into()),
         }
-        BackendType::Other(_) => None,
-    })
+    }
+    for entry in sends {
+        match Encapsulation::parse(serde_json::from_str(entry.get())?)? {
+            Some((encapsulation, _)) => drop(support.sends.insert(encapsulation)),
+            None => support.unknown_sends.push(entry.get().into()),
+        }
+    }
+    Ok(support)
 }
 
 fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Prefix>, FieldError> {
@@ -236,27 +205,6 @@ fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Pre
         }
         fits => Ok(fits),
     }
-}
-
-fn vtep(object: &mut Object, field: &str) -> Result<Option<Vtep>, RecordError> {
-    let expected = r#"an object like {"VNI": 1, "VtepMAC": "0a:58:0a:f4:01:02"}"#;
-    object.take::<Object>(field, expected)?.map(vtep_of).transpose()
-}
-
-/// Reads a tunnel's end from a text of its own; `null` is none.
-pub fn vtep_of_text(text: &str) -> Result<Option<Vtep>, RecordError> {
-    serde_json::from_str::<Option<Object>>(text)?.map(vtep_of).transpose()
-}
-
-/// Writes it as flannel does.
-pub fn text_of_vtep(vtep: Vtep) -> String {
-    serde_json::to_string(&VtepRecord::from(vtep)).unwrap_or_default()
-}
-
-fn vtep_of(mut vtep: Object) -> Result<Vtep, RecordError> {
-    let vni = vtep.take("VNI", "a whole number from 1 to 16777215")?.ok_or(RecordError::Missing("VNI"))?;
-    let mac = vtep.take("VtepMAC", "a MAC address like 0a:58:0a:f4:01:02")?.ok_or(RecordError::Missing("VtepMAC"))?;
-    Ok(Vtep { vni, mac })
 }
 
 #[cfg(test)]

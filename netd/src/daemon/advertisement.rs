@@ -70,8 +70,8 @@ impl Advertisement {
     /// Goes on from the lease that the store has at the start. An earlier netd of this node may have published what is in it; the first
     /// list of the peers' leases is read after that.
     pub(crate) fn new(stored: &Lease) -> Self {
-        let may_send = stored.ways.as_ref().map(|support| support.sends.clone());
-        let recheck = if stored.ways.is_some() { Recheck::Done } else { Recheck::Unpublished };
+        let may_send = stored.encapsulations.as_ref().map(|support| support.sends.clone());
+        let recheck = if stored.encapsulations.is_some() { Recheck::Done } else { Recheck::Unpublished };
         let (stored, wanted) = (stored.clone(), stored.clone());
         let (unconfirmed, draining, restricted, unread) = (None, BTreeMap::new(), false, false);
         Self { stored, wanted, unconfirmed, may_send, draining, recheck, restricted, unread }
@@ -79,7 +79,7 @@ impl Advertisement {
 
     /// All that peers may rely on: what is published, and what a write may have published.
     pub(crate) fn support(&self) -> Option<EncapsulationSupport> {
-        match (self.stored.ways.clone(), &self.unconfirmed) {
+        match (self.stored.encapsulations.clone(), &self.unconfirmed) {
             (Some(stored), Some(unconfirmed)) => Some(stored.beside(unconfirmed)),
             (stored, unconfirmed) => stored.or_else(|| unconfirmed.clone()),
         }
@@ -121,7 +121,7 @@ impl Advertisement {
 
     /// The wanted lease is about to be written. From now on peers may read that this node no longer sends by what is not in it.
     pub(crate) fn begin_write(&mut self) -> Lease {
-        let Some(support) = &self.wanted.ways else { return self.wanted.clone() };
+        let Some(support) = &self.wanted.encapsulations else { return self.wanted.clone() };
         match &mut self.may_send {
             Some(may_send) => may_send.retain(|encapsulation| support.sends.contains(encapsulation)),
             None => self.may_send = Some(support.sends.clone()),
@@ -135,12 +135,12 @@ impl Advertisement {
 
     /// The store has this lease now.
     pub(crate) fn written(&mut self, lease: Lease, now: Duration) {
-        let relied_on = self.support().map(|support| support.receives()).unwrap_or_default();
+        let relied_on = self.support().map(|support| support.receives).unwrap_or_default();
         self.unconfirmed = None;
         self.stored = lease;
-        let Some(support) = &self.stored.ways else { return };
-        let closes = &relied_on - &support.receives();
-        self.draining.extend(closes.into_iter().map(|encapsulation| (encapsulation, now + DRAIN)));
+        let Some(support) = &self.stored.encapsulations else { return };
+        let closes = relied_on.into_keys().filter(|encapsulation| !support.receives.contains_key(encapsulation));
+        self.draining.extend(closes.map(|encapsulation| (encapsulation, now + DRAIN)));
         if self.recheck == Recheck::Unpublished {
             // A peer that closes a way waits longer than this for a node that had not published yet.
             let is_quick = now <= DRAIN / 2 && !self.restricted;
@@ -162,7 +162,7 @@ impl Advertisement {
     /// The peers' leases were read, the read began at `begun`, and no write has begun since. `changed` is true where they are not as
     /// they were known before.
     pub(crate) fn read(&mut self, begun: Duration, changed: bool) -> ReadEffect {
-        let published = self.stored.ways.as_ref().map(|support| support.sends.clone());
+        let published = self.stored.encapsulations.as_ref().map(|support| support.sends.clone());
         let may_send_more = std::mem::take(&mut self.unread);
         if may_send_more && published.is_some() {
             self.may_send = published;

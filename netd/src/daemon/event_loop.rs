@@ -3,7 +3,7 @@
 //! Nothing but that wait is awaited: no request to a store holds up a repair.
 
 use network::chain;
-use network::model::{Lease, Vtep};
+use network::model::Lease;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -105,7 +105,7 @@ impl Daemon {
 
     /// This node's lease says in plans all that peers may have read.
     fn follow_advertisement(&mut self) {
-        self.cluster.own.ways = self.lease.advertisement().support();
+        self.cluster.own.encapsulations = self.lease.advertisement().support();
     }
 
     /// Takes an answer of the publisher, after the events that were sent before it.
@@ -202,10 +202,7 @@ impl Daemon {
         let request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = request.backend.clone();
-        let stored = own.vteps;
-        own.vteps = request
-            .vteps
-            .map(|family, wanted| Vtep { vni: wanted.vni, mac: wanted.mac(stored.get(family).map(|vtep| vtep.mac)) });
+        own.data = request.data.map(|family, request| request.data(own.data.get(family)));
         *self.lease.request_mut() = request;
         true
     }

@@ -30,7 +30,7 @@ impl Daemon {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
-        let remembered = self.transition.remember(&planned.outcome.loosens);
+        let remembered = self.transition.remember(&planned.outcome.relaxes);
         let (report, deferred) = self.kernel.apply(trigger, &self.node, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
@@ -83,9 +83,10 @@ impl Daemon {
     fn transition(&self) -> Transition {
         let advertisement = self.lease.advertisement();
         Transition {
-            lingering: advertisement.draining(),
-            loosened: self.transition.relaxed().clone(),
+            draining: advertisement.draining(),
+            relaxed_rp_filter: self.transition.relaxed().clone(),
             may_send: advertisement.may_send().cloned(),
+            ..Transition::default()
         }
     }
 

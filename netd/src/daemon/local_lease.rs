@@ -68,7 +68,8 @@ impl LocalLease {
     pub(super) fn want(&mut self, own: &Lease, outcome: &Outcome, failed: bool) {
         let former = self.advertisement.support().filter(|_| failed);
         let support = former.iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
-        self.advertisement.want(Lease { ways: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
+        self.advertisement
+            .want(Lease { encapsulations: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
     }
 
     /// Asks again at once: the store can be followed again, or has another lease of this node.

@@ -115,7 +115,7 @@ impl StoreView {
         for lease in leases.into_iter().filter(|lease| lease.node != *own) {
             let (node, known) = (lease.node.clone(), self.leases.get(&lease.node));
             if since.contains(&node) {
-                result.agrees &= known.is_none_or(|known| known.ways == lease.ways);
+                result.agrees &= known.is_none_or(|known| known.encapsulations == lease.encapsulations);
             } else if known != Some(&lease) {
                 result.changed = true;
                 self.news.insert(node.clone());

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use dataplane::address::Address;
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::nft::{BaseChainFacts, Rule, TableId};
 use dataplane::types::{Family, IfName};
 use network::model::{Cluster, Lease, NodeName, Rejected};
@@ -113,7 +113,7 @@ impl Facts {
         let link = self.kernel.host.links.values().find(|link| link.index == index);
         link.is_some_and(|link| {
             let marked = link.alias.as_ref() == Some(&self.node.identity.mark);
-            matches!(link.kind, Kind::Vxlan(_)) && (marked || self.outcome.desired.devices.contains_key(&link.name))
+            link.tunnel().is_some() && (marked || self.outcome.desired.devices.contains_key(&link.name))
         })
     }
 

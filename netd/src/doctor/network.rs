@@ -42,11 +42,13 @@ fn conflict(conflict: &Conflict) -> Finding {
             let what = format!("{wanted} has no place, since a route is there that is not netd's");
             Finding::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
         }
-        Conflict::Name { name } => Finding::fault(name, "a device of another kind has the name of netd's VXLAN device")
-            .remedy(format!("ip link delete {name}")),
-        Conflict::Tunnel { name, other } => {
-            Finding::fault(other, format!("this VXLAN device, not netd's, has the VNI and port that {name} needs"))
-                .remedy(format!("ip link delete {other}"))
+        Conflict::Name { name, texts } => {
+            let what = format!("a device of another kind has the name of netd's {} device", texts.kind);
+            Finding::fault(name, what).remedy(format!("ip link delete {name}"))
+        }
+        Conflict::Tunnel { name, other, texts } => {
+            let what = format!("this {} device, not netd's, has the {} that {name} needs", texts.kind, texts.identity);
+            Finding::fault(other, what).remedy(format!("ip link delete {other}"))
         }
     }
 }

@@ -1,9 +1,5 @@
 //! Whether the largest packets of pods arrive, where small ones do. Pure.
 
-use dataplane::types::Family;
-use network::overlay::peer_route::PeerRoute;
-use network::overlay::tunnel_device::overhead;
-
 use super::facts::Facts;
 use super::finding::{Check, Finding};
 use super::probe::{Answer, Question};
@@ -19,16 +15,12 @@ fn judge(facts: &Facts) -> Vec<Finding> {
         let what = format!(
             "the path to {outer} carries packets of {carries} bytes, and the largest of pods need {needed}: they are lost or fragmented"
         );
-        let remedy = match question.route {
-            PeerRoute::Tunnel { .. } => {
-                format!("set \"MTU\": {carries} in Backend of net-conf.json, then restart the pods; or mend the path")
-            }
-            PeerRoute::Direct { .. } => {
-                format!(
-                    "ip link set {} mtu {carries}, on every node, then restart the pods; or mend the path",
-                    question.device
-                )
-            }
+
+        let remedy = if facts.node.conf.backend.has_mtu() && !question.route.is_direct() {
+            format!("set \"MTU\": {carries} in Backend of net-conf.json, then restart the pods; or mend the path")
+        } else {
+            let underlay = &facts.node.underlay.ifname;
+            format!("ip link set {underlay} mtu {carries}, on every node, then restart the pods; or mend the path")
         };
         let finding = Finding::fault(name, what).remedy(remedy);
         // Both families of pods may take one path.
@@ -42,10 +34,8 @@ fn judge(facts: &Facts) -> Vec<Finding> {
 /// How large packets the underlay's path carries, where that is too small.
 fn carries(question: &Question, answer: Answer) -> Option<u32> {
     let known = answer.path_mtu.filter(|known| !answer.outer_full && *known < question.outer_bytes);
-    let headers = match question.route {
-        PeerRoute::Tunnel { endpoint, .. } => overhead(Family::of(endpoint)),
-        PeerRoute::Direct { .. } => 0,
-    };
+
+    let headers = question.route.overhead();
     let seen = answer.inner_passes.filter(|_| answer.inner && !answer.inner_full).map(|bytes| bytes + headers);
     known.or(seen)
 }

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use dataplane::nft::{Hook, Policy};
 use dataplane::types::Family;
+use network::backend::Traffic;
 use network::model::NodeName;
 use network::overlay::peer_route::PeerRoute;
-use network::overlay::tunnel_device::overhead;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};
@@ -33,21 +33,16 @@ fn question(facts: &Facts, name: &NodeName, family: Family, route: PeerRoute) ->
     let desired = &facts.outcome.desired;
     let device = desired.routes.get(&subnet)?.device.clone();
     // Tunnel ends have the first address of the subnet, bridges the second.
-    let certain = peer.vteps.get(family).is_some();
+    let certain = peer.data.get(family).is_some();
     let has = |address: &IpAddr| facts.kernel.addresses.iter().any(|known| known.address == *address);
     let from = [Some(own_subnet.address()), own_subnet.nth(1)].into_iter().flatten().find(has);
     let inner = if certain { subnet.address() } else { subnet.nth(1)? };
-    let (outer, inner_bytes, outer_bytes) = match route {
-        PeerRoute::Tunnel { endpoint, .. } => {
-            let bytes = desired.devices.get(&device)?.mtu.get();
-            // The underlay's MTU counts the inner Ethernet header too.
-            (endpoint, bytes, bytes + overhead(Family::of(endpoint)))
-        }
-        PeerRoute::Direct { gateway } => {
-            let bytes = facts.outcome.pod_mtu.unwrap_or(facts.node.underlay.mtu).get();
-            (gateway, bytes, bytes)
-        }
-    };
+
+    // A plain route leads out of no device of netd's. The Ethernet header that a tunnel adds is the inner packet's: the underlay's MTU
+    // counts it too.
+    let of_pods = || facts.outcome.pod_mtu.unwrap_or(facts.node.underlay.mtu);
+    let inner_bytes = desired.devices.get(&device).map_or_else(of_pods, |device| device.mtu).get();
+    let (outer, outer_bytes) = (route.endpoint, inner_bytes + route.overhead());
     Some(Question { route, device, inner: (inner, certain), from, inner_bytes, outer, outer_bytes })
 }
 
@@ -63,46 +58,41 @@ fn of_peer(facts: &Facts, name: &NodeName, family: Family, question: &Question, 
     }
     let here = facts.node.underlay.addresses.get(Family::of(*outer)).copied();
     let here = here.map_or_else(|| "this node".to_owned(), |address| address.to_string());
-    match route {
-        _ if !answer.outer => {
-            let what = format!(
-                "nothing comes back from it, neither on the way to its {family} pods nor from {outer}: it is down or cut off, or echoes are blocked"
-            );
-            Some(Finding::fault(name, what).remedy(format!("ping -c 3 {outer}; ip route get {outer}")))
-        }
-        PeerRoute::Direct { .. } if !certain => None,
-        PeerRoute::Direct { .. } => {
-            let what = format!(
-                "{outer} answers, but {inner} does not: something between the nodes drops packets with pods' addresses, such as a cloud's source/destination check"
-            );
-            let remedy = format!(
-                "switch that check off, or let the pod network pass; see what arrives there: tcpdump -ni any host {inner}"
-            );
-            Some(Finding::fault(name, what).remedy(remedy))
-        }
-        PeerRoute::Tunnel { tunnel, .. } => {
-            let port = tunnel.port;
-            let what = format!(
-                "{outer} answers, but nothing comes back through the tunnel to {family} pods: UDP port {port} is blocked between {here} and {outer}, or its tunnel device is gone"
-            );
-            let mut remedy = format!(
-                "let UDP port {port} pass both ways between the nodes; see what arrives there: tcpdump -ni any udp port {port} and host {here}"
-            );
-            if let Some(open) = own_firewall(facts, port) {
-                remedy = format!("{open}\n{remedy}");
-            }
-            if reverse_path::is_strict(facts, device) {
-                remedy = format!("{remedy}\nif answers arrive here and are dropped: {}", reverse_path::loosen(device));
-            }
-            Some(Finding::fault(name, what).remedy(remedy))
-        }
+    if !answer.outer {
+        let what = format!(
+            "nothing comes back from it, neither on the way to its {family} pods nor from {outer}: it is down or cut off, or echoes are blocked"
+        );
+        return Some(Finding::fault(name, what).remedy(format!("ping -c 3 {outer}; ip route get {outer}")));
     }
+    let Some(traffic) = route.encapsulation.traffic() else {
+        let what = format!(
+            "{outer} answers, but {inner} does not: something between the nodes drops packets with pods' addresses, such as a cloud's source/destination check"
+        );
+        let remedy = format!(
+            "switch that check off, or let the pod network pass; see what arrives there: tcpdump -ni any host {inner}"
+        );
+        return certain.then(|| Finding::fault(name, what).remedy(remedy));
+    };
+    let Traffic { name: packets, tcpdump, nft } = traffic;
+    let what = format!(
+        "{outer} answers, but nothing comes back through the tunnel to {family} pods: {packets} is blocked between {here} and {outer}, or its tunnel device is gone"
+    );
+    let mut remedy = format!(
+        "let {packets} pass both ways between the nodes; see what arrives there: tcpdump -ni any {tcpdump} and host {here}"
+    );
+    if let Some(open) = own_firewall(facts, &nft) {
+        remedy = format!("{open}\n{remedy}");
+    }
+    if reverse_path::is_strict(facts, device) {
+        remedy = format!("{remedy}\nif answers arrive here and are dropped: {}", reverse_path::loosen(device));
+    }
+    Some(Finding::fault(name, what).remedy(remedy))
 }
 
 /// What opens this node's own chain that drops what comes in by policy.
-fn own_firewall(facts: &Facts, port: u16) -> Option<String> {
+fn own_firewall(facts: &Facts, packets: &str) -> Option<String> {
     let mut chains = facts.kernel.host.base_chains.iter();
     let chain = chains.find(|chain| chain.base.hook == Hook::Input && chain.base.policy == Policy::Drop)?;
     let (table, name) = (&chain.table, &chain.chain);
-    Some(format!("nft insert rule {} {} {name} udp dport {port} accept", table.family, table.name))
+    Some(format!("nft insert rule {} {} {name} {packets} accept", table.family, table.name))
 }

@@ -8,7 +8,7 @@ mod world;
 
 use std::collections::BTreeSet;
 
-use network::model::{Encapsulation, EncapsulationSupport};
+use network::model::Encapsulation;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -119,8 +119,8 @@ proptest! {
         for node in &world.nodes {
             prop_assert_eq!(node.ways.len(), world.nodes.len() - 1, "node {} has ways to all others", node.n);
             let encapsulations: BTreeSet<Encapsulation> = node.conf.backend.encapsulations().into_iter().collect();
-            let told = node.own.ways.as_ref().map(EncapsulationSupport::receives);
-            prop_assert_eq!(told, Some(encapsulations), "node {} is settled", node.n);
+            let receives = node.own.encapsulations.as_ref().map(|support| support.receives.keys().copied().collect());
+            prop_assert_eq!(receives, Some(encapsulations), "node {} is settled", node.n);
         }
     }
 }

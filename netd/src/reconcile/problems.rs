@@ -25,7 +25,7 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
         Problem::new(Kind::NoPeerRoute, pods(node, *family), format!("cannot be reached: {why}"))
     });
     let degraded = outcome.degraded.iter().filter_map(|((node, family), why)| {
-        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation();
+        let encapsulation = outcome.peer_routes.get(&(node.clone(), *family))?.encapsulation;
         let detail = format!("are reached by {encapsulation}, not as configured: {why}");
         Some(Problem::new(Kind::PeerRouteDegraded, pods(node, *family), detail))
     });
@@ -35,20 +35,20 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
-    let device = |name, why| Problem::new(Kind::Conflict, format!("VXLAN device {name}"), why);
+    let device = |kind, name, why| Problem::new(Kind::Conflict, format!("{kind} device {name}"), why);
     match conflict {
         Conflict::Route { wanted, present } => {
             let detail = "cannot be added, since another one is there that is not netd's";
             Problem::new(Kind::Conflict, format!("route {wanted}"), detail)
                 .with_remedy(format!("ip route delete {present}"))
         }
-        Conflict::Name { name } => {
-            device(name, "cannot be made, since a device of another kind has its name".to_owned())
+        Conflict::Name { name, texts } => {
+            device(texts.kind, name, "cannot be made, since a device of another kind has its name".to_owned())
                 .with_remedy(format!("ip link delete {name}"))
         }
-        Conflict::Tunnel { name, other } => {
-            device(name, format!("cannot be made, since {other} has the same VNI and port"))
-                .with_remedy(format!("ip link delete {other}, or choose another Backend.VNI or Backend.Port"))
+        Conflict::Tunnel { name, other, texts } => {
+            device(texts.kind, name, format!("cannot be made, since {other} has the same {}", texts.identity))
+                .with_remedy(format!("ip link delete {other}{}", texts.remedy))
         }
     }
 }

@@ -34,7 +34,7 @@ pub struct OfflineStatus {
     pub lease: Option<LeaseStatus>,
     /// The source of the lease: the store, or else the subnet file.
     pub lease_from: String,
-    /// netd's VXLAN devices.
+    /// netd's tunnel devices.
     pub devices: Vec<Device>,
     /// netd's routes, as `ip route` writes them.
     pub routes: Vec<String>,
@@ -42,7 +42,7 @@ pub struct OfflineStatus {
     pub problems: Vec<String>,
 }
 
-/// A VXLAN device.
+/// A tunnel device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {

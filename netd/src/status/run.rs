@@ -3,16 +3,13 @@
 //! Pure: the time is an argument. Values that have not changed keep their age and are not written anew: there may be thousands of peers.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::types::{Family, Prefix};
 use jiff::Timestamp;
 use network::model::{Cluster, Lease, NodeName, Rejected};
-use network::net_conf::Backend;
 use network::overlay::Outcome;
-use network::overlay::peer_route::PeerRoute;
 
 use super::unprogrammed::Unprogrammed;
 use super::{LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
@@ -172,13 +169,13 @@ impl RouteStatus {
         let key = (lease.node.clone(), family);
         let (kind, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
             (Some(route), _) => {
-                let (kind, to) = kind_of(*route);
+                let kind = if route.is_direct() { RouteKind::Direct } else { RouteKind::Tunnel };
                 let programmed = !unprogrammed.covers(&run.outcome.desired, *route, subnet);
                 let why = match run.outcome.degraded.get(&key) {
-                    Some(reason) => format!("{}, not as configured: {reason}", route.encapsulation()).into(),
-                    None => why(&run.node.conf.backend, *route),
+                    Some(reason) => format!("{}, not as configured: {reason}", route.encapsulation).into(),
+                    None => run.node.conf.backend.reason(route),
                 };
-                (kind, Some(to), why, programmed)
+                (kind, Some(route.endpoint), why, programmed)
             }
             (None, Some(reason)) => (RouteKind::None, None, reason.to_string().into(), false),
             (None, None) => (RouteKind::None, None, "nothing is known of it yet".into(), false),
@@ -190,25 +187,4 @@ impl RouteStatus {
         (self.subnet, self.kind, self.to, self.programmed) == (new.subnet, new.kind, new.to, new.programmed)
             && self.why == new.why
     }
-}
-
-fn kind_of(route: PeerRoute) -> (RouteKind, IpAddr) {
-    match route {
-        PeerRoute::Tunnel { endpoint, .. } => (RouteKind::Tunnel, endpoint),
-        PeerRoute::Direct { gateway } => (RouteKind::Direct, gateway),
-    }
-}
-
-/// Why the route is of this kind.
-fn why(backend: &Backend, route: PeerRoute) -> Cow<'static, str> {
-    if !backend.encapsulations().contains(&route.encapsulation()) {
-        return format!("{}: it does not receive by this node's backend yet", route.encapsulation()).into();
-    }
-    let reason = match (backend, route) {
-        (Backend::Vxlan(options), PeerRoute::Tunnel { .. }) if options.direct_routing => "not on this node's link",
-        (Backend::Vxlan(_), PeerRoute::Direct { .. }) => "on this node's link (DirectRouting)",
-        (Backend::Vxlan(_), PeerRoute::Tunnel { .. }) => "backend vxlan",
-        (Backend::HostGw, _) => "backend host-gw",
-    };
-    reason.into()
 }

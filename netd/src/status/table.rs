@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use jiff::Timestamp;
 
 use super::offline::OfflineStatus;
-use super::{BackendStatus, LeaseStatus, NodeStatus, RouteKind, RouteStatus, Status};
+use super::{LeaseStatus, NodeStatus, RouteKind, RouteStatus, Status};
 use crate::clock::age;
 
 /// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
@@ -97,7 +97,7 @@ fn about(own: &NodeStatus, changing: bool) -> Vec<Vec<String>> {
     let pods = own.pod_mtu.map(|mtu| format!(" (pods {mtu})")).unwrap_or_default();
     let change = if changing { "; a change is under way" } else { "" };
     let mut rows = vec![
-        row(&[&"backend", &format!("{}{change}", backend(&own.backend))]),
+        row(&[&"backend", &format!("{}{change}", own.backend)]),
         row(&[&"subnets", &joined(&own.lease.subnets)]),
         row(&[
             &"interface",
@@ -108,20 +108,6 @@ fn about(own: &NodeStatus, changing: bool) -> Vec<Vec<String>> {
         rows.push(row(&[&"public", &joined(&own.lease.public)]));
     }
     rows
-}
-
-fn backend(backend: &BackendStatus) -> String {
-    let mut text = backend.kind.clone();
-    if let Some(vni) = backend.vni {
-        let _ = write!(text, ", VNI {vni}");
-    }
-    if let Some(port) = backend.port {
-        let _ = write!(text, ", port {port}");
-    }
-    if backend.direct_routing == Some(true) {
-        text.push_str(", DirectRouting");
-    }
-    text
 }
 
 fn repairs(status: &Status) -> String {
@@ -182,7 +168,7 @@ pub fn offline(status: &OfflineStatus) -> String {
         row(&[&device.name, &state, &device.mtu, &mac, &device.fdb, &device.neighbours])
     }));
     text.push('\n');
-    text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no VXLAN device of netd's\n".to_owned() });
+    text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no tunnel device of netd's\n".to_owned() });
     if !status.routes.is_empty() {
         let _ = write!(text, "\nROUTES\n{}\n", status.routes.join("\n"));
     }

@@ -31,14 +31,16 @@ impl Unprogrammed {
                 Op::AddRoute(route) | Op::ReplaceRoute(route) => drop(unprogrammed.routes.insert(route.destination)),
                 Op::PutNeighbour { address, .. } => drop(unprogrammed.neighbours.insert(*address)),
                 Op::PutFdb { mac, .. } => drop(unprogrammed.tunnel_ends.insert(*mac)),
-                Op::AddVxlan { name, .. } | Op::SetLink { name, .. } => drop(unprogrammed.devices.insert(name.clone())),
+                Op::AddTunnel { name, .. } | Op::SetLink { name, .. } => {
+                    unprogrammed.devices.insert(name.clone());
+                }
                 _ => {}
             }
         }
         for conflict in &report.conflicts {
             match conflict {
                 Conflict::Route { wanted, .. } => drop(unprogrammed.routes.insert(wanted.destination)),
-                Conflict::Name { name } | Conflict::Tunnel { name, .. } => {
+                Conflict::Name { name, .. } | Conflict::Tunnel { name, .. } => {
                     unprogrammed.devices.insert(name.clone());
                 }
             }
@@ -58,7 +60,7 @@ impl Unprogrammed {
         let device = desired.routes.get(&subnet).map(|route| &route.device);
         self.routes.contains(&subnet)
             || self.neighbours.contains(&subnet.address())
-            || matches!(route, PeerRoute::Tunnel { mac, .. } if self.tunnel_ends.contains(&mac))
+            || route.mac.is_some_and(|mac| self.tunnel_ends.contains(&mac))
             || device.is_some_and(|device| self.devices.contains(device))
     }
 }

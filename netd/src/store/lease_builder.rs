@@ -5,7 +5,7 @@
 use dataplane::types::{Family, PerFamily, Prefix};
 use network::allocation;
 use network::hash::fnv;
-use network::model::{Lease, NodeName, Vtep};
+use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 
 use super::{LeaseRequest, StoreError};
@@ -50,12 +50,9 @@ pub(super) fn lease(request: &LeaseRequest, subnets: PerFamily<Prefix>, stored: 
         subnets,
         public: request.public,
         backend: request.backend.clone(),
-        vteps: request.vteps.map(|family, vtep| {
-            let stored = stored.and_then(|lease| lease.vteps.get(family));
-            Vtep { vni: vtep.vni, mac: vtep.mac(stored.map(|vtep| vtep.mac)) }
-        }),
+        data: request.data.map(|family, request| request.data(stored.and_then(|lease| lease.data.get(family)))),
         // Peers rely on the advertised encapsulations until the kernel matches the new configuration.
-        ways: stored.and_then(|lease| lease.ways.clone()),
+        encapsulations: stored.and_then(|lease| lease.encapsulations.clone()),
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use super::*;
-use crate::link::{Kind, Vxlan};
+use crate::link::{Kind, Tunnel, Vxlan};
 use crate::netns::scratch;
 use crate::nft::{
     BaseChainFacts, Chain, ChainType, Expression, Hook, NatFlags, Rule, Set, Side, Statement, Table, TableId, Type,
@@ -55,7 +55,13 @@ fn add_vxlan(device: &str, vni: i64, local: &str) -> Op {
     let vni = Vni::try_from(vni).expect("a VNI");
     let (port, learning, gbp, foreign) = (8472, false, false, false);
     let vxlan = Vxlan { vni, local: Some(ip(local)), underlay: Some(3), port, learning, gbp, foreign };
-    Op::AddVxlan { name: name(device), vxlan, underlay: name("eth0"), mac: MACS[0], mtu: mtu(1400) }
+    Op::AddTunnel {
+        name: name(device),
+        tunnel: Tunnel::Vxlan(vxlan),
+        underlay: name("eth0"),
+        mac: Some(MACS[0]),
+        mtu: mtu(1400),
+    }
 }
 
 fn address(device: &str, address: &str, prefix_len: u8) -> DeviceAddress {
@@ -117,9 +123,9 @@ fn set(device: &str, change: LinkChange) -> Op {
 fn every_op() -> Vec<Op> {
     let accept = Rule::new([Statement::Counter, Verdict::Accept.into()]).with_comment("mine: accept");
     let learning = match add_vxlan("flannel.2", 2, "192.168.1.1") {
-        Op::AddVxlan { name, mut vxlan, underlay, mac, mtu } => {
+        Op::AddTunnel { name, tunnel: Tunnel::Vxlan(mut vxlan), underlay, mac, mtu } => {
             (vxlan.learning, vxlan.gbp, vxlan.port) = (true, true, 4789);
-            Op::AddVxlan { name, vxlan, underlay, mac, mtu }
+            Op::AddTunnel { name, tunnel: Tunnel::Vxlan(vxlan), underlay, mac, mtu }
         }
         other => other,
     };
@@ -203,7 +209,7 @@ fn state(kernel: &mut Linux) -> State {
     let mut routes: Vec<_> = routes.into_iter().flatten().filter(|route| !confined(route)).collect();
     routes.sort();
     let (mut neighbours, mut fdb) = (Vec::new(), Vec::new());
-    for link in links.iter().filter(|link| matches!(link.kind, Kind::Vxlan(_))) {
+    for link in links.iter().filter(|link| link.tunnel().is_some()) {
         for family in Family::BOTH {
             neighbours.extend(kernel.neighbours(link.index, family).expect("neighbours"));
         }
@@ -266,14 +272,14 @@ fn what_is_applied_is_what_is_read() {
         state(kernel)
     });
     let link = |of: &str| state.links.iter().find(|link| link.name == name(of)).expect("the link");
-    let Op::AddVxlan { vxlan, .. } = add_vxlan("flannel.1", 1, "192.168.1.1") else { unreachable!("an AddVxlan") };
+    let Op::AddTunnel { tunnel, .. } = add_vxlan("flannel.1", 1, "192.168.1.1") else { unreachable!("an AddTunnel") };
     let first = link("flannel.1");
-    assert_eq!(first.kind, Kind::Vxlan(vxlan), "the device is as it was asked for");
+    assert_eq!(first.kind, Kind::Tunnel(tunnel), "the device is as it was asked for");
     assert_eq!((first.mtu, first.mac, first.up), (1400, Some(MACS[0]), true), "its MTU, address and state too");
     assert_eq!(first.alias.as_deref(), Some("netd"), "and its alias");
     let second = link("flannel-v6.1");
     assert_eq!((second.mtu, second.mac), (1380, Some(MACS[1])), "a changed device is changed");
-    let Kind::Vxlan(third) = &link("flannel.2").kind else { panic!("flannel.2 is a VXLAN device") };
+    let Kind::Tunnel(Tunnel::Vxlan(third)) = &link("flannel.2").kind else { panic!("flannel.2 is a VXLAN device") };
     assert_eq!((third.learning, third.gbp, third.port), (true, true, 4789), "options are kept");
     assert_eq!(link("flannel.2").alias.as_deref(), Some("it's mine; $HOME"), "an alias is any text");
     assert!(!state.links.iter().any(|link| link.name == name("flannel.3")), "a removed device is gone");

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::link::{Kind, NewVeth, NewVxlan, Vxlan};
+use crate::link::{Kind, NewTunnel, NewVeth, Tunnel, Vxlan};
 use crate::neighbour;
 use crate::netns;
 use crate::route::{Route, RouteKind};
@@ -40,12 +40,14 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
         let index = underlay(&mut socket);
         for (vni, local, gbp, learning) in [(1, "192.168.9.1", false, false), (2, "fd00:9::1", true, true)] {
             let mac = Mac::local([2, 0, 0, 0, 1, u8::try_from(vni).expect("small")]);
-            let wanted = Vxlan { learning, gbp, ..vxlan(index, ip(local), vni) };
+            let wanted = Tunnel::Vxlan(Vxlan { learning, gbp, ..vxlan(index, ip(local), vni) });
             let mtu = Mtu::try_from(1400).expect("MTU");
             let device = name(&format!("flannel.{vni}"));
-            socket.request(link::add_vxlan(&NewVxlan { name: &device, vxlan: &wanted, mac, mtu })).expect("made");
+            socket
+                .request(link::add_tunnel(&NewTunnel { name: &device, tunnel: &wanted, mac: Some(mac), mtu }))
+                .expect("made");
             let made = socket.link(&device).expect("read").expect("there");
-            assert_eq!(made.kind, Kind::Vxlan(wanted));
+            assert_eq!(made.kind, Kind::Tunnel(wanted));
             assert_eq!((made.mac, made.mtu, made.up), (Some(mac), 1400, true));
         }
     })
@@ -148,7 +150,12 @@ fn neighbours_and_forwarding_entries_are_replaced_in_place() {
         let new = vxlan(underlay, ip("192.168.9.1"), 5);
         let device = name("flannel.5");
         socket
-            .request(link::add_vxlan(&NewVxlan { name: &device, vxlan: &new, mac: Mac::local([2; 6]), mtu }))
+            .request(link::add_tunnel(&NewTunnel {
+                name: &device,
+                tunnel: &Tunnel::Vxlan(new),
+                mac: Some(Mac::local([2; 6])),
+                mtu,
+            }))
             .expect("made");
         let index = socket.link(&device).expect("read").expect("there").index;
         let (mac, other) = (Mac::local([2, 1, 1, 1, 1, 1]), Mac::local([2, 2, 2, 2, 2, 2]));

@@ -207,7 +207,7 @@ impl Admission {
             only_families_of(own, lease);
         }
         let keeps = |lease: &&Arc<Lease>| {
-            former(&lease.node).is_some_and(|former| former.subnets == lease.subnets && former.vteps == lease.vteps)
+            former(&lease.node).is_some_and(|former| former.subnets == lease.subnets && former.data == lease.data)
         };
         let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
         for lease in incumbents.into_iter().chain(newcomers) {
@@ -232,7 +232,7 @@ impl Lease {
     pub fn keep_families(&mut self, has: impl Fn(Family) -> bool) {
         for family in Family::BOTH.into_iter().filter(|family| !has(*family)) {
             *self.subnets.slot(family) = None;
-            *self.vteps.slot(family) = None;
+            *self.data.slot(family) = None;
         }
     }
 }
@@ -240,7 +240,7 @@ impl Lease {
 /// Drops what of a lease is of families that this node's pods do not have.
 fn only_families_of(own: &Lease, lease: &mut Arc<Lease>) {
     let has = |family| own.subnets.get(family).is_some();
-    let has_more = lease.subnets.families().chain(lease.vteps.families()).any(|family| !has(family));
+    let has_more = lease.subnets.families().chain(lease.data.families()).any(|family| !has(family));
     if has_more {
         Arc::make_mut(lease).keep_families(has);
     }
@@ -273,12 +273,12 @@ fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), 
     if !peer.public.families().any(|family| own.public.get(family).is_some()) {
         return Err(RejectReason::Unreachable { families: names(own.public.families()) });
     }
-    for (family, vtep) in peer.vteps.iter() {
-        if vtep.mac.is_unusable() {
-            return Err(RejectReason::UnusableMac { mac: vtep.mac });
+    for (family, mac) in peer.macs() {
+        if mac.is_unusable() {
+            return Err(RejectReason::UnusableMac { mac });
         }
-        if own.vteps.get(family).is_some_and(|own| own.mac == vtep.mac) {
-            return Err(RejectReason::MacTaken { mac: vtep.mac, other: own.node.clone() });
+        if own.macs().any(|own| own == (family, mac)) {
+            return Err(RejectReason::MacTaken { mac, other: own.node.clone() });
         }
     }
     Ok(())
@@ -308,9 +308,9 @@ impl Claims {
                 return Err(RejectReason::OverlapsPeer { subnet, taken, other: other.clone() });
             }
         }
-        for (_, vtep) in lease.vteps.iter() {
-            if let Some(other) = self.macs.get(&vtep.mac) {
-                return Err(RejectReason::MacTaken { mac: vtep.mac, other: other.clone() });
+        for (_, mac) in lease.macs() {
+            if let Some(other) = self.macs.get(&mac) {
+                return Err(RejectReason::MacTaken { mac, other: other.clone() });
             }
         }
         Ok(())
@@ -320,17 +320,15 @@ impl Claims {
         for (family, &subnet) in lease.subnets.iter() {
             self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
         }
-        for (_, vtep) in lease.vteps.iter() {
-            self.macs.insert(vtep.mac, lease.node.clone());
-        }
+        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
     }
 
     fn remove(&mut self, lease: &Lease) {
         for (family, subnet) in lease.subnets.iter() {
             self.subnets.remove(&(family, subnet.first()));
         }
-        for (_, vtep) in lease.vteps.iter() {
-            self.macs.remove(&vtep.mac);
+        for (_, mac) in lease.macs() {
+            self.macs.remove(&mac);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Own node: `me`, 10.244.1.0/24 and `fd00:10:244:1::/64` of 10.244.0.0/16 and `fd00:10:244::/56`, public 192.0.2.1.
 
 use super::*;
-use std::collections::{BTreeMap, BTreeSet};
+use crate::backend::vxlan::{TunnelId, Vtep};
+use dataplane::types::Vni;
+use std::collections::BTreeSet;
 
 fn name(text: &str) -> NodeName {
     text.parse().expect("node name")
@@ -12,14 +14,14 @@ fn prefix(text: &str) -> Prefix {
 }
 
 fn lease(node: &str, v4: &str, public: &str, mac: u8) -> Lease {
-    let vtep = Vtep { vni: Vni::try_from(1).expect("VNI"), mac: Mac::local([mac; 6]) };
+    let vtep = BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac::local([mac; 6]) });
     Lease {
         node: name(node),
         subnets: PerFamily { v4: Some(prefix(v4)), v6: None },
         public: PerFamily { v4: Some(public.parse().expect("address")), v6: None },
         backend: BackendType::Vxlan,
-        vteps: PerFamily { v4: Some(vtep), v6: None },
-        ways: None,
+        data: PerFamily { v4: Some(vtep), v6: None },
+        encapsulations: None,
     }
 }
 
@@ -71,8 +73,8 @@ fn a_peer_that_lies_is_left_out_and_the_others_stay() {
         (|l| l.public.v4 = "127.0.0.1".parse().ok(), "cannot be a node's"),
         (|l| l.public.v4 = "10.244.7.7".parse().ok(), "inside the pods' Network 10.244.0.0/16"),
         (|l| l.public = PerFamily { v4: None, v6: "2001:db8::1".parse().ok() }, "that this node can send from (IPv4)"),
-        (|l| l.vteps = own().vteps, "is that of node me"),
-        (|l| l.vteps.v4.iter_mut().for_each(|vtep| vtep.mac = Mac([1; 6])), "cannot be a device's"),
+        (|l| l.data = own().data, "is that of node me"),
+        (|l| l.data.v4 = Some(BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac([1; 6]) })), "cannot be a device's"),
     ];
     for (lie, expected) in lies {
         let mut bad = lease("bad", "10.244.2.0/24", "192.0.2.2", 2);
@@ -122,13 +124,13 @@ fn own_lease_is_no_peer_and_families_without_pods_here_are_dropped() {
     mine.subnets.v6 = None;
     let mut dual = lease("dual", "10.244.2.0/24", "192.0.2.2", 2);
     dual.subnets.v6 = Some(prefix("fd00:10:244:2::/64"));
-    dual.vteps.v6 = dual.vteps.v4;
+    dual.data.v6 = dual.data.v4.clone();
     let v4_only = PerFamily { v6: None, ..networks() };
     let (cluster, rejected) = Cluster::admit(mine.clone(), vec![mine, dual], None, &v4_only);
     assert!(rejected.is_empty(), "{rejected:?}");
     let peer = cluster.peers.get(&name("dual")).expect("kept for its IPv4 subnet");
     assert_eq!(cluster.peers.len(), 1);
-    assert!(peer.subnets.v6.is_none() && peer.vteps.v6.is_none());
+    assert!(peer.subnets.v6.is_none() && peer.data.v6.is_none());
 }
 
 #[test]
@@ -141,17 +143,22 @@ fn pods_and_underlay_may_have_different_families() {
 }
 
 #[test]
-fn ways_beside_former_ones_take_nothing_back() {
-    let tunnel = |vni: i64| TunnelId { vni: Vni::try_from(vni).expect("a VNI"), port: 8472 };
-    let told = |vni: i64, direct: bool, mac: u8| EncapsulationSupport {
-        tunnels: BTreeMap::from_iter([(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })]),
-        direct,
-        sends: BTreeSet::from_iter([Encapsulation::Tunnel(tunnel(vni))]),
+fn encapsulations_beside_former_ones_take_nothing_back() {
+    let tunnel = |vni: i64| Encapsulation::Vxlan(TunnelId { vni: Vni::try_from(vni).expect("a VNI"), port: 8472 });
+    let support = |vni: i64, direct: bool, mac: u8| {
+        let direct = direct.then_some((Encapsulation::Direct, PerFamily::none()));
+        let tunnel = [(tunnel(vni), PerFamily { v4: Some(Mac([2, 0, 0, 0, 0, mac])), v6: None })];
+        let (receives, sends) = (tunnel.into_iter().chain(direct).collect(), tunnel.map(|(tunnel, _)| tunnel).into());
+        EncapsulationSupport { receives, sends, ..EncapsulationSupport::default() }
     };
-    let (former, now) = (told(1, true, 1), told(7, false, 7));
+    let (former, now) = (support(1, true, 1), support(7, false, 7));
     let both = now.clone().beside(&former);
-    assert_eq!(both.receives(), &now.receives() | &former.receives());
+    assert!(both.receives.keys().eq(&BTreeSet::from_iter(now.receives.keys().chain(former.receives.keys()).copied())));
     assert_eq!(both.sends, now.sends.iter().chain(former.sends.iter()).copied().collect());
-    let moved = told(1, false, 9).beside(&former);
-    assert_eq!(moved.tunnels, told(1, false, 9).tunnels, "a hardware address is the new one");
+    let moved = support(1, false, 9).beside(&former);
+    assert_eq!(
+        moved.receives[&tunnel(1)],
+        support(1, false, 9).receives[&tunnel(1)],
+        "a hardware address is the new one"
+    );
 }

@@ -2,6 +2,8 @@ use dataplane::types::Family;
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::{BackendType, vxlan};
+use dataplane::types::{Mtu, Vni};
 
 fn parse(text: &str) -> NetConf {
     NetConf::parse(text).expect(text).0
@@ -124,7 +126,7 @@ fn text_that_is_no_object_says_where() {
 fn c5_no_backend_is_vxlan_with_its_defaults() {
     let Backend::Vxlan(options) = parse(r#"{"Network":"10.3.0.0/16"}"#).backend else { panic!("vxlan expected") };
     let vni = Vni::try_from(1).expect("VNI");
-    let usual = VxlanOptions { vni, port: None, mtu: None, gbp: false, learning: false, direct_routing: false };
+    let usual = vxlan::Options { vni, port: None, mtu: None, gbp: false, learning: false, direct_routing: false };
     assert_eq!(options, usual);
 }
 

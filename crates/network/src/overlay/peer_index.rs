@@ -8,9 +8,10 @@ use std::net::IpAddr;
 
 use dataplane::types::{Family, IfName, Prefix};
 
-use super::peer_route::{self, NoPeerRoute, OnLink, PeerRoute, Tunnels};
+use super::peer_route::{self, OnLink, PeerRoute, Tunnels};
 use super::transition::Transition;
 use super::{Desired, Entries, Input, Outcome, masquerade};
+use crate::backend::NoPeerRoute;
 use crate::key::Key;
 use crate::model::{Encapsulation, Lease, PeerChange};
 use crate::net_conf::NetConf;
@@ -56,7 +57,7 @@ impl PeerIndex {
 
     /// True where routes of others decide which route packets to peers take.
     pub fn follows_routes(&self) -> bool {
-        self.configured.contains(&Encapsulation::Direct) || self.encapsulations.contains_key(&Encapsulation::Direct)
+        self.configured.iter().chain(self.encapsulations.keys()).any(Encapsulation::is_direct)
     }
 
     /// Changes `outcome` as the changes of peers require; false where more follows from them than these peers' entries, so that only a
@@ -83,9 +84,9 @@ impl PeerIndex {
             let pods = (lease.node.clone(), family);
             match self.route_to(lease, family, outcome) {
                 Ok((route, instead)) => {
-                    is_as_configured &= self.configured.contains(&route.encapsulation());
+                    is_as_configured &= self.configured.contains(&route.encapsulation);
                     // A peer that has not changed its backend yet will: nothing for a person to do.
-                    if let Some(reason) = instead.filter(|reason| !reason.is_passing()) {
+                    if let Some(reason) = instead.filter(NoPeerRoute::is_lasting) {
                         outcome.degraded.insert(pods.clone(), reason);
                         is_as_configured = false;
                     }
@@ -117,8 +118,8 @@ impl PeerIndex {
         };
         let chosen = to(&|_| true);
         match &chosen {
-            Ok((route, _)) if !self.transition.may_send_by(&route.encapsulation()) => {
-                outcome.unpublished.insert(route.encapsulation());
+            Ok((route, _)) if !self.transition.may_send_by(&route.encapsulation) => {
+                outcome.unpublished.insert(route.encapsulation);
                 to(&|encapsulation| self.transition.may_send_by(encapsulation))
             }
             _ => chosen,
@@ -178,9 +179,9 @@ impl PeerIndex {
         desired: &mut Desired,
         former: &mut FormerValues,
     ) {
-        let encapsulation = route.encapsulation();
+        let encapsulation = route.encapsulation;
         count(&mut self.encapsulations, encapsulation, is_more);
-        let node = lease.public.get(family).copied().filter(|_| encapsulation == Encapsulation::Direct);
+        let node = lease.public.get(family).copied().filter(|_| route.is_direct());
         if let Some(node) = node {
             count(&mut self.direct, node, is_more);
             let is_direct = self.direct.contains_key(&node);
@@ -194,9 +195,9 @@ impl PeerIndex {
     /// True where the peer speaks of nothing but what is configured here: it is not changing its backend, and no other tunnel has to be
     /// kept for it.
     fn is_as_configured(&self, lease: &Lease) -> bool {
-        lease.ways.as_ref().is_none_or(|support| {
-            let mut tunnels = support.all_tunnels().map(Encapsulation::Tunnel);
-            tunnels.all(|tunnel| self.configured.contains(&tunnel)) && support.sends.is_subset(&self.configured)
+        lease.encapsulations.as_ref().is_none_or(|support| {
+            let mut tunnels = support.receives.keys().filter(|encapsulation| !encapsulation.is_direct());
+            tunnels.all(|tunnel| self.configured.contains(tunnel)) && support.sends.is_subset(&self.configured)
         })
     }
 }

@@ -1,25 +1,28 @@
 //! From one backend to another without a lost packet: which tunnels stand beside the configured one, and for how long.
 //!
-//! Pure. A node follows two rules, whatever its peers do and in whatever order: it sends to a peer only in a encapsulation that
-//! the peer has said it receives ([`super::peer_route`]), and it receives in each encapsulation that a peer says it sends by. So both ends
-//! of the old way stay until nobody uses it. Two nodes must not take up and close a way past each other, however long one of
-//! them stalls: who takes one up says so first and then reads what its peers receive; who closes one has said so and then
-//! reads what its peers send by. Of two such, one sees the other, for the store has one order of what is written. A node that is new
-//! to its peers cannot say what it receives before it does; it reads once more after that, and has pods only then. While the
-//! directions of a flow may differ, strict reverse-path filters would drop one of them: they are loosened for that time and put back
-//! afterwards.
+//! Pure. A node follows two rules, whatever its peers do and in whatever order. It sends to a peer only in an encapsulation that the
+//! peer has published as received ([`super::peer_route`]). It receives in each encapsulation that a peer has published as sent. So both
+//! ends of the former tunnel stay until no node sends in it.
+//!
+//! One node may start to send in an encapsulation while another stops receiving it, however long one of them stalls. A node that starts
+//! to send first publishes the encapsulation, then reads what its peers receive. A node that stops receiving first publishes that, then
+//! reads what its peers send. The store orders the two writes, so one of the two nodes sees the other's. A new node cannot publish
+//! before its peers know it; it reads the peers' leases once more after its first publication, and has pods only then.
+//!
+//! While the two directions of a flow may take different routes, strict reverse-path filters would drop one direction. The filters are
+//! relaxed for that time and restored afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dataplane::link::Vxlan;
 use dataplane::op::DeviceAddress;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
 
 use super::peer_route::Tunnels;
-use super::tunnel_device::{self, TunnelDevice, TunnelDeviceError};
 use super::{Device, Input, Outcome};
-use crate::model::{Encapsulation, EncapsulationSupport, TunnelId};
-use crate::net_conf::{Backend, VxlanOptions};
+use crate::backend::{
+    Backend, BackendData, Encapsulation, TunnelDevice, TunnelDeviceError, encapsulation_of, tunnel_device,
+};
+use crate::model::{Cluster, EncapsulationSupport};
 
 /// Tunnels beside the configured one that a node takes part in. More would be a peer's mistake, not a change of backend.
 const MOST_OTHERS: usize = 4;
@@ -27,10 +30,13 @@ const MOST_OTHERS: usize = 4;
 /// What the daemon remembers of a change of the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Transition {
-    /// Encapsulations in which nobody sends any more, but in which the last packets may still be under way.
-    pub lingering: BTreeSet<Encapsulation>,
-    /// The reverse-path filters that were loosened, as they were, by sysctl.
-    pub loosened: BTreeMap<String, String>,
+    /// Encapsulations in which no node sends any more, but in which the last packets may still be under way.
+    pub draining: BTreeSet<Encapsulation>,
+    /// The reverse-path filters that were relaxed, with their former values, by sysctl.
+    pub relaxed_rp_filter: BTreeMap<String, String>,
+    /// Tunnels for which this kernel has no devices, with the kind of device. Peers that receive in no other encapsulation cannot be
+    /// reached.
+    pub unsupported: BTreeMap<Encapsulation, &'static str>,
     /// The encapsulations by which this node may send: it has published that, and read after that what its peers receive. `None` for a
     /// node that has published nothing yet: it may send by any.
     pub may_send: Option<BTreeSet<Encapsulation>>,
@@ -43,152 +49,161 @@ impl Transition {
     }
 }
 
+/// The configured tunnel first, then those in the leases of the peers or of this node: the configured one has the usual name where two
+/// that are new could.
+pub fn tunnels_in_use(backend: &Backend, cluster: &Cluster, draining: &BTreeSet<Encapsulation>) -> Vec<Encapsulation> {
+    let configured: Vec<Encapsulation> = backend.encapsulations().into_iter().filter(|e| !e.is_direct()).collect();
+    let leases = cluster.peers.values().map(AsRef::as_ref).chain([&cluster.own]);
+    let published = leases.filter_map(|lease| lease.encapsulations.as_ref()).flat_map(EncapsulationSupport::all);
+    let is_other = |encapsulation: &Encapsulation| !encapsulation.is_direct() && !configured.contains(encapsulation);
+    let others: BTreeSet<Encapsulation> = published.chain(draining.iter().copied()).filter(is_other).collect();
+    configured.iter().copied().chain(others.into_iter().take(MOST_OTHERS)).collect()
+}
+
 /// The sysctl of a link's reverse-path filter. IPv6 has none.
 pub fn reverse_path_key(link: &str) -> String {
     format!("net/ipv4/conf/{link}/rp_filter")
 }
 
-/// The configured tunnel, and those that peers speak of or this node has told them.
+/// The configured tunnel, and those in the leases of the peers or of this node.
 pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, TunnelDeviceError> {
-    let configured = options(input);
-    let own = configured.map(|options| options.tunnel());
-    let leases = input.cluster.peers.values().map(AsRef::as_ref).chain([&input.cluster.own]);
-    let spoken_of = leases.filter_map(|lease| lease.ways.as_ref()).flat_map(EncapsulationSupport::all_tunnels);
-    let lingering = input.transition.lingering.iter().filter_map(Encapsulation::tunnel);
-    let others: BTreeSet<TunnelId> = spoken_of.chain(lingering).filter(|id| Some(*id) != own).collect();
-    let wanted: BTreeSet<TunnelId> = own.into_iter().chain(others.into_iter().take(MOST_OTHERS)).collect();
+    let (backend, transition) = (&input.conf.backend, input.transition);
+    let configured = backend.encapsulations();
+    let mut wanted = tunnels_in_use(backend, input.cluster, &transition.draining);
+    // Without the device, the peers that send in it are reported as unreachable.
+    wanted.retain(|encapsulation| {
+        configured.contains(encapsulation) || !transition.unsupported.contains_key(encapsulation)
+    });
+    let pods: Vec<Family> = input.cluster.own.subnets.families().collect();
     let mut tunnels = Tunnels::new();
-    // The configured one first: it has the usual name where two that are new could.
-    for id in own.iter().chain(wanted.iter().filter(|id| Some(**id) != own)) {
-        let options = configured.unwrap_or(VxlanOptions::PLAIN).of(*id);
-        let families = input.cluster.own.subnets.families();
-        match tunnel_device::tunnel_devices(&options, families, input.underlay) {
-            Ok(tunnel_devices) => {
-                let is_wanted = |other: &TunnelId| other != id && wanted.contains(other);
-                let given: BTreeSet<IfName> = tunnels.values().flat_map(devices).collect();
-                let placed =
-                    tunnel_device::placed(&tunnel_devices, *id, input.links, &input.identity.mark, |name, holder| {
-                        holder.is_some_and(|other| is_wanted(&other)) || given.contains(name)
-                    });
-                tunnels.insert(*id, placed);
+    for encapsulation in &wanted {
+        match encapsulation.tunnel_devices(backend, &pods, input.underlay) {
+            Ok(devices) => {
+                let named = named(input, &devices, *encapsulation, &wanted, &tunnels);
+                tunnels.insert(*encapsulation, named);
             }
-            Err(error) if Some(*id) == own => return Err(error),
-            // The peers that use it are told as unreachable.
+            Err(error) if configured.contains(encapsulation) => return Err(error),
             Err(_) => {}
         }
     }
     Ok(tunnels)
 }
 
-fn devices(tunnel_devices: &PerFamily<TunnelDevice>) -> impl Iterator<Item = IfName> {
-    tunnel_devices.iter().map(|(_, tunnel_device)| tunnel_device.device.clone())
+/// The devices with the names that they have on this host. Two tunnels may have one usual name. Then the second one gets another name,
+/// and its device keeps that name for as long as it is there.
+fn named(
+    input: &Input<'_>,
+    devices: &PerFamily<TunnelDevice>,
+    encapsulation: Encapsulation,
+    wanted: &[Encapsulation],
+    before: &Tunnels,
+) -> PerFamily<TunnelDevice> {
+    let ours = |name: &IfName| {
+        let link = input.links.get(name).filter(|link| link.alias.as_ref() == Some(&input.identity.mark))?;
+        encapsulation_of(link)
+    };
+    let is_given = |name: &IfName| before.values().flat_map(PerFamily::iter).any(|(_, other)| other.device == *name);
+    devices.map(|_, usual| {
+        let holder = ours(&usual.device).map(|(holder, _)| holder);
+        let is_held = holder.is_some_and(|holder| holder != encapsulation && wanted.contains(&holder));
+        let is_there = |name: &IfName| ours(name) == Some((encapsulation, usual.underlay));
+        let other = encapsulation.other_name(usual.underlay);
+        let other = other.filter(|name| is_held || is_given(&usual.device) || is_there(name));
+        TunnelDevice { device: other.unwrap_or_else(|| usual.device.clone()), ..usual.clone() }
+    })
 }
 
-/// What peers have been told so far.
+/// What peers have read of this node so far.
 fn published<'a>(input: &Input<'a>) -> Option<&'a EncapsulationSupport> {
-    input.cluster.own.ways.as_ref()
+    input.cluster.own.encapsulations.as_ref()
 }
 
-fn options(input: &Input<'_>) -> Option<VxlanOptions> {
-    match &input.conf.backend {
-        Backend::Vxlan(options) => Some(*options),
-        Backend::HostGw => None,
-    }
-}
-
-/// Decides what this node receives, makes it so, and says what peers are told.
+/// Decides what this node receives, wants the devices for it, and says what to publish.
 pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcome) {
     let configured: BTreeSet<Encapsulation> = input.conf.backend.encapsulations().into_iter().collect();
-    let sends = outcome.peer_routes.values().map(super::peer_route::PeerRoute::encapsulation);
+    let sends = outcome.peer_routes.values().map(|route| route.encapsulation);
     let sends: BTreeSet<Encapsulation> = sends.chain(outcome.unpublished.iter().copied()).collect();
-    let sent_to_us =
-        input.cluster.peers.values().filter_map(|peer| peer.ways.as_ref()).flat_map(|ways| ways.sends.iter());
-    // Peers cannot be asked whom they send to, so each encapsulation of theirs counts.
+    let peers = input.cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
+    // Leases do not say to whom a peer sends, so each encapsulation of a peer counts.
+    let sent_to_us = peers.flat_map(|support| &support.sends);
     let receives: BTreeSet<Encapsulation> = configured.iter().chain(&sends).chain(sent_to_us).copied().collect();
-    let sends = sends.into_iter().collect();
-    let mut told = EncapsulationSupport {
-        direct: receives.contains(&Encapsulation::Direct),
-        sends,
-        ..EncapsulationSupport::default()
-    };
+    let mut advertised = EncapsulationSupport { sends, ..EncapsulationSupport::default() };
+    let direct = receives.iter().filter(|encapsulation| encapsulation.is_direct());
+    advertised.receives.extend(direct.map(|direct| (*direct, PerFamily::none())));
     let mut mtus = Vec::new();
-    for (id, tunnel_devices) in tunnels {
-        let in_use = receives.contains(&Encapsulation::Tunnel(*id));
-        // What peers have been told stands until they have been told otherwise, and a little longer.
-        let relied_on = published(input).is_some_and(|ways| ways.tunnels.contains_key(id));
-        if in_use || relied_on || input.transition.lingering.contains(&Encapsulation::Tunnel(*id)) {
-            let macs = tunnel_ends(input, *id, tunnel_devices, outcome);
-            mtus.extend(tunnel_devices.iter().map(|(_, tunnel_device)| tunnel_device.mtu));
+    for (encapsulation, devices) in tunnels {
+        let in_use = receives.contains(encapsulation);
+        // Peers rely on what was published until they have read something else, and a little longer.
+        let relied_on = published(input).is_some_and(|support| support.receives.contains_key(encapsulation));
+        if in_use || relied_on || input.transition.draining.contains(encapsulation) {
+            let macs = tunnel_ends(input, *encapsulation, devices, outcome);
+            mtus.extend(devices.iter().map(|(_, device)| device.mtu));
             if in_use {
-                told.tunnels.insert(*id, macs);
+                advertised.receives.insert(*encapsulation, macs);
             }
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    outcome.settled = outcome.unpublished.is_empty() && told.receives() == configured && is_settled(input, &told);
-    // With DirectRouting packets may come in by two ways for good, since each end decides by its own routes.
+    outcome.settled =
+        outcome.unpublished.is_empty() && advertised.receives.keys().eq(&configured) && is_settled(input, &advertised);
+    // With DirectRouting packets may come in by two routes for good, since each end decides by its own routing table.
     outcome.one_way = outcome.settled && configured.len() == 1;
     reverse_path(input, outcome);
-    outcome.advertised = told;
+    outcome.advertised = advertised;
 }
 
-/// True where nobody can rely on more than what is told now.
-fn is_settled(input: &Input<'_>, told: &EncapsulationSupport) -> bool {
-    input.transition.lingering.is_empty()
-        && published(input).is_none_or(|ways| ways.receives().is_subset(&told.receives()))
+/// True where no peer can rely on more than what is published now.
+fn is_settled(input: &Input<'_>, advertised: &EncapsulationSupport) -> bool {
+    let is_advertised = |encapsulation| advertised.receives.contains_key(encapsulation);
+    input.transition.draining.is_empty()
+        && published(input).is_none_or(|support| support.receives.keys().all(is_advertised))
 }
 
-/// The devices of one tunnel, with their addresses; the hardware address for each family's pods.
+/// Wants the devices of one tunnel, with their addresses; gives the hardware address for each family's pods.
 fn tunnel_ends(
     input: &Input<'_>,
-    id: TunnelId,
-    tunnel_devices: &PerFamily<TunnelDevice>,
+    encapsulation: Encapsulation,
+    devices: &PerFamily<TunnelDevice>,
     outcome: &mut Outcome,
 ) -> PerFamily<Mac> {
     let desired = &mut outcome.desired;
-    let options = options(input).unwrap_or(VxlanOptions::PLAIN);
     let mut macs = PerFamily::none();
-    for (family, tunnel_device) in tunnel_devices.iter() {
+    for (family, TunnelDevice { device: name, underlay, mtu }) in devices.iter() {
         let Some(subnet) = input.cluster.own.subnets.get(family) else { continue };
-        let device = desired.devices.entry(tunnel_device.device.clone()).or_insert_with(|| {
-            let vxlan = Vxlan {
-                vni: id.vni,
-                local: input.underlay.addresses.get(tunnel_device.underlay).copied(),
-                underlay: Some(input.underlay.index),
-                port: id.port,
-                learning: options.learning,
-                gbp: options.gbp,
-                foreign: false,
-            };
-            let mac = own_mac(input, id, family, &tunnel_device.device);
-            Device { vxlan, underlay: input.underlay.ifname.clone(), mac, mtu: tunnel_device.mtu }
+        let local = input.underlay.addresses.get(*underlay).copied();
+        let Some(tunnel) = encapsulation.tunnel(&input.conf.backend, local, input.underlay) else { continue };
+        // IPv4's and IPv6's pods may share a device.
+        let device = desired.devices.entry(name.clone()).or_insert_with(|| Device {
+            tunnel,
+            underlay: input.underlay.ifname.clone(),
+            mac: encapsulation.has_mac().then(|| own_mac(input, encapsulation, family, name)),
+            mtu: *mtu,
         });
-        *macs.slot(family) = Some(device.mac);
+        *macs.slot(family) = device.mac;
         let (address, prefix_len) = (subnet.address(), family.bits());
-        desired.addresses.insert(DeviceAddress { device: tunnel_device.device.clone(), address, prefix_len });
+        desired.addresses.insert(DeviceAddress { device: name.clone(), address, prefix_len });
         if family == Family::V6 {
             for (key, value) in [("accept_ra", "0"), ("disable_ipv6", "0")] {
-                desired.sysctls.insert(format!("net/ipv6/conf/{}/{key}", tunnel_device.device), value.to_owned());
+                desired.sysctls.insert(format!("net/ipv6/conf/{name}/{key}"), value.to_owned());
             }
         }
     }
     macs
 }
 
-/// The hardware address of our end: as published for the configured tunnel, else as the device has it, or had it.
-fn own_mac(input: &Input<'_>, id: TunnelId, family: Family, device: &IfName) -> Mac {
+/// The hardware address of this node's end: as published for the configured tunnel, else as the device has it, or had it.
+fn own_mac(input: &Input<'_>, encapsulation: Encapsulation, family: Family, device: &IfName) -> Mac {
     let own = &input.cluster.own;
-    let configured = options(input).is_some_and(|options| options.tunnel() == id);
-    let of_lease = own.vteps.get(family).filter(|_| configured).map(|vtep| vtep.mac);
-    let of_device =
-        || input.links.get(device).filter(|link| tunnel_device::tunnel_of(link).is_some()).and_then(|link| link.mac);
-    let told = || own.ways.as_ref().and_then(|ways| ways.tunnels.get(&id)?.get(family).copied());
-    of_lease.or_else(of_device).or_else(told).unwrap_or_else(|| tunnel_device::fresh_mac(&own.node, device))
+    let is_configured = input.conf.backend.encapsulations().contains(&encapsulation);
+    let of_lease = own.data.get(family).filter(|_| is_configured).and_then(BackendData::mac);
+    let of_device = || input.links.get(device).filter(|link| encapsulation_of(link).is_some())?.mac;
+    let advertised = || published(input)?.receives.get(&encapsulation)?.get(family).copied();
+    of_lease.or_else(of_device).or_else(advertised).unwrap_or_else(|| tunnel_device::fresh_mac(&own.node, device))
 }
 
-/// Loosens strict filters while the directions of a flow may differ, and puts them back as they were.
+/// Relaxes strict filters while the directions of a flow may differ, and restores them afterwards.
 fn reverse_path(input: &Input<'_>, outcome: &mut Outcome) {
-    let loosened = &input.transition.loosened;
+    let relaxed = &input.transition.relaxed_rp_filter;
     let devices = outcome.desired.devices.keys().chain([&input.underlay.ifname]);
     for device in devices {
         let key = reverse_path_key(device.as_str());
@@ -198,12 +213,12 @@ fn reverse_path(input: &Input<'_>, outcome: &mut Outcome) {
         // The kernel takes the larger of the link's own and that of all.
         let is_strict = [of("all").unwrap_or("0"), now].into_iter().max() == Some("1");
         let value = if outcome.one_way {
-            loosened.get(&key).cloned()
+            relaxed.get(&key).cloned()
         } else {
-            if is_strict && !loosened.contains_key(&key) {
-                outcome.loosens.insert(key.clone(), now.to_owned());
+            if is_strict && !relaxed.contains_key(&key) {
+                outcome.relaxes.insert(key.clone(), now.to_owned());
             }
-            (is_strict || loosened.contains_key(&key)).then(|| "2".to_owned())
+            (is_strict || relaxed.contains_key(&key)).then(|| "2".to_owned())
         };
         outcome.desired.sysctls.extend(value.map(|value| (key, value)));
     }

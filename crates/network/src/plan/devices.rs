@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use dataplane::link::{Kind, Link};
+use dataplane::link::Link;
 use dataplane::op::{LinkChange, Op};
 use dataplane::types::IfName;
 
 use super::{Conflict, Diff};
+use crate::backend;
 use crate::overlay::Device;
 
 impl<'a> Diff<'a> {
@@ -17,12 +18,13 @@ impl<'a> Diff<'a> {
         for (name, device) in &self.desired.devices {
             match self.observed.links.get(name) {
                 None => to_make.push((name, device)),
-                Some(link) => match (adjustment(link, device, &self.identity.mark), &link.kind) {
+                Some(link) => match (adjustment(link, device, &self.identity.mark), link.tunnel()) {
                     (Some(change), _) => self.adjust(link, change),
-                    (None, Kind::Vxlan(_)) => to_make.push((name, device)),
+                    (None, Some(tunnel)) if tunnel.is_like(&device.tunnel) => to_make.push((name, device)),
                     (None, _) => {
                         self.blocked.insert(name);
-                        self.plan.conflicts.push(Conflict::Name { name: name.clone() });
+                        let texts = backend::texts(&device.tunnel);
+                        self.plan.conflicts.push(Conflict::Name { name: name.clone(), texts });
                     }
                 },
             }
@@ -37,20 +39,20 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// False where a device of somebody else has the VNI and port.
+    /// False where a device that is not netd's keeps the kernel from making this one.
     fn has_place(&mut self, name: &'a IfName, device: &Device) -> bool {
         let others = self.observed.links.values().filter(|link| !self.desired.devices.contains_key(&link.name));
         let mut foreign = others.filter(|link| !self.is_ours(link));
-        let Some(other) = foreign.find(|link| shares_socket(link, device)) else { return true };
-        self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other: other.name.clone() });
+        let Some(other) = foreign.find(|link| excludes(link, device)) else { return true };
+        let (other, texts) = (other.name.clone(), backend::texts(&device.tunnel));
+        self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other, texts });
         self.blocked.insert(name);
         false
     }
 
-    /// Deletes the devices that the kernel does not take beside the new one: that of the same name, and that of ours with the same VNI and
-    /// port.
+    /// Deletes the devices that the kernel does not take beside the new one: that of the same name, and others of ours.
     fn make_room(&mut self, name: &'a IfName, device: &Device) {
-        let former = self.stale_devices().filter(|link| shares_socket(link, device));
+        let former = self.stale_devices().filter(|link| excludes(link, device));
         let gone: Vec<_> = self.observed.links.get(name).into_iter().chain(former).map(|link| &link.name).collect();
         for name in gone {
             if self.replaced.insert(name) {
@@ -61,8 +63,8 @@ impl<'a> Diff<'a> {
 
     fn make(&mut self, name: &'a IfName, device: &Device) {
         self.replaced.insert(name);
-        let Device { vxlan, underlay, mac, mtu } = device.clone();
-        self.push(Op::AddVxlan { name: name.clone(), vxlan, underlay, mac, mtu });
+        let Device { tunnel, underlay, mac, mtu } = device.clone();
+        self.push(Op::AddTunnel { name: name.clone(), tunnel, underlay, mac, mtu });
         let alias = Some(self.identity.mark.clone());
         self.push(Op::SetLink { name: name.clone(), change: LinkChange { alias, ..LinkChange::default() } });
     }
@@ -80,9 +82,7 @@ impl<'a> Diff<'a> {
     fn stale_devices(&self) -> impl Iterator<Item = &'a Link> + use<'a> {
         let (desired, mark) = (self.desired, &self.identity.mark);
         self.observed.links.values().filter(move |link| {
-            matches!(link.kind, Kind::Vxlan(_))
-                && link.alias.as_ref() == Some(mark)
-                && !desired.devices.contains_key(&link.name)
+            link.tunnel().is_some() && link.alias.as_ref() == Some(mark) && !desired.devices.contains_key(&link.name)
         })
     }
 
@@ -99,17 +99,16 @@ impl<'a> Diff<'a> {
 
 /// What makes a link like `device`; `None` where the device has to be made anew.
 pub(crate) fn adjustment(link: &Link, device: &Device, mark: &str) -> Option<LinkChange> {
-    let is_it = matches!(&link.kind, Kind::Vxlan(vxlan) if *vxlan == device.vxlan);
-    is_it.then(|| LinkChange {
+    link.tunnel().is_some_and(|tunnel| *tunnel == device.tunnel).then(|| LinkChange {
         up: (!link.up).then_some(true),
         mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
-        mac: (link.mac != Some(device.mac)).then_some(device.mac),
+        mac: device.mac.filter(|mac| link.mac != Some(*mac)),
         alias: (link.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
     })
 }
 
-fn shares_socket(link: &Link, device: &Device) -> bool {
-    matches!(&link.kind, Kind::Vxlan(vxlan) if vxlan.shares_socket(&device.vxlan))
+fn excludes(link: &Link, device: &Device) -> bool {
+    link.tunnel().is_some_and(|tunnel| tunnel.excludes(&device.tunnel))
 }
 
 fn deleted_link(op: &Op) -> Option<&IfName> {

@@ -71,7 +71,7 @@ fn keys(ops: &[Op], desired: &Desired) -> Vec<Key> {
             return carried.get(&destination).map_or(Key::Route(destination), |root| Key::Device((*root).clone()));
         }
         match op {
-            Op::AddVxlan { name, .. } | Op::AddBridge { name, .. } => {
+            Op::AddTunnel { name, .. } | Op::AddBridge { name, .. } => {
                 Key::Device(roots.get(name).unwrap_or(name).clone())
             }
             Op::SetSysctl { key, .. } => {
@@ -100,8 +100,8 @@ fn route_of(op: &Op) -> Option<&DeviceRoute> {
 /// The devices that must be restored before anything on them, each with the device under whose key it goes.
 fn roots(ops: &[Op]) -> BTreeMap<IfName, IfName> {
     let made: Vec<_> =
-        ops.iter().filter_map(|op| if let Op::AddVxlan { name, .. } = op { Some(name) } else { None }).collect();
-    let last = ops.iter().rposition(|op| matches!(op, Op::AddVxlan { .. })).unwrap_or(0);
+        ops.iter().filter_map(|op| if let Op::AddTunnel { name, .. } = op { Some(name) } else { None }).collect();
+    let last = ops.iter().rposition(|op| matches!(op, Op::AddTunnel { .. })).unwrap_or(0);
     // A device that is deleted before another is made makes room for the other one.
     let cleared: BTreeSet<_> = ops[..last].iter().filter_map(deleted).collect();
     let changed = ops.iter().filter_map(|op| match op {
@@ -155,7 +155,7 @@ fn desired_by(op: &Op, key: &Key) -> DesiredHash {
                 add(part, value);
             }
         }
-        Op::AddVxlan { .. } => add("device", op.to_string()),
+        Op::AddTunnel { .. } => add("device", op.to_string()),
         Op::AddAddress(address) if address.address.is_ipv4() => add("IPv4 address", address.to_string()),
         Op::AddAddress(address) => add("IPv6 address", address.to_string()),
         _ if matches!(key, Key::Device(_)) => {}

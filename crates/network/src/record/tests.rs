@@ -1,6 +1,8 @@
+use dataplane::types::{Mac, Vni};
 use proptest::prelude::*;
 
 use super::*;
+use crate::backend::vxlan::Vtep;
 
 fn name() -> NodeName {
     "node-1".parse().expect("node name")
@@ -12,11 +14,11 @@ fn lease() -> Lease {
         subnets: PerFamily { v4: "10.244.1.0/24".parse().ok(), v6: None },
         public: PerFamily { v4: "192.168.0.1".parse().ok(), v6: None },
         backend: BackendType::Vxlan,
-        vteps: PerFamily {
-            v4: Some(Vtep { vni: Vni::try_from(1).expect("VNI"), mac: Mac([0x12, 0xc6, 0x65, 0x89, 0xb4, 0xe3]) }),
+        data: PerFamily {
+            v4: Some(BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac([0x12, 0xc6, 0x65, 0x89, 0xb4, 0xe3]) })),
             v6: None,
         },
-        ways: None,
+        encapsulations: None,
     }
 }
 
@@ -42,7 +44,7 @@ fn a_lease_is_written_for_people_and_reads_back() {
         subnets: PerFamily { v4: None, v6: "fd00:1::/64".parse().ok() },
         public: PerFamily { v4: None, v6: "2001:db8::1".parse().ok() },
         backend: BackendType::HostGw,
-        vteps: PerFamily::none(),
+        data: PerFamily::none(),
         ..lease()
     };
     assert_eq!(parse(&name(), &render(&v6)).expect("own text"), v6);
@@ -81,6 +83,28 @@ fn what_is_no_lease_says_why() {
         }
         assert!(message.contains(expected), "{message}\n  lacks {expected}");
     }
+}
+
+#[test]
+fn what_another_backend_publishes_is_written_as_it_was_read() {
+    let data = r#"{"PublicKey": "c2VjcmV0", "Port":51820,"x":[1, {"y":null}]}"#;
+    let entry = r#"{"Type": "wireguard", "PublicKey":"c2VjcmV0"}"#;
+    let text = format!(
+        r#"{{"Subnet":"10.244.1.0/24","PublicIP":"192.168.0.1","BackendType":"WireGuard","BackendData":{data},
+            "Receives":[{{"Type":"host-gw"}},{entry}],"Sends":[{entry}]}}"#
+    );
+    let lease = parse(&name(), &text).expect("a lease of another backend");
+    assert_eq!(lease.data.v4, Some(BackendData::Raw(data.into())), "nothing of it is read");
+    let support = lease.encapsulations.as_ref().expect("both lists");
+    assert!(support.receives.keys().eq(&[Encapsulation::Direct]) && support.sends.is_empty(), "{support:?}");
+    let written = render(&lease);
+    assert!(written.contains(data) && written.matches(entry).count() == 2, "{written}");
+    assert_eq!(parse(&name(), &written).expect("own text"), lease);
+    assert_eq!(
+        texts_of_encapsulations(support),
+        (format!(r#"[{{"Type":"host-gw"}},{entry}]"#), format!("[{entry}]")),
+        "in annotations too"
+    );
 }
 
 proptest! {

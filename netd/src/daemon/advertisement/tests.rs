@@ -6,7 +6,7 @@ use super::*;
 
 const LATE: Duration = Duration::from_secs(60);
 const TUNNEL: Encapsulation =
-    Encapsulation::Tunnel(network::model::TunnelId { vni: dataplane::types::Vni::ONE, port: 8472 });
+    Encapsulation::Vxlan(network::backend::vxlan::TunnelId { vni: dataplane::types::Vni::ONE, port: 8472 });
 
 fn sends(encapsulations: &[Encapsulation]) -> BTreeSet<Encapsulation> {
     encapsulations.iter().copied().collect()
@@ -14,9 +14,9 @@ fn sends(encapsulations: &[Encapsulation]) -> BTreeSet<Encapsulation> {
 
 /// A lease that says to receive and to send by these.
 fn lease(receives: &[Encapsulation], sent: &[Encapsulation]) -> Lease {
-    let tunnels = receives.iter().filter_map(Encapsulation::tunnel).map(|id| (id, PerFamily::none()));
-    let direct = receives.contains(&Encapsulation::Direct);
-    Lease { ways: Some(EncapsulationSupport { tunnels: tunnels.collect(), direct, sends: sends(sent) }), ..bare() }
+    let receives = receives.iter().map(|encapsulation| (*encapsulation, PerFamily::none())).collect();
+    let support = EncapsulationSupport { receives, sends: sends(sent), ..EncapsulationSupport::default() };
+    Lease { encapsulations: Some(support), ..bare() }
 }
 
 /// A lease that says nothing of that.
@@ -26,8 +26,8 @@ fn bare() -> Lease {
         subnets: PerFamily { v4: Some(prefix("10.244.1.0/24")), v6: None },
         public: PerFamily::none(),
         backend: BackendType::Vxlan,
-        vteps: PerFamily::none(),
-        ways: None,
+        data: PerFamily::none(),
+        encapsulations: None,
     }
 }
 
@@ -85,7 +85,7 @@ fn what_is_withdrawn_drains_before_it_is_closed() {
     node.want(lease(&[Encapsulation::Direct], &[Encapsulation::Direct]), false);
     node.begin_write();
     let support = node.support().expect("it has published something");
-    assert!(support.receives().contains(&TUNNEL), "peers may still read the former lease");
+    assert!(support.receives.contains_key(&TUNNEL), "peers may still read the former lease");
     node.written(node.wanted().clone(), LATE);
     assert_eq!(node.draining(), sends(&[TUNNEL]), "the last packets may be under way");
     assert!(!node.read(LATE + DRAIN / 2, false).drained, "a read that begins too early closes nothing");
@@ -140,5 +140,5 @@ fn a_new_node_that_is_quick_needs_no_other_read() {
 fn a_restart_goes_on_with_what_was_published() {
     let node = settled();
     assert!(node.may_have_pods());
-    assert_eq!(node.support(), lease(&[TUNNEL], &[TUNNEL]).ways);
+    assert_eq!(node.support(), lease(&[TUNNEL], &[TUNNEL]).encapsulations);
 }

@@ -11,8 +11,8 @@ fn lease(n: u8, host: u8) -> Arc<Lease> {
         subnets: dataplane::types::PerFamily { v4: Some(subnet), v6: None },
         public: dataplane::types::PerFamily { v4: Some(address(&format!("192.168.1.{host}"))), v6: None },
         backend: BackendType::Vxlan,
-        vteps: dataplane::types::PerFamily::none(),
-        ways: None,
+        data: dataplane::types::PerFamily::none(),
+        encapsulations: None,
     })
 }
 
@@ -62,7 +62,7 @@ fn a_read_does_not_undo_an_event_that_came_after_its_beginning() {
 fn a_read_that_disagrees_with_an_event_about_encapsulations_is_not_to_be_relied_on() {
     let mut view = listed(&[lease(2, 2)]);
     view.begin_read();
-    let changed = Lease { ways: Some(EncapsulationSupport::default()), ..(*lease(2, 2)).clone() };
+    let changed = Lease { encapsulations: Some(EncapsulationSupport::default()), ..(*lease(2, 2)).clone() };
     view.insert(Arc::new(changed.clone()));
     assert!(!view.end_read(vec![lease(2, 2)], &node_name(1)).agrees);
     view.begin_read();

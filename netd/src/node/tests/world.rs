@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use dataplane::link::{Kind, Link};
 use dataplane::types::{Family, IfName, PerFamily};
+use network::backend::encapsulation_of;
 use network::fixtures::{V4, address, name, node_name, prefix, vxlan};
 use network::interface::Underlay;
-use network::model::{Cluster, Lease, NodeName, Vtep};
-use network::net_conf::{Backend, NetConf};
+use network::model::{Cluster, Lease, NodeName};
+use network::net_conf::NetConf;
 use network::overlay::peer_route::PeerRoute;
 use network::overlay::transition::{Transition, reverse_path_key};
-use network::overlay::{Input, Outcome, desired, forward, tunnel_device};
+use network::overlay::{Input, Outcome, desired, forward};
 
 use crate::daemon::advertisement::{Advertisement, DRAIN};
 
@@ -132,8 +133,8 @@ impl Node {
             subnets: PerFamily { v4: Some(prefix(&format!("10.244.{n}.0/24"))), v6: None },
             public: PerFamily { v4: Some(address(&format!("192.168.1.{n}"))), v6: None },
             backend: conf(0).backend.kind(),
-            vteps: PerFamily::none(),
-            ways: None,
+            data: PerFamily::none(),
+            encapsulations: None,
         };
         let eth0 = name("eth0");
         let links = BTreeMap::from([(eth0.clone(), link(&eth0, 1, Kind::Other(String::new())))]);
@@ -162,21 +163,14 @@ impl Node {
     fn configure(&mut self, backend: usize) {
         self.conf = conf(backend);
         let underlay = self.underlay();
-        let tunnel_devices = match &self.conf.backend {
-            Backend::HostGw => PerFamily::none(),
-            Backend::Vxlan(options) => {
-                tunnel_device::tunnel_devices(options, [Family::V4].into_iter(), &underlay).expect("a tunnel_device")
-            }
-        };
+        let devices = self.conf.backend.tunnel_devices([Family::V4].into_iter(), &underlay);
+        let tunnel_devices = devices.expect("a network that can be carried");
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
         let (conf, public) = (self.conf.clone(), PerFamily::none());
         let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public };
         let request = place.request(&self.links, Some(&self.own), Path::new("/nowhere"));
-        let stored = self.own.vteps;
         self.own.backend = request.backend;
-        self.own.vteps = request
-            .vteps
-            .map(|family, wish| Vtep { vni: wish.vni, mac: wish.mac(stored.get(family).map(|vtep| vtep.mac)) });
+        self.own.data = request.data.map(|family, request| request.data(self.own.data.get(family)));
     }
 
     fn underlay(&self) -> Underlay {
@@ -202,9 +196,9 @@ impl Node {
             links: &self.links,
             reverse_path: &filters.collect(),
             transition: &Transition {
-                lingering: self.advertisement.draining(),
-                loosened: BTreeMap::new(),
+                draining: self.advertisement.draining(),
                 may_send: self.advertisement.may_send().cloned(),
+                ..Transition::default()
             },
             forward_chains: &[],
             others: &forward::Others::default(),
@@ -215,13 +209,13 @@ impl Node {
     fn act(&mut self, outcome: &Outcome) {
         self.links.retain(|_, link| link.index == 1);
         for (index, (name, device)) in (2..).zip(&outcome.desired.devices) {
-            let device_link = link(name, index, Kind::Vxlan(device.vxlan.clone()));
+            let device_link = link(name, index, Kind::Tunnel(device.tunnel.clone()));
             let alias = Some("netd".to_owned());
-            self.links.insert(name.clone(), Link { mac: Some(device.mac), alias, ..device_link });
+            self.links.insert(name.clone(), Link { mac: device.mac, alias, ..device_link });
         }
         self.ways.clone_from(&outcome.peer_routes);
         self.strict = outcome.one_way;
-        self.met_late |= self.known.get(&node_name(LATE)).is_some_and(|lease| lease.ways.is_some());
+        self.met_late |= self.known.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
     }
 
     /// True but for a node that joined and has told so since this one did something: that takes a moment.
@@ -231,14 +225,12 @@ impl Node {
 
     /// True where a packet that is sent here in that way is taken in.
     fn receives(&self, way: PeerRoute, from: &Node) -> bool {
-        let is_open = match way {
-            PeerRoute::Direct { .. } => true,
-            PeerRoute::Tunnel { tunnel, mac, .. } => self.links.values().any(|link| {
-                tunnel_device::tunnel_of(link).is_some_and(|(there, _)| there == tunnel) && link.mac == Some(mac)
-            }),
+        let is_end = |link: &Link| {
+            encapsulation_of(link).is_some_and(|(there, _)| there == way.encapsulation) && link.mac == way.mac
         };
-        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(PeerRoute::encapsulation);
-        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation()))
+        let is_open = way.is_direct() || self.links.values().any(is_end);
+        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(|route| route.encapsulation);
+        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation))
     }
 }
 
@@ -316,7 +308,8 @@ impl World {
             }
             Stage::Applied(outcome) => {
                 let restricted = !outcome.unpublished.is_empty();
-                node.advertisement.want(Lease { ways: Some(outcome.advertised), ..node.own.clone() }, restricted);
+                node.advertisement
+                    .want(Lease { encapsulations: Some(outcome.advertised), ..node.own.clone() }, restricted);
                 node.ready |= node.advertisement.may_have_pods();
                 Stage::Idle
             }
@@ -335,7 +328,7 @@ impl World {
         }
         node.publisher = match std::mem::replace(&mut node.publisher, Publisher::Idle) {
             Publisher::Idle
-                if node.advertisement.wanted().ways.is_some()
+                if node.advertisement.wanted().encapsulations.is_some()
                     && node.advertisement.wanted() != &store[&node.own.node] =>
             {
                 let lease = node.advertisement.begin_write();
@@ -363,7 +356,7 @@ impl World {
             }
         };
         if matches!(node.stage, Stage::Idle) {
-            node.own.ways = node.advertisement.support();
+            node.own.encapsulations = node.advertisement.support();
         }
     }
 
@@ -375,7 +368,7 @@ impl World {
             if !matches!(node.stage, Stage::Idle) || is_idle && node.run_due {
                 self.go_on(at);
             } else if !is_idle
-                || node.advertisement.wanted().ways.is_some()
+                || node.advertisement.wanted().encapsulations.is_some()
                     && node.advertisement.wanted() != &self.store[&node.own.node]
                 || node.advertisement.needs_read(node.now)
             {
@@ -403,10 +396,7 @@ impl World {
             Some(way) if to.receives(*way, from) => None,
             Some(way) => Some(format!(
                 "node {} sends to node {} by {}, which that does not receive (strict: {})",
-                from.n,
-                to.n,
-                way.encapsulation(),
-                to.strict
+                from.n, to.n, way.encapsulation, to.strict
             )),
         });
         lost.collect()

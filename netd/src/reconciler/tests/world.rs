@@ -157,7 +157,7 @@ impl World {
         let Planned { plan, outcome, observed, peers } = self.planned();
         let report = reconcile::apply(&mut self.kernel, plan);
         self.waiting = events(&before, &self.kernel, OWN);
-        self.cluster.own.ways = Some(outcome.advertised.clone());
+        self.cluster.own.encapsulations = Some(outcome.advertised.clone());
         let (is_clean, conflicts) = (report.is_clean(), report.conflicts);
         let full = FullRun { outcome, peers, admission, observed, conflicts, is_clean };
         self.reconciler.adopt(full, &self.node, OWN, false);

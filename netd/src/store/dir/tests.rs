@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use dataplane::types::{Mac, PerFamily, Vni};
-use network::model::BackendType;
+use network::backend::DataRequest;
+use network::backend::vxlan::VtepRequest;
+use network::model::{BackendData, BackendType};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 use tokio::time;
 
 use super::*;
-use crate::store::VtepRequest;
 
 const NET_CONF: &str = r#"{"Network": "10.244.0.0/16"}"#;
 
@@ -33,13 +34,17 @@ fn conf(text: &str) -> NetConf {
     NetConf::parse(text).expect("net-conf").0
 }
 
+fn data(device: Option<Mac>, fresh: u8) -> PerFamily<DataRequest> {
+    let request = VtepRequest { vni: Vni::ONE, device, fresh: Mac([2, 0, 0, 0, 0, fresh]) };
+    PerFamily { v4: Some(DataRequest::Vxlan(request)), v6: None }
+}
+
 fn request(node: &str) -> LeaseRequest {
-    let vni = Vni::try_from(1).expect("VNI");
     LeaseRequest {
         node: node.parse().expect("node name"),
         public: PerFamily { v4: Some(IpAddr::from([192, 0, 2, 1])), v6: None },
         backend: BackendType::Vxlan,
-        vteps: PerFamily { v4: Some(VtepRequest { vni, device: None, fresh: Mac([2, 0, 0, 0, 0, 1]) }), v6: None },
+        data: data(None, 1),
         previous: PerFamily::none(),
     }
 }
@@ -97,14 +102,18 @@ async fn a_restart_gets_the_same_subnet_and_mac_and_writes_nothing() {
     let first = acquire(room.path(), "a").await;
     let written = fs::metadata(room.path().join("nodes/a.json")).and_then(|it| it.modified()).expect("file");
     let mut again = request("a");
-    again.vteps.v4.as_mut().expect("VTEP").fresh = Mac([2, 0, 0, 0, 0, 2]);
+    again.data = data(None, 2);
     let second = store(room.path()).acquire(&again, &conf(NET_CONF)).await.expect("lease");
     assert_eq!(first, second, "the published MAC is kept while no device has another one");
     assert_eq!(fs::metadata(room.path().join("nodes/a.json")).and_then(|it| it.modified()).expect("file"), written);
 
-    again.vteps.v4.as_mut().expect("VTEP").device = Some(Mac([2, 0, 0, 0, 0, 3]));
+    again.data = data(Some(Mac([2, 0, 0, 0, 0, 3])), 2);
     let third = store(room.path()).acquire(&again, &conf(NET_CONF)).await.expect("lease");
-    assert_eq!(third.vteps.v4.map(|vtep| vtep.mac), Some(Mac([2, 0, 0, 0, 0, 3])), "a device's own MAC goes first");
+    assert_eq!(
+        third.data.v4.as_ref().and_then(BackendData::mac),
+        Some(Mac([2, 0, 0, 0, 0, 3])),
+        "a device's own MAC goes first"
+    );
     assert_eq!(store(room.path()).leases().await.expect("leases"), [third.into()]);
 }
 

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::types::{PerFamily, Prefix};
 use network::caseless::Object;
-use network::model::{Lease, NodeName};
-use network::record::{self, EncapsulationRecord, RecordError, VtepRecord};
+use network::model::{BackendData, Lease, NodeName};
+use network::record::{self, EncapsulationRecord, RecordError};
 use serde::Serialize;
 
 /// The key of the network configuration, below the prefix.
@@ -37,16 +37,16 @@ struct Value<'a> {
     #[serde(rename = "BackendType", skip_serializing_if = "Option::is_none")]
     backend_type: Option<&'a str>,
     #[serde(rename = "BackendData", skip_serializing_if = "Option::is_none")]
-    backend_data: Option<VtepRecord>,
+    backend_data: Option<&'a BackendData>,
     #[serde(rename = "BackendV6Data", skip_serializing_if = "Option::is_none")]
-    backend_v6_data: Option<VtepRecord>,
+    backend_v6_data: Option<&'a BackendData>,
     // netd's fields.
     #[serde(rename = "Node", skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
-    receives: Option<Vec<EncapsulationRecord>>,
+    receives: Option<Vec<EncapsulationRecord<'a>>>,
     #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
-    sends: Option<Vec<EncapsulationRecord>>,
+    sends: Option<Vec<EncapsulationRecord<'a>>>,
 }
 
 impl Value<'_> {
@@ -110,14 +110,13 @@ fn halves(text: &str) -> Option<(&str, u8)> {
 
 /// The value of a lease.
 pub(super) fn render(lease: &Lease) -> String {
-    let vteps = lease.vteps.map(|_, vtep| VtepRecord::from(*vtep));
     Value {
         backend_type: Some(lease.backend.as_str()),
-        backend_data: vteps.v4,
-        backend_v6_data: vteps.v6,
+        backend_data: lease.data.v4.as_ref(),
+        backend_v6_data: lease.data.v6.as_ref(),
         node: Some(lease.node.as_str()),
-        receives: lease.ways.as_ref().map(EncapsulationRecord::received),
-        sends: lease.ways.as_ref().map(EncapsulationRecord::sent),
+        receives: lease.encapsulations.as_ref().map(record::received),
+        sends: lease.encapsulations.as_ref().map(record::sent),
         ..Value::reservation(lease.public)
     }
     .text()
@@ -142,10 +141,10 @@ pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, 
     let lease = match backend {
         None => None,
         Some(backend) => {
-            let vteps = record::vteps(&mut object, &backend)?;
-            let ways = record::ways(&mut object)?;
+            let data = record::take_data(&mut object, &backend)?;
+            let encapsulations = record::encapsulations(&mut object)?;
             let node = node.clone().unwrap_or_else(|| address_as_name(public));
-            Some(Lease { node, subnets, public, backend, vteps, ways })
+            Some(Lease { node, subnets, public, backend, data, encapsulations })
         }
     };
     Ok(Record { node, public, lease })

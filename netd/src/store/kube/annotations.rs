@@ -7,7 +7,8 @@ use std::error::Error;
 use std::net::IpAddr;
 
 use dataplane::types::{Family, PerFamily, Prefix};
-use network::model::{BackendType, Lease, NodeName, Vtep};
+use network::backend::ENCAPSULATIONS_EXAMPLE;
+use network::model::{BackendData, BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use network::record;
 
@@ -31,7 +32,7 @@ pub(super) enum NodeFault {
         /// What it holds.
         value: String,
         /// What it should.
-        expected: &'static str,
+        expected: String,
         /// Why.
         source: Option<Box<dyn Error + Send + Sync>>,
     },
@@ -136,34 +137,32 @@ pub(super) fn lease(node: &Node, keys: &Keys) -> Result<Option<Lease>, NodeFault
     }
     let backend = node.annotations.get(&keys.backend()).filter(|text| !text.is_empty());
     let backend = BackendType::from(backend.ok_or_else(|| NodeFault::Missing(keys.backend()))?.as_str());
-    let mut vteps = PerFamily::none();
-    if backend == BackendType::Vxlan {
-        for family in Family::BOTH {
-            *vteps.slot(family) = vtep(node, keys.data(family))?;
-        }
+    let mut published = PerFamily::none();
+    for family in Family::BOTH {
+        *published.slot(family) = data(node, keys.data(family), &backend)?;
     }
     let texts = (node.annotations.get(&keys.receives()), node.annotations.get(&keys.sends()));
-    let ways = match texts {
+    let encapsulations = match texts {
         (Some(receives), Some(sends)) => {
-            let ways = record::ways_of_texts(receives, sends).map_err(|error| NodeFault::Annotation {
+            let support = record::encapsulations_of_texts(receives, sends).map_err(|error| NodeFault::Annotation {
                 key: format!("{} or {}", keys.receives(), keys.sends()),
                 value: shortened(&format!("{receives} {sends}")),
-                expected: r#"a list like [{"Type":"vxlan","VNI":1,"Port":8472}]"#,
+                expected: format!("a list like {ENCAPSULATIONS_EXAMPLE}"),
                 source: Some(error.into()),
             })?;
-            Some(ways)
+            Some(support)
         }
         _ => None,
     };
-    Ok(Some(Lease { node: name, subnets, public, backend, vteps, ways }))
+    Ok(Some(Lease { node: name, subnets, public, backend, data: published, encapsulations }))
 }
 
-fn vtep(node: &Node, key: String) -> Result<Option<Vtep>, NodeFault> {
+fn data(node: &Node, key: String, backend: &BackendType) -> Result<Option<BackendData>, NodeFault> {
     let Some(text) = node.annotations.get(&key).filter(|text| !text.is_empty()) else { return Ok(None) };
-    record::vtep_of_text(text).map_err(|error| NodeFault::Annotation {
+    BackendData::parse(backend, text).map_err(|error| NodeFault::Annotation {
         key,
         value: shortened(text),
-        expected: r#"JSON like {"VNI":1,"VtepMAC":"0a:58:0a:f4:01:02"}"#,
+        expected: format!("JSON like {}", backend.data_example()),
         source: Some(error.into()),
     })
 }
@@ -174,7 +173,7 @@ fn addresses(node: &Node, key: impl Fn(Family) -> String) -> Result<PerFamily<Ip
         let key = key(family);
         let Some(text) = node.annotations.get(&key).filter(|text| !text.is_empty()) else { continue };
         let address = text.parse().ok().filter(|address: &IpAddr| Family::of(*address) == family);
-        let expected = if family == Family::V4 { "an IPv4 address" } else { "an IPv6 address" };
+        let expected = format!("an {family} address");
         let wrong = || NodeFault::Annotation { key, value: shortened(text), expected, source: None };
         let address = address.ok_or_else(wrong)?;
         *addresses.slot(family) = Some(address).filter(|address| !address.is_unspecified());
@@ -201,18 +200,12 @@ pub(super) fn of_lease(lease: &Lease, overwrites: PerFamily<IpAddr>, keys: &Keys
             let seen = overwrites.get(family).unwrap_or(public);
             annotations.insert(keys.public(family), seen.to_string());
         }
-        let data = match lease.vteps.get(family) {
-            Some(vtep) => Some(record::text_of_vtep(*vtep)),
-            // Flannel's word for a backend without a tunnel.
-            None if lease.backend != BackendType::Vxlan && lease.subnets.get(family).is_some() => {
-                Some("null".to_owned())
-            }
-            None => None,
-        };
+        let none = || lease.subnets.get(family).and_then(|_| lease.backend.no_data()).map(str::to_owned);
+        let data = lease.data.get(family).map(BackendData::json).or_else(none);
         annotations.extend(data.map(|data| (keys.data(family), data)));
     }
-    if let Some(ways) = &lease.ways {
-        let (receives, sends) = record::texts_of_ways(ways);
+    if let Some(support) = &lease.encapsulations {
+        let (receives, sends) = record::texts_of_encapsulations(support);
         annotations.extend([(keys.receives(), receives), (keys.sends(), sends)]);
     }
     annotations

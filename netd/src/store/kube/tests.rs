@@ -16,8 +16,8 @@ fn node(version: &str) -> object::Node {
 
 fn lease() -> Arc<Lease> {
     let node = "n2".parse().expect("a name");
-    let (subnets, public, vteps) = (PerFamily::none(), PerFamily::none(), PerFamily::none());
-    Arc::new(Lease { node, subnets, public, backend: BackendType::HostGw, vteps, ways: None })
+    let (subnets, public, data) = (PerFamily::none(), PerFamily::none(), PerFamily::none());
+    Arc::new(Lease { node, subnets, public, backend: BackendType::HostGw, data, encapsulations: None })
 }
 
 #[tokio::test]

@@ -2,7 +2,6 @@
 
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, far, host_gw, name, near, node_name, vxlan};
 use crate::model::BackendType;
-use crate::overlay::peer_route::PeerRoute;
 use dataplane::types::Family;
 
 /// What is told of a network's peers, a line each.
@@ -75,10 +74,7 @@ fn a_peer_is_reached_by_one_family_and_told_for_the_other() {
     let outcome = network.outcome(&mut network.fake()).expect("a network that can be carried");
     let endpoint = crate::fixtures::address("fd00:2::2");
     let way = outcome.peer_routes[&(node_name(2), Family::V6)];
-    assert!(
-        matches!(way, PeerRoute::Tunnel { endpoint: to, .. } if to == endpoint),
-        "its IPv6 pods are reached: {way:?}"
-    );
+    assert!(!way.is_direct() && way.endpoint == endpoint, "its IPv6 pods are reached: {way:?}");
     assert!(outcome.unreachable.contains_key(&(node_name(2), Family::V4)), "its IPv4 pods are told");
 }
 

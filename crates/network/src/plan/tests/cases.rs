@@ -2,11 +2,12 @@
 
 use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
-use dataplane::link::{Kind, Link};
+use dataplane::link::{Kind, Link, Tunnel};
 use dataplane::op::{DeviceRoute, LinkChange, Op};
 use dataplane::route::RouteKind;
 use dataplane::types::RouteProtocol;
 
+use crate::backend::vxlan::TEXTS;
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, far, host_gw, mac, name, near, prefix, snapshot, vxlan};
 use crate::plan::Conflict;
 
@@ -161,7 +162,9 @@ fn an_incompatible_device_is_made_anew_with_all_on_it() {
     ];
     for change in changes {
         let mut fake = settled(&network);
-        let Kind::Vxlan(vxlan) = &mut link(&mut fake, "flannel.1").kind else { panic!("flannel.1 is a VXLAN device") };
+        let Kind::Tunnel(Tunnel::Vxlan(vxlan)) = &mut link(&mut fake, "flannel.1").kind else {
+            panic!("flannel.1 is a VXLAN device")
+        };
         change(vxlan);
         let expected = [
             "ip link delete flannel.1",
@@ -223,7 +226,7 @@ fn a_device_of_another_kind_is_told_and_left_alone() {
     })]);
     let before = snapshot(&fake);
     let (plan, _) = network.reconcile(&mut fake);
-    assert_eq!(plan.conflicts, [Conflict::Name { name: name("flannel.1") }], "it is told");
+    assert_eq!(plan.conflicts, [Conflict::Name { name: name("flannel.1"), texts: TEXTS }], "it is told");
     assert_eq!(snapshot(&fake), before, "it is left alone with all that is on it");
 }
 
@@ -234,11 +237,11 @@ fn a_tunnel_of_others_with_our_vni_and_port_is_told_and_left_alone() {
         let mut fake = settled(&network.clone().peers([]));
         let theirs = link(&mut fake, "flannel.1");
         (theirs.name, theirs.alias) = (name("theirs"), None);
-        let Kind::Vxlan(vxlan) = &mut theirs.kind else { panic!("it is a VXLAN device") };
+        let Kind::Tunnel(Tunnel::Vxlan(vxlan)) = &mut theirs.kind else { panic!("it is a VXLAN device") };
         vxlan.local = local;
         let before = snapshot(&fake);
         let (plan, _) = network.reconcile(&mut fake);
-        let expected = Conflict::Tunnel { name: name("flannel.1"), other: name("theirs") };
+        let expected = Conflict::Tunnel { name: name("flannel.1"), other: name("theirs"), texts: TEXTS };
         assert_eq!(plan.conflicts, [expected], "it is told");
         assert_eq!(
             plan.conflicts[0].to_string(),
@@ -255,7 +258,7 @@ fn a_new_port_that_others_have_costs_nothing_of_what_works() {
     let mut fake = settled(&network);
     let mut theirs = link(&mut fake, "flannel.1").clone();
     (theirs.index, theirs.name, theirs.alias) = (9, name("theirs"), None);
-    let Kind::Vxlan(vxlan) = &mut theirs.kind else { panic!("it is a VXLAN device") };
+    let Kind::Tunnel(Tunnel::Vxlan(vxlan)) = &mut theirs.kind else { panic!("it is a VXLAN device") };
     vxlan.port = 4789;
     fake.links.push(theirs);
     let before = snapshot(&fake);

@@ -2,7 +2,7 @@
 
 use dataplane::address::Address;
 use dataplane::fake::Fake;
-use dataplane::link::{Kind, Vxlan};
+use dataplane::link::{Kind, Tunnel, Vxlan};
 use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::nft::{self, Chain, ChainType, Expression, Hook, Policy, Rule, Side, Statement, Table, Verdict};
 use dataplane::op::DeviceRoute;
@@ -93,7 +93,8 @@ fn strangers(fake: &mut Fake) {
     if let Some(link) = fake.links.iter_mut().find(|link| link.index == other) {
         let vni = Vni::try_from(9).expect("a VNI");
         let (local, underlay) = (Some(address("192.168.1.1")), Some(1));
-        link.kind = Kind::Vxlan(Vxlan { vni, local, underlay, port: 8472, learning: true, gbp: false, foreign: false });
+        let (port, learning, gbp, foreign) = (8472, true, false, false);
+        link.kind = Kind::Tunnel(Tunnel::Vxlan(Vxlan { vni, local, underlay, port, learning, gbp, foreign }));
         link.alias = Some("other".to_owned());
     }
     for (index, own, prefix_len) in [(1, "192.168.1.1", 24), (1, "10.244.1.7", 32), (cni0, "10.244.1.1", 24)] {

@@ -1,5 +1,6 @@
 use dataplane::types::{Mac, Vni};
-use network::model::{BackendType, Encapsulation, EncapsulationSupport, TunnelId, Vtep};
+use network::backend::vxlan::{TunnelId, Vtep};
+use network::model::{BackendType, Encapsulation, EncapsulationSupport};
 use proptest::prelude::*;
 
 use super::*;
@@ -9,14 +10,16 @@ fn prefix(text: &str) -> Option<Prefix> {
 }
 
 fn lease() -> Lease {
-    let vni = Vni::try_from(1).expect("VNI");
     Lease {
         node: "n1".parse().expect("name"),
         subnets: PerFamily { v4: prefix("10.5.52.0/24"), v6: None },
         public: PerFamily { v4: "192.168.64.3".parse().ok(), v6: None },
         backend: BackendType::Vxlan,
-        vteps: PerFamily { v4: Some(Vtep { vni, mac: Mac([0xc6, 0xd2, 0x32, 0x6f, 0x8f, 0x44]) }), v6: None },
-        ways: None,
+        data: PerFamily {
+            v4: Some(BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac([0xc6, 0xd2, 0x32, 0x6f, 0x8f, 0x44]) })),
+            v6: None,
+        },
+        encapsulations: None,
     }
 }
 
@@ -62,7 +65,7 @@ fn foreign_keys_hold_no_subnets() {
 fn a_value_begins_with_flannels_bytes_and_netds_fields_follow() {
     let text = render(&lease());
     assert_eq!(text, FLANNELS.replace("}}", r#"},"Node":"n1"}"#));
-    let host_gw = Lease { backend: BackendType::HostGw, vteps: PerFamily::none(), ..lease() };
+    let host_gw = Lease { backend: BackendType::HostGw, data: PerFamily::none(), ..lease() };
     assert_eq!(
         render(&host_gw),
         r#"{"PublicIP":"192.168.64.3","PublicIPv6":null,"BackendType":"host-gw","Node":"n1"}"#,
@@ -70,7 +73,7 @@ fn a_value_begins_with_flannels_bytes_and_netds_fields_follow() {
     );
     let dual = Lease {
         public: PerFamily { v6: "fd00::3".parse().ok(), ..lease().public },
-        vteps: PerFamily { v6: lease().vteps.v4, ..lease().vteps },
+        data: PerFamily { v6: lease().data.v4, ..lease().data },
         ..lease()
     };
     assert_eq!(
@@ -106,7 +109,11 @@ fn a_reservation_is_no_lease() {
     }
     let other = r#"{"PublicIP":"192.168.64.3","BackendType":"wireguard","BackendData":{"PublicKey":"x","Port":51820}}"#;
     let lease = parse(lease().subnets, other.as_bytes()).expect(other).lease.expect("a lease of another backend");
-    assert_eq!((lease.backend, lease.vteps), (BackendType::Other("wireguard".to_owned()), PerFamily::none()));
+    let data = BackendData::Raw(r#"{"PublicKey":"x","Port":51820}"#.into());
+    assert_eq!(lease.backend, BackendType::Other("wireguard".to_owned()));
+    assert_eq!(lease.data.v4, Some(data), "its data is kept and not read");
+    let written = r#""BackendType":"wireguard","BackendData":{"PublicKey":"x","Port":51820},"Node""#;
+    assert!(render(&lease).contains(written), "and written as it was: {}", render(&lease));
 }
 
 #[test]
@@ -133,17 +140,18 @@ proptest! {
     ) {
         let lease = lease();
         let id = TunnelId { vni: Vni::try_from(7).expect("VNI"), port: 8472 };
-        let tunnels = tunnel.then_some((id, PerFamily { v4: Some(Mac([2; 6])), v6: None }));
-        let ways = EncapsulationSupport {
-            tunnels: tunnels.into_iter().collect(),
-            direct,
-            sends: tunnel.then_some(Encapsulation::Tunnel(id)).into_iter().collect(),
+        let end = tunnel.then_some((Encapsulation::Vxlan(id), PerFamily { v4: Some(Mac([2; 6])), v6: None }));
+        let direct = direct.then_some((Encapsulation::Direct, PerFamily::none()));
+        let support = EncapsulationSupport {
+            receives: end.into_iter().chain(direct).collect(),
+            sends: tunnel.then_some(Encapsulation::Vxlan(id)).into_iter().collect(),
+            ..EncapsulationSupport::default()
         };
         let subnets = PerFamily {
             v4: Prefix::new(Ipv4Addr::new(10, octet, 0, 0).into(), len),
             v6: v6.then(|| "fd00::/64".parse().expect("prefix")),
         };
-        let lease = Lease { subnets, ways: Some(ways), ..lease };
+        let lease = Lease { subnets, encapsulations: Some(support), ..lease };
         let read = super::subnets(&key(subnets));
         prop_assert_eq!(read, Some(subnets));
         let record = parse(subnets, render(&lease).as_bytes()).expect("own text");

@@ -1,7 +1,8 @@
 //! Node `n1`: pods `10.244.1.0/24` and `fd00:10:244:1::/64`, reached at `192.168.0.1` and `2001:db8::1`.
 
 use dataplane::types::{Mac, Vni};
-use network::model::{EncapsulationSupport, TunnelId};
+use network::backend::vxlan::{TunnelId, Vtep};
+use network::model::{Encapsulation, EncapsulationSupport};
 use proptest::prelude::*;
 
 use super::*;
@@ -29,8 +30,8 @@ const FLANNELS: [(&str, &str); 4] = [
     ("public-ip", "192.168.0.1"),
 ];
 
-fn vtep(mac: u8) -> Vtep {
-    Vtep { vni: Vni::ONE, mac: Mac([0x12, 0xc6, 0x65, 0x89, 0xb4, mac]) }
+fn vtep(mac: u8) -> BackendData {
+    BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac([0x12, 0xc6, 0x65, 0x89, 0xb4, mac]) })
 }
 
 fn leased() -> Lease {
@@ -39,8 +40,8 @@ fn leased() -> Lease {
         subnets: PerFamily { v4: "10.244.1.0/24".parse().ok(), v6: None },
         public: PerFamily { v4: "192.168.0.1".parse().ok(), v6: None },
         backend: BackendType::Vxlan,
-        vteps: PerFamily { v4: Some(vtep(0xe3)), v6: None },
-        ways: None,
+        data: PerFamily { v4: Some(vtep(0xe3)), v6: None },
+        encapsulations: None,
     }
 }
 
@@ -48,7 +49,7 @@ fn dual() -> Lease {
     Lease {
         subnets: PerFamily { v4: "10.244.1.0/24".parse().ok(), v6: "fd00:10:244:1::/64".parse().ok() },
         public: PerFamily { v4: "192.168.0.1".parse().ok(), v6: "2001:db8::1".parse().ok() },
-        vteps: PerFamily { v4: Some(vtep(0xe3)), v6: Some(vtep(0xe4)) },
+        data: PerFamily { v4: Some(vtep(0xe3)), v6: Some(vtep(0xe4)) },
         ..leased()
     }
 }
@@ -77,7 +78,7 @@ fn flannels_annotations_byte_for_byte_in_both_directions() {
     assert_eq!(texts(&dual()), pairs(&both));
     let ranges = ["fd00:10:244:1::/64", "10.244.1.0/24"];
     assert_eq!(lease(&node(&both, &ranges), &keys()).expect("IPv6 may stand first"), Some(dual()));
-    let plain = Lease { backend: BackendType::HostGw, vteps: PerFamily::none(), ..dual() };
+    let plain = Lease { backend: BackendType::HostGw, data: PerFamily::none(), ..dual() };
     let nulls = [
         ("backend-data", "null"),
         ("backend-type", "host-gw"),
@@ -92,11 +93,12 @@ fn flannels_annotations_byte_for_byte_in_both_directions() {
 
 #[test]
 fn what_a_node_receives_and_sends_by_stands_beside_flannels() {
-    let tunnel = TunnelId { vni: Vni::ONE, port: 8472 };
-    let mut ways = EncapsulationSupport { direct: true, ..EncapsulationSupport::default() };
-    ways.tunnels.insert(tunnel, PerFamily { v4: Some(vtep(0xe3).mac), v6: None });
-    ways.sends.extend([network::model::Encapsulation::Tunnel(tunnel)]);
-    let told = Lease { ways: Some(ways), ..leased() };
+    let tunnel = Encapsulation::Vxlan(TunnelId { vni: Vni::ONE, port: 8472 });
+    let mut support = EncapsulationSupport::default();
+    support.receives.insert(Encapsulation::Direct, PerFamily::none());
+    support.receives.insert(tunnel, PerFamily { v4: vtep(0xe3).mac(), v6: None });
+    support.sends.insert(tunnel);
+    let told = Lease { encapsulations: Some(support), ..leased() };
     let all = texts(&told);
     let ours: Vec<_> = all.iter().filter(|(key, _)| key.starts_with("netd-")).cloned().collect();
     let expected = [

@@ -10,8 +10,8 @@ fn network() -> CachedNetwork {
             subnets: PerFamily { v4: format!("10.244.{n}.0/24").parse().ok(), v6: None },
             public: PerFamily { v4: Some(IpAddr::from([192, 168, 0, n])), v6: None },
             backend: BackendType::HostGw,
-            vteps: PerFamily::none(),
-            ways: None,
+            data: PerFamily::none(),
+            encapsulations: None,
         };
         (node, Arc::new(lease))
     };

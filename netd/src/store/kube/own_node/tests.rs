@@ -21,7 +21,7 @@ fn name() -> NodeName {
 fn lease() -> Lease {
     let subnets = PerFamily { v4: RANGE.parse().ok(), v6: None };
     let public = PerFamily { v4: "192.168.1.11".parse().ok(), v6: None };
-    Lease { node: name(), subnets, public, backend: BackendType::HostGw, vteps: PerFamily::none(), ways: None }
+    Lease { node: name(), subnets, public, backend: BackendType::HostGw, data: PerFamily::none(), encapsulations: None }
 }
 
 /// The lease as annotations.
