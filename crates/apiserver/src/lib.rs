@@ -4,6 +4,7 @@
 //! Lists, watches and requests are kube-rs's. This crate adds what kube-rs leaves to its user: time limits, credentials that are read
 //! again, errors that say what to do, `Retry-After`, and an etcd that is restored from a backup. The crate decides nothing: what an
 //! object means is the caller's question.
+#![forbid(unsafe_code)]
 
 pub mod connection;
 mod error;
