@@ -79,8 +79,14 @@ impl Store for DirStore {
 
     async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let files = self.run(Layout::read_all).await?;
-        let lease = |(name, file): (String, LeaseFile)| {
-            file.lease.inspect_err(|error| lease_file::log_skipped(&name, error)).ok()
+        // The watch of a daemon logs each file that it skips, once.
+        let is_watched = self.own.get().is_some();
+        let lease = |(name, file): (String, LeaseFile)| match file.lease {
+            Err(error) if !is_watched => {
+                lease_file::log_skipped(&name, &error);
+                None
+            }
+            lease => lease.ok(),
         };
         Ok(files.into_iter().filter_map(lease).collect())
     }
