@@ -233,6 +233,11 @@ impl Backend {
         self.configured().reason(route.is_direct()).into()
     }
 
+    /// Why no packet reaches a peer of another backend that does not publish what it receives.
+    pub fn mismatch(&self, theirs: &BackendType) -> NoPeerRoute {
+        NoPeerRoute::OtherBackend { theirs: theirs.clone(), ours: self.kind() }
+    }
+
     /// The backend and its options, for people.
     pub fn facts(&self) -> BackendFacts {
         self.configured().facts()
@@ -563,6 +568,11 @@ pub enum NoPeerRoute {
 }
 
 impl NoPeerRoute {
+    /// True where the peer is reached as soon as this node has published that it sends so.
+    pub fn awaits_publication(&self) -> bool {
+        matches!(self, NoPeerRoute::NotPublished { .. })
+    }
+
     /// False for what ends by itself when every node has changed its backend.
     pub fn is_lasting(&self) -> bool {
         !matches!(self, NoPeerRoute::NotReceived { .. } | NoPeerRoute::NotPublished { .. })

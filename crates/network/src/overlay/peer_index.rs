@@ -96,7 +96,7 @@ impl PeerIndex {
                     outcome.peer_routes.insert(pods, route);
                 }
                 // The peer waits for this node's publication. Where that fails, the failure is reported.
-                Err(NoPeerRoute::NotPublished { .. }) => is_as_configured = false,
+                Err(reason) if reason.awaits_publication() => is_as_configured = false,
                 Err(reason) => {
                     outcome.unreachable.insert(pods, reason);
                     is_as_configured = false;

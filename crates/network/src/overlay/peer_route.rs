@@ -44,7 +44,7 @@ pub fn to(
             Err(_) => {}
         }
     }
-    Err(reason.unwrap_or_else(|| other_backend(conf, peer)))
+    Err(reason.unwrap_or_else(|| conf.backend.mismatch(&peer.backend)))
 }
 
 fn by(
@@ -59,13 +59,9 @@ fn by(
         Some(support) if !support.receives.contains_key(&encapsulation) => {
             return Err(NoPeerRoute::NotReceived { encapsulation });
         }
-        None if peer.backend != conf.backend.kind() => return Err(other_backend(conf, peer)),
+        None if peer.backend != conf.backend.kind() => return Err(conf.backend.mismatch(&peer.backend)),
         _ => {}
     }
     let device = tunnels.get(&encapsulation).and_then(|devices| devices.get(family));
     encapsulation.route(peer.advertisement(), family, device, on_link)
-}
-
-fn other_backend(conf: &NetConf, peer: &Lease) -> NoPeerRoute {
-    NoPeerRoute::OtherBackend { theirs: peer.backend.clone(), ours: conf.backend.kind() }
 }
