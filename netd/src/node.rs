@@ -125,6 +125,7 @@ impl Node {
     /// peers need not learn new ones.
     pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
         let (node, devices) = (&self.name, &self.tunnel_devices);
+        let stored = stored.map(Lease::advertisement);
         let data = self.conf.backend.data_requests(&OwnState { node, devices, links, stored });
         LeaseRequest {
             node: self.name.clone(),

@@ -4,9 +4,11 @@
 //! peer, what its headers cost, and its texts. A backend is added by one file, by a variant in each enum here and by an arm in each
 //! `match` here. Data and encapsulations that no backend here reads are kept as they were read.
 
+mod advertisement;
 pub mod host_gw;
 pub mod ipip;
 mod options;
+mod peer_route;
 mod texts;
 pub mod tunnel_device;
 pub mod vxlan;
@@ -18,20 +20,23 @@ use std::net::IpAddr;
 
 use dataplane::link::{Link, Tunnel};
 use dataplane::types::{Family, IfName, Mac, PerFamily, Prefix, Vni};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use crate::caseless::Object;
 use crate::interface::Underlay;
-use crate::model::{Lease, NodeName};
-use crate::net_conf::NetConfError;
-use crate::overlay::Entries;
-use crate::overlay::peer_route::{OnLink, PeerRoute};
-use crate::record::RecordError;
+use crate::net_conf_error::NetConfError;
+use crate::node_name::NodeName;
+use crate::on_link::OnLink;
+use crate::record_error::RecordError;
+pub use advertisement::{Advertisement, EncapsulationSupport};
+pub(crate) use peer_route::Entries;
+pub use peer_route::PeerRoute;
 pub use texts::{BackendFacts, DeviceTexts, Traffic};
 pub use tunnel_device::TunnelDevice;
 
 /// What `Backend.Type` may be, as messages have it.
-pub(crate) const TYPES: &str = "vxlan, host-gw or ipip";
+const TYPES: &str = "vxlan, host-gw or ipip";
 
 /// Flannel's backends that netd does not have.
 const UNAVAILABLE: [&str; 6] = ["wireguard", "udp", "ipsec", "alloc", "extension", "tencent-vpc"];
@@ -150,8 +155,8 @@ pub struct OwnState<'a> {
     pub devices: &'a PerFamily<TunnelDevice>,
     /// The links that there are.
     pub links: &'a BTreeMap<IfName, Link>,
-    /// Its lease so far.
-    pub stored: Option<&'a Lease>,
+    /// What it has published so far.
+    pub stored: Option<Advertisement<'a>>,
 }
 
 impl Backend {
@@ -167,9 +172,9 @@ impl Backend {
             BackendType::HostGw => Backend::HostGw,
             BackendType::Ipip => Backend::Ipip(ipip::Options::take(&mut object, ipv6)?),
             BackendType::Other(name) if UNAVAILABLE.contains(&name.as_str()) => {
-                return Err(NetConfError::Unavailable { name });
+                return Err(NetConfError::Unavailable { name, allowed: TYPES });
             }
-            BackendType::Other(_) => return Err(NetConfError::UnknownBackend { name }),
+            BackendType::Other(_) => return Err(NetConfError::UnknownBackend { name, allowed: TYPES }),
         };
         Ok((backend, object.into_keys().collect()))
     }
@@ -228,6 +233,11 @@ impl Backend {
         self.configured().reason(route.is_direct()).into()
     }
 
+    /// Why no packet reaches a peer of another backend that does not publish what it receives.
+    pub fn mismatch(&self, theirs: &BackendType) -> NoPeerRoute {
+        NoPeerRoute::OtherBackend { theirs: theirs.clone(), ours: self.kind() }
+    }
+
     /// The backend and its options, for people.
     pub fn facts(&self) -> BackendFacts {
         self.configured().facts()
@@ -279,7 +289,7 @@ trait Encapsulate: fmt::Display {
     /// See [`Encapsulation::route`].
     fn route(
         &self,
-        peer: &Lease,
+        peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,
         on_link: &OnLink,
@@ -370,7 +380,7 @@ impl Encapsulation {
     /// Where the pods cannot be reached so.
     pub fn route(
         &self,
-        peer: &Lease,
+        peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,
         on_link: &OnLink,
@@ -428,7 +438,7 @@ pub enum BackendData {
     /// The end of a VXLAN tunnel.
     Vxlan(vxlan::Vtep),
     /// JSON that no backend here reads, as it was read.
-    #[serde(serialize_with = "crate::record::raw")]
+    #[serde(serialize_with = "raw")]
     Raw(Box<str>),
 }
 
@@ -462,6 +472,11 @@ impl BackendData {
             BackendData::Raw(_) => None,
         }
     }
+}
+
+/// Writes JSON as it is. What is none, which only an annotation can hold, becomes `null`.
+pub(crate) fn raw<S: Serializer>(json: &(impl AsRef<str> + ?Sized), serializer: S) -> Result<S::Ok, S::Error> {
+    serde_json::from_str::<&RawValue>(json.as_ref()).ok().serialize(serializer)
 }
 
 /// The data that a node asks its store to publish.
@@ -553,6 +568,11 @@ pub enum NoPeerRoute {
 }
 
 impl NoPeerRoute {
+    /// True where the peer is reached as soon as this node has published that it sends so.
+    pub fn awaits_publication(&self) -> bool {
+        matches!(self, NoPeerRoute::NotPublished { .. })
+    }
+
     /// False for what ends by itself when every node has changed its backend.
     pub fn is_lasting(&self) -> bool {
         !matches!(self, NoPeerRoute::NotReceived { .. } | NoPeerRoute::NotPublished { .. })

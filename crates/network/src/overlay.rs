@@ -15,18 +15,15 @@ use std::net::IpAddr;
 use dataplane::link::{Link, Tunnel};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
-use dataplane::route::{Route, RouteKind};
-use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
+use dataplane::route::Route;
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix};
 
-use crate::backend::{NoPeerRoute, TunnelDeviceError};
+use crate::backend::{NoPeerRoute, PeerRoute, TunnelDeviceError};
 use crate::interface::Underlay;
 use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
+pub use crate::on_link::PROTOCOL;
 use peer_index::PeerIndex;
-use peer_route::{PeerRoute, Tunnels};
-
-/// The `rtm_protocol` of our routes: free in `/etc/iproute2/rt_protos` and in the kernel's list.
-pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
 
 /// By what our objects are known: another daemon on the same host has another mark, and other networks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,35 +192,6 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
     }
     Ok((outcome, peers))
-}
-
-/// The entries for one peer's pods of one family.
-pub(crate) struct Entries {
-    pub(crate) route: DeviceRoute,
-    /// The neighbour and the tunnel end, for tunnels whose packets need them.
-    pub(crate) tunnel: Option<(NeighbourEntry, TunnelEnd)>,
-}
-
-type NeighbourEntry = ((IfName, IpAddr), Mac);
-type TunnelEnd = ((IfName, Mac), IpAddr);
-
-impl Entries {
-    /// None for a tunnel that this node does not have.
-    fn of(underlay: &IfName, tunnels: &Tunnels, subnet: Prefix, route: PeerRoute) -> Option<Self> {
-        let device = match tunnels.get(&route.encapsulation) {
-            Some(devices) => devices.get(subnet.family())?.device.clone(),
-            None => route.is_direct().then(|| underlay.clone())?,
-        };
-        Some(route.encapsulation.entries(&route, subnet, device))
-    }
-
-    /// A route to `subnet` alone. An `onlink` next hop counts as on the link, whatever the device's addresses say.
-    pub(crate) fn by(subnet: Prefix, gateway: IpAddr, device: IfName, onlink: bool) -> Self {
-        let (gateway, protocol, metric) = (Some(gateway), PROTOCOL, Route::default_metric(subnet.family()));
-        let kind = RouteKind::Unicast;
-        let route = DeviceRoute { destination: subnet, gateway, device, onlink, protocol, metric, kind };
-        Self { route, tunnel: None }
-    }
 }
 
 #[cfg(test)]

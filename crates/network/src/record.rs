@@ -5,26 +5,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::types::{Family, PerFamily, Prefix};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::backend::{ENCAPSULATIONS_EXAMPLE, Entry};
+use crate::backend::{ENCAPSULATIONS_EXAMPLE, Entry, raw};
 use crate::caseless::{FieldError, Object};
 use crate::model::{BackendData, BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName};
-
-/// Why a text is no lease.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// It is no JSON object, or not a whole one.
-    #[error("it holds no complete JSON object")]
-    Syntax(#[from] serde_json::Error),
-    /// A field does not hold what it must.
-    #[error("a field is wrong")]
-    Field(#[from] FieldError),
-    /// A field that must be there is not.
-    #[error("{0} is missing")]
-    Missing(&'static str),
-}
+pub use crate::record_error::RecordError;
 
 /// The fields in the order in which they are written. `None` is `null`.
 #[derive(Serialize)]
@@ -72,11 +59,6 @@ pub fn sent(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.sends.iter().map(|encapsulation| encapsulation.entry(PerFamily::none()));
     let raw = support.unknown_sends.iter().map(|entry| EncapsulationRecord::Raw(entry));
     known.map(EncapsulationRecord::Known).chain(raw).collect()
-}
-
-/// Writes JSON as it is. What is none, which only an annotation can hold, becomes `null`.
-pub(crate) fn raw<S: Serializer>(json: &(impl AsRef<str> + ?Sized), serializer: S) -> Result<S::Ok, S::Error> {
-    serde_json::from_str::<&RawValue>(json.as_ref()).ok().serialize(serializer)
 }
 
 /// Writes a lease for people to read. The node's name is not in it.

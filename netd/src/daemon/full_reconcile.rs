@@ -13,7 +13,7 @@ use tokio::time::Instant as Deadline;
 use super::{Daemon, logging};
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{ReconcileError, Trigger, problems};
-use crate::status::run::Run;
+use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
 
@@ -51,13 +51,11 @@ impl Daemon {
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
-            only: None,
+            scope: Scope::Full { rejected: &rejected, problems: &problems },
             node: &self.node,
             cluster: &self.cluster,
-            rejected: &rejected,
             outcome: &planned.outcome,
             report: &report,
-            problems: &problems,
             deferred: &deferred,
             published: is_written,
         });

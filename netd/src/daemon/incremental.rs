@@ -3,10 +3,9 @@
 use std::time::Instant;
 
 use super::Daemon;
-use crate::problem::Problems;
 use crate::reconcile::Trigger;
 use crate::reconciler::Incremental;
-use crate::status::run::Run;
+use crate::status::run::{Run, Scope};
 
 impl Daemon {
     /// What has caused the work that waits.
@@ -32,13 +31,11 @@ impl Daemon {
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
-            only: Some(&nodes),
+            scope: Scope::Peers(&nodes),
             node: &self.node,
             cluster: &self.cluster,
-            rejected: &[],
             outcome,
             report: &report,
-            problems: &Problems::new(),
             deferred: &deferred,
             published: self.reporter.status.is_ready(),
         });

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use dataplane::nft::{Hook, Policy};
 use dataplane::types::Family;
+use network::backend::PeerRoute;
 use network::backend::Traffic;
 use network::model::NodeName;
-use network::overlay::peer_route::PeerRoute;
 
 use super::facts::Facts;
 use super::finding::{Check, Finding};

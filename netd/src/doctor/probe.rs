@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use dataplane::probe::{self, Checksum, Echo, Reply};
 use dataplane::types::{Family, IfName};
+use network::backend::PeerRoute;
 use network::model::NodeName;
-use network::overlay::peer_route::PeerRoute;
 
 /// What to ask a peer about the route to its pods of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]

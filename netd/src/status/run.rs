@@ -24,40 +24,51 @@ pub struct Run<'a> {
     pub trigger: Trigger,
     /// How long it took.
     pub took: Duration,
-    /// The peers that came, went or changed, if only those were compared; `None` after a full run.
-    pub only: Option<&'a [NodeName]>,
+    /// What it compared.
+    pub scope: Scope<'a>,
     /// This node.
     pub node: &'a Node,
     /// The nodes.
     pub cluster: &'a Cluster,
-    /// Nodes that are left out.
-    pub rejected: &'a [Rejected],
     /// The desired state.
     pub outcome: &'a Outcome,
     /// The result.
     pub report: &'a Report,
-    /// The problems, after a full run.
-    pub problems: &'a Problems,
     /// What is left for later, since something else undoes it again and again.
     pub deferred: &'a Deferred,
     /// Whether the plugin's files are up to date.
     pub published: bool,
 }
 
+/// What a run compared, with what only such a run finds out.
+#[derive(Debug)]
+pub enum Scope<'a> {
+    /// Everything.
+    Full {
+        /// Nodes that are left out.
+        rejected: &'a [Rejected],
+        /// The problems.
+        problems: &'a Problems,
+    },
+    /// Only the peers that came, went or changed.
+    Peers(&'a [NodeName]),
+}
+
 impl Status {
     /// A run has ended.
     pub fn reconciled(&mut self, run: &Run<'_>, now: Timestamp) {
         let report = run.report;
-        if let Some(nodes) = run.only {
-            self.follow_some(run, nodes, now);
-        } else {
-            self.joined(run.node, &run.cluster.own, Some(run.outcome));
-            self.daemon.changing = !run.outcome.settled;
-            let left_out = run.rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
-            self.left_out = left_out.collect();
-            self.follow(run, &Unprogrammed::of(report, &run.deferred.ops), now);
-            self.last_full_read = Some(now);
-            self.set_problems(run.problems, now);
+        match run.scope {
+            Scope::Peers(nodes) => self.follow_some(run, nodes, now),
+            Scope::Full { rejected, problems } => {
+                self.joined(run.node, &run.cluster.own, Some(run.outcome));
+                self.daemon.changing = !run.outcome.settled;
+                let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
+                self.left_out = left_out.collect();
+                self.follow(run, &Unprogrammed::of(report, &run.deferred.ops), now);
+                self.last_full_read = Some(now);
+                self.set_problems(problems, now);
+            }
         }
         for (kind, count) in &report.counts {
             let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::metrics::Metrics;
 use super::offline::{Device, OfflineStatus};
-use super::run::Run;
+use super::run::{Run, Scope};
 use super::*;
 use crate::problem;
 use crate::reconcile::{self, Deferred, Trigger, problems};
@@ -55,13 +55,11 @@ impl Scene {
         let run = Run {
             trigger,
             took,
-            only: None,
+            scope: Scope::Full { rejected: &[], problems: found },
             node,
             cluster,
-            rejected: &[],
             outcome,
             report,
-            problems: found,
             deferred: &Deferred::default(),
             published: true,
         };

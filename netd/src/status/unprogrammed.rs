@@ -7,8 +7,8 @@ use std::net::IpAddr;
 
 use dataplane::op::Op;
 use dataplane::types::{IfName, Mac, Prefix};
+use network::backend::PeerRoute;
 use network::overlay::Desired;
-use network::overlay::peer_route::PeerRoute;
 use network::plan::Conflict;
 
 use crate::reconcile::Report;

@@ -6,8 +6,9 @@ use netlink_packet_route::IpProtocol;
 use netlink_packet_route::link::{InfoData, InfoIpTunnel, InfoKind, LinkMessage, TunnelEncapType};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
-use super::{NewTunnel, create};
+use super::create;
 use crate::netlink::Request;
+use crate::types::{IfName, Mtu};
 
 /// What cannot be changed of an IPIP device without making it anew. The outer packet takes its TTL and its "do not fragment" from the
 /// inner one (`ttl inherit nopmtudisc`).
@@ -61,17 +62,17 @@ pub(super) fn read(data: &[InfoIpTunnel]) -> Ipip {
     ipip
 }
 
-pub(super) fn add(new: &NewTunnel<'_>, ipip: &Ipip) -> Request {
-    create(message(new, ipip))
+pub(super) fn add(name: &IfName, mtu: Mtu, ipip: &Ipip) -> Request {
+    create(message(name, mtu, ipip))
 }
 
-fn message(new: &NewTunnel<'_>, ipip: &Ipip) -> LinkMessage {
+fn message(name: &IfName, mtu: Mtu, ipip: &Ipip) -> LinkMessage {
     let mut data = vec![InfoIpTunnel::Ttl(0), InfoIpTunnel::PMtuDisc(false)];
     data.extend(ipip.local.map(|local| InfoIpTunnel::Local(local.into())));
     data.extend(ipip.remote.map(|remote| InfoIpTunnel::Remote(remote.into())));
     data.extend(ipip.underlay.map(InfoIpTunnel::Link));
-    let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::IpIp).name(new.name.as_str());
-    builder.set_info_data(InfoData::IpTunnel(data)).mtu(new.mtu.get()).up().build()
+    let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::IpIp).name(name.as_str());
+    builder.set_info_data(InfoData::IpTunnel(data)).mtu(mtu.get()).up().build()
 }
 
 /// The request that the kernel refuses in any case, with `EOPNOTSUPP` where it has no such devices: `ipip_tunnel_validate` takes no such

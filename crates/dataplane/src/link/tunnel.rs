@@ -105,6 +105,6 @@ const PROBE: &str = "netd-probe";
 pub fn add_tunnel(new: &NewTunnel<'_>) -> Request {
     match new.tunnel {
         Tunnel::Vxlan(vxlan) => add_vxlan(new, vxlan),
-        Tunnel::Ipip(ipip) => ipip::add(new, ipip),
+        Tunnel::Ipip(ipip) => ipip::add(new.name, new.mtu, ipip),
     }
 }

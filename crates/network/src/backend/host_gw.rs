@@ -8,13 +8,11 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName, Mac, PerFamily, Prefix};
 
 use super::{
-    Backend, BackendFacts, BackendType, Configured, Encapsulate, Encapsulation, Entry, NoPeerRoute, TunnelDevice,
-    TunnelDeviceError,
+    Advertisement, Backend, BackendFacts, BackendType, Configured, Encapsulate, Encapsulation, Entries, Entry,
+    NoPeerRoute, PeerRoute, TunnelDevice, TunnelDeviceError,
 };
 use crate::interface::Underlay;
-use crate::model::Lease;
-use crate::overlay::Entries;
-use crate::overlay::peer_route::{OnLink, PeerRoute};
+use crate::on_link::OnLink;
 
 /// Plain routes for IPv6 need IPv6 next hops.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +85,7 @@ impl Encapsulate for PlainRoutes {
 
     fn route(
         &self,
-        peer: &Lease,
+        peer: Advertisement<'_>,
         family: Family,
         _device: Option<&TunnelDevice>,
         on_link: &OnLink,

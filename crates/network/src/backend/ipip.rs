@@ -13,15 +13,13 @@ use dataplane::types::{Family, IfName, Mac, PerFamily, Prefix};
 use super::options::switch;
 use super::tunnel_device::{self, Headers};
 use super::{
-    Backend, BackendFacts, BackendType, Configured, DeviceTexts, Encapsulate, Encapsulation, Entry, NoPeerRoute,
-    Traffic, TunnelDevice, TunnelDeviceError,
+    Advertisement, Backend, BackendFacts, BackendType, Configured, DeviceTexts, Encapsulate, Encapsulation, Entries,
+    Entry, NoPeerRoute, PeerRoute, Traffic, TunnelDevice, TunnelDeviceError,
 };
 use crate::caseless::Object;
 use crate::interface::Underlay;
-use crate::model::Lease;
-use crate::net_conf::NetConfError;
-use crate::overlay::Entries;
-use crate::overlay::peer_route::{OnLink, PeerRoute};
+use crate::net_conf_error::NetConfError;
+use crate::on_link::OnLink;
 
 /// Flannel's name of the device.
 const DEVICE: &str = "flannel.ipip";
@@ -122,7 +120,7 @@ impl Encapsulate for IpipTunnel {
 
     fn route(
         &self,
-        peer: &Lease,
+        peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,
         _on_link: &OnLink,

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 use serde::de::DeserializeOwned;
 
 use crate::caseless::{FieldError, Object};
-use crate::net_conf::NetConfError;
+use crate::net_conf_error::NetConfError;
 
 /// Takes a field out of `Backend`.
 pub(super) fn field<T: DeserializeOwned>(

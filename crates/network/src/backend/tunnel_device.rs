@@ -6,7 +6,7 @@ use dataplane::types::{Family, IfName, Mac, Mtu};
 
 use crate::hash::fnv;
 use crate::interface::Underlay;
-use crate::model::NodeName;
+use crate::node_name::NodeName;
 
 /// The kernel switches IPv6 off on a link with less (RFC 8200 section 5).
 const LEAST_FOR_IPV6: u32 = 1280;

@@ -13,16 +13,14 @@ use serde::Serialize;
 use super::options::{number, number_or_zero, switch};
 use super::tunnel_device::{self, Headers};
 use super::{
-    Backend, BackendData, BackendFacts, BackendType, Configured, DataRequest, DeviceTexts, Encapsulate, Encapsulation,
-    Entry, NoPeerRoute, OwnState, Traffic, TunnelDevice, TunnelDeviceError,
+    Advertisement, Backend, BackendData, BackendFacts, BackendType, Configured, DataRequest, DeviceTexts, Encapsulate,
+    Encapsulation, Entries, Entry, NoPeerRoute, OwnState, PeerRoute, Traffic, TunnelDevice, TunnelDeviceError,
 };
 use crate::caseless::Object;
 use crate::interface::Underlay;
-use crate::model::Lease;
-use crate::net_conf::NetConfError;
-use crate::overlay::Entries;
-use crate::overlay::peer_route::{OnLink, PeerRoute};
-use crate::record::RecordError;
+use crate::net_conf_error::NetConfError;
+use crate::on_link::OnLink;
+use crate::record_error::RecordError;
 
 /// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
 const DEFAULT_PORT: u16 = 8472;
@@ -97,7 +95,7 @@ impl Configured for Options {
     /// A device that is there keeps its hardware address, and a lease its own, so that peers need not learn new ones.
     fn data_requests(&self, own: &OwnState<'_>) -> PerFamily<DataRequest> {
         let encapsulation = Encapsulation::Vxlan(self.tunnel());
-        let advertised = own.stored.and_then(|lease| lease.encapsulations.as_ref()?.receives.get(&encapsulation));
+        let advertised = own.stored.and_then(|stored| stored.encapsulations?.receives.get(&encapsulation));
         own.devices.map(|family, TunnelDevice { device, .. }| {
             // What peers send to by now, whichever device has it: the tunnel may have begun as that of a change of theirs.
             let known = advertised.and_then(|macs| macs.get(family).copied()).filter(|mac| !mac.is_unusable());
@@ -134,7 +132,7 @@ fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {
     link.mac.filter(|mac| !mac.is_unusable())
 }
 
-/// The address that the lease has for a device. One device may carry both families: then the first one's counts.
+/// The address that was published for a device. One device may carry both families: then the first one's counts.
 fn stored_mac(own: &OwnState<'_>, device: &IfName) -> Option<Mac> {
     let carried = own.devices.iter().filter(|(_, tunnel)| tunnel.device == *device);
     let mut macs = carried.filter_map(|(family, _)| own.stored?.data.get(family)?.mac());
@@ -159,8 +157,8 @@ impl TunnelId {
     }
 
     /// The hardware address of the peer's end.
-    fn peer_mac(&self, peer: &Lease, family: Family) -> Result<Mac, NoRoute> {
-        if let Some(support) = &peer.encapsulations {
+    fn peer_mac(&self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoRoute> {
+        if let Some(support) = peer.encapsulations {
             let mac = support.receives.get(&Encapsulation::Vxlan(*self)).and_then(|macs| macs.get(family));
             return mac.copied().ok_or(NoRoute::NoTunnelEnd { family });
         }
@@ -238,7 +236,7 @@ impl Encapsulate for TunnelId {
 
     fn route(
         &self,
-        peer: &Lease,
+        peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,
         _on_link: &OnLink,

@@ -8,13 +8,14 @@ use std::net::IpAddr;
 
 use dataplane::types::{Family, IfName, Prefix};
 
-use super::peer_route::{self, OnLink, PeerRoute, Tunnels};
+use super::peer_route::{self, Tunnels};
 use super::transition::Transition;
-use super::{Desired, Entries, Input, Outcome, masquerade};
-use crate::backend::NoPeerRoute;
+use super::{Desired, Input, Outcome, masquerade};
+use crate::backend::{Entries, NoPeerRoute, PeerRoute};
 use crate::key::Key;
 use crate::model::{Encapsulation, Lease, PeerChange};
 use crate::net_conf::NetConf;
+use crate::on_link::OnLink;
 use crate::value::Value;
 
 /// What the routes to peers follow from beside the peers' own leases, and what depends on all peers together.
@@ -95,7 +96,7 @@ impl PeerIndex {
                     outcome.peer_routes.insert(pods, route);
                 }
                 // The peer waits for this node's publication. Where that fails, the failure is reported.
-                Err(NoPeerRoute::NotPublished { .. }) => is_as_configured = false,
+                Err(reason) if reason.awaits_publication() => is_as_configured = false,
                 Err(reason) => {
                     outcome.unreachable.insert(pods, reason);
                     is_as_configured = false;
@@ -149,7 +150,7 @@ impl PeerIndex {
         desired: &mut Desired,
         former: &mut FormerValues,
     ) {
-        let Some(Entries { route, tunnel }) = Entries::of(&self.underlay, &self.tunnels, subnet, route) else { return };
+        let Some(Entries { route, tunnel }) = self.entries(route, subnet) else { return };
         record(former, desired, || Key::Route(subnet));
         if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
             record(former, desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
@@ -167,6 +168,15 @@ impl PeerIndex {
         } else {
             desired.routes.remove(&subnet);
         }
+    }
+
+    /// The entries for one range of pods; none for a tunnel that this node does not have.
+    fn entries(&self, route: PeerRoute, subnet: Prefix) -> Option<Entries> {
+        let device = match self.tunnels.get(&route.encapsulation) {
+            Some(devices) => devices.get(subnet.family())?.device.clone(),
+            None => route.is_direct().then(|| self.underlay.clone())?,
+        };
+        Some(route.encapsulation.entries(&route, subnet, device))
     }
 
     /// Counts a route, and keeps the nodes to which plain routes lead in the set of our table.

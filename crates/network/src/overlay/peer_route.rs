@@ -3,61 +3,13 @@
 //! Pure. Whether a peer is on-link follows from the routes that were observed.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
-use dataplane::route::Route;
-use dataplane::types::{Family, Mac, PerFamily};
+use dataplane::types::{Family, PerFamily};
 
-use super::PROTOCOL;
-use crate::backend::{Encapsulation, NoPeerRoute, TunnelDevice};
+use crate::backend::{Encapsulation, NoPeerRoute, PeerRoute, TunnelDevice};
 use crate::model::Lease;
 use crate::net_conf::NetConf;
-
-/// The route to a peer's pods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PeerRoute {
-    /// In what encapsulation packets travel.
-    pub encapsulation: Encapsulation,
-    /// The peer's address of the underlay: the end of the tunnel, or the next hop on the shared link.
-    pub endpoint: IpAddr,
-    /// The hardware address of the peer's tunnel end, where the encapsulation needs it.
-    pub mac: Option<Mac>,
-}
-
-impl PeerRoute {
-    /// True for a plain route.
-    pub fn is_direct(&self) -> bool {
-        self.encapsulation.is_direct()
-    }
-
-    /// How many bytes of the underlay's MTU the headers take.
-    pub fn overhead(&self) -> u32 {
-        self.encapsulation.overhead(Family::of(self.endpoint))
-    }
-}
-
-/// What can be reached on the underlay's link itself.
-#[derive(Debug, Clone)]
-pub struct OnLink {
-    /// Routes of others, the longest prefix first and the lowest metric first within a length.
-    routes: Vec<Route>,
-    underlay: u32,
-}
-
-impl OnLink {
-    /// From all routes of the main table and the index of the underlay's interface.
-    pub fn new(routes: &[Route], underlay: u32) -> Self {
-        let mut routes: Vec<_> = routes.iter().filter(|route| route.protocol != PROTOCOL).copied().collect();
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.destination.len()), route.metric));
-        Self { routes, underlay }
-    }
-
-    /// True where the best route to `address` leads out of the underlay's interface without a gateway.
-    pub fn reaches(&self, address: IpAddr) -> bool {
-        let best = self.routes.iter().find(|route| route.destination.contains(address));
-        best.is_some_and(|route| route.gateway.is_none() && route.index == self.underlay)
-    }
-}
+use crate::on_link::OnLink;
 
 /// The devices that this node has or can have for each tunnel, by the pods' family.
 pub type Tunnels = BTreeMap<Encapsulation, PerFamily<TunnelDevice>>;
@@ -92,7 +44,7 @@ pub fn to(
             Err(_) => {}
         }
     }
-    Err(reason.unwrap_or_else(|| other_backend(conf, peer)))
+    Err(reason.unwrap_or_else(|| conf.backend.mismatch(&peer.backend)))
 }
 
 fn by(
@@ -107,13 +59,9 @@ fn by(
         Some(support) if !support.receives.contains_key(&encapsulation) => {
             return Err(NoPeerRoute::NotReceived { encapsulation });
         }
-        None if peer.backend != conf.backend.kind() => return Err(other_backend(conf, peer)),
+        None if peer.backend != conf.backend.kind() => return Err(conf.backend.mismatch(&peer.backend)),
         _ => {}
     }
     let device = tunnels.get(&encapsulation).and_then(|devices| devices.get(family));
-    encapsulation.route(peer, family, device, on_link)
-}
-
-fn other_backend(conf: &NetConf, peer: &Lease) -> NoPeerRoute {
-    NoPeerRoute::OtherBackend { theirs: peer.backend.clone(), ours: conf.backend.kind() }
+    encapsulation.route(peer.advertisement(), family, device, on_link)
 }

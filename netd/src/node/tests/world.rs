@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use dataplane::link::{Kind, Link};
 use dataplane::types::{Family, IfName, PerFamily};
+use network::backend::PeerRoute;
 use network::backend::encapsulation_of;
 use network::fixtures::{V4, address, name, node_name, prefix, vxlan};
 use network::interface::Underlay;
 use network::model::{Cluster, Lease, NodeName};
 use network::net_conf::NetConf;
-use network::overlay::peer_route::PeerRoute;
 use network::overlay::transition::{Transition, reverse_path_key};
 use network::overlay::{Input, Outcome, desired, forward};
 

@@ -56,9 +56,7 @@ fn usual() -> Vec<InfoIpTunnel> {
 fn what_is_asked_for_reads_back_after_its_way_over_the_wire() {
     for ipip in [ours(), Ipip { remote: Some(Ipv4Addr::new(10, 0, 0, 2)), underlay: Some(7), ..ours() }] {
         let name = "flannel.ipip".parse().expect("a name");
-        let tunnel = Tunnel::Ipip(ipip.clone());
-        let new = NewTunnel { name: &name, tunnel: &tunnel, mac: None, mtu: mtu() };
-        let link = over_the_wire(message(&new, &ipip));
+        let link = over_the_wire(message(&name, mtu(), &ipip));
         assert_eq!(link.kind, Kind::Tunnel(Tunnel::Ipip(ipip)));
         assert_eq!((link.mtu, link.up, link.mac), (1480, true, None));
     }

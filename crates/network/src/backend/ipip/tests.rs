@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, far, name, near, node_name, vxlan};
-use crate::model::{BackendData, EncapsulationSupport};
+use crate::model::{BackendData, EncapsulationSupport, Lease};
 use crate::net_conf::NetConf;
 use crate::plan::Conflict;
 use dataplane::fake::Fake;

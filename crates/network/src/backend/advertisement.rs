@@ -1,13 +1,25 @@
-//! The encapsulations that a node receives and sends: published for its peers, so that a change of the backend loses no packet.
+//! What a node publishes that the backends of its peers read; above all the encapsulations that it receives and sends, published for its peers, so that a change of the backend loses no packet.
 //!
 //! Pure. A node sends to a peer only in an encapsulation that the peer has published as received, and goes on receiving in each
 //! encapsulation that a peer still sends. So nodes may change their configuration in any order, with pauses of any length.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use dataplane::types::{Mac, PerFamily};
 
-use crate::backend::Encapsulation;
+use super::{BackendData, Encapsulation};
+
+/// The part of a node's lease that the backends read.
+#[derive(Debug, Clone, Copy)]
+pub struct Advertisement<'a> {
+    /// Where peers send packets for the node, by underlay family.
+    pub public: &'a PerFamily<IpAddr>,
+    /// What its backend publishes, by pod family.
+    pub data: &'a PerFamily<BackendData>,
+    /// The encapsulations that it receives and sends; none from nodes that do not say so.
+    pub encapsulations: Option<&'a EncapsulationSupport>,
+}
 
 /// What a node publishes of its encapsulations.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
