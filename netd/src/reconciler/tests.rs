@@ -5,7 +5,9 @@
 
 mod world;
 
-use network::fixtures::{DUAL, Network, Peer, V4, V6, far, host_gw, near, vxlan};
+use dataplane::types::PerFamily;
+use network::fixtures::{DUAL, Network, Peer, V4, V6, far, host_gw, mac, near, vxlan};
+use network::model::{Encapsulation, EncapsulationSupport};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -99,6 +101,27 @@ fn a_peer_that_comes_changes_and_goes_asks_for_no_full_run() {
         assert_eq!(world.full_runs, before, "{}: only what changed was looked at", world.network.backend);
         assert!(world.plan_of_a_full_run().is_empty(), "{}", world.plan_of_a_full_run());
     }
+}
+
+#[test]
+fn a_peer_that_begins_to_receive_plain_packets_asks_for_a_publication() {
+    let network = vxlan(V4, V4).with(r#""DirectRouting": true"#);
+    let [direct, tunnel] = network.conf().backend.encapsulations()[..] else { panic!("two encapsulations") };
+    let ends = PerFamily { v4: Some(mac(2)), v6: None };
+    let receives = |support: &[Encapsulation]| {
+        let receives = support.iter().map(|one| (*one, ends)).collect();
+        let support = EncapsulationSupport { receives, sends: [tunnel].into(), ..EncapsulationSupport::default() };
+        Arc::new(Lease { encapsulations: Some(support), ..network.lease(&near(2)) })
+    };
+    let mut world = World::new(&network);
+    world.transition.may_send = Some([tunnel].into());
+    world.store_lease(receives(&[tunnel]));
+    world.work();
+    let unpublished = |world: &World| world.reconciler.outcome().expect("a full run").unpublished.clone();
+    assert_eq!(unpublished(&world), [].into());
+    world.store_lease(receives(&[direct, tunnel]));
+    world.work();
+    assert_eq!(unpublished(&world), [direct].into(), "the daemon publishes this before it sends by it");
 }
 
 #[test]

@@ -103,7 +103,8 @@ impl PeerIndex {
                 }
             }
         }
-        is_as_configured
+        // What this node is about to send by is published first, and a full build says what to publish.
+        is_as_configured && outcome.unpublished.is_empty()
     }
 
     /// The route to a peer's pods, with the reason where it is not as configured. An encapsulation that peers do not know yet to be used

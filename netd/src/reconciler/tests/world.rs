@@ -78,6 +78,8 @@ pub(super) struct World {
     waiting: Vec<Event>,
     pub(super) reconciler: Reconciler,
     pub(super) full_runs: usize,
+    /// What the daemon remembers of a change of the backend.
+    pub(super) transition: Transition,
     now: Duration,
 }
 
@@ -96,12 +98,16 @@ impl World {
             waiting: Vec::new(),
             reconciler: Reconciler::default(),
             full_runs: 0,
+            transition: Transition::default(),
             now: Duration::ZERO,
         }
     }
 
     pub(super) fn store(&mut self, peer: &Peer) {
-        let lease = Arc::new(self.network.lease(peer));
+        self.store_lease(self.network.lease(peer).into());
+    }
+
+    pub(super) fn store_lease(&mut self, lease: Arc<Lease>) {
         self.news.insert(lease.node.clone(), Some(lease.clone()));
         self.leases.insert(lease.node.clone(), lease);
     }
@@ -164,8 +170,7 @@ impl World {
     }
 
     fn planned(&mut self) -> Planned {
-        let transition = Transition::default();
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &transition);
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &self.transition);
         planned.expect("a network that can be carried")
     }
 
