@@ -35,7 +35,7 @@ pub fn read(subnet_file: &Path) -> BTreeMap<String, String> {
 /// # Errors
 /// If the file cannot be written.
 pub fn write(subnet_file: &Path, former: &BTreeMap<String, String>) -> io::Result<()> {
-    let text: String = former.iter().map(|(key, value)| format!("{key}={value}\n")).collect();
+    let text: String = former.iter().flat_map(|(key, value)| [key, "=", value, "\n"]).collect();
     whole_file::write(&file(subnet_file), text.as_bytes())
 }
 

@@ -110,8 +110,8 @@ fn moved() -> Outcome {
 fn mtu_of(node: &Node, device: &str) -> Outcome<(u64, String)> {
     let link = kernel::existing_link(node.namespace(), device)?;
     let file = std::fs::read_to_string(node.subnet_file()).unwrap_or_default();
-    let line = file.lines().find(|text| text.starts_with("FLANNEL_MTU=")).unwrap_or_default();
-    Ok((link["mtu"].as_u64().unwrap_or(0), line.to_owned()))
+    let setting = file.lines().find(|text| text.starts_with("FLANNEL_MTU=")).unwrap_or_default();
+    Ok((link["mtu"].as_u64().unwrap_or(0), setting.to_owned()))
 }
 
 fn mtu_by_underlay() -> Outcome {

@@ -45,6 +45,9 @@ pub trait Domain {
     fn is_done_despite(op: &Self::Op, error: &Self::Error) -> bool;
 }
 
+/// The report of a run over a domain.
+pub type ReportOf<D> = Report<<D as Domain>::Op, <D as Domain>::Error, <D as Domain>::Conflict>;
+
 /// What has to be compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dirty<K> {
@@ -192,7 +195,7 @@ impl<K: ObjectKey, V: PartialEq> Engine<K, V> {
         conflicts: Vec<D::Conflict>,
         (run, now): (RunKind, Duration),
         carry_out: impl FnMut(&[D::Op]) -> Vec<Result<(), D::Error>>,
-    ) -> (Report<D::Op, D::Error, D::Conflict>, Deferred<K, D::Op>) {
+    ) -> (ReportOf<D>, Deferred<K, D::Op>) {
         let deferred = self.backoff.defer(&mut ops, |ops| domain.keyed(ops), run, now);
         let report = Report { conflicts, ..apply::<D>(ops, carry_out) };
         let refused: Vec<D::Op> = report.failed.iter().map(|(op, _)| op.clone()).collect();
@@ -215,7 +218,7 @@ impl<K: ObjectKey, V: PartialEq> Engine<K, V> {
 pub fn apply<D: Domain>(
     mut ops: Vec<D::Op>,
     mut carry_out: impl FnMut(&[D::Op]) -> Vec<Result<(), D::Error>>,
-) -> Report<D::Op, D::Error, D::Conflict> {
+) -> ReportOf<D> {
     let last: Vec<D::Op> = ops.extract_if(.., |op| D::is_replacement(op) && D::is_removal(op)).collect();
     let mut results = carry_out(&ops);
     if !ops.iter().zip(&results).any(|(op, result)| D::is_replacement(op) && result.is_err()) {

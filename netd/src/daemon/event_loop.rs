@@ -116,7 +116,9 @@ impl Daemon {
         let pending = self.store.has_news() || self.schedule.is_requested();
         let trigger = self.lease.answered(answer, &mut self.store, pending);
         self.follow_advertisement();
-        trigger.into_iter().for_each(|trigger| self.schedule.request(trigger));
+        if let Some(trigger) = trigger {
+            self.schedule.request(trigger);
+        }
         if let Some(outcome) = self.kernel.outcome().filter(|_| !self.plugin.are_ready()) {
             let env = self.subnet_env(outcome);
             match self.write_plugin_files(env) {

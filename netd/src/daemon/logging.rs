@@ -70,8 +70,12 @@ pub(super) fn log_full(trigger: Trigger, report: &Report, peers: usize, took: Du
 /// Logs the problems that are new, and those that have ended.
 pub(super) fn log_problems(former: &Problems, now: &Problems) {
     let Changes { new, over } = changes(former, now);
-    new.into_iter().for_each(|problem| tracing::warn!("{problem}"));
-    over.into_iter().for_each(|problem| tracing::info!("no longer: {problem}"));
+    for problem in new {
+        tracing::warn!("{problem}");
+    }
+    for problem in over {
+        tracing::info!("no longer: {problem}");
+    }
 }
 
 fn micros(time: Duration) -> u64 {

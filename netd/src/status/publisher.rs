@@ -77,7 +77,7 @@ impl StatusPublisher {
     /// The plugin's files are there: netd is ready unless the last run failed somewhere.
     pub fn set_ready(&self) {
         self.update(|status, _| {
-            status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0)
+            status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);
         });
     }
 

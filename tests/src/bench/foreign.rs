@@ -1,4 +1,4 @@
-//! An nf_tables storm in another program's table: what it costs netd.
+//! An `nf_tables` storm in another program's table: what it costs netd.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};

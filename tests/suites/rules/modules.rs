@@ -184,15 +184,12 @@ fn tree<'t>(text: &'t str, before: &[String], found: &mut impl FnMut(&[String], 
         let alias = alias.trim_start();
         alias.split_at(alias.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(alias.len()))
     });
-    match alias {
-        Some((name, rest)) => {
-            found(&names, name);
-            rest
-        }
-        None => {
-            found(&names, last(&names));
-            rest.trim_start_matches('*')
-        }
+    if let Some((name, rest)) = alias {
+        found(&names, name);
+        rest
+    } else {
+        found(&names, last(&names));
+        rest.trim_start_matches('*')
     }
 }
 

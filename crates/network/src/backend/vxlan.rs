@@ -157,9 +157,9 @@ impl TunnelId {
     }
 
     /// The hardware address of the peer's end.
-    fn peer_mac(&self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoRoute> {
+    fn peer_mac(self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoRoute> {
         if let Some(support) = peer.encapsulations {
-            let mac = support.receives.get(&Encapsulation::Vxlan(*self)).and_then(|macs| macs.get(family));
+            let mac = support.receives.get(&Encapsulation::Vxlan(self)).and_then(|macs| macs.get(family));
             return mac.copied().ok_or(NoRoute::NoTunnelEnd { family });
         }
         match peer.data.get(family) {

@@ -153,7 +153,8 @@ fn encapsulations_beside_former_ones_take_nothing_back() {
     };
     let (former, now) = (support(1, true, 1), support(7, false, 7));
     let both = now.clone().beside(&former);
-    assert!(both.receives.keys().eq(&BTreeSet::from_iter(now.receives.keys().chain(former.receives.keys()).copied())));
+    let expected: BTreeSet<_> = now.receives.keys().chain(former.receives.keys()).copied().collect();
+    assert!(both.receives.keys().eq(&expected));
     assert_eq!(both.sends, now.sends.iter().chain(former.sends.iter()).copied().collect());
     let moved = support(1, false, 9).beside(&former);
     assert_eq!(

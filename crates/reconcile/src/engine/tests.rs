@@ -134,13 +134,12 @@ impl World {
         let is_full = self.engine.needs_full() || !self.engine.is_incremental();
         let keys = if is_full { None } else { self.engine.take_keys() };
         let dump = |values: &Values| values.iter().map(|(place, value)| (*place, *value)).collect::<Vec<_>>();
-        let differing = match &keys {
-            Some(keys) => keys.iter().copied().filter(|key| self.engine.deviation(key).is_some()).collect(),
-            None => {
-                self.full_runs += 1;
-                self.notifications.clear();
-                deviating(dump(&self.kernel), dump(&self.desired))
-            }
+        let differing = if let Some(keys) = &keys {
+            keys.iter().copied().filter(|key| self.engine.deviation(key).is_some()).collect()
+        } else {
+            self.full_runs += 1;
+            self.notifications.clear();
+            deviating(dump(&self.kernel), dump(&self.desired))
         };
         let deviations = differing.iter().map(|key| (*key, self.kernel.get(key).copied())).collect();
         let ops: Vec<_> = differing.into_iter().map(|key| Put(key, self.desired.get(&key).copied())).collect();

@@ -67,13 +67,13 @@ impl KubeConfig {
         }
         let net_conf = match (&kube.net_conf_configmap, &flags.net_config_path) {
             (None, path) => NetConfSource::File(path.clone().unwrap_or_else(|| NET_CONF.into())),
-            (Some(text), None) => match config_map(text) {
-                Some(map) => map,
-                None => {
+            (Some(text), None) => {
+                let Some(map) = config_map(text) else {
                     let problem = "it must be NAMESPACE/NAME, like kube-flannel/kube-flannel-cfg";
                     return wrong("--net-conf-configmap", text, problem.to_owned());
-                }
-            },
+                };
+                map
+            }
             (Some(text), Some(path)) => {
                 let problem = format!("--net-config-path names {} too: leave one of them out", path.display());
                 return wrong("--net-conf-configmap", text, problem);

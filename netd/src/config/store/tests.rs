@@ -51,7 +51,7 @@ fn any_flag_of_etcds_chooses_etcd_with_flannels_defaults() {
     assert_eq!(config.endpoints, ["http://127.0.0.1:4001", "http://127.0.0.1:2379"]);
     let config = etcd(&["-etcd-endpoints", "https://a:2379,https://b:2379"]).expect("endpoints");
     assert_eq!(config.endpoints, ["https://a:2379", "https://b:2379"]);
-    assert_eq!((config.prefix.as_str(), config.renew_margin), ("/coreos.com/network/", Duration::from_mins(60)));
+    assert_eq!((config.prefix.as_str(), config.renew_margin), ("/coreos.com/network/", Duration::from_hours(1)));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use network::model::BackendType;
 
 use super::*;
 
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_mins(1);
 const TUNNEL: Encapsulation =
     Encapsulation::Vxlan(network::backend::vxlan::TunnelId { vni: dataplane::types::Vni::ONE, port: 8472 });
 

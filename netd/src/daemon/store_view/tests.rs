@@ -19,7 +19,9 @@ fn lease(n: u8, host: u8) -> Arc<Lease> {
 fn listed(leases: &[Arc<Lease>]) -> StoreView {
     let mut view = StoreView::default();
     view.begin_list();
-    leases.iter().for_each(|lease| view.insert(Arc::clone(lease)));
+    for lease in leases {
+        view.insert(Arc::clone(lease));
+    }
     assert!(view.end_list(), "the first list");
     view
 }

@@ -78,6 +78,7 @@ enum Publisher {
     Read(Duration, BTreeMap<NodeName, Lease>),
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of the node by itself")]
 #[derive(Debug, Clone)]
 pub(super) struct Node {
     pub(super) n: u8,

@@ -208,7 +208,7 @@ impl Client {
         for _ in 0..self.config.endpoints.len() + 2 {
             let connection = self.connection().await?;
             let (number, url) = (connection.number, connection.url.clone());
-            match self.within_deadline(request(connection)).await {
+            match self.within_deadline(Box::pin(request(connection))).await {
                 Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::Connection(error)) => {
@@ -238,7 +238,8 @@ impl Client {
         for offset in 0..endpoints.len() {
             let index = (state.next + offset) % endpoints.len();
             let url = &endpoints[index];
-            match self.connect(url).await {
+            // Boxed, as the login and the requests are: the client's futures have many kilobytes.
+            match Box::pin(self.connect(url)).await {
                 Ok(etcd) => {
                     state.next = index;
                     state.number += 1;
@@ -263,16 +264,16 @@ impl Client {
         let Some((name, password)) = &self.config.login else {
             return self.within_deadline(connect(options)).await;
         };
-        let login = options.clone().with_user(name, password).with_auto_token_refresh(true);
+        let as_user = options.clone().with_user(name, password).with_auto_token_refresh(true);
         let log_in = async {
-            match connect(login).await {
+            match connect(as_user).await {
                 Err(Error::GRpcStatus(status)) if status.message().contains("authentication is not enabled") => {
                     connect(options).await
                 }
                 result => result,
             }
         };
-        self.within_deadline(log_in).await
+        self.within_deadline(Box::pin(log_in)).await
     }
 
     fn classify(&self, error: &Error) -> Failure {

@@ -212,7 +212,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
         reverse_path: &reverse_path,
         transition: &transition,
         forward_chains: &[],
-        others: &Default::default(),
+        others: &crate::overlay::forward::Others::default(),
     })
     .expect("a network that can be carried")
 }
@@ -220,7 +220,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
 #[test]
 fn a_change_between_vxlan_and_ipip_has_both_devices_until_all_have_changed() {
     let outcome = moved_ahead(&[]);
-    let devices: Vec<_> = outcome.desired.devices.keys().map(|name| name.as_str()).collect();
+    let devices: Vec<_> = outcome.desired.devices.keys().map(IfName::as_str).collect();
     assert_eq!(devices, ["flannel.1", "flannel.ipip"]);
     let route = outcome.peer_routes[&(node_name(2), Family::V4)];
     assert_eq!((route.encapsulation, route.endpoint), (Encapsulation::Ipip, address("192.168.1.2")));
@@ -233,7 +233,7 @@ fn a_change_between_vxlan_and_ipip_has_both_devices_until_all_have_changed() {
 #[test]
 fn a_kernel_without_ipip_says_so_and_a_peer_with_it_disturbs_nobody() {
     let outcome = moved_ahead(&[Encapsulation::Ipip]);
-    let devices: Vec<_> = outcome.desired.devices.keys().map(|name| name.as_str()).collect();
+    let devices: Vec<_> = outcome.desired.devices.keys().map(IfName::as_str).collect();
     assert_eq!(devices, ["flannel.1"], "no device is wanted that cannot be made");
     assert!(!outcome.advertised.receives.contains_key(&Encapsulation::Ipip), "and none is promised");
     assert!(outcome.unreachable.contains_key(&(node_name(2), Family::V4)), "the peer is reported");
@@ -244,7 +244,7 @@ fn a_kernel_without_ipip_says_so_and_a_peer_with_it_disturbs_nobody() {
         let (backend, underlay) = (network.conf().backend, network.underlay(1));
         crate::observe::unsupported(fake, links, &backend, &underlay, backend.encapsulations()).expect("an answer")
     };
-    assert_eq!(unsupported(&mut fake, &Default::default()), [(Encapsulation::Ipip, "ipip")].into());
+    assert_eq!(unsupported(&mut fake, &BTreeMap::default()), [(Encapsulation::Ipip, "ipip")].into());
     assert_eq!(
         TunnelDeviceError::NoKernelSupport { kind: "ipip" }.to_string(),
         "this kernel has no ipip devices: modprobe ipip, run a kernel that has them, or choose another Backend.Type"
@@ -253,7 +253,7 @@ fn a_kernel_without_ipip_says_so_and_a_peer_with_it_disturbs_nobody() {
     network.settle(&mut fake);
     let links = fake.links.iter().map(|link: &Link| (link.name.clone(), link.clone())).collect();
     fake.lacks.push("ipip");
-    assert_eq!(unsupported(&mut fake, &links), Default::default(), "a device that is there is an answer");
+    assert_eq!(unsupported(&mut fake, &links), BTreeMap::default(), "a device that is there is an answer");
 }
 
 #[test]
