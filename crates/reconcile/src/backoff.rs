@@ -1,4 +1,4 @@
-//! Repair back-off: an object that something else keeps undoing is restored ever more rarely, and a person is told.
+//! Repair back-off: an object that something else keeps undoing is restored ever more rarely, and reported to a person.
 //!
 //! Pure: the time is an argument, counted from any fixed point. A repair restores what was right before. More than [`TIMES`] repairs
 //! of a key within a [`WINDOW`] make the key contested. The next repair of a contested key waits one second, then two, four, up to

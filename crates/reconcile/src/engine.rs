@@ -70,7 +70,7 @@ impl<K> Default for Dirty<K> {
 pub struct Engine<K, V> {
     dirty: Dirty<K>,
     deviations: BTreeMap<K, V>,
-    /// Keys of which a person was told something in the last full run: only a full run can withdraw it.
+    /// Keys with a problem that the last full run reported: only a full run can withdraw the problem.
     reported: BTreeSet<K>,
     /// False before the first full run, and where the last run left something undone.
     complete: bool,
@@ -182,7 +182,7 @@ impl<K: ObjectKey, V: PartialEq> Engine<K, V> {
         (self.is_incremental() && keys.iter().all(ObjectKey::is_incremental)).then_some(keys)
     }
 
-    /// True where a person was told something of one of these keys.
+    /// True where the last full run reported a problem of one of these keys.
     pub fn is_reported(&self, keys: &BTreeSet<K>) -> bool {
         !self.reported.is_disjoint(keys)
     }

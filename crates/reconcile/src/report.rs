@@ -39,7 +39,7 @@ impl<O, E, C> Report<O, E, C> {
         self.failed.is_empty()
     }
 
-    /// Adds the result of one op. `is_done` tells whether an error means that the object is as desired all the same.
+    /// Adds the result of one op. `is_done` is true for an error that leaves the object as desired.
     pub fn add(&mut self, kind: &'static str, op: O, result: Result<(), E>, is_done: impl FnOnce(&O, &E) -> bool) {
         let count = self.counts.entry(kind).or_default();
         match result {

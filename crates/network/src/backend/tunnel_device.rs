@@ -56,7 +56,7 @@ pub(super) struct Headers {
 
 /// The MTU that the headers leave of `outer` for pods of a family.
 pub(super) fn mtu(outer: Mtu, underlay: &Underlay, family: Family, headers: Headers) -> Result<Mtu, TooSmall> {
-    // The kernel would silently lower one beyond the interface's, and pods would be told a wrong MTU.
+    // The kernel would silently lower one beyond the interface's, and pods would get a wrong MTU.
     let outer = outer.min(underlay.mtu);
     let least = if family == Family::V6 { LEAST_FOR_IPV6 } else { LEAST_FOR_IPV4 };
     let (interface, needed) = (underlay.ifname.clone(), least + headers.bytes);

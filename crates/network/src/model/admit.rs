@@ -1,4 +1,4 @@
-//! Which peers can be believed: a peer that lies is left out and told, and stops nobody else.
+//! Which peers can be believed: a peer that lies is left out and reported, and stops nobody else.
 //!
 //! Pure.
 
