@@ -254,6 +254,7 @@ where
             // The API server has forgotten the changes since that version; or the gate says that the list has broken.
             ApiError::Refused { code: 410, .. } => {
                 self.broken_lists += u32::from(is_listing);
+                self.gate.is_expired();
                 self.relist()
             }
             // A stream that breaks may only be the end of a connection. The next request shows whether the API server is there.

@@ -59,7 +59,9 @@ pub struct RealPod {
 impl RealPod {
     pub(super) fn await_ready(server: &ApiServer, machine: &Machine, name: &str) -> Outcome<Self> {
         let ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
-        let pod = server.await_object(PODS, name, "the pod is ready", seconds(90), |pod| {
+        // A kubelet that has lost the API server tries again after up to a minute (client-go: 30 s and as much by chance), and once more
+        // where etcd has gone meanwhile.
+        let pod = server.await_object(PODS, name, "the pod is ready", seconds(240), |pod| {
             pod["status"]["conditions"].as_array().is_some_and(|conditions| conditions.iter().any(ready))
         })?;
         let mut addresses = PerFamily::none();

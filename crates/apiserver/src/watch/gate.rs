@@ -42,6 +42,8 @@ struct State {
     list_allowed: bool,
     /// The API server was away since the last list: it may have another etcd.
     was_away: bool,
+    /// A request has failed since the API server has forgotten a version.
+    has_failed: bool,
 }
 
 #[derive(Deserialize)]
@@ -57,7 +59,7 @@ struct ListMeta {
 
 impl Gate {
     pub(super) fn new(connection: Arc<Connection>, spread: u64) -> Self {
-        let state = State { next_wait: WAIT.0, open: None, list_allowed: false, was_away: false };
+        let state = State { next_wait: WAIT.0, open: None, list_allowed: false, was_away: false, has_failed: false };
         let spread = u32::try_from(spread % 50).unwrap_or_default();
         Self { connection, spread, state: Mutex::new(state), resumed: Notify::new() }
     }
@@ -92,7 +94,16 @@ impl Gate {
     /// A request has failed, or a connection broke. The caller waits by itself.
     pub(super) fn is_away(&self) {
         let mut state = self.state();
-        (state.was_away, state.open) = (true, None);
+        (state.was_away, state.has_failed, state.open) = (true, true, None);
+    }
+
+    /// The API server has forgotten the watch's version. An API server that has just come back has forgotten it and answers again: the
+    /// list waits as a first try does. A list that is followed by the same answer waits longer.
+    pub(super) fn is_expired(&self) {
+        let mut state = self.state();
+        if !state.was_away && std::mem::take(&mut state.has_failed) {
+            state.next_wait = WAIT.0;
+        }
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Result<Answer, ApiError> {

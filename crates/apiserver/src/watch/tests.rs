@@ -170,6 +170,22 @@ async fn a_version_that_is_too_old_is_no_trouble() {
 }
 
 #[tokio::test]
+async fn a_server_that_comes_back_without_the_version_is_listed_at_once() {
+    let away = fake::refusal(503, "it begins");
+    let too_old = fake::refusal(410, "too old resource version");
+    let whole = lines(&[OBJECT, WHOLE]);
+    let answers = vec![whole.clone(), away.clone(), away, at(3), too_old.clone(), whole, at(3), too_old];
+    let (mut watch, asked) = watch_of(answers).await;
+    until(&mut watch, "InitDone").await;
+    until(&mut watch, "Init").await;
+    assert_eq!(watch.gate.next_wait(), Duration::from_millis(400), "the list has waited as a first try does");
+    until(&mut watch, "InitDone").await;
+    until(&mut watch, "Init").await;
+    assert!(watch.gate.next_wait() > Duration::from_secs(1), "one that forgets again and again has to wait");
+    asked.await.expect("answers");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_not_of_the_api_is_trouble() {
     let page = lines(&["<html>Welcome</html>"]);
     let (mut watch, _asked) = watch_of(vec![page, lines(&[OBJECT, WHOLE])]).await;
