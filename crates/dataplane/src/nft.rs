@@ -6,16 +6,18 @@
 
 mod abi;
 mod attributes;
+mod changes;
 mod dump;
 mod elements;
 mod encode;
 mod error;
 mod expression;
-mod joined;
 mod notification;
 mod operation;
 pub mod read;
+mod rule;
 mod socket;
+mod source;
 mod table;
 mod text;
 mod wire;

@@ -5,11 +5,13 @@
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
-use super::expression::Value;
-use super::joined::Joined;
+use serde::Serialize;
+
+use super::expression::{AddressType, Value};
 use super::operation::{Elements, Operation, Transaction};
 use super::table::{
-    Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
+    Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table,
+    TableId,
 };
 use crate::types::{self, Prefix};
 
@@ -17,18 +19,33 @@ mod expressions;
 
 const INDENT: &str = "\t";
 
-impl Display for Family {
+/// Prints its parts with a text between each two.
+struct Joined<I>(I, &'static str);
+
+impl<I: Clone + IntoIterator<Item: Display>> Display for Joined<I> {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Family::Inet => "inet",
-            Family::Ip => "ip",
-            Family::Arp => "arp",
-            Family::Netdev => "netdev",
-            Family::Bridge => "bridge",
-            Family::Ip6 => "ip6",
-        })
+        for (index, part) in self.0.clone().into_iter().enumerate() {
+            if index > 0 {
+                f.write_str(self.1)?;
+            }
+            part.fmt(f)?;
+        }
+        Ok(())
     }
 }
+
+/// Prints variants by the names that serde has for them.
+macro_rules! display_name {
+    ($($kind:ty),+) => {
+        $(impl Display for $kind {
+            fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                self.serialize(f)
+            }
+        })+
+    };
+}
+
+display_name!(AddressType, ChainType, Family, Hook, Policy);
 
 impl Display for TableId {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -36,32 +53,9 @@ impl Display for TableId {
     }
 }
 
-impl Display for Hook {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-            Hook::Ingress => "ingress",
-            Hook::Egress => "egress",
-        })
-    }
-}
-
-impl Display for Policy {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Policy::Accept => "accept",
-            Policy::Drop => "drop",
-        })
-    }
-}
-
 impl Display for Base {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "type {} hook {}", self.kind.name(), self.hook)?;
+        write!(f, "type {} hook {}", self.kind, self.hook)?;
         match self.devices.as_slice() {
             [] => {}
             [one] => write!(f, " device \"{one}\"")?,

@@ -2,41 +2,16 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::super::expression::{
-    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state,
-};
-use super::super::joined::Joined;
+use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, state};
+use super::Joined;
 use crate::types;
 
 impl Display for Type {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Type::Address(types::Family::V4) => "ipv4_addr",
-            Type::Address(types::Family::V6) => "ipv6_addr",
-            Type::Protocol => "inet_proto",
-            Type::Service => "inet_service",
-            Type::Mark => "mark",
-            Type::IfName => "ifname",
-            Type::NetworkProtocol => "nf_proto",
-            Type::AddressType => "fib_addrtype",
-            Type::ConnectionState => "ct_state",
-            Type::Other { id, bytes } => return write!(f, "type{id}_{bytes}_bytes"),
-        })
-    }
-}
-
-impl Display for AddressType {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            AddressType::Unicast => "unicast",
-            AddressType::Local => "local",
-            AddressType::Broadcast => "broadcast",
-            AddressType::Anycast => "anycast",
-            AddressType::Multicast => "multicast",
-            AddressType::Blackhole => "blackhole",
-            AddressType::Unreachable => "unreachable",
-            AddressType::Prohibit => "prohibit",
-        })
+        match self {
+            Type::Other { id, bytes } => write!(f, "type{id}_{bytes}_bytes"),
+            known => f.write_str(known.name()),
+        }
     }
 }
 
@@ -109,24 +84,10 @@ impl Display for Expression {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Expression::Value(value) => value.fmt(f),
-            Expression::NetworkProtocol => f.write_str("meta nfproto"),
-            Expression::Protocol => f.write_str("meta l4proto"),
-            Expression::Mark => f.write_str("meta mark"),
-            Expression::InputName => f.write_str("iifname"),
-            Expression::OutputName => f.write_str("oifname"),
-            Expression::Address(family, side) => {
-                let header = match family {
-                    types::Family::V4 => "ip",
-                    types::Family::V6 => "ip6",
-                };
-                write!(f, "{header} {}addr", side.letter())
-            }
-            Expression::Port(side) => write!(f, "th {}port", side.letter()),
-            Expression::DestinationType => f.write_str("fib daddr type"),
-            Expression::ConnectionState => f.write_str("ct state"),
             Expression::Bits { of, mask, xor: 0 } => write!(f, "{of} & {mask:#010x}"),
             Expression::Bits { of, mask, xor } if !mask == *xor => write!(f, "{of} | {xor:#010x}"),
             Expression::Bits { of, mask, xor } => write!(f, "({of} & {mask:#010x}) ^ {xor:#010x}"),
+            read => f.write_str(read.source().text),
         }
     }
 }
@@ -135,15 +96,6 @@ impl Expression {
     /// Something of which single bits count.
     fn is_bits(&self) -> bool {
         matches!(self, Expression::Bits { .. } | Expression::ConnectionState)
-    }
-}
-
-impl Side {
-    fn letter(self) -> char {
-        match self {
-            Side::Source => 's',
-            Side::Destination => 'd',
-        }
     }
 }
 
@@ -160,8 +112,7 @@ impl Display for Operand {
 
 impl Display for NatFlags {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = [(self.random, "random"), (self.fully_random, "fully-random"), (self.persistent, "persistent")];
-        Joined(names.iter().filter(|(set, _)| *set).map(|(_, name)| name), ",").fmt(f)
+        Joined(self.each().into_iter().filter(|(set, ..)| *set).map(|(.., name)| name), ",").fmt(f)
     }
 }
 
