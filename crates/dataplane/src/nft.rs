@@ -28,9 +28,9 @@ pub use error::Error;
 pub use expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
 };
-pub(crate) use notification::Notification;
 pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, Transaction};
+pub(crate) use read::RawMessage;
 pub use socket::Socket;
 pub use table::{
     Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,

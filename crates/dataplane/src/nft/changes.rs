@@ -24,21 +24,19 @@ impl Table {
 
     /// The transaction that makes this table equal to `wanted`, additions first; `None` where more than elements differs.
     pub fn element_changes(&self, wanted: &Self) -> Option<Transaction> {
-        let alike = (&self.id, &self.comment, self.dormant, &self.chains)
-            == (&wanted.id, &wanted.comment, wanted.dormant, &wanted.chains)
-            && self.sets.len() == wanted.sets.len();
+        let no_keys = BTreeSet::new();
+        (self.narrowed(&no_keys) == wanted.narrowed(&no_keys)).then_some(())?;
         let mut additions = Vec::new();
         let mut removals = Vec::new();
-        for (name, present) in &self.sets {
-            let wanted_set = wanted.sets.get(name).filter(|_| alike)?;
-            let (added, removed) = present.changes_to(wanted_set)?;
+        for ((name, present), wanted) in self.sets.iter().zip(wanted.sets.values()) {
+            let (added, removed) = present.changes_to(wanted)?;
             let change =
                 |elements| Elements { table: self.id.clone(), set: name.clone(), flags: present.flags, elements };
             additions.extend((!added.is_empty()).then(|| Operation::AddElements(change(added))));
             removals.extend((!removed.is_empty()).then(|| Operation::DeleteElements(change(removed))));
         }
         additions.append(&mut removals);
-        alike.then_some(Transaction { operations: additions })
+        Some(Transaction { operations: additions })
     }
 }
 
@@ -54,13 +52,10 @@ impl Set {
         Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, elements }
     }
 
-    /// The elements to add and those to remove; `None` where the sets are of different kinds, or an element would have to
-    /// be changed in its place.
+    /// The elements to add and those to remove; `None` where an element would have to be changed in its place.
     fn changes_to(&self, wanted: &Self) -> Option<(BTreeMap<Key, Element>, BTreeMap<Key, Element>)> {
         let is_kept = |(key, element): (&Key, &Element)| wanted.elements.get(key).is_none_or(|other| other == element);
-        if self.without_elements() != wanted.without_elements() || !self.elements.iter().all(is_kept) {
-            return None;
-        }
+        self.elements.iter().all(is_kept).then_some(())?;
         let missing = |of: &Self, from: &Self| {
             let elements = of.elements.iter().filter(|(key, _)| !from.elements.contains_key(*key));
             elements.map(|(key, element)| (key.clone(), element.clone())).collect()

@@ -60,12 +60,12 @@ pub(super) fn write(writer: &mut Writer, set: SetFlags, Key(key): &Key, held: &E
     }
 }
 
-/// The value beside this one, and true where there is none: the lowest stands for the one after the highest, and the other way round.
+/// Bytes as a number, one up or down, and true where the number has wrapped around.
 fn step(mut bytes: Vec<u8>, step: fn(u8) -> (u8, bool)) -> (Vec<u8>, bool) {
     for byte in bytes.iter_mut().rev() {
-        let (next, is_past) = step(*byte);
+        let (next, carries) = step(*byte);
         *byte = next;
-        if !is_past {
+        if !carries {
             return (bytes, false);
         }
     }

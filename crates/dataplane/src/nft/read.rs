@@ -13,7 +13,9 @@ use super::table::{
     Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableId,
 };
 use super::{rule as rules, wire};
-use crate::netlink_message::{HEADER_BYTES, Refusal, message_flags, message_sequence, message_type, parse_answer};
+use crate::netlink_message::{
+    HEADER_BYTES, Refusal, message_flags, message_port, message_sequence, message_type, parse_answer,
+};
 
 /// `struct nfgenmsg`.
 const FAMILY_HEADER_BYTES: usize = 4;
@@ -61,23 +63,26 @@ pub enum Payload {
     Other,
 }
 
-/// The header of a message, and its attributes.
-pub(super) struct Frame<'m> {
+/// A message that has not been looked into: its header, and its attributes.
+pub(crate) struct RawMessage<'m> {
     /// The message's type within nftables; `None` for one of another kind.
     pub(super) kind: Option<u8>,
+    /// The port of the socket whose request made the change.
+    pub(super) origin: u32,
     family: u8,
     /// The lower 16 bits of the ruleset's generation.
     pub(super) generation: u16,
     pub(super) attributes: Attributes<'m>,
 }
 
-impl<'m> Frame<'m> {
+impl<'m> RawMessage<'m> {
     /// `None` where the message is shorter than its header.
-    pub(super) fn of(message: &'m [u8]) -> Option<Self> {
+    pub(crate) fn of(message: &'m [u8]) -> Option<Self> {
         let body = message.get(HEADER_BYTES..)?;
         let [subsystem, kind] = message_type(message).to_be_bytes();
         Some(Self {
             kind: (subsystem == abi::SUBSYSTEM).then_some(kind),
+            origin: message_port(message),
             family: body.first().copied().unwrap_or(0),
             generation: body.get(2..FAMILY_HEADER_BYTES).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])),
             attributes: Attributes(body.get(FAMILY_HEADER_BYTES..).unwrap_or_default()),
@@ -85,14 +90,15 @@ impl<'m> Frame<'m> {
     }
 
     /// The table that the message is about.
-    pub(super) fn table(&self) -> Option<TableId> {
-        Some(TableId { family: Family::from_number(self.family)?, name: self.attributes.text(TABLE)? })
+    pub(crate) fn table(&self) -> Option<TableId> {
+        let name = self.attributes.text(TABLE).filter(|_| self.kind != Some(message::NEWGEN))?;
+        Some(TableId { family: Family::from_number(self.family)?, name })
     }
 
     /// True where the message is about the table `id`.
-    pub(super) fn is_of(&self, id: &TableId) -> bool {
+    pub(crate) fn is_of(&self, id: &TableId) -> bool {
         let name = self.attributes.get(TABLE).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
-        self.family == id.family.number() && name == Some(id.name.as_bytes())
+        self.family == id.family.number() && name == Some(id.name.as_bytes()) && self.kind != Some(message::NEWGEN)
     }
 }
 
@@ -102,8 +108,8 @@ impl<'m> Frame<'m> {
 /// Where the bytes are cut short, or lack what a message of that type must have.
 pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
-    let frame = Frame::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
-    let payload = match (message_type(bytes), frame.kind) {
+    let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
+    let payload = match (message_type(bytes), raw.kind) {
         (abi::NLMSG_ERROR, _) => {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
@@ -113,13 +119,13 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
         }
         (_, kind) => {
             let (what, object) = match kind {
-                Some(message::NEWTABLE) => ("a table", table_of(&frame)),
-                Some(message::NEWCHAIN) => ("a chain", chain_of(&frame)),
-                Some(message::NEWRULE) => ("a rule", rule_of(&frame)),
-                Some(message::NEWSET) => ("a set", set_of(&frame)),
-                Some(message::NEWSETELEM) => ("a set's elements", elements_of(&frame)),
+                Some(message::NEWTABLE) => ("a table", table_of(&raw)),
+                Some(message::NEWCHAIN) => ("a chain", chain_of(&raw)),
+                Some(message::NEWRULE) => ("a rule", rule_of(&raw)),
+                Some(message::NEWSET) => ("a set", set_of(&raw)),
+                Some(message::NEWSETELEM) => ("a set's elements", elements_of(&raw)),
                 Some(message::NEWGEN) => {
-                    ("a generation", frame.attributes.number(generation::ID).map(Payload::Generation))
+                    ("a generation", raw.attributes.number(generation::ID).map(Payload::Generation))
                 }
                 _ => ("a message", Some(Payload::Other)),
             };
@@ -130,10 +136,10 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     Ok(Message { sequence: message_sequence(bytes), interrupted, payload })
 }
 
-fn table_of(frame: &Frame<'_>) -> Option<Payload> {
-    let TableId { family, name } = frame.table()?;
-    let comment = frame.attributes.get(table::USERDATA).and_then(comment);
-    let dormant = frame.attributes.number(table::FLAGS).unwrap_or(0) & table_flag::DORMANT != 0;
+fn table_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let TableId { family, name } = raw.table()?;
+    let comment = raw.attributes.get(table::USERDATA).and_then(comment);
+    let dormant = raw.attributes.number(table::FLAGS).unwrap_or(0) & table_flag::DORMANT != 0;
     Some(Payload::Table(Table { comment, dormant, ..Table::new(family, name) }))
 }
 
@@ -149,10 +155,10 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
     None
 }
 
-fn chain_of(frame: &Frame<'_>) -> Option<Payload> {
-    let (table, name) = (frame.table()?, frame.attributes.text(chain::NAME)?);
-    let has_hook = frame.attributes.get(chain::HOOK).is_some();
-    let base = base_of(frame.attributes, table.family);
+fn chain_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, name) = (raw.table()?, raw.attributes.text(chain::NAME)?);
+    let has_hook = raw.attributes.get(chain::HOOK).is_some();
+    let base = base_of(raw.attributes, table.family);
     // A hook of a later kernel.
     let is_unknown = has_hook && base.is_none();
     Some(if is_unknown { Payload::Other } else { Payload::Chain(table, name, base) })
@@ -174,12 +180,11 @@ fn base_of(attributes: Attributes<'_>, family: Family) -> Option<Base> {
     })
 }
 
-fn rule_of(frame: &Frame<'_>) -> Option<Payload> {
-    let (table, chain) = (frame.table()?, frame.attributes.text(rule::CHAIN)?);
-    let mut statements = rules::read(table.family, frame.attributes.nest(rule::EXPRESSIONS));
-    let comment =
-        frame.attributes.get(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
-    let handle = frame.attributes.long_number(rule::HANDLE)?;
+fn rule_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, chain) = (raw.table()?, raw.attributes.text(rule::CHAIN)?);
+    let mut statements = rules::read(table.family, raw.attributes.nest(rule::EXPRESSIONS));
+    let comment = raw.attributes.get(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
+    let handle = raw.attributes.long_number(rule::HANDLE)?;
     Some(Payload::Rule(table, chain, RuleWithHandle { handle, rule: Rule { statements, comment } }))
 }
 
@@ -200,9 +205,9 @@ fn take_match_comment(statements: &mut Vec<Statement>) -> Option<String> {
     Some(comment)
 }
 
-fn set_of(frame: &Frame<'_>) -> Option<Payload> {
-    let (table, name) = (frame.table()?, frame.attributes.text(set::NAME)?);
-    let number = |kind| frame.attributes.number(kind).unwrap_or(0);
+fn set_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, name) = (raw.table()?, raw.attributes.text(set::NAME)?);
+    let number = |kind| raw.attributes.number(kind).unwrap_or(0);
     let flags = number(set::FLAGS);
     let data = match number(set::DATA_TYPE) {
         _ if flags & set_flag::MAP == 0 => None,
@@ -212,15 +217,15 @@ fn set_of(frame: &Frame<'_>) -> Option<Payload> {
     let set = Set {
         data,
         flags: SetFlags(flags & !(set_flag::MAP | set_flag::CONCAT)),
-        size: frame.attributes.nest(set::DESC).number(set_desc::SIZE),
-        timeout: frame.attributes.milliseconds(set::TIMEOUT),
+        size: raw.attributes.nest(set::DESC).number(set_desc::SIZE),
+        timeout: raw.attributes.milliseconds(set::TIMEOUT),
         ..Set::of(wire::split_type(number(set::KEY_TYPE), number(set::KEY_LEN)))
     };
     Some(Payload::Set(table, name, set))
 }
 
-fn elements_of(frame: &Frame<'_>) -> Option<Payload> {
-    frame.table()?;
-    frame.attributes.text(element_list::SET)?;
-    Some(Payload::Elements(elements::read(frame.attributes.nest(element_list::ELEMENTS))))
+fn elements_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    raw.table()?;
+    raw.attributes.text(element_list::SET)?;
+    Some(Payload::Elements(elements::read(raw.attributes.nest(element_list::ELEMENTS))))
 }

@@ -151,7 +151,7 @@ pub enum Data {
 }
 
 /// A set, or a map where `data` is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Set {
     /// The types of the key: one, or several concatenated.
     pub key: Vec<Type>,
@@ -170,14 +170,7 @@ pub struct Set {
 impl Set {
     /// An empty set with this key.
     pub fn of(key: impl Into<Vec<Type>>) -> Self {
-        Self {
-            key: key.into(),
-            data: None,
-            flags: SetFlags::default(),
-            size: None,
-            timeout: None,
-            elements: BTreeMap::new(),
-        }
+        Self { key: key.into(), ..Self::default() }
     }
 
     /// True where the kernel keeps a range as two elements: its first value, and the first value behind it. So it does where the

@@ -9,33 +9,28 @@ use super::{Reader, expression, load, register};
 use crate::types::{self, Prefix};
 
 pub(super) fn write(writer: &mut Writer, left: &Expression, op: Op, right: &Operand) {
-    let bytes = match right {
+    let mut bytes = match right {
         Operand::Value(value) => value.to_bytes(),
         Operand::NamesLike(name) => name.as_str().as_bytes().to_vec(),
         Operand::Prefix(prefix) => Value::Address(prefix.address()).to_bytes(),
     };
-    let compared = match right {
+    match right {
         // Whole bytes of a prefix need no mask: fewer are loaded. `nft` does the same and prints the prefix.
         Operand::Prefix(prefix) if prefix.len() > 0 && prefix.len().is_multiple_of(8) => {
-            let whole = usize::from(prefix.len() / 8);
-            load::write_start(writer, left, 0, whole);
-            &bytes[..whole]
+            bytes.truncate(usize::from(prefix.len() / 8));
+            load::write_start(writer, left, 0, bytes.len());
         }
         Operand::Prefix(prefix) => {
             let mask = types::address(prefix.family(), !(prefix.first() ^ prefix.last()));
             load::write(writer, left, 0);
             load::write_bitwise(writer, 0, &Value::Address(mask).to_bytes(), &vec![0; bytes.len()]);
-            &bytes
         }
-        _ => {
-            load::write(writer, left, 0);
-            &bytes
-        }
-    };
+        _ => load::write(writer, left, 0),
+    }
     expression(writer, "cmp", |writer| {
         writer.number(cmp::SREG, register(0));
         writer.number(cmp::OP, op as u32);
-        writer.value(cmp::DATA, compared);
+        writer.value(cmp::DATA, &bytes);
     });
 }
 

@@ -38,8 +38,8 @@ impl Display for Value {
             Value::NetworkProtocol(types::Family::V4) => f.write_str("ipv4"),
             Value::NetworkProtocol(types::Family::V6) => f.write_str("ipv6"),
             Value::AddressType(kind) => kind.fmt(f),
-            Value::ConnectionState(bits) => match StateNames::of(*bits) {
-                Some(names) => names.fmt(f),
+            Value::ConnectionState(bits) => match state_names(*bits) {
+                Some(names) => f.write_str(&names),
                 None => write!(f, "{bits:#x}"),
             },
             Value::Bytes(bytes) => {
@@ -50,21 +50,11 @@ impl Display for Value {
     }
 }
 
-/// `established,related`; made only where every bit has a name.
-struct StateNames(u32);
-
-impl StateNames {
-    fn of(bits: u32) -> Option<Self> {
-        let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
-        (bits != 0 && bits & !known == 0).then_some(Self(bits))
-    }
-}
-
-impl Display for StateNames {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = STATES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
-        Joined(names, ",").fmt(f)
-    }
+/// `established,related`; `None` where a bit has no name.
+fn state_names(bits: u32) -> Option<String> {
+    let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
+    let names = STATES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name);
+    (bits != 0 && bits & !known == 0).then(|| Joined(names, ",").to_string())
 }
 
 impl Display for Verdict {
@@ -92,13 +82,6 @@ impl Display for Expression {
     }
 }
 
-impl Expression {
-    /// Something of which single bits count.
-    fn is_bits(&self) -> bool {
-        matches!(self, Expression::Bits { .. } | Expression::ConnectionState)
-    }
-}
-
 impl Display for Operand {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
@@ -123,9 +106,15 @@ impl Display for Statement {
                 left: Expression::Bits { of, mask, xor: 0 },
                 op: Op::Ne,
                 right: Operand::Value(Value::ConnectionState(0)),
-            } if let Some(names) = StateNames::of(*mask) => write!(f, "{of} {names}"),
+            } if let Some(names) = state_names(*mask) => write!(f, "{of} {names}"),
             // Without a sign, `nft` takes a set of bits for one that shares a bit.
-            Statement::Compare { left, op: Op::Eq, right } if left.is_bits() => write!(f, "{left} == {right}"),
+            Statement::Compare {
+                left: bits @ (Expression::Bits { .. } | Expression::ConnectionState),
+                op: Op::Eq,
+                right,
+            } => {
+                write!(f, "{bits} == {right}")
+            }
             Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
             Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", Joined(key, " . "), op.sign()),
             Statement::Counter => f.write_str("counter"),
