@@ -13,7 +13,7 @@ use super::read::{self, Message, Payload};
 use super::socket::Socket;
 use super::table::{Base, BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
 use super::writer::{Writer, nftables};
-use crate::netlink_message::{Refusal, messages};
+use crate::netlink_message::messages;
 
 /// A foreign program that changes the ruleset without a pause would have to hit each of them.
 const ATTEMPTS: u32 = 32;
@@ -153,16 +153,17 @@ impl Socket {
                 }
                 spoilt |= interrupted;
                 match payload {
-                    Payload::Done(0) | Payload::Answer(Ok(())) => return Ok((payloads, spoilt)),
-                    Payload::Done(errno) => return Err(refused(Refusal { errno, reason: None })),
-                    Payload::Answer(Err(refusal)) => return Err(refused(refusal)),
+                    Payload::Answer(Ok(())) => return Ok((payloads, spoilt)),
+                    Payload::Answer(Err(refusal)) => {
+                        return Err(Error::Refused {
+                            operation: None,
+                            what: "to list the ruleset".to_owned(),
+                            refusal,
+                        });
+                    }
                     payload => payloads.push(payload),
                 }
             }
         }
     }
-}
-
-fn refused(refusal: Refusal) -> Error {
-    Error::Refused { operation: None, what: "to list the ruleset".to_owned(), refusal }
 }

@@ -11,7 +11,7 @@ use super::abi::{
     self, TABLE, chain, element_list, hook, hook_device, message, rule, set, set_data, set_desc, set_field, set_flag,
     table, table_flag,
 };
-use super::operation::{Elements, Operation};
+use super::operation::Operation;
 use super::table::{Base, Chain, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
 use super::writer::{Writer, nftables};
 use super::{elements, rule as rules, wire};
@@ -127,11 +127,11 @@ impl Batch {
                     writer.put(rule::HANDLE, &handle.to_be_bytes());
                 })
             }
-            Operation::AddElements(Elements { table, set, flags, elements }) => {
-                self.elements(message::NEWSETELEM, table, (set, *flags), elements)
+            Operation::AddElements(of) => {
+                self.elements(message::NEWSETELEM, &of.table, (&of.set, of.flags), &of.elements)
             }
-            Operation::DeleteElements(Elements { table, set, flags, elements }) => {
-                self.elements(message::DELSETELEM, table, (set, *flags), elements)
+            Operation::DeleteElements(of) => {
+                self.elements(message::DELSETELEM, &of.table, (&of.set, of.flags), &of.elements)
             }
         }
     }

@@ -55,10 +55,8 @@ pub enum Payload {
     Elements(Vec<RawElement>),
     /// The number of the ruleset's state.
     Generation(u32),
-    /// An acknowledgement or a refusal.
+    /// An acknowledgement or a refusal; also the end of a dump.
     Answer(Result<(), Refusal>),
-    /// The end of a dump, with the positive error number that ended it, or 0.
-    Done(i32),
     /// An object that is not modelled.
     Other,
 }
@@ -114,8 +112,9 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
         (abi::NLMSG_DONE, _) => {
-            let code = bytes[HEADER_BYTES..].first_chunk().map_or(0, |code| i32::from_ne_bytes(*code));
-            Payload::Done(code.saturating_neg())
+            let errno =
+                bytes[HEADER_BYTES..].first_chunk().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg());
+            Payload::Answer(if errno == 0 { Ok(()) } else { Err(Refusal { errno, reason: None }) })
         }
         (_, kind) => {
             let (what, object) = match kind {

@@ -49,8 +49,7 @@ pub(super) fn write(writer: &mut Writer, statement: &Statement) {
 
 /// The statements of a rule in a table of `family`.
 pub(super) fn read(family: Family, list: Attributes<'_>) -> Vec<Statement> {
-    let mut reader =
-        Reader { network: family.network(), loads: Vec::new(), unused: Vec::new(), statements: Vec::new() };
+    let mut reader = Reader { network: family.network(), ..Reader::default() };
     for expression in list.list() {
         let name = expression.text(abi::expression::NAME).unwrap_or_default();
         let attributes = expression.nest(abi::expression::DATA);
@@ -63,6 +62,7 @@ pub(super) fn read(family: Family, list: Attributes<'_>) -> Vec<Statement> {
     reader.statements
 }
 
+#[derive(Default)]
 struct Reader {
     network: Option<types::Family>,
     /// What no statement has used yet.

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, state};
-use super::Joined;
+use super::joined;
 use crate::types;
 
 impl Display for Type {
@@ -54,7 +54,7 @@ impl Display for Value {
 fn state_names(bits: u32) -> Option<String> {
     let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
     let names = STATES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name);
-    (bits != 0 && bits & !known == 0).then(|| Joined(names, ",").to_string())
+    (bits != 0 && bits & !known == 0).then(|| joined(names, ","))
 }
 
 impl Display for Verdict {
@@ -95,7 +95,7 @@ impl Display for Operand {
 
 impl Display for NatFlags {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        Joined(self.each().into_iter().filter(|(set, ..)| *set).map(|(.., name)| name), ",").fmt(f)
+        f.write_str(&joined(self.each().into_iter().filter(|(set, ..)| *set).map(|(.., name)| name), ","))
     }
 }
 
@@ -116,7 +116,7 @@ impl Display for Statement {
                 write!(f, "{bits} == {right}")
             }
             Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
-            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", Joined(key, " . "), op.sign()),
+            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", joined(key, " . "), op.sign()),
             Statement::Counter => f.write_str("counter"),
             Statement::SetMark(value) => write!(f, "meta mark set {value}"),
             Statement::Masquerade(flags) if *flags == NatFlags::default() => f.write_str("masquerade"),
