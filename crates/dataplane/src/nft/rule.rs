@@ -3,6 +3,9 @@
 //! Values travel in registers of four bytes each. A statement loads what it needs from the first register on, and none uses what
 //! another one loaded. The reader keeps loads until a statement uses them. What is not understood becomes opaque, together with
 //! the loads before it, so that nothing of a foreign rule is lost or taken for something else.
+//!
+//! To add something that is read from a packet: a variant of [`Expression`], its row and its place in the list in `source.rs`. To add a
+//! statement: a variant of [`Statement`], its text, what is wrong with it in `check.rs`, and here how it is written and read.
 
 use super::abi::{self, DREG, REGISTER_VERDICT, immediate, masq, meta, meta_key};
 use super::attributes::Attributes;
@@ -62,8 +65,10 @@ pub(super) fn read(family: Family, list: Attributes<'_>) -> Vec<Statement> {
     reader.statements
 }
 
+/// The state of reading one rule.
 #[derive(Default)]
 struct Reader {
+    /// The only network protocol of packets that get here, where it is known.
     network: Option<types::Family>,
     /// What no statement has used yet.
     loads: Vec<Load>,

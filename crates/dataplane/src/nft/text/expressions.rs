@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, state};
+use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, protocol, state};
 use super::joined;
 use crate::types;
 
@@ -15,7 +15,8 @@ impl Display for Type {
     }
 }
 
-const PROTOCOLS: [(u8, &str); 4] = [(6, "tcp"), (17, "udp"), (132, "sctp"), (1, "icmp")];
+const PROTOCOLS: [(u8, &str); 4] =
+    [(protocol::TCP, "tcp"), (protocol::UDP, "udp"), (protocol::SCTP, "sctp"), (1, "icmp")];
 const STATES: [(u32, &str); 5] = [
     (state::INVALID, "invalid"),
     (state::ESTABLISHED, "established"),
