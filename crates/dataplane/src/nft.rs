@@ -6,16 +6,18 @@
 
 mod abi;
 mod attributes;
+mod changes;
 mod dump;
 mod elements;
 mod encode;
 mod error;
 mod expression;
-mod joined;
 mod notification;
 mod operation;
 pub mod read;
+mod rule;
 mod socket;
+mod source;
 mod table;
 mod text;
 mod wire;
@@ -26,9 +28,9 @@ pub use error::Error;
 pub use expression::{
     AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
 };
-pub(crate) use notification::Notification;
 pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, Transaction};
+pub(crate) use read::RawMessage;
 pub use socket::Socket;
 pub use table::{
     Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,

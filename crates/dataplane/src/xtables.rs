@@ -54,9 +54,9 @@ const ATTEMPTS: u32 = 8;
 /// namespace. `None` where it has no table `filter`; reading a table that does not exist would make it.
 pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
     let fault = |source| Error::Refused { family, source };
-    let names = match family {
-        Family::V4 => "/proc/thread-self/net/ip_tables_names",
-        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    let (names, domain, level) = match family {
+        Family::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
+        Family::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
     };
     match std::fs::read_to_string(names) {
         Ok(names) if names.lines().any(|name| name == "filter") => {}
@@ -64,27 +64,23 @@ pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(fault(error)),
     }
-    let domain = match family {
-        Family::V4 => AddressFamily::Inet,
-        Family::V6 => AddressFamily::Inet6,
-    };
     // Any socket of the family will do: the kernel looks at the option alone, and at the capability NET_ADMIN.
     let socket =
         socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| fault(errno.into()))?;
-    let (info, entries) = read(&socket, family).map_err(fault)?;
+    let (info, entries) = read(&socket, level).map_err(fault)?;
     parse(family, &info, &entries).map(Some).map_err(|reason| Error::Malformed { family, reason })
 }
 
 /// The answers to both reads, of one state of the table.
-fn read(socket: &OwnedFd, family: Family) -> io::Result<(Vec<u8>, Vec<u8>)> {
+fn read(socket: &OwnedFd, level: i32) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let info = ask(socket, family, GET_INFO, named(INFO_BYTES))?;
+        let info = ask(socket, level, GET_INFO, named(INFO_BYTES))?;
         let size = info.last_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
         let mut request = named(ENTRIES_HEADER_BYTES.saturating_add(size as usize));
         request[NAME_BYTES..NAME_BYTES + 4].copy_from_slice(&size.to_ne_bytes());
-        match ask(socket, family, GET_ENTRIES, request) {
+        match ask(socket, level, GET_ENTRIES, request) {
             // The size is not that of the table any more.
             Err(error) if error.raw_os_error() == Some(EAGAIN) && attempt < ATTEMPTS => {}
             Err(error) => return Err(error),
@@ -101,11 +97,7 @@ fn named(bytes: usize) -> Vec<u8> {
 }
 
 /// Gives what the kernel wrote over the request, cut to its length.
-fn ask(socket: &OwnedFd, family: Family, option: i32, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
-    let level = match family {
-        Family::V4 => libc::SOL_IP,
-        Family::V6 => libc::SOL_IPV6,
-    };
+fn ask(socket: &OwnedFd, level: i32, option: i32, mut buffer: Vec<u8>) -> io::Result<Vec<u8>> {
     let mut length = socklen_t::try_from(buffer.len()).map_err(io::Error::other)?;
     #[expect(unsafe_code, reason = "an option that takes a request and gives an answer in one buffer")]
     // SAFETY: the buffer is ours alone, initialised and `length` bytes long; the kernel writes no more than that into it

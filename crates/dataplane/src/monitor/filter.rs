@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::Event;
 use super::rtnetlink::Scope;
-use crate::nft::{Notification, TableFilter, TableId};
+use crate::nft::{RawMessage, TableFilter, TableId};
 use crate::types::Prefix;
 
 /// The notifications that one subscriber wants; none by default.
@@ -104,7 +104,7 @@ impl Filter {
     }
 
     /// A notification of nftables as an event; `None` where it is not wanted.
-    pub(super) fn event(&self, notification: &Notification<'_>) -> Option<Event> {
+    pub(super) fn event(&self, notification: &RawMessage<'_>) -> Option<Event> {
         if let Some(generation) = notification.generation() {
             return self.commits.then_some(Event::Committed { generation });
         }

@@ -11,7 +11,7 @@ use super::{bpf, rtnetlink};
 use crate::error::KernelError;
 use crate::netlink_message::messages;
 use crate::netlink_socket::{NetlinkSocket, Received};
-use crate::nft::Notification;
+use crate::nft::RawMessage;
 
 /// `NFNLGRP_NFTABLES`.
 const NFTABLES: u32 = 7;
@@ -142,7 +142,7 @@ impl Monitor {
             Received::Some(datagram) => {
                 for bytes in messages(datagram) {
                     *received += 1;
-                    let Some(notification) = Notification::of(bytes) else { continue };
+                    let Some(notification) = RawMessage::of(bytes) else { continue };
                     for subscriber in &mut self.subscribers {
                         if let Some(event) = subscriber.filter.event(&notification) {
                             subscriber.push(event);

@@ -1,28 +1,10 @@
 //! Numbers of `linux/netfilter/nf_tables.h` and `nfnetlink.h`, named as there without their prefix.
 
-/// Message types, without the subsystem.
-pub(super) mod message {
-    pub(in crate::nft) const NEWTABLE: u8 = 0;
-    pub(in crate::nft) const GETTABLE: u8 = 1;
-    pub(in crate::nft) const DELTABLE: u8 = 2;
-    pub(in crate::nft) const NEWCHAIN: u8 = 3;
-    pub(in crate::nft) const GETCHAIN: u8 = 4;
-    pub(in crate::nft) const DELCHAIN: u8 = 5;
-    pub(in crate::nft) const NEWRULE: u8 = 6;
-    pub(in crate::nft) const GETRULE: u8 = 7;
-    pub(in crate::nft) const DELRULE: u8 = 8;
-    pub(in crate::nft) const NEWSET: u8 = 9;
-    pub(in crate::nft) const GETSET: u8 = 10;
-    pub(in crate::nft) const DELSET: u8 = 11;
-    pub(in crate::nft) const NEWSETELEM: u8 = 12;
-    pub(in crate::nft) const GETSETELEM: u8 = 13;
-    pub(in crate::nft) const DELSETELEM: u8 = 14;
-    pub(in crate::nft) const NEWGEN: u8 = 15;
-    pub(in crate::nft) const GETGEN: u8 = 16;
-    pub(in crate::nft) const NEWOBJ: u8 = 18;
-    pub(in crate::nft) const DELOBJ: u8 = 20;
-    pub(in crate::nft) const NEWFLOWTABLE: u8 = 22;
-    pub(in crate::nft) const DELFLOWTABLE: u8 = 24;
+/// Makes a module of each group of numbers.
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $group:ident: $kind:ty { $($name:ident = $number:literal),+ $(,)? })+) => {
+        $($(#[$doc])* pub(super) mod $group { $(pub(in crate::nft) const $name: $kind = $number;)+ })+
+    };
 }
 
 pub(super) const SUBSYSTEM: u8 = 10;
@@ -30,169 +12,62 @@ pub(super) const BATCH_BEGIN: u16 = 0x10;
 pub(super) const BATCH_END: u16 = 0x11;
 pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
-
-/// `NLM_F_*`.
-pub(super) mod flag {
-    pub(in crate::nft) const REQUEST: u16 = 0x1;
-    pub(in crate::nft) const ACK: u16 = 0x4;
-    pub(in crate::nft) const DUMP_INTR: u16 = 0x10;
-    pub(in crate::nft) const DUMP: u16 = 0x300;
-    pub(in crate::nft) const CREATE: u16 = 0x400;
-    pub(in crate::nft) const APPEND: u16 = 0x800;
-}
-
+/// The name of the table in every message about an object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, ...).
+pub(super) const TABLE: u16 = 1;
+/// A member of a list (`NFTA_LIST_ELEM`).
 pub(super) const LIST_ELEM: u16 = 1;
-
-pub(super) mod table {
-    pub(in crate::nft) const NAME: u16 = 1;
-    pub(in crate::nft) const FLAGS: u16 = 2;
-    pub(in crate::nft) const USERDATA: u16 = 6;
-    pub(in crate::nft) const DORMANT: u32 = 1;
-}
-
-pub(super) mod chain {
-    pub(in crate::nft) const TABLE: u16 = 1;
-    pub(in crate::nft) const NAME: u16 = 3;
-    pub(in crate::nft) const HOOK: u16 = 4;
-    pub(in crate::nft) const POLICY: u16 = 5;
-    pub(in crate::nft) const TYPE: u16 = 7;
-}
-
-pub(super) mod hook {
-    pub(in crate::nft) const HOOKNUM: u16 = 1;
-    pub(in crate::nft) const PRIORITY: u16 = 2;
-    pub(in crate::nft) const DEV: u16 = 3;
-    pub(in crate::nft) const DEVS: u16 = 4;
-    pub(in crate::nft) const DEVICE_NAME: u16 = 1;
-}
-
-pub(super) mod rule {
-    pub(in crate::nft) const TABLE: u16 = 1;
-    pub(in crate::nft) const CHAIN: u16 = 2;
-    pub(in crate::nft) const HANDLE: u16 = 3;
-    pub(in crate::nft) const EXPRESSIONS: u16 = 4;
-    pub(in crate::nft) const USERDATA: u16 = 7;
-    pub(in crate::nft) const MATCH_NAME: u16 = 1;
-    pub(in crate::nft) const MATCH_INFO: u16 = 3;
-}
-
-pub(super) mod set {
-    pub(in crate::nft) const TABLE: u16 = 1;
-    pub(in crate::nft) const NAME: u16 = 2;
-    pub(in crate::nft) const FLAGS: u16 = 3;
-    pub(in crate::nft) const KEY_TYPE: u16 = 4;
-    pub(in crate::nft) const KEY_LEN: u16 = 5;
-    pub(in crate::nft) const DATA_TYPE: u16 = 6;
-    pub(in crate::nft) const DATA_LEN: u16 = 7;
-    pub(in crate::nft) const DESC: u16 = 9;
-    pub(in crate::nft) const ID: u16 = 10;
-    pub(in crate::nft) const TIMEOUT: u16 = 11;
-    pub(in crate::nft) const DESC_SIZE: u16 = 1;
-    pub(in crate::nft) const DESC_CONCAT: u16 = 2;
-    pub(in crate::nft) const FIELD_LEN: u16 = 1;
-    /// Flags that follow from the rest of a set.
-    pub(in crate::nft) const MAP: u32 = 0x8;
-    pub(in crate::nft) const CONCAT: u32 = 0x80;
-    pub(in crate::nft) const VERDICT: u32 = 0xffff_ff00;
-}
-
-pub(super) mod element {
-    pub(in crate::nft) const TABLE: u16 = 1;
-    pub(in crate::nft) const SET: u16 = 2;
-    pub(in crate::nft) const ELEMENTS: u16 = 3;
-    pub(in crate::nft) const KEY: u16 = 1;
-    pub(in crate::nft) const DATA: u16 = 2;
-    pub(in crate::nft) const FLAGS: u16 = 3;
-    pub(in crate::nft) const TIMEOUT: u16 = 4;
-    pub(in crate::nft) const KEY_END: u16 = 10;
-    pub(in crate::nft) const INTERVAL_END: u32 = 1;
-    pub(in crate::nft) const CATCHALL: u32 = 2;
-}
-
-pub(super) mod data {
-    pub(in crate::nft) const VALUE: u16 = 1;
-    pub(in crate::nft) const VERDICT: u16 = 2;
-    pub(in crate::nft) const VERDICT_CODE: u16 = 1;
-    pub(in crate::nft) const VERDICT_CHAIN: u16 = 2;
-}
-
-/// Attributes of expressions.
-pub(super) mod expr {
-    pub(in crate::nft) const NAME: u16 = 1;
-    pub(in crate::nft) const DATA: u16 = 2;
-
-    pub(in crate::nft) const META_DREG: u16 = 1;
-    pub(in crate::nft) const META_KEY: u16 = 2;
-    pub(in crate::nft) const META_SREG: u16 = 3;
-    pub(in crate::nft) const META_MARK: u32 = 3;
-    pub(in crate::nft) const META_IIFNAME: u32 = 6;
-    pub(in crate::nft) const META_OIFNAME: u32 = 7;
-    pub(in crate::nft) const META_NFPROTO: u32 = 15;
-    pub(in crate::nft) const META_L4PROTO: u32 = 16;
-
-    pub(in crate::nft) const PAYLOAD_DREG: u16 = 1;
-    pub(in crate::nft) const PAYLOAD_BASE: u16 = 2;
-    pub(in crate::nft) const PAYLOAD_OFFSET: u16 = 3;
-    pub(in crate::nft) const PAYLOAD_LEN: u16 = 4;
-    pub(in crate::nft) const NETWORK_HEADER: u32 = 1;
-    pub(in crate::nft) const TRANSPORT_HEADER: u32 = 2;
-
-    pub(in crate::nft) const FIB_DREG: u16 = 1;
-    pub(in crate::nft) const FIB_RESULT: u16 = 2;
-    pub(in crate::nft) const FIB_FLAGS: u16 = 3;
-    pub(in crate::nft) const FIB_RESULT_ADDRTYPE: u32 = 3;
-    pub(in crate::nft) const FIB_DADDR: u32 = 2;
-
-    pub(in crate::nft) const CT_DREG: u16 = 1;
-    pub(in crate::nft) const CT_KEY: u16 = 2;
-    pub(in crate::nft) const CT_DIRECTION: u16 = 3;
-    pub(in crate::nft) const CT_STATE: u32 = 0;
-
-    pub(in crate::nft) const BITWISE_SREG: u16 = 1;
-    pub(in crate::nft) const BITWISE_DREG: u16 = 2;
-    pub(in crate::nft) const BITWISE_LEN: u16 = 3;
-    pub(in crate::nft) const BITWISE_MASK: u16 = 4;
-    pub(in crate::nft) const BITWISE_XOR: u16 = 5;
-    pub(in crate::nft) const BITWISE_OP: u16 = 6;
-
-    pub(in crate::nft) const BYTEORDER_SREG: u16 = 1;
-    pub(in crate::nft) const BYTEORDER_DREG: u16 = 2;
-    pub(in crate::nft) const BYTEORDER_LEN: u16 = 4;
-    pub(in crate::nft) const BYTEORDER_SIZE: u16 = 5;
-
-    pub(in crate::nft) const CMP_SREG: u16 = 1;
-    pub(in crate::nft) const CMP_OP: u16 = 2;
-    pub(in crate::nft) const CMP_DATA: u16 = 3;
-
-    pub(in crate::nft) const LOOKUP_SET: u16 = 1;
-    pub(in crate::nft) const LOOKUP_SREG: u16 = 2;
-    pub(in crate::nft) const LOOKUP_DREG: u16 = 3;
-    pub(in crate::nft) const LOOKUP_FLAGS: u16 = 5;
-    pub(in crate::nft) const LOOKUP_INVERTED: u32 = 1;
-
-    pub(in crate::nft) const IMMEDIATE_DREG: u16 = 1;
-    pub(in crate::nft) const IMMEDIATE_DATA: u16 = 2;
-
-    pub(in crate::nft) const MASQ_FLAGS: u16 = 1;
-    pub(in crate::nft) const MASQ_PROTO_MIN: u16 = 2;
-    pub(in crate::nft) const NAT_RANDOM: u32 = 0x4;
-    pub(in crate::nft) const NAT_PERSISTENT: u32 = 0x8;
-    pub(in crate::nft) const NAT_FULLY_RANDOM: u32 = 0x10;
-}
-
+/// The register that an expression loads into (`NFTA_META_DREG`, `NFTA_PAYLOAD_DREG`, ...).
+pub(super) const DREG: u16 = 1;
 /// `NFT_REG_VERDICT`.
 pub(super) const REGISTER_VERDICT: u32 = 0;
 
-pub(super) mod generation {
-    pub(in crate::nft) const ID: u16 = 1;
-}
+numbers! {
+    /// Message types, without the subsystem.
+    message: u8 {
+        NEWTABLE = 0, GETTABLE = 1, DELTABLE = 2, NEWCHAIN = 3, GETCHAIN = 4, DELCHAIN = 5, NEWRULE = 6, GETRULE = 7,
+        DELRULE = 8, NEWSET = 9, GETSET = 10, DELSET = 11, NEWSETELEM = 12, GETSETELEM = 13, DELSETELEM = 14,
+        NEWGEN = 15, GETGEN = 16, NEWOBJ = 18, DELOBJ = 20, NEWFLOWTABLE = 22, DELFLOWTABLE = 24,
+    }
+    table: u16 { FLAGS = 2, USERDATA = 6 }
+    table_flag: u32 { DORMANT = 0x1 }
+    chain: u16 { NAME = 3, HOOK = 4, POLICY = 5, TYPE = 7 }
+    hook: u16 { HOOKNUM = 1, PRIORITY = 2, DEV = 3, DEVS = 4 }
+    hook_device: u16 { NAME = 1 }
+    rule: u16 { CHAIN = 2, HANDLE = 3, EXPRESSIONS = 4, USERDATA = 7 }
+    set: u16 {
+        NAME = 2, FLAGS = 3, KEY_TYPE = 4, KEY_LEN = 5, DATA_TYPE = 6, DATA_LEN = 7, DESC = 9, ID = 10, TIMEOUT = 11,
+    }
+    set_desc: u16 { SIZE = 1, CONCAT = 2 }
+    set_field: u16 { LEN = 1 }
+    /// Flags that follow from the rest of a set.
+    set_flag: u32 { MAP = 0x8, CONCAT = 0x80 }
+    /// Types of a map's data that `nft` does not number.
+    set_data: u32 { VERDICT = 0xffff_ff00 }
+    element_list: u16 { SET = 2, ELEMENTS = 3 }
+    element: u16 { KEY = 1, DATA = 2, FLAGS = 3, TIMEOUT = 4, KEY_END = 10 }
+    element_flag: u32 { INTERVAL_END = 0x1, CATCHALL = 0x2 }
+    data: u16 { VALUE = 1, VERDICT = 2 }
+    verdict: u16 { CODE = 1, CHAIN = 2 }
+    /// `NF_*` and `NFT_*`.
+    verdict_code: i32 { DROP = 0, ACCEPT = 1, CONTINUE = -1, JUMP = -3, GOTO = -4, RETURN = -5 }
+    generation: u16 { ID = 1 }
 
-/// Codes of verdicts: `NF_*` and `NFT_*`.
-pub(super) mod verdict {
-    pub(in crate::nft) const DROP: i32 = 0;
-    pub(in crate::nft) const ACCEPT: i32 = 1;
-    pub(in crate::nft) const CONTINUE: i32 = -1;
-    pub(in crate::nft) const JUMP: i32 = -3;
-    pub(in crate::nft) const GOTO: i32 = -4;
-    pub(in crate::nft) const RETURN: i32 = -5;
+    expression: u16 { NAME = 1, DATA = 2 }
+    meta: u16 { KEY = 2, SREG = 3 }
+    meta_key: u32 { MARK = 3, IIFNAME = 6, OIFNAME = 7, NFPROTO = 15, L4PROTO = 16 }
+    payload: u16 { BASE = 2, OFFSET = 3, LEN = 4 }
+    payload_base: u32 { NETWORK_HEADER = 1, TRANSPORT_HEADER = 2 }
+    fib: u16 { RESULT = 2, FLAGS = 3 }
+    fib_result: u32 { ADDRTYPE = 3 }
+    fib_flag: u32 { DADDR = 0x2 }
+    ct: u16 { KEY = 2 }
+    ct_key: u32 { STATE = 0 }
+    bitwise: u16 { SREG = 1, DREG = 2, LEN = 3, MASK = 4, XOR = 5, OP = 6 }
+    byteorder: u16 { SREG = 1, DREG = 2, LEN = 4, SIZE = 5 }
+    cmp: u16 { SREG = 1, OP = 2, DATA = 3 }
+    lookup: u16 { SET = 1, SREG = 2, DREG = 3, FLAGS = 5 }
+    immediate: u16 { DATA = 2 }
+    masq: u16 { FLAGS = 1, PROTO_MIN = 2 }
+    /// The expression by which `iptables` keeps a match.
+    compat_match: u16 { NAME = 1, INFO = 3 }
 }

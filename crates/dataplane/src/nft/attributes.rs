@@ -1,37 +1,55 @@
-//! The attributes of nftables' messages, one by one. Pure.
+//! The attributes of nftables' messages, as they are read. Pure.
 
-use super::abi::{data, verdict};
-use super::expression::Verdict;
+use std::time::Duration;
+
+use super::abi::data;
 use crate::attribute;
 
-pub(super) fn find(attributes: &[u8], wanted: u16) -> Option<&[u8]> {
-    attribute::iter(attributes).find_map(|(kind, value)| (kind == wanted).then_some(value))
-}
+/// Attributes behind each other.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Attributes<'m>(pub(super) &'m [u8]);
 
-pub(super) fn number(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_be_bytes(bytes.try_into().ok()?))
-}
+impl<'m> Attributes<'m> {
+    /// The attributes of a list, each of which holds attributes.
+    pub(super) fn list(self) -> impl Iterator<Item = Attributes<'m>> {
+        attribute::iter(self.0).map(|(_, value)| Attributes(value))
+    }
 
-pub(super) fn long_number(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+    /// The value of an attribute.
+    pub(super) fn get(self, kind: u16) -> Option<&'m [u8]> {
+        attribute::iter(self.0).find_map(|(found, value)| (found == kind).then_some(value))
+    }
+
+    pub(super) fn number(self, kind: u16) -> Option<u32> {
+        Some(u32::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
+    pub(super) fn long_number(self, kind: u16) -> Option<u64> {
+        Some(u64::from_be_bytes(self.get(kind)?.try_into().ok()?))
+    }
+
+    /// A time, which is none where it is 0.
+    pub(super) fn milliseconds(self, kind: u16) -> Option<Duration> {
+        self.long_number(kind).filter(|milliseconds| *milliseconds != 0).map(Duration::from_millis)
+    }
+
+    pub(super) fn text(self, kind: u16) -> Option<String> {
+        text(self.get(kind)?)
+    }
+
+    /// The attributes within an attribute; none where the attribute is absent.
+    pub(super) fn nest(self, kind: u16) -> Attributes<'m> {
+        Attributes(self.get(kind).unwrap_or_default())
+    }
+
+    /// The bytes of a value within an attribute (`NFTA_DATA_VALUE`).
+    pub(super) fn value(self, kind: u16) -> Option<&'m [u8]> {
+        self.nest(kind).get(data::VALUE)
+    }
 }
 
 /// A text of the kernel's, without the zero at its end.
 pub(super) fn text(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
     Some(std::str::from_utf8(&bytes[..end]).ok()?.to_owned())
-}
-
-/// A verdict in `NFTA_DATA_VERDICT`.
-pub(super) fn verdict_of(bytes: &[u8]) -> Option<Verdict> {
-    let chain = || find(bytes, data::VERDICT_CHAIN).and_then(text);
-    Some(match i32::from_be_bytes(find(bytes, data::VERDICT_CODE)?.try_into().ok()?) {
-        verdict::ACCEPT => Verdict::Accept,
-        verdict::DROP => Verdict::Drop,
-        verdict::CONTINUE => Verdict::Continue,
-        verdict::RETURN => Verdict::Return,
-        verdict::JUMP => Verdict::Jump(chain()?),
-        verdict::GOTO => Verdict::Goto(chain()?),
-        _ => return None,
-    })
 }

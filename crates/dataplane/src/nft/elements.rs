@@ -1,71 +1,143 @@
-//! The elements of a table's sets apart from the rest of it. Pure.
+//! Elements of sets as attributes, both ways. Pure.
+//!
+//! Three shapes: a plain key; a key with the end of its ranges (concatenations with ranges); and, for ranges of one
+//! type, two elements each, where the second is marked as the end and is the first value outside.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::operation::{Elements, Operation, Transaction};
-use super::table::{Element, Key, Set, Table};
+use super::abi::{self, element, element_flag};
+use super::attributes::Attributes;
+use super::expression::{Value, Verdict};
+use super::table::{Data, DataType, Element, Interval, Key, Set, SetFlags};
+use super::wire;
+use super::writer::Writer;
 
-impl Table {
-    /// The same with no other elements than these.
-    #[must_use]
-    pub fn narrowed(&self, keys: &BTreeSet<Key>) -> Self {
-        let narrow = |set: &Set| {
-            let kept = keys.iter().filter_map(|key| Some((key.clone(), set.elements.get(key)?.clone())));
-            set.with_elements(kept.collect())
-        };
-        Self {
-            id: self.id.clone(),
-            comment: self.comment.clone(),
-            dormant: self.dormant,
-            sets: self.sets.iter().map(|(name, set)| (name.clone(), narrow(set))).collect(),
-            chains: self.chains.clone(),
-        }
+/// Says what is wrong with a key in a set with these flags.
+pub(super) fn check(set: SetFlags, Key(key): &Key) -> Result<(), &'static str> {
+    let is_sound = |Interval { first, last }: &Interval| {
+        first.kind() == last.kind() && (first == last || (first.kind().is_ordered() && first <= last))
+    };
+    if !key.iter().all(is_sound) {
+        return Err("an interval must begin and end with values of one type, the lower first");
     }
+    if !set.has(SetFlags::INTERVAL) && key.iter().any(|interval| interval.first != interval.last) {
+        return Err("only a set with the interval flag can hold ranges");
+    }
+    Ok(())
+}
 
-    /// The transaction that makes this table equal to `wanted`, additions first; `None` where more than elements differs.
-    pub fn element_changes(&self, wanted: &Self) -> Option<Transaction> {
-        let alike = (&self.id, &self.comment, self.dormant, &self.chains)
-            == (&wanted.id, &wanted.comment, wanted.dormant, &wanted.chains)
-            && self.sets.len() == wanted.sets.len();
-        let mut additions = Vec::new();
-        let mut removals = Vec::new();
-        for (name, present) in &self.sets {
-            let wanted_set = wanted.sets.get(name).filter(|_| alike)?;
-            let (added, removed) = present.changes_to(wanted_set)?;
-            let change =
-                |elements| Elements { table: self.id.clone(), set: name.clone(), flags: present.flags, elements };
-            additions.extend((!added.is_empty()).then(|| Operation::AddElements(change(added))));
-            removals.extend((!removed.is_empty()).then(|| Operation::DeleteElements(change(removed))));
+/// Writes one element of a set with these flags.
+pub(super) fn write(writer: &mut Writer, set: SetFlags, Key(key): &Key, held: &Element) {
+    let first = wire::join(key.iter().map(|interval| &interval.first));
+    let last = wire::join(key.iter().map(|interval| &interval.last));
+    writer.nest(abi::LIST_ELEM, |writer| {
+        if key.is_empty() {
+            writer.number(element::FLAGS, element_flag::CATCHALL);
+        } else {
+            writer.value(element::KEY, &first);
         }
-        additions.append(&mut removals);
-        alike.then_some(Transaction { operations: additions })
+        if set.has(SetFlags::INTERVAL) && key.len() > 1 {
+            writer.value(element::KEY_END, &last);
+        }
+        match &held.data {
+            None => {}
+            Some(Data::Verdict(verdict)) => writer.nest(element::DATA, |writer| verdict.write(writer)),
+            Some(Data::Values(values)) => writer.value(element::DATA, &wire::join(values.iter())),
+        }
+        if let Some(timeout) = held.timeout {
+            writer.milliseconds(element::TIMEOUT, timeout);
+        }
+    });
+    // A range that reaches the highest value has no end: there is nothing outside.
+    if set.has(SetFlags::INTERVAL)
+        && key.len() == 1
+        && let (end, false) = step(last, |byte| byte.overflowing_add(1))
+    {
+        writer.nest(abi::LIST_ELEM, |writer| {
+            writer.value(element::KEY, &end);
+            writer.number(element::FLAGS, element_flag::INTERVAL_END);
+        });
     }
 }
 
-impl Set {
-    /// The definition of the set.
-    #[must_use]
-    pub fn without_elements(&self) -> Self {
-        self.with_elements(BTreeMap::new())
-    }
-
-    fn with_elements(&self, elements: BTreeMap<Key, Element>) -> Self {
-        let (key, data) = (self.key.clone(), self.data.clone());
-        Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, elements }
-    }
-
-    /// The elements to add and those to remove; `None` where the sets are of different kinds, or an element would have to
-    /// be changed in its place.
-    fn changes_to(&self, wanted: &Self) -> Option<(BTreeMap<Key, Element>, BTreeMap<Key, Element>)> {
-        let kind = |set: &Self| (set.key.clone(), set.data.clone(), set.flags, set.size, set.timeout);
-        let is_kept = |(key, element): (&Key, &Element)| wanted.elements.get(key).is_none_or(|other| other == element);
-        if kind(self) != kind(wanted) || !self.elements.iter().all(is_kept) {
-            return None;
+/// Bytes as a number, one up or down, and true where the number has wrapped around.
+fn step(mut bytes: Vec<u8>, step: fn(u8) -> (u8, bool)) -> (Vec<u8>, bool) {
+    for byte in bytes.iter_mut().rev() {
+        let (next, carries) = step(*byte);
+        *byte = next;
+        if !carries {
+            return (bytes, false);
         }
-        let missing = |of: &Self, from: &Self| {
-            let elements = of.elements.iter().filter(|(key, _)| !from.elements.contains_key(*key));
-            elements.map(|(key, element)| (key.clone(), element.clone())).collect()
-        };
-        Some((missing(wanted, self), missing(self, wanted)))
     }
+    (bytes, true)
+}
+
+/// An element as the kernel lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawElement {
+    /// The key; empty for the element that stands for all others.
+    pub key: Vec<u8>,
+    /// The last key of a range in a concatenation.
+    pub key_end: Option<Vec<u8>>,
+    /// True where `key` is the first one behind a range.
+    pub is_end: bool,
+    /// What it holds. A value is [`Value::Bytes`], since the type is known from the set alone.
+    pub element: Element,
+}
+
+/// The elements in a message about them.
+pub(super) fn read(list: Attributes<'_>) -> Vec<RawElement> {
+    list.list().filter_map(raw).collect()
+}
+
+fn raw(attributes: Attributes<'_>) -> Option<RawElement> {
+    let value = |kind| attributes.value(kind).map(<[u8]>::to_vec);
+    let flags = attributes.number(element::FLAGS).unwrap_or(0);
+    let verdict = Verdict::read(attributes.nest(element::DATA)).map(Data::Verdict);
+    let data = verdict.or_else(|| Some(Data::Values(vec![Value::Bytes(value(element::DATA)?)])));
+    Some(RawElement {
+        key: if flags & element_flag::CATCHALL == 0 { value(element::KEY)? } else { Vec::new() },
+        key_end: value(element::KEY_END),
+        is_end: flags & element_flag::INTERVAL_END != 0,
+        element: Element { data, timeout: attributes.milliseconds(element::TIMEOUT) },
+    })
+}
+
+/// Elements of a set in which each element of the kernel's is one of ours; `None` for a set of ranges of one type.
+pub(super) fn single_elements(set: &Set, raw: Vec<RawElement>) -> Option<BTreeMap<Key, Element>> {
+    (!set.has_ends()).then(|| raw.into_iter().map(|one| typed(set, one)).collect())
+}
+
+/// The elements of a set from what the kernel lists.
+pub(super) fn assemble(set: &Set, mut raw: Vec<RawElement>) -> BTreeMap<Key, Element> {
+    if !set.has_ends() {
+        return raw.into_iter().map(|one| typed(set, one)).collect();
+    }
+    // Where one range ends and another begins, both halves have the same key: the end comes first.
+    raw.sort_by(|a, b| (&a.key, !a.is_end).cmp(&(&b.key, !b.is_end)));
+    let mut elements = BTreeMap::new();
+    let mut raw = raw.into_iter().peekable();
+    while let Some(begun) = raw.next() {
+        // `nft` begins a set with the end of nothing.
+        if !begun.is_end {
+            let highest = || vec![u8::MAX; begun.key.len()];
+            let last = raw.peek().map_or_else(highest, |next| step(next.key.clone(), |byte| byte.overflowing_sub(1)).0);
+            elements.extend([typed(set, RawElement { key_end: Some(last), ..begun })]);
+        }
+    }
+    elements
+}
+
+fn typed(set: &Set, RawElement { key: first, key_end, mut element, .. }: RawElement) -> (Key, Element) {
+    let last = key_end.as_ref().unwrap_or(&first);
+    let ends = wire::split(&set.key, &first).into_iter().zip(wire::split(&set.key, last));
+    let key = if first.is_empty() { Vec::new() } else { ends.map(|(first, last)| Interval { first, last }).collect() };
+    if let (Some(Data::Values(values)), Some(DataType::Values(types))) = (&mut element.data, &set.data)
+        && let [Value::Bytes(bytes)] = values.as_slice()
+    {
+        *values = wire::split(types, bytes);
+    }
+    // A timeout equal to the set's own is left out.
+    element.timeout = element.timeout.filter(|timeout| Some(*timeout) != set.timeout);
+    (Key(key), element)
 }

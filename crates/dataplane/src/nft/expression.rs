@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use serde::Serialize;
+
 use crate::types::{self, IfName, Prefix};
 
 /// The type of a key or of a value.
@@ -36,7 +38,8 @@ pub enum Type {
 }
 
 /// The type of an address in the routing tables (`RTN_*` of `linux/rtnetlink.h`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum AddressType {
     /// Somebody else's.
     Unicast = 1,
@@ -158,22 +161,6 @@ impl Expression {
     pub fn or(self, bits: u32) -> Self {
         Self::Bits { of: Box::new(self), mask: !bits, xor: bits }
     }
-
-    /// The type of what it gives.
-    pub fn kind(&self) -> Type {
-        match self {
-            Self::Value(value) => value.kind(),
-            Self::NetworkProtocol => Type::NetworkProtocol,
-            Self::Protocol => Type::Protocol,
-            Self::Mark => Type::Mark,
-            Self::InputName | Self::OutputName => Type::IfName,
-            Self::Address(family, _) => Type::Address(*family),
-            Self::Port(_) => Type::Service,
-            Self::DestinationType => Type::AddressType,
-            Self::ConnectionState => Type::ConnectionState,
-            Self::Bits { of, .. } => of.kind(),
-        }
-    }
 }
 
 /// How two sides are compared.
@@ -239,6 +226,13 @@ pub struct NatFlags {
     pub persistent: bool,
 }
 
+impl NatFlags {
+    /// Each flag with its bit and its name.
+    pub(super) fn each(self) -> [(bool, u32, &'static str); 3] {
+        [(self.random, 0x4, "random"), (self.fully_random, 0x10, "fully-random"), (self.persistent, 0x8, "persistent")]
+    }
+}
+
 /// One step of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Statement {
@@ -301,6 +295,18 @@ impl Statement {
     /// Goes on where `key` is not in the set.
     pub fn is_not_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
         Self::Lookup { key: key.into(), op: Op::Ne, set: set.into() }
+    }
+
+    /// The network protocol that the statement leaves as the only one.
+    pub fn network(&self) -> Option<types::Family> {
+        match self {
+            Self::Compare {
+                left: Expression::NetworkProtocol,
+                op: Op::Eq,
+                right: Operand::Value(Value::NetworkProtocol(family)),
+            } => Some(*family),
+            _ => None,
+        }
     }
 
     /// Goes on where the connection is in one of these states: bits of [`state`].

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::abi::{chain, element, generation, message, rule, set, table};
-use super::read::{self, Frame};
+use super::abi::{chain, element_list, generation, message, rule, set};
+use super::elements;
+use super::read::RawMessage;
 use super::table::{Element, Key, Set, Table, TableId};
-use crate::netlink_message::message_port;
 
 /// Whether something came or went. A change of something that is there comes as new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,36 +107,10 @@ impl TableFilter {
     }
 }
 
-/// The attribute that names the table: the same one, and the first one, in every message.
-const TABLE_NAME: u16 = table::NAME;
-
-/// A message that has not been looked into.
-pub(crate) struct Notification<'m> {
-    frame: Frame<'m>,
-    kind: u8,
-    origin: u32,
-}
-
-impl<'m> Notification<'m> {
-    /// `None` for bytes that are no message of nftables.
-    pub(crate) fn of(bytes: &'m [u8]) -> Option<Self> {
-        let frame = Frame::of(bytes)?;
-        Some(Self { kind: frame.message()?, frame, origin: message_port(bytes) })
-    }
-
+impl RawMessage<'_> {
     /// The generation that a transaction has made, where this is its end.
     pub(crate) fn generation(&self) -> Option<u32> {
-        self.frame.number(generation::ID).filter(|_| self.kind == message::NEWGEN)
-    }
-
-    /// True where the message is about this table.
-    pub(crate) fn is_of(&self, id: &TableId) -> bool {
-        self.kind != message::NEWGEN && self.frame.is_of(id, TABLE_NAME)
-    }
-
-    /// The table that the message is about.
-    pub(crate) fn table(&self) -> Option<TableId> {
-        self.frame.table(TABLE_NAME).filter(|_| self.kind != message::NEWGEN)
+        self.attributes.number(generation::ID).filter(|_| self.kind == Some(message::NEWGEN))
     }
 
     /// The change of an object in `table`, which the message is about; `None` where the filter does not want it.
@@ -145,14 +119,16 @@ impl<'m> Notification<'m> {
         if filter.own_port == Some(self.origin) {
             return None;
         }
-        let text = |kind| self.frame.text(kind);
-        let (subject, action) = match self.kind {
+        let text = |kind| self.attributes.text(kind);
+        let is_wanted = |chain: &String| filter.chains.as_ref().is_none_or(|chains| chains.contains(chain));
+        let wanted_chain = |kind| text(kind).filter(is_wanted);
+        let (subject, action) = match self.kind? {
             message::NEWTABLE => (Subject::Table, New),
             message::DELTABLE => (Subject::Table, Deleted),
-            message::NEWCHAIN => (Subject::Chain(text(chain::NAME)?), New),
-            message::DELCHAIN => (Subject::Chain(text(chain::NAME)?), Deleted),
-            message::NEWRULE => (Subject::Rule(text(rule::CHAIN)?), New),
-            message::DELRULE => (Subject::Rule(text(rule::CHAIN)?), Deleted),
+            message::NEWCHAIN => (Subject::Chain(wanted_chain(chain::NAME)?), New),
+            message::DELCHAIN => (Subject::Chain(wanted_chain(chain::NAME)?), Deleted),
+            message::NEWRULE => (Subject::Rule(wanted_chain(rule::CHAIN)?), New),
+            message::DELRULE => (Subject::Rule(wanted_chain(rule::CHAIN)?), Deleted),
             _ if filter.chains.is_some() => return None,
             message::NEWSET => (Subject::Set(text(set::NAME)?), New),
             message::DELSET => (Subject::Set(text(set::NAME)?), Deleted),
@@ -162,19 +138,14 @@ impl<'m> Notification<'m> {
             message::DELOBJ | message::DELFLOWTABLE => (Subject::Other, Deleted),
             _ => return None,
         };
-        if let (Some(chains), Subject::Chain(name) | Subject::Rule(name)) = (&filter.chains, &subject)
-            && !chains.contains(name)
-        {
-            return None;
-        }
-        let (table, generation, origin) = (table.clone(), self.frame.generation, self.origin);
+        let (table, generation, origin) = (table.clone(), self.generation, self.origin);
         Some(TableChange { table, subject, action, generation, origin })
     }
 
     fn elements(&self, filter: &TableFilter) -> Option<Subject> {
-        let set = self.frame.text(element::SET)?;
-        let defined = filter.sets.get(&set);
-        let elements = defined.and_then(|set| read::single_elements(set, read::raw_elements(&self.frame)));
+        let set = self.attributes.text(element_list::SET)?;
+        let list = self.attributes.nest(element_list::ELEMENTS);
+        let elements = filter.sets.get(&set).and_then(|set| elements::single_elements(set, elements::read(list)));
         Some(Subject::Elements { set, elements })
     }
 }

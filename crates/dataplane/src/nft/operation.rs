@@ -103,16 +103,6 @@ impl Operation {
             Operation::AddElements(elements) | Operation::DeleteElements(elements) => &elements.table,
         }
     }
-
-    /// True for an operation that removes a table, a chain or a rule.
-    pub fn is_removal(&self) -> bool {
-        matches!(self, Operation::DeleteTable(_) | Operation::DeleteChain { .. } | Operation::DeleteRule { .. })
-    }
-
-    /// True for an operation that adds or removes elements of a set and changes nothing else.
-    pub fn is_of_elements(&self) -> bool {
-        matches!(self, Operation::AddElements(_) | Operation::DeleteElements(_))
-    }
 }
 
 /// Operations that the kernel applies in their order as one netlink batch: all of them or none. No packet sees a state
@@ -126,12 +116,15 @@ pub struct Transaction {
 impl Transaction {
     /// True where each operation removes a table, a chain or a rule.
     pub fn is_removal(&self) -> bool {
-        !self.operations.is_empty() && self.operations.iter().all(Operation::is_removal)
+        use Operation::{DeleteChain, DeleteRule, DeleteTable};
+        let is_removal = |one: &_| matches!(one, DeleteTable(_) | DeleteChain { .. } | DeleteRule { .. });
+        !self.operations.is_empty() && self.operations.iter().all(is_removal)
     }
 
     /// True where the transaction adds and removes elements of sets and changes nothing else.
     pub fn is_of_elements(&self) -> bool {
-        self.operations.iter().all(Operation::is_of_elements)
+        let is_of_elements = |one: &_| matches!(one, Operation::AddElements(_) | Operation::DeleteElements(_));
+        self.operations.iter().all(is_of_elements)
     }
 }
 

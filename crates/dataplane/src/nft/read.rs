@@ -1,23 +1,24 @@
 //! Messages of the kernel as values. Pure, and safe to feed with any bytes.
 
-use std::time::Duration;
+use netlink_packet_core::NLM_F_DUMP_INTR;
 
-use super::abi::{self, chain, element, flag, generation, hook, message, rule, set, table};
-use super::attributes::{find, long_number, number, text};
+use super::abi::{
+    self, TABLE, chain, compat_match, element_list, generation, hook, message, rule, set, set_data, set_desc, set_flag,
+    table, table_flag,
+};
+use super::attributes::{Attributes, text};
+use super::elements::{self, RawElement};
 use super::expression::Statement;
-use super::table::{Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, TableId};
-use super::wire;
-use crate::attribute;
-use crate::netlink_message::{HEADER_BYTES, Refusal, parse_answer};
+use super::table::{
+    Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableId,
+};
+use super::{rule as rules, wire};
+use crate::netlink_message::{
+    HEADER_BYTES, Refusal, message_flags, message_port, message_sequence, message_type, parse_answer,
+};
 
-mod elements;
-mod expressions;
-
-pub(super) use elements::single_elements;
-pub use elements::{RawData, RawElement, assemble};
-
-/// `nlmsghdr` and `nfgenmsg`.
-const FULL_HEADER_BYTES: usize = 20;
+/// `struct nfgenmsg`.
+const FAMILY_HEADER_BYTES: usize = 4;
 
 /// Bytes that cannot be read as a message of nftables.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -43,112 +44,59 @@ pub struct Message {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Payload {
     /// A table, without what is in it.
-    Table {
-        /// Which.
-        id: TableId,
-        /// Its comment.
-        comment: Option<String>,
-        /// Whether it sees no packet.
-        dormant: bool,
-    },
-    /// A chain, without its rules.
-    Chain {
-        /// Where.
-        table: TableId,
-        /// Its name.
-        name: String,
-        /// Its hook.
-        base: Option<Base>,
-    },
-    /// A rule.
-    Rule {
-        /// Where.
-        table: TableId,
-        /// In which chain.
-        chain: String,
-        /// The rule and its number.
-        placed: RuleWithHandle,
-    },
-    /// A set, without its elements.
-    Set {
-        /// Where.
-        table: TableId,
-        /// Its name.
-        name: String,
-        /// What it is.
-        set: Set,
-    },
-    /// Some elements of a set.
-    Elements {
-        /// Where.
-        table: TableId,
-        /// The set's name.
-        set: String,
-        /// The elements. [`assemble`] makes keys of them.
-        elements: Vec<RawElement>,
-    },
+    Table(Table),
+    /// A chain without its rules: its table, its name, and its hook.
+    Chain(TableId, String, Option<Base>),
+    /// A rule, with its table and chain.
+    Rule(TableId, String, RuleWithHandle),
+    /// A set without its elements, with its table and name.
+    Set(TableId, String, Set),
+    /// Some elements of a set. [`elements::assemble`] makes keys of them.
+    Elements(Vec<RawElement>),
     /// The number of the ruleset's state.
     Generation(u32),
-    /// An acknowledgement or a refusal.
+    /// An acknowledgement or a refusal; also the end of a dump.
     Answer(Result<(), Refusal>),
-    /// The end of a dump, with the positive error number that ended it, or 0.
-    Done(i32),
     /// An object that is not modelled.
     Other,
 }
 
-/// The header of a message, and its attributes.
-pub(super) struct Frame<'m> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
+/// A message that has not been looked into: its header, and its attributes.
+pub(crate) struct RawMessage<'m> {
+    /// The message's type within nftables; `None` for one of another kind.
+    pub(super) kind: Option<u8>,
+    /// The port of the socket whose request made the change.
+    pub(super) origin: u32,
     family: u8,
+    /// The lower 16 bits of the ruleset's generation.
     pub(super) generation: u16,
-    body: &'m [u8],
+    pub(super) attributes: Attributes<'m>,
 }
 
-impl<'m> Frame<'m> {
-    pub(super) fn of(message: &'m [u8]) -> Option<Self> {
-        let u16_at = |at: usize| Some(u16::from_ne_bytes(message.get(at..at + 2)?.try_into().ok()?));
+impl<'m> RawMessage<'m> {
+    /// `None` where the message is shorter than its header.
+    pub(crate) fn of(message: &'m [u8]) -> Option<Self> {
+        let body = message.get(HEADER_BYTES..)?;
+        let [subsystem, kind] = message_type(message).to_be_bytes();
         Some(Self {
-            kind: u16_at(4)?,
-            flags: u16_at(6)?,
-            sequence: u32::from_ne_bytes(message.get(8..12)?.try_into().ok()?),
-            family: message.get(HEADER_BYTES).copied().unwrap_or(0),
-            generation: u16_at(HEADER_BYTES + 2).map_or(0, u16::from_be),
-            body: message.get(HEADER_BYTES..)?,
+            kind: (subsystem == abi::SUBSYSTEM).then_some(kind),
+            origin: message_port(message),
+            family: body.first().copied().unwrap_or(0),
+            generation: body.get(2..FAMILY_HEADER_BYTES).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])),
+            attributes: Attributes(body.get(FAMILY_HEADER_BYTES..).unwrap_or_default()),
         })
     }
 
-    /// The message's type within nftables.
-    pub(super) fn message(&self) -> Option<u8> {
-        let [subsystem, message] = self.kind.to_be_bytes();
-        (subsystem == abi::SUBSYSTEM).then_some(message)
+    /// The table that the message is about.
+    pub(crate) fn table(&self) -> Option<TableId> {
+        let name = self.attributes.text(TABLE).filter(|_| self.kind != Some(message::NEWGEN))?;
+        Some(TableId { family: Family::from_number(self.family)?, name })
     }
 
-    /// A text attribute.
-    pub(super) fn text(&self, kind: u16) -> Option<String> {
-        text(self.attribute(kind)?)
-    }
-
-    /// Where it is about the table named by attribute `kind`.
-    pub(super) fn table(&self, kind: u16) -> Option<TableId> {
-        Some(TableId { family: Family::from_number(self.family)?, name: self.text(kind)? })
-    }
-
-    /// True where the message is about the table `id`, whose name attribute `kind` holds.
-    pub(super) fn is_of(&self, id: &TableId, kind: u16) -> bool {
-        let name = self.attribute(kind).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
-        self.family == id.family.number() && name == Some(id.name.as_bytes())
-    }
-
-    /// A number attribute.
-    pub(super) fn number(&self, kind: u16) -> Option<u32> {
-        number(self.attribute(kind)?)
-    }
-
-    fn attribute(&self, kind: u16) -> Option<&'m [u8]> {
-        find(self.body.get(FULL_HEADER_BYTES - HEADER_BYTES..)?, kind)
+    /// True where the message is about the table `id`.
+    pub(crate) fn is_of(&self, id: &TableId) -> bool {
+        let name = self.attributes.get(TABLE).map(|text| text.strip_suffix(&[0]).unwrap_or(text));
+        self.family == id.family.number() && name == Some(id.name.as_bytes()) && self.kind != Some(message::NEWGEN)
     }
 }
 
@@ -158,53 +106,40 @@ impl<'m> Frame<'m> {
 /// Where the bytes are cut short, or lack what a message of that type must have.
 pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
-    let frame = Frame::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
-    let payload = match (frame.kind, frame.message()) {
+    let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
+    let payload = match (message_type(bytes), raw.kind) {
         (abi::NLMSG_ERROR, _) => {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
         (abi::NLMSG_DONE, _) => {
-            let errno = frame.body.get(..4).and_then(|bytes| bytes.try_into().ok()).map_or(0, i32::from_ne_bytes);
-            Payload::Done(errno.saturating_neg())
+            let errno =
+                bytes[HEADER_BYTES..].first_chunk().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg());
+            Payload::Answer(if errno == 0 { Ok(()) } else { Err(Refusal { errno, reason: None }) })
         }
-        (_, Some(kind)) => {
-            let fault = "it lacks an attribute that it must have";
-            object(&frame, kind).ok_or_else(|| malformed(name_of(kind), fault))?
+        (_, kind) => {
+            let (what, object) = match kind {
+                Some(message::NEWTABLE) => ("a table", table_of(&raw)),
+                Some(message::NEWCHAIN) => ("a chain", chain_of(&raw)),
+                Some(message::NEWRULE) => ("a rule", rule_of(&raw)),
+                Some(message::NEWSET) => ("a set", set_of(&raw)),
+                Some(message::NEWSETELEM) => ("a set's elements", elements_of(&raw)),
+                Some(message::NEWGEN) => {
+                    ("a generation", raw.attributes.number(generation::ID).map(Payload::Generation))
+                }
+                _ => ("a message", Some(Payload::Other)),
+            };
+            object.ok_or_else(|| malformed(what, "it lacks an attribute that it must have"))?
         }
-        _ => Payload::Other,
     };
-    Ok(Message { sequence: frame.sequence, interrupted: frame.flags & flag::DUMP_INTR != 0, payload })
+    let interrupted = message_flags(bytes) & NLM_F_DUMP_INTR != 0;
+    Ok(Message { sequence: message_sequence(bytes), interrupted, payload })
 }
 
-fn name_of(kind: u8) -> &'static str {
-    match kind {
-        message::NEWTABLE => "a table",
-        message::NEWCHAIN => "a chain",
-        message::NEWRULE => "a rule",
-        message::NEWSET => "a set",
-        message::NEWSETELEM => "a set's elements",
-        _ => "a generation",
-    }
-}
-
-fn object(frame: &Frame<'_>, kind: u8) -> Option<Payload> {
-    match kind {
-        message::NEWTABLE => table_of(frame),
-        message::NEWCHAIN => chain_of(frame),
-        message::NEWRULE => rule_of(frame),
-        message::NEWSET => set_of(frame),
-        message::NEWSETELEM => elements_of(frame),
-        message::NEWGEN => frame.number(generation::ID).map(Payload::Generation),
-        _ => Some(Payload::Other),
-    }
-}
-
-fn table_of(frame: &Frame<'_>) -> Option<Payload> {
-    Some(Payload::Table {
-        id: frame.table(table::NAME)?,
-        comment: frame.attribute(table::USERDATA).and_then(comment),
-        dormant: frame.number(table::FLAGS).unwrap_or(0) & table::DORMANT != 0,
-    })
+fn table_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let TableId { family, name } = raw.table()?;
+    let comment = raw.attributes.get(table::USERDATA).and_then(comment);
+    let dormant = raw.attributes.number(table::FLAGS).unwrap_or(0) & table_flag::DORMANT != 0;
+    Some(Payload::Table(Table { comment, dormant, ..Table::new(family, name) }))
 }
 
 /// The comment in userdata: pairs of type and length, of one byte each, before their value.
@@ -219,48 +154,37 @@ fn comment(mut userdata: &[u8]) -> Option<String> {
     None
 }
 
-fn chain_of(frame: &Frame<'_>) -> Option<Payload> {
-    let table = frame.table(chain::TABLE)?;
-    let name = frame.text(chain::NAME)?;
-    let base = match frame.attribute(chain::HOOK) {
-        None => None,
-        Some(hook) => match base_of(frame, table.family, hook) {
-            Some(base) => Some(base),
-            // A hook of a later kernel.
-            None => return Some(Payload::Other),
-        },
-    };
-    Some(Payload::Chain { table, name, base })
+fn chain_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, name) = (raw.table()?, raw.attributes.text(chain::NAME)?);
+    let has_hook = raw.attributes.get(chain::HOOK).is_some();
+    let base = base_of(raw.attributes, table.family);
+    // A hook of a later kernel.
+    let is_unknown = has_hook && base.is_none();
+    Some(if is_unknown { Payload::Other } else { Payload::Chain(table, name, base) })
 }
 
-fn base_of(frame: &Frame<'_>, family: Family, hook: &[u8]) -> Option<Base> {
-    let devices = attribute::iter(find(hook, hook::DEVS).unwrap_or_default()).filter_map(|(_, name)| text(name));
-    let devices = match find(hook, hook::DEV).and_then(text) {
+fn base_of(attributes: Attributes<'_>, family: Family) -> Option<Base> {
+    let hook = attributes.nest(chain::HOOK);
+    let devices = match hook.text(hook::DEV) {
         Some(one) => vec![one],
-        None => devices.collect(),
+        None => hook.nest(hook::DEVS).list().filter_map(|name| text(name.0)).collect(),
     };
-    let policy = frame.number(chain::POLICY).unwrap_or(Policy::Accept.code());
+    let drops = attributes.number(chain::POLICY) == Some(Policy::Drop as u32);
     Some(Base {
-        kind: ChainType::from_name(&frame.text(chain::TYPE)?)?,
-        hook: Hook::from_number(family, number(find(hook, hook::HOOKNUM)?)?)?,
-        priority: i32::from_be_bytes(find(hook, hook::PRIORITY)?.try_into().ok()?),
-        policy: if policy == Policy::Drop.code() { Policy::Drop } else { Policy::Accept },
+        kind: ChainType::from_name(&attributes.text(chain::TYPE)?)?,
+        hook: Hook::from_number(family, hook.number(hook::HOOKNUM)?)?,
+        priority: hook.number(hook::PRIORITY)?.cast_signed(),
+        policy: if drops { Policy::Drop } else { Policy::Accept },
         devices,
     })
 }
 
-fn rule_of(frame: &Frame<'_>) -> Option<Payload> {
-    let table = frame.table(rule::TABLE)?;
-    let mut statements = expressions::statements(table.family, frame.attribute(rule::EXPRESSIONS).unwrap_or_default());
-    let comment = frame.attribute(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
-    Some(Payload::Rule {
-        table,
-        chain: frame.text(rule::CHAIN)?,
-        placed: RuleWithHandle {
-            handle: frame.attribute(rule::HANDLE).and_then(long_number)?,
-            rule: Rule { statements, comment },
-        },
-    })
+fn rule_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, chain) = (raw.table()?, raw.attributes.text(rule::CHAIN)?);
+    let mut statements = rules::read(table.family, raw.attributes.nest(rule::EXPRESSIONS));
+    let comment = raw.attributes.get(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
+    let handle = raw.attributes.long_number(rule::HANDLE)?;
+    Some(Payload::Rule(table, chain, RuleWithHandle { handle, rule: Rule { statements, comment } }))
 }
 
 /// Takes the comment of a rule that `iptables` wrote: it has a statement for it, which matches every packet. So a rule that
@@ -268,9 +192,9 @@ fn rule_of(frame: &Frame<'_>) -> Option<Payload> {
 fn take_match_comment(statements: &mut Vec<Statement>) -> Option<String> {
     let comment = |statement: &Statement| match statement {
         Statement::Opaque { name, data } if name == "match" => {
-            let kind = find(data, rule::MATCH_NAME).and_then(text)?;
-            let padded = find(data, rule::MATCH_INFO).filter(|_| kind == "comment")?;
-            text(padded)
+            let attributes = Attributes(data);
+            let kind = attributes.text(compat_match::NAME)?;
+            attributes.text(compat_match::INFO).filter(|_| kind == "comment")
         }
         _ => None,
     };
@@ -280,34 +204,27 @@ fn take_match_comment(statements: &mut Vec<Statement>) -> Option<String> {
     Some(comment)
 }
 
-fn set_of(frame: &Frame<'_>) -> Option<Payload> {
-    let table = frame.table(set::TABLE)?;
-    let flags = frame.number(set::FLAGS).unwrap_or(0);
-    let key = wire::split_type(frame.number(set::KEY_TYPE).unwrap_or(0), frame.number(set::KEY_LEN).unwrap_or(0));
-    let data = match frame.number(set::DATA_TYPE) {
-        _ if flags & set::MAP == 0 => None,
-        Some(set::VERDICT) => Some(DataType::Verdict),
-        kind => Some(DataType::Values(wire::split_type(kind.unwrap_or(0), frame.number(set::DATA_LEN).unwrap_or(0)))),
+fn set_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    let (table, name) = (raw.table()?, raw.attributes.text(set::NAME)?);
+    let number = |kind| raw.attributes.number(kind).unwrap_or(0);
+    let flags = number(set::FLAGS);
+    let data = match number(set::DATA_TYPE) {
+        _ if flags & set_flag::MAP == 0 => None,
+        set_data::VERDICT => Some(DataType::Verdict),
+        kind => Some(DataType::Values(wire::split_type(kind, number(set::DATA_LEN)))),
     };
-    let size = frame.attribute(set::DESC).and_then(|desc| find(desc, set::DESC_SIZE)).and_then(number);
-    let timeout = frame.attribute(set::TIMEOUT).and_then(long_number).filter(|milliseconds| *milliseconds != 0);
     let set = Set {
         data,
-        flags: SetFlags(flags & !(set::MAP | set::CONCAT)),
-        size,
-        timeout: timeout.map(Duration::from_millis),
-        ..Set::of(key)
+        flags: SetFlags(flags & !(set_flag::MAP | set_flag::CONCAT)),
+        size: raw.attributes.nest(set::DESC).number(set_desc::SIZE),
+        timeout: raw.attributes.milliseconds(set::TIMEOUT),
+        ..Set::of(wire::split_type(number(set::KEY_TYPE), number(set::KEY_LEN)))
     };
-    Some(Payload::Set { table, name: frame.text(set::NAME)?, set })
+    Some(Payload::Set(table, name, set))
 }
 
-fn elements_of(frame: &Frame<'_>) -> Option<Payload> {
-    let (table, set) = (frame.table(element::TABLE)?, frame.text(element::SET)?);
-    Some(Payload::Elements { table, set, elements: raw_elements(frame) })
-}
-
-/// The elements in a message about them.
-pub(super) fn raw_elements(frame: &Frame<'_>) -> Vec<RawElement> {
-    let list = frame.attribute(element::ELEMENTS).unwrap_or_default();
-    attribute::iter(list).filter_map(|(_, bytes)| elements::raw(bytes)).collect()
+fn elements_of(raw: &RawMessage<'_>) -> Option<Payload> {
+    raw.table()?;
+    raw.attributes.text(element_list::SET)?;
+    Some(Payload::Elements(elements::read(raw.attributes.nest(element_list::ELEMENTS))))
 }

@@ -51,7 +51,7 @@ impl Socket {
             return Ok(());
         }
         self.sequence = self.sequence.wrapping_add(u32::try_from(count).unwrap_or(u32::MAX)).wrapping_add(2);
-        self.inner.send(&batch.bytes)?;
+        self.inner.send(&batch.writer.bytes)?;
         self.outcome(&batch)
     }
 
@@ -74,10 +74,8 @@ impl Socket {
                     Payload::Answer(Ok(())) => acknowledged |= index == count,
                     Payload::Answer(Err(refusal)) if index <= count && refused.is_none() => {
                         let subject = index.checked_sub(1).and_then(|index| batch.subjects.get(index));
-                        let (operation, what) = match subject {
-                            Some((operation, what)) => (Some(*operation), what.clone()),
-                            None => (None, "the transaction".to_owned()),
-                        };
+                        let what = subject.map_or("the transaction", |(_, what)| what).to_owned();
+                        let operation = subject.map(|(operation, _)| *operation);
                         refused = Some(Error::Refused { operation, what, refusal });
                     }
                     _ => {}

@@ -5,24 +5,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::expression::{Statement, Type, Value, Verdict};
 use crate::types::{self, Prefix};
 
-/// The family of a table: which packets it sees.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// The family of a table: which packets it sees (`NFPROTO_*` of `linux/netfilter.h`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4 and IPv6.
-    Inet,
+    Inet = 1,
     /// IPv4.
-    Ip,
+    Ip = 2,
     /// ARP.
-    Arp,
+    Arp = 3,
     /// One device's ingress or egress.
-    Netdev,
+    Netdev = 5,
     /// Frames through a bridge.
-    Bridge,
+    Bridge = 7,
     /// IPv6.
-    Ip6,
+    Ip6 = 10,
 }
 
 /// The family and name of a table.
@@ -32,6 +35,17 @@ pub struct TableId {
     pub family: Family,
     /// The name.
     pub name: String,
+}
+
+impl Family {
+    /// The network protocol of all packets of this family of tables.
+    pub(super) fn network(self) -> Option<types::Family> {
+        match self {
+            Family::Ip => Some(types::Family::V4),
+            Family::Ip6 => Some(types::Family::V6),
+            Family::Inet | Family::Arp | Family::Netdev | Family::Bridge => None,
+        }
+    }
 }
 
 impl TableId {
@@ -95,8 +109,6 @@ impl Table {
 pub struct SetFlags(pub u32);
 
 impl SetFlags {
-    /// Made by `nft` for one rule, without a name of its own. Never written by us.
-    pub const ANONYMOUS: Self = Self(0x1);
     /// Its elements do not change once a rule uses it.
     pub const CONSTANT: Self = Self(0x2);
     /// Its elements may be ranges and prefixes.
@@ -139,7 +151,7 @@ pub enum Data {
 }
 
 /// A set, or a map where `data` is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Set {
     /// The types of the key: one, or several concatenated.
     pub key: Vec<Type>,
@@ -158,14 +170,13 @@ pub struct Set {
 impl Set {
     /// An empty set with this key.
     pub fn of(key: impl Into<Vec<Type>>) -> Self {
-        Self {
-            key: key.into(),
-            data: None,
-            flags: SetFlags::default(),
-            size: None,
-            timeout: None,
-            elements: BTreeMap::new(),
-        }
+        Self { key: key.into(), ..Self::default() }
+    }
+
+    /// True where the kernel keeps a range as two elements: its first value, and the first value behind it. So it does where the
+    /// key is of one type.
+    pub(super) fn has_ends(&self) -> bool {
+        self.flags.has(SetFlags::INTERVAL) && self.key.len() == 1
     }
 
     /// An empty map from this key.
@@ -242,7 +253,8 @@ impl From<Data> for Element {
 }
 
 /// The type of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChainType {
     /// Decides whether packets pass.
     Filter,
@@ -253,7 +265,8 @@ pub enum ChainType {
 }
 
 /// The hook of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hook {
     /// Before the routing decision.
     Prerouting,
@@ -271,13 +284,14 @@ pub enum Hook {
     Egress,
 }
 
-/// What happens to a packet at the end of a base chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What happens to a packet at the end of a base chain (`NF_DROP`, `NF_ACCEPT`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// It goes on.
-    Accept,
     /// It is dropped.
     Drop,
+    /// It goes on.
+    Accept,
 }
 
 /// What makes a chain a base chain.

@@ -5,11 +5,13 @@
 use std::fmt::{Display, Formatter, Result};
 use std::time::Duration;
 
-use super::expression::Value;
-use super::joined::Joined;
+use serde::Serialize;
+
+use super::expression::{AddressType, Value};
 use super::operation::{Elements, Operation, Transaction};
 use super::table::{
-    Base, Chain, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table, TableId,
+    Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table,
+    TableId,
 };
 use crate::types::{self, Prefix};
 
@@ -17,18 +19,23 @@ mod expressions;
 
 const INDENT: &str = "\t";
 
-impl Display for Family {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Family::Inet => "inet",
-            Family::Ip => "ip",
-            Family::Arp => "arp",
-            Family::Netdev => "netdev",
-            Family::Bridge => "bridge",
-            Family::Ip6 => "ip6",
-        })
-    }
+/// The parts with a text between each two.
+fn joined(parts: impl IntoIterator<Item: Display>, between: &str) -> String {
+    parts.into_iter().map(|part| part.to_string()).collect::<Vec<_>>().join(between)
 }
+
+/// Prints variants by the names that serde has for them.
+macro_rules! display_name {
+    ($($kind:ty),+) => {
+        $(impl Display for $kind {
+            fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+                self.serialize(f)
+            }
+        })+
+    };
+}
+
+display_name!(AddressType, ChainType, Family, Hook, Policy);
 
 impl Display for TableId {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -36,36 +43,13 @@ impl Display for TableId {
     }
 }
 
-impl Display for Hook {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Hook::Prerouting => "prerouting",
-            Hook::Input => "input",
-            Hook::Forward => "forward",
-            Hook::Output => "output",
-            Hook::Postrouting => "postrouting",
-            Hook::Ingress => "ingress",
-            Hook::Egress => "egress",
-        })
-    }
-}
-
-impl Display for Policy {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Policy::Accept => "accept",
-            Policy::Drop => "drop",
-        })
-    }
-}
-
 impl Display for Base {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        write!(f, "type {} hook {}", self.kind.name(), self.hook)?;
+        write!(f, "type {} hook {}", self.kind, self.hook)?;
         match self.devices.as_slice() {
             [] => {}
             [one] => write!(f, " device \"{one}\"")?,
-            several => write!(f, " devices = {{ {} }}", Joined(several, ", "))?,
+            several => write!(f, " devices = {{ {} }}", joined(several, ", "))?,
         }
         write!(f, " priority {}; policy {};", self.priority, self.policy)
     }
@@ -94,7 +78,7 @@ impl Interval {
 
 impl Display for Key {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        if self.0.is_empty() { f.write_str("*") } else { Joined(&self.0, " . ").fmt(f) }
+        if self.0.is_empty() { f.write_str("*") } else { f.write_str(&joined(&self.0, " . ")) }
     }
 }
 
@@ -119,26 +103,15 @@ impl Display for Data {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Data::Verdict(verdict) => verdict.fmt(f),
-            Data::Values(values) => Joined(values, " . ").fmt(f),
+            Data::Values(values) => f.write_str(&joined(values, " . ")),
         }
     }
 }
 
-/// A set's elements.
-struct Entry<'e>((&'e Key, &'e Element));
-
-impl Display for Entry<'_> {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Self((key, element)) = self;
-        key.fmt(f)?;
-        if let Some(timeout) = element.timeout {
-            write!(f, " timeout {}", Time(timeout))?;
-        }
-        match &element.data {
-            Some(data) => write!(f, " : {data}"),
-            None => Ok(()),
-        }
-    }
+fn element((key, Element { data, timeout }): (&Key, &Element)) -> String {
+    let timeout = timeout.map_or_else(String::new, |timeout| format!(" timeout {}", Time(timeout)));
+    let data = data.as_ref().map_or_else(String::new, |data| format!(" : {data}"));
+    format!("{key}{timeout}{data}")
 }
 
 impl Set {
@@ -149,11 +122,11 @@ impl Set {
 
     /// The lines between the braces.
     fn lines(&self) -> Vec<String> {
-        let key = Joined(&self.key, " . ");
+        let key = joined(&self.key, " . ");
         let mut lines = vec![match &self.data {
             None => format!("type {key}"),
             Some(DataType::Verdict) => format!("type {key} : verdict"),
-            Some(DataType::Values(types)) => format!("type {key} : {}", Joined(types, " . ")),
+            Some(DataType::Values(types)) => format!("type {key} : {}", joined(types, " . ")),
         }];
         if let Some(size) = self.size {
             lines.push(format!("size {size}"));
@@ -166,13 +139,13 @@ impl Set {
         ];
         let flags: Vec<_> = flags.iter().filter(|(flag, _)| self.flags.has(*flag)).map(|(_, name)| name).collect();
         if !flags.is_empty() {
-            lines.push(format!("flags {}", Joined(flags, ",")));
+            lines.push(format!("flags {}", joined(flags, ",")));
         }
         if let Some(timeout) = self.timeout {
             lines.push(format!("timeout {}", Time(timeout)));
         }
         if !self.elements.is_empty() {
-            lines.push(format!("elements = {{ {} }}", Joined(self.elements.iter().map(Entry), ", ")));
+            lines.push(format!("elements = {{ {} }}", joined(self.elements.iter().map(element), ", ")));
         }
         lines
     }
@@ -180,7 +153,7 @@ impl Set {
 
 impl Display for Rule {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        Joined(&self.statements, " ").fmt(f)?;
+        f.write_str(&joined(&self.statements, " "))?;
         match &self.comment {
             Some(comment) => write!(f, " comment \"{comment}\""),
             None => Ok(()),
@@ -197,31 +170,24 @@ impl Display for Table {
         if self.dormant {
             writeln!(f, "{INDENT}flags dormant")?;
         }
-        for (index, (name, set)) in self.sets.iter().enumerate() {
-            gap(f, index > 0)?;
-            writeln!(f, "{INDENT}{} {name} {{", set.noun())?;
-            set.lines().iter().try_for_each(|line| writeln!(f, "{INDENT}{INDENT}{line}"))?;
-            writeln!(f, "{INDENT}}}")?;
-        }
-        for (index, (name, chain)) in self.chains.iter().enumerate() {
-            gap(f, index > 0 || !self.sets.is_empty())?;
-            writeln!(f, "{INDENT}chain {name} {{")?;
-            chain.base.iter().try_for_each(|base| writeln!(f, "{INDENT}{INDENT}{base}"))?;
-            chain.rules.iter().try_for_each(|rule| writeln!(f, "{INDENT}{INDENT}{rule}"))?;
-            writeln!(f, "{INDENT}}}")?;
-        }
-        f.write_str("}")
+        let sets = self.sets.iter().map(|(name, set)| block(set.noun(), name, set.lines()));
+        let chains = self.chains.iter().map(|(name, Chain { base, rules })| {
+            let rules = rules.iter().map(Rule::to_string);
+            block("chain", name, base.iter().map(Base::to_string).chain(rules))
+        });
+        write!(f, "{}}}", joined(sets.chain(chains), "\n"))
     }
 }
 
-/// An empty line between two blocks.
-fn gap(f: &mut Formatter<'_>, wanted: bool) -> Result {
-    if wanted { writeln!(f) } else { Ok(()) }
+/// Lines in braces.
+fn block(noun: &str, name: &str, lines: impl IntoIterator<Item = String>) -> String {
+    let lines = joined(lines.into_iter().map(|line| format!("{INDENT}{INDENT}{line}\n")), "");
+    format!("{INDENT}{noun} {name} {{\n{lines}{INDENT}}}\n")
 }
 
 impl Display for Elements {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let entries = Joined(self.elements.iter().map(Entry), ", ");
+        let entries = joined(self.elements.iter().map(element), ", ");
         write!(f, "element {} {} {{ {entries} }}", self.table, self.set)
     }
 }
@@ -236,7 +202,7 @@ impl Display for Operation {
             Operation::FlushChain { table, name } => write!(f, "flush chain {table} {name}"),
             Operation::DeleteChain { table, name } => write!(f, "delete chain {table} {name}"),
             Operation::AddSet { table, name, set } => {
-                write!(f, "add {} {table} {name} {{ {}; }}", set.noun(), Joined(set.lines(), "; "))
+                write!(f, "add {} {table} {name} {{ {}; }}", set.noun(), joined(set.lines(), "; "))
             }
             Operation::DeleteSet { table, name } => write!(f, "delete set {table} {name}"),
             Operation::AddRule { table, chain, rule } => write!(f, "add rule {table} {chain} {rule}"),
@@ -250,7 +216,7 @@ impl Display for Operation {
 
 impl Display for Transaction {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        Joined(&self.operations, "\n").fmt(f)
+        f.write_str(&joined(&self.operations, "\n"))
     }
 }
 

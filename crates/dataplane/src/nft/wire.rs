@@ -1,9 +1,12 @@
-//! Families, hooks, types and values as the kernel's numbers and bytes, both ways. Pure.
+//! Families, hooks, types, values and verdicts as the kernel's numbers and bytes, both ways. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use super::expression::{AddressType, Type, Value};
+use super::abi::{data, verdict, verdict_code};
+use super::attributes::{Attributes, text};
+use super::expression::{AddressType, Type, Value, Verdict};
 use super::table::{ChainType, Family, Hook};
+use super::writer::Writer;
 use crate::types;
 
 /// `IFNAMSIZ`: an interface name in a key is padded with zeros to this.
@@ -12,28 +15,13 @@ pub(super) const IFNAME_BYTES: usize = 16;
 impl Family {
     const ALL: [Family; 6] = [Family::Inet, Family::Ip, Family::Arp, Family::Netdev, Family::Bridge, Family::Ip6];
 
-    /// `NFPROTO_*` of `linux/netfilter.h`.
+    /// `NFPROTO_*`.
     pub(crate) fn number(self) -> u8 {
-        match self {
-            Family::Inet => 1,
-            Family::Ip => 2,
-            Family::Arp => 3,
-            Family::Netdev => 5,
-            Family::Bridge => 7,
-            Family::Ip6 => 10,
-        }
+        self as u8
     }
 
     pub(super) fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|family| family.number() == number)
-    }
-}
-
-/// `NFPROTO_IPV4` or `NFPROTO_IPV6`.
-pub(super) fn network_protocol(family: types::Family) -> u8 {
-    match family {
-        types::Family::V4 => Family::Ip.number(),
-        types::Family::V6 => Family::Ip6.number(),
     }
 }
 
@@ -61,17 +49,9 @@ impl Hook {
 }
 
 impl ChainType {
-    /// The kernel's name, which is that of `nft` too.
-    pub fn name(self) -> &'static str {
-        match self {
-            ChainType::Filter => "filter",
-            ChainType::Nat => "nat",
-            ChainType::Route => "route",
-        }
-    }
-
+    /// The kernel's names are those of `nft`.
     pub(super) fn from_name(name: &str) -> Option<Self> {
-        [ChainType::Filter, ChainType::Nat, ChainType::Route].into_iter().find(|kind| kind.name() == name)
+        [ChainType::Filter, ChainType::Nat, ChainType::Route].into_iter().find(|kind| kind.to_string() == name)
     }
 }
 
@@ -101,40 +81,40 @@ impl Type {
         Type::ConnectionState,
     ];
 
-    /// The number by which `nft` knows the type. It fits into six bits for all that we model.
-    pub(super) fn id(self) -> u32 {
+    /// The number by which `nft` knows the type, which fits into six bits for all that we model, its length in bytes, and its
+    /// name.
+    fn facts(self) -> (u32, usize, &'static str) {
         match self {
-            Type::NetworkProtocol => 2,
-            Type::Address(types::Family::V4) => 7,
-            Type::Address(types::Family::V6) => 8,
-            Type::Protocol => 12,
-            Type::Service => 13,
-            Type::Mark => 19,
-            Type::ConnectionState => 26,
-            Type::AddressType => 38,
-            Type::IfName => 41,
-            Type::Other { id, .. } => id,
+            Type::NetworkProtocol => (2, 1, "nf_proto"),
+            Type::Address(types::Family::V4) => (7, 4, "ipv4_addr"),
+            Type::Address(types::Family::V6) => (8, 16, "ipv6_addr"),
+            Type::Protocol => (12, 1, "inet_proto"),
+            Type::Service => (13, 2, "inet_service"),
+            Type::Mark => (19, 4, "mark"),
+            Type::ConnectionState => (26, 4, "ct_state"),
+            Type::AddressType => (38, 4, "fib_addrtype"),
+            Type::IfName => (41, IFNAME_BYTES, "ifname"),
+            Type::Other { id, bytes } => (id, bytes as usize, ""),
         }
+    }
+
+    fn id(self) -> u32 {
+        self.facts().0
     }
 
     /// Length in bytes.
     pub(super) fn bytes(self) -> usize {
-        match self {
-            Type::NetworkProtocol | Type::Protocol => 1,
-            Type::Service => 2,
-            Type::Address(types::Family::V4) | Type::Mark | Type::ConnectionState | Type::AddressType => 4,
-            Type::Address(types::Family::V6) | Type::IfName => 16,
-            Type::Other { bytes, .. } => bytes as usize,
-        }
+        self.facts().1
+    }
+
+    /// The name that `nft` has for it.
+    pub(super) fn name(self) -> &'static str {
+        self.facts().2
     }
 
     /// True where the first byte weighs most, so that byte order is the order of values and ranges make sense.
     pub(super) fn is_ordered(self) -> bool {
         matches!(self, Type::Address(_) | Type::Protocol | Type::Service)
-    }
-
-    fn from_id(id: u32) -> Option<Self> {
-        Self::MODELLED.into_iter().find(|kind| kind.id() == id)
     }
 }
 
@@ -142,31 +122,33 @@ impl Type {
 const TYPE_BITS: u32 = 6;
 
 /// The number of a type or a concatenation, and its length in bytes.
-pub(super) fn joined_type(types: &[Type]) -> (u32, u32) {
-    let id = types.iter().fold(0u32, |id, kind| id.checked_shl(TYPE_BITS).unwrap_or(0) | kind.id());
-    (id, u32::try_from(joined_bytes(types)).unwrap_or(u32::MAX))
+pub(super) fn joined_type(types: &[Type]) -> (u32, usize) {
+    (types.iter().fold(0, |id, kind| id << TYPE_BITS | kind.id()), joined_bytes(types))
 }
 
-/// The length in bytes of a type or a concatenation, whose fields are padded to four bytes.
+/// The length in bytes of a type or a concatenation.
 pub(super) fn joined_bytes(types: &[Type]) -> usize {
-    match types {
-        [one] => one.bytes(),
-        several => several.iter().map(|kind| kind.bytes().next_multiple_of(4)).sum(),
-    }
+    types.iter().map(|kind| padded(kind.bytes(), types.len())).sum()
+}
+
+/// The length of one of several fields: those of a concatenation are padded to four bytes.
+fn padded(bytes: usize, fields: usize) -> usize {
+    if fields == 1 { bytes } else { bytes.next_multiple_of(4) }
 }
 
 /// The types behind a number and a length; one of type [`Type::Other`] where we do not model them all.
 pub(super) fn split_type(id: u32, bytes: u32) -> Vec<Type> {
-    let mut types = Vec::new();
-    let mut rest = id;
-    while rest != 0 {
-        match Type::from_id(rest & ((1 << TYPE_BITS) - 1)) {
-            Some(kind) => types.insert(0, kind),
-            None => return vec![Type::Other { id, bytes }],
+    let rests = std::iter::successors(Some(id), |rest| Some(rest >> TYPE_BITS)).take_while(|rest| *rest != 0);
+    let fields = rests.map(|rest| rest & ((1 << TYPE_BITS) - 1));
+    let types = fields.map(|field| Type::MODELLED.into_iter().find(|kind| kind.id() == field));
+    match types.collect::<Option<Vec<_>>>() {
+        // The last field is in the lowest bits.
+        Some(mut types) if !types.is_empty() && joined_bytes(&types) == bytes as usize => {
+            types.reverse();
+            types
         }
-        rest >>= TYPE_BITS;
+        _ => vec![Type::Other { id, bytes }],
     }
-    if !types.is_empty() && joined_bytes(&types) == bytes as usize { types } else { vec![Type::Other { id, bytes }] }
 }
 
 impl Value {
@@ -198,7 +180,8 @@ impl Value {
                 bytes.resize(IFNAME_BYTES, 0);
                 bytes
             }
-            Value::NetworkProtocol(family) => vec![network_protocol(*family)],
+            Value::NetworkProtocol(types::Family::V4) => vec![Family::Ip.number()],
+            Value::NetworkProtocol(types::Family::V6) => vec![Family::Ip6.number()],
             Value::AddressType(kind) => (*kind as u32).to_ne_bytes().to_vec(),
             Value::Bytes(bytes) => bytes.clone(),
         }
@@ -210,62 +193,78 @@ impl Value {
     }
 
     fn read(kind: Type, bytes: &[u8]) -> Option<Self> {
-        Some(match kind {
-            Type::Address(types::Family::V4) => Value::Address(Ipv4Addr::from(<[u8; 4]>::try_from(bytes).ok()?).into()),
-            Type::Address(types::Family::V6) => {
-                Value::Address(Ipv6Addr::from(<[u8; 16]>::try_from(bytes).ok()?).into())
+        let is_it = |value: &Value| value.to_bytes() == bytes;
+        match kind {
+            Type::Address(types::Family::V4) => Some(Value::Address(<[u8; 4]>::try_from(bytes).ok()?.into())),
+            Type::Address(types::Family::V6) => Some(Value::Address(<[u8; 16]>::try_from(bytes).ok()?.into())),
+            Type::Protocol => Some(Value::Protocol(u8::from_be_bytes(bytes.try_into().ok()?))),
+            Type::Service => Some(Value::Service(u16::from_be_bytes(bytes.try_into().ok()?))),
+            Type::Mark => Some(Value::Mark(u32::from_ne_bytes(bytes.try_into().ok()?))),
+            Type::ConnectionState => Some(Value::ConnectionState(u32::from_ne_bytes(bytes.try_into().ok()?))),
+            Type::IfName => Some(Value::IfName(text(bytes)?.parse().ok()?)).filter(is_it),
+            Type::NetworkProtocol => types::Family::BOTH.map(Value::NetworkProtocol).into_iter().find(is_it),
+            Type::AddressType => AddressType::ALL.map(Value::AddressType).into_iter().find(is_it),
+            Type::Other { .. } => None,
+        }
+    }
+}
+
+impl Verdict {
+    /// Writes the verdict as data.
+    pub(super) fn write(&self, writer: &mut Writer) {
+        let (code, chain) = match self {
+            Verdict::Accept => (verdict_code::ACCEPT, None),
+            Verdict::Drop => (verdict_code::DROP, None),
+            Verdict::Continue => (verdict_code::CONTINUE, None),
+            Verdict::Return => (verdict_code::RETURN, None),
+            Verdict::Jump(chain) => (verdict_code::JUMP, Some(chain)),
+            Verdict::Goto(chain) => (verdict_code::GOTO, Some(chain)),
+        };
+        writer.nest(data::VERDICT, |writer| {
+            writer.put(verdict::CODE, &code.to_be_bytes());
+            if let Some(chain) = chain {
+                writer.text(verdict::CHAIN, chain);
             }
-            Type::Protocol => Value::Protocol(<[u8; 1]>::try_from(bytes).ok()?[0]),
-            Type::Service => Value::Service(u16::from_be_bytes(bytes.try_into().ok()?)),
-            Type::Mark => Value::Mark(u32::from_ne_bytes(bytes.try_into().ok()?)),
-            Type::ConnectionState => Value::ConnectionState(u32::from_ne_bytes(bytes.try_into().ok()?)),
-            Type::IfName => {
-                let padded = <[u8; IFNAME_BYTES]>::try_from(bytes).ok()?;
-                let end = padded.iter().position(|byte| *byte == 0)?;
-                let (name, padding) = padded.split_at(end);
-                padding.iter().all(|byte| *byte == 0).then_some(())?;
-                Value::IfName(std::str::from_utf8(name).ok()?.parse().ok()?)
-            }
-            Type::NetworkProtocol => {
-                let [number] = bytes.try_into().ok()?;
-                let family = types::Family::BOTH.into_iter().find(|family| network_protocol(*family) == number)?;
-                Value::NetworkProtocol(family)
-            }
-            Type::AddressType => {
-                let number = u32::from_ne_bytes(bytes.try_into().ok()?);
-                Value::AddressType(AddressType::ALL.into_iter().find(|kind| *kind as u32 == number)?)
-            }
-            Type::Other { .. } => return None,
+        });
+    }
+
+    /// Reads the verdict in data.
+    pub(super) fn read(held: Attributes<'_>) -> Option<Self> {
+        let attributes = held.nest(data::VERDICT);
+        let chain = || attributes.text(verdict::CHAIN);
+        Some(match attributes.number(verdict::CODE)?.cast_signed() {
+            verdict_code::ACCEPT => Verdict::Accept,
+            verdict_code::DROP => Verdict::Drop,
+            verdict_code::CONTINUE => Verdict::Continue,
+            verdict_code::RETURN => Verdict::Return,
+            verdict_code::JUMP => Verdict::Jump(chain()?),
+            verdict_code::GOTO => Verdict::Goto(chain()?),
+            _ => return None,
         })
     }
 }
 
 /// Concatenated values as the kernel holds them in registers.
 pub(super) fn join<'v>(values: impl ExactSizeIterator<Item = &'v Value>) -> Vec<u8> {
-    let alone = values.len() == 1;
+    let count = values.len();
     let mut joined = Vec::new();
     for value in values {
         joined.extend(value.to_bytes());
-        if !alone {
-            joined.resize(joined.len().next_multiple_of(4), 0);
-        }
+        joined.resize(padded(joined.len(), count), 0);
     }
     joined
 }
 
 /// The values in `bytes`, which are of `types`; [`Value::Bytes`] where they do not fit.
 pub(super) fn split(types: &[Type], bytes: &[u8]) -> Vec<Value> {
-    if let [one] = types {
-        return vec![Value::from_bytes(*one, bytes)];
+    if joined_bytes(types) != bytes.len() {
+        return vec![Value::Bytes(bytes.to_vec())];
     }
     let mut rest = bytes;
-    let mut values = Vec::new();
-    for kind in types {
-        let Some((field, after)) = rest.split_at_checked(kind.bytes().next_multiple_of(4)) else {
-            return vec![Value::Bytes(bytes.to_vec())];
-        };
-        values.push(Value::from_bytes(*kind, &field[..kind.bytes()]));
+    let values = types.iter().map(|kind| {
+        let (field, after) = rest.split_at(padded(kind.bytes(), types.len()));
         rest = after;
-    }
-    values
+        Value::from_bytes(*kind, &field[..kind.bytes()])
+    });
+    values.collect()
 }

@@ -1,6 +1,8 @@
 //! Netlink messages as bytes: headers and attributes, appended to one buffer. Pure.
 
-use super::abi::SUBSYSTEM;
+use std::time::Duration;
+
+use super::abi::{SUBSYSTEM, data};
 
 /// `NLA_F_NESTED`.
 const NESTED: u16 = 0x8000;
@@ -10,8 +12,9 @@ const VERSION: u8 = 0;
 /// The bytes so far.
 #[derive(Debug, Default)]
 pub(super) struct Writer {
-    bytes: Vec<u8>,
-    overflow: bool,
+    pub(super) bytes: Vec<u8>,
+    /// True where an attribute grew beyond what its length of 16 bits can say.
+    pub(super) overflow: bool,
 }
 
 impl Writer {
@@ -53,9 +56,24 @@ impl Writer {
         self.put(kind, &number.to_be_bytes());
     }
 
+    /// Appends a length in bytes.
+    pub(super) fn length(&mut self, kind: u16, bytes: usize) {
+        self.number(kind, u32::try_from(bytes).unwrap_or(u32::MAX));
+    }
+
+    /// Appends a time.
+    pub(super) fn milliseconds(&mut self, kind: u16, time: Duration) {
+        self.put(kind, &u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
+    }
+
     /// Appends an attribute that holds what `body` writes.
     pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
         self.attribute(kind | NESTED, body);
+    }
+
+    /// Appends the bytes of a value as data.
+    pub(super) fn value(&mut self, kind: u16, bytes: &[u8]) {
+        self.nest(kind, |writer| writer.put(data::VALUE, bytes));
     }
 
     fn attribute(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
@@ -69,21 +87,6 @@ impl Writer {
         });
         self.bytes[start..start + 2].copy_from_slice(&length.to_ne_bytes());
         self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
-    }
-
-    /// How many bytes there are.
-    pub(super) fn len(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// True once after an attribute grew beyond what its length of 16 bits can say.
-    pub(super) fn take_overflow(&mut self) -> bool {
-        std::mem::take(&mut self.overflow)
-    }
-
-    /// The bytes.
-    pub(super) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 }
 

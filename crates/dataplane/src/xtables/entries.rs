@@ -10,9 +10,10 @@
 //! A verdict below 0 is final, else it is the offset of the chain to go to. Offsets count from the first entry.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::nft::{Policy, Side};
-use crate::types::{self, Family, Prefix};
+use crate::types::{Family, Prefix};
 
 /// `XT_TABLE_MAXNAMELEN`.
 pub(super) const NAME_BYTES: usize = 32;
@@ -74,7 +75,7 @@ fn walk(family: Family, entries: &[u8], forward: (usize, usize), into: &mut Forw
             let entry = Entry::at(family, entries, place)?;
             place += entry.length;
             if entry.target == Target::Verdict(ACCEPT) {
-                into.accepts.extend(entry.accepts(family));
+                into.accepts.extend(entry.accepts());
             }
             if !(entry.is_plain && entry.source.is_default() && entry.destination.is_default()) {
                 continue;
@@ -152,35 +153,22 @@ impl Entry {
     }
 
     /// What it accepts by one address alone.
-    fn accepts(&self, family: Family) -> Vec<(Side, Prefix)> {
-        let any = family.default_route();
-        match (self.source, self.destination) {
-            _ if !self.is_plain => Vec::new(),
-            (source, destination) if source == any && destination == any => {
-                vec![(Side::Source, any), (Side::Destination, any)]
-            }
-            (source, destination) if destination == any => vec![(Side::Source, source)],
-            (source, destination) if source == any => vec![(Side::Destination, destination)],
-            _ => Vec::new(),
-        }
+    fn accepts(&self) -> impl Iterator<Item = (Side, Prefix)> {
+        let ends = [(Side::Source, self.source, self.destination), (Side::Destination, self.destination, self.source)];
+        let is_plain = self.is_plain;
+        ends.into_iter().filter(move |(.., other)| is_plain && other.is_default()).map(|(side, range, _)| (side, range))
     }
 }
 
 /// The range of an address and a mask; `None` where the mask is none of a range.
 fn range(value: &[u8], mask: &[u8], family: Family) -> Option<Prefix> {
-    let (value, mask) = match family {
-        Family::V4 => {
-            let read = |bytes: &[u8]| Some(u32::from_be_bytes(*bytes.first_chunk()?));
-            (u128::from(read(value)?), u128::from(read(mask)?) << 96)
-        }
-        Family::V6 => {
-            let read = |bytes: &[u8]| Some(u128::from_be_bytes(*bytes.first_chunk()?));
-            (read(value)?, read(mask)?)
-        }
+    let address = |bytes: &[u8]| -> Option<IpAddr> {
+        Some(match family {
+            Family::V4 => bytes.first_chunk::<4>().copied()?.into(),
+            Family::V6 => bytes.first_chunk::<16>().copied()?.into(),
+        })
     };
-    let len = u8::try_from(mask.leading_ones()).ok()?;
-    (mask.count_ones() == u32::from(len)).then_some(())?;
-    Prefix::new(types::address(family, value), len)
+    Prefix::new(address(value)?, ipnetwork::ip_mask_to_prefix(address(mask)?).ok()?)
 }
 
 /// True where no match but remarks is there; `None` where the bytes are no matches.

@@ -2,45 +2,21 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::super::expression::{
-    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, state,
-};
-use super::super::joined::Joined;
+use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, protocol, state};
+use super::joined;
 use crate::types;
 
 impl Display for Type {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            Type::Address(types::Family::V4) => "ipv4_addr",
-            Type::Address(types::Family::V6) => "ipv6_addr",
-            Type::Protocol => "inet_proto",
-            Type::Service => "inet_service",
-            Type::Mark => "mark",
-            Type::IfName => "ifname",
-            Type::NetworkProtocol => "nf_proto",
-            Type::AddressType => "fib_addrtype",
-            Type::ConnectionState => "ct_state",
-            Type::Other { id, bytes } => return write!(f, "type{id}_{bytes}_bytes"),
-        })
+        match self {
+            Type::Other { id, bytes } => write!(f, "type{id}_{bytes}_bytes"),
+            known => f.write_str(known.name()),
+        }
     }
 }
 
-impl Display for AddressType {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        f.write_str(match self {
-            AddressType::Unicast => "unicast",
-            AddressType::Local => "local",
-            AddressType::Broadcast => "broadcast",
-            AddressType::Anycast => "anycast",
-            AddressType::Multicast => "multicast",
-            AddressType::Blackhole => "blackhole",
-            AddressType::Unreachable => "unreachable",
-            AddressType::Prohibit => "prohibit",
-        })
-    }
-}
-
-const PROTOCOLS: [(u8, &str); 4] = [(6, "tcp"), (17, "udp"), (132, "sctp"), (1, "icmp")];
+const PROTOCOLS: [(u8, &str); 4] =
+    [(protocol::TCP, "tcp"), (protocol::UDP, "udp"), (protocol::SCTP, "sctp"), (1, "icmp")];
 const STATES: [(u32, &str); 5] = [
     (state::INVALID, "invalid"),
     (state::ESTABLISHED, "established"),
@@ -63,8 +39,8 @@ impl Display for Value {
             Value::NetworkProtocol(types::Family::V4) => f.write_str("ipv4"),
             Value::NetworkProtocol(types::Family::V6) => f.write_str("ipv6"),
             Value::AddressType(kind) => kind.fmt(f),
-            Value::ConnectionState(bits) => match StateNames::of(*bits) {
-                Some(names) => names.fmt(f),
+            Value::ConnectionState(bits) => match state_names(*bits) {
+                Some(names) => f.write_str(&names),
                 None => write!(f, "{bits:#x}"),
             },
             Value::Bytes(bytes) => {
@@ -75,21 +51,11 @@ impl Display for Value {
     }
 }
 
-/// `established,related`; made only where every bit has a name.
-struct StateNames(u32);
-
-impl StateNames {
-    fn of(bits: u32) -> Option<Self> {
-        let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
-        (bits != 0 && bits & !known == 0).then_some(Self(bits))
-    }
-}
-
-impl Display for StateNames {
-    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = STATES.iter().filter(|(bit, _)| self.0 & bit != 0).map(|(_, name)| name);
-        Joined(names, ",").fmt(f)
-    }
+/// `established,related`; `None` where a bit has no name.
+fn state_names(bits: u32) -> Option<String> {
+    let known = STATES.iter().fold(0, |known, (bit, _)| known | bit);
+    let names = STATES.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, name)| name);
+    (bits != 0 && bits & !known == 0).then(|| joined(names, ","))
 }
 
 impl Display for Verdict {
@@ -109,40 +75,10 @@ impl Display for Expression {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         match self {
             Expression::Value(value) => value.fmt(f),
-            Expression::NetworkProtocol => f.write_str("meta nfproto"),
-            Expression::Protocol => f.write_str("meta l4proto"),
-            Expression::Mark => f.write_str("meta mark"),
-            Expression::InputName => f.write_str("iifname"),
-            Expression::OutputName => f.write_str("oifname"),
-            Expression::Address(family, side) => {
-                let header = match family {
-                    types::Family::V4 => "ip",
-                    types::Family::V6 => "ip6",
-                };
-                write!(f, "{header} {}addr", side.letter())
-            }
-            Expression::Port(side) => write!(f, "th {}port", side.letter()),
-            Expression::DestinationType => f.write_str("fib daddr type"),
-            Expression::ConnectionState => f.write_str("ct state"),
             Expression::Bits { of, mask, xor: 0 } => write!(f, "{of} & {mask:#010x}"),
             Expression::Bits { of, mask, xor } if !mask == *xor => write!(f, "{of} | {xor:#010x}"),
             Expression::Bits { of, mask, xor } => write!(f, "({of} & {mask:#010x}) ^ {xor:#010x}"),
-        }
-    }
-}
-
-impl Expression {
-    /// Something of which single bits count.
-    fn is_bits(&self) -> bool {
-        matches!(self, Expression::Bits { .. } | Expression::ConnectionState)
-    }
-}
-
-impl Side {
-    fn letter(self) -> char {
-        match self {
-            Side::Source => 's',
-            Side::Destination => 'd',
+            read => f.write_str(read.source().text),
         }
     }
 }
@@ -160,8 +96,7 @@ impl Display for Operand {
 
 impl Display for NatFlags {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let names = [(self.random, "random"), (self.fully_random, "fully-random"), (self.persistent, "persistent")];
-        Joined(names.iter().filter(|(set, _)| *set).map(|(_, name)| name), ",").fmt(f)
+        f.write_str(&joined(self.each().into_iter().filter(|(set, ..)| *set).map(|(.., name)| name), ","))
     }
 }
 
@@ -172,11 +107,17 @@ impl Display for Statement {
                 left: Expression::Bits { of, mask, xor: 0 },
                 op: Op::Ne,
                 right: Operand::Value(Value::ConnectionState(0)),
-            } if let Some(names) = StateNames::of(*mask) => write!(f, "{of} {names}"),
+            } if let Some(names) = state_names(*mask) => write!(f, "{of} {names}"),
             // Without a sign, `nft` takes a set of bits for one that shares a bit.
-            Statement::Compare { left, op: Op::Eq, right } if left.is_bits() => write!(f, "{left} == {right}"),
+            Statement::Compare {
+                left: bits @ (Expression::Bits { .. } | Expression::ConnectionState),
+                op: Op::Eq,
+                right,
+            } => {
+                write!(f, "{bits} == {right}")
+            }
             Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
-            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", Joined(key, " . "), op.sign()),
+            Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", joined(key, " . "), op.sign()),
             Statement::Counter => f.write_str("counter"),
             Statement::SetMark(value) => write!(f, "meta mark set {value}"),
             Statement::Masquerade(flags) if *flags == NatFlags::default() => f.write_str("masquerade"),
