@@ -1,10 +1,11 @@
 //! Name resolution in a configuration. Pure.
 
-use super::{ConfError, Fields};
+use super::Fields;
+use crate::cni_error::CniError;
 use crate::result::Dns;
 
 /// Reads the first `dns` that sets anything. `runtimeConfig` calls the lists `servers` and `searches`.
-pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, ConfError> {
+pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, CniError> {
     for source in sources.iter().flatten() {
         let Some(fields) = source.object("dns")? else { continue };
         let texts = |keys: [&str; 2]| {
@@ -12,7 +13,7 @@ pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, ConfErr
             for key in keys {
                 all.extend(fields.texts(key)?.into_iter().map(str::to_owned));
             }
-            Ok::<_, ConfError>(all)
+            Ok::<_, CniError>(all)
         };
         let dns = Dns {
             nameservers: texts(["nameservers", "servers"])?,

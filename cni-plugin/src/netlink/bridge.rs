@@ -7,8 +7,9 @@ use dataplane::sysctl;
 use dataplane::types::{Family, IfName, Mac, Prefix};
 use ipnetwork::IpNetwork;
 
-use super::{NetlinkError, mac_for, step};
+use super::{if_there, mac_for, step};
 use crate::attachment::fnv1a;
+use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
 
 /// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
@@ -21,7 +22,7 @@ pub fn ensure(
     conf: &BridgeConf,
     present: Option<Link>,
     gateways: &[IpNetwork],
-) -> Result<Link, NetlinkError> {
+) -> Result<Link, CniError> {
     let mac = gateways.first().map_or_else(|| named_mac(&conf.name), |gateway| mac_for(gateway.ip()));
     let bridge = match present {
         Some(bridge) => bridge,
@@ -42,12 +43,8 @@ pub fn ensure(
     }
     for outcome in host.batch(&requests) {
         // The ADD of another pod may have added or removed the same at this time.
-        match outcome {
-            Err(error) if !error.is_exists() && !error.is_missing() => {
-                return Err(step(format!("configure bridge {}", conf.name))(error));
-            }
-            _ => {}
-        }
+        let outcome = outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
+        if_there(outcome, format!("configure bridge {}", conf.name))?;
     }
     Ok(bridge)
 }
@@ -56,15 +53,18 @@ pub fn ensure(
 ///
 /// # Errors
 /// Where the name is another link's.
-pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, NetlinkError> {
+pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, CniError> {
     match host.link(name).map_err(step(format!("read link {name}")))? {
-        Some(link) if link.kind != Kind::Bridge => Err(NetlinkError::NotABridge(name.clone())),
+        Some(link) if link.kind != Kind::Bridge => Err(CniError::new(
+            Code::InvalidConfiguration,
+            format!("\"{name}\" already exists but is not a bridge; give another name in 'bridge'"),
+        )),
         found => Ok(found),
     }
 }
 
 /// Makes the bridge, or reads the one that another pod's ADD has just made.
-fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, NetlinkError> {
+fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, CniError> {
     let name = &conf.name;
     let make = || step(format!("create bridge {name}"));
     match host.request(link::add_bridge(name, mac, conf.mtu)) {
@@ -80,7 +80,7 @@ fn addressing(
     conf: &BridgeConf,
     bridge: &Link,
     gateways: &[IpNetwork],
-) -> Result<Vec<Request>, NetlinkError> {
+) -> Result<Vec<Request>, CniError> {
     let mut present = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
         let of_family = host.addresses_of(bridge.index, family);
@@ -91,8 +91,12 @@ fn addressing(
     for wanted in gateways.iter().filter(|wanted| !present.iter().any(|address| is_same(address, wanted))) {
         for address in present.iter().filter(|address| !is_wanted(address) && excludes(address, *wanted)) {
             if !conf.force_address {
-                let present = IpNetwork::new(address.address, address.prefix_len).unwrap_or(*wanted);
-                return Err(NetlinkError::OtherAddress { bridge: conf.name.clone(), wanted: *wanted, present });
+                let message = format!(
+                    "\"{}\" already has an IP address different from {wanted}: {}/{}; remove that address, or set \
+                     'forceAddress' to have it replaced",
+                    conf.name, address.address, address.prefix_len
+                );
+                return Err(CniError::new(Code::InvalidConfiguration, message));
             }
             requests.push(address::delete(bridge.index, address.address, address.prefix_len));
         }
@@ -132,7 +136,7 @@ fn named_mac(name: &IfName) -> Mac {
 ///
 /// # Errors
 /// Where the kernel does not have the family, or refuses.
-pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
+pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
     for family in Family::BOTH {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
@@ -149,9 +153,7 @@ pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
 ///
 /// # Errors
 /// Where the kernel refuses. A kernel without IPv6 has no advertisements.
-pub fn ignore_advertisements(name: &IfName) -> Result<(), NetlinkError> {
-    match sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
-        Err(error) if !error.is_missing() => Err(step(format!("turn off router advertisements on {name}"))(error)),
-        _ => Ok(()),
-    }
+pub fn ignore_advertisements(name: &IfName) -> Result<(), CniError> {
+    let written = sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+    if_there(written, format!("turn off router advertisements on {name}"))
 }

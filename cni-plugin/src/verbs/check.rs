@@ -1,5 +1,6 @@
 //! CHECK: whether the attachment is as the chain's final result has it. CRI-O calls it right after each ADD.
 
+use dataplane::address::Address;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::Socket;
 use dataplane::types::Family;
@@ -8,16 +9,17 @@ use ipnetwork::IpNetwork;
 use crate::attachment::Attachment;
 use crate::call::Target;
 use crate::cni_error::{CniError, Code};
+use crate::conf::Document;
 use crate::conf::plugin_conf::PluginConf;
-use crate::conf::{ConfError, Document};
-use crate::ipam::Reservations;
+use crate::ipam;
 use crate::netlink::namespace::Namespace;
 use crate::netlink::{bridge, pod, step, veth};
 use crate::result::{CniResult, Ip};
 
 pub(super) fn check(document: &Document, target: &Target) -> Result<(), CniError> {
     let conf = super::read_conf(document, &target.args, Code::TryAgainLater)?;
-    let wanted = conf.prev_result.as_ref().ok_or(ConfError::NoPrevResult)?;
+    let no_result = || CniError::new(Code::InvalidConfiguration, "required prevResult missing");
+    let wanted = conf.prev_result.as_ref().ok_or_else(no_result)?;
     let namespace = Namespace::open(target)?;
     let attachment = super::attachment_of(document, target);
     let (place, _) = wanted
@@ -36,41 +38,37 @@ fn differs(what: impl Into<String>) -> CniError {
     CniError::new(Code::Differs, what)
 }
 
+/// Fails with `otherwise`, the difference, where an expectation does not hold.
+fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), CniError> {
+    if holds { Ok(()) } else { Err(differs(otherwise())) }
+}
+
+/// True where an interface has an address.
+fn has(present: &[Address], wanted: IpNetwork) -> bool {
+    present.iter().any(|one| (one.address, one.prefix_len) == (wanted.ip(), wanted.prefix()))
+}
+
 fn check_reservations(conf: &PluginConf, attachment: &Attachment, ips: &[&Ip]) -> Result<(), CniError> {
-    let reserved = match Reservations::lock_existing(&conf.data_dir, &conf.network)? {
-        Some(reservations) => reservations.addresses_of(attachment)?,
-        None => Vec::new(),
-    };
-    // An address that is in none of our ranges is another plugin's.
-    let is_ours = |ip: &&&Ip| conf.ranges.iter().any(|set| set.range_of(ip.address.ip()).is_some());
-    let ours: Vec<_> = ips.iter().filter(is_ours).collect();
-    match ours.iter().find(|ip| !reserved.contains(&ip.address.ip())) {
-        Some(ip) => Err(differs(format!(
-            "host-local: Failed to find address added by container {}: {} is not reserved for it",
-            attachment.container,
-            ip.address.ip()
-        ))),
-        None if reserved.is_empty() => {
-            Err(differs(format!("host-local: Failed to find address added by container {}", attachment.container)))
-        }
-        None => Ok(()),
+    let reserved = ipam::addresses_of(&conf.data_dir, attachment)?;
+    let failed = format!("host-local: Failed to find address added by container {}", attachment.container);
+    for address in ips.iter().map(|ip| ip.address.ip()) {
+        // An address that is in none of our ranges is another plugin's.
+        let is_ours = conf.ranges.iter().any(|set| set.range_of(address).is_some());
+        expect(!is_ours || reserved.contains(&address), || format!("{failed}: {address} is not reserved for it"))?;
     }
+    expect(!reserved.is_empty(), || failed)
 }
 
 fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &[&Ip]) -> Result<Link, CniError> {
     let name = &conf.bridge.name;
     let bridge = bridge::find(host, name)?.ok_or_else(|| differs(format!("bridge {name} is gone")))?;
-    if !bridge.up {
-        return Err(differs(format!("bridge {name} is down")));
-    }
+    expect(bridge.up, || format!("bridge {name} is down"))?;
     let expected = wanted.interfaces.iter().find(|one| one.sandbox.is_none() && one.name == name.as_str());
     check_mac(&bridge, expected.and_then(|expected| expected.mac.as_deref()))?;
     if conf.bridge.is_gateway {
         let present = host.addresses(Some(bridge.index)).map_err(step(format!("read addresses of {name}")))?;
-        for gateway in ips.iter().filter_map(|ip| IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()) {
-            if !present.iter().any(|one| (one.address, one.prefix_len) == (gateway.ip(), gateway.prefix())) {
-                return Err(differs(format!("bridge {name} has lost its address {gateway}")));
-            }
+        for gateway in ips.iter().filter_map(|ip| ip.gateway_on_link()) {
+            expect(has(&present, gateway), || format!("bridge {name} has lost its address {gateway}"))?;
         }
     }
     Ok(bridge)
@@ -86,12 +84,9 @@ fn check_port(host: &mut Socket, attachment: &Attachment, wanted: &CniResult, br
         }
     }
     let port = port.ok_or_else(|| differs(format!("the host end {} is gone", attachment.host_veth())))?;
-    if port.master != Some(bridge.index) {
-        return Err(differs(format!("{} is no port of bridge {}", port.name, bridge.name)));
-    }
-    if !port.up {
-        return Err(differs(format!("{} is down", port.name)));
-    }
+    let is_port = port.master == Some(bridge.index);
+    expect(is_port, || format!("{} is no port of bridge {}", port.name, bridge.name))?;
+    expect(port.up, || format!("{} is down", port.name))?;
     Ok(port)
 }
 
@@ -107,18 +102,14 @@ fn check_pod(
     let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
     let gone = || differs(format!("interface {name} is gone from the container"));
     let link = pod::find(&mut container, name)?.ok_or_else(gone)?;
-    if link.kind != Kind::Veth || link.lower != Some(port.index) {
-        return Err(differs(format!("interface {name} in the container is not the other end of {}", port.name)));
-    }
-    if !link.up {
-        return Err(differs(format!("interface {name} in the container is down")));
-    }
+    let is_peer = link.kind == Kind::Veth && link.lower == Some(port.index);
+    expect(is_peer, || format!("interface {name} in the container is not the other end of {}", port.name))?;
+    expect(link.up, || format!("interface {name} in the container is down"))?;
     check_mac(&link, wanted.interfaces[place].mac.as_deref())?;
     let present = container.addresses(Some(link.index)).map_err(step(format!("read addresses of {name}")))?;
-    for ip in ips {
-        if !present.iter().any(|one| (one.address, one.prefix_len) == (ip.address.ip(), ip.address.prefix())) {
-            return Err(differs(format!("interface {name} in the container has lost its address {}", ip.address)));
-        }
+    for Ip { address, .. } in ips {
+        let lost = || format!("interface {name} in the container has lost its address {address}");
+        expect(has(&present, *address), lost)?;
     }
     check_routes(&mut container, wanted, &link)
 }
@@ -131,24 +122,19 @@ fn check_routes(container: &mut Socket, wanted: &CniResult, link: &Link) -> Resu
         }
         let present = container.routes(family).map_err(step("read the container's routes"))?;
         for route in expected {
-            let is_it = |one: &&dataplane::route::Route| {
-                one.destination == route.dst && (route.gw.is_none() || one.gateway == route.gw)
-            };
-            if !present.iter().any(|one| is_it(&one)) {
-                let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
-                return Err(differs(format!("the container has lost its route {}{via} on {}", route.dst, link.name)));
-            }
+            let via = route.gw.map(|gw| format!(" via {gw}")).unwrap_or_default();
+            let is_there = present
+                .iter()
+                .any(|one| one.destination == route.dst && (route.gw.is_none() || one.gateway == route.gw));
+            expect(is_there, || format!("the container has lost its route {}{via} on {}", route.dst, link.name))?;
         }
     }
     Ok(())
 }
 
 fn check_mac(link: &Link, expected: Option<&str>) -> Result<(), CniError> {
+    let Some(expected) = expected else { return Ok(()) };
     let present = link.mac.map(|mac| mac.to_string()).unwrap_or_default();
-    match expected {
-        Some(expected) if !expected.eq_ignore_ascii_case(&present) => {
-            Err(differs(format!("{} has the hardware address {present} instead of {expected}", link.name)))
-        }
-        _ => Ok(()),
-    }
+    let other = || format!("{} has the hardware address {present} instead of {expected}", link.name);
+    expect(expected.eq_ignore_ascii_case(&present), other)
 }
