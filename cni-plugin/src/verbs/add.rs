@@ -135,7 +135,9 @@ impl Add<'_> {
         let mut container = interface(&attachment.ifname, Some(pod_mac), VETH_MTU);
         container.sandbox = Some(namespace.path.clone());
         let routes = self.routes(&ips);
-        ips.iter_mut().for_each(|ip| ip.interface = Some(2));
+        for ip in &mut ips {
+            ip.interface = Some(2);
+        }
         CniResult {
             interfaces: vec![
                 interface(&conf.bridge.name, bridge.mac, bridge.mtu),
