@@ -106,7 +106,7 @@ impl Reservations {
             if requested.is_none() {
                 self.directory.set_last(number, address)?;
             }
-            ips.push(Ip { address: range.on_link(address), gateway: Some(range.gateway()), interface: None });
+            ips.push(Ip { address: range.on_link(address), gateway: Some(range.gateway), interface: None });
         }
         Ok(ips)
     }
@@ -119,7 +119,7 @@ impl Reservations {
         address: IpAddr,
     ) -> Result<(Range, IpAddr), CniError> {
         let range = set.range_of(address);
-        if range.is_some_and(|range| address == range.gateway()) {
+        if range.is_some_and(|range| address == range.gateway) {
             let reason = format!("requested ip {address} is subnet's gateway");
             return Err(failed(Code::InvalidConfiguration, number, reason));
         }
@@ -238,7 +238,7 @@ pub fn has_room(data_dir: &Path, network: &Id, sets: &[RangeSet]) -> Result<(), 
 fn choose(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, CniError> {
     let mut left: BTreeSet<IpAddr> = requested.iter().copied().collect();
     let is_in = |set: &RangeSet, address: IpAddr| {
-        set.range_of(address).is_some() || set.ranges().iter().any(|range| range.gateway() == address)
+        set.range_of(address).is_some() || set.ranges().iter().any(|range| range.gateway == address)
     };
     let chosen = sets.iter().map(|set| {
         let requested = left.iter().copied().find(|address| is_in(set, *address))?;

@@ -10,8 +10,10 @@ pub mod veth;
 use std::fmt::Display;
 use std::net::IpAddr;
 
+use dataplane::address::Address;
 use dataplane::netlink::KernelError;
 use dataplane::types::{Mac, number};
+use ipnetwork::IpNetwork;
 
 use crate::cni_error::{CniError, Code};
 
@@ -29,6 +31,11 @@ pub(crate) fn if_there<T>(outcome: Result<T, KernelError>, action: impl Display)
         Err(error) if !error.is_missing() => Err(step(action)(error)),
         _ => Ok(()),
     }
+}
+
+/// An address of a link with its subnet's length.
+pub(crate) fn on_link(address: &Address) -> Option<IpNetwork> {
+    IpNetwork::new(address.address, address.prefix_len).ok()
 }
 
 /// A hardware address that follows from an IP address: `0a:58` and the IPv4 address, or the last four octets of the

@@ -13,7 +13,7 @@ use crate::cni_error::{CniError, Code};
 /// The requests for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requested {
-    /// The hardware address of its interface.
+    /// The hardware address of its interface; made from its IP address where absent.
     pub mac: Option<Mac>,
     /// Addresses, one from each range set at most.
     pub ips: Vec<IpAddr>,
@@ -26,9 +26,7 @@ impl Requested {
     /// Where a source is malformed, or has an unknown key and `IgnoreUnknown` is not set.
     pub fn read(cni_args: &str, conf: &Fields<'_>) -> Result<Self, CniError> {
         let mut requested = from_cni_args(cni_args)?;
-        let labels = conf.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
-        let runtime = conf.object("runtimeConfig")?;
-        for source in labels.into_iter().chain(runtime) {
+        for source in [conf.object("args")?.object("cni")?, conf.object("runtimeConfig")?] {
             requested.mac = source.parsed("mac", mac_of)?.or(requested.mac);
             let ips = ips_of(&source)?;
             if !ips.is_empty() {

@@ -5,9 +5,9 @@ use crate::cni_error::CniError;
 use crate::result::Dns;
 
 /// Reads the first `dns` that sets anything. `runtimeConfig` calls the lists `servers` and `searches`.
-pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, CniError> {
-    for source in sources.iter().flatten() {
-        let Some(fields) = source.object("dns")? else { continue };
+pub(super) fn read_first(sources: &[&Fields<'_>]) -> Result<Dns, CniError> {
+    for source in sources {
+        let fields = source.object("dns")?;
         let texts = |keys: [&str; 2]| {
             let mut all = Vec::new();
             for key in keys {

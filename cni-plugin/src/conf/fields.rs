@@ -8,24 +8,24 @@ use serde_json::{Map, Value};
 use super::{invalid, undecodable};
 use crate::cni_error::{CniError, Code};
 
-/// An object and where it is.
+/// An object and where it is. One that is absent has no fields.
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
     path: String,
-    map: &'a Map<String, Value>,
+    map: Option<&'a Map<String, Value>>,
 }
 
 impl<'a> Fields<'a> {
     /// The outermost object.
     pub fn root(map: &'a Map<String, Value>) -> Self {
-        Self { path: String::new(), map }
+        Self { path: String::new(), map: Some(map) }
     }
 
     /// The object in `value`, which is at `path`.
     pub fn of(path: impl Into<String>, value: &'a Value) -> Result<Self, CniError> {
         let path = path.into();
         match value {
-            Value::Object(map) => Ok(Self { path, map }),
+            Value::Object(map) => Ok(Self { path, map: Some(map) }),
             _ => Err(wrong_type(path, "an object", value)),
         }
     }
@@ -37,13 +37,14 @@ impl<'a> Fields<'a> {
 
     /// The value of `key`; one that is written exactly so comes before one in another case.
     pub fn value(&self, key: &str) -> Option<&'a Value> {
-        let in_any_case = || self.map.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
-        self.map.get(key).or_else(in_any_case).filter(|value| !value.is_null())
+        let map = self.map?;
+        let in_any_case = || map.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value);
+        map.get(key).or_else(in_any_case).filter(|value| !value.is_null())
     }
 
     /// True where `key` is there, even as `null`.
     pub fn has(&self, key: &str) -> bool {
-        self.map.keys().any(|name| name.eq_ignore_ascii_case(key))
+        self.map.is_some_and(|map| map.keys().any(|name| name.eq_ignore_ascii_case(key)))
     }
 
     /// A text.
@@ -75,8 +76,12 @@ impl<'a> Fields<'a> {
     }
 
     /// An object inside.
-    pub fn object(&self, key: &str) -> Result<Option<Fields<'a>>, CniError> {
-        self.value(key).map(|value| Fields::of(self.path_of(key), value)).transpose()
+    pub fn object(&self, key: &str) -> Result<Fields<'a>, CniError> {
+        let path = self.path_of(key);
+        match self.value(key) {
+            Some(value) => Fields::of(path, value),
+            None => Ok(Fields { path, map: None }),
+        }
     }
 
     /// A list of objects; empty where there is none.

@@ -3,10 +3,9 @@
 //! A field that the plugin does not support is an error, never ignored.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use dataplane::types::{IfName, Mac, Mtu};
+use dataplane::types::{IfName, Mtu};
 
 use super::arguments::Requested;
 use super::subnet_env::SubnetEnv;
@@ -49,8 +48,8 @@ pub struct TeardownConf {
 impl TeardownConf {
     /// Reads each field; an unreadable one gets its default.
     pub fn read(conf: &Fields<'_>) -> Self {
-        let ipam = conf.object("ipam").ok().flatten();
-        let data_dir = ipam.and_then(|ipam| ipam.text("dataDir").ok().flatten()).filter(|path| !path.is_empty());
+        let data_dir = conf.object("ipam").and_then(|ipam| ipam.text("dataDir")).ok().flatten();
+        let data_dir = data_dir.filter(|path| !path.is_empty());
         let bridge = conf.text("bridge").ok().flatten().filter(|name| !name.is_empty()).unwrap_or(BRIDGE);
         Self { data_dir: PathBuf::from(data_dir.unwrap_or(DATA_DIR)), bridge: bridge.parse().ok() }
     }
@@ -81,12 +80,10 @@ pub struct BridgeConf {
 pub struct PluginConf {
     /// The bridge and its port.
     pub bridge: BridgeConf,
-    /// The pod's hardware address; made from its IP address where absent.
-    pub mac: Option<Mac>,
     /// One address from each.
     pub ranges: Vec<RangeSet>,
-    /// Addresses that the runtime requests.
-    pub requested: Vec<IpAddr>,
+    /// What the runtime requests for this pod.
+    pub requested: Requested,
     /// The pod's routes; those without a gateway go to the range's one.
     pub routes: Vec<Route>,
     /// The pod gets a default route for each family of its addresses.
@@ -106,7 +103,7 @@ pub struct PluginConf {
 pub fn subnet_file(document: &Document) -> Result<Option<&Path>, CniError> {
     let fields = document.fields();
     let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
-    if ranges::are_given(ipam.as_ref(), runtime.as_ref()) {
+    if ranges::are_given(&ipam, &runtime) {
         return Ok(None);
     }
     let file = fields.text("subnetFile")?.filter(|path| !path.is_empty());
@@ -122,16 +119,13 @@ impl PluginConf {
         let fields = document.fields();
         let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
         fields.refuse(&UNSUPPORTED)?;
-        if let Some(runtime) = &runtime {
-            runtime.refuse(&RUNTIME_UNSUPPORTED)?;
-        }
-        if let Some(ipam) = &ipam
-            && let Some(kind) = ipam.text("type")?.filter(|kind| !["host-local", ""].contains(kind))
-        {
+        runtime.refuse(&RUNTIME_UNSUPPORTED)?;
+        let kind = ipam.text("type")?.unwrap_or_default();
+        if !["host-local", ""].contains(&kind) {
             return Err(ipam.unsupported("type", format!("{kind:?}")));
         }
         let requested = Requested::read(cni_args, &fields)?;
-        let ranges = ranges::read(ipam.as_ref(), runtime.as_ref(), env)?;
+        let ranges = ranges::read(&ipam, &runtime, env)?;
         let families: BTreeSet<_> = ranges.iter().map(RangeSet::family).collect();
         if document.version < Version::V0_3_0 && families.len() < ranges.len() {
             let (count, version) = (ranges.len(), document.version);
@@ -143,13 +137,12 @@ impl PluginConf {
         let is_gateway = given_gateway.unwrap_or(true) || is_default_gateway;
         Ok(Self {
             bridge: bridge_of(&fields, is_gateway, env)?,
-            mac: requested.mac,
-            requested: requested.ips,
+            requested,
             ranges,
-            routes: routes_of(ipam.as_ref(), env)?,
+            routes: routes_of(&ipam, env)?,
             is_default_gateway,
             data_dir: TeardownConf::read(&fields).data_dir,
-            dns: dns::read_first(&[runtime.as_ref(), Some(&fields)])?,
+            dns: dns::read_first(&[&runtime, &fields])?,
             prev_result: prev_result::read(&fields, document.version)?,
         })
     }
@@ -176,9 +169,9 @@ fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> 
 }
 
 /// `ipam.routes`, then the whole network: pods of other nodes are behind the gateway even where it is not the default.
-fn routes_of(ipam: Option<&Fields<'_>>, env: Option<&SubnetEnv>) -> Result<Vec<Route>, CniError> {
+fn routes_of(ipam: &Fields<'_>, env: Option<&SubnetEnv>) -> Result<Vec<Route>, CniError> {
     let mut routes = Vec::new();
-    for fields in ipam.map_or(Ok(Vec::new()), |ipam| ipam.objects("routes"))? {
+    for fields in ipam.objects("routes")? {
         fields.refuse(&prev_result::ROUTE_ATTRIBUTES)?;
         routes.push(prev_result::route_of(&fields)?);
     }

@@ -17,23 +17,26 @@ pub(super) const ROUTE_ATTRIBUTES: [&str; 5] = ["mtu", "advmss", "priority", "ta
 /// # Errors
 /// Where it has another version than the configuration, or a field is wrong.
 pub fn read(conf: &Fields<'_>, version: Version) -> Result<Option<CniResult>, CniError> {
-    let Some(fields) = conf.object("prevResult")? else { return Ok(None) };
+    if conf.value("prevResult").is_none() {
+        return Ok(None);
+    }
+    let fields = conf.object("prevResult")?;
     let found = fields.text("cniVersion")?.unwrap_or(version.as_str());
     if !Version::ALL.into_iter().any(|known| known.as_str() == found && form(known) == form(version)) {
         return Err(invalid(format!(
             "could not parse prevResult: result type supports [{version}] but unmarshalled CNIVersion is {found:?}"
         )));
     }
-    let mut result = CniResult { dns: dns::read_first(&[Some(&fields)])?, ..CniResult::default() };
+    let mut result = CniResult { dns: dns::read_first(&[&fields])?, ..CniResult::default() };
     let families = [fields.object("ip4")?, fields.object("ip6")?];
-    for family in families.iter().flatten() {
+    for family in &families {
         result.ips.extend(ip_of(family, "ip")?);
     }
     for ip in fields.objects("ips")? {
         result.ips.extend(ip_of(&ip, "address")?);
     }
     result.interfaces = fields.objects("interfaces")?.iter().map(interface_of).collect::<Result<_, _>>()?;
-    for with_routes in families.iter().flatten().chain([&fields]) {
+    for with_routes in families.iter().chain([&fields]) {
         for route in with_routes.objects("routes")? {
             result.routes.push(Route { others: others(&route, &ROUTE_ATTRIBUTES), ..route_of(&route)? });
         }

@@ -1,6 +1,5 @@
 //! The ranges of addresses: `runtimeConfig.ipRanges` and `ipam`, else the node's subnet in `subnet.env`. Pure.
 
-use dataplane::types::Prefix;
 use ipnetwork::IpNetwork;
 
 use super::fields::wrong_type;
@@ -11,15 +10,13 @@ use crate::ipam::range::{RangeRequest, RangeSet};
 
 /// Each outer item gives one address. `ipam`'s flat `subnet` comes before its `ranges`, the runtime's before both.
 pub(super) fn read(
-    ipam: Option<&Fields<'_>>,
-    runtime: Option<&Fields<'_>>,
+    ipam: &Fields<'_>,
+    runtime: &Fields<'_>,
     env: Option<&SubnetEnv>,
 ) -> Result<Vec<RangeSet>, CniError> {
-    let mut sets = runtime.map_or(Ok(Vec::new()), |runtime| sets_of(runtime, "ipRanges"))?;
-    if let Some(ipam) = ipam {
-        sets.extend(range_of(ipam)?.map(|range| vec![range]));
-        sets.extend(sets_of(ipam, "ranges")?);
-    }
+    let mut sets = sets_of(runtime, "ipRanges")?;
+    sets.extend(range_of(ipam)?.map(|range| vec![range]));
+    sets.extend(sets_of(ipam, "ranges")?);
     if sets.is_empty() {
         sets.extend(env.into_iter().flat_map(|env| env.subnets.iter()).filter_map(|(_, subnet)| of_node(*subnet)));
     }
@@ -27,9 +24,9 @@ pub(super) fn read(
 }
 
 /// True where the configuration itself has ranges.
-pub(super) fn are_given(ipam: Option<&Fields<'_>>, runtime: Option<&Fields<'_>>) -> bool {
-    let some = |fields: Option<&Fields<'_>>, key| fields.and_then(|fields| fields.value(key)).is_some();
-    some(ipam, "subnet") || some(ipam, "ranges") || some(runtime, "ipRanges")
+pub(super) fn are_given(ipam: &Fields<'_>, runtime: &Fields<'_>) -> bool {
+    let given = [ipam.value("subnet"), ipam.value("ranges"), runtime.value("ipRanges")];
+    given.iter().any(Option::is_some)
 }
 
 fn sets_of(fields: &Fields<'_>, key: &str) -> Result<Vec<Vec<RangeRequest>>, CniError> {
@@ -58,8 +55,7 @@ fn range_of(fields: &Fields<'_>) -> Result<Option<RangeRequest>, CniError> {
 
 /// The range of a subnet in `subnet.env`, which is written with the gateway's address.
 fn of_node(subnet: IpNetwork) -> Option<Vec<RangeRequest>> {
-    let network = Prefix::new(subnet.ip(), subnet.prefix())?;
-    let gateway = Some(subnet.ip()).filter(|address| *address != network.address());
-    let subnet = IpNetwork::new(network.address(), network.len()).ok()?;
-    Some(vec![RangeRequest { subnet, start: None, end: None, gateway }])
+    let network = IpNetwork::new(subnet.network(), subnet.prefix()).ok()?;
+    let gateway = Some(subnet.ip()).filter(|address| *address != network.ip());
+    Some(vec![RangeRequest { subnet: network, start: None, end: None, gateway }])
 }

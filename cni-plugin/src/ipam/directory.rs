@@ -19,7 +19,7 @@ const MAX_OWNER: u64 = 4096;
 /// The locked directory.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -68,10 +68,6 @@ impl Directory {
         let held = Flock::lock(file, FlockArg::LockExclusive);
         let held = held.map_err(|(_, errno)| fault("lock", &lock)(errno.into()))?;
         Ok(Self { path, _lock: held })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn file(&self, address: IpAddr) -> PathBuf {

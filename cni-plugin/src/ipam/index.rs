@@ -38,7 +38,7 @@ impl Index {
     /// Builds the index anew where it may differ from the files.
     pub(super) fn freshen(&self, directory: &Directory) -> Result<(), CniError> {
         let time = |path| fs::metadata(path).ok().map(|stat| (stat.mtime(), stat.mtime_nsec()));
-        let (theirs, ours) = (time(directory.path()), time(&self.path));
+        let (theirs, ours) = (time(&directory.path), time(&self.path));
         if theirs.is_some() && theirs == ours { Ok(()) } else { self.rebuild(directory) }
     }
 
@@ -88,7 +88,7 @@ impl Index {
     pub(super) fn seal(&self, directory: &Directory) -> Result<(), CniError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamp = TimeSpec::from_duration(now);
-        for path in [directory.path(), &self.path] {
+        for path in [&directory.path, &self.path] {
             utimensat(AT_FDCWD, path, &stamp, &stamp, UtimensatFlags::FollowSymlink)
                 .map_err(|errno| fault("set the time of", path)(errno.into()))?;
         }

@@ -15,7 +15,8 @@ pub struct Range {
     subnet: Prefix,
     start: IpAddr,
     end: IpAddr,
-    gateway: IpAddr,
+    /// The gateway of the range's addresses.
+    pub gateway: IpAddr,
 }
 
 /// A range as a configuration gives it.
@@ -63,11 +64,6 @@ impl Range {
             return Err(format!("RangeStart {start} is after RangeEnd {end}"));
         }
         Ok(Self { subnet, start, end, gateway: request.gateway.unwrap_or(first) })
-    }
-
-    /// The gateway of the range's addresses.
-    pub fn gateway(&self) -> IpAddr {
-        self.gateway
     }
 
     /// True for the addresses between the bounds.

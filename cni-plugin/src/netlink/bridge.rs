@@ -1,13 +1,13 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
-use dataplane::address::{self, Address};
+use dataplane::address;
 use dataplane::link::{self, Change, Device, Kind, Link};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
-use dataplane::types::{Family, IfName, Mac, Prefix};
+use dataplane::types::{Family, IfName, Mac};
 use ipnetwork::IpNetwork;
 
-use super::{if_there, mac_for, step};
+use super::{if_there, mac_for, on_link, step};
 use crate::attachment::fnv1a;
 use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
@@ -44,7 +44,7 @@ pub fn ensure(
     for outcome in host.batch(&requests) {
         // The ADD of another pod may have added or removed the same at this time.
         let outcome = outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
-        if_there(outcome, format!("configure bridge {}", conf.name))?;
+        if_there(outcome, format_args!("configure bridge {}", conf.name))?;
     }
     Ok(bridge)
 }
@@ -54,7 +54,7 @@ pub fn ensure(
 /// # Errors
 /// Where the name is another link's.
 pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, CniError> {
-    match host.link(name).map_err(step(format!("read link {name}")))? {
+    match host.link(name).map_err(step(format_args!("read link {name}")))? {
         Some(link) if link.kind != Kind::Bridge => Err(CniError::new(
             Code::InvalidConfiguration,
             format!("\"{name}\" already exists but is not a bridge; give another name in 'bridge'"),
@@ -81,24 +81,24 @@ fn addressing(
     bridge: &Link,
     gateways: &[IpNetwork],
 ) -> Result<Vec<Request>, CniError> {
-    let mut present = Vec::new();
+    let mut present: Vec<IpNetwork> = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
         let of_family = host.addresses_of(bridge.index, family);
-        present.extend(of_family.map_err(step(format!("read addresses of {}", conf.name)))?);
+        let of_family = of_family.map_err(step(format_args!("read addresses of {}", conf.name)))?;
+        present.extend(of_family.iter().filter_map(on_link));
     }
-    let is_wanted = |address: &Address| gateways.iter().any(|wanted| is_same(address, wanted));
     let mut requests = Vec::new();
-    for wanted in gateways.iter().filter(|wanted| !present.iter().any(|address| is_same(address, wanted))) {
-        for address in present.iter().filter(|address| !is_wanted(address) && excludes(address, *wanted)) {
+    for wanted in gateways.iter().filter(|wanted| !present.contains(wanted)) {
+        for other in present.iter().filter(|other| !gateways.contains(other) && excludes(**other, *wanted)) {
             if !conf.force_address {
                 let message = format!(
-                    "\"{}\" already has an IP address different from {wanted}: {}/{}; remove that address, or set \
+                    "\"{}\" already has an IP address different from {wanted}: {other}; remove that address, or set \
                      'forceAddress' to have it replaced",
-                    conf.name, address.address, address.prefix_len
+                    conf.name
                 );
                 return Err(CniError::new(Code::InvalidConfiguration, message));
             }
-            requests.push(address::delete(bridge.index, address.address, address.prefix_len));
+            requests.push(address::delete(bridge.index, other.ip(), other.prefix()));
         }
         requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
     }
@@ -111,19 +111,11 @@ fn addressing(
     Ok(requests)
 }
 
-fn is_same(address: &Address, wanted: &IpNetwork) -> bool {
-    (address.address, address.prefix_len) == (wanted.ip(), wanted.prefix())
-}
-
 /// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
 /// source by prefix.
-fn excludes(address: &Address, wanted: IpNetwork) -> bool {
-    let family = Family::of(wanted.ip());
-    let overlaps = || {
-        let prefix = Prefix::new(wanted.ip(), wanted.prefix());
-        address.prefix().zip(prefix).is_some_and(|(one, other)| one.overlaps(other))
-    };
-    Family::of(address.address) == family && (family == Family::V4 || overlaps())
+fn excludes(address: IpNetwork, wanted: IpNetwork) -> bool {
+    let overlaps = address.contains(wanted.ip()) || wanted.contains(address.ip());
+    overlaps || (address.is_ipv4() && wanted.is_ipv4())
 }
 
 /// The hardware address of a bridge without an IP address, made of its name.
@@ -143,7 +135,7 @@ pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
             Family::V6 => "net/ipv6/conf/all/forwarding",
         };
         if gateways.iter().any(|gateway| Family::of(gateway.ip()) == family) {
-            sysctl::ensure(key, "1").map_err(step(format!("let the node forward {family}")))?;
+            sysctl::ensure(key, "1").map_err(step(format_args!("let the node forward {family}")))?;
         }
     }
     Ok(())
@@ -155,5 +147,5 @@ pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
 /// Where the kernel refuses. A kernel without IPv6 has no advertisements.
 pub fn ignore_advertisements(name: &IfName) -> Result<(), CniError> {
     let written = sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
-    if_there(written, format!("turn off router advertisements on {name}"))
+    if_there(written, format_args!("turn off router advertisements on {name}"))
 }

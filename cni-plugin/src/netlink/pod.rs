@@ -19,7 +19,7 @@ const BOOT: RouteProtocol = RouteProtocol(3);
 /// # Errors
 /// Where the kernel cannot be asked.
 pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, CniError> {
-    pod.link(ifname).map_err(step(format!("read link {ifname} in the container")))
+    pod.link(ifname).map_err(step(format_args!("read link {ifname} in the container")))
 }
 
 /// Gives the interface its addresses and routes and sets it up, in one send.
@@ -27,7 +27,8 @@ pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, CniError>
 /// # Errors
 /// The first step that the kernel refuses.
 pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Result<(), CniError> {
-    let missing = || step(format!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
+    let missing =
+        || step(format_args!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
     let index = link::index_of(ifname).ok_or_else(missing)?;
     announce(ifname, &result.ips)?;
     let mut steps = Vec::new();
@@ -54,7 +55,7 @@ pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Resul
     }
     let (actions, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
     for (action, outcome) in actions.into_iter().zip(pod.batch(&requests)) {
-        outcome.map_err(step(format!("{action} in the container")))?;
+        outcome.map_err(step(format_args!("{action} in the container")))?;
     }
     Ok(())
 }
@@ -63,7 +64,8 @@ pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Resul
 /// address detection.
 fn announce(ifname: &IfName, ips: &[Ip]) -> Result<(), CniError> {
     // A key of IPv6 is missing where the kernel was built or started without IPv6.
-    let set = |key: String, value: &str| if_there(sysctl::write(&key, value), format!("set {key} in the container"));
+    let set =
+        |key: String, value: &str| if_there(sysctl::write(&key, value), format_args!("set {key} in the container"));
     set(format!("net/ipv4/conf/{ifname}/arp_notify"), "1")?;
     set(format!("net/ipv6/conf/{ifname}/accept_dad"), "0")?;
     if ips.iter().any(|ip| ip.address.is_ipv6()) {

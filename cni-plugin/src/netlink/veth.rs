@@ -65,12 +65,12 @@ pub fn make(
             let message = format!("link {name} already exists: the attachment was added before; DEL removes it");
             return Err(CniError::new(Code::AlreadyThere, message));
         }
-        Some(Err(error)) => return Err(step(format!("create veth {name}"))(error)),
+        Some(Err(error)) => return Err(step(format_args!("create veth {name}"))(error)),
         _ => {}
     }
     if let Some(Err(error)) = port {
         let _ = host.request(link::delete(Device::Name(&name)));
-        return Err(step(format!("configure bridge port {name}"))(error));
+        return Err(step(format_args!("configure bridge port {name}"))(error));
     }
     Ok(())
 }
@@ -81,7 +81,7 @@ pub fn make(
 /// Where the kernel cannot be asked.
 pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, CniError> {
     let name = attachment.host_veth();
-    let link = host.link(&name).map_err(step(format!("read link {name}")))?;
+    let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
     // A link without an alias is ours by its name.
     let is_ours =
         |link: &Link| link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == attachment.alias());
@@ -96,7 +96,7 @@ pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, 
 pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), CniError> {
     let name = attachment.host_veth();
     let is_forwarding = || {
-        let link = host.link(&name).map_err(step(format!("read link {name}")))?;
+        let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
         Ok(link.and_then(|link| link.port).is_some_and(|port| port.forwarding))
     };
     if wait_until(is_forwarding)? {
@@ -107,7 +107,7 @@ pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<()
 }
 
 fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), CniError> {
-    if_there(host.request(link::delete(Device::Name(name))), format!("remove link {name}"))
+    if_there(host.request(link::delete(Device::Name(name))), format_args!("remove link {name}"))
 }
 
 /// Removes the pair by its host end, and returns when the name is gone: then no frame passes, and the name is free.

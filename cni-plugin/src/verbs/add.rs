@@ -80,11 +80,11 @@ impl Add<'_> {
         let ips = Reservations::lock(&conf.data_dir, &attachment.network)?.allocate(
             attachment,
             &conf.ranges,
-            &conf.requested,
+            &conf.requested.ips,
         )?;
         made.addresses = true;
         let bridge = bridge::ensure(host, &conf.bridge, bridge, &self.gateways(&ips))?;
-        let pod_mac = conf.mac.unwrap_or_else(|| mac_for(ips[0].address.ip()));
+        let pod_mac = conf.requested.mac.unwrap_or_else(|| mac_for(ips[0].address.ip()));
         veth::make(host, attachment, &bridge, &conf.bridge, pod_mac, namespace)?;
         made.veth = true;
         let result = self.result(&bridge, pod_mac, ips);

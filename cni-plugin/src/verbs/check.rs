@@ -1,6 +1,5 @@
 //! CHECK: whether the attachment is as the chain's final result has it. CRI-O calls it right after each ADD.
 
-use dataplane::address::Address;
 use dataplane::link::{Kind, Link};
 use dataplane::netlink::Socket;
 use dataplane::types::Family;
@@ -13,7 +12,7 @@ use crate::conf::Document;
 use crate::conf::plugin_conf::PluginConf;
 use crate::ipam;
 use crate::netlink::namespace::Namespace;
-use crate::netlink::{bridge, pod, step, veth};
+use crate::netlink::{bridge, on_link, pod, step, veth};
 use crate::result::{CniResult, Ip};
 
 pub(super) fn check(document: &Document, target: &Target) -> Result<(), CniError> {
@@ -43,9 +42,11 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), CniErro
     if holds { Ok(()) } else { Err(differs(otherwise())) }
 }
 
-/// True where an interface has an address.
-fn has(present: &[Address], wanted: IpNetwork) -> bool {
-    present.iter().any(|one| (one.address, one.prefix_len) == (wanted.ip(), wanted.prefix()))
+/// The addresses of a link.
+fn addresses(socket: &mut Socket, link: &Link) -> Result<Vec<IpNetwork>, CniError> {
+    let addresses =
+        socket.addresses(Some(link.index)).map_err(step(format_args!("read addresses of {}", link.name)))?;
+    Ok(addresses.iter().filter_map(on_link).collect())
 }
 
 fn check_reservations(conf: &PluginConf, attachment: &Attachment, ips: &[&Ip]) -> Result<(), CniError> {
@@ -66,9 +67,9 @@ fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &
     let expected = wanted.interfaces.iter().find(|one| one.sandbox.is_none() && one.name == name.as_str());
     check_mac(&bridge, expected.and_then(|expected| expected.mac.as_deref()))?;
     if conf.bridge.is_gateway {
-        let present = host.addresses(Some(bridge.index)).map_err(step(format!("read addresses of {name}")))?;
+        let present = addresses(host, &bridge)?;
         for gateway in ips.iter().filter_map(|ip| ip.gateway_on_link()) {
-            expect(has(&present, gateway), || format!("bridge {name} has lost its address {gateway}"))?;
+            expect(present.contains(&gateway), || format!("bridge {name} has lost its address {gateway}"))?;
         }
     }
     Ok(bridge)
@@ -80,7 +81,10 @@ fn check_port(host: &mut Socket, attachment: &Attachment, wanted: &CniResult, br
     let others = wanted.interfaces.iter().filter(|one| one.sandbox.is_none() && one.name != bridge.name.as_str());
     for name in others.filter_map(|one| one.name.parse().ok()) {
         if port.is_none() {
-            port = host.link(&name).map_err(step(format!("read link {name}")))?.filter(|link| link.kind == Kind::Veth);
+            port = host
+                .link(&name)
+                .map_err(step(format_args!("read link {name}")))?
+                .filter(|link| link.kind == Kind::Veth);
         }
     }
     let port = port.ok_or_else(|| differs(format!("the host end {} is gone", attachment.host_veth())))?;
@@ -106,10 +110,10 @@ fn check_pod(
     expect(is_peer, || format!("interface {name} in the container is not the other end of {}", port.name))?;
     expect(link.up, || format!("interface {name} in the container is down"))?;
     check_mac(&link, wanted.interfaces[place].mac.as_deref())?;
-    let present = container.addresses(Some(link.index)).map_err(step(format!("read addresses of {name}")))?;
+    let present = addresses(&mut container, &link)?;
     for Ip { address, .. } in ips {
         let lost = || format!("interface {name} in the container has lost its address {address}");
-        expect(has(&present, *address), lost)?;
+        expect(present.contains(address), lost)?;
     }
     check_routes(&mut container, wanted, &link)
 }

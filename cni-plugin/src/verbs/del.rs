@@ -54,7 +54,7 @@ fn remove_foreign(
     if let Some(name) = &conf.bridge
         && let Ok(Some(bridge)) = bridge::find(host, name)
     {
-        ports = host.ports(bridge.index).map_err(step(format!("read the ports of {name}")))?;
+        ports = host.ports(bridge.index).map_err(step(format_args!("read the ports of {name}")))?;
     }
     let remove = || {
         let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
@@ -64,7 +64,7 @@ fn remove_foreign(
             return Ok(());
         }
         let removed = container.request(link::delete(Device::Index(link.index)));
-        if_there(removed, format!("remove link {} in the container", attachment.ifname))
+        if_there(removed, format_args!("remove link {} in the container", attachment.ifname))
     };
     namespace.visit(remove)
 }

@@ -43,5 +43,5 @@ fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<CniError> {
     let stale: Vec<_> = links.iter().filter(is_stale).collect();
     let requests: Vec<_> = stale.iter().map(|link| link::delete(Device::Index(link.index))).collect();
     let outcomes = stale.iter().zip(host.batch(&requests));
-    outcomes.filter_map(|(link, outcome)| if_there(outcome, format!("remove link {}", link.name)).err()).collect()
+    outcomes.filter_map(|(link, outcome)| if_there(outcome, format_args!("remove link {}", link.name)).err()).collect()
 }

@@ -168,12 +168,10 @@ fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Resu
         // flannel's state for the plugin that it delegates to; netd does not delegate.
         own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
         let delegate = fields.object("delegate").map_err(|error| wrong(path("delegate"), chain(&error)))?;
-        if let Some(delegate) = delegate {
-            let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
-            if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
-                let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
-                return Err(wrong(path("delegate.type"), reason));
-            }
+        let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
+        if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
+            let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
+            return Err(wrong(path("delegate.type"), reason));
         }
         let delegated = fields.value("delegate").and_then(Value::as_object).into_iter().flatten();
         for (key, value) in delegated.filter(|(key, _)| !key.eq_ignore_ascii_case("type")) {

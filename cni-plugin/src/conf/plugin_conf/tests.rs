@@ -44,7 +44,7 @@ fn a_bare_entry_takes_everything_from_subnet_env() {
     let ranges: Vec<_> = conf.ranges.iter().map(ToString::to_string).collect();
     assert_eq!(ranges[0], "10.244.1.1-10.244.1.254");
     assert!(ranges[1].starts_with("fd00:10:244:1::1-"), "{ranges:?}");
-    let gateways: Vec<_> = conf.ranges.iter().map(|set| set.ranges()[0].gateway().to_string()).collect();
+    let gateways: Vec<_> = conf.ranges.iter().map(|set| set.ranges()[0].gateway.to_string()).collect();
     assert_eq!(gateways, ["10.244.1.1", "fd00:10:244:1::1"]);
     let routes: Vec<_> = conf.routes.iter().map(|route| route.dst.to_string()).collect();
     assert_eq!(routes, ["10.244.0.0/16", "fd00:10:244::/56"]);
