@@ -3,7 +3,7 @@
 
 use dataplane::types::IfName;
 
-use crate::attachment::Id;
+use crate::attachment::{Id, InvalidId};
 use crate::cni_error::{CniError, Code};
 
 /// A verb with the parameters that it needs.
@@ -38,56 +38,42 @@ pub struct Target {
     pub own_netns_allowed: bool,
 }
 
-/// The environment, read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Environment {
-    /// The plugin was started by a runtime.
-    Call(Call),
-    /// There is no `CNI_COMMAND`: a person has started the plugin.
-    NoCommand,
-}
-
-/// Reads the call. `variable` gives an environment variable; unset and empty are the same.
+/// Reads the call; `None` without a `CNI_COMMAND`, where a person has started the plugin. `variable` gives an environment
+/// variable; unset and empty are the same.
 ///
 /// # Errors
 /// All missing variables in one error; the first wrong one.
-pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Environment, CniError> {
+pub fn read(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Call>, CniError> {
     let get = |name: &str| variable(name).unwrap_or_default();
     let command = get("CNI_COMMAND");
-    let is_known = ["ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION"].contains(&command.as_str());
-    if command.is_empty() {
-        return Ok(Environment::NoCommand);
-    } else if !is_known {
-        return Err(wrong(format!("unknown CNI_COMMAND: {command}")));
-    }
-    let with_target = ["ADD", "DEL", "CHECK"].contains(&command.as_str());
-    let mut missing = Vec::new();
-    let mut required = |name: &'static str, needed: bool| {
-        let value = get(name);
-        if value.is_empty() && needed {
-            missing.push(name);
-        }
-        value
+    let has_target = match command.as_str() {
+        "" => return Ok(None),
+        "ADD" | "DEL" | "CHECK" => true,
+        "GC" | "STATUS" | "VERSION" => false,
+        _ => return Err(wrong(format!("unknown CNI_COMMAND: {command}"))),
     };
-    let container = required("CNI_CONTAINERID", with_target);
-    let container = parsed(&container, |text| text.parse::<Id>().map_err(|reason| container_fault(text, reason)))?;
-    let netns = required("CNI_NETNS", with_target && command != "DEL");
-    let ifname = required("CNI_IFNAME", with_target);
-    let ifname = parsed(&ifname, ifname_of)?;
-    // STATUS and VERSION call no other plugin, so they need no path.
-    required("CNI_PATH", with_target || command == "GC");
+    let container = parsed(&get("CNI_CONTAINERID"), id_of)?;
+    let ifname = parsed(&get("CNI_IFNAME"), ifname_of)?;
+    let required = [
+        ("CNI_CONTAINERID", has_target),
+        ("CNI_NETNS", has_target && command != "DEL"),
+        ("CNI_IFNAME", has_target),
+        // STATUS and VERSION call no other plugin, so they need no path.
+        ("CNI_PATH", has_target || command == "GC"),
+    ];
+    let missing = required.iter().filter(|(name, needed)| *needed && get(name).is_empty());
+    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
     if !missing.is_empty() {
         return Err(wrong(format!("required env variables [{}] missing", missing.join(","))));
     }
-    let own_netns_allowed = ["1", "true", "TRUE", "True"].contains(&get("CNI_NETNS_OVERRIDE").as_str());
     let target = container.zip(ifname).map(|(container, ifname)| Target {
         container,
-        netns,
+        netns: get("CNI_NETNS"),
         ifname,
         args: get("CNI_ARGS"),
-        own_netns_allowed,
+        own_netns_allowed: ["1", "true", "TRUE", "True"].contains(&get("CNI_NETNS_OVERRIDE").as_str()),
     });
-    Ok(Environment::Call(match (command.as_str(), target) {
+    Ok(Some(match (command.as_str(), target) {
         ("ADD", Some(target)) => Call::Add(target),
         ("DEL", Some(target)) => Call::Del(target),
         ("CHECK", Some(target)) => Call::Check(target),
@@ -105,8 +91,9 @@ fn parsed<T>(text: &str, parse: impl FnOnce(&str) -> Result<T, CniError>) -> Res
     if text.is_empty() { Ok(None) } else { parse(text).map(Some) }
 }
 
-fn container_fault(text: &str, reason: impl std::fmt::Display) -> CniError {
-    wrong(format!("invalid characters in containerID: CNI_CONTAINERID is {text:?}; {reason}"))
+fn id_of(text: &str) -> Result<Id, CniError> {
+    let fault = |reason| format!("invalid characters in containerID: CNI_CONTAINERID is {text:?}; {reason}");
+    text.parse().map_err(|reason: InvalidId| wrong(fault(reason)))
 }
 
 fn ifname_of(text: &str) -> Result<IfName, CniError> {

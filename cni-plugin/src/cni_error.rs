@@ -1,7 +1,7 @@
 //! The error object of the CNI specification: what a runtime reads on stdout when the plugin exits with 1. Pure.
 
 use std::error::Error;
-use std::fmt;
+use std::iter::successors;
 
 use serde_json::{Value, json};
 
@@ -38,8 +38,9 @@ pub enum Code {
     Differs = 102,
 }
 
-/// The error object: why a verb did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The error object: why a verb did not succeed. Every error of the plugin is one from where it arises.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
 pub struct CniError {
     /// The error code.
     pub code: Code,
@@ -57,14 +58,8 @@ impl CniError {
 
     /// The error and its causes, each after a colon.
     pub fn of(code: Code, error: &(dyn Error + 'static)) -> Self {
-        let mut message = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            message.push_str(": ");
-            message.push_str(&error.to_string());
-            cause = error.source();
-        }
-        Self::new(code, message)
+        let chain: Vec<_> = successors(Some(error), |&error| error.source()).map(ToString::to_string).collect();
+        Self::new(code, chain.join(": "))
     }
 
     /// The same with details.
@@ -95,14 +90,6 @@ impl CniError {
         object
     }
 }
-
-impl fmt::Display for CniError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl Error for CniError {}
 
 #[cfg(test)]
 mod tests;

@@ -12,114 +12,27 @@ pub mod prev_result;
 pub mod ranges;
 pub mod subnet_env;
 
+use std::fmt::Display;
+
 use serde_json::{Map, Value};
 
 use crate::attachment::{Id, InvalidId};
 use crate::cni_error::{CniError, Code};
-use crate::ipam::range::RangeError;
-use crate::version::{UnknownVersion, Version};
+use crate::version::Version;
 
 pub use fields::Fields;
-pub use prev_result::PrevResultError;
 
 /// The most bytes that are read from stdin: real configurations have some kilobytes.
 pub const MAX_STDIN: usize = 16 << 20;
 
 /// Why a configuration cannot be used. The message names the field and its value.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfError {
-    /// The text is no JSON.
-    #[error("error unmarshall network config")]
-    Json(#[source] serde_json::Error),
-    /// The JSON is no object.
-    #[error("error unmarshall network config: expected an object with the keys 'cniVersion', 'name' and 'type'")]
-    NotAnObject,
-    /// Stdin is longer than [`MAX_STDIN`].
-    #[error("error unmarshall network config: more than {MAX_STDIN} bytes")]
-    TooLong,
-    /// No `name`.
-    #[error("missing network name")]
-    NoName,
-    /// `name` cannot be the name of a directory.
-    #[error("invalid characters found in network name: {name:?}")]
-    Name {
-        /// What was given.
-        name: String,
-        /// What is wrong with it.
-        #[source]
-        source: InvalidId,
-    },
-    /// `cniVersion` is not supported.
-    #[error(transparent)]
-    Version(#[from] UnknownVersion),
-    /// A field has the wrong JSON type.
-    #[error("error unmarshall network config: {field} must be {expected}, but it is {found}")]
-    Type {
-        /// Where it is.
-        field: String,
-        /// What it should be.
-        expected: &'static str,
-        /// What it is.
-        found: String,
-    },
-    /// A field has the right type and a wrong value.
-    #[error("{field} is {value}: {reason}")]
-    Value {
-        /// Where it is.
-        field: String,
-        /// What it is.
-        value: String,
-        /// Why it is wrong.
-        reason: String,
-    },
-    /// A field has a value that the plugin does not support.
-    #[error("{field} is {value}: the plugin does not support it; remove the field")]
-    Unsupported {
-        /// Where it is.
-        field: String,
-        /// What it is.
-        value: String,
-    },
-    /// Two fields exclude each other.
-    #[error("cannot set hairpin mode and promiscuous mode at the same time")]
-    HairpinAndPromiscuous,
-    /// `ipam` and `subnet.env` give no range to allocate from.
-    #[error("no IP ranges specified")]
-    NoRanges,
-    /// A range is wrong.
-    #[error(transparent)]
-    Range(#[from] RangeError),
-    /// `CNI_ARGS` is wrong.
-    #[error("ARGS: {0}")]
-    Arguments(String),
-    /// `prevResult` is wrong.
-    #[error(transparent)]
-    PrevResult(#[from] PrevResultError),
-    /// A verb needs `prevResult`.
-    #[error("required prevResult missing")]
-    NoPrevResult,
-    /// GC got no list of valid attachments.
-    #[error("missing cni.dev/valid-attachments: without the list of what to keep, nothing is removed")]
-    NoAttachments,
+fn invalid(message: impl Into<String>) -> CniError {
+    CniError::new(Code::InvalidConfiguration, message)
 }
 
-impl From<ConfError> for CniError {
-    fn from(error: ConfError) -> Self {
-        let code = match &error {
-            ConfError::Json(_) | ConfError::NotAnObject | ConfError::TooLong | ConfError::Type { .. } => Code::Decode,
-            ConfError::Version(_) => Code::IncompatibleVersion,
-            ConfError::Unsupported { .. } => Code::UnsupportedField,
-            ConfError::Arguments(_) => Code::InvalidEnvironment,
-            _ => Code::InvalidConfiguration,
-        };
-        let details = match &error {
-            ConfError::Version(UnknownVersion { wanted }) => {
-                format!("config is {wanted:?}, plugin supports {:?}", Version::ALL.map(Version::as_str))
-            }
-            _ => String::new(),
-        };
-        CniError::of(code, &error).with_details(details)
-    }
+/// Why stdin cannot be decoded.
+fn undecodable(reason: impl Display) -> CniError {
+    CniError::new(Code::Decode, format!("error unmarshall network config: {reason}"))
 }
 
 /// A network configuration with the fields that every verb needs, and the rest unread.
@@ -145,22 +58,29 @@ impl Document {
 ///
 /// # Errors
 /// The first error, in the order in which the specification's own library checks.
-pub fn parse_stdin(stdin: &[u8]) -> Result<Document, ConfError> {
+pub fn parse_stdin(stdin: &[u8]) -> Result<Document, CniError> {
     if stdin.len() > MAX_STDIN {
-        return Err(ConfError::TooLong);
+        return Err(undecodable(format!("more than {MAX_STDIN} bytes")));
     }
-    let root = match serde_json::from_slice(stdin).map_err(ConfError::Json)? {
+    let root = match serde_json::from_slice(stdin).map_err(undecodable)? {
         Value::Object(root) => root,
         Value::Null => Map::new(),
-        _ => return Err(ConfError::NotAnObject),
+        _ => return Err(undecodable("expected an object with the keys 'cniVersion', 'name' and 'type'")),
     };
     let fields = Fields::root(&root);
     let name = fields.text("name")?.unwrap_or_default();
     if name.is_empty() {
-        return Err(ConfError::NoName);
+        return Err(invalid("missing network name"));
     }
-    let network = name.parse().map_err(|source| ConfError::Name { name: name.to_owned(), source })?;
-    let version = fields.text("cniVersion")?.unwrap_or_default().parse()?;
+    let wrong_name =
+        |reason: InvalidId| invalid(format!("invalid characters found in network name: {name:?}: {reason}"));
+    let network = name.parse().map_err(wrong_name)?;
+    let version = fields.text("cniVersion")?.unwrap_or_default();
+    let unknown = || {
+        let details = format!("config is {version:?}, plugin supports {:?}", Version::ALL.map(Version::as_str));
+        CniError::new(Code::IncompatibleVersion, "incompatible CNI versions").with_details(details)
+    };
+    let version = Version::parse(version).ok_or_else(unknown)?;
     let kind = fields.text("type")?.map(str::to_owned);
     Ok(Document { version, network, kind, root })
 }
@@ -168,7 +88,7 @@ pub fn parse_stdin(stdin: &[u8]) -> Result<Document, ConfError> {
 /// The version to report an error in, where stdin has a readable one.
 pub fn version_of(stdin: &[u8]) -> Option<Version> {
     let Ok(Value::Object(root)) = serde_json::from_slice(stdin) else { return None };
-    Fields::root(&root).text("cniVersion").ok()??.parse().ok()
+    Fields::root(&root).text("cniVersion").ok()?.and_then(Version::parse)
 }
 
 #[cfg(test)]

@@ -9,99 +9,27 @@ mod index;
 pub mod range;
 
 use std::collections::BTreeSet;
-use std::io;
+use std::fmt::Display;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-
-use ipnetwork::IpNetwork;
+use std::path::Path;
 
 use crate::attachment::{Attachment, Id, ValidAttachments};
 use crate::cni_error::{CniError, Code};
-use directory::{Claimed, Directory};
+use crate::result::Ip;
+use directory::{Directory, Owner};
 use index::Index;
 use range::{Range, RangeSet};
 
 /// After so many taken addresses in a row the directory is read as a whole instead of file by file.
 const PROBES: usize = 64;
 
-/// Why addresses could not be reserved or released.
-#[derive(Debug, thiserror::Error)]
-pub enum IpamError {
-    /// The directory could not be used.
-    #[error("cannot {action} {}", .path.display())]
-    Io {
-        /// The failed operation.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        #[source]
-        source: io::Error,
-    },
-    /// The attachment has an address: it was added and never deleted.
-    #[error("{address} has been allocated to {container}, duplicate allocation is not allowed")]
-    Duplicate {
-        /// Its address.
-        address: IpAddr,
-        /// Its container.
-        container: Id,
-    },
-    /// Every address is taken.
-    #[error("failed to allocate for range {set}: no IP addresses available in range set: {ranges}")]
-    Exhausted {
-        /// Which set, from 0.
-        set: usize,
-        /// Its ranges.
-        ranges: RangeSet,
-    },
-    /// The runtime requests the gateway's address.
-    #[error("failed to allocate for range {set}: requested ip {address} is subnet's gateway")]
-    Gateway {
-        /// Which set, from 0.
-        set: usize,
-        /// The address.
-        address: IpAddr,
-    },
-    /// The runtime requests an address that is taken.
-    #[error(
-        "failed to allocate for range {set}: requested IP address {address} is not available in range set {ranges}"
-    )]
-    Taken {
-        /// Which set, from 0.
-        set: usize,
-        /// The address.
-        address: IpAddr,
-        /// The set's ranges.
-        ranges: RangeSet,
-    },
-    /// The runtime requests addresses that are in no range, or two from one range.
-    #[error("failed to allocate all requested IPs: {}", listed(.0))]
-    Outside(Vec<IpAddr>),
+/// The error of a range set, by its place.
+fn failed(code: Code, set: usize, reason: impl Display) -> CniError {
+    CniError::new(code, format!("failed to allocate for range {set}: {reason}"))
 }
 
-fn listed(addresses: &[IpAddr]) -> String {
-    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-impl From<IpamError> for CniError {
-    fn from(error: IpamError) -> Self {
-        let code = match error {
-            IpamError::Io { .. } => Code::Io,
-            IpamError::Duplicate { .. } => Code::AlreadyThere,
-            IpamError::Exhausted { .. } | IpamError::Taken { .. } => Code::TryAgainLater,
-            IpamError::Gateway { .. } | IpamError::Outside(_) => Code::InvalidConfiguration,
-        };
-        CniError::of(code, &error)
-    }
-}
-
-/// An address that is reserved for a pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allocation {
-    /// The address with its subnet's length.
-    pub address: IpNetwork,
-    /// Its subnet's gateway.
-    pub gateway: IpAddr,
+fn exhausted(set: usize, ranges: &RangeSet) -> CniError {
+    failed(Code::TryAgainLater, set, format!("no IP addresses available in range set: {ranges}"))
 }
 
 /// The reservations of one network, locked as long as this lives.
@@ -116,7 +44,7 @@ impl Reservations {
     ///
     /// # Errors
     /// Where the directory cannot be made, locked or read.
-    pub fn lock(data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
+    pub fn lock(data_dir: &Path, network: &Id) -> Result<Self, CniError> {
         Ok(Self { directory: Directory::create(data_dir, network)?, index: Index::of(data_dir, network) })
     }
 
@@ -124,12 +52,13 @@ impl Reservations {
     ///
     /// # Errors
     /// Where the directory cannot be locked or read.
-    pub fn lock_existing(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {
+    pub fn lock_existing(data_dir: &Path, network: &Id) -> Result<Option<Self>, CniError> {
         let directory = Directory::open(data_dir, network)?;
         Ok(directory.map(|directory| Self { directory, index: Index::of(data_dir, network) }))
     }
 
-    /// Reserves one address from each set: a requested one that lies in the set, else the next in turn.
+    /// Reserves one address from each set: a requested one that lies in the set, else the next in turn. Gives them as addresses
+    /// of no interface, each with its range's gateway.
     ///
     /// # Errors
     /// Where an address cannot be reserved; then none is kept.
@@ -138,18 +67,19 @@ impl Reservations {
         attachment: &Attachment,
         sets: &[RangeSet],
         requested: &[IpAddr],
-    ) -> Result<Vec<Allocation>, IpamError> {
+    ) -> Result<Vec<Ip>, CniError> {
         self.index.freshen(&self.directory)?;
         if let Some(address) = self.indexed(attachment)?.first() {
-            return Err(IpamError::Duplicate { address: *address, container: attachment.container.clone() });
+            let container = &attachment.container;
+            let message = format!("{address} has been allocated to {container}, duplicate allocation is not allowed");
+            return Err(CniError::new(Code::AlreadyThere, message));
         }
         let chosen = choose(sets, requested)?;
         let mut taken = Vec::new();
-        let allocations = self.take_all(attachment, sets, &chosen, &mut taken);
-        let kept = allocations.and_then(|allocations| {
+        let kept = self.take_all(attachment, sets, &chosen, &mut taken).and_then(|ips| {
             self.index.set(attachment, &taken)?;
             self.index.seal(&self.directory)?;
-            Ok(allocations)
+            Ok(ips)
         });
         if kept.is_err() {
             // DEL finds what a failed clean-up leaves: it reads the directory when the index is not sealed.
@@ -165,8 +95,8 @@ impl Reservations {
         sets: &[RangeSet],
         chosen: &[Option<IpAddr>],
         taken: &mut Vec<IpAddr>,
-    ) -> Result<Vec<Allocation>, IpamError> {
-        let mut allocations = Vec::new();
+    ) -> Result<Vec<Ip>, CniError> {
+        let mut ips = Vec::new();
         for (number, (set, requested)) in sets.iter().zip(chosen).enumerate() {
             let (range, address) = match requested {
                 Some(address) => self.take_requested(attachment, number, set, *address)?,
@@ -176,9 +106,9 @@ impl Reservations {
             if requested.is_none() {
                 self.directory.set_last(number, address)?;
             }
-            allocations.push(Allocation { address: range.on_link(address), gateway: range.gateway() });
+            ips.push(Ip { address: range.on_link(address), gateway: Some(range.gateway), interface: None });
         }
-        Ok(allocations)
+        Ok(ips)
     }
 
     fn take_requested(
@@ -187,46 +117,52 @@ impl Reservations {
         number: usize,
         set: &RangeSet,
         address: IpAddr,
-    ) -> Result<(Range, IpAddr), IpamError> {
-        let taken = || IpamError::Taken { set: number, address, ranges: set.clone() };
-        let range = *set.range_of(address).ok_or_else(taken)?;
-        if address == range.gateway() {
-            return Err(IpamError::Gateway { set: number, address });
+    ) -> Result<(Range, IpAddr), CniError> {
+        let range = set.range_of(address);
+        if range.is_some_and(|range| address == range.gateway) {
+            let reason = format!("requested ip {address} is subnet's gateway");
+            return Err(failed(Code::InvalidConfiguration, number, reason));
         }
-        match self.directory.claim(address, attachment)? {
-            Claimed::Ours => Ok((range, address)),
-            Claimed::Taken => Err(taken()),
+        match range {
+            Some(range) if self.directory.claim(address, attachment)? => Ok((*range, address)),
+            _ => {
+                let reason = format!("requested IP address {address} is not available in range set {set}");
+                Err(failed(Code::TryAgainLater, number, reason))
+            }
         }
     }
 
-    fn take_next(&self, attachment: &Attachment, number: usize, set: &RangeSet) -> Result<(Range, IpAddr), IpamError> {
+    fn take_next(&self, attachment: &Attachment, number: usize, set: &RangeSet) -> Result<(Range, IpAddr), CniError> {
         let last = self.directory.last(number);
         let mut all = set.candidates(last);
-        for (range, address) in all.by_ref().take(PROBES) {
-            if self.directory.claim(address, attachment)? == Claimed::Ours {
-                return Ok((range, address));
-            }
+        if let Some(claimed) = self.claim_first(attachment, all.by_ref().take(PROBES))? {
+            return Ok(claimed);
         }
         let taken = self.directory.addresses()?;
-        for (range, address) in all.filter(|(_, address)| !taken.contains(address)) {
-            if self.directory.claim(address, attachment)? == Claimed::Ours {
-                return Ok((range, address));
-            }
-        }
+        let free = all.filter(|(_, address)| !taken.contains(address));
         // Last, because this opens each file: a file that a crash left empty is free.
-        for (range, address) in set.candidates(last).filter(|(_, address)| taken.contains(address)) {
-            if self.directory.claim(address, attachment)? == Claimed::Ours {
-                return Ok((range, address));
+        let unfinished = set.candidates(last).filter(|(_, address)| taken.contains(address));
+        self.claim_first(attachment, free.chain(unfinished))?.ok_or_else(|| exhausted(number, set))
+    }
+
+    fn claim_first(
+        &self,
+        attachment: &Attachment,
+        candidates: impl Iterator<Item = (Range, IpAddr)>,
+    ) -> Result<Option<(Range, IpAddr)>, CniError> {
+        for (range, address) in candidates {
+            if self.directory.claim(address, attachment)? {
+                return Ok(Some((range, address)));
             }
         }
-        Err(IpamError::Exhausted { set: number, ranges: set.clone() })
+        Ok(None)
     }
 
     /// Releases the attachment's addresses. It is no error where there are none.
     ///
     /// # Errors
     /// Where a reservation stays; the caller can try again.
-    pub fn release(&mut self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
+    pub fn release(&mut self, attachment: &Attachment) -> Result<Vec<IpAddr>, CniError> {
         self.index.freshen(&self.directory)?;
         let addresses = self.indexed(attachment)?;
         if addresses.is_empty() {
@@ -242,62 +178,67 @@ impl Reservations {
     ///
     /// # Errors
     /// Where the directory cannot be read.
-    pub fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
+    pub fn addresses_of(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, CniError> {
         self.index.freshen(&self.directory)?;
         self.indexed(attachment)
     }
 
     /// The addresses of the index whose files name the attachment.
-    fn indexed(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
+    fn indexed(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, CniError> {
         let mut addresses = self.index.get(attachment)?;
         addresses.retain(|address| self.directory.is_of(*address, attachment));
         Ok(addresses)
     }
 
-    /// Removes every reservation that is not valid, and every empty file. Goes on after an error.
-    ///
-    /// # Errors
-    /// All that failed.
-    pub fn retain(&mut self, valid: &ValidAttachments) -> Result<(), Vec<IpamError>> {
+    /// Removes every reservation that is not valid, and every empty file. Goes on after an error, and gives all errors.
+    pub fn retain(&mut self, valid: &ValidAttachments) -> Vec<CniError> {
+        let addresses = match self.directory.addresses() {
+            Ok(addresses) => addresses,
+            Err(error) => return vec![error],
+        };
         let mut failed = Vec::new();
-        for address in self.directory.addresses().map_err(|error| vec![error])? {
-            let keep = match self.directory.owner(address) {
-                Ok(Some(owner)) => valid.keeps(&owner.container, &owner.ifname),
-                // Without an owner, as a crash leaves it.
-                Ok(None) => false,
-                Err(error) => {
-                    failed.push(error);
-                    continue;
-                }
+        for address in addresses {
+            // A file without an owner is what a crash leaves.
+            let is_valid = |owner: Owner| valid.keeps(&owner.container, &owner.ifname);
+            let removed = match self.directory.owner(address).map(|owner| owner.is_some_and(is_valid)) {
+                Ok(true) => Ok(()),
+                Ok(false) => self.directory.release(address),
+                Err(error) => Err(error),
             };
-            if !keep {
-                failed.extend(self.directory.release(address).err());
-            }
+            failed.extend(removed.err());
         }
         failed.extend(self.index.rebuild(&self.directory).err());
-        if failed.is_empty() { Ok(()) } else { Err(failed) }
+        failed
     }
+}
+
+/// The addresses that an attachment has in the reservations of its network; none where the directory is missing.
+///
+/// # Errors
+/// Where the directory cannot be locked or read.
+pub fn addresses_of(data_dir: &Path, attachment: &Attachment) -> Result<Vec<IpAddr>, CniError> {
+    let reservations = Reservations::lock_existing(data_dir, &attachment.network)?;
+    reservations.map_or(Ok(Vec::new()), |reservations| reservations.addresses_of(attachment))
 }
 
 /// Checks that each set has a free address, without a lock and without a change. A missing directory counts as empty.
 ///
 /// # Errors
-/// [`IpamError::Exhausted`] where a set has none; where the directory cannot be read.
-pub fn has_room(data_dir: &Path, network: &Id, sets: &[RangeSet]) -> Result<(), IpamError> {
+/// Where a set has none; where the directory cannot be read.
+pub fn has_room(data_dir: &Path, network: &Id, sets: &[RangeSet]) -> Result<(), CniError> {
     let taken = directory::addresses_in(&data_dir.join(network.as_str()))?;
-    for (number, set) in sets.iter().enumerate() {
-        if !set.candidates(None).any(|(_, address)| !taken.contains(&address)) {
-            return Err(IpamError::Exhausted { set: number, ranges: set.clone() });
-        }
+    let is_full = |set: &RangeSet| set.candidates(None).all(|(_, address)| taken.contains(&address));
+    match sets.iter().position(is_full) {
+        Some(number) => Err(exhausted(number, &sets[number])),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// For each set the requested address that lies in it.
-fn choose(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, IpamError> {
+fn choose(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>, CniError> {
     let mut left: BTreeSet<IpAddr> = requested.iter().copied().collect();
     let is_in = |set: &RangeSet, address: IpAddr| {
-        set.range_of(address).is_some() || set.ranges().iter().any(|range| range.gateway() == address)
+        set.range_of(address).is_some() || set.ranges().iter().any(|range| range.gateway == address)
     };
     let chosen = sets.iter().map(|set| {
         let requested = left.iter().copied().find(|address| is_in(set, *address))?;
@@ -305,7 +246,12 @@ fn choose(sets: &[RangeSet], requested: &[IpAddr]) -> Result<Vec<Option<IpAddr>>
         Some(requested)
     });
     let chosen = chosen.collect();
-    if left.is_empty() { Ok(chosen) } else { Err(IpamError::Outside(left.into_iter().collect())) }
+    if left.is_empty() {
+        return Ok(chosen);
+    }
+    let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+    let message = format!("failed to allocate all requested IPs: {}", left.join(", "));
+    Err(CniError::new(Code::InvalidConfiguration, message))
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ pub mod version;
 use std::io::{IsTerminal, Read, Write};
 use std::process::ExitCode;
 
-use call::Environment;
 use cni_error::{CniError, Code};
 use version::Version;
 
@@ -29,19 +28,14 @@ const ABOUT: &str = "CNI plugin netd";
 /// Carries out the verb that the runtime gives in the environment and on stdin, and writes the result or the error object to
 /// stdout, as the specification has it. A runtime gets nothing on stderr.
 pub fn run(argv0: &str) -> ExitCode {
-    let environment = call::read(|name| std::env::var(name).ok());
-    if let Ok(Environment::NoCommand) = environment {
+    let Some(call) = call::read(|name| std::env::var(name).ok()).transpose() else {
         let versions = Version::ALL.map(Version::as_str).join(", ");
         let _ = writeln!(std::io::stderr(), "{ABOUT}\nCNI protocol versions supported: {versions}");
         return ExitCode::SUCCESS;
-    }
+    };
     let stdin = read_stdin();
     let version = stdin.as_ref().ok().and_then(|bytes| conf::version_of(bytes));
-    let outcome = environment.and_then(|environment| match environment {
-        Environment::Call(call) => verbs::run(&call, argv0, &stdin?),
-        Environment::NoCommand => Ok(None),
-    });
-    let (answer, code) = match outcome {
+    let (answer, code) = match call.and_then(|call| verbs::run(&call, argv0, &stdin?)) {
         Ok(answer) => (answer, ExitCode::SUCCESS),
         Err(error) => (Some(error.to_json(version.unwrap_or(Version::NEWEST))), ExitCode::FAILURE),
     };

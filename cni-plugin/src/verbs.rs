@@ -14,9 +14,9 @@ use crate::attachment::Attachment;
 use crate::call::{Call, Target};
 use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::{PluginConf, subnet_file};
-use crate::conf::subnet_env::{self, SubnetEnv, SubnetEnvError};
+use crate::conf::subnet_env::{self, SubnetEnv};
 use crate::conf::{self, Document};
-use crate::personality::Personality;
+use crate::personality;
 use crate::version::Version;
 
 /// Carries out a verb and gives the text for stdout.
@@ -29,7 +29,7 @@ pub fn run(call: &Call, argv0: &str, stdin: &[u8]) -> Result<Option<Value>, CniE
     }
     let document = conf::parse_stdin(stdin)?;
     check_version(call, document.version)?;
-    let Personality::Netd = Personality::of(argv0, document.kind.as_deref())?;
+    personality::check(argv0, document.kind.as_deref())?;
     match call {
         Call::Add(target) => add::add(&document, target).map(Some),
         Call::Del(target) => del::del(&document, target).map_err(CniError::worth_repeating).map(|()| None),
@@ -60,36 +60,20 @@ fn check_version(call: &Call, version: Version) -> Result<(), CniError> {
     Err(CniError::new(Code::IncompatibleVersion, message).with_details(details))
 }
 
-/// Why `subnet.env` cannot be used.
-#[derive(Debug, thiserror::Error)]
-enum SubnetFileError {
-    #[error(
-        "failed to load flannel 'subnet.env' file: cannot read {path}. Is the network's daemon running on this node?"
-    )]
-    Read {
-        path: String,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("failed to load flannel 'subnet.env' file: {path} cannot be used. Check the daemon's log on this node")]
-    Parse {
-        path: String,
-        #[source]
-        source: SubnetEnvError,
-    },
-}
-
-fn read_subnet_env(path: &Path) -> Result<SubnetEnv, SubnetFileError> {
-    let named = || path.display().to_string();
-    let content = std::fs::read(path).map_err(|source| SubnetFileError::Read { path: named(), source })?;
-    subnet_env::parse(&content).map_err(|source| SubnetFileError::Parse { path: named(), source })
-}
-
 /// Reads the whole configuration, `subnet.env` included. `unready` is the error code where the daemon has not written the file.
 fn read_conf(document: &Document, cni_args: &str, unready: Code) -> Result<PluginConf, CniError> {
-    let env = subnet_file(document)?.map(read_subnet_env).transpose();
-    let env = env.map_err(|error| CniError::of(unready, &error))?;
-    Ok(PluginConf::read(document, cni_args, env.as_ref())?)
+    let unusable =
+        |reason: String| CniError::new(unready, format!("failed to load flannel 'subnet.env' file: {reason}"));
+    let env = subnet_file(document)?.map(|path| read_subnet_env(path).map_err(unusable)).transpose()?;
+    PluginConf::read(document, cni_args, env.as_ref())
+}
+
+fn read_subnet_env(path: &Path) -> Result<SubnetEnv, String> {
+    let file = path.display();
+    let content = std::fs::read(path)
+        .map_err(|error| format!("cannot read {file}. Is the network's daemon running on this node?: {error}"))?;
+    subnet_env::parse(&content)
+        .map_err(|error| format!("{file} cannot be used. Check the daemon's log on this node: {error}"))
 }
 
 fn attachment_of(document: &Document, target: &Target) -> Attachment {

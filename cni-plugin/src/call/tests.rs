@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use super::{Call, Environment, read};
+use super::{Call, read};
 use crate::cni_error::{CniError, Code};
 
 const FULL: [(&str, &str); 5] = [
@@ -11,7 +11,7 @@ const FULL: [(&str, &str); 5] = [
     ("CNI_PATH", "/opt/cni/bin"),
 ];
 
-fn read_with(changes: &[(&str, &str)]) -> Result<Environment, CniError> {
+fn read_with(changes: &[(&str, &str)]) -> Result<Option<Call>, CniError> {
     let mut variables: BTreeMap<_, _> = FULL.into();
     variables.extend(changes.iter().copied());
     read(|name| variables.get(name).map(|value| (*value).to_owned()))
@@ -25,9 +25,9 @@ fn fault(changes: &[(&str, &str)]) -> String {
 
 #[test]
 fn a_full_environment_is_a_call() {
-    let Ok(Environment::Call(Call::Add(target))) = read_with(&[]) else { panic!("ADD was asked for") };
+    let Ok(Some(Call::Add(target))) = read_with(&[]) else { panic!("ADD was asked for") };
     assert_eq!((target.container.as_str(), target.ifname.as_str()), ("cid0", "eth0"));
-    assert_eq!(read(|_| None), Ok(Environment::NoCommand));
+    assert_eq!(read(|_| None), Ok(None));
 }
 
 #[test]
@@ -45,8 +45,8 @@ fn missing_variables_are_told_together_and_in_order() {
 fn each_verb_needs_only_its_own() {
     assert!(read_with(&[("CNI_COMMAND", "DEL"), ("CNI_NETNS", "")]).is_ok(), "DEL works when the namespace is gone");
     let bare = |command: &'static str| read(move |name| (name == "CNI_COMMAND").then(|| command.to_owned()));
-    assert_eq!(bare("STATUS"), Ok(Environment::Call(Call::Status)));
-    assert_eq!(bare("VERSION"), Ok(Environment::Call(Call::Version)));
+    assert_eq!(bare("STATUS"), Ok(Some(Call::Status)));
+    assert_eq!(bare("VERSION"), Ok(Some(Call::Version)));
     assert!(bare("GC").is_err(), "GC needs CNI_PATH");
 }
 

@@ -2,16 +2,18 @@
 //!
 //! The last of the three that has a value counts, as the conventions of the specification have it.
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
-use dataplane::types::Mac;
+use dataplane::types::{Family, Mac};
 
-use super::{ConfError, Fields};
+use super::Fields;
+use crate::cni_error::{CniError, Code};
 
 /// The requests for one pod.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Requested {
-    /// The hardware address of its interface.
+    /// The hardware address of its interface; made from its IP address where absent.
     pub mac: Option<Mac>,
     /// Addresses, one from each range set at most.
     pub ips: Vec<IpAddr>,
@@ -22,11 +24,9 @@ impl Requested {
     ///
     /// # Errors
     /// Where a source is malformed, or has an unknown key and `IgnoreUnknown` is not set.
-    pub fn read(cni_args: &str, conf: &Fields<'_>) -> Result<Self, ConfError> {
+    pub fn read(cni_args: &str, conf: &Fields<'_>) -> Result<Self, CniError> {
         let mut requested = from_cni_args(cni_args)?;
-        let labels = conf.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
-        let runtime = conf.object("runtimeConfig")?;
-        for source in labels.into_iter().chain(runtime) {
+        for source in [conf.object("args")?.object("cni")?, conf.object("runtimeConfig")?] {
             requested.mac = source.parsed("mac", mac_of)?.or(requested.mac);
             let ips = ips_of(&source)?;
             if !ips.is_empty() {
@@ -37,15 +37,15 @@ impl Requested {
     }
 }
 
-fn from_cni_args(text: &str) -> Result<Requested, ConfError> {
+fn from_cni_args(text: &str) -> Result<Requested, CniError> {
     let mut requested = Requested::default();
     let mut unknown = Vec::new();
     let mut ignore_unknown = false;
     for pair in text.split(';').filter(|_| !text.is_empty()) {
         let Some((key, value)) = pair.split_once('=').filter(|(_, value)| !value.contains('=')) else {
-            return Err(ConfError::Arguments(format!("invalid pair {pair:?}")));
+            return Err(wrong_args(format!("invalid pair {pair:?}")));
         };
-        let wrong = |reason: &dyn std::fmt::Display| ConfError::Arguments(format!("{key} is {value:?}: {reason}"));
+        let wrong = |reason: &dyn Display| wrong_args(format!("{key} is {value:?}: {reason}"));
         match key {
             "IP" => requested.ips = vec![ip_of(value).map_err(|reason| wrong(&reason))?],
             "MAC" => requested.mac = Some(mac_of(value).map_err(|reason| wrong(&reason))?),
@@ -62,32 +62,27 @@ fn from_cni_args(text: &str) -> Result<Requested, ConfError> {
     if unknown.is_empty() || ignore_unknown {
         Ok(requested)
     } else {
-        Err(ConfError::Arguments(format!("unknown args {unknown:?}; IgnoreUnknown=1 lets them pass")))
+        Err(wrong_args(format!("unknown args {unknown:?}; IgnoreUnknown=1 lets them pass")))
     }
 }
 
-fn ips_of(source: &Fields<'_>) -> Result<Vec<IpAddr>, ConfError> {
-    let path = source.path_of("ips");
-    let parsed = |(n, text): (usize, &str)| {
-        ip_of(text).map_err(|reason| ConfError::Value {
-            field: format!("{path}[{n}]"),
-            value: format!("{text:?}"),
-            reason: reason.to_owned(),
-        })
-    };
-    source.texts("ips")?.into_iter().enumerate().map(parsed).collect()
+fn wrong_args(reason: impl Display) -> CniError {
+    CniError::new(Code::InvalidEnvironment, format!("ARGS: {reason}"))
+}
+
+fn ips_of(source: &Fields<'_>) -> Result<Vec<IpAddr>, CniError> {
+    let wrong = |n, text, reason| source.wrong_value(&format!("ips[{n}]"), format!("{text:?}"), reason);
+    let texts = source.texts("ips")?.into_iter().enumerate();
+    texts.map(|(n, text)| ip_of(text).map_err(|reason| wrong(n, text, reason))).collect()
 }
 
 /// An address, with or without a prefix length: the length is the range's.
 fn ip_of(text: &str) -> Result<IpAddr, &'static str> {
-    let fault = "it must be an IP address, with or without /LENGTH";
     let (address, length) = text.split_once('/').map_or((text, None), |(address, length)| (address, Some(length)));
-    let address: IpAddr = address.parse().map_err(|_| fault)?;
-    match length.map(str::parse::<u8>) {
-        Some(Ok(length)) if length <= dataplane::types::Family::of(address).bits() => Ok(address),
-        Some(_) => Err(fault),
-        None => Ok(address),
-    }
+    let fits = |address: &IpAddr| {
+        length.is_none_or(|length| length.parse::<u8>().is_ok_and(|length| length <= Family::of(*address).bits()))
+    };
+    address.parse().ok().filter(fits).ok_or("it must be an IP address, with or without /LENGTH")
 }
 
 fn mac_of(text: &str) -> Result<Mac, String> {

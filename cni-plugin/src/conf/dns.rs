@@ -1,18 +1,19 @@
 //! Name resolution in a configuration. Pure.
 
-use super::{ConfError, Fields};
+use super::Fields;
+use crate::cni_error::CniError;
 use crate::result::Dns;
 
 /// Reads the first `dns` that sets anything. `runtimeConfig` calls the lists `servers` and `searches`.
-pub(super) fn read_first(sources: &[Option<&Fields<'_>>]) -> Result<Dns, ConfError> {
-    for source in sources.iter().flatten() {
-        let Some(fields) = source.object("dns")? else { continue };
+pub(super) fn read_first(sources: &[&Fields<'_>]) -> Result<Dns, CniError> {
+    for source in sources {
+        let fields = source.object("dns")?;
         let texts = |keys: [&str; 2]| {
             let mut all = Vec::new();
             for key in keys {
                 all.extend(fields.texts(key)?.into_iter().map(str::to_owned));
             }
-            Ok::<_, ConfError>(all)
+            Ok::<_, CniError>(all)
         };
         let dns = Dns {
             nameservers: texts(["nameservers", "servers"])?,

@@ -2,14 +2,15 @@
 //!
 //! A field that the plugin does not support is an error, never ignored.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use dataplane::types::{IfName, Mac, Mtu, Prefix};
+use dataplane::types::{IfName, Mtu};
 
 use super::arguments::Requested;
 use super::subnet_env::SubnetEnv;
-use super::{ConfError, Document, Fields, dns, prev_result, ranges};
-use crate::attachment::Id;
+use super::{Document, Fields, dns, invalid, prev_result, ranges};
+use crate::cni_error::CniError;
 use crate::ipam::range::RangeSet;
 use crate::result::{CniResult, Dns, Route};
 use crate::version::Version;
@@ -47,8 +48,8 @@ pub struct TeardownConf {
 impl TeardownConf {
     /// Reads each field; an unreadable one gets its default.
     pub fn read(conf: &Fields<'_>) -> Self {
-        let ipam = conf.object("ipam").ok().flatten();
-        let data_dir = ipam.and_then(|ipam| ipam.text("dataDir").ok().flatten()).filter(|path| !path.is_empty());
+        let data_dir = conf.object("ipam").and_then(|ipam| ipam.text("dataDir")).ok().flatten();
+        let data_dir = data_dir.filter(|path| !path.is_empty());
         let bridge = conf.text("bridge").ok().flatten().filter(|name| !name.is_empty()).unwrap_or(BRIDGE);
         Self { data_dir: PathBuf::from(data_dir.unwrap_or(DATA_DIR)), bridge: bridge.parse().ok() }
     }
@@ -77,18 +78,12 @@ pub struct BridgeConf {
 /// The attachment that ADD makes and CHECK expects.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PluginConf {
-    /// The version of the answer.
-    pub version: Version,
-    /// The network's name.
-    pub network: Id,
     /// The bridge and its port.
     pub bridge: BridgeConf,
-    /// The pod's hardware address; made from its IP address where absent.
-    pub mac: Option<Mac>,
     /// One address from each.
     pub ranges: Vec<RangeSet>,
-    /// Addresses that the runtime requests.
-    pub requested: Vec<std::net::IpAddr>,
+    /// What the runtime requests for this pod.
+    pub requested: Requested,
     /// The pod's routes; those without a gateway go to the range's one.
     pub routes: Vec<Route>,
     /// The pod gets a default route for each family of its addresses.
@@ -105,10 +100,10 @@ pub struct PluginConf {
 ///
 /// # Errors
 /// Where the fields that decide this have the wrong type.
-pub fn subnet_file(document: &Document) -> Result<Option<&Path>, ConfError> {
+pub fn subnet_file(document: &Document) -> Result<Option<&Path>, CniError> {
     let fields = document.fields();
     let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
-    if ranges::are_given(ipam.as_ref(), runtime.as_ref()) {
+    if ranges::are_given(&ipam, &runtime) {
         return Ok(None);
     }
     let file = fields.text("subnetFile")?.filter(|path| !path.is_empty());
@@ -120,58 +115,51 @@ impl PluginConf {
     ///
     /// # Errors
     /// The first field that is wrong.
-    pub fn read(document: &Document, cni_args: &str, env: Option<&SubnetEnv>) -> Result<Self, ConfError> {
+    pub fn read(document: &Document, cni_args: &str, env: Option<&SubnetEnv>) -> Result<Self, CniError> {
         let fields = document.fields();
         let (ipam, runtime) = (fields.object("ipam")?, fields.object("runtimeConfig")?);
-        UNSUPPORTED.iter().try_for_each(|key| fields.refuse(key))?;
-        if let Some(runtime) = &runtime {
-            RUNTIME_UNSUPPORTED.iter().try_for_each(|key| runtime.refuse(key))?;
-        }
-        let kind = ipam.as_ref().map_or(Ok(None), |ipam| ipam.text("type"))?.unwrap_or("host-local");
-        if let (Some(ipam), false) = (&ipam, ["host-local", ""].contains(&kind)) {
-            return Err(ConfError::Unsupported { field: ipam.path_of("type"), value: format!("{kind:?}") });
+        fields.refuse(&UNSUPPORTED)?;
+        runtime.refuse(&RUNTIME_UNSUPPORTED)?;
+        let kind = ipam.text("type")?.unwrap_or_default();
+        if !["host-local", ""].contains(&kind) {
+            return Err(ipam.unsupported("type", format!("{kind:?}")));
         }
         let requested = Requested::read(cni_args, &fields)?;
-        let ranges = ranges::read(ipam.as_ref(), runtime.as_ref(), env)?;
-        if document.version < Version::V0_3_0 {
-            one_address_per_family(document.version, &ranges)?;
+        let ranges = ranges::read(&ipam, &runtime, env)?;
+        let families: BTreeSet<_> = ranges.iter().map(RangeSet::family).collect();
+        if document.version < Version::V0_3_0 && families.len() < ranges.len() {
+            let (count, version) = (ranges.len(), document.version);
+            let reason = format!("CNI version {version} does not support more than 1 address per family");
+            return Err(fields.wrong_value("ipam.ranges", format!("{count} range sets"), reason));
         }
         let given_gateway = fields.flag("isGateway")?;
         let is_default_gateway = fields.flag("isDefaultGateway")?.unwrap_or(given_gateway.unwrap_or(true));
         let is_gateway = given_gateway.unwrap_or(true) || is_default_gateway;
         Ok(Self {
-            version: document.version,
-            network: document.network.clone(),
             bridge: bridge_of(&fields, is_gateway, env)?,
-            mac: requested.mac,
-            requested: requested.ips,
+            requested,
             ranges,
-            routes: routes_of(ipam.as_ref(), env)?,
+            routes: routes_of(&ipam, env)?,
             is_default_gateway,
             data_dir: TeardownConf::read(&fields).data_dir,
-            dns: dns::read_first(&[runtime.as_ref(), Some(&fields)])?,
+            dns: dns::read_first(&[&runtime, &fields])?,
             prev_result: prev_result::read(&fields, document.version)?,
         })
     }
 }
 
-fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> Result<BridgeConf, ConfError> {
+fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> Result<BridgeConf, CniError> {
     let promiscuous = fields.flag("promiscMode")?.unwrap_or(false);
     let hairpin = fields.flag("hairpinMode")?;
     if promiscuous && hairpin == Some(true) {
-        return Err(ConfError::HairpinAndPromiscuous);
+        return Err(invalid("cannot set hairpin mode and promiscuous mode at the same time"));
     }
-    let mtu = match fields.number("mtu")?.filter(|mtu| *mtu != 0) {
-        Some(number) => {
-            let wrong = |reason| fields.wrong_value("mtu", &number.to_string(), reason);
-            Some(Mtu::try_from(number).map_err(wrong)?)
-        }
-        None => env.map(|env| env.mtu),
-    };
+    let in_range = |number| Mtu::try_from(number).map_err(|reason| fields.wrong_value("mtu", number, reason));
+    let mtu = fields.number("mtu")?.filter(|mtu| *mtu != 0).map(in_range).transpose()?;
     let default_name = || BRIDGE.parse().map_err(|reason| fields.wrong_value("bridge", BRIDGE, reason));
     Ok(BridgeConf {
         name: fields.parsed("bridge", str::parse)?.map_or_else(default_name, Ok)?,
-        mtu,
+        mtu: mtu.or(env.map(|env| env.mtu)),
         is_gateway,
         force_address: fields.flag("forceAddress")?.unwrap_or(false),
         hairpin: hairpin.unwrap_or(!promiscuous),
@@ -181,31 +169,15 @@ fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> 
 }
 
 /// `ipam.routes`, then the whole network: pods of other nodes are behind the gateway even where it is not the default.
-fn routes_of(ipam: Option<&Fields<'_>>, env: Option<&SubnetEnv>) -> Result<Vec<Route>, ConfError> {
-    let given = ipam.map_or(Ok(Vec::new()), |ipam| ipam.objects("routes"))?;
+fn routes_of(ipam: &Fields<'_>, env: Option<&SubnetEnv>) -> Result<Vec<Route>, CniError> {
     let mut routes = Vec::new();
-    for fields in given {
-        ["mtu", "advmss", "priority", "table", "scope"].iter().try_for_each(|key| fields.refuse(key))?;
-        let no_dst = || fields.wrong_value("dst", "missing", "each route needs its destination");
-        let dst: Prefix = fields.parsed("dst", str::parse)?.ok_or_else(no_dst)?;
-        let gateway = fields.parsed("gw", |text| text.parse().map_err(|_| "it must be an IP address"))?;
-        routes.push(Route::via(dst, gateway));
+    for fields in ipam.objects("routes")? {
+        fields.refuse(&prev_result::ROUTE_ATTRIBUTES)?;
+        routes.push(prev_result::route_of(&fields)?);
     }
     let networks = env.into_iter().flat_map(|env| &env.networks);
     routes.extend(networks.map(|network| Route::via(*network, None)));
     Ok(routes)
-}
-
-fn one_address_per_family(version: Version, ranges: &[RangeSet]) -> Result<(), ConfError> {
-    let repeated = ranges.iter().enumerate().any(|(n, set)| ranges[..n].iter().any(|one| one.family() == set.family()));
-    if !repeated {
-        return Ok(());
-    }
-    Err(ConfError::Value {
-        field: "ipam.ranges".to_owned(),
-        value: format!("{} range sets", ranges.len()),
-        reason: format!("CNI version {version} does not support more than 1 address per family"),
-    })
 }
 
 #[cfg(test)]

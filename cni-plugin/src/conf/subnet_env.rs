@@ -3,6 +3,9 @@
 //! The format is flannel's: `KEY=VALUE` lines. Unknown keys are ignored. A file that was cut short gives an error with the
 //! missing keys.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 use ipnetwork::IpNetwork;
 
@@ -17,34 +20,10 @@ pub struct SubnetEnv {
     pub mtu: Mtu,
 }
 
-/// Why a `subnet.env` cannot be used.
+/// Why a `subnet.env` cannot be used. The message names the keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubnetEnvError {
-    /// The file is no text.
-    #[error("it is no UTF-8 text")]
-    NoText,
-    /// A key without a value.
-    #[error("line {line} has {key} without '='")]
-    NoValue {
-        /// Which line, from 1.
-        line: usize,
-        /// Which key.
-        key: String,
-    },
-    /// A wrong value.
-    #[error("{key} is {value:?}: {reason}")]
-    Value {
-        /// Which key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// Why it is wrong.
-        reason: String,
-    },
-    /// Keys are missing.
-    #[error("it is missing {}", .0.join(", "))]
-    Missing(Vec<&'static str>),
-}
+#[error("{0}")]
+pub struct SubnetEnvError(String);
 
 /// The keys of one family: its networks and its subnet.
 const fn keys(family: Family) -> [&'static str; 2] {
@@ -62,8 +41,8 @@ const IPMASQ: &str = "FLANNEL_IPMASQ";
 /// # Errors
 /// Where a line that matters is wrong or missing; one family's lines suffice.
 pub fn parse(content: &[u8]) -> Result<SubnetEnv, SubnetEnvError> {
-    let text = std::str::from_utf8(content).map_err(|_| SubnetEnvError::NoText)?;
-    let values = Values::read(text)?;
+    let text = std::str::from_utf8(content).map_err(|_| SubnetEnvError("it is no UTF-8 text".to_owned()))?;
+    let values = values_of(text)?;
     let mut networks = Vec::new();
     let mut subnets = PerFamily::none();
     for family in Family::BOTH {
@@ -76,57 +55,42 @@ pub fn parse(content: &[u8]) -> Result<SubnetEnv, SubnetEnvError> {
             *subnets.slot(family) = Some(parsed);
         }
     }
-    let mtu = match values.get(MTU) {
-        Some(value) => {
-            let number = value.parse::<i64>().map_err(|_| wrong(MTU, value, "it must be a number of bytes"))?;
-            Some(Mtu::try_from(number).map_err(|reason| wrong(MTU, value, reason))?)
-        }
-        None => None,
+    let mtu_of = |value: &&str| {
+        let number = value.parse::<i64>().map_err(|_| wrong(MTU, value, "it must be a number of bytes"))?;
+        Mtu::try_from(number).map_err(|reason| wrong(MTU, value, reason))
     };
-    match (mtu, values.missing()) {
-        (Some(mtu), missing) if missing.is_empty() => Ok(SubnetEnv { networks, subnets, mtu }),
-        (_, missing) => Err(SubnetEnvError::Missing(missing)),
+    let mtu = values.get(MTU).map(mtu_of).transpose()?;
+    // Of the families, those of which the file has a key. The plugin does not use `FLANNEL_IPMASQ`, but it is the last line:
+    // without it the file was cut short.
+    let is_begun = |family: &Family| keys(*family).iter().any(|key| values.contains_key(key));
+    let is_needed = |family: &Family| is_begun(family) || !Family::BOTH.iter().any(is_begun);
+    let needed = Family::BOTH.into_iter().filter(is_needed).flat_map(keys).chain([MTU, IPMASQ]);
+    let missing: Vec<_> = needed.filter(|key| !values.contains_key(key)).collect();
+    match mtu.filter(|_| missing.is_empty()) {
+        Some(mtu) => Ok(SubnetEnv { networks, subnets, mtu }),
+        None => Err(SubnetEnvError(format!("it is missing {}", missing.join(", ")))),
     }
 }
 
 /// The lines that have one of our keys; of two with the same key the later one counts.
-struct Values<'a>(Vec<(&'static str, &'a str)>);
-
-impl<'a> Values<'a> {
-    fn read(text: &'a str) -> Result<Self, SubnetEnvError> {
-        let mut values = Vec::new();
-        for (number, line) in text.lines().enumerate() {
-            let line = line.trim();
-            let (key, value) =
-                line.split_once('=').map_or((line, None), |(key, value)| (key.trim(), Some(value.trim())));
-            let mut known = Family::BOTH.into_iter().flat_map(keys).chain([MTU, IPMASQ]);
-            let Some(key) = known.find(|known| *known == key) else { continue };
-            let value = value.ok_or_else(|| SubnetEnvError::NoValue { line: number + 1, key: key.to_owned() })?;
-            values.push((key, value));
+fn values_of(text: &str) -> Result<BTreeMap<&str, &str>, SubnetEnvError> {
+    let mut values = BTreeMap::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let pair = line.split_once('=');
+        let key = pair.map_or(line, |(key, _)| key).trim();
+        if Family::BOTH.into_iter().flat_map(keys).chain([MTU, IPMASQ]).any(|known| known == key) {
+            let (_, value) = pair.ok_or_else(|| SubnetEnvError(format!("line {number} has {key} without '='")))?;
+            values.insert(key, value.trim());
         }
-        Ok(Self(values))
     }
-
-    fn get(&self, key: &str) -> Option<&'a str> {
-        self.0.iter().rev().find(|(name, _)| *name == key).map(|(_, value)| *value)
-    }
-
-    /// The missing keys: of each family of which the file has a key, and the common ones. The plugin does not use
-    /// `FLANNEL_IPMASQ`, but it is the last line: without it the file was cut short.
-    fn missing(&self) -> Vec<&'static str> {
-        let begun = |family: &Family| keys(*family).iter().any(|key| self.get(key).is_some());
-        let nothing_begun = !Family::BOTH.iter().any(begun);
-        let of_families = Family::BOTH.into_iter().filter(|family| nothing_begun || begun(family)).flat_map(keys);
-        of_families.chain([MTU, IPMASQ]).filter(|key| self.get(key).is_none()).collect()
-    }
+    Ok(values)
 }
 
-fn with_length(text: &str) -> Result<IpNetwork, String> {
-    let fault = || "it must be ADDRESS/LENGTH".to_owned();
-    if text.contains('/') { text.parse().map_err(|_| fault()) } else { Err(fault()) }
+fn with_length(text: &str) -> Result<IpNetwork, &'static str> {
+    text.parse().ok().filter(|_| text.contains('/')).ok_or("it must be ADDRESS/LENGTH")
 }
 
-fn of_family<T: Copy, E: std::fmt::Display>(
+fn of_family<T: Copy, E: Display>(
     key: &str,
     value: &str,
     family: Family,
@@ -137,8 +101,8 @@ fn of_family<T: Copy, E: std::fmt::Display>(
     if family_of(parsed) == family { Ok(parsed) } else { Err(wrong(key, value, format!("it must be {family}"))) }
 }
 
-fn wrong(key: &str, value: &str, reason: impl std::fmt::Display) -> SubnetEnvError {
-    SubnetEnvError::Value { key: key.to_owned(), value: value.to_owned(), reason: reason.to_string() }
+fn wrong(key: &str, value: &str, reason: impl Display) -> SubnetEnvError {
+    SubnetEnvError(format!("{key} is {value:?}: {reason}"))
 }
 
 #[cfg(test)]

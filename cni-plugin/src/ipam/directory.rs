@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::IpamError;
 use crate::attachment::{Attachment, Id};
+use crate::cni_error::{CniError, Code};
 
 /// More than any owner is long.
 const MAX_OWNER: u64 = 4096;
@@ -19,7 +19,7 @@ const MAX_OWNER: u64 = 4096;
 /// The locked directory.
 #[derive(Debug)]
 pub(super) struct Directory {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     _lock: Flock<File>,
 }
 
@@ -31,55 +31,52 @@ pub(super) struct Owner {
     pub(super) ifname: String,
 }
 
-/// The result of claiming an address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claimed {
-    Ours,
-    Taken,
+/// Adds the failed operation to the system's error.
+pub(super) fn fault<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> CniError + 'a {
+    move |error| CniError::new(Code::Io, format!("cannot {action} {}: {error}", path.display()))
 }
 
-pub(super) fn fault<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> IpamError + 'a {
-    move |source| IpamError::Io { action, path: path.to_owned(), source }
+/// The outcome of an operation on a file; `None` where there is no such file.
+pub(super) fn if_there<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
 }
 
 impl Directory {
-    pub(super) fn create(data_dir: &Path, network: &Id) -> Result<Self, IpamError> {
+    pub(super) fn create(data_dir: &Path, network: &Id) -> Result<Self, CniError> {
         if let Some(directory) = Self::open(data_dir, network)? {
             return Ok(directory);
         }
         let path = data_dir.join(network.as_str());
         let made = fs::DirBuilder::new().recursive(true).mode(0o755).create(&path);
         made.map_err(fault("create the directory of reservations", &path))?;
-        Self::locked(path)
+        let file = open_or_create(&path.join("lock"));
+        Self::locked(path, file)
     }
 
-    pub(super) fn open(data_dir: &Path, network: &Id) -> Result<Option<Self>, IpamError> {
+    pub(super) fn open(data_dir: &Path, network: &Id) -> Result<Option<Self>, CniError> {
         let path = data_dir.join(network.as_str());
-        match Self::locked(path) {
-            Err(IpamError::Io { source, .. }) if source.kind() == ErrorKind::NotFound => Ok(None),
-            other => other.map(Some),
-        }
+        let file = if_there(open_or_create(&path.join("lock"))).transpose();
+        file.map(|file| Self::locked(path, file)).transpose()
     }
 
-    fn locked(path: PathBuf) -> Result<Self, IpamError> {
+    fn locked(path: PathBuf, file: io::Result<File>) -> Result<Self, CniError> {
         let lock = path.join("lock");
-        let file = open_or_create(&lock).map_err(fault("open the lock", &lock))?;
-        let held =
-            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| fault("lock", &lock)(errno.into()))?;
+        let file = file.map_err(fault("open the lock", &lock))?;
+        let held = Flock::lock(file, FlockArg::LockExclusive);
+        let held = held.map_err(|(_, errno)| fault("lock", &lock)(errno.into()))?;
         Ok(Self { path, _lock: held })
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 
     fn file(&self, address: IpAddr) -> PathBuf {
         self.path.join(address.to_string())
     }
 
-    /// Writes the owner into the address's file where the address is free. An empty file is free: its writer died between
+    /// Writes the owner into the address's file where the address is free; false where another has it. An empty file is free: its writer died between
     /// creating and filling it, and there is no other writer while we hold the lock.
-    pub(super) fn claim(&self, address: IpAddr, owner: &Attachment) -> Result<Claimed, IpamError> {
+    pub(super) fn claim(&self, address: IpAddr, owner: &Attachment) -> Result<bool, CniError> {
         let path = self.file(address);
         let mut options = OpenOptions::new();
         options.write(true).mode(0o600);
@@ -87,7 +84,7 @@ impl Directory {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 let is_empty = fs::symlink_metadata(&path).is_ok_and(|file| file.is_file() && file.len() == 0);
                 if !is_empty {
-                    return Ok(Claimed::Taken);
+                    return Ok(false);
                 }
                 options.create_new(false).open(&path)
             }
@@ -100,28 +97,22 @@ impl Directory {
             let _ = fs::remove_file(&path);
             return Err(fault("write the reservation", &path)(error));
         }
-        Ok(Claimed::Ours)
+        Ok(true)
     }
 
     /// Removes the address's file. One that is gone already is no error.
-    pub(super) fn release(&self, address: IpAddr) -> Result<(), IpamError> {
+    pub(super) fn release(&self, address: IpAddr) -> Result<(), CniError> {
         let path = self.file(address);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(fault("remove the reservation", &path)(error)),
-            _ => Ok(()),
-        }
+        if_there(fs::remove_file(&path)).map(drop).map_err(fault("remove the reservation", &path))
     }
 
     /// The owner of the address; `None` where it is free.
-    pub(super) fn owner(&self, address: IpAddr) -> Result<Option<Owner>, IpamError> {
+    pub(super) fn owner(&self, address: IpAddr) -> Result<Option<Owner>, CniError> {
         let path = self.file(address);
         let mut content = Vec::new();
         let read = File::open(&path).and_then(|file| file.take(MAX_OWNER).read_to_end(&mut content));
-        match read {
-            Ok(_) => Ok(owner_in(&content)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(fault("read the reservation", &path)(error)),
-        }
+        let read = if_there(read).map_err(fault("read the reservation", &path))?;
+        Ok(read.and_then(|_| owner_in(&content)))
     }
 
     /// True where the attachment owns the address. A file of an old plugin names no interface and matches all of its container's.
@@ -141,7 +132,7 @@ impl Directory {
 
     /// Overwrites the file and truncates the rest. A file that is truncated first would be written to the disk on close: ext4
     /// takes that for the replacement of a document.
-    pub(super) fn set_last(&self, set: usize, address: IpAddr) -> Result<(), IpamError> {
+    pub(super) fn set_last(&self, set: usize, address: IpAddr) -> Result<(), CniError> {
         let path = self.last_file(set);
         let text = address.to_string();
         let mut options = OpenOptions::new();
@@ -159,31 +150,26 @@ impl Directory {
     }
 
     /// Every address that has a file.
-    pub(super) fn addresses(&self) -> Result<HashSet<IpAddr>, IpamError> {
+    pub(super) fn addresses(&self) -> Result<HashSet<IpAddr>, CniError> {
         addresses_in(&self.path)
     }
 }
 
 /// Every address that has a file in a directory; none where there is no directory.
-pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, IpamError> {
-    let list = match fs::read_dir(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(HashSet::new()),
-        other => other.map_err(fault("list", path))?,
-    };
-    let address = |entry: io::Result<fs::DirEntry>| match entry {
-        Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
-        Err(error) => Some(Err(fault("list", path)(error))),
-    };
-    list.filter_map(address).collect()
+pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, CniError> {
+    let mut addresses = HashSet::new();
+    for entry in if_there(fs::read_dir(path)).map_err(fault("list", path))?.into_iter().flatten() {
+        let name = entry.map_err(fault("list", path))?.file_name();
+        addresses.extend(name.to_str().and_then(|name| name.parse::<IpAddr>().ok()));
+    }
+    Ok(addresses)
 }
 
 /// Opens for reading, which is enough for a lock and works on a read-only file system.
 fn open_or_create(path: &Path) -> io::Result<File> {
-    match File::open(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
-        }
-        other => other,
+    match if_there(File::open(path))? {
+        Some(file) => Ok(file),
+        None => OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path),
     }
 }
 

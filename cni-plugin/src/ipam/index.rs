@@ -18,9 +18,9 @@ use nix::fcntl::AT_FDCWD;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use super::IpamError;
-use super::directory::{Directory, fault};
+use super::directory::{Directory, fault, if_there};
 use crate::attachment::{Attachment, Id, fnv1a};
+use crate::cni_error::CniError;
 
 /// A file name's limit in every file system that we know.
 const MAX_NAME: usize = 255;
@@ -36,20 +36,15 @@ impl Index {
     }
 
     /// Builds the index anew where it may differ from the files.
-    pub(super) fn freshen(&self, directory: &Directory) -> Result<(), IpamError> {
+    pub(super) fn freshen(&self, directory: &Directory) -> Result<(), CniError> {
         let time = |path| fs::metadata(path).ok().map(|stat| (stat.mtime(), stat.mtime_nsec()));
-        let (theirs, ours) = (time(directory.path()), time(&self.path));
+        let (theirs, ours) = (time(&directory.path), time(&self.path));
         if theirs.is_some() && theirs == ours { Ok(()) } else { self.rebuild(directory) }
     }
 
     /// Reads every reservation. This is what makes the first use on a node of 20,000 pods take a while, and no other.
-    pub(super) fn rebuild(&self, directory: &Directory) -> Result<(), IpamError> {
-        match fs::remove_dir_all(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(fault("clear the index", &self.path)(error));
-            }
-            _ => {}
-        }
+    pub(super) fn rebuild(&self, directory: &Directory) -> Result<(), CniError> {
+        if_there(fs::remove_dir_all(&self.path)).map_err(fault("clear the index", &self.path))?;
         let create = DirBuilder::new().recursive(true).mode(0o755).create(&self.path);
         create.map_err(fault("create the index", &self.path))?;
         let mut links: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
@@ -67,24 +62,22 @@ impl Index {
     }
 
     /// The addresses of an attachment, or where it has none, of its container in reservations of old.
-    pub(super) fn get(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, IpamError> {
+    pub(super) fn get(&self, attachment: &Attachment) -> Result<Vec<IpAddr>, CniError> {
         let container = attachment.container.as_str();
         let exact = self.read(&link_name(container, attachment.ifname.as_str()))?;
         if exact.is_empty() { self.read(&link_name(container, "")) } else { Ok(exact) }
     }
 
-    pub(super) fn set(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), IpamError> {
+    pub(super) fn set(&self, attachment: &Attachment, addresses: &[IpAddr]) -> Result<(), CniError> {
         self.link(&link_name(attachment.container.as_str(), attachment.ifname.as_str()), addresses)
     }
 
     /// Removes what [`Index::get`] found.
-    pub(super) fn remove(&self, attachment: &Attachment) -> Result<(), IpamError> {
+    pub(super) fn remove(&self, attachment: &Attachment) -> Result<(), CniError> {
         for ifname in [attachment.ifname.as_str(), ""] {
             let path = self.path.join(link_name(attachment.container.as_str(), ifname));
-            match fs::remove_file(&path) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(fault("remove from the index", &path)(error)),
+            if if_there(fs::remove_file(&path)).map_err(fault("remove from the index", &path))?.is_some() {
+                break;
             }
         }
         Ok(())
@@ -92,34 +85,32 @@ impl Index {
 
     /// Marks that the index and the files agree. The kernel stamps a change with the time of its last tick, so the clock's finer
     /// reading is a time that no change before or after has.
-    pub(super) fn seal(&self, directory: &Directory) -> Result<(), IpamError> {
+    pub(super) fn seal(&self, directory: &Directory) -> Result<(), CniError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let stamp = TimeSpec::from_duration(now);
-        for path in [directory.path(), &self.path] {
+        for path in [&directory.path, &self.path] {
             utimensat(AT_FDCWD, path, &stamp, &stamp, UtimensatFlags::FollowSymlink)
                 .map_err(|errno| fault("set the time of", path)(errno.into()))?;
         }
         Ok(())
     }
 
-    fn link(&self, name: &str, addresses: &[IpAddr]) -> Result<(), IpamError> {
+    fn link(&self, name: &str, addresses: &[IpAddr]) -> Result<(), CniError> {
         let path = self.path.join(name);
         let target = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        match symlink(&target, &path) {
+        let written = match symlink(&target, &path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                fs::remove_file(&path).and_then(|()| symlink(&target, &path)).map_err(fault("write the index", &path))
+                fs::remove_file(&path).and_then(|()| symlink(&target, &path))
             }
-            other => other.map_err(fault("write the index", &path)),
-        }
+            other => other,
+        };
+        written.map_err(fault("write the index", &path))
     }
 
-    fn read(&self, name: &str) -> Result<Vec<IpAddr>, IpamError> {
+    fn read(&self, name: &str) -> Result<Vec<IpAddr>, CniError> {
         let path = self.path.join(name);
-        match fs::read_link(&path) {
-            Ok(target) => Ok(target.to_string_lossy().split(',').filter_map(|text| text.parse().ok()).collect()),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(fault("read the index", &path)(error)),
-        }
+        let target = if_there(fs::read_link(&path)).map_err(fault("read the index", &path))?.unwrap_or_default();
+        Ok(target.to_string_lossy().split(',').filter_map(|text| text.parse().ok()).collect())
     }
 }
 

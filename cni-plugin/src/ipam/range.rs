@@ -7,13 +7,16 @@ use std::net::IpAddr;
 use dataplane::types::{Family, Prefix, address, number};
 use ipnetwork::IpNetwork;
 
+use crate::cni_error::{CniError, Code};
+
 /// Some addresses of one subnet, in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range {
     subnet: Prefix,
     start: IpAddr,
     end: IpAddr,
-    gateway: IpAddr,
+    /// The gateway of the range's addresses.
+    pub gateway: IpAddr,
 }
 
 /// A range as a configuration gives it.
@@ -29,94 +32,20 @@ pub struct RangeRequest {
     pub gateway: Option<IpAddr>,
 }
 
-/// Why ranges cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RangeError {
-    /// A subnet of one or two addresses.
-    #[error("invalid range set {set}: Network {subnet} too small to allocate from")]
-    TooSmall {
-        /// Which set, from 0.
-        set: usize,
-        /// The subnet.
-        subnet: Prefix,
-    },
-    /// A subnet that is none.
-    #[error(
-        "invalid range set {set}: Network has host bits set. For a subnet mask of length {} the network address is {}",
-        .network.len(), .network.address()
-    )]
-    HostBits {
-        /// Which set, from 0.
-        set: usize,
-        /// What the subnet should be.
-        network: Prefix,
-    },
-    /// A bound outside the subnet.
-    #[error("invalid range set {set}: {bound} {address} not in network {subnet}")]
-    Outside {
-        /// Which set, from 0.
-        set: usize,
-        /// `RangeStart` or `RangeEnd`.
-        bound: &'static str,
-        /// The bound.
-        address: IpAddr,
-        /// The subnet.
-        subnet: Prefix,
-    },
-    /// No address lies between the bounds.
-    #[error("invalid range set {set}: RangeStart {start} is after RangeEnd {end}")]
-    Empty {
-        /// Which set, from 0.
-        set: usize,
-        /// The first address.
-        start: IpAddr,
-        /// The last address.
-        end: IpAddr,
-    },
-    /// A set of IPv4 and IPv6: each set gives one address.
-    #[error("invalid range set {set}: mixed address families")]
-    MixedFamilies {
-        /// Which set, from 0.
-        set: usize,
-    },
-    /// A set with nothing in it.
-    #[error("invalid range set {set}: empty range set")]
-    EmptySet {
-        /// Which set, from 0.
-        set: usize,
-    },
-    /// Two ranges of a set share an address.
-    #[error("invalid range set {set}: subnet {one} overlaps with {other}")]
-    OverlapInSet {
-        /// Which set, from 0.
-        set: usize,
-        /// One range.
-        one: String,
-        /// The other.
-        other: String,
-    },
-    /// Two sets share an address.
-    #[error("range set {one} overlaps with {other}")]
-    Overlap {
-        /// One set, from 0.
-        one: usize,
-        /// The other.
-        other: usize,
-    },
-}
-
 impl Range {
-    fn new(request: &RangeRequest, set: usize) -> Result<Self, RangeError> {
-        let RangeRequest { subnet: given, .. } = request;
-        let Some(subnet) = Prefix::new(given.ip(), given.prefix()) else {
-            return Err(RangeError::EmptySet { set });
-        };
+    fn new(request: &RangeRequest) -> Result<Self, String> {
+        let given = request.subnet;
+        let subnet = Prefix::new(given.ip(), given.prefix()).ok_or("empty range set")?;
         let family = subnet.family();
         if subnet.len() + 2 > family.bits() {
-            return Err(RangeError::TooSmall { set, subnet });
+            return Err(format!("Network {subnet} too small to allocate from"));
         }
         if given.ip() != subnet.address() {
-            return Err(RangeError::HostBits { set, network: subnet });
+            return Err(format!(
+                "Network has host bits set. For a subnet mask of length {} the network address is {}",
+                subnet.len(),
+                subnet.address()
+            ));
         }
         let at = |number| address(family, number);
         let first = at(subnet.first() + 1);
@@ -125,26 +54,16 @@ impl Range {
             Family::V6 => at(subnet.last()),
         };
         let bound = |bound, value: Option<IpAddr>, default| match value {
-            Some(address) if !subnet.contains(address) => Err(RangeError::Outside { set, bound, address, subnet }),
+            Some(address) if !subnet.contains(address) => Err(format!("{bound} {address} not in network {subnet}")),
             value => Ok(value.unwrap_or(default)),
         };
         // The network's own address and IPv4's broadcast address are no host's, whatever the bounds say.
         let start = bound("RangeStart", request.start, first)?.max(first);
         let end = bound("RangeEnd", request.end, last)?.min(last);
         if start > end {
-            return Err(RangeError::Empty { set, start, end });
+            return Err(format!("RangeStart {start} is after RangeEnd {end}"));
         }
         Ok(Self { subnet, start, end, gateway: request.gateway.unwrap_or(first) })
-    }
-
-    /// The subnet that the range is part of.
-    pub fn subnet(&self) -> Prefix {
-        self.subnet
-    }
-
-    /// The gateway of the range's addresses.
-    pub fn gateway(&self) -> IpAddr {
-        self.gateway
     }
 
     /// True for the addresses between the bounds.
@@ -161,9 +80,10 @@ impl Range {
         self.contains(other.start) || other.contains(self.start)
     }
 
-    fn between(self, first: u128, last: u128) -> impl Iterator<Item = IpAddr> {
-        let family = self.subnet.family();
-        (first..=last).map(move |number| address(family, number)).filter(move |address| *address != self.gateway)
+    /// The addresses with these numbers that may be handed out, with the range.
+    fn addresses(self, numbers: impl Iterator<Item = u128>) -> impl Iterator<Item = (Self, IpAddr)> {
+        let addresses = numbers.map(move |number| (self, address(self.subnet.family(), number)));
+        addresses.filter(move |(_, address)| *address != self.gateway)
     }
 }
 
@@ -182,25 +102,31 @@ impl RangeSet {
     ///
     /// # Errors
     /// The first thing that is wrong.
-    pub fn all(requests: &[Vec<RangeRequest>]) -> Result<Vec<Self>, RangeError> {
-        let sets: Vec<_> = requests.iter().enumerate().map(|(n, set)| Self::new(set, n)).collect::<Result<_, _>>()?;
+    pub fn all(requests: &[Vec<RangeRequest>]) -> Result<Vec<Self>, CniError> {
+        let invalid = |message: String| CniError::new(Code::InvalidConfiguration, message);
+        let mut sets: Vec<Self> = Vec::new();
+        for (n, request) in requests.iter().enumerate() {
+            let set = Self::new(request).map_err(|fault| invalid(format!("invalid range set {n}: {fault}")))?;
+            sets.push(set);
+        }
         for (other, later) in sets.iter().enumerate() {
-            if let Some(one) = sets[..other].iter().position(|earlier| earlier.overlaps(later)) {
-                return Err(RangeError::Overlap { one, other });
+            let overlaps = |earlier: &Self| earlier.0.iter().any(|one| later.0.iter().any(|two| one.overlaps(two)));
+            if let Some(one) = sets[..other].iter().position(overlaps) {
+                return Err(invalid(format!("range set {one} overlaps with {other}")));
             }
         }
         Ok(sets)
     }
 
-    fn new(requests: &[RangeRequest], set: usize) -> Result<Self, RangeError> {
-        let ranges: Vec<_> = requests.iter().map(|request| Range::new(request, set)).collect::<Result<_, _>>()?;
-        let first = ranges.first().ok_or(RangeError::EmptySet { set })?;
+    fn new(requests: &[RangeRequest]) -> Result<Self, String> {
+        let ranges: Vec<_> = requests.iter().map(Range::new).collect::<Result<_, _>>()?;
+        let first = ranges.first().ok_or("empty range set")?;
         if ranges.iter().any(|range| range.subnet.family() != first.subnet.family()) {
-            return Err(RangeError::MixedFamilies { set });
+            return Err("mixed address families".to_owned());
         }
         for (n, other) in ranges.iter().enumerate() {
             if let Some(one) = ranges[..n].iter().find(|one| one.overlaps(other)) {
-                return Err(RangeError::OverlapInSet { set, one: one.to_string(), other: other.to_string() });
+                return Err(format!("subnet {one} overlaps with {other}"));
             }
         }
         Ok(Self(ranges))
@@ -224,20 +150,16 @@ impl RangeSet {
     /// Every address that may be handed out, once, with its range: round robin, from the one after `last`, which so
     /// comes last. From the beginning where `last` is none of ours.
     pub fn candidates(&self, last: Option<IpAddr>) -> impl Iterator<Item = (Range, IpAddr)> + '_ {
-        let from = last.and_then(|last| Some((self.0.iter().position(|range| range.contains(last))?, number(last))));
-        let (first, after) = from.unwrap_or((0, number(self.0[0].start) - 1));
-        let end = number(self.0[first].end);
-        let tail = (after < end).then(|| self.0[first].between(after + 1, end)).into_iter().flatten();
-        let head = self.0[first].between(number(self.0[first].start), after);
-        let others = self.0[first + 1..].iter().chain(&self.0[..first]);
-        let whole = |range: &Range| range.between(number(range.start), number(range.end));
-        tail.map(move |address| (self.0[first], address))
-            .chain(others.flat_map(move |range| whole(range).map(move |address| (*range, address))))
-            .chain(head.map(move |address| (self.0[first], address)))
-    }
-
-    fn overlaps(&self, other: &RangeSet) -> bool {
-        self.0.iter().any(|one| other.0.iter().any(|two| one.overlaps(two)))
+        let holds_last = |range: &Range| last.is_some_and(|last| range.contains(last));
+        let (current, last) = match self.0.iter().position(holds_last).zip(last) {
+            Some((place, last)) => (place, number(last)),
+            None => (0, number(self.0[0].start) - 1),
+        };
+        let (range, first, end) = (self.0[current], number(self.0[current].start), number(self.0[current].end));
+        let others = self.0[current + 1..].iter().chain(&self.0[..current]);
+        let others = others.flat_map(|other| other.addresses(number(other.start)..=number(other.end)));
+        // After `last` first: the range may end with the greatest number there is.
+        range.addresses((last..=end).skip(1)).chain(others).chain(range.addresses(first..=last))
     }
 }
 

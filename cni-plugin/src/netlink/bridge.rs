@@ -1,14 +1,15 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
-use dataplane::address::{self, Address};
+use dataplane::address;
 use dataplane::link::{self, Change, Device, Kind, Link};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
-use dataplane::types::{Family, IfName, Mac, Prefix};
+use dataplane::types::{Family, IfName, Mac};
 use ipnetwork::IpNetwork;
 
-use super::{NetlinkError, mac_for, step};
+use super::{if_there, mac_for, on_link, step};
 use crate::attachment::fnv1a;
+use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
 
 /// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
@@ -21,7 +22,7 @@ pub fn ensure(
     conf: &BridgeConf,
     present: Option<Link>,
     gateways: &[IpNetwork],
-) -> Result<Link, NetlinkError> {
+) -> Result<Link, CniError> {
     let mac = gateways.first().map_or_else(|| named_mac(&conf.name), |gateway| mac_for(gateway.ip()));
     let bridge = match present {
         Some(bridge) => bridge,
@@ -42,12 +43,8 @@ pub fn ensure(
     }
     for outcome in host.batch(&requests) {
         // The ADD of another pod may have added or removed the same at this time.
-        match outcome {
-            Err(error) if !error.is_exists() && !error.is_missing() => {
-                return Err(step(format!("configure bridge {}", conf.name))(error));
-            }
-            _ => {}
-        }
+        let outcome = outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
+        if_there(outcome, format_args!("configure bridge {}", conf.name))?;
     }
     Ok(bridge)
 }
@@ -56,15 +53,18 @@ pub fn ensure(
 ///
 /// # Errors
 /// Where the name is another link's.
-pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, NetlinkError> {
-    match host.link(name).map_err(step(format!("read link {name}")))? {
-        Some(link) if link.kind != Kind::Bridge => Err(NetlinkError::NotABridge(name.clone())),
+pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, CniError> {
+    match host.link(name).map_err(step(format_args!("read link {name}")))? {
+        Some(link) if link.kind != Kind::Bridge => Err(CniError::new(
+            Code::InvalidConfiguration,
+            format!("\"{name}\" already exists but is not a bridge; give another name in 'bridge'"),
+        )),
         found => Ok(found),
     }
 }
 
 /// Makes the bridge, or reads the one that another pod's ADD has just made.
-fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, NetlinkError> {
+fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, CniError> {
     let name = &conf.name;
     let make = || step(format!("create bridge {name}"));
     match host.request(link::add_bridge(name, mac, conf.mtu)) {
@@ -80,21 +80,25 @@ fn addressing(
     conf: &BridgeConf,
     bridge: &Link,
     gateways: &[IpNetwork],
-) -> Result<Vec<Request>, NetlinkError> {
-    let mut present = Vec::new();
+) -> Result<Vec<Request>, CniError> {
+    let mut present: Vec<IpNetwork> = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
         let of_family = host.addresses_of(bridge.index, family);
-        present.extend(of_family.map_err(step(format!("read addresses of {}", conf.name)))?);
+        let of_family = of_family.map_err(step(format_args!("read addresses of {}", conf.name)))?;
+        present.extend(of_family.iter().filter_map(on_link));
     }
-    let is_wanted = |address: &Address| gateways.iter().any(|wanted| is_same(address, wanted));
     let mut requests = Vec::new();
-    for wanted in gateways.iter().filter(|wanted| !present.iter().any(|address| is_same(address, wanted))) {
-        for address in present.iter().filter(|address| !is_wanted(address) && excludes(address, *wanted)) {
+    for wanted in gateways.iter().filter(|wanted| !present.contains(wanted)) {
+        for other in present.iter().filter(|other| !gateways.contains(other) && excludes(**other, *wanted)) {
             if !conf.force_address {
-                let present = IpNetwork::new(address.address, address.prefix_len).unwrap_or(*wanted);
-                return Err(NetlinkError::OtherAddress { bridge: conf.name.clone(), wanted: *wanted, present });
+                let message = format!(
+                    "\"{}\" already has an IP address different from {wanted}: {other}; remove that address, or set \
+                     'forceAddress' to have it replaced",
+                    conf.name
+                );
+                return Err(CniError::new(Code::InvalidConfiguration, message));
             }
-            requests.push(address::delete(bridge.index, address.address, address.prefix_len));
+            requests.push(address::delete(bridge.index, other.ip(), other.prefix()));
         }
         requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
     }
@@ -107,19 +111,11 @@ fn addressing(
     Ok(requests)
 }
 
-fn is_same(address: &Address, wanted: &IpNetwork) -> bool {
-    (address.address, address.prefix_len) == (wanted.ip(), wanted.prefix())
-}
-
 /// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
 /// source by prefix.
-fn excludes(address: &Address, wanted: IpNetwork) -> bool {
-    let family = Family::of(wanted.ip());
-    let overlaps = || {
-        let prefix = Prefix::new(wanted.ip(), wanted.prefix());
-        address.prefix().zip(prefix).is_some_and(|(one, other)| one.overlaps(other))
-    };
-    Family::of(address.address) == family && (family == Family::V4 || overlaps())
+fn excludes(address: IpNetwork, wanted: IpNetwork) -> bool {
+    let overlaps = address.contains(wanted.ip()) || wanted.contains(address.ip());
+    overlaps || (address.is_ipv4() && wanted.is_ipv4())
 }
 
 /// The hardware address of a bridge without an IP address, made of its name.
@@ -132,14 +128,14 @@ fn named_mac(name: &IfName) -> Mac {
 ///
 /// # Errors
 /// Where the kernel does not have the family, or refuses.
-pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
+pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
     for family in Family::BOTH {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
             Family::V6 => "net/ipv6/conf/all/forwarding",
         };
         if gateways.iter().any(|gateway| Family::of(gateway.ip()) == family) {
-            sysctl::ensure(key, "1").map_err(step(format!("let the node forward {family}")))?;
+            sysctl::ensure(key, "1").map_err(step(format_args!("let the node forward {family}")))?;
         }
     }
     Ok(())
@@ -149,9 +145,7 @@ pub fn forward(gateways: &[IpNetwork]) -> Result<(), NetlinkError> {
 ///
 /// # Errors
 /// Where the kernel refuses. A kernel without IPv6 has no advertisements.
-pub fn ignore_advertisements(name: &IfName) -> Result<(), NetlinkError> {
-    match sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0") {
-        Err(error) if !error.is_missing() => Err(step(format!("turn off router advertisements on {name}"))(error)),
-        _ => Ok(()),
-    }
+pub fn ignore_advertisements(name: &IfName) -> Result<(), CniError> {
+    let written = sysctl::ensure(&format!("net/ipv6/conf/{name}/accept_ra"), "0");
+    if_there(written, format_args!("turn off router advertisements on {name}"))
 }

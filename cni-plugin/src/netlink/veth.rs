@@ -10,8 +10,9 @@ use dataplane::types::{IfName, Mac};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;
-use super::{NetlinkError, step};
+use super::{if_there, step};
 use crate::attachment::Attachment;
+use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
 
 /// How long to wait for the kernel. It needs a millisecond.
@@ -19,10 +20,17 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The shortest pause between two reads.
 const PAUSE: Duration = Duration::from_micros(100);
 
-/// Pauses before the next read, for a quarter of the time that has passed: a hundred pods that are deleted at a time would
-/// keep the node busy with reads.
-fn pause(begun: Instant) {
-    thread::sleep(PAUSE.max(begun.elapsed() / 4));
+/// Reads until `is_done`; false after the timeout. Pauses before the next read, for a quarter of the time that has passed: a
+/// hundred pods that are deleted at a time would keep the node busy with reads.
+fn wait_until(mut is_done: impl FnMut() -> Result<bool, CniError>) -> Result<bool, CniError> {
+    let begun = Instant::now();
+    while begun.elapsed() < TIMEOUT {
+        if is_done()? {
+            return Ok(true);
+        }
+        thread::sleep(PAUSE.max(begun.elapsed() / 4));
+    }
+    Ok(false)
 }
 
 /// Makes the pair in one message, on the bridge and up on the node's side, and sets the port up in the same send.
@@ -36,7 +44,7 @@ pub fn make(
     conf: &BridgeConf,
     pod_mac: Mac,
     namespace: &Namespace,
-) -> Result<(), NetlinkError> {
+) -> Result<(), CniError> {
     let name = attachment.host_veth();
     let pair = NewVeth {
         name: &name,
@@ -53,13 +61,16 @@ pub fn make(
     ]);
     let port = outcomes.pop();
     match outcomes.pop() {
-        Some(Err(error)) if error.is_exists() => return Err(NetlinkError::VethTaken(name)),
-        Some(Err(error)) => return Err(step(format!("create veth {name}"))(error)),
+        Some(Err(error)) if error.is_exists() => {
+            let message = format!("link {name} already exists: the attachment was added before; DEL removes it");
+            return Err(CniError::new(Code::AlreadyThere, message));
+        }
+        Some(Err(error)) => return Err(step(format_args!("create veth {name}"))(error)),
         _ => {}
     }
     if let Some(Err(error)) = port {
         let _ = host.request(link::delete(Device::Name(&name)));
-        return Err(step(format!("configure bridge port {name}"))(error));
+        return Err(step(format_args!("configure bridge port {name}"))(error));
     }
     Ok(())
 }
@@ -68,9 +79,9 @@ pub fn make(
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, NetlinkError> {
+pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, CniError> {
     let name = attachment.host_veth();
-    let link = host.link(&name).map_err(step(format!("read link {name}")))?;
+    let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
     // A link without an alias is ours by its name.
     let is_ours =
         |link: &Link| link.alias.as_deref().is_none_or(|alias| alias.is_empty() || alias == attachment.alias());
@@ -82,24 +93,21 @@ pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, 
 ///
 /// # Errors
 /// Where it does not within the timeout.
-pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), NetlinkError> {
+pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), CniError> {
     let name = attachment.host_veth();
-    let begun = Instant::now();
-    while begun.elapsed() < TIMEOUT {
-        let link = host.link(&name).map_err(step(format!("read link {name}")))?;
-        if link.and_then(|link| link.port).is_some_and(|port| port.forwarding) {
-            return Ok(());
-        }
-        pause(begun);
+    let is_forwarding = || {
+        let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
+        Ok(link.and_then(|link| link.port).is_some_and(|port| port.forwarding))
+    };
+    if wait_until(is_forwarding)? {
+        return Ok(());
     }
-    Err(NetlinkError::NotForwarding { port: name, seconds: TIMEOUT.as_secs() })
+    let message = format!("bridge port {name} is not forwarding after {} s", TIMEOUT.as_secs());
+    Err(CniError::new(Code::TryAgainLater, message))
 }
 
-fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), NetlinkError> {
-    match host.request(link::delete(Device::Name(name))) {
-        Err(error) if !error.is_missing() => Err(step(format!("remove link {name}"))(error)),
-        _ => Ok(()),
-    }
+fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), CniError> {
+    if_there(host.request(link::delete(Device::Name(name))), format_args!("remove link {name}"))
 }
 
 /// Removes the pair by its host end, and returns when the name is gone: then no frame passes, and the name is free.
@@ -109,7 +117,7 @@ fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), NetlinkError> 
 ///
 /// # Errors
 /// Where the link stays.
-pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), NetlinkError> {
+pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), CniError> {
     let name = attachment.host_veth();
     let request = link::delete(Device::Name(&name));
     let detached = process::detach(|| {
@@ -120,18 +128,21 @@ pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), NetlinkE
         // The node has no process to spare: this process waits for the answer.
         return remove_waiting(host, &name);
     }
-    let begun = Instant::now();
-    while begun.elapsed() < TIMEOUT {
+    let is_gone = || {
         // This read takes no lock that the removal holds.
         if link::index_of(&name).is_none() {
-            return Ok(());
+            return Ok(true);
         }
         let child = waitpid(None, Some(WaitPidFlag::WNOHANG));
-        if !matches!(child, Ok(WaitStatus::StillAlive)) {
-            // The child has its answer: the link has just gone, or it stays. A second removal gives the kernel's error.
-            return remove_waiting(host, &name);
+        if matches!(child, Ok(WaitStatus::StillAlive)) {
+            return Ok(false);
         }
-        pause(begun);
+        // The child has its answer: the link has just gone, or it stays. A second removal gives the kernel's error.
+        remove_waiting(host, &name).map(|()| true)
+    };
+    if wait_until(is_gone)? {
+        return Ok(());
     }
-    Err(NetlinkError::NotGone { name, seconds: TIMEOUT.as_secs() })
+    let message = format!("link {name} is still there after {} s; it is to be removed again", TIMEOUT.as_secs());
+    Err(CniError::new(Code::TryAgainLater, message))
 }

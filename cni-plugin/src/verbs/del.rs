@@ -1,17 +1,19 @@
 //! DEL: removes the rest of an attachment. It needs the attachment's three names and no file that ADD wrote, and succeeds
 //! where nothing is left.
 
+use std::fs;
+
 use dataplane::link::{self, Device, Kind};
 use dataplane::netlink::Socket;
 
 use crate::attachment::Attachment;
 use crate::call::Target;
-use crate::cni_error::CniError;
+use crate::cni_error::{CniError, Code};
 use crate::conf::Document;
 use crate::conf::plugin_conf::TeardownConf;
-use crate::ipam::Reservations;
+use crate::ipam::{self, Reservations};
 use crate::netlink::namespace::Namespace;
-use crate::netlink::{bridge, pod, step, veth};
+use crate::netlink::{bridge, if_there, pod, step, veth};
 
 pub(super) fn del(document: &Document, target: &Target) -> Result<(), CniError> {
     let conf = TeardownConf::read(&document.fields());
@@ -39,26 +41,21 @@ fn remove_foreign(
     target: &Target,
     host: &mut Socket,
 ) -> Result<(), CniError> {
-    if target.netns.is_empty() {
-        return Ok(());
-    }
     let namespace = match Namespace::open(target) {
         Ok(namespace) => namespace,
-        Err(error) if error.may_be_there() => return Err(error.into()),
+        Err(error) if error.code == Code::UnknownContainer && fs::exists(&target.netns).unwrap_or(true) => {
+            return Err(error);
+        }
         // The kernel has removed the interfaces of a namespace that is gone; in the node's own there are none.
         Err(_) => return Ok(()),
     };
-    let has_address = match Reservations::lock_existing(&conf.data_dir, &attachment.network)? {
-        Some(reservations) => !reservations.addresses_of(attachment)?.is_empty(),
-        None => false,
-    };
-    let ports = match &conf.bridge {
-        Some(name) => match bridge::find(host, name) {
-            Ok(Some(bridge)) => host.ports(bridge.index).map_err(step(format!("read the ports of {name}")))?,
-            _ => Vec::new(),
-        },
-        None => Vec::new(),
-    };
+    let has_address = !ipam::addresses_of(&conf.data_dir, attachment)?.is_empty();
+    let mut ports = Vec::new();
+    if let Some(name) = &conf.bridge
+        && let Ok(Some(bridge)) = bridge::find(host, name)
+    {
+        ports = host.ports(bridge.index).map_err(step(format_args!("read the ports of {name}")))?;
+    }
     let remove = || {
         let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
         let Some(link) = pod::find(&mut container, &attachment.ifname)? else { return Ok(()) };
@@ -66,12 +63,8 @@ fn remove_foreign(
         if !has_address && !is_port {
             return Ok(());
         }
-        match container.request(link::delete(Device::Index(link.index))) {
-            Err(error) if !error.is_missing() => {
-                Err(step(format!("remove link {} in the container", attachment.ifname))(error).into())
-            }
-            _ => Ok(()),
-        }
+        let removed = container.request(link::delete(Device::Index(link.index)));
+        if_there(removed, format_args!("remove link {} in the container", attachment.ifname))
     };
     namespace.visit(remove)
 }

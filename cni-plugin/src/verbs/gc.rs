@@ -8,33 +8,26 @@ use crate::cni_error::CniError;
 use crate::conf::plugin_conf::TeardownConf;
 use crate::conf::{Document, attachments};
 use crate::ipam::Reservations;
-use crate::netlink::{NetlinkError, step};
+use crate::netlink::{if_there, step};
 
 pub(super) fn gc(document: &Document) -> Result<(), CniError> {
     let fields = document.fields();
     let valid = attachments::valid(&fields)?;
     let conf = TeardownConf::read(&fields);
-    let mut errors: Vec<CniError> = sweep_links(document, &valid).into_iter().map(CniError::from).collect();
+    let mut errors = sweep_links(document, &valid);
     match Reservations::lock_existing(&conf.data_dir, &document.network) {
-        Ok(Some(mut reservations)) => {
-            let failed = reservations.retain(&valid).err().unwrap_or_default();
-            errors.extend(failed.into_iter().map(CniError::from));
-        }
+        Ok(Some(mut reservations)) => errors.extend(reservations.retain(&valid)),
         Ok(None) => {}
-        Err(error) => errors.push(error.into()),
+        Err(error) => errors.push(error),
     }
-    let mut errors = errors.into_iter();
-    let Some(mut first) = errors.next() else { return Ok(()) };
-    for error in errors {
-        first.message.push_str("; ");
-        first.message.push_str(&error.message);
-    }
-    Err(first)
+    let Some(first) = errors.first() else { return Ok(()) };
+    let messages: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    Err(CniError::new(first.code, messages.join("; ")))
 }
 
 /// Removes the host ends whose alias names an attachment that is not valid. Where a pod's namespace is gone, the kernel has
 /// removed its pair already; a pair that is left has a namespace that a process still holds.
-fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<NetlinkError> {
+fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<CniError> {
     let links = Socket::open().and_then(|mut host| Ok((host.links()?, host)));
     let (links, mut host) = match links.map_err(step("read the links")) {
         Ok(read) => read,
@@ -49,11 +42,6 @@ fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<NetlinkErro
     };
     let stale: Vec<_> = links.iter().filter(is_stale).collect();
     let requests: Vec<_> = stale.iter().map(|link| link::delete(Device::Index(link.index))).collect();
-    let failed = |(link, outcome): (&&Link, Result<(), _>)| match outcome {
-        Err(error) if !dataplane::netlink::KernelError::is_missing(&error) => {
-            Some(step(format!("remove link {}", link.name))(error))
-        }
-        _ => None,
-    };
-    stale.iter().zip(host.batch(&requests)).filter_map(failed).collect()
+    let outcomes = stale.iter().zip(host.batch(&requests));
+    outcomes.filter_map(|(link, outcome)| if_there(outcome, format_args!("remove link {}", link.name)).err()).collect()
 }

@@ -5,8 +5,9 @@
 
 use std::path::Path;
 
+use netd_cni::cni_error::CniError;
 use netd_cni::conf::plugin_conf::PluginConf;
-use netd_cni::conf::{ConfError, Fields, parse_stdin, subnet_env};
+use netd_cni::conf::{Fields, parse_stdin, subnet_env};
 use netd_cni::version::Version;
 use network::chain;
 use serde_json::{Map, Value, json};
@@ -61,7 +62,7 @@ pub enum TemplateError {
         /// The entry's index.
         entry: usize,
         /// The plugin's error.
-        source: ConfError,
+        source: CniError,
     },
 }
 
@@ -124,7 +125,7 @@ fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
     }
     let known = || Version::ALL.map(Version::as_str).join(", ");
     let parse = |field: &str, text: &str| {
-        text.parse::<Version>().map_err(|_| wrong(field, format!("it is {text:?}; the plugin speaks {}", known())))
+        Version::parse(text).ok_or_else(|| wrong(field, format!("it is {text:?}; the plugin speaks {}", known())))
     };
     let versions = fields.texts("cniVersions").map_err(|error| wrong("cniVersions", chain(&error)))?;
     versions.into_iter().try_for_each(|one| parse("cniVersions", one).map(drop))?;
@@ -167,12 +168,10 @@ fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Resu
         // flannel's state for the plugin that it delegates to; netd does not delegate.
         own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
         let delegate = fields.object("delegate").map_err(|error| wrong(path("delegate"), chain(&error)))?;
-        if let Some(delegate) = delegate {
-            let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
-            if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
-                let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
-                return Err(wrong(path("delegate.type"), reason));
-            }
+        let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
+        if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
+            let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
+            return Err(wrong(path("delegate.type"), reason));
         }
         let delegated = fields.value("delegate").and_then(Value::as_object).into_iter().flatten();
         for (key, value) in delegated.filter(|(key, _)| !key.eq_ignore_ascii_case("type")) {

@@ -1,9 +1,10 @@
 use serde_json::{Value, json};
 
 use super::Requested;
-use crate::conf::{ConfError, Fields};
+use crate::cni_error::CniError;
+use crate::conf::Fields;
 
-fn read(args: &str, conf: &Value) -> Result<Requested, ConfError> {
+fn read(args: &str, conf: &Value) -> Result<Requested, CniError> {
     Requested::read(args, &Fields::of("", conf).expect("an object"))
 }
 

@@ -2,9 +2,10 @@ use serde_json::{Value, json};
 
 use super::valid;
 use crate::attachment::ValidAttachments;
-use crate::conf::{ConfError, Fields};
+use crate::cni_error::CniError;
+use crate::conf::Fields;
 
-fn read(document: &Value) -> Result<ValidAttachments, ConfError> {
+fn read(document: &Value) -> Result<ValidAttachments, CniError> {
     valid(&Fields::of("", document).expect("an object"))
 }
 
@@ -26,7 +27,8 @@ fn nothing_to_keep_must_be_said() {
         let valid = read(&json!({"cni.dev/valid-attachments": empty})).expect("an empty list");
         assert!(!valid.keeps("cid1", "eth0"));
     }
-    assert!(matches!(read(&json!({})), Err(ConfError::NoAttachments)));
+    let error = read(&json!({})).expect_err("no list");
+    assert!(error.message.starts_with("missing cni.dev/valid-attachments"), "{error}");
     assert!(read(&json!({"cni.dev/attachments": [{"containerID": "a"}]})).is_err(), "an item without ifname");
     assert!(read(&json!({"cni.dev/attachments": ["a"]})).is_err(), "an item that is no object");
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{PluginConf, TeardownConf, subnet_file};
 use crate::cni_error::{CniError, Code};
 use crate::conf::subnet_env::{self, SubnetEnv};
-use crate::conf::{ConfError, Document, parse_stdin};
+use crate::conf::{Document, parse_stdin};
 
 const ENV: &[u8] =
     b"FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\nFLANNEL_IPV6_NETWORK=fd00:10:244::/56\n\
@@ -24,14 +24,14 @@ fn document(more: &Value) -> Document {
     parse_stdin(conf.to_string().as_bytes()).expect("a document")
 }
 
-fn read(more: &Value) -> Result<PluginConf, ConfError> {
+fn read(more: &Value) -> Result<PluginConf, CniError> {
     let document = document(more);
     let env = subnet_file(&document)?.map(|_| env());
     PluginConf::read(&document, "", env.as_ref())
 }
 
 fn fault(more: &Value) -> CniError {
-    read(more).map(drop).expect_err(&more.to_string()).into()
+    read(more).map(drop).expect_err(&more.to_string())
 }
 
 #[test]
@@ -44,7 +44,7 @@ fn a_bare_entry_takes_everything_from_subnet_env() {
     let ranges: Vec<_> = conf.ranges.iter().map(ToString::to_string).collect();
     assert_eq!(ranges[0], "10.244.1.1-10.244.1.254");
     assert!(ranges[1].starts_with("fd00:10:244:1::1-"), "{ranges:?}");
-    let gateways: Vec<_> = conf.ranges.iter().map(|set| set.ranges()[0].gateway().to_string()).collect();
+    let gateways: Vec<_> = conf.ranges.iter().map(|set| set.ranges()[0].gateway.to_string()).collect();
     assert_eq!(gateways, ["10.244.1.1", "fd00:10:244:1::1"]);
     let routes: Vec<_> = conf.routes.iter().map(|route| route.dst.to_string()).collect();
     assert_eq!(routes, ["10.244.0.0/16", "fd00:10:244::/56"]);

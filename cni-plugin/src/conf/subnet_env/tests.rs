@@ -1,7 +1,7 @@
 use dataplane::types::{Family, Mtu};
 use proptest::prelude::*;
 
-use super::{SubnetEnvError, parse};
+use super::parse;
 
 const DUAL: &str = "FLANNEL_NETWORK=10.244.0.0/16,10.3.0.0/16\nFLANNEL_SUBNET=10.244.1.1/24\n\
     FLANNEL_IPV6_NETWORK=fd00:10:244::/56\nFLANNEL_IPV6_SUBNET=fd00:10:244:1::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n";
@@ -33,36 +33,37 @@ fn one_family_suffices_and_line_ends_do_not_matter() {
 
 #[test]
 fn what_is_missing_is_named() {
-    let missing = |text: &str| match parse(text.as_bytes()) {
-        Err(SubnetEnvError::Missing(keys)) => keys.join(" "),
-        other => panic!("{text:?} gives {other:?}"),
-    };
+    let missing = |text: &str| parse(text.as_bytes()).expect_err(text).to_string();
     assert_eq!(
         missing(""),
-        "FLANNEL_NETWORK FLANNEL_SUBNET FLANNEL_IPV6_NETWORK FLANNEL_IPV6_SUBNET FLANNEL_MTU FLANNEL_IPMASQ"
+        "it is missing FLANNEL_NETWORK, FLANNEL_SUBNET, FLANNEL_IPV6_NETWORK, FLANNEL_IPV6_SUBNET, FLANNEL_MTU, \
+         FLANNEL_IPMASQ"
     );
-    assert_eq!(missing(&without(&["FLANNEL_MTU"])), "FLANNEL_MTU");
-    assert_eq!(missing(&without(&["FLANNEL_IPV6_SUBNET", "FLANNEL_IPMASQ"])), "FLANNEL_IPV6_SUBNET FLANNEL_IPMASQ");
+    assert_eq!(missing(&without(&["FLANNEL_MTU"])), "it is missing FLANNEL_MTU");
+    assert_eq!(
+        missing(&without(&["FLANNEL_IPV6_SUBNET", "FLANNEL_IPMASQ"])),
+        "it is missing FLANNEL_IPV6_SUBNET, FLANNEL_IPMASQ"
+    );
 }
 
 #[test]
 fn a_line_that_was_cut_short_is_an_error() {
     let cut = "FLANNEL_NETWORK=10.244.0.0/16\nFLANNEL_SUBNET";
     let error = parse(cut.as_bytes()).expect_err("the second line has no value");
-    assert_eq!(error, SubnetEnvError::NoValue { line: 2, key: "FLANNEL_SUBNET".to_owned() });
+    assert_eq!(error.to_string(), "line 2 has FLANNEL_SUBNET without '='");
 }
 
 #[test]
 fn wrong_values_are_errors() {
-    for (from, to) in [
-        ("10.244.1.1/24", "10.244.1.1"),
-        ("10.244.1.1/24", "fd00::1/64"),
-        ("10.244.0.0/16", "10.244.0.0/33"),
-        ("FLANNEL_MTU=1450", "FLANNEL_MTU=many"),
-        ("FLANNEL_MTU=1450", "FLANNEL_MTU=9000000"),
+    for (from, to, text) in [
+        ("10.244.1.1/24", "10.244.1.1", "FLANNEL_SUBNET is \"10.244.1.1\": it must be ADDRESS/LENGTH"),
+        ("10.244.1.1/24", "fd00::1/64", "FLANNEL_SUBNET is \"fd00::1/64\": it must be IPv4"),
+        ("10.244.0.0/16", "10.244.0.0/33", "FLANNEL_NETWORK is \"10.244.0.0/33\": "),
+        ("FLANNEL_MTU=1450", "FLANNEL_MTU=many", "FLANNEL_MTU is \"many\": it must be a number of bytes"),
+        ("FLANNEL_MTU=1450", "FLANNEL_MTU=9000000", "FLANNEL_MTU is \"9000000\": "),
     ] {
-        let error = parse(DUAL.replace(from, to).as_bytes()).expect_err(to);
-        assert!(matches!(error, SubnetEnvError::Value { .. }), "{to}: {error}");
+        let error = parse(DUAL.replace(from, to).as_bytes()).expect_err(to).to_string();
+        assert!(error.starts_with(text), "{to}: {error}");
     }
 }
 
