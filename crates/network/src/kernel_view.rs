@@ -100,8 +100,8 @@ impl KernelView {
     pub fn notify(&mut self, event: Event, desired: &Desired, engine: &mut Engine) {
         match event {
             Event::Overrun | Event::Unparsed => engine.require_resync(),
-            Event::New(object) => self.new_object(object, desired, engine),
-            Event::Deleted(object) => self.deleted(object, desired, engine),
+            Event::New(object) => self.object(object, true, desired, engine),
+            Event::Deleted(object) => self.object(object, false, desired, engine),
             Event::Replaced(route) => self.route(&route, desired, engine, |routes, route| {
                 let before = routes.len();
                 routes.retain(|former| !matches!(former, Item::Route(former) if former.metric == route.metric));
@@ -139,70 +139,51 @@ impl KernelView {
         }
     }
 
-    fn new_object(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
+    /// An object is there with the notified value, or has been deleted.
+    fn object(&mut self, object: Object, is_there: bool, desired: &Desired, engine: &mut Engine) {
         match object {
-            Object::Link(link) => self.link_changed(*link, desired, engine),
-            Object::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
+            Object::Link(link) if is_there => self.link_changed(*link, desired, engine),
+            Object::Link(link) => self.link_deleted(&link, desired, engine),
             Object::Address(address) => {
-                if let Some(device) = self.device(address.index).filter(|_| address.global) {
-                    edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
+                let (is_of_underlay, device) = (address.index == self.filter.underlay.0, self.device(address.index));
+                match device.filter(|_| address.global) {
+                    _ if is_of_underlay && is_there => engine.require_full(),
+                    // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
+                    device if !is_there && (is_of_underlay || device.is_some()) => engine.require_resync(),
+                    Some(device) => edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
                         lengths.insert(Item::PrefixLength(address.prefix_len));
-                    });
+                    }),
+                    None => {}
                 }
             }
             Object::Route(route) => self.route(&route, desired, engine, |routes, route| {
-                routes.insert(Item::Route(route));
+                // A deleted route that was not known is notified in another form than it is dumped.
+                let route = Item::Route(route);
+                if !is_there {
+                    return routes.remove(&route);
+                }
+                routes.insert(route);
                 true
             }),
             Object::Neighbour(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    let mac = entry.mac.filter(|_| entry.permanent).map(Item::Mac).into_iter();
-                    edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
-                }
+                let Some(device) = self.device(entry.index) else { return };
+                let mac = entry.mac.filter(|_| is_there && entry.permanent).map(Item::Mac).into_iter();
+                edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
             }
             Object::Fdb(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
-                        let endpoint = Item::Endpoint(entry.destination);
-                        if !entry.permanent {
-                            endpoints.remove(&endpoint);
-                            return;
-                        }
-                        // A hardware address of one device has one tunnel end; all zeros and groups may have several.
-                        if !entry.mac.is_unusable() {
-                            endpoints.clear();
-                        }
-                        endpoints.insert(endpoint);
-                    });
-                }
-            }
-        }
-    }
-
-    fn deleted(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
-        match object {
-            Object::Link(link) => self.link_deleted(&link, desired, engine),
-            // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
-            Object::Address(address) => {
-                if address.index == self.filter.underlay.0 || self.device(address.index).is_some() && address.global {
-                    engine.require_resync();
-                }
-            }
-            // A route that was not known is notified in another form than it is dumped.
-            Object::Route(route) => {
-                self.route(&route, desired, engine, |routes, route| routes.remove(&Item::Route(route)));
-            }
-            Object::Neighbour(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Neighbour(device, entry.address), true, desired, engine, Value::clear);
-                }
-            }
-            Object::Fdb(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
-                        endpoints.remove(&Item::Endpoint(entry.destination));
-                    });
-                }
+                let Some(device) = self.device(entry.index) else { return };
+                edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
+                    let endpoint = Item::Endpoint(entry.destination);
+                    if !is_there || !entry.permanent {
+                        endpoints.remove(&endpoint);
+                        return;
+                    }
+                    // A hardware address of one device has one tunnel end; all zeros and groups may have several.
+                    if !entry.mac.is_unusable() {
+                        endpoints.clear();
+                    }
+                    endpoints.insert(endpoint);
+                });
             }
         }
     }

@@ -180,13 +180,7 @@ fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Pre
         Family::V4 => "an IPv4 range like 10.244.1.0/24",
         Family::V6 => "an IPv6 range like fd00::/64",
     };
-    match object.take::<Prefix>(field, expected)? {
-        Some(subnet) if subnet.family() != family => {
-            let value = format!("\"{subnet}\"");
-            Err(FieldError { field: field.to_owned(), value, expected: expected.to_owned() })
-        }
-        fits => Ok(fits),
-    }
+    object.take_if(field, expected, |subnet: &Prefix| subnet.family() == family)
 }
 
 #[cfg(test)]

@@ -15,91 +15,8 @@ use super::{Cluster, Lease, NodeName};
 pub struct Rejected {
     /// The peer.
     pub node: NodeName,
-    /// Why.
-    pub reason: RejectReason,
-}
-
-/// Why a peer is left out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RejectReason {
-    /// It has no subnet of a family that this node's pods have.
-    #[error(
-        "it has no subnet of a family that this node's pods have ({families}): compare its net-conf.json with this node's"
-    )]
-    NoSubnet {
-        /// The families of this node's pods.
-        families: String,
-    },
-    /// Its subnet does not have the family that it is listed under.
-    #[error("its {family} subnet {subnet} is not {family}")]
-    WrongFamily {
-        /// The family that the subnet is listed under.
-        family: Family,
-        /// The subnet.
-        subnet: Prefix,
-    },
-    /// Its subnet is not part of the pods' network.
-    #[error("its subnet {subnet} is not inside the Network {network}: one of the two is out of date")]
-    OutsideNetwork {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// The network of that family.
-        network: Prefix,
-    },
-    /// Its subnet overlaps this node's.
-    #[error("its subnet {subnet} overlaps this node's own {own}: remove the lease of the one that is wrong")]
-    OverlapsOwn {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// This node's subnet.
-        own: Prefix,
-    },
-    /// Another peer has the subnet already.
-    #[error("its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong")]
-    OverlapsPeer {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// The other's subnet.
-        taken: Prefix,
-        /// The other peer.
-        other: NodeName,
-    },
-    /// It says that it has this node's public address.
-    #[error("its public address {address} is this node's own: give one of the two another --public-ip")]
-    OwnAddress {
-        /// The address of both.
-        address: IpAddr,
-    },
-    /// No packet can be sent to its public address.
-    #[error("its public address {address} cannot be a node's: {fault}")]
-    UnusableAddress {
-        /// The address.
-        address: IpAddr,
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// It has no public address of a family that this node has one of.
-    #[error("it has no public address of a family that this node can send from ({families})")]
-    Unreachable {
-        /// The families of this node's public addresses.
-        families: String,
-    },
-    /// No device can have its tunnel's hardware address.
-    #[error("its VTEP's MAC address {mac} cannot be a device's")]
-    UnusableMac {
-        /// The address.
-        mac: Mac,
-    },
-    /// Somebody else has its tunnel's hardware address: packets could not be told apart.
-    #[error(
-        "its VTEP's MAC address {mac} is that of node {other}: delete the VXLAN device of one of the two and restart netd there"
-    )]
-    MacTaken {
-        /// The address of both.
-        mac: Mac,
-        /// The other node.
-        other: NodeName,
-    },
+    /// Why, as a sentence about "it", the peer.
+    pub reason: String,
 }
 
 /// Who has what: the ranges are disjoint, and a hardware address is one node's.
@@ -114,7 +31,7 @@ struct Claims {
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
     claims: Claims,
-    left_out: BTreeMap<NodeName, (Arc<Lease>, RejectReason)>,
+    left_out: BTreeMap<NodeName, (Arc<Lease>, String)>,
 }
 
 /// What became of one peer.
@@ -246,42 +163,63 @@ fn only_families_of(own: &Lease, lease: &mut Arc<Lease>) {
     }
 }
 
-/// Whether a peer's lease can be true next to this node's own.
-fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), RejectReason> {
+/// Why a peer's lease cannot be true next to this node's own.
+fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), String> {
     if peer.subnets.is_empty() {
-        return Err(RejectReason::NoSubnet { families: names(own.subnets.families()) });
+        let families = names(own.subnets.families());
+        return Err(format!(
+            "it has no subnet of a family that this node's pods have ({families}): compare its net-conf.json with this node's"
+        ));
     }
     for (family, &subnet) in peer.subnets.iter() {
         if subnet.family() != family {
-            return Err(RejectReason::WrongFamily { family, subnet });
+            return Err(format!("its {family} subnet {subnet} is not {family}"));
         }
-        if let Some(&network) = networks.get(family).filter(|network| !network.covers(subnet)) {
-            return Err(RejectReason::OutsideNetwork { subnet, network });
+        if let Some(network) = networks.get(family).filter(|network| !network.covers(subnet)) {
+            return Err(format!(
+                "its subnet {subnet} is not inside the Network {network}: one of the two is out of date"
+            ));
         }
-        if let Some(&own) = own.subnets.get(family).filter(|own| own.overlaps(subnet)) {
-            return Err(RejectReason::OverlapsOwn { subnet, own });
+        if let Some(own) = own.subnets.get(family).filter(|own| own.overlaps(subnet)) {
+            return Err(format!(
+                "its subnet {subnet} overlaps this node's own {own}: remove the lease of the one that is wrong"
+            ));
         }
     }
     for (family, &address) in peer.public.iter() {
         if own.public.get(family) == Some(&address) {
-            return Err(RejectReason::OwnAddress { address });
+            return Err(format!(
+                "its public address {address} is this node's own: give one of the two another --public-ip"
+            ));
         }
         if let Some(fault) = fault_of(address, networks) {
-            return Err(RejectReason::UnusableAddress { address, fault });
+            return Err(format!("its public address {address} cannot be a node's: {fault}"));
         }
     }
     if !peer.public.families().any(|family| own.public.get(family).is_some()) {
-        return Err(RejectReason::Unreachable { families: names(own.public.families()) });
+        let families = names(own.public.families());
+        return Err(format!("it has no public address of a family that this node can send from ({families})"));
     }
     for (family, mac) in peer.macs() {
         if mac.is_unusable() {
-            return Err(RejectReason::UnusableMac { mac });
+            return Err(mac_fault(mac, None));
         }
         if own.macs().any(|own| own == (family, mac)) {
-            return Err(RejectReason::MacTaken { mac, other: own.node.clone() });
+            return Err(mac_fault(mac, Some(&own.node)));
         }
     }
     Ok(())
+}
+
+/// Why no peer can have a hardware address: no device can, or another node has it. Packets to two nodes with one address cannot be told
+/// apart.
+fn mac_fault(mac: Mac, other: Option<&NodeName>) -> String {
+    match other {
+        None => format!("its VTEP's MAC address {mac} cannot be a device's"),
+        Some(other) => format!(
+            "its VTEP's MAC address {mac} is that of node {other}: delete the VXLAN device of one of the two and restart netd there"
+        ),
+    }
 }
 
 fn names(families: impl Iterator<Item = Family>) -> String {
@@ -300,17 +238,19 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
 
 impl Claims {
     /// Why somebody else's claims leave no place for this lease.
-    fn refuse(&self, lease: &Lease) -> Result<(), RejectReason> {
+    fn refuse(&self, lease: &Lease) -> Result<(), String> {
         for (family, &subnet) in lease.subnets.iter() {
             // Claims are disjoint, so the last one that starts before our end is the only one that can reach into us.
             let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
-            if let Some((_, &(taken, ref other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
-                return Err(RejectReason::OverlapsPeer { subnet, taken, other: other.clone() });
+            if let Some((_, (taken, other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
+                return Err(format!(
+                    "its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong"
+                ));
             }
         }
         for (_, mac) in lease.macs() {
             if let Some(other) = self.macs.get(&mac) {
-                return Err(RejectReason::MacTaken { mac, other: other.clone() });
+                return Err(mac_fault(mac, Some(other)));
             }
         }
         Ok(())

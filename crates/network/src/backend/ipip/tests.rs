@@ -1,6 +1,7 @@
 //! The network of [`crate::fixtures`]: node 2 is on node 1's link, node 3 behind the router.
 
 use super::*;
+use crate::backend::{Backend, BackendType, Encapsulation};
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, far, name, near, node_name, vxlan};
 use crate::model::{BackendData, EncapsulationSupport, Lease};
 use crate::net_conf::NetConf;
@@ -9,6 +10,7 @@ use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::op::Op;
+use dataplane::types::IfName;
 use std::collections::BTreeMap;
 
 fn network(fields: &str) -> Network {
@@ -86,7 +88,7 @@ fn peers_that_cannot_be_reached_are_reported_with_the_reason() {
 
 #[test]
 fn net_conf_is_flannels_and_ipv6_is_refused() {
-    let parse = |text: &str| NetConf::parse(text).map(|(conf, unknown)| (conf.backend, unknown.0));
+    let parse = |text: &str| NetConf::parse(text).map(|(conf, unknown)| (conf.backend, unknown));
     let text = r#"{"Network": "10.244.0.0/16", "Backend": {"type": "IPIP", "directRouting": true, "Port": 1}}"#;
     let (backend, unknown) = parse(text).expect("flannel's keys in any case");
     assert_eq!((backend, unknown), (Backend::Ipip(Options { direct_routing: true }), vec!["Backend.Port".to_owned()]));
