@@ -47,10 +47,11 @@ impl WatchFilter {
 /// What has to be known to read a notification: the names of links, and those links of which a change matters.
 #[derive(Debug, Clone)]
 pub struct KernelView {
-    filter: WatchFilter,
+    /// Which notifications matter.
+    pub(crate) filter: WatchFilter,
     names: BTreeMap<u32, IfName>,
     /// The interface under the tunnels and every VXLAN device.
-    links: BTreeMap<IfName, Link>,
+    pub(crate) links: BTreeMap<IfName, Link>,
     /// The devices that are ours, or will be.
     ours: BTreeSet<IfName>,
     /// Sysctls of ours have changed: which ones, has to be read.
@@ -61,20 +62,10 @@ impl KernelView {
     /// From the links of a dump.
     pub fn new(mut links: BTreeMap<IfName, Link>, desired: &Desired, filter: WatchFilter) -> Self {
         let names = links.values().map(|link| (link.index, link.name.clone())).collect();
-        let marked = links.values().filter(|link| is_marked(link, &filter.identity)).map(|link| link.name.clone());
+        let marked = links.values().filter(|link| filter.identity.owns(link)).map(|link| link.name.clone());
         let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
         links.retain(|name, link| link.tunnel().is_some() || ours.contains(name) || *name == filter.underlay.1);
         Self { filter, names, links, ours, sysctls_changed: false }
-    }
-
-    /// A link of ours.
-    pub fn link(&self, name: &IfName) -> Option<&Link> {
-        self.links.get(name)
-    }
-
-    /// Which notifications matter.
-    pub fn filter(&self) -> &WatchFilter {
-        &self.filter
     }
 
     /// The notifications that matter.
@@ -129,7 +120,7 @@ impl KernelView {
                 for element in elements.into_keys() {
                     let item = (action == Action::New).then_some(Item::AsDesired);
                     let key = Key::Element(table.clone(), set.clone(), element);
-                    edit(key, true, desired, engine, |value| *value = item.into_iter().collect());
+                    self.edit(key, desired, engine, |value| *value = item.into_iter().collect());
                 }
             }
             subject if table == self.filter.table || forward::is_of_shared_chain(&table, &subject) => {
@@ -150,7 +141,7 @@ impl KernelView {
                     _ if is_of_underlay && is_there => engine.require_full(),
                     // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
                     device if !is_there && (is_of_underlay || device.is_some()) => engine.require_resync(),
-                    Some(device) => edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
+                    Some(device) => self.edit(Key::Address(device, address.address), desired, engine, |lengths| {
                         lengths.insert(Item::PrefixLength(address.prefix_len));
                     }),
                     None => {}
@@ -168,11 +159,11 @@ impl KernelView {
             Object::Neighbour(entry) => {
                 let Some(device) = self.device(entry.index) else { return };
                 let mac = entry.mac.filter(|_| is_there && entry.permanent).map(Item::Mac).into_iter();
-                edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
+                self.edit(Key::Neighbour(device, entry.address), desired, engine, |value| *value = mac.collect());
             }
             Object::Fdb(entry) => {
                 let Some(device) = self.device(entry.index) else { return };
-                edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
+                self.edit(Key::Fdb(device, entry.mac), desired, engine, |endpoints| {
                     let endpoint = Item::Endpoint(entry.destination);
                     if !is_there || !entry.permanent {
                         endpoints.remove(&endpoint);
@@ -197,8 +188,7 @@ impl KernelView {
         change: impl FnOnce(&mut Value, DeviceRoute) -> bool,
     ) {
         let destination = route.destination;
-        let is_ours = self.filter.identity.covers(destination);
-        if !is_ours && (self.filter.follows_routes || destination.is_default()) {
+        if !self.filter.identity.covers(destination) && (self.filter.follows_routes || destination.is_default()) {
             // The default route says which interface is the one between nodes.
             engine.require_full();
         }
@@ -209,7 +199,7 @@ impl KernelView {
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
         let route = DeviceRoute::of(route, device.clone());
         let mut says_all = true;
-        edit(Key::Route(destination), is_ours, desired, engine, |routes| says_all = change(routes, route));
+        self.edit(Key::Route(destination), desired, engine, |routes| says_all = change(routes, route));
         if !says_all {
             engine.require_resync();
         }
@@ -239,7 +229,7 @@ impl KernelView {
             let change = device.and_then(|device| adjustment(&link, device, mark));
             let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
             let item = if is_as_desired { Item::AsDesired } else { Item::Other };
-            edit(Key::Device(link.name.clone()), true, desired, engine, |value| *value = Value::from([item]));
+            self.edit(Key::Device(link.name.clone()), desired, engine, |value| *value = Value::from([item]));
         } else if link.tunnel().is_some() {
             if known != Some(&link) {
                 engine.require_full();
@@ -261,9 +251,17 @@ impl KernelView {
         let gone = engine.deviations().iter().filter(|(_, value)| value.iter().any(is_on_link));
         let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
         for key in gone {
-            let is_ours = matches!(key, Key::Route(destination) if self.filter.identity.covers(destination));
-            edit(key, is_ours, desired, engine, |routes| routes.retain(|item| !is_on_link(item)));
+            self.edit(key, desired, engine, |routes| routes.retain(|item| !is_on_link(item)));
         }
+    }
+
+    /// Changes what stands at a key. Routes to elsewhere are not ours to compare.
+    fn edit(&self, key: Key, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
+        let is_ours = !matches!(key, Key::Route(destination) if !self.filter.identity.covers(destination));
+        let wanted = desired.value(&key);
+        let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
+        change(&mut value);
+        engine.observe(key, value, &wanted, is_ours);
     }
 
     fn is_underlay(&self, link: &Link) -> bool {
@@ -271,21 +269,9 @@ impl KernelView {
     }
 }
 
-/// Changes what stands at a key. `is_ours` as for [`Engine::observe`].
-fn edit(key: Key, is_ours: bool, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
-    let wanted = desired.value(&key);
-    let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
-    change(&mut value);
-    engine.observe(key, value, &wanted, is_ours);
-}
-
 /// True where the kernel drops entries of a device without a notification for each.
 fn drops_entries(known: &Link, now: &Link) -> bool {
     known.up && !now.up || known.mac != now.mac
-}
-
-fn is_marked(link: &Link, identity: &Identity) -> bool {
-    link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str())
 }
 
 #[cfg(test)]

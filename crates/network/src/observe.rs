@@ -120,7 +120,7 @@ pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) ->
 
 /// The tunnel devices that bear our mark.
 pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
-    host.links.values().filter(|link| link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str()))
+    host.links.values().filter(|link| identity.owns(link))
 }
 
 /// State without notifications, or with notifications that do not say all: sysctls, and what others' rules do.
@@ -148,8 +148,7 @@ pub fn polled_state(
 /// Reads the sysctls from which `desired` follows, or which are part of it; `None` for those that do not exist.
 pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
     let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
-    let wanted = desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key));
-    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
+    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(desired.sysctl_keys().cloned()).collect();
     keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
 }
 
@@ -189,12 +188,9 @@ pub fn observed(
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
-    for key in desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key)) {
-        // A sysctl that does not exist belongs to a device that does not exist yet.
-        if let Ok(value) = kernel.sysctl(key) {
-            observed.sysctls.insert(key.clone(), value);
-        }
-    }
+    // A sysctl that does not exist belongs to a device that does not exist yet.
+    let sysctls = desired.sysctl_keys().filter_map(|key| Some((key.clone(), kernel.sysctl(key).ok()?)));
+    observed.sysctls = sysctls.collect();
     observed.table = kernel.table(&identity.table())?;
     observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
     observed.leftovers = flannel::leftovers(kernel, &host.base_chains, identity)?;

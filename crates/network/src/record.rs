@@ -50,31 +50,30 @@ pub enum EncapsulationRecord<'a> {
 /// The encapsulations in which a node receives; those that no backend here reads come last.
 pub fn received(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.receives.iter().map(|(encapsulation, macs)| encapsulation.entry(*macs));
-    let raw = support.unknown_receives.iter().map(|entry| EncapsulationRecord::Raw(entry));
-    known.map(EncapsulationRecord::Known).chain(raw).collect()
+    records(known, &support.unknown_receives)
 }
 
-/// Those in which it sends.
+/// The encapsulations in which a node sends; those that no backend here reads come last.
 pub fn sent(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.sends.iter().map(|encapsulation| encapsulation.entry(PerFamily::none()));
-    let raw = support.unknown_sends.iter().map(|entry| EncapsulationRecord::Raw(entry));
-    known.map(EncapsulationRecord::Known).chain(raw).collect()
+    records(known, &support.unknown_sends)
+}
+
+fn records<'a>(known: impl Iterator<Item = Entry>, unknown: &'a [Box<str>]) -> Vec<EncapsulationRecord<'a>> {
+    let unknown = unknown.iter().map(|entry| EncapsulationRecord::Raw(entry));
+    known.map(EncapsulationRecord::Known).chain(unknown).collect()
 }
 
 /// Writes a lease for people to read. The node's name is not in it.
 pub fn render(lease: &Lease) -> String {
     // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
-    let mut text = serde_json::to_string_pretty(&record_of(lease)).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&of(lease)).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// It as it is written, in another text.
+/// A lease as a part of another text.
 pub fn of(lease: &Lease) -> impl Serialize + '_ {
-    record_of(lease)
-}
-
-fn record_of(lease: &Lease) -> Record<'_> {
     Record {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,

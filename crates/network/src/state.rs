@@ -110,7 +110,7 @@ impl State {
             return None;
         }
         let observed = subset::observed(&keys, engine, desired, &self.view);
-        let plan = Plan::diff(&observed, &desired.subset(&keys), &self.view.filter().identity);
+        let plan = Plan::diff(&observed, &desired.subset(&keys), &self.view.filter.identity);
         plan.is_of_entries().then_some((plan, keys))
     }
 }

@@ -17,7 +17,7 @@ use crate::value::Item;
 
 /// What the kernel has for these keys: the desired values, but for the deviations.
 pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
-    let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.link(name)?.clone())));
+    let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.links.get(name)?.clone())));
     let mut observed = Observed {
         links: links.collect(),
         addresses: desired.addresses.clone(),

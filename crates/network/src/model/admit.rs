@@ -19,18 +19,12 @@ pub struct Rejected {
     pub reason: String,
 }
 
-/// Who has what: the ranges are disjoint, and a hardware address is one node's.
-#[derive(Debug, Clone, Default)]
-struct Claims {
-    subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
-    macs: BTreeMap<Mac, NodeName>,
-}
-
-/// What decides whether the lease of one more peer can be believed: the claims of the peers of a [`Cluster`], and the nodes that are
-/// left out.
+/// What decides whether the lease of one more peer can be believed: what the peers of a [`Cluster`] have, and the nodes that are left
+/// out. The ranges are disjoint, and a hardware address is one node's.
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
-    claims: Claims,
+    subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
+    macs: BTreeMap<Mac, NodeName>,
     left_out: BTreeMap<NodeName, (Arc<Lease>, String)>,
 }
 
@@ -43,23 +37,10 @@ pub struct PeerChange {
     pub now: Option<Arc<Lease>>,
 }
 
-impl Cluster {
-    /// Takes the candidates that can be believed, and says why the others are left out. Of two peers that claim the same, the one that
-    /// claimed it in `previous` stays; where neither did, the first by name. This node's own lease among the candidates is passed over,
-    /// and subnets of a family without a network are dropped from a peer that has others.
-    pub fn admit(
-        own: Lease,
-        candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
-        previous: Option<&Cluster>,
-        networks: &PerFamily<Prefix>,
-    ) -> (Cluster, Vec<Rejected>) {
-        let (cluster, admission) = Admission::new(own, candidates, previous, networks);
-        (cluster, admission.rejected())
-    }
-}
-
 impl Admission {
-    /// As [`Cluster::admit`], to be kept true by [`Admission::update`].
+    /// Takes the candidates that can be believed, and leaves the others out. Of two peers that claim the same, the one that claimed it in
+    /// `previous` stays; where neither did, the first by name. This node's own lease among the candidates is passed over, and subnets of a
+    /// family without a network are dropped from a peer that has others.
     pub fn new(
         own: Lease,
         candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
@@ -73,7 +54,7 @@ impl Admission {
         (cluster, admission)
     }
 
-    /// Takes the present leases of some nodes, `None` for a node that has none any more. The cluster is then as [`Cluster::admit`] would
+    /// Takes the present leases of some nodes, `None` for a node that has none any more. The cluster is then as [`Admission::new`] would
     /// make it of all leases. Gives the changes of peers, and true where the same nodes are left out as before, for the same reasons.
     pub fn update(
         &mut self,
@@ -88,7 +69,7 @@ impl Admission {
         let mut former = BTreeMap::new();
         for (node, lease) in leases {
             if let Some(lease) = cluster.peers.remove(&node) {
-                self.claims.remove(&lease);
+                self.forget(&lease);
                 former.insert(node.clone(), lease);
             }
             match lease {
@@ -128,18 +109,49 @@ impl Admission {
         };
         let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
         for lease in incumbents.into_iter().chain(newcomers) {
-            match judge(own, lease, networks).and_then(|()| self.claims.refuse(lease)) {
-                Ok(()) => self.claims.add(lease),
+            match judge(own, lease, networks).and_then(|()| self.refuse(lease)) {
+                Ok(()) => self.take(lease),
                 Err(reason) => drop(self.left_out.insert(lease.node.clone(), (lease.clone(), reason))),
             }
         }
         for node in self.left_out.keys() {
             candidates.remove(node);
         }
-        if cluster.peers.is_empty() {
-            cluster.peers = candidates;
-        } else {
-            cluster.peers.extend(candidates);
+        cluster.peers.extend(candidates);
+    }
+
+    /// Why other peers leave no place for this lease.
+    fn refuse(&self, lease: &Lease) -> Result<(), String> {
+        for (family, &subnet) in lease.subnets.iter() {
+            // Ranges are disjoint, so the last one that starts before our end is the only one that can reach into us.
+            let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
+            if let Some((_, (taken, other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
+                return Err(format!(
+                    "its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong"
+                ));
+            }
+        }
+        for (_, mac) in lease.macs() {
+            if let Some(other) = self.macs.get(&mac) {
+                return Err(mac_fault(mac, Some(other)));
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, lease: &Lease) {
+        for (family, &subnet) in lease.subnets.iter() {
+            self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
+        }
+        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
+    }
+
+    fn forget(&mut self, lease: &Lease) {
+        for (family, subnet) in lease.subnets.iter() {
+            self.subnets.remove(&(family, subnet.first()));
+        }
+        for (_, mac) in lease.macs() {
+            self.macs.remove(&mac);
         }
     }
 }
@@ -234,41 +246,4 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
     // Packets to it would be carried to it inside themselves, for ever.
     let network = networks.get(Family::of(address)).filter(|network| network.contains(address))?;
     Some(format!("it lies inside the pods' Network {network}"))
-}
-
-impl Claims {
-    /// Why somebody else's claims leave no place for this lease.
-    fn refuse(&self, lease: &Lease) -> Result<(), String> {
-        for (family, &subnet) in lease.subnets.iter() {
-            // Claims are disjoint, so the last one that starts before our end is the only one that can reach into us.
-            let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
-            if let Some((_, (taken, other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
-                return Err(format!(
-                    "its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong"
-                ));
-            }
-        }
-        for (_, mac) in lease.macs() {
-            if let Some(other) = self.macs.get(&mac) {
-                return Err(mac_fault(mac, Some(other)));
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, lease: &Lease) {
-        for (family, &subnet) in lease.subnets.iter() {
-            self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
-        }
-        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
-    }
-
-    fn remove(&mut self, lease: &Lease) {
-        for (family, subnet) in lease.subnets.iter() {
-            self.subnets.remove(&(family, subnet.first()));
-        }
-        for (_, mac) in lease.macs() {
-            self.macs.remove(&mac);
-        }
-    }
 }

@@ -156,19 +156,10 @@ impl PeerIndex {
         if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
             record(former, desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
             record(former, desired, || Key::Fdb(end.0.clone(), end.1));
-            if is_wanted {
-                desired.neighbours.insert(neighbour, mac);
-                desired.fdb.insert(end, endpoint);
-            } else {
-                desired.neighbours.remove(&neighbour);
-                desired.fdb.remove(&end);
-            }
+            set(&mut desired.neighbours, neighbour, is_wanted.then_some(mac));
+            set(&mut desired.fdb, end, is_wanted.then_some(endpoint));
         }
-        if is_wanted {
-            desired.routes.insert(subnet, route);
-        } else {
-            desired.routes.remove(&subnet);
-        }
+        set(&mut desired.routes, subnet, is_wanted.then_some(route));
     }
 
     /// The entries for one range of pods; none for a tunnel that this node does not have.
@@ -224,8 +215,13 @@ fn record(former: &mut FormerValues, desired: &Desired, key: impl FnOnce() -> Ke
 
 fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
     let before = counts.get(&key).copied().unwrap_or(0);
-    match if is_more { before + 1 } else { before.saturating_sub(1) } {
-        0 => drop(counts.remove(&key)),
-        now => drop(counts.insert(key, now)),
+    let now = if is_more { before + 1 } else { before.saturating_sub(1) };
+    set(counts, key, (now > 0).then_some(now));
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
     }
 }

@@ -99,7 +99,7 @@ fn named(
     before: &Tunnels,
 ) -> PerFamily<TunnelDevice> {
     let ours = |name: &IfName| {
-        let link = input.links.get(name).filter(|link| link.alias.as_ref() == Some(&input.identity.mark))?;
+        let link = input.links.get(name).filter(|link| input.identity.owns(link))?;
         encapsulation_of(link)
     };
     let is_given = |name: &IfName| before.values().flat_map(PerFamily::iter).any(|(_, other)| other.device == *name);

@@ -202,7 +202,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
     let unsupported = unsupported.iter().map(|encapsulation| (*encapsulation, "ipip")).collect();
     let transition = crate::overlay::transition::Transition { unsupported, ..Default::default() };
     let (links, reverse_path) = Default::default();
-    crate::overlay::desired(&crate::overlay::Input {
+    crate::overlay::build(&crate::overlay::Input {
         conf: &conf,
         cluster: &cluster,
         underlay: &underlay,
@@ -217,6 +217,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
         others: &crate::overlay::forward::Others::default(),
     })
     .expect("a network that can be carried")
+    .0
 }
 
 #[test]
