@@ -79,20 +79,14 @@ pub struct Underlay {
 /// Why no interface can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InterfaceError {
-    /// No interface matches `--iface` or `--iface-regex`.
-    #[error("Failed to find any valid interface to use: {tried}")]
-    NotFound {
-        /// Each name or expression, with the reason why it does not fit.
-        tried: String,
-    },
+    /// No interface matches `--iface` or `--iface-regex`: each name or expression, with the reason why it does not fit.
+    #[error("Failed to find any valid interface to use: {0}")]
+    NotFound(String),
     /// There is no route to the address of `--iface-can-reach`.
     #[error(
-        "the host has no route to --iface-can-reach {target} through an interface that is up: add one, or name the interface with --iface"
+        "the host has no route to --iface-can-reach {0} through an interface that is up: add one, or name the interface with --iface"
     )]
-    CannotReach {
-        /// The address.
-        target: IpAddr,
-    },
+    CannotReach(IpAddr),
     /// No flag names an interface, and the host has no default route.
     #[error("the host has no default route to choose an interface by: name the interface with --iface")]
     NoDefaultRoute,
@@ -108,18 +102,12 @@ pub enum InterfaceError {
     },
     /// The interface has no address that peers can send to.
     #[error(
-        "interface {ifname} has no address that peers could be given: add one, or choose another interface with --iface"
+        "interface {0} has no address that peers could be given: add one, or choose another interface with --iface"
     )]
-    NoAddress {
-        /// The interface.
-        ifname: IfName,
-    },
+    NoAddress(IfName),
     /// The interface is down.
-    #[error("interface {ifname} is down: set it up, or choose another one with --iface")]
-    Down {
-        /// The interface.
-        ifname: IfName,
-    },
+    #[error("interface {0} is down: set it up, or choose another one with --iface")]
+    Down(IfName),
     /// A public address is configured for a family of which the interface has no address.
     #[error(
         "{flag} is {address}, but interface {ifname} has no {family} address to send from: add one or leave the flag out"
@@ -163,7 +151,7 @@ pub fn choose(host: &HostFacts, options: &InterfaceOptions) -> Result<Underlay, 
         let found = host.lookup.and_then(|RouteLookup { index, source }| {
             Some(Pick { link: by_index(&host.links, index)?, address: Some(source) })
         });
-        found.ok_or(InterfaceError::CannotReach { target })?
+        found.ok_or(InterfaceError::CannotReach(target))?
     } else if let Some(pick) =
         options.public.iter().find_map(|(_, public)| by_address(&host.links, |address| address == *public))
     {
@@ -189,7 +177,7 @@ fn by_name_or_address<'a>(links: &'a [LinkFacts], options: &InterfaceOptions) ->
             Err(fault) => tried.push(format!("{text}: {fault}")),
         }
     }
-    Err(InterfaceError::NotFound { tried: tried.join("; ") })
+    Err(InterfaceError::NotFound(tried.join("; ")))
 }
 
 fn by_iface<'a>(links: &'a [LinkFacts], iface: &str) -> Option<Pick<'a>> {
@@ -259,14 +247,14 @@ fn underlay(pick: Pick<'_>, options: &InterfaceOptions) -> Result<Underlay, Inte
 fn local_addresses(pick: Pick<'_>, public: &PerFamily<IpAddr>) -> Result<PerFamily<IpAddr>, InterfaceError> {
     let link = pick.link;
     if !link.up {
-        return Err(InterfaceError::Down { ifname: link.name.clone() });
+        return Err(InterfaceError::Down(link.name.clone()));
     }
     let addresses = PerFamily::from_fn(|family| {
         let has = |address: &IpAddr| link.addresses.iter().any(|facts| facts.address == *address);
         let picked = pick.address.filter(|address| Family::of(*address) == family);
         public.get(family).copied().filter(has).or(picked).or_else(|| best(link, family))
     });
-    if addresses.is_empty() { Err(InterfaceError::NoAddress { ifname: link.name.clone() }) } else { Ok(addresses) }
+    if addresses.is_empty() { Err(InterfaceError::NoAddress(link.name.clone())) } else { Ok(addresses) }
 }
 
 /// The best address of an interface: global scope first, temporary addresses last (RFC 8981), then the kernel's order.

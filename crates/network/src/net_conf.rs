@@ -38,7 +38,7 @@ impl NetConf {
     /// Reads and judges the text of a `net-conf.json`. Also gives the keys that nothing knows, as written, with `Backend.` before those
     /// inside it.
     pub fn parse(text: &str) -> Result<(NetConf, Vec<String>), NetConfError> {
-        let mut object: Object = serde_json::from_str(text).map_err(|source| NetConfError::Syntax { source })?;
+        let mut object: Object = serde_json::from_str(text).map_err(NetConfError::Syntax)?;
         let networks = ranges::take(&mut object)?;
         let nftables = object.take("EnableNFTables", "true or false")?.unwrap_or(false);
         let (backend, of_backend) = Backend::take(&mut object, networks.v6.is_some())?;

@@ -13,10 +13,7 @@ pub enum NetConfError {
     #[error(
         "error parsing subnet config: net-conf.json must hold one JSON object like {{\"Network\": \"10.244.0.0/16\"}}"
     )]
-    Syntax {
-        /// Where and why.
-        source: serde_json::Error,
-    },
+    Syntax(#[source] serde_json::Error),
     /// A value is not allowed. `problem` has flannel's words where flannel has any.
     #[error("{problem}: {wrong}")]
     Value {

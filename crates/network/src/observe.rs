@@ -19,7 +19,7 @@ use crate::backend::{Backend, Encapsulation};
 use crate::chain;
 use crate::flannel;
 use crate::interface::Underlay;
-use crate::overlay::forward::Others;
+use crate::overlay::forward::{Accept, Others};
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
 
@@ -53,8 +53,8 @@ pub struct Observed {
     pub sysctls: BTreeMap<String, String>,
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
-    /// Rules of ours in chains of others.
-    pub accepts: Vec<(TableId, String, RuleWithHandle)>,
+    /// Rules of ours in chains of others, with the handles by which the kernel deletes them.
+    pub accepts: Vec<(Accept, u64)>,
     /// Changes that remove the rules that flannel has left about our networks.
     pub leftovers: Vec<Operation>,
 }
@@ -202,13 +202,16 @@ fn our_rules(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
     identity: &Identity,
-) -> Result<Vec<(TableId, String, RuleWithHandle)>, KernelError> {
+) -> Result<Vec<(Accept, u64)>, KernelError> {
     let comment = forward::comment(&identity.mark);
     let mut ours = Vec::new();
     for facts in chains.iter().filter(|facts| forward::is_iptables(facts)) {
-        let rules = kernel.rules(&facts.table, &facts.chain)?;
-        let marked = rules.into_iter().filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
-        ours.extend(marked.map(|placed| (facts.table.clone(), facts.chain.clone(), placed)));
+        let (table, chain) = (&facts.table, &facts.chain);
+        let rules = kernel.rules(table, chain)?.into_iter();
+        let marked = rules.filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
+        ours.extend(marked.map(|RuleWithHandle { rule, handle }| {
+            (Accept { table: table.clone(), chain: chain.clone(), rule }, handle)
+        }));
     }
     Ok(ours)
 }

@@ -15,8 +15,8 @@ pub use crate::record_error::RecordError;
 
 /// The fields in the order in which they are written. `None` is `null`.
 #[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
 struct Record<'a> {
-    #[serde(rename = "Subnet")]
     subnet: Option<Prefix>,
     #[serde(rename = "IPv6Subnet")]
     ipv6_subnet: Option<Prefix>,
@@ -24,16 +24,13 @@ struct Record<'a> {
     public_ip: Option<IpAddr>,
     #[serde(rename = "PublicIPv6")]
     public_ipv6: Option<IpAddr>,
-    #[serde(rename = "BackendType")]
     backend_type: &'a str,
-    #[serde(rename = "BackendData")]
     backend_data: Option<&'a BackendData>,
-    #[serde(rename = "BackendV6Data")]
     backend_v6_data: Option<&'a BackendData>,
     // netd's beyond flannel's: what the node receives and sends.
-    #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     receives: Option<Vec<EncapsulationRecord<'a>>>,
-    #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sends: Option<Vec<EncapsulationRecord<'a>>>,
 }
 

@@ -13,7 +13,7 @@ use crate::on_link::OnLink;
 /// Checks that plain routes can carry the pods: IPv4 can take IPv6 next hops, and not the other way round.
 pub(super) fn check(pods: &[Family], underlay: &Underlay) -> Result<(), TunnelDeviceError> {
     if pods.contains(&Family::V6) && underlay.addresses.v6.is_none() {
-        return Err(TunnelDeviceError::NoIpv6Address { interface: underlay.ifname.clone() });
+        return Err(TunnelDeviceError::NoIpv6Address(underlay.ifname.clone()));
     }
     Ok(())
 }
@@ -30,5 +30,5 @@ pub(super) fn gateway(peer: Advertisement<'_>, family: Family, on_link: &OnLink)
         return Err(NoPeerRoute::NoIpv6NextHop);
     }
     let addresses = gateways.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    Err(NoPeerRoute::NotOnLink { addresses })
+    Err(NoPeerRoute::NotOnLink(addresses))
 }

@@ -69,8 +69,8 @@ pub(super) fn end(
     family: Family,
     device: Option<&TunnelDevice>,
 ) -> Result<IpAddr, NoPeerRoute> {
-    device.ok_or(NoPeerRoute::NoIpipDevice { family })?;
-    peer.public.v4.ok_or(NoPeerRoute::NoPublicAddress { family: Family::V4 })
+    device.ok_or(NoPeerRoute::NoIpipDevice(family))?;
+    peer.public.v4.ok_or(NoPeerRoute::NoPublicAddress(Family::V4))
 }
 
 #[cfg(test)]

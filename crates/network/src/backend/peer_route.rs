@@ -45,43 +45,28 @@ pub enum NoPeerRoute {
         /// Ours.
         ours: BackendType,
     },
-    /// The peer has said what it receives, and this is not in it.
+    /// The peer has published what it receives, and this encapsulation is not in it.
     #[error(
-        "it does not receive by {encapsulation}, and this node sends by nothing that it receives: set one Backend for all nodes"
+        "it does not receive by {0}, and this node sends by nothing that it receives: set one Backend for all nodes"
     )]
-    NotReceived {
-        /// What this node would send by.
-        encapsulation: Encapsulation,
-    },
-    /// This node has not published yet that it sends by this.
-    #[error("this node has not published yet that it sends by {encapsulation}")]
-    NotPublished {
-        /// What this node would send by.
-        encapsulation: Encapsulation,
-    },
-    /// The peer has no address of the tunnel's family.
-    #[error("it has published no {family} address, which this node's tunnel needs")]
-    NoPublicAddress {
-        /// The underlay's family.
-        family: Family,
-    },
-    /// Plain routes need a link that both are on.
-    #[error("no address of it is on-link ({addresses}) and host-gw needs that: put both on one segment or use vxlan")]
-    NotOnLink {
-        /// What was tried.
-        addresses: String,
-    },
+    NotReceived(Encapsulation),
+    /// This node has not published yet that it sends by this encapsulation.
+    #[error("this node has not published yet that it sends by {0}")]
+    NotPublished(Encapsulation),
+    /// The peer has no address of the underlay's family that the tunnel has.
+    #[error("it has published no {0} address, which this node's tunnel needs")]
+    NoPublicAddress(Family),
+    /// Plain routes need a link that both are on: none of these addresses is.
+    #[error("no address of it is on-link ({0}) and host-gw needs that: put both on one segment or use vxlan")]
+    NotOnLink(String),
     /// The kernel routes IPv4 over an IPv6 next hop, but not the other way round.
     #[error(
         "IPv6 pods cannot be reached over its IPv4 address with plain routes: give nodes IPv6 addresses or use vxlan"
     )]
     NoIpv6NextHop,
-    /// The peer has not published its tunnel end.
-    #[error("it has published no VXLAN device for {family} pods")]
-    NoTunnelEnd {
-        /// The pods' family.
-        family: Family,
-    },
+    /// The peer has not published its tunnel end for pods of this family.
+    #[error("it has published no VXLAN device for {0} pods")]
+    NoTunnelEnd(Family),
     /// The tunnels do not belong together.
     #[error("its VNI is {theirs}, this node's {ours}: set one VNI for all nodes")]
     OtherVni {
@@ -91,22 +76,19 @@ pub enum NoPeerRoute {
         ours: Vni,
     },
     /// This node has no ipip device for the pods' family.
-    #[error("this node has no ipip device for {family} pods: ipip carries IPv4 over IPv4, and the kernel must have it")]
-    NoIpipDevice {
-        /// The pods' family.
-        family: Family,
-    },
+    #[error("this node has no ipip device for {0} pods: ipip carries IPv4 over IPv4, and the kernel must have it")]
+    NoIpipDevice(Family),
 }
 
 impl NoPeerRoute {
     /// True where the peer is reached as soon as this node has published that it sends so.
     pub fn awaits_publication(&self) -> bool {
-        matches!(self, NoPeerRoute::NotPublished { .. })
+        matches!(self, NoPeerRoute::NotPublished(_))
     }
 
     /// False for what ends by itself when every node has changed its backend.
     pub fn is_lasting(&self) -> bool {
-        !matches!(self, NoPeerRoute::NotReceived { .. } | NoPeerRoute::NotPublished { .. })
+        !matches!(self, NoPeerRoute::NotReceived(_) | NoPeerRoute::NotPublished(_))
     }
 }
 

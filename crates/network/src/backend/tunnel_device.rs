@@ -71,20 +71,14 @@ pub enum TunnelDeviceError {
         /// The kind.
         kind: &'static str,
     },
-    /// Plain routes for IPv6 need IPv6 next hops.
+    /// Plain routes for IPv6 need IPv6 next hops, and this interface of the underlay has no IPv6 address.
     #[error(
-        "host-gw cannot carry IPv6 pods over {interface}, which has no IPv6 address: the kernel has no IPv6 route by way of an IPv4 address; give the nodes IPv6 addresses or use vxlan"
+        "host-gw cannot carry IPv6 pods over {0}, which has no IPv6 address: the kernel has no IPv6 route by way of an IPv4 address; give the nodes IPv6 addresses or use vxlan"
     )]
-    NoIpv6Address {
-        /// The interface of the underlay.
-        interface: IfName,
-    },
+    NoIpv6Address(IfName),
     /// The VNI makes a name that no device can have.
-    #[error("VNI {vni} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
-    LongName {
-        /// The VNI.
-        vni: Vni,
-    },
+    #[error("VNI {0} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
+    LongName(Vni),
 }
 
 /// The MTU that the headers leave of `outer` for pods of a family.

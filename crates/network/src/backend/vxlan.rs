@@ -140,12 +140,12 @@ impl TunnelId {
     fn peer_mac(self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoPeerRoute> {
         if let Some(support) = peer.encapsulations {
             let mac = support.receives.get(&Encapsulation::Vxlan(self)).and_then(|macs| macs.get(family));
-            return mac.copied().ok_or(NoPeerRoute::NoTunnelEnd { family });
+            return mac.copied().ok_or(NoPeerRoute::NoTunnelEnd(family));
         }
         match peer.data.get(family) {
             Some(BackendData::Vxlan(vtep)) if vtep.vni == self.vni => Ok(vtep.mac),
             Some(BackendData::Vxlan(vtep)) => Err(NoPeerRoute::OtherVni { theirs: vtep.vni, ours: self.vni }),
-            _ => Err(NoPeerRoute::NoTunnelEnd { family }),
+            _ => Err(NoPeerRoute::NoTunnelEnd(family)),
         }
     }
 
@@ -195,8 +195,8 @@ impl TunnelId {
         device: Option<&TunnelDevice>,
     ) -> Result<(IpAddr, Mac), NoPeerRoute> {
         let mac = self.peer_mac(peer, family)?;
-        let over = device.ok_or(NoPeerRoute::NoTunnelEnd { family })?.underlay;
-        let endpoint = *peer.public.get(over).ok_or(NoPeerRoute::NoPublicAddress { family: over })?;
+        let over = device.ok_or(NoPeerRoute::NoTunnelEnd(family))?.underlay;
+        let endpoint = *peer.public.get(over).ok_or(NoPeerRoute::NoPublicAddress(over))?;
         Ok((endpoint, mac))
     }
 }
@@ -222,7 +222,7 @@ fn device_name(family: Family, vni: Vni) -> Result<IfName, TunnelDeviceError> {
         Family::V4 => format!("flannel.{vni}"),
         Family::V6 => format!("flannel-v6.{vni}"),
     };
-    name.parse().map_err(|_| TunnelDeviceError::LongName { vni })
+    name.parse().map_err(|_| TunnelDeviceError::LongName(vni))
 }
 
 /// A node's end of the VXLAN tunnel of one pod family: flannel's `BackendData`.

@@ -123,12 +123,9 @@ fn without_a_default_route_or_an_address_it_says_so() {
     assert_eq!(choose(&HostFacts::default(), &options()), Err(InterfaceError::NoDefaultRoute));
     let mut bare = host();
     bare.links[0].addresses = vec![facts("fe80::1")];
-    assert!(
-        matches!(choose(&bare, &options()), Err(InterfaceError::NoAddress { .. })),
-        "link-local is of no use to peers"
-    );
+    assert!(matches!(choose(&bare, &options()), Err(InterfaceError::NoAddress(_))), "link-local is of no use to peers");
     bare.links[0].up = false;
-    assert!(matches!(choose(&bare, &options()), Err(InterfaceError::Down { .. })));
+    assert!(matches!(choose(&bare, &options()), Err(InterfaceError::Down(_))));
 }
 
 #[test]

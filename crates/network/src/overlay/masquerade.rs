@@ -60,14 +60,11 @@ pub(super) fn table(input: &Input<'_>) -> Option<Table> {
     (!table.chains.is_empty()).then_some(table)
 }
 
-/// True where the table has the set for a node.
-pub(super) fn has_nodes(table: &Table, node: IpAddr) -> bool {
-    table.sets.contains_key(nodes_set(Family::of(node)))
-}
-
-/// The key of a node's element.
-pub(super) fn key(table: &Table, node: IpAddr) -> Key {
-    Key::Element(table.id.clone(), nodes_set(Family::of(node)).to_owned(), nft::Key::from(Value::Address(node)))
+/// The key of a node's element; `None` where the table has no set for the node.
+pub(super) fn key(table: &Table, node: IpAddr) -> Option<Key> {
+    let set = nodes_set(Family::of(node));
+    let key = || Key::Element(table.id.clone(), set.to_owned(), nft::Key::from(Value::Address(node)));
+    table.sets.contains_key(set).then(key)
 }
 
 /// Puts a node to which plain routes lead into the set of our table, or takes the node out.
