@@ -43,6 +43,9 @@ const UNAVAILABLE: [&str; 6] = ["wireguard", "udp", "ipsec", "alloc", "extension
 /// A list of encapsulations, as messages show it.
 pub const ENCAPSULATIONS_EXAMPLE: &str = r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#;
 
+/// The backends that netd has.
+static KNOWN: [BackendType; 3] = [BackendType::Vxlan, BackendType::HostGw, BackendType::Ipip];
+
 /// The name of a backend. Prints flannel's names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum BackendType {
@@ -59,12 +62,8 @@ pub enum BackendType {
 impl BackendType {
     /// The name without a copy where netd has the backend.
     pub fn name(&self) -> Cow<'static, str> {
-        match self {
-            BackendType::Vxlan => "vxlan".into(),
-            BackendType::HostGw => "host-gw".into(),
-            BackendType::Ipip => "ipip".into(),
-            BackendType::Other(name) => name.clone().into(),
-        }
+        let known = KNOWN.iter().find(|known| *known == self);
+        known.map_or_else(|| self.to_string().into(), |known| known.as_str().into())
     }
 
     /// Flannel's name of it.
@@ -92,8 +91,7 @@ impl From<&str> for BackendType {
     /// Reads a name in any case.
     fn from(name: &str) -> Self {
         let name = name.to_lowercase();
-        let known = [BackendType::Vxlan, BackendType::HostGw, BackendType::Ipip];
-        known.into_iter().find(|known| known.as_str() == name).unwrap_or(BackendType::Other(name))
+        KNOWN.iter().find(|known| known.as_str() == name).cloned().unwrap_or(BackendType::Other(name))
     }
 }
 
@@ -245,13 +243,13 @@ impl Encapsulation {
 
     /// Its entry in the lists of what a node receives and sends. `macs` are the hardware addresses of the node's tunnel end, by pod
     /// family.
-    pub fn entry(&self, macs: PerFamily<Mac>) -> Entry {
-        match self {
-            Encapsulation::Direct => Entry { kind: "host-gw", ..Entry::default() },
+    pub fn entry<'a>(&self, macs: PerFamily<Mac>) -> EncapsulationRecord<'a> {
+        match *self {
+            Encapsulation::Direct => EncapsulationRecord::HostGw,
             Encapsulation::Vxlan(vxlan::TunnelId { vni, port }) => {
-                Entry { kind: "vxlan", vni: Some(*vni), port: Some(*port), mac: macs.v4, v6_mac: macs.v6 }
+                EncapsulationRecord::Vxlan { vni, port, mac: macs.v4, v6_mac: macs.v6 }
             }
-            Encapsulation::Ipip => Entry { kind: "ipip", ..Entry::default() },
+            Encapsulation::Ipip => EncapsulationRecord::Ipip,
         }
     }
 
@@ -371,19 +369,32 @@ impl fmt::Display for Encapsulation {
     }
 }
 
-/// An encapsulation in the lists of what a node receives and sends, by flannel's names of backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Entry {
-    #[serde(rename = "Type")]
-    kind: &'static str,
-    #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
-    vni: Option<Vni>,
-    #[serde(rename = "Port", skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
-    mac: Option<Mac>,
-    #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
-    v6_mac: Option<Mac>,
+/// An entry in the lists of what a node receives and sends, by flannel's names of backends.
+#[derive(Serialize)]
+#[serde(tag = "Type", rename_all = "kebab-case")]
+pub enum EncapsulationRecord<'a> {
+    /// Plain routes.
+    HostGw,
+    /// A VXLAN tunnel.
+    Vxlan {
+        /// The network identifier.
+        #[serde(rename = "VNI")]
+        vni: Vni,
+        /// The UDP port.
+        #[serde(rename = "Port")]
+        port: u16,
+        /// The hardware address of the tunnel end for IPv4 pods.
+        #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
+        mac: Option<Mac>,
+        /// The hardware address of the tunnel end for IPv6 pods.
+        #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
+        v6_mac: Option<Mac>,
+    },
+    /// An IPIP tunnel.
+    Ipip,
+    /// One that no backend here reads, as it was read.
+    #[serde(untagged)]
+    Raw(#[serde(serialize_with = "raw")] &'a str),
 }
 
 /// Which encapsulation a device is for, and the family of its own packets; `None` for a device of another kind. An ipip device without

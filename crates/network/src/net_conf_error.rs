@@ -2,8 +2,6 @@
 //!
 //! Pure.
 
-use dataplane::types::ValueError;
-
 use crate::caseless::FieldError;
 
 /// Why a network configuration is not accepted.
@@ -22,9 +20,6 @@ pub enum NetConfError {
         /// The field, its value and what it may be.
         wrong: FieldError,
     },
-    /// A number that the kernel does not take.
-    #[error("error decoding backend config")]
-    Number(#[from] ValueError),
     /// Neither family is enabled.
     #[error("none defined stack: EnableIPv4 and EnableIPv6 are both false, but one must be true")]
     NoStack,

@@ -7,6 +7,7 @@ mod deviations;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use dataplane::address::Address;
 use dataplane::kernel::Kernel;
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
@@ -166,13 +167,11 @@ pub fn observed(
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();
-    for address in kernel.addresses()? {
-        if let Some(device) = ours.get(&address.index).filter(|_| address.global) {
-            let device = device.clone();
-            let (address, prefix_len) = (address.address, address.prefix_len);
-            observed.addresses.insert(DeviceAddress { device, address, prefix_len });
-        }
-    }
+    let addresses = kernel.addresses()?.into_iter().filter(|address| address.global);
+    let named = addresses.filter_map(|Address { index, address, prefix_len, .. }| {
+        Some(DeviceAddress { device: ours.get(&index)?.clone(), address, prefix_len })
+    });
+    observed.addresses = named.collect();
     // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {

@@ -8,7 +8,8 @@ use dataplane::types::{Family, PerFamily, Prefix};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::backend::{ENCAPSULATIONS_EXAMPLE, Entry, raw};
+use crate::backend::ENCAPSULATIONS_EXAMPLE;
+pub use crate::backend::EncapsulationRecord;
 use crate::caseless::{FieldError, Object};
 use crate::model::{BackendData, BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName};
 pub use crate::record_error::RecordError;
@@ -34,16 +35,6 @@ struct Record<'a> {
     sends: Option<Vec<EncapsulationRecord<'a>>>,
 }
 
-/// An entry of what a node receives or sends.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub enum EncapsulationRecord<'a> {
-    /// Of a backend that netd has.
-    Known(Entry),
-    /// As it was read.
-    Raw(#[serde(serialize_with = "raw")] &'a str),
-}
-
 /// The encapsulations in which a node receives; those that no backend here reads come last.
 pub fn received(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.receives.iter().map(|(encapsulation, macs)| encapsulation.entry(*macs));
@@ -56,9 +47,11 @@ pub fn sent(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     records(known, &support.unknown_sends)
 }
 
-fn records<'a>(known: impl Iterator<Item = Entry>, unknown: &'a [Box<str>]) -> Vec<EncapsulationRecord<'a>> {
-    let unknown = unknown.iter().map(|entry| EncapsulationRecord::Raw(entry));
-    known.map(EncapsulationRecord::Known).chain(unknown).collect()
+fn records<'a>(
+    known: impl Iterator<Item = EncapsulationRecord<'a>>,
+    unknown: &'a [Box<str>],
+) -> Vec<EncapsulationRecord<'a>> {
+    known.chain(unknown.iter().map(|entry| EncapsulationRecord::Raw(entry))).collect()
 }
 
 /// Writes a lease for people to read. The node's name is not in it.

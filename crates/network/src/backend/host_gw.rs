@@ -20,9 +20,8 @@ pub(super) fn check(pods: &[Family], underlay: &Underlay) -> Result<(), TunnelDe
 
 /// The address of a peer that is on this node's link.
 pub(super) fn gateway(peer: Advertisement<'_>, family: Family, on_link: &OnLink) -> Result<IpAddr, NoPeerRoute> {
-    let candidates = [Some(family), (family == Family::V4).then_some(Family::V6)];
-    let gateways = candidates.into_iter().flatten().filter_map(|family| peer.public.get(family).copied());
-    let gateways: Vec<IpAddr> = gateways.collect();
+    let families: &[Family] = if family == Family::V4 { &Family::BOTH } else { &[Family::V6] };
+    let gateways: Vec<IpAddr> = families.iter().filter_map(|family| peer.public.get(*family).copied()).collect();
     if let Some(gateway) = gateways.iter().find(|address| on_link.reaches(**address)) {
         return Ok(*gateway);
     }

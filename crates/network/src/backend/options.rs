@@ -24,19 +24,20 @@ pub(super) fn switch(object: &mut Object<'_>, name: &str) -> Result<bool, FieldE
 }
 
 /// Takes a number. With `or_zero`, 0 is flannel's other way to leave the field out.
-pub(super) fn number(
+pub(super) fn number<T: TryFrom<i64>>(
     object: &mut Object<'_>,
     name: &str,
     allowed: RangeInclusive<i64>,
     or_zero: bool,
-) -> Result<Option<i64>, NetConfError> {
+) -> Result<Option<T>, NetConfError> {
     let zero = if or_zero { ", or 0 for the default" } else { "" };
     let expected = format!("a whole number from {} to {}{zero}", allowed.start(), allowed.end());
     match field(object, name, &expected)? {
+        None => Ok(None),
         Some(0) if or_zero => Ok(None),
-        Some(number) if !allowed.contains(&number) => {
+        Some(number) if allowed.contains(&number) => Ok(T::try_from(number).ok()),
+        Some(number) => {
             Err(NetConfError::value("error decoding backend config", &format!("Backend.{name}"), number, &expected))
         }
-        fits => Ok(fits),
     }
 }

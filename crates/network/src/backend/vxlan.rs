@@ -57,13 +57,10 @@ impl Options {
     pub(super) fn take(object: &mut Object<'_>, ipv6: bool) -> Result<Self, NetConfError> {
         // RFC 8200 section 5: no link with a smaller MTU carries IPv6.
         let least_mtu = if ipv6 { 1280 } else { 68 };
-        let vni = number(object, "VNI", 1..=0x00ff_ffff, false)?.unwrap_or(1);
-        let port = number(object, "Port", 1..=i64::from(u16::MAX), true)?;
-        let mtu = number(object, "MTU", least_mtu..=65535, true)?;
         Ok(Self {
-            vni: Vni::try_from(vni)?,
-            port: port.and_then(|port| u16::try_from(port).ok()),
-            mtu: mtu.map(Mtu::try_from).transpose()?,
+            vni: number(object, "VNI", 1..=0x00ff_ffff, false)?.unwrap_or(Vni::ONE),
+            port: number(object, "Port", 1..=65535, true)?,
+            mtu: number(object, "MTU", least_mtu..=65535, true)?,
             gbp: switch(object, "GBP")?,
             learning: switch(object, "Learning")?,
             direct_routing: switch(object, "DirectRouting")?,
