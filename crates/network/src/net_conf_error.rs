@@ -30,7 +30,12 @@ pub enum NetConfError {
 
 impl NetConfError {
     /// A value that is not allowed.
-    pub(crate) fn value(problem: impl Into<String>, field: &str, value: impl ToString, allowed: &str) -> Self {
+    pub(crate) fn value(
+        problem: impl Into<String>,
+        field: &str,
+        value: &(impl ToString + ?Sized),
+        allowed: &str,
+    ) -> Self {
         let (field, value, expected) = (field.to_owned(), value.to_string(), allowed.to_owned());
         NetConfError::Value { problem: problem.into(), wrong: FieldError { field, value, expected } }
     }

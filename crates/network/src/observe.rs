@@ -168,10 +168,10 @@ pub fn observed(
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();
     let addresses = kernel.addresses()?.into_iter().filter(|address| address.global);
-    let named = addresses.filter_map(|Address { index, address, prefix_len, .. }| {
+    let on_ours = addresses.filter_map(|Address { index, address, prefix_len, .. }| {
         Some(DeviceAddress { device: ours.get(&index)?.clone(), address, prefix_len })
     });
-    observed.addresses = named.collect();
+    observed.addresses = on_ours.collect();
     // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {

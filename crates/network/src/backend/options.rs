@@ -37,7 +37,7 @@ pub(super) fn number<T: TryFrom<i64>>(
         Some(0) if or_zero => Ok(None),
         Some(number) if allowed.contains(&number) => Ok(T::try_from(number).ok()),
         Some(number) => {
-            Err(NetConfError::value("error decoding backend config", &format!("Backend.{name}"), number, &expected))
+            Err(NetConfError::value("error decoding backend config", &format!("Backend.{name}"), &number, &expected))
         }
     }
 }

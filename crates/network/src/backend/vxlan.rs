@@ -149,7 +149,7 @@ impl TunnelId {
     /// IPv6 pods have a device of their own, as with flannel, unless IPv4 pods run over the same family of the underlay: the kernel takes
     /// one device per VNI, port and underlay family.
     pub(super) fn devices(
-        &self,
+        self,
         conf: &Backend,
         pods: &[Family],
         underlay: &Underlay,
@@ -172,13 +172,13 @@ impl TunnelId {
     }
 
     /// Two tunnels with one VNI differ only by their port, which flannel's name does not have.
-    pub(super) fn other_name(&self, underlay: Family) -> Option<IfName> {
+    pub(super) fn other_name(self, underlay: Family) -> Option<IfName> {
         let family = if underlay == Family::V4 { 4 } else { 6 };
         format!("fl{family}.{:x}.{:x}", self.vni.get(), self.port).parse().ok()
     }
 
     /// The device of this node.
-    pub(super) fn tunnel(&self, conf: &Backend, local: Option<IpAddr>, underlay: &Underlay) -> Tunnel {
+    pub(super) fn tunnel(self, conf: &Backend, local: Option<IpAddr>, underlay: &Underlay) -> Tunnel {
         let Options { learning, gbp, .. } = Options::in_use(conf);
         let (vni, port, underlay, foreign) = (self.vni, self.port, Some(underlay.index), false);
         Tunnel::Vxlan(Vxlan { vni, local, underlay, port, learning, gbp, foreign })
@@ -186,7 +186,7 @@ impl TunnelId {
 
     /// The peer's end of the tunnel.
     pub(super) fn end(
-        &self,
+        self,
         peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,

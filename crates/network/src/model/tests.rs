@@ -47,7 +47,7 @@ fn believed(
 
 fn admit(candidates: Vec<Lease>, previous: Option<&Cluster>) -> (Vec<String>, Vec<(String, String)>) {
     let (cluster, rejected) = believed(own(), candidates, previous, &networks());
-    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.to_string())).collect();
+    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.clone())).collect();
     (cluster.peers.keys().map(ToString::to_string).collect(), told)
 }
 

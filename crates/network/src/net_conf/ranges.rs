@@ -78,7 +78,7 @@ impl Given {
             Ok(network) if network.family() == terms.family => Ok(network),
             _ => {
                 let problem = format!("invalid {} CIDR format", terms.family);
-                Err(NetConfError::value(problem, terms.network, format!("{text:?}"), &example))
+                Err(NetConfError::value(problem, terms.network, &format!("{text:?}"), &example))
             }
         };
         let network = network.filter(|text| !text.is_empty()).map(parse).transpose()?;
@@ -98,7 +98,7 @@ impl Given {
         let size = 1_u128 << (terms.family.bits() - subnet_len);
         let fault = |problem: String, field: &str, address: IpAddr| {
             let allowed = format!("the first address of a /{subnet_len} inside {network}");
-            NetConfError::value(problem, field, address, &allowed)
+            NetConfError::value(problem, field, &address, &allowed)
         };
         let subnet = |field: &str, address: IpAddr| {
             if !network.contains(address) {
@@ -127,7 +127,7 @@ fn subnet_len(terms: &Terms, network: Prefix, given: Option<i64>) -> Result<u8, 
             Family::V6 => "IPv6Network is too small. Minimum useful network prefix is /124",
         };
         let allowed = format!("an {} range of /{} or larger", terms.family, bits - 4);
-        return Err(NetConfError::value(problem, terms.network, network, &allowed));
+        return Err(NetConfError::value(problem, terms.network, &network, &allowed));
     }
     let Some(len) = given else { return Ok(terms.usual_len.max(least)) };
     if let Some(len) = u8::try_from(len).ok().filter(|len| (least..=most).contains(len)) {
@@ -139,5 +139,5 @@ fn subnet_len(terms: &Terms, network: Prefix, given: Option<i64>) -> Result<u8, 
         "network must be able to accommodate at least four subnets".to_owned()
     };
     let allowed = format!("a whole number from {least} to {most} in {} {network}", terms.network);
-    Err(NetConfError::value(problem, terms.len, len, &allowed))
+    Err(NetConfError::value(problem, terms.len, &len, &allowed))
 }
