@@ -127,7 +127,7 @@ pub fn take_data(object: &mut Object, backend: &BackendType) -> Result<PerFamily
     Ok(PerFamily { v4: take("BackendData")?, v6: take("BackendV6Data")? })
 }
 
-/// Both lists or none: half of them says nothing that could be relied on.
+/// Reads what the node receives and sends; none where one of the two lists is missing, since one alone cannot be relied on.
 pub fn encapsulations(object: &mut Object) -> Result<Option<EncapsulationSupport>, RecordError> {
     let expected = format!("a list of objects like {ENCAPSULATIONS_EXAMPLE}");
     let receives: Option<Vec<&RawValue>> = object.take("Receives", &expected)?;

@@ -18,7 +18,7 @@ pub(super) fn field<T: DeserializeOwned>(
     object.take(name, expected).map_err(|fault| FieldError { field: format!("Backend.{name}"), ..fault })
 }
 
-/// Takes `true` or `false`, where nothing is `false`.
+/// Takes `true` or `false`; a missing field is `false`.
 pub(super) fn switch(object: &mut Object<'_>, name: &str) -> Result<bool, FieldError> {
     Ok(field(object, name, "true or false")?.unwrap_or(false))
 }

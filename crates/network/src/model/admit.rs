@@ -69,7 +69,7 @@ impl Admission {
         let mut former = BTreeMap::new();
         for (node, lease) in leases {
             if let Some(lease) = cluster.peers.remove(&node) {
-                self.forget(&lease);
+                self.remove(&lease);
                 former.insert(node.clone(), lease);
             }
             match lease {
@@ -110,7 +110,7 @@ impl Admission {
         let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
         for lease in incumbents.into_iter().chain(newcomers) {
             match judge(own, lease, networks).and_then(|()| self.refuse(lease)) {
-                Ok(()) => self.take(lease),
+                Ok(()) => self.add(lease),
                 Err(reason) => drop(self.left_out.insert(lease.node.clone(), (lease.clone(), reason))),
             }
         }
@@ -120,7 +120,7 @@ impl Admission {
         cluster.peers.extend(candidates);
     }
 
-    /// Why other peers leave no place for this lease.
+    /// Refuses a lease that claims what another peer has.
     fn refuse(&self, lease: &Lease) -> Result<(), String> {
         for (family, &subnet) in lease.subnets.iter() {
             // Ranges are disjoint, so the last one that starts before our end is the only one that can reach into us.
@@ -139,14 +139,16 @@ impl Admission {
         Ok(())
     }
 
-    fn take(&mut self, lease: &Lease) {
+    /// What the lease claims is taken from here on.
+    fn add(&mut self, lease: &Lease) {
         for (family, &subnet) in lease.subnets.iter() {
             self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
         }
         self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
     }
 
-    fn forget(&mut self, lease: &Lease) {
+    /// What the lease claimed is free again.
+    fn remove(&mut self, lease: &Lease) {
         for (family, subnet) in lease.subnets.iter() {
             self.subnets.remove(&(family, subnet.first()));
         }
