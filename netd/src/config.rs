@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dataplane::types::PerFamily;
-use network::interface::Wishes;
+use network::interface::InterfaceOptions;
 use network::model::NodeName;
 use network::net_conf::NetConf;
 use network::overlay::masquerade::Ports;
@@ -145,8 +145,8 @@ fn status_socket(subnet_file: &Path) -> PathBuf {
 
 impl UnderlayConfig {
     /// What decides the choice, for pods and a backend as the network is configured.
-    pub fn wishes(&self, conf: &NetConf) -> Wishes {
-        Wishes {
+    pub fn interface_options(&self, conf: &NetConf) -> InterfaceOptions {
+        InterfaceOptions {
             ifaces: self.ifaces.clone(),
             regexes: self.regexes.clone(),
             can_reach: self.can_reach,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
 use dataplane::types::{Family, Mtu, PerFamily};
-use network::interface::{AddressFacts, HostFacts, LinkFacts, Reach};
+use network::interface::{HostFacts, LinkFacts, RouteLookup};
 
 /// Reads the facts for the choice. `can_reach` is the address of `--iface-can-reach`.
 pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts, KernelError> {
@@ -15,14 +15,7 @@ pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts,
         // An MTU out of range, such as loopback's: the link cannot be the underlay.
         let Ok(mtu) = Mtu::try_from(i64::from(link.mtu)) else { continue };
         let of_link = addresses.iter().filter(|address| address.index == link.index);
-        let addresses = of_link.map(|address| AddressFacts {
-            address: address.address,
-            prefix_len: address.prefix_len,
-            scope_global: address.global,
-            temporary: address.temporary,
-            deprecated: address.deprecated,
-        });
-        let addresses = addresses.collect();
+        let addresses = of_link.copied().collect();
         links.push(LinkFacts { name: link.name, index: link.index, mtu, up: link.up, addresses });
     }
     let mut default_routes = PerFamily::none();
@@ -33,9 +26,9 @@ pub fn facts(kernel: &mut Linux, can_reach: Option<IpAddr>) -> Result<HostFacts,
             .filter(|route| route.kind.is_unicast() && route.destination.is_default());
         *default_routes.slot(family) = defaults.min_by_key(|route| route.metric).map(|route| route.index);
     }
-    let reach = match can_reach {
-        Some(target) => kernel.socket().route_to(target)?.map(|(source, index)| Reach { index, source }),
+    let lookup = match can_reach {
+        Some(target) => kernel.socket().route_to(target)?.map(|(source, index)| RouteLookup { index, source }),
         None => None,
     };
-    Ok(HostFacts { links, default_routes, reach })
+    Ok(HostFacts { links, default_routes, lookup })
 }

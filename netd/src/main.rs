@@ -13,7 +13,7 @@ use netd::node::Node;
 use netd::store::Store;
 use netd::store::any_store::AnyStore;
 use netd::{cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
-use network::model::Cluster;
+use network::model::Admission;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -108,7 +108,7 @@ async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
         println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
         return Ok(ExitCode::from(CHANGES));
     };
-    let (cluster, rejected) = Cluster::admit(own, leases, None, &node.identity.networks);
+    let (cluster, admission) = Admission::new(own, leases, None, &node.identity.networks);
     let reconcile::Planned { plan, outcome, .. } = reconcile::plan(
         &mut kernel,
         &node,
@@ -116,7 +116,7 @@ async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
         config.rules,
         &relaxed_rp_filter::transition(&config.subnet_file),
     )?;
-    for peer in rejected {
+    for peer in admission.rejected() {
         println!("# node {} is left out: {}", peer.node, peer.reason);
     }
     for ((name, family), why) in &outcome.unreachable {

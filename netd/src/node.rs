@@ -75,7 +75,7 @@ impl Node {
     pub async fn discover(config: &Config, store: &impl Store, kernel: &mut Linux) -> Result<Self, NodeError> {
         let name = node_name(config.node_name.as_ref())?;
         let (conf, unknown) = NetConf::parse(&store.net_conf().await?)?;
-        for key in unknown.0 {
+        for key in unknown {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
         let public = store.public_addresses(&name).await?;
@@ -146,11 +146,11 @@ fn place(
     public: PerFamily<IpAddr>,
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
-    let mut wishes = config.wishes(conf);
+    let mut options = config.interface_options(conf);
     for (family, address) in public.iter() {
-        *wishes.public.slot(family) = Some(*address);
+        *options.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &wishes)?;
+    let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &options)?;
     let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }

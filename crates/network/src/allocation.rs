@@ -1,25 +1,23 @@
-//! Which subnet a node gets.
+//! The allocation of subnets: a free subnet of the pods' range for a node.
 //!
-//! Pure: the leases so far and the seed are arguments.
+//! Pure: the taken subnets and the seed are arguments.
 
 use crate::net_conf::NetworkRange;
 use dataplane::types::{self, Prefix};
 
-/// Out of how many free subnets one is picked: nodes that ask at once in stores without a lock then seldom want the same.
+/// The number of free subnets of which one is picked. In a store without a lock, nodes that allocate at once then seldom pick the same one.
 const CHOICE: usize = 100;
 
-/// Every subnet of a range is taken.
+/// All subnets of a range are taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "out of subnets: Network {network} with SubnetLen {subnet_len} has {total} subnets from {min} to {max}, and all are taken \
-     ({leases} leases there): remove the leases of nodes that are gone, or set a larger Network or a longer SubnetLen"
+    "out of subnets: Network {} with SubnetLen {} has {total} subnets from {} to {}, and all are taken \
+     ({leases} leases there): remove the leases of nodes that are gone, or set a larger Network or a longer SubnetLen",
+    range.network, range.subnet_len, range.min, range.max
 )]
 pub struct OutOfSubnets {
-    network: Prefix,
-    subnet_len: u8,
+    range: NetworkRange,
     total: u128,
-    min: Prefix,
-    max: Prefix,
     leases: usize,
 }
 
@@ -31,26 +29,29 @@ impl NetworkRange {
             && (self.min..=self.max).contains(&subnet)
     }
 
-    /// The addresses of one subnet.
+    /// The number of addresses of one subnet.
     fn step(&self) -> u128 {
         1 << (self.network.family().bits() - self.subnet_len)
     }
 }
 
-/// Gives a subnet of `range` that overlaps none of `taken`: the first of `wanted` that can be had, else one of the lowest free ones,
+/// Returns a subnet of `range` that overlaps none of `taken`: the first of `wanted` that is free, else one of the lowest free subnets,
 /// picked by `seed`.
+///
+/// # Errors
+/// When no subnet is free.
 pub fn next_free(
     range: &NetworkRange,
     taken: impl IntoIterator<Item = Prefix>,
     wanted: impl IntoIterator<Item = Prefix>,
     seed: u64,
 ) -> Result<Prefix, OutOfSubnets> {
-    let reach = |prefix: &Prefix| {
+    let is_in_range = |prefix: &Prefix| {
         prefix.family() == range.network.family()
             && prefix.first() <= range.max.last()
             && prefix.last() >= range.min.first()
     };
-    let mut taken: Vec<Prefix> = taken.into_iter().filter(reach).collect();
+    let mut taken: Vec<Prefix> = taken.into_iter().filter(is_in_range).collect();
     taken.sort_unstable();
     let is_free = |subnet: &Prefix| !taken.iter().any(|taken| taken.overlaps(*subnet));
     if let Some(subnet) = wanted.into_iter().filter(|subnet| range.suits(*subnet)).find(is_free) {
@@ -58,17 +59,13 @@ pub fn next_free(
     }
     let free = lowest_free(range, &taken);
     let picked = u64::try_from(free.len()).ok().and_then(|count| seed.checked_rem(count));
-    picked.and_then(|index| free.get(usize::try_from(index).ok()?).copied()).ok_or_else(|| OutOfSubnets {
-        network: range.network,
-        subnet_len: range.subnet_len,
-        total: (range.max.first() - range.min.first()) / range.step() + 1,
-        min: range.min,
-        max: range.max,
-        leases: taken.len(),
+    picked.and_then(|index| free.get(usize::try_from(index).ok()?).copied()).ok_or_else(|| {
+        let total = (range.max.first() - range.min.first()) / range.step() + 1;
+        OutOfSubnets { range: *range, total, leases: taken.len() }
     })
 }
 
-/// The lowest free subnets, up to [`CHOICE`]. `taken` is sorted by address.
+/// The lowest free subnets, at most [`CHOICE`]. `taken` is sorted by address.
 fn lowest_free(range: &NetworkRange, taken: &[Prefix]) -> Vec<Prefix> {
     let family = range.network.family();
     let mut free = Vec::with_capacity(CHOICE);
@@ -76,10 +73,10 @@ fn lowest_free(range: &NetworkRange, taken: &[Prefix]) -> Vec<Prefix> {
     let mut next = Some(range.min.first());
     while let Some(first) = next.filter(|&first| first <= range.max.first() && free.len() < CHOICE) {
         let last = first + (range.step() - 1);
-        // Whatever ends before this subnet cannot reach into a later one either.
+        // A prefix that ends before this subnet does not overlap later subnets either.
         while taken.next_if(|taken| taken.last() < first).is_some() {}
         let after = match taken.peek() {
-            // The subnets under it are passed over at once: it may cover millions.
+            // All subnets that the taken prefix covers are skipped in one step: there can be millions.
             Some(taken) if taken.first() <= last => last.max(taken.last() | (range.step() - 1)),
             _ => {
                 free.extend(Prefix::new(types::address(family, first), range.subnet_len));

@@ -1,8 +1,8 @@
 //! The backends: how packets get from one node to another. This file is the only one that tells one backend from another.
 //!
-//! Pure. A backend is one file: its options and how they are read, the data that its nodes publish, its devices, the entries for one
-//! peer, what its headers cost, and its texts. A backend is added by one file, by a variant in each enum here and by an arm in each
-//! `match` here. Data and encapsulations that no backend here reads are kept as they were read.
+//! Pure. A backend is one file: its options and how they are read, the data that its nodes publish, its devices and the routes to its
+//! peers. A backend is added by one file, by a variant in each enum here and by an arm in each `match` here. Data and encapsulations
+//! that no backend here reads are kept as they were read.
 
 mod advertisement;
 pub mod host_gw;
@@ -14,7 +14,6 @@ pub mod tunnel_device;
 pub mod vxlan;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -26,14 +25,14 @@ use serde_json::value::RawValue;
 use crate::caseless::Object;
 use crate::interface::Underlay;
 use crate::net_conf_error::NetConfError;
-use crate::node_name::NodeName;
 use crate::on_link::OnLink;
 use crate::record_error::RecordError;
 pub use advertisement::{Advertisement, EncapsulationSupport};
 pub(crate) use peer_route::Entries;
-pub use peer_route::PeerRoute;
+pub use peer_route::{NoPeerRoute, PeerRoute};
 pub use texts::{BackendFacts, DeviceTexts, Traffic};
-pub use tunnel_device::TunnelDevice;
+pub use tunnel_device::{TunnelDevice, TunnelDeviceError};
+pub use vxlan::{DataRequest, OwnState};
 
 /// What `Backend.Type` may be, as messages have it.
 const TYPES: &str = "vxlan, host-gw or ipip";
@@ -43,6 +42,9 @@ const UNAVAILABLE: [&str; 6] = ["wireguard", "udp", "ipsec", "alloc", "extension
 
 /// A list of encapsulations, as messages show it.
 pub const ENCAPSULATIONS_EXAMPLE: &str = r#"[{"Type":"vxlan","VNI":1,"Port":8472}]"#;
+
+/// The backends that netd has.
+static KNOWN: [BackendType; 3] = [BackendType::Vxlan, BackendType::HostGw, BackendType::Ipip];
 
 /// The name of a backend. Prints flannel's names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,12 +62,8 @@ pub enum BackendType {
 impl BackendType {
     /// The name without a copy where netd has the backend.
     pub fn name(&self) -> Cow<'static, str> {
-        match self {
-            BackendType::Vxlan => "vxlan".into(),
-            BackendType::HostGw => "host-gw".into(),
-            BackendType::Ipip => "ipip".into(),
-            BackendType::Other(name) => name.clone().into(),
-        }
+        let known = KNOWN.iter().find(|known| *known == self);
+        known.map_or_else(|| self.to_string().into(), |known| known.as_str().into())
     }
 
     /// Flannel's name of it.
@@ -85,10 +83,7 @@ impl BackendType {
 
     /// The data of such a node, as messages show it.
     pub fn data_example(&self) -> &'static str {
-        match self {
-            BackendType::Vxlan => vxlan::DATA_EXAMPLE,
-            BackendType::HostGw | BackendType::Ipip | BackendType::Other(_) => "null",
-        }
+        if *self == BackendType::Vxlan { vxlan::DATA_EXAMPLE } else { "null" }
     }
 }
 
@@ -96,12 +91,7 @@ impl From<&str> for BackendType {
     /// Reads a name in any case.
     fn from(name: &str) -> Self {
         let name = name.to_lowercase();
-        match name.as_str() {
-            "vxlan" => BackendType::Vxlan,
-            "host-gw" => BackendType::HostGw,
-            "ipip" => BackendType::Ipip,
-            _ => BackendType::Other(name),
-        }
+        KNOWN.iter().find(|known| known.as_str() == name).cloned().unwrap_or(BackendType::Other(name))
     }
 }
 
@@ -122,49 +112,12 @@ pub enum Backend {
     Ipip(ipip::Options),
 }
 
-/// What the options of a backend decide.
-trait Configured {
-    /// See [`Backend::kind`].
-    fn kind(&self) -> BackendType;
-    /// See [`Backend::encapsulations`].
-    fn encapsulations(&self) -> Vec<Encapsulation>;
-    /// See [`Backend::data_requests`]; a backend without data of its own has none.
-    fn data_requests(&self, _own: &OwnState<'_>) -> PerFamily<DataRequest> {
-        PerFamily::none()
-    }
-    /// See [`Backend::allows_nat`].
-    fn allows_nat(&self) -> bool {
-        true
-    }
-    /// See [`Backend::has_mtu`].
-    fn has_mtu(&self) -> bool {
-        false
-    }
-    /// Why packets travel so, where they travel as configured.
-    fn reason(&self, is_direct: bool) -> &'static str;
-    /// See [`BackendFacts`].
-    fn facts(&self) -> BackendFacts;
-}
-
-/// What the data that a node publishes follow from.
-#[derive(Debug, Clone, Copy)]
-pub struct OwnState<'a> {
-    /// The node.
-    pub node: &'a NodeName,
-    /// The devices that are to carry its pods.
-    pub devices: &'a PerFamily<TunnelDevice>,
-    /// The links that there are.
-    pub links: &'a BTreeMap<IfName, Link>,
-    /// What it has published so far.
-    pub stored: Option<Advertisement<'a>>,
-}
-
 impl Backend {
     /// Takes `Backend` out of a network configuration; vxlan with its defaults where it is missing. Also gives the keys that nobody
     /// knows.
     pub(crate) fn take(conf: &mut Object<'_>, ipv6: bool) -> Result<(Self, Vec<String>), NetConfError> {
         let Some(mut object) = conf.take::<Object<'_>>("Backend", r#"an object like {"Type": "vxlan"}"#)? else {
-            return Ok((Backend::Vxlan(vxlan::Options::take(&mut Object::default(), ipv6)?), Vec::new()));
+            return Ok((Backend::Vxlan(vxlan::Options::PLAIN), Vec::new()));
         };
         let name = options::field::<String>(&mut object, "Type", &format!("the text {TYPES}"))?.unwrap_or_default();
         let backend = match BackendType::from(name.as_str()) {
@@ -172,29 +125,34 @@ impl Backend {
             BackendType::HostGw => Backend::HostGw,
             BackendType::Ipip => Backend::Ipip(ipip::Options::take(&mut object, ipv6)?),
             BackendType::Other(name) if UNAVAILABLE.contains(&name.as_str()) => {
-                return Err(NetConfError::Unavailable { name, allowed: TYPES });
+                let problem = format!("backend type {name} is not available in netd: Backend.Type must be {TYPES}");
+                return Err(NetConfError::Backend(problem));
             }
-            BackendType::Other(_) => return Err(NetConfError::UnknownBackend { name, allowed: TYPES }),
+            BackendType::Other(_) => {
+                let problem = format!("unknown backend type: {name} (Backend.Type must be {TYPES})");
+                return Err(NetConfError::Backend(problem));
+            }
         };
         Ok((backend, object.into_keys().collect()))
     }
 
-    fn configured(&self) -> &dyn Configured {
-        match self {
-            Backend::Vxlan(options) => options,
-            Backend::HostGw => &host_gw::PlainRoutes,
-            Backend::Ipip(options) => options,
-        }
-    }
-
     /// Its type, as leases have it.
     pub fn kind(&self) -> BackendType {
-        self.configured().kind()
+        match self {
+            Backend::Vxlan(_) => BackendType::Vxlan,
+            Backend::HostGw => BackendType::HostGw,
+            Backend::Ipip(_) => BackendType::Ipip,
+        }
     }
 
     /// The encapsulations in which packets should travel, the best first. The last one reaches every peer that can be reached.
     pub fn encapsulations(&self) -> Vec<Encapsulation> {
-        self.configured().encapsulations()
+        let (direct, tunnel) = match self {
+            Backend::Vxlan(options) => (options.direct_routing, Some(Encapsulation::Vxlan(options.tunnel()))),
+            Backend::HostGw => (true, None),
+            Backend::Ipip(options) => (options.direct_routing, Some(Encapsulation::Ipip)),
+        };
+        direct.then_some(Encapsulation::Direct).into_iter().chain(tunnel).collect()
     }
 
     /// The devices that carry the pods of each family; none where plain routes do.
@@ -210,27 +168,37 @@ impl Backend {
         last.map_or(Ok(PerFamily::none()), |last| last.tunnel_devices(self, &pods.collect::<Vec<_>>(), underlay))
     }
 
-    /// The data that a node asks its store to publish, by pod family.
+    /// The data that a node asks its store to publish, by pod family; none for a backend without data of its own.
     pub fn data_requests(&self, own: &OwnState<'_>) -> PerFamily<DataRequest> {
-        self.configured().data_requests(own)
+        match self {
+            Backend::Vxlan(options) => options.data_requests(own),
+            Backend::HostGw | Backend::Ipip(_) => PerFamily::none(),
+        }
     }
 
     /// Whether a node's public address may be another than its interface's.
     pub fn allows_nat(&self) -> bool {
-        self.configured().allows_nat()
+        *self != Backend::HostGw
     }
 
     /// Whether `Backend.MTU` says what the underlay carries.
     pub fn has_mtu(&self) -> bool {
-        self.configured().has_mtu()
+        matches!(self, Backend::Vxlan(_))
     }
 
     /// Why packets to a peer take this route.
     pub fn reason(&self, route: &PeerRoute) -> Cow<'static, str> {
-        if !self.encapsulations().contains(&route.encapsulation) {
-            return format!("{}: it does not receive by this node's backend yet", route.encapsulation).into();
+        let configured = self.encapsulations();
+        match (configured.contains(&route.encapsulation), configured.len()) {
+            (false, _) => format!("{}: it does not receive by this node's backend yet", route.encapsulation).into(),
+            (true, 1) => match self {
+                Backend::Vxlan(_) => "backend vxlan".into(),
+                Backend::HostGw => "backend host-gw".into(),
+                Backend::Ipip(_) => "backend ipip".into(),
+            },
+            (true, _) if route.is_direct() => "on this node's link (DirectRouting)".into(),
+            (true, _) => "not on this node's link".into(),
         }
-        self.configured().reason(route.is_direct()).into()
     }
 
     /// Why no packet reaches a peer of another backend that does not publish what it receives.
@@ -240,7 +208,19 @@ impl Backend {
 
     /// The backend and its options, for people.
     pub fn facts(&self) -> BackendFacts {
-        self.configured().facts()
+        let kind = self.kind().to_string();
+        match self {
+            Backend::Vxlan(options) => BackendFacts {
+                kind,
+                vni: Some(options.vni),
+                port: Some(options.tunnel().port),
+                direct_routing: Some(options.direct_routing),
+            },
+            Backend::HostGw => BackendFacts { kind, ..BackendFacts::default() },
+            Backend::Ipip(options) => {
+                BackendFacts { kind, direct_routing: Some(options.direct_routing), ..BackendFacts::default() }
+            }
+        }
     }
 }
 
@@ -255,58 +235,7 @@ pub enum Encapsulation {
     Ipip,
 }
 
-/// How packets travel in one encapsulation.
-trait Encapsulate: fmt::Display {
-    /// See [`Encapsulation::entry`].
-    fn entry(&self, macs: PerFamily<Mac>) -> Entry;
-    /// See [`Encapsulation::overhead`].
-    fn overhead(&self, _underlay: Family) -> u32 {
-        0
-    }
-    /// See [`Encapsulation::traffic`].
-    fn traffic(&self) -> Option<Traffic> {
-        None
-    }
-    /// See [`Encapsulation::tunnel_devices`].
-    fn tunnel_devices(
-        &self,
-        conf: &Backend,
-        pods: &[Family],
-        underlay: &Underlay,
-    ) -> Result<PerFamily<TunnelDevice>, TunnelDeviceError>;
-    /// See [`Encapsulation::other_name`].
-    fn other_name(&self, _underlay: Family) -> Option<IfName> {
-        None
-    }
-    /// See [`Encapsulation::tunnel`].
-    fn tunnel(&self, _conf: &Backend, _local: Option<IpAddr>, _underlay: &Underlay) -> Option<Tunnel> {
-        None
-    }
-    /// See [`Encapsulation::has_mac`].
-    fn has_mac(&self) -> bool {
-        false
-    }
-    /// See [`Encapsulation::route`].
-    fn route(
-        &self,
-        peer: Advertisement<'_>,
-        family: Family,
-        device: Option<&TunnelDevice>,
-        on_link: &OnLink,
-    ) -> Result<PeerRoute, NoPeerRoute>;
-    /// See [`Encapsulation::entries`].
-    fn entries(&self, route: &PeerRoute, subnet: Prefix, device: IfName) -> Entries;
-}
-
 impl Encapsulation {
-    fn encapsulate(&self) -> &dyn Encapsulate {
-        match self {
-            Encapsulation::Direct => &host_gw::PlainRoutes,
-            Encapsulation::Vxlan(id) => id,
-            Encapsulation::Ipip => &ipip::IpipTunnel,
-        }
-    }
-
     /// True for plain routes.
     pub fn is_direct(&self) -> bool {
         *self == Encapsulation::Direct
@@ -314,8 +243,14 @@ impl Encapsulation {
 
     /// Its entry in the lists of what a node receives and sends. `macs` are the hardware addresses of the node's tunnel end, by pod
     /// family.
-    pub fn entry(&self, macs: PerFamily<Mac>) -> Entry {
-        self.encapsulate().entry(macs)
+    pub fn entry<'a>(&self, macs: PerFamily<Mac>) -> EncapsulationRecord<'a> {
+        match *self {
+            Encapsulation::Direct => EncapsulationRecord::HostGw,
+            Encapsulation::Vxlan(vxlan::TunnelId { vni, port }) => {
+                EncapsulationRecord::Vxlan { vni, port, mac: macs.v4, v6_mac: macs.v6 }
+            }
+            Encapsulation::Ipip => EncapsulationRecord::Ipip,
+        }
     }
 
     /// Reads such an entry; `None` for one of a backend that netd does not have.
@@ -337,12 +272,25 @@ impl Encapsulation {
 
     /// How many bytes of the underlay's MTU its headers take.
     pub fn overhead(&self, underlay: Family) -> u32 {
-        self.encapsulate().overhead(underlay)
+        match self {
+            Encapsulation::Direct => 0,
+            Encapsulation::Vxlan(_) => vxlan::overhead(underlay),
+            Encapsulation::Ipip => ipip::OVERHEAD,
+        }
     }
 
     /// What its packets are to firewalls between nodes; `None` for plain routes, whose packets are the pods' own.
     pub fn traffic(&self) -> Option<Traffic> {
-        self.encapsulate().traffic()
+        let (name, tcpdump, nft) = match self {
+            Encapsulation::Direct => return None,
+            Encapsulation::Vxlan(vxlan::TunnelId { port, .. }) => {
+                (format!("UDP port {port}"), format!("udp port {port}"), format!("udp dport {port}"))
+            }
+            Encapsulation::Ipip => {
+                ("IP protocol 4 (ipip)".to_owned(), "ip proto 4".to_owned(), "ip protocol 4".to_owned())
+            }
+        };
+        Some(Traffic { name, tcpdump, nft })
     }
 
     /// The devices that carry the pods of each family, with their usual names; none for plain routes. Options of `conf` count for
@@ -356,22 +304,30 @@ impl Encapsulation {
         pods: &[Family],
         underlay: &Underlay,
     ) -> Result<PerFamily<TunnelDevice>, TunnelDeviceError> {
-        self.encapsulate().tunnel_devices(conf, pods, underlay)
+        match self {
+            Encapsulation::Direct => host_gw::check(pods, underlay).map(|()| PerFamily::none()),
+            Encapsulation::Vxlan(id) => id.devices(conf, pods, underlay),
+            Encapsulation::Ipip => ipip::devices(pods, underlay),
+        }
     }
 
     /// The name of its device over a family of the underlay, where another tunnel has the usual name.
     pub fn other_name(&self, underlay: Family) -> Option<IfName> {
-        self.encapsulate().other_name(underlay)
+        if let Encapsulation::Vxlan(id) = self { id.other_name(underlay) } else { None }
     }
 
     /// The device of this node, whose packets leave from `local`; none for plain routes.
     pub fn tunnel(&self, conf: &Backend, local: Option<IpAddr>, underlay: &Underlay) -> Option<Tunnel> {
-        self.encapsulate().tunnel(conf, local, underlay)
+        match self {
+            Encapsulation::Direct => None,
+            Encapsulation::Vxlan(id) => Some(id.tunnel(conf, local, underlay)),
+            Encapsulation::Ipip => ipip::tunnel(local),
+        }
     }
 
     /// Whether its devices have hardware addresses, which peers must know.
     pub fn has_mac(&self) -> bool {
-        self.encapsulate().has_mac()
+        matches!(self, Encapsulation::Vxlan(_))
     }
 
     /// The route to a peer's pods of one family. `device` is this node's for that family.
@@ -385,41 +341,74 @@ impl Encapsulation {
         device: Option<&TunnelDevice>,
         on_link: &OnLink,
     ) -> Result<PeerRoute, NoPeerRoute> {
-        self.encapsulate().route(peer, family, device, on_link)
+        let (endpoint, mac) = match self {
+            Encapsulation::Direct => (host_gw::gateway(peer, family, on_link)?, None),
+            Encapsulation::Vxlan(id) => id.end(peer, family, device).map(|(end, mac)| (end, Some(mac)))?,
+            Encapsulation::Ipip => (ipip::end(peer, family, device)?, None),
+        };
+        Ok(PeerRoute { encapsulation: *self, endpoint, mac })
     }
 
     /// What the kernel needs for packets to `subnet`; they leave by `device`.
     pub(crate) fn entries(&self, route: &PeerRoute, subnet: Prefix, device: IfName) -> Entries {
-        self.encapsulate().entries(route, subnet, device)
+        match self {
+            Encapsulation::Direct => Entries::by(subnet, route.endpoint, device, false),
+            Encapsulation::Vxlan(_) => vxlan::entries(route, subnet, device),
+            Encapsulation::Ipip => Entries::by(subnet, route.endpoint, device, true),
+        }
     }
 }
 
 impl fmt::Display for Encapsulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.encapsulate().fmt(f)
+        match self {
+            Encapsulation::Direct => f.write_str("plain routes"),
+            Encapsulation::Vxlan(id) => write!(f, "the tunnel of VNI {} port {}", id.vni, id.port),
+            Encapsulation::Ipip => f.write_str("the ipip tunnel"),
+        }
     }
 }
 
-/// An encapsulation in the lists of what a node receives and sends, by flannel's names of backends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-pub struct Entry {
-    #[serde(rename = "Type")]
-    kind: &'static str,
-    #[serde(rename = "VNI", skip_serializing_if = "Option::is_none")]
-    vni: Option<Vni>,
-    #[serde(rename = "Port", skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
-    mac: Option<Mac>,
-    #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
-    v6_mac: Option<Mac>,
+/// An entry in the lists of what a node receives and sends, by flannel's names of backends.
+#[derive(Serialize)]
+#[serde(tag = "Type", rename_all = "kebab-case")]
+pub enum EncapsulationRecord<'a> {
+    /// Plain routes.
+    HostGw,
+    /// A VXLAN tunnel.
+    Vxlan {
+        /// The network identifier.
+        #[serde(rename = "VNI")]
+        vni: Vni,
+        /// The UDP port.
+        #[serde(rename = "Port")]
+        port: u16,
+        /// The hardware address of the tunnel end for IPv4 pods.
+        #[serde(rename = "VtepMAC", skip_serializing_if = "Option::is_none")]
+        mac: Option<Mac>,
+        /// The hardware address of the tunnel end for IPv6 pods.
+        #[serde(rename = "VtepV6MAC", skip_serializing_if = "Option::is_none")]
+        v6_mac: Option<Mac>,
+    },
+    /// An IPIP tunnel.
+    Ipip,
+    /// One that no backend here reads, as it was read.
+    #[serde(untagged)]
+    Raw(#[serde(serialize_with = "raw")] &'a str),
 }
 
-/// Which encapsulation a device is for, and the family of its own packets; `None` for a device of another kind.
+/// Which encapsulation a device is for, and the family of its own packets; `None` for a device of another kind. An ipip device without
+/// a local address, or with a fixed peer, is none of flannel's or netd's.
 pub fn encapsulation_of(link: &Link) -> Option<(Encapsulation, Family)> {
     match link.tunnel()? {
-        Tunnel::Vxlan(device) => vxlan::encapsulation_of(device),
-        Tunnel::Ipip(device) => ipip::encapsulation_of(device),
+        Tunnel::Vxlan(device) => {
+            let id = vxlan::TunnelId { vni: device.vni, port: device.port };
+            Some((Encapsulation::Vxlan(id), Family::of(device.local?)))
+        }
+        Tunnel::Ipip(device) => {
+            let is_ours = device.local.is_some() && device.remote.is_none();
+            is_ours.then_some((Encapsulation::Ipip, Family::V4))
+        }
     }
 }
 
@@ -448,13 +437,11 @@ impl BackendData {
     /// # Errors
     /// Where the backend reads such data and finds other ones.
     pub fn parse(backend: &BackendType, json: &str) -> Result<Option<Self>, RecordError> {
-        if json.trim() == "null" {
-            return Ok(None);
-        }
-        Ok(Some(match backend {
-            BackendType::Vxlan => BackendData::Vxlan(vxlan::Vtep::parse(json)?),
-            BackendType::HostGw | BackendType::Ipip | BackendType::Other(_) => BackendData::Raw(json.into()),
-        }))
+        Ok(match backend {
+            _ if json.trim() == "null" => None,
+            BackendType::Vxlan => Some(BackendData::Vxlan(vxlan::Vtep::parse(json)?)),
+            BackendType::HostGw | BackendType::Ipip | BackendType::Other(_) => Some(BackendData::Raw(json.into())),
+        })
     }
 
     /// As JSON: flannel's bytes, or what was read.
@@ -477,104 +464,4 @@ impl BackendData {
 /// Writes JSON as it is. What is none, which only an annotation can hold, becomes `null`.
 pub(crate) fn raw<S: Serializer>(json: &(impl AsRef<str> + ?Sized), serializer: S) -> Result<S::Ok, S::Error> {
     serde_json::from_str::<&RawValue>(json.as_ref()).ok().serialize(serializer)
-}
-
-/// The data that a node asks its store to publish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataRequest {
-    /// The end of a VXLAN tunnel.
-    Vxlan(vxlan::VtepRequest),
-}
-
-impl DataRequest {
-    /// The data to publish, when the lease so far had `stored`.
-    pub fn data(&self, stored: Option<&BackendData>) -> BackendData {
-        match self {
-            DataRequest::Vxlan(request) => BackendData::Vxlan(request.vtep(stored.and_then(BackendData::mac))),
-        }
-    }
-}
-
-/// Why the pods of one family cannot be carried at all.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum TunnelDeviceError {
-    /// The tunnel's headers leave too little.
-    #[error(transparent)]
-    TooSmall(#[from] tunnel_device::TooSmall),
-    /// The underlay has no address.
-    #[error("{interface} has no address for the tunnel to {family} pods to start from")]
-    NoAddress {
-        /// The interface of the underlay.
-        interface: IfName,
-        /// The pods' family.
-        family: Family,
-    },
-    /// The kernel has no devices of the tunnel's kind.
-    #[error(
-        "this kernel has no {kind} devices: modprobe {kind}, run a kernel that has them, or choose another Backend.Type"
-    )]
-    NoKernelSupport {
-        /// The kind.
-        kind: &'static str,
-    },
-    /// Plain routes cannot carry them.
-    #[error(transparent)]
-    HostGw(#[from] host_gw::NoIpv6Address),
-    /// VXLAN cannot carry them.
-    #[error(transparent)]
-    Vxlan(#[from] vxlan::LongName),
-}
-
-/// Why there is no route to a peer's pods of a family.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoPeerRoute {
-    /// The peer runs another backend.
-    #[error("it runs backend {theirs}, this node {ours}: set one Backend.Type for all nodes")]
-    OtherBackend {
-        /// The peer's backend.
-        theirs: BackendType,
-        /// Ours.
-        ours: BackendType,
-    },
-    /// The peer has said what it receives, and this is not in it.
-    #[error(
-        "it does not receive by {encapsulation}, and this node sends by nothing that it receives: set one Backend for all nodes"
-    )]
-    NotReceived {
-        /// What this node would send by.
-        encapsulation: Encapsulation,
-    },
-    /// This node has not published yet that it sends by this.
-    #[error("this node has not published yet that it sends by {encapsulation}")]
-    NotPublished {
-        /// What this node would send by.
-        encapsulation: Encapsulation,
-    },
-    /// The peer has no address of the tunnel's family.
-    #[error("it has published no {family} address, which this node's tunnel needs")]
-    NoPublicAddress {
-        /// The underlay's family.
-        family: Family,
-    },
-    /// No plain route leads there.
-    #[error(transparent)]
-    HostGw(#[from] host_gw::NoRoute),
-    /// No VXLAN tunnel leads there.
-    #[error(transparent)]
-    Vxlan(#[from] vxlan::NoRoute),
-    /// No IPIP tunnel leads there.
-    #[error(transparent)]
-    Ipip(#[from] ipip::NoRoute),
-}
-
-impl NoPeerRoute {
-    /// True where the peer is reached as soon as this node has published that it sends so.
-    pub fn awaits_publication(&self) -> bool {
-        matches!(self, NoPeerRoute::NotPublished { .. })
-    }
-
-    /// False for what ends by itself when every node has changed its backend.
-    pub fn is_lasting(&self) -> bool {
-        !matches!(self, NoPeerRoute::NotReceived { .. } | NoPeerRoute::NotPublished { .. })
-    }
 }

@@ -1,6 +1,6 @@
-//! JSON objects whose keys count in any case, as Go's do: people and other programs write `network` for `Network`.
+//! JSON objects whose keys match in any case, as in Go's `encoding/json`: people and other programs write `network` for `Network`.
 //!
-//! Pure. An object is taken apart field by field, so that a fault names its field, and what nobody took is known.
+//! Pure. The caller takes the fields out one by one. So an error names its field, and the keys that are left are the unknown ones.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,45 +9,38 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-/// A JSON object, its fields still unread: parts of the text that it was read from.
+/// A JSON object whose fields are still text: parts of the text that it was read from.
 #[derive(Default)]
 pub struct Object<'t> {
-    fields: Vec<Field<'t>>,
+    fields: Vec<(Cow<'t, str>, &'t RawValue)>,
 }
 
-struct Field<'t> {
-    key: Cow<'t, str>,
-    /// Whether its key is ASCII, as all that we know are.
-    ascii: bool,
-    value: &'t RawValue,
-}
-
-impl Field<'_> {
-    fn has_key(&self, other: &str) -> bool {
-        self.key.eq_ignore_ascii_case(other) || !self.ascii && self.key.to_lowercase() == other.to_lowercase()
-    }
-}
-
+/// A key of a JSON object, borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Key<'t>(#[serde(borrow)] Cow<'t, str>);
 
-/// As many fields as an object has that we know; more are no harm.
-const USUAL: usize = 10;
+/// True for two spellings of one key.
+fn is_same_key(one: &str, other: &str) -> bool {
+    one.eq_ignore_ascii_case(other) || !one.is_ascii() && one.to_lowercase() == other.to_lowercase()
+}
 
-/// A field that does not hold what it must.
+/// How many characters of a value a message shows.
+const LIMIT: usize = 60;
+
+/// A field with a wrong value.
 #[derive(Debug, thiserror::Error)]
 #[error("{field} is {value}, but must be {expected}")]
 pub struct FieldError {
-    /// Its name.
+    /// The field's name.
     pub field: String,
-    /// What it holds, shortened.
+    /// The field's value, shortened.
     pub value: String,
-    /// What it must hold.
+    /// What the value must be.
     pub expected: String,
 }
 
 impl FieldError {
-    /// Of a field that holds `value`.
+    /// The error of a field with this value.
     pub fn new(field: &str, value: &RawValue, expected: String) -> Self {
         Self { field: field.to_owned(), value: shortened(value.get()), expected }
     }
@@ -56,20 +49,33 @@ impl FieldError {
 impl<'t> Object<'t> {
     /// Takes a field out; `null` counts as missing.
     pub fn take<T: Deserialize<'t>>(&mut self, field: &str, expected: &str) -> Result<Option<T>, FieldError> {
-        let Some(place) = self.fields.iter().position(|known| known.has_key(field)) else { return Ok(None) };
-        let Field { value, .. } = self.fields.swap_remove(place);
-        serde_json::from_str(value.get()).map_err(|_| FieldError::new(field, value, expected.to_owned()))
+        self.take_if(field, expected, |_| true)
     }
 
-    /// The keys of the fields that were not taken, as written.
+    /// As [`Object::take`], for a value that also has to pass `is_right`.
+    pub fn take_if<T: Deserialize<'t>>(
+        &mut self,
+        field: &str,
+        expected: &str,
+        is_right: impl FnOnce(&T) -> bool,
+    ) -> Result<Option<T>, FieldError> {
+        let Some(place) = self.fields.iter().position(|(key, _)| is_same_key(key, field)) else { return Ok(None) };
+        let (_, json) = self.fields.swap_remove(place);
+        match serde_json::from_str(json.get()) {
+            Ok(Some(value)) if is_right(&value) => Ok(Some(value)),
+            Ok(None) => Ok(None),
+            _ => Err(FieldError::new(field, json, expected.to_owned())),
+        }
+    }
+
+    /// The keys of the fields that nobody took, as written.
     pub fn into_keys(self) -> impl Iterator<Item = String> + use<'t> {
-        self.fields.into_iter().map(|field| field.key.into_owned())
+        self.fields.into_iter().map(|(key, _)| key.into_owned())
     }
 }
 
-/// A value as a message can show it: one line, not endless.
+/// The value for a message: on one line, and not longer than [`LIMIT`] characters.
 fn shortened(json: &str) -> String {
-    const LIMIT: usize = 60;
     let line = json.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LIMIT) {
         Some((end, _)) => format!("{}...", &line[..end]),
@@ -89,14 +95,14 @@ impl<'de> Deserialize<'de> for Object<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object<'de>, A::Error> {
-                let mut fields: Vec<Field<'de>> = Vec::with_capacity(USUAL);
+                let mut fields: Vec<(Cow<'de, str>, _)> = Vec::new();
                 while let Some((Key(key), value)) = map.next_entry()? {
-                    if let Some(Field { key: first, .. }) = fields.iter().find(|field| field.has_key(&key)) {
+                    if let Some((first, _)) = fields.iter().find(|(known, _)| is_same_key(known, &key)) {
                         return Err(A::Error::custom(format_args!(
                             "{key:?} is given although {first:?} was given before: only one of them can count"
                         )));
                     }
-                    fields.push(Field { ascii: key.is_ascii(), key, value });
+                    fields.push((key, value));
                 }
                 Ok(Object { fields })
             }

@@ -38,7 +38,7 @@ use crate::net_conf::NetConf;
 use crate::observe;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
-use crate::overlay::{Identity, Input, Outcome, desired};
+use crate::overlay::{Identity, Input, Outcome, build};
 use crate::plan::Plan;
 
 /// IPv4 alone.
@@ -280,7 +280,7 @@ impl Network {
     pub fn outcome_on(&self, host: &observe::Host) -> Result<Outcome, TunnelDeviceError> {
         let (conf, cluster, identity) = (self.conf(), self.cluster(), self.identity());
         let underlay = self.underlay(host.links[&name("eth0")].index);
-        desired(&Input {
+        let input = Input {
             conf: &conf,
             cluster: &cluster,
             underlay: &underlay,
@@ -293,7 +293,8 @@ impl Network {
             transition: &Transition::default(),
             forward_chains: &host.base_chains,
             others: &host.others,
-        })
+        };
+        Ok(build(&input)?.0)
     }
 
     /// What a reconcile would do now.

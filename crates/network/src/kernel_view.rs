@@ -47,10 +47,11 @@ impl WatchFilter {
 /// What has to be known to read a notification: the names of links, and those links of which a change matters.
 #[derive(Debug, Clone)]
 pub struct KernelView {
-    filter: WatchFilter,
+    /// Which notifications matter.
+    pub(crate) filter: WatchFilter,
     names: BTreeMap<u32, IfName>,
     /// The interface under the tunnels and every VXLAN device.
-    links: BTreeMap<IfName, Link>,
+    pub(crate) links: BTreeMap<IfName, Link>,
     /// The devices that are ours, or will be.
     ours: BTreeSet<IfName>,
     /// Sysctls of ours have changed: which ones, has to be read.
@@ -61,20 +62,10 @@ impl KernelView {
     /// From the links of a dump.
     pub fn new(mut links: BTreeMap<IfName, Link>, desired: &Desired, filter: WatchFilter) -> Self {
         let names = links.values().map(|link| (link.index, link.name.clone())).collect();
-        let marked = links.values().filter(|link| is_marked(link, &filter.identity)).map(|link| link.name.clone());
+        let marked = links.values().filter(|link| filter.identity.owns(link)).map(|link| link.name.clone());
         let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
         links.retain(|name, link| link.tunnel().is_some() || ours.contains(name) || *name == filter.underlay.1);
         Self { filter, names, links, ours, sysctls_changed: false }
-    }
-
-    /// A link of ours.
-    pub fn link(&self, name: &IfName) -> Option<&Link> {
-        self.links.get(name)
-    }
-
-    /// Which notifications matter.
-    pub fn filter(&self) -> &WatchFilter {
-        &self.filter
     }
 
     /// The notifications that matter.
@@ -100,8 +91,8 @@ impl KernelView {
     pub fn notify(&mut self, event: Event, desired: &Desired, engine: &mut Engine) {
         match event {
             Event::Overrun | Event::Unparsed => engine.require_resync(),
-            Event::New(object) => self.new_object(object, desired, engine),
-            Event::Deleted(object) => self.deleted(object, desired, engine),
+            Event::New(object) => self.object(object, true, desired, engine),
+            Event::Deleted(object) => self.object(object, false, desired, engine),
             Event::Replaced(route) => self.route(&route, desired, engine, |routes, route| {
                 let before = routes.len();
                 routes.retain(|former| !matches!(former, Item::Route(former) if former.metric == route.metric));
@@ -129,7 +120,7 @@ impl KernelView {
                 for element in elements.into_keys() {
                     let item = (action == Action::New).then_some(Item::AsDesired);
                     let key = Key::Element(table.clone(), set.clone(), element);
-                    edit(key, true, desired, engine, |value| *value = item.into_iter().collect());
+                    self.edit(key, desired, engine, |value| *value = item.into_iter().collect());
                 }
             }
             subject if table == self.filter.table || forward::is_of_shared_chain(&table, &subject) => {
@@ -139,70 +130,51 @@ impl KernelView {
         }
     }
 
-    fn new_object(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
+    /// An object is there with the notified value, or has been deleted.
+    fn object(&mut self, object: Object, is_there: bool, desired: &Desired, engine: &mut Engine) {
         match object {
-            Object::Link(link) => self.link_changed(*link, desired, engine),
-            Object::Address(address) if address.index == self.filter.underlay.0 => engine.require_full(),
+            Object::Link(link) if is_there => self.link_changed(*link, desired, engine),
+            Object::Link(link) => self.link_deleted(&link, desired, engine),
             Object::Address(address) => {
-                if let Some(device) = self.device(address.index).filter(|_| address.global) {
-                    edit(Key::Address(device, address.address), true, desired, engine, |lengths| {
+                let (is_of_underlay, device) = (address.index == self.filter.underlay.0, self.device(address.index));
+                match device.filter(|_| address.global) {
+                    _ if is_of_underlay && is_there => engine.require_full(),
+                    // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
+                    device if !is_there && (is_of_underlay || device.is_some()) => engine.require_resync(),
+                    Some(device) => self.edit(Key::Address(device, address.address), desired, engine, |lengths| {
                         lengths.insert(Item::PrefixLength(address.prefix_len));
-                    });
+                    }),
+                    None => {}
                 }
             }
             Object::Route(route) => self.route(&route, desired, engine, |routes, route| {
-                routes.insert(Item::Route(route));
+                // A deleted route that was not known is notified in another form than it is dumped.
+                let route = Item::Route(route);
+                if !is_there {
+                    return routes.remove(&route);
+                }
+                routes.insert(route);
                 true
             }),
             Object::Neighbour(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    let mac = entry.mac.filter(|_| entry.permanent).map(Item::Mac).into_iter();
-                    edit(Key::Neighbour(device, entry.address), true, desired, engine, |value| *value = mac.collect());
-                }
+                let Some(device) = self.device(entry.index) else { return };
+                let mac = entry.mac.filter(|_| is_there && entry.permanent).map(Item::Mac).into_iter();
+                self.edit(Key::Neighbour(device, entry.address), desired, engine, |value| *value = mac.collect());
             }
             Object::Fdb(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
-                        let endpoint = Item::Endpoint(entry.destination);
-                        if !entry.permanent {
-                            endpoints.remove(&endpoint);
-                            return;
-                        }
-                        // A hardware address of one device has one tunnel end; all zeros and groups may have several.
-                        if !entry.mac.is_unusable() {
-                            endpoints.clear();
-                        }
-                        endpoints.insert(endpoint);
-                    });
-                }
-            }
-        }
-    }
-
-    fn deleted(&mut self, object: Object, desired: &Desired, engine: &mut Engine) {
-        match object {
-            Object::Link(link) => self.link_deleted(&link, desired, engine),
-            // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
-            Object::Address(address) => {
-                if address.index == self.filter.underlay.0 || self.device(address.index).is_some() && address.global {
-                    engine.require_resync();
-                }
-            }
-            // A route that was not known is notified in another form than it is dumped.
-            Object::Route(route) => {
-                self.route(&route, desired, engine, |routes, route| routes.remove(&Item::Route(route)));
-            }
-            Object::Neighbour(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Neighbour(device, entry.address), true, desired, engine, Value::clear);
-                }
-            }
-            Object::Fdb(entry) => {
-                if let Some(device) = self.device(entry.index) {
-                    edit(Key::Fdb(device, entry.mac), true, desired, engine, |endpoints| {
-                        endpoints.remove(&Item::Endpoint(entry.destination));
-                    });
-                }
+                let Some(device) = self.device(entry.index) else { return };
+                self.edit(Key::Fdb(device, entry.mac), desired, engine, |endpoints| {
+                    let endpoint = Item::Endpoint(entry.destination);
+                    if !is_there || !entry.permanent {
+                        endpoints.remove(&endpoint);
+                        return;
+                    }
+                    // A hardware address of one device has one tunnel end; all zeros and groups may have several.
+                    if !entry.mac.is_unusable() {
+                        endpoints.clear();
+                    }
+                    endpoints.insert(endpoint);
+                });
             }
         }
     }
@@ -216,8 +188,7 @@ impl KernelView {
         change: impl FnOnce(&mut Value, DeviceRoute) -> bool,
     ) {
         let destination = route.destination;
-        let is_ours = self.filter.identity.covers(destination);
-        if !is_ours && (self.filter.follows_routes || destination.is_default()) {
+        if !self.filter.identity.covers(destination) && (self.filter.follows_routes || destination.is_default()) {
             // The default route says which interface is the one between nodes.
             engine.require_full();
         }
@@ -228,7 +199,7 @@ impl KernelView {
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
         let route = DeviceRoute::of(route, device.clone());
         let mut says_all = true;
-        edit(Key::Route(destination), is_ours, desired, engine, |routes| says_all = change(routes, route));
+        self.edit(Key::Route(destination), desired, engine, |routes| says_all = change(routes, route));
         if !says_all {
             engine.require_resync();
         }
@@ -258,7 +229,7 @@ impl KernelView {
             let change = device.and_then(|device| adjustment(&link, device, mark));
             let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
             let item = if is_as_desired { Item::AsDesired } else { Item::Other };
-            edit(Key::Device(link.name.clone()), true, desired, engine, |value| *value = Value::from([item]));
+            self.edit(Key::Device(link.name.clone()), desired, engine, |value| *value = Value::from([item]));
         } else if link.tunnel().is_some() {
             if known != Some(&link) {
                 engine.require_full();
@@ -280,9 +251,17 @@ impl KernelView {
         let gone = engine.deviations().iter().filter(|(_, value)| value.iter().any(is_on_link));
         let gone: Vec<Key> = gone.map(|(key, _)| key.clone()).collect();
         for key in gone {
-            let is_ours = matches!(key, Key::Route(destination) if self.filter.identity.covers(destination));
-            edit(key, is_ours, desired, engine, |routes| routes.retain(|item| !is_on_link(item)));
+            self.edit(key, desired, engine, |routes| routes.retain(|item| !is_on_link(item)));
         }
+    }
+
+    /// Changes what stands at a key. Routes to elsewhere are not ours to compare.
+    fn edit(&self, key: Key, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
+        let is_ours = !matches!(key, Key::Route(destination) if !self.filter.identity.covers(destination));
+        let wanted = desired.value(&key);
+        let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
+        change(&mut value);
+        engine.observe(key, value, &wanted, is_ours);
     }
 
     fn is_underlay(&self, link: &Link) -> bool {
@@ -290,21 +269,9 @@ impl KernelView {
     }
 }
 
-/// Changes what stands at a key. `is_ours` as for [`Engine::observe`].
-fn edit(key: Key, is_ours: bool, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
-    let wanted = desired.value(&key);
-    let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
-    change(&mut value);
-    engine.observe(key, value, &wanted, is_ours);
-}
-
 /// True where the kernel drops entries of a device without a notification for each.
 fn drops_entries(known: &Link, now: &Link) -> bool {
     known.up && !now.up || known.mac != now.mac
-}
-
-fn is_marked(link: &Link, identity: &Identity) -> bool {
-    link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str())
 }
 
 #[cfg(test)]

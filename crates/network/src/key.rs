@@ -35,29 +35,11 @@ pub enum Key {
 
 impl ObjectKey for Key {
     fn kind(&self) -> &'static str {
-        match self {
-            Key::Device(_) => "device",
-            Key::Address(..) => "address",
-            Key::Neighbour(..) => "neighbour",
-            Key::Fdb(..) => "fdb",
-            Key::Route(_) => "route",
-            Key::Sysctl(_) => "sysctl",
-            Key::Table(_) => "table",
-            Key::Element(..) => "element",
-            Key::Rules(..) => "rules",
-        }
+        self.kind_and_remedy().0
     }
 
     fn remedy(&self) -> &'static str {
-        match self {
-            Key::Device(_) => "`ip monitor link address`",
-            Key::Address(..) => "`ip monitor address`",
-            Key::Neighbour(..) => "`ip monitor neighbour`",
-            Key::Fdb(..) => "`bridge monitor fdb`",
-            Key::Route(_) => "`ip monitor route`",
-            Key::Sysctl(_) => "look into /etc/sysctl.d and what else sets it",
-            Key::Table(_) | Key::Element(..) | Key::Rules(..) => "`nft monitor`",
-        }
+        self.kind_and_remedy().1
     }
 
     fn is_incremental(&self) -> bool {
@@ -66,6 +48,21 @@ impl ObjectKey for Key {
 }
 
 impl Key {
+    /// The kind of object, and how a person finds out who changes the object.
+    fn kind_and_remedy(&self) -> (&'static str, &'static str) {
+        match self {
+            Key::Device(_) => ("device", "`ip monitor link address`"),
+            Key::Address(..) => ("address", "`ip monitor address`"),
+            Key::Neighbour(..) => ("neighbour", "`ip monitor neighbour`"),
+            Key::Fdb(..) => ("fdb", "`bridge monitor fdb`"),
+            Key::Route(_) => ("route", "`ip monitor route`"),
+            Key::Sysctl(_) => ("sysctl", "look into /etc/sysctl.d and what else sets it"),
+            Key::Table(_) => ("table", "`nft monitor`"),
+            Key::Element(..) => ("element", "`nft monitor`"),
+            Key::Rules(..) => ("rules", "`nft monitor`"),
+        }
+    }
+
     /// The key of one op, whatever else is in its plan.
     pub fn of(op: &Op) -> Self {
         match op {

@@ -34,20 +34,16 @@ pub struct NetworkRange {
     pub max: Prefix,
 }
 
-/// Keys of the file that nothing knows, as written, `Backend.` before those inside it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct UnknownKeys(pub Vec<String>);
-
 impl NetConf {
-    /// Reads and judges the text of a `net-conf.json`.
-    pub fn parse(text: &str) -> Result<(NetConf, UnknownKeys), NetConfError> {
-        let mut object: Object = serde_json::from_str(text).map_err(|source| NetConfError::Syntax { source })?;
+    /// Reads and judges the text of a `net-conf.json`. Also gives the keys that nothing knows, as written, with `Backend.` before those
+    /// inside it.
+    pub fn parse(text: &str) -> Result<(NetConf, Vec<String>), NetConfError> {
+        let mut object: Object = serde_json::from_str(text).map_err(NetConfError::Syntax)?;
         let networks = ranges::take(&mut object)?;
         let nftables = object.take("EnableNFTables", "true or false")?.unwrap_or(false);
-        let (backend, unknown_of_backend) = Backend::take(&mut object, networks.v6.is_some())?;
-        let unknown =
-            object.into_keys().chain(unknown_of_backend.into_iter().map(|key| format!("Backend.{key}"))).collect();
-        Ok((NetConf { networks, nftables, backend }, UnknownKeys(unknown)))
+        let (backend, of_backend) = Backend::take(&mut object, networks.v6.is_some())?;
+        let of_backend = of_backend.into_iter().map(|key| format!("Backend.{key}"));
+        Ok((NetConf { networks, nftables, backend }, object.into_keys().chain(of_backend).collect()))
     }
 
     /// The pods' whole ranges.

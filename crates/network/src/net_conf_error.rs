@@ -2,8 +2,6 @@
 //!
 //! Pure.
 
-use dataplane::types::ValueError;
-
 use crate::caseless::FieldError;
 
 /// Why a network configuration is not accepted.
@@ -13,58 +11,39 @@ pub enum NetConfError {
     #[error(
         "error parsing subnet config: net-conf.json must hold one JSON object like {{\"Network\": \"10.244.0.0/16\"}}"
     )]
-    Syntax {
-        /// Where and why.
-        source: serde_json::Error,
-    },
-    /// A value has the wrong JSON type or is no address.
-    #[error("error parsing subnet config: {field} is {value}, but must be {expected}")]
-    Type {
-        /// The field.
-        field: String,
-        /// Its value, as JSON.
-        value: String,
-        /// What it must be.
-        expected: String,
-    },
+    Syntax(#[source] serde_json::Error),
     /// A value is not allowed. `problem` has flannel's words where flannel has any.
-    #[error("{problem}: {field} is {value}, but must be {allowed}")]
-    Range {
+    #[error("{problem}: {wrong}")]
+    Value {
         /// What is wrong.
         problem: String,
-        /// The field.
-        field: String,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: String,
+        /// The field, its value and what it may be.
+        wrong: FieldError,
     },
-    /// A number that the kernel does not take.
-    #[error("error decoding backend config")]
-    Word(#[from] ValueError),
     /// Neither family is enabled.
     #[error("none defined stack: EnableIPv4 and EnableIPv6 are both false, but one must be true")]
     NoStack,
-    /// A backend that flannel has and netd does not.
-    #[error("backend type {name} is not available in netd: Backend.Type must be {allowed}")]
-    Unavailable {
-        /// The backend's name.
-        name: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
-    /// A backend that nobody knows.
-    #[error("unknown backend type: {name} (Backend.Type must be {allowed})")]
-    UnknownBackend {
-        /// The text of `Backend.Type`, empty where it is missing.
-        name: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
+    /// A backend that flannel has and netd does not, or one that nobody knows.
+    #[error("{0}")]
+    Backend(String),
+}
+
+impl NetConfError {
+    /// A value that is not allowed.
+    pub(crate) fn value(
+        problem: impl Into<String>,
+        field: &str,
+        value: &(impl ToString + ?Sized),
+        allowed: &str,
+    ) -> Self {
+        let (field, value, expected) = (field.to_owned(), value.to_string(), allowed.to_owned());
+        NetConfError::Value { problem: problem.into(), wrong: FieldError { field, value, expected } }
+    }
 }
 
 impl From<FieldError> for NetConfError {
-    fn from(FieldError { field, value, expected }: FieldError) -> Self {
-        NetConfError::Type { field, value, expected }
+    /// A value that has the wrong JSON type or is no address.
+    fn from(wrong: FieldError) -> Self {
+        NetConfError::Value { problem: "error parsing subnet config".to_owned(), wrong }
     }
 }

@@ -7,6 +7,7 @@ mod deviations;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use dataplane::address::Address;
 use dataplane::kernel::Kernel;
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
@@ -19,7 +20,7 @@ use crate::backend::{Backend, Encapsulation};
 use crate::chain;
 use crate::flannel;
 use crate::interface::Underlay;
-use crate::overlay::forward::Others;
+use crate::overlay::forward::{Accept, Others};
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
 
@@ -53,8 +54,8 @@ pub struct Observed {
     pub sysctls: BTreeMap<String, String>,
     /// Our nftables table.
     pub table: Option<dataplane::nft::Table>,
-    /// Rules of ours in chains of others.
-    pub accepts: Vec<(TableId, String, RuleWithHandle)>,
+    /// Rules of ours in chains of others, with the handles by which the kernel deletes them.
+    pub accepts: Vec<(Accept, u64)>,
     /// Changes that remove the rules that flannel has left about our networks.
     pub leftovers: Vec<Operation>,
 }
@@ -120,7 +121,7 @@ pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) ->
 
 /// The tunnel devices that bear our mark.
 pub fn our_devices<'h>(host: &'h Host, identity: &'h Identity) -> impl Iterator<Item = &'h Link> {
-    host.links.values().filter(|link| link.tunnel().is_some() && link.alias.as_deref() == Some(identity.mark.as_str()))
+    host.links.values().filter(|link| identity.owns(link))
 }
 
 /// State without notifications, or with notifications that do not say all: sysctls, and what others' rules do.
@@ -148,8 +149,7 @@ pub fn polled_state(
 /// Reads the sysctls from which `desired` follows, or which are part of it; `None` for those that do not exist.
 pub fn sysctls(kernel: &mut impl Kernel, desired: &Desired, underlay: &IfName) -> BTreeMap<String, Option<String>> {
     let links = desired.devices.keys().map(IfName::as_str).chain(["all", "default", underlay.as_str()]);
-    let wanted = desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key));
-    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(wanted.cloned()).collect();
+    let keys: BTreeSet<String> = links.map(reverse_path_key).chain(desired.sysctl_keys().cloned()).collect();
     keys.into_iter().map(|key| (key.clone(), kernel.sysctl(&key).ok())).collect()
 }
 
@@ -167,13 +167,11 @@ pub fn observed(
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();
-    for address in kernel.addresses()? {
-        if let Some(device) = ours.get(&address.index).filter(|_| address.global) {
-            let device = device.clone();
-            let (address, prefix_len) = (address.address, address.prefix_len);
-            observed.addresses.insert(DeviceAddress { device, address, prefix_len });
-        }
-    }
+    let addresses = kernel.addresses()?.into_iter().filter(|address| address.global);
+    let on_ours = addresses.filter_map(|Address { index, address, prefix_len, .. }| {
+        Some(DeviceAddress { device: ours.get(&index)?.clone(), address, prefix_len })
+    });
+    observed.addresses = on_ours.collect();
     // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {
@@ -189,12 +187,9 @@ pub fn observed(
     let routes = host.routes.iter();
     observed.routes =
         routes.filter_map(|route| Some(DeviceRoute::of(route, names.get(&route.index)?.clone()))).collect();
-    for key in desired.sysctls.keys().chain(desired.preconditions.iter().map(|precondition| &precondition.key)) {
-        // A sysctl that does not exist belongs to a device that does not exist yet.
-        if let Ok(value) = kernel.sysctl(key) {
-            observed.sysctls.insert(key.clone(), value);
-        }
-    }
+    // A sysctl that does not exist belongs to a device that does not exist yet.
+    let sysctls = desired.sysctl_keys().filter_map(|key| Some((key.clone(), kernel.sysctl(key).ok()?)));
+    observed.sysctls = sysctls.collect();
     observed.table = kernel.table(&identity.table())?;
     observed.accepts = our_rules(kernel, &host.base_chains, identity)?;
     observed.leftovers = flannel::leftovers(kernel, &host.base_chains, identity)?;
@@ -206,13 +201,16 @@ fn our_rules(
     kernel: &mut impl Kernel,
     chains: &[BaseChainFacts],
     identity: &Identity,
-) -> Result<Vec<(TableId, String, RuleWithHandle)>, KernelError> {
+) -> Result<Vec<(Accept, u64)>, KernelError> {
     let comment = forward::comment(&identity.mark);
     let mut ours = Vec::new();
     for facts in chains.iter().filter(|facts| forward::is_iptables(facts)) {
-        let rules = kernel.rules(&facts.table, &facts.chain)?;
-        let marked = rules.into_iter().filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
-        ours.extend(marked.map(|placed| (facts.table.clone(), facts.chain.clone(), placed)));
+        let (table, chain) = (&facts.table, &facts.chain);
+        let rules = kernel.rules(table, chain)?.into_iter();
+        let marked = rules.filter(|placed| placed.rule.comment.as_deref() == Some(comment.as_str()));
+        ours.extend(marked.map(|RuleWithHandle { rule, handle }| {
+            (Accept { table: table.clone(), chain: chain.clone(), rule }, handle)
+        }));
     }
     Ok(ours)
 }

@@ -1,6 +1,6 @@
 //! What the kernel should look like for a cluster: tunnels, routes and rules as values.
 //!
-//! Pure. [`desired`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
+//! Pure. [`build`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
 
 pub mod forward;
 pub mod masquerade;
@@ -46,6 +46,11 @@ impl Identity {
     /// True where `range` is a part of one of our networks, or of one that was.
     pub fn covers(&self, range: Prefix) -> bool {
         self.networks.iter().chain(self.former.iter()).any(|(_, network)| network.covers(range))
+    }
+
+    /// True for a tunnel device that bears our mark.
+    pub fn owns(&self, link: &Link) -> bool {
+        link.tunnel().is_some() && link.alias.as_ref() == Some(&self.mark)
     }
 }
 
@@ -99,6 +104,13 @@ pub struct Desired {
     pub table: Option<nft::Table>,
     /// Rules of ours in chains that are not.
     pub accepts: Vec<forward::Accept>,
+}
+
+impl Desired {
+    /// The keys of the sysctls to read: those to set, and the preconditions.
+    pub fn sysctl_keys(&self) -> impl Iterator<Item = &String> {
+        self.sysctls.keys().chain(self.preconditions.iter().map(|precondition| &precondition.key))
+    }
 }
 
 /// A sysctl that must not have one value any more when another one changes; any other value of it is its owner's.
@@ -155,18 +167,10 @@ pub struct Outcome {
     pub blockers: Vec<forward::Blocker>,
 }
 
-/// What the kernel should look like.
-///
-/// # Errors
-/// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
-pub fn desired(input: &Input<'_>) -> Result<Outcome, TunnelDeviceError> {
-    Ok(build(input)?.0)
-}
-
 /// What the kernel should look like, with the index to which further changes of peers are made.
 ///
 /// # Errors
-/// As those of [`desired`].
+/// Where the network cannot be carried over the underlay at all. One peer that cannot be reached is no error.
 pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceError> {
     let mut outcome = Outcome::default();
     outcome.desired.table = masquerade::table(input);
@@ -176,12 +180,10 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
     }
     transition::receive(input, peers.tunnels(), &mut outcome);
     for family in input.cluster.own.subnets.families() {
-        let key = match family {
-            Family::V4 => "net/ipv4/ip_forward",
-            Family::V6 => "net/ipv6/conf/all/forwarding",
-        };
+        let is_v6 = family == Family::V6;
+        let key = if is_v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
         outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
-        if family == Family::V6 {
+        if is_v6 {
             // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
             // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
             let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);

@@ -12,7 +12,6 @@ mod rules;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use dataplane::link::Link;
 use dataplane::op::{DeviceRoute, Op};
 use dataplane::types::{IfName, Prefix};
 
@@ -117,10 +116,6 @@ impl Diff<'_> {
         self.plan.ops.push(op);
     }
 
-    fn is_ours(&self, link: &Link) -> bool {
-        link.tunnel().is_some() && link.alias.as_ref() == Some(&self.identity.mark)
-    }
-
     /// True for a device that this plan does not delete: what was observed on it is still there.
     fn keeps(&self, device: &IfName) -> bool {
         !self.replaced.contains(device)
@@ -138,9 +133,9 @@ impl Diff<'_> {
 
     fn sysctls(&mut self) {
         for (key, value) in &self.desired.sysctls {
-            let of_replaced = self.replaced.iter().any(|device| key.contains(&format!("/{device}/")));
-            let of_blocked = self.blocked.iter().any(|device| key.contains(&format!("/{device}/")));
-            if (of_replaced || self.observed.sysctls.get(key) != Some(value)) && !of_blocked {
+            let is_of = |devices: &BTreeSet<&IfName>| devices.iter().any(|device| key.contains(&format!("/{device}/")));
+            let differs = is_of(&self.replaced) || self.observed.sysctls.get(key) != Some(value);
+            if differs && !is_of(&self.blocked) {
                 self.preconditions_of(key);
                 let (key, value) = (key.clone(), value.clone());
                 self.push(Op::SetSysctl { key, value });
@@ -164,7 +159,7 @@ impl Diff<'_> {
         const KERNEL: u8 = 2;
         const BOOT: u8 = 3;
         let on_our_device = self.desired.devices.contains_key(&route.device) && self.usable(&route.device)
-            || self.observed.links.get(&route.device).is_some_and(|link| self.is_ours(link));
+            || self.observed.links.get(&route.device).is_some_and(|link| self.identity.owns(link));
         let in_our_place = self.desired.routes.get(&route.destination).is_some_and(|ours| ours.metric == route.metric);
         self.identity.covers(route.destination)
             && (route.protocol == PROTOCOL

@@ -8,15 +8,16 @@ use dataplane::types::{Family, PerFamily, Prefix};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::backend::{ENCAPSULATIONS_EXAMPLE, Entry, raw};
+use crate::backend::ENCAPSULATIONS_EXAMPLE;
+pub use crate::backend::EncapsulationRecord;
 use crate::caseless::{FieldError, Object};
 use crate::model::{BackendData, BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName};
 pub use crate::record_error::RecordError;
 
 /// The fields in the order in which they are written. `None` is `null`.
 #[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
 struct Record<'a> {
-    #[serde(rename = "Subnet")]
     subnet: Option<Prefix>,
     #[serde(rename = "IPv6Subnet")]
     ipv6_subnet: Option<Prefix>,
@@ -24,57 +25,45 @@ struct Record<'a> {
     public_ip: Option<IpAddr>,
     #[serde(rename = "PublicIPv6")]
     public_ipv6: Option<IpAddr>,
-    #[serde(rename = "BackendType")]
     backend_type: &'a str,
-    #[serde(rename = "BackendData")]
     backend_data: Option<&'a BackendData>,
-    #[serde(rename = "BackendV6Data")]
     backend_v6_data: Option<&'a BackendData>,
     // netd's beyond flannel's: what the node receives and sends.
-    #[serde(rename = "Receives", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     receives: Option<Vec<EncapsulationRecord<'a>>>,
-    #[serde(rename = "Sends", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     sends: Option<Vec<EncapsulationRecord<'a>>>,
-}
-
-/// An entry of what a node receives or sends.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub enum EncapsulationRecord<'a> {
-    /// Of a backend that netd has.
-    Known(Entry),
-    /// As it was read.
-    Raw(#[serde(serialize_with = "raw")] &'a str),
 }
 
 /// The encapsulations in which a node receives; those that no backend here reads come last.
 pub fn received(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.receives.iter().map(|(encapsulation, macs)| encapsulation.entry(*macs));
-    let raw = support.unknown_receives.iter().map(|entry| EncapsulationRecord::Raw(entry));
-    known.map(EncapsulationRecord::Known).chain(raw).collect()
+    records(known, &support.unknown_receives)
 }
 
-/// Those in which it sends.
+/// The encapsulations in which a node sends; those that no backend here reads come last.
 pub fn sent(support: &EncapsulationSupport) -> Vec<EncapsulationRecord<'_>> {
     let known = support.sends.iter().map(|encapsulation| encapsulation.entry(PerFamily::none()));
-    let raw = support.unknown_sends.iter().map(|entry| EncapsulationRecord::Raw(entry));
-    known.map(EncapsulationRecord::Known).chain(raw).collect()
+    records(known, &support.unknown_sends)
+}
+
+fn records<'a>(
+    known: impl Iterator<Item = EncapsulationRecord<'a>>,
+    unknown: &'a [Box<str>],
+) -> Vec<EncapsulationRecord<'a>> {
+    known.chain(unknown.iter().map(|entry| EncapsulationRecord::Raw(entry))).collect()
 }
 
 /// Writes a lease for people to read. The node's name is not in it.
 pub fn render(lease: &Lease) -> String {
     // Neither maps with other keys than text nor failing fields are in it, which is all that serde_json can refuse.
-    let mut text = serde_json::to_string_pretty(&record_of(lease)).unwrap_or_default();
+    let mut text = serde_json::to_string_pretty(&of(lease)).unwrap_or_default();
     text.push('\n');
     text
 }
 
-/// It as it is written, in another text.
+/// A lease as a part of another text.
 pub fn of(lease: &Lease) -> impl Serialize + '_ {
-    record_of(lease)
-}
-
-fn record_of(lease: &Lease) -> Record<'_> {
     Record {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,
@@ -138,7 +127,7 @@ pub fn take_data(object: &mut Object, backend: &BackendType) -> Result<PerFamily
     Ok(PerFamily { v4: take("BackendData")?, v6: take("BackendV6Data")? })
 }
 
-/// Both lists or none: half of them says nothing that could be relied on.
+/// Reads what the node receives and sends; none where one of the two lists is missing, since one alone cannot be relied on.
 pub fn encapsulations(object: &mut Object) -> Result<Option<EncapsulationSupport>, RecordError> {
     let expected = format!("a list of objects like {ENCAPSULATIONS_EXAMPLE}");
     let receives: Option<Vec<&RawValue>> = object.take("Receives", &expected)?;
@@ -180,13 +169,7 @@ fn subnet(object: &mut Object, field: &str, family: Family) -> Result<Option<Pre
         Family::V4 => "an IPv4 range like 10.244.1.0/24",
         Family::V6 => "an IPv6 range like fd00::/64",
     };
-    match object.take::<Prefix>(field, expected)? {
-        Some(subnet) if subnet.family() != family => {
-            let value = format!("\"{subnet}\"");
-            Err(FieldError { field: field.to_owned(), value, expected: expected.to_owned() })
-        }
-        fits => Ok(fits),
-    }
+    object.take_if(field, expected, |subnet: &Prefix| subnet.family() == family)
 }
 
 #[cfg(test)]

@@ -49,9 +49,8 @@ impl State {
     /// Goes on from a full run. The notifications of what the run changed are still to come.
     pub fn new(full: FullRun, filter: WatchFilter, engine: &mut Engine) -> Self {
         let FullRun { outcome, peers, admission, observed, conflicts, is_clean } = full;
-        let of_route = |conflict: &Conflict| match conflict {
-            Conflict::Route { wanted, .. } => Some(Key::Route(wanted.destination)),
-            Conflict::Name { .. } | Conflict::Tunnel { .. } => None,
+        let of_route = |conflict: &Conflict| {
+            if let Conflict::Route { wanted, .. } = conflict { Some(Key::Route(wanted.destination)) } else { None }
         };
         let reported: BTreeSet<Key> = conflicts.iter().filter_map(of_route).collect();
         // More than some keys depends on a device that cannot be made.
@@ -110,7 +109,7 @@ impl State {
             return None;
         }
         let observed = subset::observed(&keys, engine, desired, &self.view);
-        let plan = Plan::diff(&observed, &desired.subset(&keys), &self.view.filter().identity);
+        let plan = Plan::diff(&observed, &desired.subset(&keys), &self.view.filter.identity);
         plan.is_of_entries().then_some((plan, keys))
     }
 }

@@ -17,7 +17,7 @@ use crate::value::Item;
 
 /// What the kernel has for these keys: the desired values, but for the deviations.
 pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
-    let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.link(name)?.clone())));
+    let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.links.get(name)?.clone())));
     let mut observed = Observed {
         links: links.collect(),
         addresses: desired.addresses.clone(),
@@ -60,19 +60,15 @@ impl Desired {
             table: table(keys, self),
             ..Self::default()
         };
-        for key in keys {
-            match key {
-                Key::Neighbour(device, address) => {
-                    let key = (device.clone(), *address);
-                    subset.neighbours.extend(self.neighbours.get(&key).map(|mac| (key, *mac)));
+        for (key, item) in keys.iter().flat_map(|key| self.value(key).into_iter().map(move |item| (key, item))) {
+            match (key, item) {
+                (Key::Neighbour(device, address), Item::Mac(mac)) => {
+                    subset.neighbours.insert((device.clone(), *address), mac);
                 }
-                Key::Fdb(device, mac) => {
-                    let key = (device.clone(), *mac);
-                    subset.fdb.extend(self.fdb.get(&key).map(|endpoint| (key, *endpoint)));
+                (Key::Fdb(device, mac), Item::Endpoint(endpoint)) => {
+                    subset.fdb.insert((device.clone(), *mac), endpoint);
                 }
-                Key::Route(destination) => {
-                    subset.routes.extend(self.routes.get(destination).map(|route| (*destination, route.clone())));
-                }
+                (Key::Route(destination), Item::Route(route)) => drop(subset.routes.insert(*destination, route)),
                 _ => {}
             }
         }

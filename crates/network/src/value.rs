@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dataplane::op::DeviceRoute;
-use dataplane::types::Mac;
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::types::{IfName, Mac};
 
 /// All that stands at a key; empty where nothing does. The kernel may have several routes to a destination, several tunnel ends behind a
 /// hardware address, and an IPv4 address with several prefix lengths.
@@ -27,4 +27,10 @@ pub enum Item {
     Route(DeviceRoute),
     /// The prefix length of an address.
     PrefixLength(u8),
+}
+
+/// What stands at the key of an address.
+pub(crate) fn prefix_lengths(addresses: &BTreeSet<DeviceAddress>, device: &IfName, address: IpAddr) -> Value {
+    let same = addresses.iter().filter(|have| have.device == *device && have.address == address);
+    same.map(|have| Item::PrefixLength(have.prefix_len)).collect()
 }

@@ -151,12 +151,8 @@ impl<K: ObjectKey> RepairBackoff<K> {
             }
         }
         self.records.retain(|_, record| record.undone.is_some() || !record.is_over(now));
-        if !waiting.is_empty() {
-            let all = std::mem::take(ops).into_iter().zip(&keyed);
-            let (later, now): (Vec<_>, Vec<_>) = all.partition(|(_, keyed)| waiting.contains(&keyed.key));
-            *ops = now.into_iter().map(|(op, _)| op).collect();
-            deferred.ops = later.into_iter().map(|(op, _)| op).collect();
-        }
+        let mut keys = keyed.iter().map(|keyed| &keyed.key);
+        deferred.ops = ops.extract_if(.., |_| keys.next().is_some_and(|key| waiting.contains(key))).collect();
         deferred.contested = self.contested(now);
         deferred
     }
@@ -218,12 +214,11 @@ impl<K: ObjectKey> RepairBackoff<K> {
     }
 
     fn contested(&self, now: Duration) -> Vec<Contested<K>> {
-        let contested = self.records.iter().filter(|(_, record)| record.wait.is_some());
-        let contested = contested.map(|(key, record)| Contested {
-            key: key.clone(),
-            times: record.times,
-            next: record.undone.map(|_| record.due().saturating_sub(now)),
-        });
-        contested.collect()
+        let contested = |(key, record): (&K, &Record)| {
+            record.wait?;
+            let next = record.undone.map(|_| record.due().saturating_sub(now));
+            Some(Contested { key: key.clone(), times: record.times, next })
+        };
+        self.records.iter().filter_map(contested).collect()
     }
 }

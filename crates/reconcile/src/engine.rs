@@ -225,9 +225,19 @@ pub fn apply<D: Domain>(
         results.extend(carry_out(&last));
         ops.extend(last);
     }
-    let mut report = Report::default();
+    let mut report = ReportOf::<D>::default();
     for (op, result) in ops.into_iter().zip(results) {
-        report.add(D::kind(&op), op, result, D::is_done_despite);
+        let count = report.counts.entry(D::kind(&op)).or_default();
+        match result {
+            Err(error) if !D::is_done_despite(&op, &error) => {
+                count.failed += 1;
+                report.failed.push((op, error));
+            }
+            _ => {
+                count.applied += 1;
+                report.applied += 1;
+            }
+        }
     }
     report.is_ready = !report.failed.iter().any(|(op, _)| D::is_essential(op));
     report

@@ -38,19 +38,4 @@ impl<O, E, C> Report<O, E, C> {
     pub fn is_clean(&self) -> bool {
         self.failed.is_empty()
     }
-
-    /// Adds the result of one op. `is_done` is true for an error that leaves the object as desired.
-    pub fn add(&mut self, kind: &'static str, op: O, result: Result<(), E>, is_done: impl FnOnce(&O, &E) -> bool) {
-        let count = self.counts.entry(kind).or_default();
-        match result {
-            Err(error) if !is_done(&op, &error) => {
-                count.failed += 1;
-                self.failed.push((op, error));
-            }
-            _ => {
-                count.applied += 1;
-                self.applied += 1;
-            }
-        }
-    }
 }

@@ -39,7 +39,7 @@ fn two_daemons_have_two_sockets() {
 fn the_choice_of_the_interface_follows_flags_and_network() {
     let (conf, _) =
         NetConf::parse(r#"{"Network": "10.244.0.0/16", "Backend": {"Type": "host-gw"}}"#).expect("net-conf");
-    let wishes = Config::of(&["--iface=eth1", "--public-ip=192.0.2.1"]).underlay.wishes(&conf);
-    assert_eq!((wishes.ifaces, wishes.nat), (vec!["eth1".to_owned()], false));
-    assert_eq!((wishes.public.families().count(), wishes.pods.len()), (1, 1));
+    let options = Config::of(&["--iface=eth1", "--public-ip=192.0.2.1"]).underlay.interface_options(&conf);
+    assert_eq!((options.ifaces, options.nat), (vec!["eth1".to_owned()], false));
+    assert_eq!((options.public.families().count(), options.pods.len()), (1, 1));
 }

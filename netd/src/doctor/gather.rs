@@ -8,7 +8,7 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
-use network::model::Cluster;
+use network::model::Admission;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
@@ -57,13 +57,13 @@ pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, F
     let (mut cluster, mut rejected) = (None, Vec::new());
     let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {
-        let (admitted, left_out) = Cluster::admit(own, leases, None, &node.identity.networks);
+        let (admitted, admission) = Admission::new(own, leases, None, &node.identity.networks);
         // Chains that drop packets are reported even if netd is configured not to accept forwarded packets.
         let rules = RulesConfig { accept_forwarded: true, ..config.rules };
         let transition = relaxed_rp_filter::transition(&config.subnet_file);
         let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition)?;
         (plan, outcome) = (planned.plan, planned.outcome);
-        (cluster, rejected) = (Some(admitted), left_out);
+        (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
     let text = std::fs::read_to_string(&config.subnet_file).ok();

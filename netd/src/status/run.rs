@@ -63,7 +63,7 @@ impl Status {
             Scope::Full { rejected, problems } => {
                 self.joined(run.node, &run.cluster.own, Some(run.outcome));
                 self.daemon.changing = !run.outcome.settled;
-                let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
+                let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.clone()));
                 self.left_out = left_out.collect();
                 self.follow(run, &Unprogrammed::of(report, &run.deferred.ops), now);
                 self.last_full_read = Some(now);

@@ -18,45 +18,26 @@ pub(super) fn field<T: DeserializeOwned>(
     object.take(name, expected).map_err(|fault| FieldError { field: format!("Backend.{name}"), ..fault })
 }
 
-/// Takes `true` or `false`, where nothing is `false`.
+/// Takes `true` or `false`; a missing field is `false`.
 pub(super) fn switch(object: &mut Object<'_>, name: &str) -> Result<bool, FieldError> {
     Ok(field(object, name, "true or false")?.unwrap_or(false))
 }
 
-/// Takes a number.
-pub(super) fn number(
+/// Takes a number. With `or_zero`, 0 is flannel's other way to leave the field out.
+pub(super) fn number<T: TryFrom<i64>>(
     object: &mut Object<'_>,
     name: &str,
     allowed: RangeInclusive<i64>,
-) -> Result<Option<i64>, NetConfError> {
-    let expected = format!("a whole number from {} to {}", allowed.start(), allowed.end());
-    ranged(object, name, &expected, |number| allowed.contains(&number))
-}
-
-/// As [`number`], where 0 is flannel's other way to leave the field out.
-pub(super) fn number_or_zero(
-    object: &mut Object<'_>,
-    name: &str,
-    allowed: RangeInclusive<i64>,
-) -> Result<Option<i64>, NetConfError> {
-    let expected = format!("a whole number from {} to {}, or 0 for the default", allowed.start(), allowed.end());
-    let number = ranged(object, name, &expected, |number| number == 0 || allowed.contains(&number))?;
-    Ok(number.filter(|&number| number != 0))
-}
-
-fn ranged(
-    object: &mut Object<'_>,
-    name: &str,
-    expected: &str,
-    allows: impl Fn(i64) -> bool,
-) -> Result<Option<i64>, NetConfError> {
-    match field(object, name, expected)? {
-        Some(number) if !allows(number) => Err(NetConfError::Range {
-            problem: "error decoding backend config".to_owned(),
-            field: format!("Backend.{name}"),
-            value: number.to_string(),
-            allowed: expected.to_owned(),
-        }),
-        fits => Ok(fits),
+    or_zero: bool,
+) -> Result<Option<T>, NetConfError> {
+    let zero = if or_zero { ", or 0 for the default" } else { "" };
+    let expected = format!("a whole number from {} to {}{zero}", allowed.start(), allowed.end());
+    match field(object, name, &expected)? {
+        None => Ok(None),
+        Some(0) if or_zero => Ok(None),
+        Some(number) if allowed.contains(&number) => Ok(T::try_from(number).ok()),
+        Some(number) => {
+            Err(NetConfError::value("error decoding backend config", &format!("Backend.{name}"), &number, &expected))
+        }
     }
 }

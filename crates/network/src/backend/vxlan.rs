@@ -3,23 +3,22 @@
 //! Pure. Names, defaults and published data are flannel's, so that nodes with flannel and with netd reach each other.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::link::{Link, Tunnel, Vxlan};
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, Vni};
 use serde::Serialize;
 
-use super::options::{number, number_or_zero, switch};
+use super::options::{number, switch};
 use super::tunnel_device::{self, Headers};
 use super::{
-    Advertisement, Backend, BackendData, BackendFacts, BackendType, Configured, DataRequest, DeviceTexts, Encapsulate,
-    Encapsulation, Entries, Entry, NoPeerRoute, OwnState, PeerRoute, Traffic, TunnelDevice, TunnelDeviceError,
+    Advertisement, Backend, BackendData, DeviceTexts, Encapsulation, Entries, NoPeerRoute, PeerRoute, TunnelDevice,
+    TunnelDeviceError,
 };
 use crate::caseless::Object;
 use crate::interface::Underlay;
 use crate::net_conf_error::NetConfError;
-use crate::on_link::OnLink;
+use crate::node_name::NodeName;
 use crate::record_error::RecordError;
 
 /// The kernel's default VXLAN port, which flannel keeps too; the assigned one is 4789 (RFC 7348).
@@ -58,13 +57,10 @@ impl Options {
     pub(super) fn take(object: &mut Object<'_>, ipv6: bool) -> Result<Self, NetConfError> {
         // RFC 8200 section 5: no link with a smaller MTU carries IPv6.
         let least_mtu = if ipv6 { 1280 } else { 68 };
-        let vni = number(object, "VNI", 1..=0x00ff_ffff)?.unwrap_or(1);
-        let port = number_or_zero(object, "Port", 1..=i64::from(u16::MAX))?;
-        let mtu = number_or_zero(object, "MTU", least_mtu..=65535)?;
         Ok(Self {
-            vni: Vni::try_from(vni)?,
-            port: port.and_then(|port| u16::try_from(port).ok()),
-            mtu: mtu.map(Mtu::try_from).transpose()?,
+            vni: number(object, "VNI", 1..=0x00ff_ffff, false)?.unwrap_or(Vni::ONE),
+            port: number(object, "Port", 1..=65535, true)?,
+            mtu: number(object, "MTU", least_mtu..=65535, true)?,
             gbp: switch(object, "GBP")?,
             learning: switch(object, "Learning")?,
             direct_routing: switch(object, "DirectRouting")?,
@@ -80,20 +76,9 @@ impl Options {
     fn in_use(conf: &Backend) -> Self {
         if let Backend::Vxlan(options) = conf { *options } else { Self::PLAIN }
     }
-}
-
-impl Configured for Options {
-    fn kind(&self) -> BackendType {
-        BackendType::Vxlan
-    }
-
-    fn encapsulations(&self) -> Vec<Encapsulation> {
-        let direct = self.direct_routing.then_some(Encapsulation::Direct);
-        direct.into_iter().chain([Encapsulation::Vxlan(self.tunnel())]).collect()
-    }
 
     /// A device that is there keeps its hardware address, and a lease its own, so that peers need not learn new ones.
-    fn data_requests(&self, own: &OwnState<'_>) -> PerFamily<DataRequest> {
+    pub(super) fn data_requests(&self, own: &OwnState<'_>) -> PerFamily<DataRequest> {
         let encapsulation = Encapsulation::Vxlan(self.tunnel());
         let advertised = own.stored.and_then(|stored| stored.encapsulations?.receives.get(&encapsulation));
         own.devices.map(|family, TunnelDevice { device, .. }| {
@@ -101,30 +86,22 @@ impl Configured for Options {
             let known = advertised.and_then(|macs| macs.get(family).copied()).filter(|mac| !mac.is_unusable());
             let known = known.or_else(|| device_mac(own.links, device)).or_else(|| stored_mac(own, device));
             let fresh = tunnel_device::fresh_mac(own.node, device);
-            DataRequest::Vxlan(VtepRequest { vni: self.vni, device: known, fresh })
+            DataRequest { vni: self.vni, device: known, fresh }
         })
     }
+}
 
-    fn has_mtu(&self) -> bool {
-        true
-    }
-
-    fn reason(&self, is_direct: bool) -> &'static str {
-        match (self.direct_routing, is_direct) {
-            (_, true) => "on this node's link (DirectRouting)",
-            (true, false) => "not on this node's link",
-            (false, false) => "backend vxlan",
-        }
-    }
-
-    fn facts(&self) -> BackendFacts {
-        BackendFacts {
-            kind: self.kind().to_string(),
-            vni: Some(self.vni),
-            port: Some(self.tunnel().port),
-            direct_routing: Some(self.direct_routing),
-        }
-    }
+/// What the data that a node publishes follow from.
+#[derive(Debug, Clone, Copy)]
+pub struct OwnState<'a> {
+    /// The node.
+    pub node: &'a NodeName,
+    /// The devices that are to carry its pods.
+    pub devices: &'a PerFamily<TunnelDevice>,
+    /// The links that there are.
+    pub links: &'a BTreeMap<IfName, Link>,
+    /// What it has published so far.
+    pub stored: Option<Advertisement<'a>>,
 }
 
 fn device_mac(links: &BTreeMap<IfName, Link>, device: &IfName) -> Option<Mac> {
@@ -157,45 +134,22 @@ impl TunnelId {
     }
 
     /// The hardware address of the peer's end.
-    fn peer_mac(self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoRoute> {
+    fn peer_mac(self, peer: Advertisement<'_>, family: Family) -> Result<Mac, NoPeerRoute> {
         if let Some(support) = peer.encapsulations {
             let mac = support.receives.get(&Encapsulation::Vxlan(self)).and_then(|macs| macs.get(family));
-            return mac.copied().ok_or(NoRoute::NoTunnelEnd { family });
+            return mac.copied().ok_or(NoPeerRoute::NoTunnelEnd(family));
         }
         match peer.data.get(family) {
             Some(BackendData::Vxlan(vtep)) if vtep.vni == self.vni => Ok(vtep.mac),
-            Some(BackendData::Vxlan(vtep)) => Err(NoRoute::OtherVni { theirs: vtep.vni, ours: self.vni }),
-            _ => Err(NoRoute::NoTunnelEnd { family }),
+            Some(BackendData::Vxlan(vtep)) => Err(NoPeerRoute::OtherVni { theirs: vtep.vni, ours: self.vni }),
+            _ => Err(NoPeerRoute::NoTunnelEnd(family)),
         }
-    }
-}
-
-impl Encapsulate for TunnelId {
-    fn entry(&self, macs: PerFamily<Mac>) -> Entry {
-        Entry { kind: "vxlan", vni: Some(self.vni), port: Some(self.port), mac: macs.v4, v6_mac: macs.v6 }
-    }
-
-    /// Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 bytes (RFC 7348 section 5).
-    fn overhead(&self, underlay: Family) -> u32 {
-        match underlay {
-            Family::V4 => 50,
-            Family::V6 => 70,
-        }
-    }
-
-    fn traffic(&self) -> Option<Traffic> {
-        let port = self.port;
-        Some(Traffic {
-            name: format!("UDP port {port}"),
-            tcpdump: format!("udp port {port}"),
-            nft: format!("udp dport {port}"),
-        })
     }
 
     /// IPv6 pods have a device of their own, as with flannel, unless IPv4 pods run over the same family of the underlay: the kernel takes
     /// one device per VNI, port and underlay family.
-    fn tunnel_devices(
-        &self,
+    pub(super) fn devices(
+        self,
         conf: &Backend,
         pods: &[Family],
         underlay: &Underlay,
@@ -209,8 +163,7 @@ impl Encapsulate for TunnelId {
                 over.ok_or_else(|| TunnelDeviceError::NoAddress { interface: underlay.ifname.clone(), family })?;
             let shared = family == Family::V6 && devices.v4.as_ref().is_some_and(|v4| v4.underlay == over);
             let device = device_name(if shared { Family::V4 } else { family }, self.vni)?;
-            let headers =
-                Headers { kind: "VXLAN", bytes: self.overhead(over), raise: "Backend.MTU or the interface's MTU" };
+            let headers = Headers { kind: "VXLAN", bytes: overhead(over), raise: "Backend.MTU or the interface's MTU" };
             let outer = Options::in_use(conf).mtu.unwrap_or(underlay.mtu);
             let mtu = tunnel_device::mtu(outer, underlay, family, headers)?;
             *devices.slot(family) = Some(TunnelDevice { device, underlay: over, mtu });
@@ -219,61 +172,54 @@ impl Encapsulate for TunnelId {
     }
 
     /// Two tunnels with one VNI differ only by their port, which flannel's name does not have.
-    fn other_name(&self, underlay: Family) -> Option<IfName> {
+    pub(super) fn other_name(self, underlay: Family) -> Option<IfName> {
         let family = if underlay == Family::V4 { 4 } else { 6 };
         format!("fl{family}.{:x}.{:x}", self.vni.get(), self.port).parse().ok()
     }
 
-    fn tunnel(&self, conf: &Backend, local: Option<IpAddr>, underlay: &Underlay) -> Option<Tunnel> {
+    /// The device of this node.
+    pub(super) fn tunnel(self, conf: &Backend, local: Option<IpAddr>, underlay: &Underlay) -> Tunnel {
         let Options { learning, gbp, .. } = Options::in_use(conf);
         let (vni, port, underlay, foreign) = (self.vni, self.port, Some(underlay.index), false);
-        Some(Tunnel::Vxlan(Vxlan { vni, local, underlay, port, learning, gbp, foreign }))
+        Tunnel::Vxlan(Vxlan { vni, local, underlay, port, learning, gbp, foreign })
     }
 
-    fn has_mac(&self) -> bool {
-        true
-    }
-
-    fn route(
-        &self,
+    /// The peer's end of the tunnel.
+    pub(super) fn end(
+        self,
         peer: Advertisement<'_>,
         family: Family,
         device: Option<&TunnelDevice>,
-        _on_link: &OnLink,
-    ) -> Result<PeerRoute, NoPeerRoute> {
+    ) -> Result<(IpAddr, Mac), NoPeerRoute> {
         let mac = self.peer_mac(peer, family)?;
-        let over = device.ok_or(NoRoute::NoTunnelEnd { family })?.underlay;
-        let endpoint = *peer.public.get(over).ok_or(NoPeerRoute::NoPublicAddress { family: over })?;
-        Ok(PeerRoute { encapsulation: Encapsulation::Vxlan(*self), endpoint, mac: Some(mac) })
-    }
-
-    /// A route by way of the first address of the subnet, the neighbour that has it, and the tunnel's end behind that neighbour.
-    fn entries(&self, route: &PeerRoute, subnet: Prefix, device: IfName) -> Entries {
-        let tunnel =
-            route.mac.map(|mac| (((device.clone(), subnet.address()), mac), ((device.clone(), mac), route.endpoint)));
-        Entries { tunnel, ..Entries::by(subnet, subnet.address(), device, true) }
+        let over = device.ok_or(NoPeerRoute::NoTunnelEnd(family))?.underlay;
+        let endpoint = *peer.public.get(over).ok_or(NoPeerRoute::NoPublicAddress(over))?;
+        Ok((endpoint, mac))
     }
 }
 
-impl fmt::Display for TunnelId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the tunnel of VNI {} port {}", self.vni, self.port)
+/// Outer Ethernet 14 + IP 20 or 40 + UDP 8 + VXLAN 8 bytes (RFC 7348 section 5).
+pub(super) fn overhead(underlay: Family) -> u32 {
+    match underlay {
+        Family::V4 => 50,
+        Family::V6 => 70,
     }
+}
+
+/// A route by way of the first address of the subnet, the neighbour that has it, and the tunnel's end behind that neighbour.
+pub(super) fn entries(route: &PeerRoute, subnet: Prefix, device: IfName) -> Entries {
+    let tunnel =
+        route.mac.map(|mac| (((device.clone(), subnet.address()), mac), ((device.clone(), mac), route.endpoint)));
+    Entries { tunnel, ..Entries::by(subnet, subnet.address(), device, true) }
 }
 
 /// Flannel's names, so that a device of its is adopted.
-fn device_name(family: Family, vni: Vni) -> Result<IfName, LongName> {
+fn device_name(family: Family, vni: Vni) -> Result<IfName, TunnelDeviceError> {
     let name = match family {
         Family::V4 => format!("flannel.{vni}"),
         Family::V6 => format!("flannel-v6.{vni}"),
     };
-    name.parse().map_err(|_| LongName { vni })
-}
-
-/// The tunnel that a device is an end of, and the family of the tunnel's own packets.
-pub(super) fn encapsulation_of(device: &Vxlan) -> Option<(Encapsulation, Family)> {
-    let id = TunnelId { vni: device.vni, port: device.port };
-    Some((Encapsulation::Vxlan(id), Family::of(device.local?)))
+    name.parse().map_err(|_| TunnelDeviceError::LongName(vni))
 }
 
 /// A node's end of the VXLAN tunnel of one pod family: flannel's `BackendData`.
@@ -299,7 +245,7 @@ impl Vtep {
 /// The tunnel end that a node asks to publish. The device's own MAC address goes first, then the one that the lease already has (so
 /// that peers need not learn a new one after a reboot), then the fresh one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VtepRequest {
+pub struct DataRequest {
     /// The tunnel's network identifier.
     pub vni: Vni,
     /// The MAC address of the device, where there is a device to keep.
@@ -308,37 +254,12 @@ pub struct VtepRequest {
     pub fresh: Mac,
 }
 
-impl VtepRequest {
-    /// The tunnel end to publish, when the lease so far had the address `stored`.
-    pub(super) fn vtep(&self, stored: Option<Mac>) -> Vtep {
+impl DataRequest {
+    /// The data to publish, when the lease so far had `stored`.
+    pub fn data(&self, stored: Option<&BackendData>) -> BackendData {
         let usable = |mac: &Mac| !mac.is_unusable();
-        let mac = self.device.filter(usable).or(stored.filter(usable)).unwrap_or(self.fresh);
-        Vtep { vni: self.vni, mac }
+        let stored = stored.and_then(BackendData::mac).filter(usable);
+        let mac = self.device.filter(usable).or(stored).unwrap_or(self.fresh);
+        BackendData::Vxlan(Vtep { vni: self.vni, mac })
     }
-}
-
-/// The VNI makes a name that no device can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("VNI {vni} gives the device a name of more than 15 bytes: choose a VNI below 100000")]
-pub struct LongName {
-    vni: Vni,
-}
-
-/// Why no tunnel leads to a peer's pods.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NoRoute {
-    /// The peer has not published its tunnel end.
-    #[error("it has published no VXLAN device for {family} pods")]
-    NoTunnelEnd {
-        /// The pods' family.
-        family: Family,
-    },
-    /// The tunnels do not belong together.
-    #[error("its VNI is {theirs}, this node's {ours}: set one VNI for all nodes")]
-    OtherVni {
-        /// The peer's.
-        theirs: Vni,
-        /// Ours.
-        ours: Vni,
-    },
 }

@@ -7,9 +7,18 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("address")
 }
 
-fn facts(text: &str) -> AddressFacts {
-    let address = ip(text);
-    AddressFacts { address, prefix_len: 24, scope_global: true, temporary: false, deprecated: false }
+fn facts(text: &str) -> Address {
+    let (address, flag) = (ip(text), false);
+    Address {
+        index: 0,
+        address,
+        prefix_len: 24,
+        global: true,
+        tentative: flag,
+        temporary: flag,
+        deprecated: flag,
+        permanent: flag,
+    }
 }
 
 fn link(name: &str, index: u32, addresses: &[&str]) -> LinkFacts {
@@ -30,12 +39,12 @@ fn host() -> HostFacts {
             link("dummy0", 4, &["1.10.100.1", "192.168.200.128", "172.16.30.18", "172.16.32.100"]),
         ],
         default_routes: PerFamily { v4: Some(2), v6: Some(2) },
-        reach: None,
+        lookup: None,
     }
 }
 
-fn wishes() -> Wishes {
-    Wishes {
+fn options() -> InterfaceOptions {
+    InterfaceOptions {
         ifaces: vec![],
         regexes: vec![],
         can_reach: None,
@@ -45,17 +54,17 @@ fn wishes() -> Wishes {
     }
 }
 
-fn by_regex(regex: &str) -> Wishes {
-    Wishes { regexes: vec![Regex::new(regex).expect("regex")], ..wishes() }
+fn by_regex(regex: &str) -> InterfaceOptions {
+    InterfaceOptions { regexes: vec![Regex::new(regex).expect("regex")], ..options() }
 }
 
-fn by_iface(iface: &str) -> Wishes {
-    Wishes { ifaces: vec![iface.to_owned()], ..wishes() }
+fn by_iface(iface: &str) -> InterfaceOptions {
+    InterfaceOptions { ifaces: vec![iface.to_owned()], ..options() }
 }
 
 /// Interface, local and public IPv4 address, local IPv6 address.
-fn chosen(host: &HostFacts, wishes: &Wishes) -> [String; 4] {
-    let underlay = choose(host, wishes).expect("an interface");
+fn chosen(host: &HostFacts, options: &InterfaceOptions) -> [String; 4] {
+    let underlay = choose(host, options).expect("an interface");
     let text = |address: Option<IpAddr>| address.map(|it| it.to_string()).unwrap_or_default();
     [underlay.ifname.to_string(), text(underlay.addresses.v4), text(underlay.public.v4), text(underlay.addresses.v6)]
 }
@@ -69,32 +78,32 @@ fn i1_six_ways_to_an_interface() {
     assert_eq!(chosen(&host, &by_iface("dummy0")), same("1.10.100.1"));
     assert_eq!(chosen(&host, &by_iface("172.16.30.18")), same("172.16.30.18"));
     let public = PerFamily { v4: Some(ip("172.16.31.200")), v6: None };
-    let nat = Wishes { public, ..by_regex(r"dummy\d+") };
+    let nat = InterfaceOptions { public, ..by_regex(r"dummy\d+") };
     assert_eq!(chosen(&host, &nat), ["dummy0", "1.10.100.1", "172.16.31.200", ""].map(str::to_owned));
-    let reach = Some(Reach { index: 4, source: ip("172.16.32.100") });
-    let reaching = Wishes { can_reach: Some(ip("172.16.32.254")), ..wishes() };
-    assert_eq!(chosen(&HostFacts { reach, ..host.clone() }, &reaching), same("172.16.32.100"));
+    let lookup = Some(RouteLookup { index: 4, source: ip("172.16.32.100") });
+    let reaching = InterfaceOptions { can_reach: Some(ip("172.16.32.254")), ..options() };
+    assert_eq!(chosen(&HostFacts { lookup, ..host.clone() }, &reaching), same("172.16.32.100"));
     let error = choose(&host, &reaching).expect_err("no route");
     assert!(error.to_string().contains("172.16.32.254"), "{error}");
 }
 
 #[test]
 fn i2_an_ipv6_address_names_the_interface_of_both_families() {
-    let dual = Wishes { pods: vec![Family::V4, Family::V6], ..by_iface("2001:db8::10") };
+    let dual = InterfaceOptions { pods: vec![Family::V4, Family::V6], ..by_iface("2001:db8::10") };
     assert_eq!(chosen(&host(), &dual), ["eth0", "192.0.2.10", "192.0.2.10", "2001:db8::10"].map(str::to_owned));
 }
 
 #[test]
 fn i2_default_routes_that_disagree_are_an_error_for_dual_stack_alone() {
     let host = HostFacts { default_routes: PerFamily { v4: Some(3), v6: Some(2) }, ..host() };
-    let dual = Wishes { pods: vec![Family::V4, Family::V6], ..wishes() };
+    let dual = InterfaceOptions { pods: vec![Family::V4, Family::V6], ..options() };
     let error = choose(&host, &dual).expect_err("two interfaces").to_string();
     assert!(
         error.starts_with("v6 default route interface eth0 must be the same with v4 default route interface eth1"),
         "{error}"
     );
-    assert_eq!(chosen(&host, &wishes())[0], "eth1", "IPv4 pods: the IPv4 route counts");
-    assert_eq!(chosen(&host, &Wishes { pods: vec![Family::V6], ..wishes() })[0], "eth0");
+    assert_eq!(chosen(&host, &options())[0], "eth1", "IPv4 pods: the IPv4 route counts");
+    assert_eq!(chosen(&host, &InterfaceOptions { pods: vec![Family::V6], ..options() })[0], "eth0");
 }
 
 #[test]
@@ -102,24 +111,21 @@ fn pods_of_one_family_run_over_the_other_one() {
     let host = HostFacts {
         links: vec![link("eth0", 2, &["fe80::1", "2001:db8::10"])],
         default_routes: PerFamily { v4: None, v6: Some(2) },
-        reach: None,
+        lookup: None,
     };
-    assert_eq!(chosen(&host, &wishes()), ["eth0", "", "", "2001:db8::10"].map(str::to_owned));
+    assert_eq!(chosen(&host, &options()), ["eth0", "", "", "2001:db8::10"].map(str::to_owned));
 }
 
 #[test]
 fn without_a_default_route_or_an_address_it_says_so() {
     let none = HostFacts { default_routes: PerFamily::none(), ..host() };
-    assert_eq!(choose(&none, &wishes()), Err(InterfaceError::NoDefaultRoute));
-    assert_eq!(choose(&HostFacts::default(), &wishes()), Err(InterfaceError::NoDefaultRoute));
+    assert_eq!(choose(&none, &options()), Err(InterfaceError::NoDefaultRoute));
+    assert_eq!(choose(&HostFacts::default(), &options()), Err(InterfaceError::NoDefaultRoute));
     let mut bare = host();
     bare.links[0].addresses = vec![facts("fe80::1")];
-    assert!(
-        matches!(choose(&bare, &wishes()), Err(InterfaceError::NoAddress { .. })),
-        "link-local is of no use to peers"
-    );
+    assert!(matches!(choose(&bare, &options()), Err(InterfaceError::NoAddress(_))), "link-local is of no use to peers");
     bare.links[0].up = false;
-    assert!(matches!(choose(&bare, &wishes()), Err(InterfaceError::Down { .. })));
+    assert!(matches!(choose(&bare, &options()), Err(InterfaceError::Down(_))));
 }
 
 #[test]
@@ -141,8 +147,7 @@ fn the_first_that_fits_counts_and_what_was_tried_is_told() {
 #[test]
 fn lasting_global_addresses_come_first_and_deprecated_ones_never() {
     let mut host = host();
-    let address =
-        |text, scope_global, temporary, deprecated| AddressFacts { scope_global, temporary, deprecated, ..facts(text) };
+    let address = |text, global, temporary, deprecated| Address { global, temporary, deprecated, ..facts(text) };
     host.links[0].addresses = vec![
         address("169.254.1.1", false, false, false),
         address("192.0.2.9", true, false, true),
@@ -152,12 +157,12 @@ fn lasting_global_addresses_come_first_and_deprecated_ones_never() {
         address("2001:db8::1", true, true, false),
         address("2001:db8::2", true, false, false),
     ];
-    assert_eq!(chosen(&host, &wishes()), ["eth0", "192.0.2.10", "192.0.2.10", "2001:db8::2"].map(str::to_owned));
+    assert_eq!(chosen(&host, &options()), ["eth0", "192.0.2.10", "192.0.2.10", "2001:db8::2"].map(str::to_owned));
 }
 
 #[test]
 fn v10_a_public_address_behind_nat_leaves_the_local_one_alone() {
-    let nat = Wishes { public: PerFamily { v4: Some(ip("203.0.113.7")), v6: None }, ..wishes() };
+    let nat = InterfaceOptions { public: PerFamily { v4: Some(ip("203.0.113.7")), v6: None }, ..options() };
     let underlay = choose(&host(), &nat).expect("the default route's interface");
     assert_eq!((underlay.addresses.v4, underlay.public.v4), (Some(ip("192.0.2.10")), Some(ip("203.0.113.7"))));
     assert_eq!(underlay.public.v6, underlay.addresses.v6, "the other family is as it was");
@@ -165,15 +170,16 @@ fn v10_a_public_address_behind_nat_leaves_the_local_one_alone() {
 
 #[test]
 fn a_public_address_of_the_host_names_its_interface() {
-    let own = Wishes { public: PerFamily { v4: Some(ip("198.51.100.10")), v6: None }, ..wishes() };
+    let own = InterfaceOptions { public: PerFamily { v4: Some(ip("198.51.100.10")), v6: None }, ..options() };
     assert_eq!(chosen(&host(), &own), ["eth1", "198.51.100.10", "198.51.100.10", ""].map(str::to_owned));
-    let second = Wishes { public: PerFamily { v4: Some(ip("172.16.30.18")), v6: None }, ..by_iface("dummy0") };
+    let second =
+        InterfaceOptions { public: PerFamily { v4: Some(ip("172.16.30.18")), v6: None }, ..by_iface("dummy0") };
     assert_eq!(chosen(&host(), &second)[1], "172.16.30.18", "packets leave with the address that peers know");
 }
 
 #[test]
 fn a_public_address_needs_a_local_one_of_its_family() {
-    let lone = Wishes { public: PerFamily { v4: None, v6: Some(ip("2001:db8::99")) }, ..by_iface("eth1") };
+    let lone = InterfaceOptions { public: PerFamily { v4: None, v6: Some(ip("2001:db8::99")) }, ..by_iface("eth1") };
     let error = choose(&host(), &lone).expect_err("eth1 has no IPv6").to_string();
     assert!(error.contains("--public-ipv6 is 2001:db8::99") && error.contains("eth1"), "{error}");
 }
@@ -183,11 +189,12 @@ fn g3_host_gw_refuses_nat_in_both_families() {
     for public in
         [PerFamily { v4: Some(ip("203.0.113.7")), v6: None }, PerFamily { v4: None, v6: Some(ip("2001:db8::99")) }]
     {
-        let error = choose(&host(), &Wishes { public, nat: false, ..wishes() }).expect_err("NAT").to_string();
+        let error =
+            choose(&host(), &InterfaceOptions { public, nat: false, ..options() }).expect_err("NAT").to_string();
         assert!(error.starts_with(
             "your PublicIP differs from interface IP, meaning that probably you're on a NAT, which is not supported by host-gw backend"
         ), "{error}");
     }
     let own = PerFamily { v4: Some(ip("192.0.2.10")), v6: None };
-    choose(&host(), &Wishes { public: own, nat: false, ..wishes() }).expect("its own address is no NAT");
+    choose(&host(), &InterfaceOptions { public: own, nat: false, ..options() }).expect("its own address is no NAT");
 }

@@ -94,7 +94,7 @@ impl Node {
 
     fn is_true(&mut self, after: &str) {
         let read = Self::read(&mut self.kernel, &self.network, &self.desired);
-        let expected = read.deviations(&self.desired, |to| self.view.filter().tracks(to));
+        let expected = read.deviations(&self.desired, |to| self.view.filter.tracks(to));
         assert_eq!(self.engine.deviations(), &expected, "after `{after}`");
     }
 }
@@ -138,7 +138,7 @@ fn own_changes_are_notified_by_the_time_that_they_are_made() {
         let network = Network { ..node.network.clone() }.peers([near(2), near(4), Peer { host: 77, ..near(5) }]);
         let desired = network.outcome(&mut node.kernel).expect("a network that can be carried").desired;
         let before = Node::read(&mut node.kernel, &network, &desired);
-        node.engine.adopt(before.deviations(&desired, |to| node.view.filter().tracks(to)), BTreeSet::new(), true);
+        node.engine.adopt(before.deviations(&desired, |to| node.view.filter.tracks(to)), BTreeSet::new(), true);
         assert!(!node.engine.deviations().is_empty(), "peers came and went");
         network.settle(&mut node.kernel);
         (node.network, node.desired) = (network, desired);

@@ -15,106 +15,17 @@ use super::{Cluster, Lease, NodeName};
 pub struct Rejected {
     /// The peer.
     pub node: NodeName,
-    /// Why.
-    pub reason: RejectReason,
+    /// Why, as a sentence about "it", the peer.
+    pub reason: String,
 }
 
-/// Why a peer is left out.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RejectReason {
-    /// It has no subnet of a family that this node's pods have.
-    #[error(
-        "it has no subnet of a family that this node's pods have ({families}): compare its net-conf.json with this node's"
-    )]
-    NoSubnet {
-        /// The families of this node's pods.
-        families: String,
-    },
-    /// Its subnet does not have the family that it is listed under.
-    #[error("its {family} subnet {subnet} is not {family}")]
-    WrongFamily {
-        /// The family that the subnet is listed under.
-        family: Family,
-        /// The subnet.
-        subnet: Prefix,
-    },
-    /// Its subnet is not part of the pods' network.
-    #[error("its subnet {subnet} is not inside the Network {network}: one of the two is out of date")]
-    OutsideNetwork {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// The network of that family.
-        network: Prefix,
-    },
-    /// Its subnet overlaps this node's.
-    #[error("its subnet {subnet} overlaps this node's own {own}: remove the lease of the one that is wrong")]
-    OverlapsOwn {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// This node's subnet.
-        own: Prefix,
-    },
-    /// Another peer has the subnet already.
-    #[error("its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong")]
-    OverlapsPeer {
-        /// The peer's subnet.
-        subnet: Prefix,
-        /// The other's subnet.
-        taken: Prefix,
-        /// The other peer.
-        other: NodeName,
-    },
-    /// It says that it has this node's public address.
-    #[error("its public address {address} is this node's own: give one of the two another --public-ip")]
-    OwnAddress {
-        /// The address of both.
-        address: IpAddr,
-    },
-    /// No packet can be sent to its public address.
-    #[error("its public address {address} cannot be a node's: {fault}")]
-    UnusableAddress {
-        /// The address.
-        address: IpAddr,
-        /// What is wrong with it.
-        fault: String,
-    },
-    /// It has no public address of a family that this node has one of.
-    #[error("it has no public address of a family that this node can send from ({families})")]
-    Unreachable {
-        /// The families of this node's public addresses.
-        families: String,
-    },
-    /// No device can have its tunnel's hardware address.
-    #[error("its VTEP's MAC address {mac} cannot be a device's")]
-    UnusableMac {
-        /// The address.
-        mac: Mac,
-    },
-    /// Somebody else has its tunnel's hardware address: packets could not be told apart.
-    #[error(
-        "its VTEP's MAC address {mac} is that of node {other}: delete the VXLAN device of one of the two and restart netd there"
-    )]
-    MacTaken {
-        /// The address of both.
-        mac: Mac,
-        /// The other node.
-        other: NodeName,
-    },
-}
-
-/// Who has what: the ranges are disjoint, and a hardware address is one node's.
-#[derive(Debug, Clone, Default)]
-struct Claims {
-    subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
-    macs: BTreeMap<Mac, NodeName>,
-}
-
-/// What decides whether the lease of one more peer can be believed: the claims of the peers of a [`Cluster`], and the nodes that are
-/// left out.
+/// What decides whether the lease of one more peer can be believed: what the peers of a [`Cluster`] have, and the nodes that are left
+/// out. The ranges are disjoint, and a hardware address is one node's.
 #[derive(Debug, Clone, Default)]
 pub struct Admission {
-    claims: Claims,
-    left_out: BTreeMap<NodeName, (Arc<Lease>, RejectReason)>,
+    subnets: BTreeMap<(Family, u128), (Prefix, NodeName)>,
+    macs: BTreeMap<Mac, NodeName>,
+    left_out: BTreeMap<NodeName, (Arc<Lease>, String)>,
 }
 
 /// What became of one peer.
@@ -126,23 +37,10 @@ pub struct PeerChange {
     pub now: Option<Arc<Lease>>,
 }
 
-impl Cluster {
-    /// Takes the candidates that can be believed, and says why the others are left out. Of two peers that claim the same, the one that
-    /// claimed it in `previous` stays; where neither did, the first by name. This node's own lease among the candidates is passed over,
-    /// and subnets of a family without a network are dropped from a peer that has others.
-    pub fn admit(
-        own: Lease,
-        candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
-        previous: Option<&Cluster>,
-        networks: &PerFamily<Prefix>,
-    ) -> (Cluster, Vec<Rejected>) {
-        let (cluster, admission) = Admission::new(own, candidates, previous, networks);
-        (cluster, admission.rejected())
-    }
-}
-
 impl Admission {
-    /// As [`Cluster::admit`], to be kept true by [`Admission::update`].
+    /// Takes the candidates that can be believed, and leaves the others out. Of two peers that claim the same, the one that claimed it in
+    /// `previous` stays; where neither did, the first by name. This node's own lease among the candidates is passed over, and subnets of a
+    /// family without a network are dropped from a peer that has others.
     pub fn new(
         own: Lease,
         candidates: impl IntoIterator<Item = impl Into<Arc<Lease>>>,
@@ -156,7 +54,7 @@ impl Admission {
         (cluster, admission)
     }
 
-    /// Takes the present leases of some nodes, `None` for a node that has none any more. The cluster is then as [`Cluster::admit`] would
+    /// Takes the present leases of some nodes, `None` for a node that has none any more. The cluster is then as [`Admission::new`] would
     /// make it of all leases. Gives the changes of peers, and true where the same nodes are left out as before, for the same reasons.
     pub fn update(
         &mut self,
@@ -171,7 +69,7 @@ impl Admission {
         let mut former = BTreeMap::new();
         for (node, lease) in leases {
             if let Some(lease) = cluster.peers.remove(&node) {
-                self.claims.remove(&lease);
+                self.remove(&lease);
                 former.insert(node.clone(), lease);
             }
             match lease {
@@ -211,18 +109,51 @@ impl Admission {
         };
         let (incumbents, newcomers): (Vec<&Arc<Lease>>, Vec<&Arc<Lease>>) = candidates.values().partition(keeps);
         for lease in incumbents.into_iter().chain(newcomers) {
-            match judge(own, lease, networks).and_then(|()| self.claims.refuse(lease)) {
-                Ok(()) => self.claims.add(lease),
+            match judge(own, lease, networks).and_then(|()| self.refuse(lease)) {
+                Ok(()) => self.add(lease),
                 Err(reason) => drop(self.left_out.insert(lease.node.clone(), (lease.clone(), reason))),
             }
         }
         for node in self.left_out.keys() {
             candidates.remove(node);
         }
-        if cluster.peers.is_empty() {
-            cluster.peers = candidates;
-        } else {
-            cluster.peers.extend(candidates);
+        cluster.peers.extend(candidates);
+    }
+
+    /// Refuses a lease that claims what another peer has.
+    fn refuse(&self, lease: &Lease) -> Result<(), String> {
+        for (family, &subnet) in lease.subnets.iter() {
+            // Ranges are disjoint, so the last one that starts before our end is the only one that can reach into us.
+            let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
+            if let Some((_, (taken, other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
+                return Err(format!(
+                    "its subnet {subnet} overlaps {taken} of node {other}: remove the lease of the one that is wrong"
+                ));
+            }
+        }
+        for (_, mac) in lease.macs() {
+            if let Some(other) = self.macs.get(&mac) {
+                return Err(mac_fault(mac, Some(other)));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the lease claims is taken from here on.
+    fn add(&mut self, lease: &Lease) {
+        for (family, &subnet) in lease.subnets.iter() {
+            self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
+        }
+        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
+    }
+
+    /// What the lease claimed is free again.
+    fn remove(&mut self, lease: &Lease) {
+        for (family, subnet) in lease.subnets.iter() {
+            self.subnets.remove(&(family, subnet.first()));
+        }
+        for (_, mac) in lease.macs() {
+            self.macs.remove(&mac);
         }
     }
 }
@@ -246,42 +177,63 @@ fn only_families_of(own: &Lease, lease: &mut Arc<Lease>) {
     }
 }
 
-/// Whether a peer's lease can be true next to this node's own.
-fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), RejectReason> {
+/// Why a peer's lease cannot be true next to this node's own.
+fn judge(own: &Lease, peer: &Lease, networks: &PerFamily<Prefix>) -> Result<(), String> {
     if peer.subnets.is_empty() {
-        return Err(RejectReason::NoSubnet { families: names(own.subnets.families()) });
+        let families = names(own.subnets.families());
+        return Err(format!(
+            "it has no subnet of a family that this node's pods have ({families}): compare its net-conf.json with this node's"
+        ));
     }
     for (family, &subnet) in peer.subnets.iter() {
         if subnet.family() != family {
-            return Err(RejectReason::WrongFamily { family, subnet });
+            return Err(format!("its {family} subnet {subnet} is not {family}"));
         }
-        if let Some(&network) = networks.get(family).filter(|network| !network.covers(subnet)) {
-            return Err(RejectReason::OutsideNetwork { subnet, network });
+        if let Some(network) = networks.get(family).filter(|network| !network.covers(subnet)) {
+            return Err(format!(
+                "its subnet {subnet} is not inside the Network {network}: one of the two is out of date"
+            ));
         }
-        if let Some(&own) = own.subnets.get(family).filter(|own| own.overlaps(subnet)) {
-            return Err(RejectReason::OverlapsOwn { subnet, own });
+        if let Some(own) = own.subnets.get(family).filter(|own| own.overlaps(subnet)) {
+            return Err(format!(
+                "its subnet {subnet} overlaps this node's own {own}: remove the lease of the one that is wrong"
+            ));
         }
     }
     for (family, &address) in peer.public.iter() {
         if own.public.get(family) == Some(&address) {
-            return Err(RejectReason::OwnAddress { address });
+            return Err(format!(
+                "its public address {address} is this node's own: give one of the two another --public-ip"
+            ));
         }
         if let Some(fault) = fault_of(address, networks) {
-            return Err(RejectReason::UnusableAddress { address, fault });
+            return Err(format!("its public address {address} cannot be a node's: {fault}"));
         }
     }
     if !peer.public.families().any(|family| own.public.get(family).is_some()) {
-        return Err(RejectReason::Unreachable { families: names(own.public.families()) });
+        let families = names(own.public.families());
+        return Err(format!("it has no public address of a family that this node can send from ({families})"));
     }
     for (family, mac) in peer.macs() {
         if mac.is_unusable() {
-            return Err(RejectReason::UnusableMac { mac });
+            return Err(mac_fault(mac, None));
         }
         if own.macs().any(|own| own == (family, mac)) {
-            return Err(RejectReason::MacTaken { mac, other: own.node.clone() });
+            return Err(mac_fault(mac, Some(&own.node)));
         }
     }
     Ok(())
+}
+
+/// Why no peer can have a hardware address: no device can, or another node has it. Packets to two nodes with one address cannot be told
+/// apart.
+fn mac_fault(mac: Mac, other: Option<&NodeName>) -> String {
+    match other {
+        None => format!("its VTEP's MAC address {mac} cannot be a device's"),
+        Some(other) => format!(
+            "its VTEP's MAC address {mac} is that of node {other}: delete the VXLAN device of one of the two and restart netd there"
+        ),
+    }
 }
 
 fn names(families: impl Iterator<Item = Family>) -> String {
@@ -296,39 +248,4 @@ fn fault_of(address: IpAddr, networks: &PerFamily<Prefix>) -> Option<String> {
     // Packets to it would be carried to it inside themselves, for ever.
     let network = networks.get(Family::of(address)).filter(|network| network.contains(address))?;
     Some(format!("it lies inside the pods' Network {network}"))
-}
-
-impl Claims {
-    /// Why somebody else's claims leave no place for this lease.
-    fn refuse(&self, lease: &Lease) -> Result<(), RejectReason> {
-        for (family, &subnet) in lease.subnets.iter() {
-            // Claims are disjoint, so the last one that starts before our end is the only one that can reach into us.
-            let before = self.subnets.range((family, 0)..=(family, subnet.last())).next_back();
-            if let Some((_, &(taken, ref other))) = before.filter(|(_, (taken, _))| taken.overlaps(subnet)) {
-                return Err(RejectReason::OverlapsPeer { subnet, taken, other: other.clone() });
-            }
-        }
-        for (_, mac) in lease.macs() {
-            if let Some(other) = self.macs.get(&mac) {
-                return Err(RejectReason::MacTaken { mac, other: other.clone() });
-            }
-        }
-        Ok(())
-    }
-
-    fn add(&mut self, lease: &Lease) {
-        for (family, &subnet) in lease.subnets.iter() {
-            self.subnets.insert((family, subnet.first()), (subnet, lease.node.clone()));
-        }
-        self.macs.extend(lease.macs().map(|(_, mac)| (mac, lease.node.clone())));
-    }
-
-    fn remove(&mut self, lease: &Lease) {
-        for (family, subnet) in lease.subnets.iter() {
-            self.subnets.remove(&(family, subnet.first()));
-        }
-        for (_, mac) in lease.macs() {
-            self.macs.remove(&mac);
-        }
-    }
 }

@@ -35,9 +35,19 @@ fn networks() -> PerFamily<Prefix> {
     PerFamily { v4: Some(prefix("10.244.0.0/16")), v6: Some(prefix("fd00:10:244::/56")) }
 }
 
+fn believed(
+    own: Lease,
+    candidates: Vec<Lease>,
+    previous: Option<&Cluster>,
+    networks: &PerFamily<Prefix>,
+) -> (Cluster, Vec<Rejected>) {
+    let (cluster, admission) = Admission::new(own, candidates, previous, networks);
+    (cluster, admission.rejected())
+}
+
 fn admit(candidates: Vec<Lease>, previous: Option<&Cluster>) -> (Vec<String>, Vec<(String, String)>) {
-    let (cluster, rejected) = Cluster::admit(own(), candidates, previous, &networks());
-    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.to_string())).collect();
+    let (cluster, rejected) = believed(own(), candidates, previous, &networks());
+    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.clone())).collect();
     (cluster.peers.keys().map(ToString::to_string).collect(), told)
 }
 
@@ -92,11 +102,11 @@ fn of_two_claims_to_one_subnet_the_older_stays_and_else_the_first_by_name() {
     assert_eq!(peers, ["a"]);
     assert!(told[0].1.contains("overlaps 10.244.2.0/24 of node a"), "{told:?}");
 
-    let (before, _) = Cluster::admit(own(), vec![claim("b", 2)], None, &networks());
+    let (before, _) = believed(own(), vec![claim("b", 2)], None, &networks());
     assert_eq!(admit(vec![claim("b", 2), claim("a", 3)], Some(&before)).0, ["b"], "b was there first");
 
     // Having been there with another subnet gives no right to this one.
-    let (before, _) = Cluster::admit(own(), vec![lease("b", "10.244.5.0/24", "192.0.2.2", 2)], None, &networks());
+    let (before, _) = believed(own(), vec![lease("b", "10.244.5.0/24", "192.0.2.2", 2)], None, &networks());
     assert_eq!(admit(vec![claim("b", 2), claim("a", 3)], Some(&before)).0, ["a"]);
 }
 
@@ -126,7 +136,7 @@ fn own_lease_is_no_peer_and_families_without_pods_here_are_dropped() {
     dual.subnets.v6 = Some(prefix("fd00:10:244:2::/64"));
     dual.data.v6 = dual.data.v4.clone();
     let v4_only = PerFamily { v6: None, ..networks() };
-    let (cluster, rejected) = Cluster::admit(mine.clone(), vec![mine, dual], None, &v4_only);
+    let (cluster, rejected) = believed(mine.clone(), vec![mine, dual], None, &v4_only);
     assert!(rejected.is_empty(), "{rejected:?}");
     let peer = cluster.peers.get(&name("dual")).expect("kept for its IPv4 subnet");
     assert_eq!(cluster.peers.len(), 1);
@@ -138,7 +148,7 @@ fn pods_and_underlay_may_have_different_families() {
     let v6 = |last: u16| PerFamily { v4: None, v6: Some(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])) };
     let mine = Lease { public: v6(1), ..lease("me", "10.244.1.0/24", "192.0.2.1", 1) };
     let peer = Lease { public: v6(2), ..lease("peer", "10.244.2.0/24", "192.0.2.2", 2) };
-    let (cluster, rejected) = Cluster::admit(mine, vec![peer], None, &networks());
+    let (cluster, rejected) = believed(mine, vec![peer], None, &networks());
     assert_eq!((cluster.peers.len(), rejected), (1, vec![]));
 }
 

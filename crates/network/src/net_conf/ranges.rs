@@ -76,35 +76,29 @@ impl Given {
         let network: Option<String> = conf.take(terms.network, &example)?;
         let parse = |text: String| match text.parse::<Prefix>() {
             Ok(network) if network.family() == terms.family => Ok(network),
-            _ => Err(NetConfError::Range {
-                problem: format!("invalid {} CIDR format", terms.family),
-                field: terms.network.to_owned(),
-                value: format!("{text:?}"),
-                allowed: example.clone(),
-            }),
+            _ => {
+                let problem = format!("invalid {} CIDR format", terms.family);
+                Err(NetConfError::value(problem, terms.network, &format!("{text:?}"), &example))
+            }
         };
-        Ok(Self {
-            network: network.filter(|text| !text.is_empty()).map(parse).transpose()?,
-            len: conf.take(terms.len, "a whole number")?.filter(|&len| len != 0),
-            min: take_address(conf, terms, terms.min)?,
-            max: take_address(conf, terms, terms.max)?,
-        })
+        let network = network.filter(|text| !text.is_empty()).map(parse).transpose()?;
+        let len = conf.take(terms.len, "a whole number")?.filter(|&len| len != 0);
+        let is_of_family = |address: &IpAddr| Family::of(*address) == terms.family;
+        let mut address = |field| conf.take_if(field, &format!("an {} address", terms.family), is_of_family);
+        Ok(Self { network, len, min: address(terms.min)?, max: address(terms.max)? })
     }
 
     fn judge(self, terms: &Terms) -> Result<NetworkRange, NetConfError> {
-        let network = self.network.ok_or_else(|| NetConfError::Range {
-            problem: format!("please define a correct {} parameter in the flannel config", terms.network),
-            field: terms.network.to_owned(),
-            value: "missing".to_owned(),
-            allowed: format!("an {} range like {}, or set {} to false", terms.family, terms.example, terms.enable),
+        let network = self.network.ok_or_else(|| {
+            let problem = format!("please define a correct {} parameter in the flannel config", terms.network);
+            let allowed = format!("an {} range like {}, or set {} to false", terms.family, terms.example, terms.enable);
+            NetConfError::value(problem, terms.network, "missing", &allowed)
         })?;
         let subnet_len = subnet_len(terms, network, self.len)?;
         let size = 1_u128 << (terms.family.bits() - subnet_len);
-        let fault = |problem: String, field: &str, address: IpAddr| NetConfError::Range {
-            problem,
-            field: field.to_owned(),
-            value: address.to_string(),
-            allowed: format!("the first address of a /{subnet_len} inside {network}"),
+        let fault = |problem: String, field: &str, address: IpAddr| {
+            let allowed = format!("the first address of a /{subnet_len} inside {network}");
+            NetConfError::value(problem, field, &address, &allowed)
         };
         let subnet = |field: &str, address: IpAddr| {
             if !network.contains(address) {
@@ -123,42 +117,27 @@ impl Given {
     }
 }
 
-fn take_address(conf: &mut Object, terms: &Terms, field: &str) -> Result<Option<IpAddr>, NetConfError> {
-    let expected = format!("an {} address", terms.family);
-    let address: Option<IpAddr> = conf.take(field, &expected)?;
-    match address {
-        Some(address) if Family::of(address) != terms.family => {
-            Err(NetConfError::Type { field: field.to_owned(), value: format!("\"{address}\""), expected })
-        }
-        fits => Ok(fits),
-    }
-}
-
 /// The length of a node's subnet: long enough for four of them, short enough for two pods.
 fn subnet_len(terms: &Terms, network: Prefix, given: Option<i64>) -> Result<u8, NetConfError> {
     let (bits, least) = (terms.family.bits(), network.len() + 2);
     let most = bits - 2;
-    let fault = |problem: String, field: &str, value: String, allowed: String| {
-        Err(NetConfError::Range { problem, field: field.to_owned(), value, allowed })
-    };
     if least > most {
         let problem = match terms.family {
             Family::V4 => "network is too small. Minimum useful network prefix is /28",
             Family::V6 => "IPv6Network is too small. Minimum useful network prefix is /124",
         };
         let allowed = format!("an {} range of /{} or larger", terms.family, bits - 4);
-        return fault(problem.to_owned(), terms.network, network.to_string(), allowed);
+        return Err(NetConfError::value(problem, terms.network, &network, &allowed));
     }
     let Some(len) = given else { return Ok(terms.usual_len.max(least)) };
-    let allowed = format!("a whole number from {least} to {most} in {} {network}", terms.network);
-    match u8::try_from(len) {
-        Ok(len) if (least..=most).contains(&len) => Ok(len),
-        _ if len > i64::from(most) => {
-            fault(format!("SubnetLen must be less than /{}", most + 1), terms.len, len.to_string(), allowed)
-        }
-        _ => {
-            let problem = "network must be able to accommodate at least four subnets";
-            fault(problem.to_owned(), terms.len, len.to_string(), allowed)
-        }
+    if let Some(len) = u8::try_from(len).ok().filter(|len| (least..=most).contains(len)) {
+        return Ok(len);
     }
+    let problem = if len > i64::from(most) {
+        format!("SubnetLen must be less than /{}", most + 1)
+    } else {
+        "network must be able to accommodate at least four subnets".to_owned()
+    };
+    let allowed = format!("a whole number from {least} to {most} in {} {network}", terms.network);
+    Err(NetConfError::value(problem, terms.len, &len, &allowed))
 }

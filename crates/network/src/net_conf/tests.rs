@@ -172,7 +172,7 @@ fn unknown_keys_are_told_and_harmless() {
     let (_, unknown) =
         NetConf::parse(r#"{"Network":"10.3.0.0/16","Colour":1,"Backend":{"Type":"vxlan","MacPrefix":"0E-2A"}}"#)
             .expect("unknown keys do no harm");
-    assert_eq!(unknown.0, ["Colour", "Backend.MacPrefix"]);
+    assert_eq!(unknown, ["Colour", "Backend.MacPrefix"]);
 }
 
 proptest! {

@@ -12,7 +12,7 @@ use reconcile::deviating;
 use super::Observed;
 use crate::key::Key;
 use crate::overlay::Desired;
-use crate::value::{Item, Value};
+use crate::value::{Item, Value, prefix_lengths};
 
 impl Observed {
     /// The keys at which other things stand than desired, with what stands there: entries of devices, and the routes that `tracks`
@@ -47,10 +47,7 @@ impl Observed {
                 let from = self.routes.range(DeviceRoute::least_to(*destination)..);
                 from.take_while(|route| route.destination == *destination).cloned().map(Item::Route).collect()
             }
-            Key::Address(device, address) => {
-                let same = self.addresses.iter().filter(|a| (&a.device, &a.address) == (device, address));
-                same.map(|address| Item::PrefixLength(address.prefix_len)).collect()
-            }
+            Key::Address(device, address) => prefix_lengths(&self.addresses, device, *address),
             _ => Value::new(),
         }
     }

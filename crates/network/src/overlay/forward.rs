@@ -140,14 +140,12 @@ fn is_iptables_table(table: &TableId) -> bool {
 
 /// The networks whose packets a table of this family sees.
 pub fn networks_in(family: TableFamily, networks: &PerFamily<Prefix>) -> Vec<Prefix> {
-    let sees = |of: Family| match family {
+    let is_seen = |of: Family| match family {
         TableFamily::Ip => of == Family::V4,
         TableFamily::Ip6 => of == Family::V6,
-        TableFamily::Inet => true,
-        _ => false,
+        other => other == TableFamily::Inet,
     };
-    let networks = networks.iter().map(|(_, network)| *network);
-    networks.filter(|network| sees(network.family())).collect()
+    networks.iter().filter(|(family, _)| is_seen(*family)).map(|(_, network)| *network).collect()
 }
 
 /// With a counter, as iptables writes and expects its own.

@@ -52,22 +52,20 @@ pub(super) fn table(input: &Input<'_>) -> Option<Table> {
     }
     if input.forward_rules {
         let rules = input.identity.networks.iter().flat_map(|(family, network)| {
-            [Side::Source, Side::Destination]
-                .map(|side| Rule::new([of(family), address(family, side, *network), Verdict::Accept.into()]))
+            [Side::Source, Side::Destination].map(|side| {
+                Rule::new([Statement::family(family), address(family, side, *network), Verdict::Accept.into()])
+            })
         });
         table = table.with_chain("forward", Chain::base(ChainType::Filter, Hook::Forward, FILTER).with_rules(rules));
     }
     (!table.chains.is_empty()).then_some(table)
 }
 
-/// True where the table has the set for a node.
-pub(super) fn has_nodes(table: &Table, node: IpAddr) -> bool {
-    table.sets.contains_key(nodes_set(Family::of(node)))
-}
-
-/// The key of a node's element.
-pub(super) fn key(table: &Table, node: IpAddr) -> Key {
-    Key::Element(table.id.clone(), nodes_set(Family::of(node)).to_owned(), nft::Key::from(Value::Address(node)))
+/// The key of a node's element; `None` where the table has no set for the node.
+pub(super) fn key(table: &Table, node: IpAddr) -> Option<Key> {
+    let set = nodes_set(Family::of(node));
+    let key = || Key::Element(table.id.clone(), set.to_owned(), nft::Key::from(Value::Address(node)));
+    table.sets.contains_key(set).then(key)
 }
 
 /// Puts a node to which plain routes lead into the set of our table, or takes the node out.
@@ -88,16 +86,8 @@ fn nodes_set(family: Family) -> &'static str {
     }
 }
 
-fn of(family: Family) -> Statement {
-    Statement::family(family)
-}
-
 fn address(family: Family, side: Side, range: Prefix) -> Statement {
     Statement::eq(Expression::Address(family, side), range)
-}
-
-fn other(family: Family, side: Side, range: Prefix) -> Statement {
-    Statement::ne(Expression::Address(family, side), range)
 }
 
 /// The rules for one family; the first that matches decides.
@@ -108,18 +98,21 @@ fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rul
     let stays = || Statement::from(Verdict::Return);
     let to = |range| address(family, Destination, range);
     let from = |range| address(family, Source, range);
-    let rule = |first, second, last, comment| Rule::new([of(family), first, second, last]).with_comment(comment);
+    let other = |side, range| Statement::ne(Expression::Address(family, side), range);
+    let rule = |first, second, last, comment| {
+        Rule::new([Statement::family(family), first, second, last]).with_comment(comment)
+    };
     [
         rule(from(own), to(network), stays(), "own pods to pods"),
         rule(from(network), to(own), stays(), "pods to own pods"),
-        rule(other(family, Source, network), to(own), stays(), "others to own pods: the client's address is kept"),
+        rule(other(Source, network), to(own), stays(), "others to own pods: the client's address is kept"),
         rule(
             from(network),
             Statement::is_in([Expression::Address(family, Destination)], nodes_set(family)),
             stays(),
             "pods to nodes on a plain route",
         ),
-        rule(from(network), other(family, Destination, family.multicast()), masquerade(), "pods to the world"),
-        rule(other(family, Source, network), to(network), masquerade(), "others to pods of other nodes"),
+        rule(from(network), other(Destination, family.multicast()), masquerade(), "pods to the world"),
+        rule(other(Source, network), to(network), masquerade(), "others to pods of other nodes"),
     ]
 }

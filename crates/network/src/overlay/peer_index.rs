@@ -81,7 +81,7 @@ impl PeerIndex {
     /// Adds a peer; false where packets to it take no route, or another one than configured.
     pub fn add(&mut self, lease: &Lease, outcome: &mut Outcome, former: &mut FormerValues) -> bool {
         let mut is_as_configured = true;
-        for (family, subnet) in lease.subnets.iter() {
+        for family in lease.subnets.families() {
             let pods = (lease.node.clone(), family);
             match self.route_to(lease, family, outcome) {
                 Ok((route, instead)) => {
@@ -91,8 +91,7 @@ impl PeerIndex {
                         outcome.degraded.insert(pods.clone(), reason);
                         is_as_configured = false;
                     }
-                    self.set_entries(route, *subnet, true, &mut outcome.desired, former);
-                    self.count(route, lease, family, true, &mut outcome.desired, former);
+                    self.set_route(route, lease, family, true, &mut outcome.desired, former);
                     outcome.peer_routes.insert(pods, route);
                 }
                 // The peer waits for this node's publication. Where that fails, the failure is reported.
@@ -131,44 +130,45 @@ impl PeerIndex {
     /// Removes a peer; false where packets to it took no route, or another one than configured.
     fn remove(&mut self, lease: &Lease, outcome: &mut Outcome, former: &mut FormerValues) -> bool {
         let mut is_as_configured = true;
-        for (family, subnet) in lease.subnets.iter() {
+        for family in lease.subnets.families() {
             let pods = (lease.node.clone(), family);
             is_as_configured &= outcome.degraded.remove(&pods).is_none() & outcome.unreachable.remove(&pods).is_none();
             if let Some(route) = outcome.peer_routes.remove(&pods) {
-                self.count(route, lease, family, false, &mut outcome.desired, former);
-                self.set_entries(route, *subnet, false, &mut outcome.desired, former);
+                self.set_route(route, lease, family, false, &mut outcome.desired, former);
             }
         }
         is_as_configured
     }
 
-    /// Puts the entries for one range of pods into the desired state, or takes them out.
-    fn set_entries(
-        &self,
+    /// Puts what one range of pods needs into the desired state, or takes it out: the entries, and the node in the set of our table for
+    /// nodes to which plain routes lead.
+    fn set_route(
+        &mut self,
         route: PeerRoute,
-        subnet: Prefix,
+        lease: &Lease,
+        family: Family,
         is_wanted: bool,
         desired: &mut Desired,
         former: &mut FormerValues,
     ) {
-        let Some(Entries { route, tunnel }) = self.entries(route, subnet) else { return };
-        record(former, desired, || Key::Route(subnet));
+        count(&mut self.encapsulations, route.encapsulation, is_wanted);
+        if let Some(node) = lease.public.get(family).copied().filter(|_| route.is_direct()) {
+            count(&mut self.direct, node, is_wanted);
+            if let Some(key) = desired.table.as_ref().and_then(|table| masquerade::key(table, node)) {
+                record(former, desired, || key);
+            }
+            masquerade::set_direct(desired.table.as_mut(), node, self.direct.contains_key(&node));
+        }
+        let entries = lease.subnets.get(family).and_then(|subnet| self.entries(route, *subnet));
+        let Some(Entries { route, tunnel }) = entries else { return };
+        record(former, desired, || Key::Route(route.destination));
         if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
             record(former, desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
             record(former, desired, || Key::Fdb(end.0.clone(), end.1));
-            if is_wanted {
-                desired.neighbours.insert(neighbour, mac);
-                desired.fdb.insert(end, endpoint);
-            } else {
-                desired.neighbours.remove(&neighbour);
-                desired.fdb.remove(&end);
-            }
+            set(&mut desired.neighbours, neighbour, is_wanted.then_some(mac));
+            set(&mut desired.fdb, end, is_wanted.then_some(endpoint));
         }
-        if is_wanted {
-            desired.routes.insert(subnet, route);
-        } else {
-            desired.routes.remove(&subnet);
-        }
+        set(&mut desired.routes, route.destination, is_wanted.then_some(route));
     }
 
     /// The entries for one range of pods; none for a tunnel that this node does not have.
@@ -178,29 +178,6 @@ impl PeerIndex {
             None => route.is_direct().then(|| self.underlay.clone())?,
         };
         Some(route.encapsulation.entries(&route, subnet, device))
-    }
-
-    /// Counts a route, and keeps the nodes to which plain routes lead in the set of our table.
-    fn count(
-        &mut self,
-        route: PeerRoute,
-        lease: &Lease,
-        family: Family,
-        is_more: bool,
-        desired: &mut Desired,
-        former: &mut FormerValues,
-    ) {
-        let encapsulation = route.encapsulation;
-        count(&mut self.encapsulations, encapsulation, is_more);
-        let node = lease.public.get(family).copied().filter(|_| route.is_direct());
-        if let Some(node) = node {
-            count(&mut self.direct, node, is_more);
-            let is_direct = self.direct.contains_key(&node);
-            if let Some(table) = desired.table.as_ref().filter(|table| masquerade::has_nodes(table, node)) {
-                record(former, desired, || masquerade::key(table, node));
-            }
-            masquerade::set_direct(desired.table.as_mut(), node, is_direct);
-        }
     }
 
     /// True where the peer speaks of nothing but what is configured here: it is not changing its backend, and no other tunnel has to be
@@ -224,8 +201,13 @@ fn record(former: &mut FormerValues, desired: &Desired, key: impl FnOnce() -> Ke
 
 fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
     let before = counts.get(&key).copied().unwrap_or(0);
-    match if is_more { before + 1 } else { before.saturating_sub(1) } {
-        0 => drop(counts.remove(&key)),
-        now => drop(counts.insert(key, now)),
+    let now = if is_more { before + 1 } else { before.saturating_sub(1) };
+    set(counts, key, (now > 0).then_some(now));
+}
+
+fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
     }
 }

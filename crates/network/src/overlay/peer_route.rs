@@ -34,7 +34,7 @@ pub fn to(
         let route = if may_send(&encapsulation) {
             by(encapsulation, conf, tunnels, peer, family, on_link)
         } else {
-            Err(NoPeerRoute::NotPublished { encapsulation })
+            Err(NoPeerRoute::NotPublished(encapsulation))
         };
         match route {
             Ok(route) if configured.contains(&encapsulation) => return Ok((route, None)),
@@ -57,7 +57,7 @@ fn by(
 ) -> Result<PeerRoute, NoPeerRoute> {
     match &peer.encapsulations {
         Some(support) if !support.receives.contains_key(&encapsulation) => {
-            return Err(NoPeerRoute::NotReceived { encapsulation });
+            return Err(NoPeerRoute::NotReceived(encapsulation));
         }
         None if peer.backend != conf.backend.kind() => return Err(conf.backend.mismatch(&peer.backend)),
         _ => {}

@@ -78,10 +78,7 @@ pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, TunnelDeviceError> {
     let mut tunnels = Tunnels::new();
     for encapsulation in &wanted {
         match encapsulation.tunnel_devices(backend, &pods, input.underlay) {
-            Ok(devices) => {
-                let named = named(input, &devices, *encapsulation, &wanted, &tunnels);
-                tunnels.insert(*encapsulation, named);
-            }
+            Ok(usual) => drop(tunnels.insert(*encapsulation, named(input, &usual, *encapsulation, &wanted, &tunnels))),
             Err(error) if configured.contains(encapsulation) => return Err(error),
             Err(_) => {}
         }
@@ -99,7 +96,7 @@ fn named(
     before: &Tunnels,
 ) -> PerFamily<TunnelDevice> {
     let ours = |name: &IfName| {
-        let link = input.links.get(name).filter(|link| link.alias.as_ref() == Some(&input.identity.mark))?;
+        let link = input.links.get(name).filter(|link| input.identity.owns(link))?;
         encapsulation_of(link)
     };
     let is_given = |name: &IfName| before.values().flat_map(PerFamily::iter).any(|(_, other)| other.device == *name);
@@ -144,19 +141,14 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
         }
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
-    outcome.settled =
-        outcome.unpublished.is_empty() && advertised.receives.keys().eq(&configured) && is_settled(input, &advertised);
+    // No peer relies on more than what is published now.
+    let has_ended = input.transition.draining.is_empty()
+        && published(input).is_none_or(|former| former.receives.keys().all(|e| advertised.receives.contains_key(e)));
+    outcome.settled = outcome.unpublished.is_empty() && advertised.receives.keys().eq(&configured) && has_ended;
     // With DirectRouting packets may come in by two routes for good, since each end decides by its own routing table.
     outcome.one_way = outcome.settled && configured.len() == 1;
     reverse_path(input, outcome);
     outcome.advertised = advertised;
-}
-
-/// True where no peer can rely on more than what is published now.
-fn is_settled(input: &Input<'_>, advertised: &EncapsulationSupport) -> bool {
-    let is_advertised = |encapsulation| advertised.receives.contains_key(encapsulation);
-    input.transition.draining.is_empty()
-        && published(input).is_none_or(|support| support.receives.keys().all(is_advertised))
 }
 
 /// Wants the devices of one tunnel, with their addresses; gives the hardware address for each family's pods.
@@ -212,14 +204,12 @@ fn reverse_path(input: &Input<'_>, outcome: &mut Outcome) {
         let now = of(device.as_str()).or_else(|| of("default")).unwrap_or("0");
         // The kernel takes the larger of the link's own and that of all.
         let is_strict = [of("all").unwrap_or("0"), now].into_iter().max() == Some("1");
-        let value = if outcome.one_way {
-            relaxed.get(&key).cloned()
-        } else {
-            if is_strict && !relaxed.contains_key(&key) {
-                outcome.relaxes.insert(key.clone(), now.to_owned());
-            }
-            (is_strict || relaxed.contains_key(&key)).then(|| "2".to_owned())
-        };
+        let former = relaxed.get(&key);
+        if !outcome.one_way && is_strict && former.is_none() {
+            outcome.relaxes.insert(key.clone(), now.to_owned());
+        }
+        let value =
+            if outcome.one_way { former.cloned() } else { (is_strict || former.is_some()).then(|| "2".to_owned()) };
         outcome.desired.sysctls.extend(value.map(|value| (key, value)));
     }
 }

@@ -4,17 +4,14 @@
 
 use super::Desired;
 use crate::key::Key;
-use crate::value::{Item, Value};
+use crate::value::{Item, Value, prefix_lengths};
 
 impl Desired {
     /// What should stand at a key. Tables, sysctls and rules have no values: a dump compares them.
     pub fn value(&self, key: &Key) -> Value {
         let item = match key {
             Key::Device(name) => self.devices.contains_key(name).then_some(Item::AsDesired),
-            Key::Address(device, address) => {
-                let same = self.addresses.iter().filter(|a| (&a.device, &a.address) == (device, address));
-                return same.map(|address| Item::PrefixLength(address.prefix_len)).collect();
-            }
+            Key::Address(device, address) => return prefix_lengths(&self.addresses, device, *address),
             Key::Neighbour(device, address) => self.neighbours.get(&(device.clone(), *address)).copied().map(Item::Mac),
             Key::Fdb(device, mac) => self.fdb.get(&(device.clone(), *mac)).copied().map(Item::Endpoint),
             Key::Route(destination) => self.routes.get(destination).cloned().map(Item::Route),

@@ -2,8 +2,6 @@
 //!
 //! Pure.
 
-use std::collections::BTreeSet;
-
 use dataplane::link::Link;
 use dataplane::op::{LinkChange, Op};
 use dataplane::types::IfName;
@@ -42,7 +40,7 @@ impl<'a> Diff<'a> {
     /// False where a device that is not netd's keeps the kernel from making this one.
     fn has_place(&mut self, name: &'a IfName, device: &Device) -> bool {
         let others = self.observed.links.values().filter(|link| !self.desired.devices.contains_key(&link.name));
-        let mut foreign = others.filter(|link| !self.is_ours(link));
+        let mut foreign = others.filter(|link| !self.identity.owns(link));
         let Some(other) = foreign.find(|link| excludes(link, device)) else { return true };
         let (other, texts) = (other.name.clone(), backend::texts(&device.tunnel));
         self.plan.conflicts.push(Conflict::Tunnel { name: name.clone(), other, texts });
@@ -80,19 +78,19 @@ impl<'a> Diff<'a> {
 
     /// Devices of ours that are not desired any more.
     fn stale_devices(&self) -> impl Iterator<Item = &'a Link> + use<'a> {
-        let (desired, mark) = (self.desired, &self.identity.mark);
-        self.observed.links.values().filter(move |link| {
-            link.tunnel().is_some() && link.alias.as_ref() == Some(mark) && !desired.devices.contains_key(&link.name)
-        })
+        let (desired, identity) = (self.desired, self.identity);
+        let links = self.observed.links.values();
+        links.filter(move |link| identity.owns(link) && !desired.devices.contains_key(&link.name))
     }
 
     pub(super) fn devices_to_remove(&mut self) {
-        let stale: Vec<_> = self.stale_devices().map(|link| link.name.clone()).collect();
-        let deleted: BTreeSet<_> = self.plan.ops.iter().filter_map(deleted_link).cloned().collect();
-        for name in stale.into_iter().filter(|name| !deleted.contains(name)) {
+        for name in self.stale_devices().map(|link| &link.name) {
+            if self.replaced.contains(name) {
+                continue;
+            }
             // Entries on the device go with it.
-            self.plan.ops.retain(|op| !(op.is_removal() && op.device() == Some(&name)));
-            self.plan.ops.push(Op::DeleteLink(name));
+            self.plan.ops.retain(|op| !(op.is_removal() && op.device() == Some(name)));
+            self.push(Op::DeleteLink(name.clone()));
         }
     }
 }
@@ -109,11 +107,4 @@ pub(crate) fn adjustment(link: &Link, device: &Device, mark: &str) -> Option<Lin
 
 fn excludes(link: &Link, device: &Device) -> bool {
     link.tunnel().is_some_and(|tunnel| tunnel.excludes(&device.tunnel))
-}
-
-fn deleted_link(op: &Op) -> Option<&IfName> {
-    match op {
-        Op::DeleteLink(name) => Some(name),
-        _ => None,
-    }
 }

@@ -98,7 +98,11 @@ impl Diff<'_> {
     }
 
     pub(super) fn peers_to_remove(&mut self) {
-        let replaced: BTreeSet<_> = self.plan.ops.iter().filter_map(replaced_by).collect();
+        let replaced = self.plan.ops.iter().filter_map(|op| match op {
+            Op::ReplaceRoute(route) => Some((route.destination, route.metric)),
+            _ => None,
+        });
+        let replaced: BTreeSet<(Prefix, u32)> = replaced.collect();
         for route in &self.observed.routes {
             let wanted = self.desired.routes.get(&route.destination) == Some(route);
             let gone = replaced.contains(&(route.destination, route.metric));
@@ -130,12 +134,5 @@ impl Diff<'_> {
     /// True for a device of ours that stays: entries on it can be deleted.
     fn is_at_hand(&self, device: &IfName) -> bool {
         self.keeps(device) && self.usable(device)
-    }
-}
-
-fn replaced_by(op: &Op) -> Option<(Prefix, u32)> {
-    match op {
-        Op::ReplaceRoute(route) => Some((route.destination, route.metric)),
-        _ => None,
     }
 }

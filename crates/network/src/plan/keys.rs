@@ -127,55 +127,46 @@ fn deleted(op: &Op) -> Option<&IfName> {
 
 /// The destinations of stepping stones, each with the destination of the route that needs the stepping stone.
 fn stones(ops: &[Op]) -> BTreeMap<Prefix, Prefix> {
-    let put = ops.iter().filter_map(|op| match op {
-        Op::AddRoute(route) | Op::ReplaceRoute(route) => Some(route),
+    let stone = |op: &Op| match op {
+        Op::AddRoute(route) | Op::ReplaceRoute(route) if route.onlink => {
+            Some((Prefix::host(route.gateway?), route.destination))
+        }
         _ => None,
-    });
-    put.filter(|route| route.onlink)
-        .filter_map(|route| Some((Prefix::host(route.gateway?), route.destination)))
-        .collect()
+    };
+    ops.iter().filter_map(stone).collect()
 }
 
 /// What an op wants of the object with this key.
 fn desired_by(op: &Op, key: &Key) -> DesiredHash {
-    let mut desired = DesiredHash::new();
-    let mut add = |part: &'static str, value: String| {
-        desired.insert(part, fnv(value.as_bytes()));
-    };
     // An entry that merely lies on a device does not change the device.
-    match op {
+    let parts = match op {
         Op::SetLink { change: LinkChange { up, mtu, mac, alias }, .. } => {
-            let parts = [
-                ("up", up.map(|up| up.to_string())),
-                ("mtu", mtu.map(|mtu| mtu.to_string())),
-                ("mac", mac.map(|mac| mac.to_string())),
-                ("alias", alias.clone()),
-            ];
-            for (part, value) in parts.into_iter().filter_map(|(part, value)| Some((part, value?))) {
-                add(part, value);
-            }
+            let (up, mtu) = (up.map(|up| up.to_string()), mtu.map(|mtu| mtu.to_string()));
+            let mac = mac.map(|mac| mac.to_string());
+            let parts = [("up", up), ("mtu", mtu), ("mac", mac), ("alias", alias.clone())];
+            parts.into_iter().filter_map(|(part, value)| Some((part, value?))).collect()
         }
-        Op::AddTunnel { .. } => add("device", op.to_string()),
-        Op::AddAddress(address) if address.address.is_ipv4() => add("IPv4 address", address.to_string()),
-        Op::AddAddress(address) => add("IPv6 address", address.to_string()),
-        _ if matches!(key, Key::Device(_)) => {}
-        Op::PutNeighbour { mac, .. } => add("mac", mac.to_string()),
-        Op::PutFdb { destination, .. } => add("destination", destination.to_string()),
+        Op::AddTunnel { .. } => vec![("device", op.to_string())],
+        Op::AddAddress(address) if address.address.is_ipv4() => vec![("IPv4 address", address.to_string())],
+        Op::AddAddress(address) => vec![("IPv6 address", address.to_string())],
+        _ if matches!(key, Key::Device(_)) => Vec::new(),
+        Op::PutNeighbour { mac, .. } => vec![("mac", mac.to_string())],
+        Op::PutFdb { destination, .. } => vec![("destination", destination.to_string())],
         Op::AddRoute(route) | Op::ReplaceRoute(route) if Key::Route(route.destination) == *key => {
-            add("route", route.to_string());
+            vec![("route", route.to_string())]
         }
         // A precondition says nothing of the other sysctl's value.
-        Op::SetSysctl { key: name, value } if Key::Sysctl(name.clone()) == *key => add("value", value.clone()),
+        Op::SetSysctl { key: name, value } if Key::Sysctl(name.clone()) == *key => vec![("value", value.clone())],
         Op::Nft(transaction) => {
-            for operation in &transaction.operations {
-                if let Operation::ReplaceTable(table) = operation {
-                    add("table", table.to_string());
-                }
-            }
+            let table = |operation: &Operation| match operation {
+                Operation::ReplaceTable(table) => Some(("table", table.to_string())),
+                _ => None,
+            };
+            transaction.operations.iter().filter_map(table).collect()
         }
-        _ => {}
-    }
-    desired
+        _ => Vec::new(),
+    };
+    parts.into_iter().map(|(part, value)| (part, fnv(value.as_bytes()))).collect()
 }
 
 #[cfg(test)]

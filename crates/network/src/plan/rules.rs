@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use dataplane::nft::{Operation, Rule, TableId, Transaction};
+use dataplane::nft::{Operation, TableId, Transaction};
 use dataplane::op::Op;
 
 use super::Diff;
+use crate::overlay::forward::Accept;
 
 impl Diff<'_> {
     /// Flannel's rules are removed last, when ours stand. Where ours were refused, the removals are not carried
@@ -37,26 +38,21 @@ impl Diff<'_> {
     fn accepts(&self) -> BTreeMap<(TableId, String), Transaction> {
         let (present, wanted) = (&self.observed.accepts, &self.desired.accepts);
         let mut transactions: BTreeMap<_, Transaction> = BTreeMap::new();
-        let mut push = |operation: Operation, chain: &str| {
-            let chain = (operation.table().clone(), chain.to_owned());
+        let mut push = |accept: &Accept, operation: Operation| {
+            let chain = (accept.table.clone(), accept.chain.clone());
             transactions.entry(chain).or_default().operations.push(operation);
         };
-        let wanted: Vec<_> = wanted.iter().map(|accept| (&accept.table, accept.chain.as_str(), &accept.rule)).collect();
-        let present: Vec<_> = present
-            .iter()
-            .map(|(table, chain, placed)| ((table, chain.as_str(), &placed.rule), placed.handle))
-            .collect();
-        for (table, chain, rule) in wanted.iter().filter(|wanted| !present.iter().any(|(rule, _)| rule == *wanted)) {
-            let (table, rule) = ((*table).clone(), (*rule).clone());
-            push(Operation::AddRule { table, chain: (*chain).to_owned(), rule }, chain);
+        for accept in wanted.iter().filter(|wanted| !present.iter().any(|(there, _)| there == *wanted)) {
+            let Accept { table, chain, rule } = accept.clone();
+            push(accept, Operation::AddRule { table, chain, rule });
         }
-        let mut kept: Vec<(&TableId, &str, &Rule)> = Vec::new();
-        for (rule, handle) in present {
-            if wanted.contains(&rule) && !kept.contains(&rule) {
-                kept.push(rule);
+        let mut kept: Vec<&Accept> = Vec::new();
+        for (accept, handle) in present {
+            if wanted.contains(accept) && !kept.contains(&accept) {
+                kept.push(accept);
             } else {
-                let (table, chain, _) = rule;
-                push(Operation::DeleteRule { table: table.clone(), chain: chain.to_owned(), handle }, chain);
+                let Accept { table, chain, .. } = accept.clone();
+                push(accept, Operation::DeleteRule { table, chain, handle: *handle });
             }
         }
         transactions

@@ -6,8 +6,8 @@ use dataplane::link::Kind;
 use dataplane::nft::{Family as TableFamily, TableId};
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
-use network::fixtures::{DUAL, V4, address, name, near, node_name, prefix, vxlan};
-use network::model::{RejectReason, Rejected};
+use network::fixtures::{DUAL, V4, name, near, node_name, prefix, vxlan};
+use network::model::Rejected;
 
 use super::super::{Verdict, lease, leftovers, subnets};
 use super::{Facts, findings_of, give, well};
@@ -99,8 +99,8 @@ fn a_foreign_route_into_the_network_is_reported_once() {
 #[test]
 fn a_peer_that_cannot_be_believed_is_reported() {
     let mut facts = well(&vxlan(V4, V4));
-    let reason = RejectReason::OwnAddress { address: address("192.168.1.1") };
-    facts.rejected.push(Rejected { node: node_name(7), reason });
+    let reason = "its public address 192.168.1.1 is this node's own: give one of the two another --public-ip";
+    facts.rejected.push(Rejected { node: node_name(7), reason: reason.to_owned() });
     assert_eq!(findings_of(&subnets::CHECK, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
 }
 

@@ -14,7 +14,7 @@ use network::interface::Underlay;
 use network::model::{Cluster, Lease, NodeName};
 use network::net_conf::NetConf;
 use network::overlay::transition::{Transition, reverse_path_key};
-use network::overlay::{Input, Outcome, desired, forward};
+use network::overlay::{Input, Outcome, build, forward};
 
 use crate::daemon::advertisement::{Advertisement, DRAIN};
 
@@ -186,7 +186,7 @@ impl Node {
         let peers = peers.map(|(node, lease)| (node.clone(), lease.clone().into())).collect();
         let routes: Vec<_> = network.underlay_routes().iter().map(|route| route.with_index(1)).collect();
         let filters = self.links.keys().map(|link| (reverse_path_key(link.as_str()), "1".to_owned()));
-        desired(&Input {
+        build(&Input {
             conf: &self.conf,
             cluster: &Cluster { own: self.own.clone(), peers },
             underlay: &self.underlay(),
@@ -205,6 +205,7 @@ impl Node {
             others: &forward::Others::default(),
         })
         .expect("a network that can be carried")
+        .0
     }
 
     fn act(&mut self, outcome: &Outcome) {

@@ -7,7 +7,6 @@ use std::time::SystemTime;
 
 use dataplane::types::{Mac, PerFamily, Vni};
 use network::backend::DataRequest;
-use network::backend::vxlan::VtepRequest;
 use network::model::{BackendData, BackendType};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -35,8 +34,8 @@ fn conf(text: &str) -> NetConf {
 }
 
 fn data(device: Option<Mac>, fresh: u8) -> PerFamily<DataRequest> {
-    let request = VtepRequest { vni: Vni::ONE, device, fresh: Mac([2, 0, 0, 0, 0, fresh]) };
-    PerFamily { v4: Some(DataRequest::Vxlan(request)), v6: None }
+    let request = DataRequest { vni: Vni::ONE, device, fresh: Mac([2, 0, 0, 0, 0, fresh]) };
+    PerFamily { v4: Some(request), v6: None }
 }
 
 fn request(node: &str) -> LeaseRequest {

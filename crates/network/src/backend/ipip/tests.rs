@@ -1,6 +1,7 @@
 //! The network of [`crate::fixtures`]: node 2 is on node 1's link, node 3 behind the router.
 
 use super::*;
+use crate::backend::{Backend, BackendType, Encapsulation};
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, far, name, near, node_name, vxlan};
 use crate::model::{BackendData, EncapsulationSupport, Lease};
 use crate::net_conf::NetConf;
@@ -9,6 +10,7 @@ use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::link::{Kind, Link};
 use dataplane::op::Op;
+use dataplane::types::IfName;
 use std::collections::BTreeMap;
 
 fn network(fields: &str) -> Network {
@@ -86,7 +88,7 @@ fn peers_that_cannot_be_reached_are_reported_with_the_reason() {
 
 #[test]
 fn net_conf_is_flannels_and_ipv6_is_refused() {
-    let parse = |text: &str| NetConf::parse(text).map(|(conf, unknown)| (conf.backend, unknown.0));
+    let parse = |text: &str| NetConf::parse(text).map(|(conf, unknown)| (conf.backend, unknown));
     let text = r#"{"Network": "10.244.0.0/16", "Backend": {"type": "IPIP", "directRouting": true, "Port": 1}}"#;
     let (backend, unknown) = parse(text).expect("flannel's keys in any case");
     assert_eq!((backend, unknown), (Backend::Ipip(Options { direct_routing: true }), vec!["Backend.Port".to_owned()]));
@@ -200,7 +202,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
     let unsupported = unsupported.iter().map(|encapsulation| (*encapsulation, "ipip")).collect();
     let transition = crate::overlay::transition::Transition { unsupported, ..Default::default() };
     let (links, reverse_path) = Default::default();
-    crate::overlay::desired(&crate::overlay::Input {
+    crate::overlay::build(&crate::overlay::Input {
         conf: &conf,
         cluster: &cluster,
         underlay: &underlay,
@@ -215,6 +217,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
         others: &crate::overlay::forward::Others::default(),
     })
     .expect("a network that can be carried")
+    .0
 }
 
 #[test]

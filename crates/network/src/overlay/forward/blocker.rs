@@ -167,16 +167,13 @@ fn family(statement: &Statement) -> Option<Family> {
 
 /// The end of packets for which a statement asks that they pass the pods' bridge.
 fn of_bridge(statement: &Statement) -> Option<Side> {
-    match statement {
-        Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) }
-            if name.as_str() == BRIDGE =>
-        {
-            match left {
-                Expression::InputName => Some(Side::Source),
-                Expression::OutputName => Some(Side::Destination),
-                _ => None,
-            }
-        }
+    let Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
+        return None;
+    };
+    match left {
+        _ if name.as_str() != BRIDGE => None,
+        Expression::InputName => Some(Side::Source),
+        Expression::OutputName => Some(Side::Destination),
         _ => None,
     }
 }
