@@ -1,7 +1,7 @@
 //! The pod's end of the pair. Everything here runs inside the pod's namespace.
 
 use dataplane::address;
-use dataplane::link::{self, Change, Device, Link};
+use dataplane::link::{self, Device, Link, LinkChange};
 use dataplane::netlink::{KernelError, Socket};
 use dataplane::route::{Route, RouteKind};
 use dataplane::sysctl;
@@ -43,7 +43,7 @@ pub fn configure(
     }
     // Up after the addresses: the kernel announces the addresses that the link has when it comes up.
     actions.push(format!("take {ifname} up"));
-    requests.push(link::set(Device::Index(index), &Change { up: Some(true), ..Change::default() }));
+    requests.push(link::set(Device::Index(index), &LinkChange { up: Some(true), ..LinkChange::default() }));
     for route in routes {
         actions.push(format!("add route {}", route.dst));
         let on_link = Route {

@@ -34,13 +34,11 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads an address from a `RTM_NEWADDR`; `None` for other messages.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-        Self::read(&message)
-    }
-
-    pub(crate) fn read(message: &AddressMessage) -> Option<Self> {
+    /// Reads an address from a `RTM_NEWADDR` or `RTM_DELADDR`; `None` for other messages.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let (RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message)) = message else {
+            return None;
+        };
         let (mut local, mut address, mut flags) = (None, None, AddressFlags::empty());
         for attribute in &message.attributes {
             match attribute {

@@ -5,7 +5,6 @@
 
 mod batch;
 mod dump;
-pub(crate) mod index;
 mod socket;
 
 pub(crate) use batch::PER_SEND;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::KernelError;
-use crate::link::Tunnel;
+use crate::link::{LinkChange, Tunnel};
 use crate::nft;
 use crate::route::{Route, RouteKind};
 use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
@@ -107,19 +107,6 @@ pub enum Op {
     },
     /// Changes nftables, atomically.
     Nft(nft::Transaction),
-}
-
-/// A change of a device. Fields that are `None` stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LinkChange {
-    /// Administratively up or down.
-    pub up: Option<bool>,
-    /// MTU in bytes.
-    pub mtu: Option<Mtu>,
-    /// Hardware address.
-    pub mac: Option<Mac>,
-    /// The alias: a text for people, which also marks the device's owner.
-    pub alias: Option<String>,
 }
 
 /// An address on a device.
@@ -295,6 +282,9 @@ impl fmt::Display for Op {
                 }
                 if let Some(mac) = change.mac {
                     write!(f, " address {mac}")?;
+                }
+                if let Some(on) = change.promiscuous {
+                    write!(f, " promisc {}", if on { "on" } else { "off" })?;
                 }
                 if let Some(alias) = &change.alias {
                     write!(f, " alias {}", ShellWord(alias))?;

@@ -13,12 +13,13 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, sendto, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockopt, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 
 use crate::types::Family;
 
+mod option;
 mod packet;
 
 use packet::{LEAST_BYTES, Token};
@@ -173,10 +174,10 @@ impl EchoSocket {
         };
         // Not to be fragmented, and whatever was learnt of the path before does not count.
         match family {
-            Family::V4 => set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?,
+            Family::V4 => setsockopt(&fd, option::MtuDiscover, &libc::IP_PMTUDISC_PROBE)?,
             Family::V6 => {
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
+                setsockopt(&fd, option::Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_PROBE)?;
+                setsockopt(&fd, sockopt::Ipv6DontFrag, &true)?;
             }
         }
         // Without the capability the default stays.
@@ -196,30 +197,16 @@ impl EchoSocket {
     }
 }
 
-fn set(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> Result<(), Errno> {
-    let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default();
-    #[expect(unsafe_code, reason = "socket options that nix does not have")]
-    // SAFETY: the pointer is to an integer that outlives the call, and `length` is its size.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
-    Errno::result(result).map(drop)
-}
-
 /// The largest IP packet that the kernel takes the path to `to` to carry: what it has learnt, else the device's MTU.
 ///
 /// # Errors
 /// Where there is no route, or no such source address.
 pub fn path_mtu(to: IpAddr, from: Option<IpAddr>) -> io::Result<u32> {
     let socket = datagram_socket(to, from)?;
-    let (level, name) = match Family::of(to) {
-        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU),
-        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    let mtu = match Family::of(to) {
+        Family::V4 => getsockopt(&socket, sockopt::IpMtu)?,
+        Family::V6 => getsockopt(&socket, option::Ipv6Mtu)?,
     };
-    let mut mtu: i32 = 0;
-    let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default();
-    #[expect(unsafe_code, reason = "socket options that nix does not have")]
-    // SAFETY: both pointers are to integers that outlive the call, and `length` is the size of the first.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut length) };
-    Errno::result(result)?;
     u32::try_from(mtu).map_err(io::Error::other)
 }
 
@@ -272,7 +259,7 @@ pub fn refusals(to: &[(Option<IpAddr>, IpAddr)], checksum: Checksum, within: Dur
 fn ask(to: IpAddr, from: Option<IpAddr>, checksum: Checksum) -> io::Result<UdpSocket> {
     let socket = datagram_socket(to, from)?;
     if checksum == Checksum::Absent {
-        set(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;
+        setsockopt(&socket, option::NoCheck, &true)?;
     }
     socket.set_nonblocking(true)?;
     socket.send(b"is anybody there?")?;

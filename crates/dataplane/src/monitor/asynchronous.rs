@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::subscription::Monitor;
+use super::Monitor;
 use crate::error::KernelError;
 use crate::netlink_socket::SocketError;
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use netlink_packet_core::NLM_F_ACK;
+
 use super::socket::{Request, Socket};
 use crate::error::KernelError;
 use crate::netlink_message::{message_sequence, messages, parse_answer};
@@ -33,27 +35,28 @@ impl Socket {
         let first = self.sequence.wrapping_add(1);
         for (place, request) in chunk.iter().enumerate() {
             let sequence = self.next_sequence();
-            request.serialize(sequence, place + 1 == chunk.len(), &mut bytes);
+            let is_last = place + 1 == chunk.len();
+            request.serialize(sequence, if is_last { NLM_F_ACK } else { 0 }, &mut bytes);
         }
-        let answers = self.send(&bytes).and_then(|()| self.refusals_until(first, self.sequence));
-        match answers {
+        match self.refusals(&bytes, first) {
             Ok(mut refusals) => (0..chunk.len()).map(|place| refusals.remove(&place).map_or(Ok(()), Err)).collect(),
             Err(error) => {
                 // Which of them were carried out is not known: none counts as done.
-                let text = error.to_string();
-                let unknown = || KernelError::Malformed { length: 0, reason: text.clone() };
-                let mut outcomes: Vec<_> = (1..chunk.len()).map(|_| Err(unknown())).collect();
-                outcomes.insert(0, Err(error));
-                outcomes
+                let reason = error.to_string();
+                let unknown = |_| Err(KernelError::Malformed { length: 0, reason: reason.clone() });
+                let rest: Vec<_> = (1..chunk.len()).map(unknown).collect();
+                std::iter::once(Err(error)).chain(rest).collect()
             }
         }
     }
 
-    /// Reads answers up to that of `last`; the refusals by their place in the send.
-    fn refusals_until(&mut self, first: u32, last: u32) -> Result<BTreeMap<usize, KernelError>, KernelError> {
-        let mut refusals = BTreeMap::new();
+    /// Sends requests of which the last one has the socket's sequence number, and reads the answers up to that one's. The
+    /// refusals by their place in the send.
+    fn refusals(&mut self, bytes: &[u8], first: u32) -> Result<BTreeMap<usize, KernelError>, KernelError> {
+        let (last, mut refusals) = (self.sequence, BTreeMap::new());
+        self.inner.send(bytes)?;
         loop {
-            let Some(datagram) = self.receive()? else {
+            let Some(datagram) = self.inner.receive(0)?.some() else {
                 let source = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
                 return Err(SocketError { action: "receive every answer", source }.into());
             };

@@ -1,6 +1,6 @@
 //! One blocking socket of `NETLINK_ROUTE`, and the requests that it sends.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 
@@ -20,10 +20,10 @@ impl Request {
         Self { message, flags: flags | NLM_F_REQUEST }
     }
 
-    pub(super) fn serialize(&self, sequence: u32, ack: bool, buffer: &mut Vec<u8>) {
+    pub(super) fn serialize(&self, sequence: u32, flags: u16, buffer: &mut Vec<u8>) {
         let mut header = NetlinkHeader::default();
         header.sequence_number = sequence;
-        header.flags = self.flags | if ack { NLM_F_ACK } else { 0 };
+        header.flags = self.flags | flags;
         let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(self.message.clone()));
         message.finalize();
         let start = buffer.len();
@@ -48,22 +48,8 @@ impl Socket {
         Ok(Self { inner, sequence: 0 })
     }
 
-    /// Makes room for `bytes` of answers, beyond the system's limit where permitted.
-    pub fn reserve_receive_buffer(&self, bytes: usize) {
-        self.inner.make_room(bytes);
-    }
-
     pub(super) fn next_sequence(&mut self) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         self.sequence
-    }
-
-    pub(super) fn send(&self, bytes: &[u8]) -> Result<(), KernelError> {
-        Ok(self.inner.send(bytes)?)
-    }
-
-    /// Receives one datagram; `None` where the kernel dropped answers (`ENOBUFS`).
-    pub(super) fn receive(&mut self) -> Result<Option<&[u8]>, KernelError> {
-        Ok(self.inner.receive(0)?.some())
     }
 }

@@ -39,7 +39,7 @@ fn alone<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     netns::scratch(|| {
         let mut socket = Socket::open().expect("a netlink socket");
         let lo = "lo".parse().expect("a name");
-        let up = link::Change { up: Some(true), ..Default::default() };
+        let up = link::LinkChange { up: Some(true), ..Default::default() };
         socket.request(link::set(Device::Name(&lo), &up)).expect("loopback up");
         body()
     })

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use dataplane::link::Link;
-use dataplane::op::{LinkChange, Op};
+use dataplane::link::{Link, LinkChange};
+use dataplane::op::Op;
 use dataplane::types::IfName;
 
 use super::{Conflict, Diff};
@@ -104,6 +104,7 @@ pub(crate) fn adjustment(link: &Link, device: &Device, mark: &str) -> Option<Lin
         mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
         mac: device.mac.filter(|mac| link.mac != Some(*mac)),
         alias: (link.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+        promiscuous: None,
     })
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataplane::link::LinkChange;
 use dataplane::netlink::KernelError;
 use dataplane::nft::Operation;
-use dataplane::op::{DeviceRoute, LinkChange, Op};
+use dataplane::op::{DeviceRoute, Op};
 use dataplane::types::{IfName, Prefix};
 use reconcile::{DesiredHash, Domain, Keyed};
 
@@ -144,7 +145,7 @@ fn desired_by(op: &Op, key: &Key) -> DesiredHash {
     };
     // An entry that merely lies on a device does not change the device.
     match op {
-        Op::SetLink { change: LinkChange { up, mtu, mac, alias }, .. } => {
+        Op::SetLink { change: LinkChange { up, mtu, mac, alias, .. }, .. } => {
             let parts = [
                 ("up", up.map(|up| up.to_string())),
                 ("mtu", mtu.map(|mtu| mtu.to_string())),
