@@ -83,7 +83,7 @@ fn addressing(
 ) -> Result<Vec<Request>, NetlinkError> {
     let mut present = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
-        let of_family = host.addresses_of(bridge.index, family);
+        let of_family = host.addresses(Some(bridge.index), Some(family));
         present.extend(of_family.map_err(step(format!("read addresses of {}", conf.name)))?);
     }
     let is_wanted = |address: &Address| gateways.iter().any(|wanted| is_same(address, wanted));

@@ -66,7 +66,7 @@ fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &
     let expected = wanted.interfaces.iter().find(|one| one.sandbox.is_none() && one.name == name.as_str());
     check_mac(&bridge, expected.and_then(|expected| expected.mac.as_deref()))?;
     if conf.bridge.is_gateway {
-        let present = host.addresses(Some(bridge.index)).map_err(step(format!("read addresses of {name}")))?;
+        let present = host.addresses(Some(bridge.index), None).map_err(step(format!("read addresses of {name}")))?;
         for gateway in ips.iter().filter_map(|ip| IpNetwork::new(ip.gateway?, ip.address.prefix()).ok()) {
             if !present.iter().any(|one| (one.address, one.prefix_len) == (gateway.ip(), gateway.prefix())) {
                 return Err(differs(format!("bridge {name} has lost its address {gateway}")));
@@ -114,7 +114,7 @@ fn check_pod(
         return Err(differs(format!("interface {name} in the container is down")));
     }
     check_mac(&link, wanted.interfaces[place].mac.as_deref())?;
-    let present = container.addresses(Some(link.index)).map_err(step(format!("read addresses of {name}")))?;
+    let present = container.addresses(Some(link.index), None).map_err(step(format!("read addresses of {name}")))?;
     for ip in ips {
         if !present.iter().any(|one| (one.address, one.prefix_len) == (ip.address.ip(), ip.address.prefix())) {
             return Err(differs(format!("interface {name} in the container has lost its address {}", ip.address)));

@@ -154,9 +154,8 @@ impl Fake {
         if self.addresses.iter().any(same) {
             return Err(refused(nix::libc::EEXIST));
         }
-        let (tentative, temporary, deprecated) = (false, false, false);
-        let made =
-            Address { index, address, prefix_len, global: true, tentative, temporary, deprecated, permanent: true };
+        let (temporary, deprecated) = (false, false);
+        let made = Address { index, address, prefix_len, global: true, temporary, deprecated, permanent: true };
         self.addresses.push(made);
         Ok(())
     }

@@ -7,8 +7,7 @@ use crate::address::{self, Address};
 use crate::error::KernelError;
 use crate::link::{self, Device, Link, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
-use crate::netlink::PER_SEND;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{PER_SEND, Request, Socket};
 use crate::nft;
 use crate::op::Op;
 use crate::route::Route;
@@ -76,7 +75,7 @@ impl Kernel for Linux {
     }
 
     fn addresses(&mut self) -> Result<Vec<Address>, KernelError> {
-        self.route.addresses(None)
+        self.route.addresses(None, None)
     }
 
     fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
@@ -132,21 +131,22 @@ struct Application<'k> {
     indexes: HashMap<IfName, Option<u32>>,
     /// Requests not sent yet, with the place of their op: no more than go out at once.
     waiting: Vec<(usize, Request)>,
-    outcomes: Vec<Option<Result<(), KernelError>>>,
+    /// The outcome of each op; an op succeeds where the kernel does not refuse it.
+    outcomes: Vec<Result<(), KernelError>>,
 }
 
 impl Application<'_> {
     fn run(mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
-        self.outcomes = ops.iter().map(|_| None).collect();
+        self.outcomes = ops.iter().map(|_| Ok(())).collect();
         for (place, op) in ops.iter().enumerate() {
             match op {
                 Op::SetSysctl { key, value } => {
                     self.flush();
-                    self.outcomes[place] = Some(sysctl::write(key, value));
+                    self.outcomes[place] = sysctl::write(key, value);
                 }
                 Op::Nft(transaction) => {
                     self.flush();
-                    self.outcomes[place] = Some(self.kernel.nft.apply(&transaction.operations).map_err(Into::into));
+                    self.outcomes[place] = self.kernel.nft.apply(&transaction.operations).map_err(Into::into);
                 }
                 _ => match self.request(op) {
                     Ok(request) => {
@@ -155,18 +155,18 @@ impl Application<'_> {
                             self.flush();
                         }
                     }
-                    Err(error) => self.outcomes[place] = Some(Err(error)),
+                    Err(error) => self.outcomes[place] = Err(error),
                 },
             }
         }
         self.flush();
-        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(()))).collect()
+        self.outcomes
     }
 
     fn flush(&mut self) {
         let (places, requests): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
         for (place, outcome) in places.into_iter().zip(self.kernel.route.batch(&requests)) {
-            self.outcomes[place] = Some(outcome);
+            self.outcomes[place] = outcome;
         }
     }
 

@@ -32,16 +32,6 @@ pub(crate) enum Received<'s> {
     Nothing,
 }
 
-impl<'s> Received<'s> {
-    /// The datagram.
-    pub(crate) fn some(self) -> Option<&'s [u8]> {
-        match self {
-            Received::Some(bytes) => Some(bytes),
-            Received::Lost | Received::Nothing => None,
-        }
-    }
-}
-
 /// A socket of the network namespace of the thread that opened it, for its whole life.
 #[derive(Debug)]
 pub(crate) struct NetlinkSocket {

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -60,7 +61,8 @@ const CLOSED_PORT: u16 = 33434;
 /// # Errors
 /// Where the process may open no such socket: it needs `CAP_NET_RAW`.
 pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
-    let mut round = Round { token: fresh_token(), replies: vec![Reply::Silent; requests.len()], open: 0 };
+    let token = Token(RandomState::new().build_hasher().finish().to_be_bytes());
+    let mut round = Round { token, replies: vec![Reply::Silent; requests.len()], open: 0 };
     let mut sockets: BTreeMap<(Family, Option<IpAddr>), EchoSocket> = BTreeMap::new();
     let deadline = Instant::now() + within;
     for (place, request) in requests.iter().enumerate() {
@@ -79,11 +81,11 @@ pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
         };
         round.send(socket, place, request);
         if place % AT_ONCE == AT_ONCE - 1 {
-            round.hear_all(sockets.values());
+            round.receive(sockets.values());
         }
     }
     while round.open > 0 && await_any(sockets.values().map(|socket| socket.fd.as_fd()), deadline)? {
-        round.hear_all(sockets.values());
+        round.receive(sockets.values());
     }
     Ok(round.replies)
 }
@@ -124,31 +126,25 @@ impl Round {
         }
     }
 
-    fn hear_all<'s>(&mut self, sockets: impl Iterator<Item = &'s EchoSocket>) {
-        for socket in sockets {
-            self.hear(socket);
-        }
-    }
-
-    /// Takes what is there.
-    fn hear(&mut self, socket: &EchoSocket) {
+    /// Takes the answers that are there.
+    fn receive<'s>(&mut self, sockets: impl Iterator<Item = &'s EchoSocket>) {
         // The head is enough; the kernel cuts the rest off.
         let mut head = [0; 128];
-        loop {
-            match recv(socket.fd.as_raw_fd(), &mut head, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => {
-                    let message = socket.message(&head[..length.min(head.len())]);
-                    let place = message.and_then(|message| self.token.answer(socket.family, message));
-                    if let Some(reply) = place.and_then(|place| self.replies.get_mut(place))
-                        && *reply == Reply::Silent
-                    {
-                        *reply = Reply::Answered;
-                        self.open -= 1;
+        for socket in sockets {
+            loop {
+                match recv(socket.fd.as_raw_fd(), &mut head, MsgFlags::MSG_DONTWAIT) {
+                    Ok(length) => {
+                        let message = socket.message(&head[..length.min(head.len())]);
+                        let place = message.and_then(|message| self.token.answer(socket.family, message));
+                        if let Some(reply @ Reply::Silent) = place.and_then(|place| self.replies.get_mut(place)) {
+                            *reply = Reply::Answered;
+                            self.open -= 1;
+                        }
                     }
+                    Err(Errno::EAGAIN) => break,
+                    // An error of an earlier packet, reported once.
+                    Err(_) => {}
                 }
-                Err(Errno::EAGAIN) => return,
-                // An error of an earlier packet, reported once.
-                Err(_) => {}
             }
         }
     }
@@ -264,14 +260,6 @@ fn ask(to: IpAddr, from: Option<IpAddr>, checksum: Checksum) -> io::Result<UdpSo
     socket.set_nonblocking(true)?;
     socket.send(b"is anybody there?")?;
     Ok(socket)
-}
-
-/// Another one in each process and round.
-fn fresh_token() -> Token {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut bytes = now.as_nanos().to_be_bytes();
-    bytes[8..12].copy_from_slice(&std::process::id().to_be_bytes());
-    Token::of(std::array::from_fn(|place| bytes[place + 8] ^ bytes[(place + 4) % 16]))
 }
 
 #[cfg(test)]

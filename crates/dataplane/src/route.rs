@@ -94,9 +94,7 @@ impl Route {
     /// route that [`RouteKind`] does not know.
     pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
         let destination = Self::destination_in_main_table(message)?;
-        let (RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message)) = message else {
-            return None;
-        };
+        let message = changed(message)?;
         let header = &message.header;
         let kind = RouteKind::read(header.kind)?;
         let (mut gateway, mut index, mut metric) = (None, None, 0);
@@ -123,9 +121,7 @@ impl Route {
 
     /// The destination of a route of the main table, of whatever kind; `None` for other messages, other tables and clones.
     pub(crate) fn destination_in_main_table(message: &RouteNetlinkMessage) -> Option<Prefix> {
-        let (RouteNetlinkMessage::NewRoute(message) | RouteNetlinkMessage::DelRoute(message)) = message else {
-            return None;
-        };
+        let message = changed(message)?;
         let header = &message.header;
         let of = Family::BOTH.into_iter().find(|of| family(*of) == header.address_family)?;
         let (mut destination, mut table) = (of.unspecified(), header.table.into());
@@ -200,6 +196,14 @@ impl Route {
         message.attributes.extend(is_unicast.then_some(RouteAttribute::Oif(self.index)));
         message.attributes.extend((self.metric != 0).then_some(RouteAttribute::Priority(self.metric)));
         message
+    }
+}
+
+/// The route that is new or gone.
+fn changed(message: &RouteNetlinkMessage) -> Option<&RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => Some(route),
+        _ => None,
     }
 }
 

@@ -111,7 +111,8 @@ impl Patient {
 
     fn devices(&mut self) -> Outcome {
         let link = self.kernel.socket().link(&device()?).context("read the device")?.context("there is no device")?;
-        let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).context("read its addresses")?;
+        let addresses =
+            self.kernel.socket().addresses(Some(link.index), Some(Family::V4)).context("read its addresses")?;
         let own = addresses.first().context("the device has no address")?.address;
         let whole = KernelEvent::Link(DEVICE.to_owned(), link.mtu, true);
         let mut routes = Vec::new();

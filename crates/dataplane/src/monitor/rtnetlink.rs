@@ -1,6 +1,6 @@
 //! Notifications of rtnetlink as events. Pure.
 
-use netlink_packet_core::NLM_F_REPLACE;
+use netlink_packet_core::{NLM_F_REPLACE, NetlinkBuffer};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::MulticastGroup;
 
@@ -8,7 +8,6 @@ use super::event::{Event, Object};
 use super::filter::Filter;
 use super::netconf::NetconfChange;
 use crate::netlink::parse;
-use crate::netlink_message::message_flags;
 use crate::route::Route;
 
 /// The groups that are joined.
@@ -42,7 +41,9 @@ impl Filter {
                 object,
                 Message::DelLink(_) | Message::DelAddress(_) | Message::DelRoute(_) | Message::DelNeighbour(_),
             ) => Event::Deleted(object),
-            (Object::Route(route), _) if message_flags(bytes) & NLM_F_REPLACE != 0 => Event::Replaced(route),
+            (Object::Route(route), _) if NetlinkBuffer::new(bytes).flags() & NLM_F_REPLACE != 0 => {
+                Event::Replaced(route)
+            }
             (object, _) => Event::New(object),
         })
     }

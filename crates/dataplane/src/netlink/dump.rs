@@ -1,11 +1,12 @@
 //! Reading: one object, or a whole table that starts over when it changed on the way.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::socket::{Request, Socket};
+use super::{Request, Socket};
 use crate::error::KernelError;
-use crate::netlink_message::{message_flags, message_sequence, message_type, messages, parse_answer};
+use crate::netlink_message::{messages, parse_answer};
+use crate::netlink_socket::Received;
 
 const NLMSG_DONE: u16 = 3;
 /// A table that changes during each of this many reads is an error.
@@ -39,29 +40,31 @@ impl Socket {
         read: impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
     ) -> Result<Vec<T>, KernelError> {
         for _ in 0..ATTEMPTS {
-            let sequence = self.next_sequence();
             let mut bytes = Vec::new();
-            request.serialize(sequence, 0, &mut bytes);
+            self.serialize(request, 0, &mut bytes);
             self.inner.send(&bytes)?;
-            if let Some(entries) = self.entries(sequence, &read)? {
+            if let Some(entries) = self.entries(&read)? {
                 return Ok(entries);
             }
         }
         Err(KernelError::NeverConsistent(ATTEMPTS))
     }
 
-    /// Reads the answers to one request; `None` where they are not one consistent state.
+    /// Reads the answers to the request that was sent last; `None` where they are not one consistent state.
     fn entries<T>(
         &mut self,
-        sequence: u32,
         read: &impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
     ) -> Result<Option<Vec<T>>, KernelError> {
         let (mut entries, mut interrupted) = (Vec::new(), false);
         loop {
-            let Some(datagram) = self.inner.receive(0)?.some() else { return Ok(None) };
-            for message in messages(datagram).filter(|message| message_sequence(message) == sequence) {
-                interrupted |= message_flags(message) & NLM_F_DUMP_INTR != 0;
-                let is_end = message_type(message) == NLMSG_DONE;
+            let Received::Some(datagram) = self.inner.receive(0)? else { return Ok(None) };
+            for message in messages(datagram) {
+                let header = NetlinkBuffer::new(message);
+                if header.sequence_number() != self.sequence {
+                    continue;
+                }
+                interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
+                let is_end = header.message_type() == NLMSG_DONE;
                 match parse_answer(message) {
                     Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(None),
                     Some(Err(refusal)) => return Err(refusal.into()),

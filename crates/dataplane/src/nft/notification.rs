@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use netlink_packet_core::NetlinkBuffer;
+
 use super::abi::{chain, element, generation, message, rule, set, table};
 use super::read::{self, Frame};
 use super::table::{Element, Key, Set, Table, TableId};
-use crate::netlink_message::message_port;
 
 /// Whether something came or went. A change of something that is there comes as new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -121,7 +122,7 @@ impl<'m> Notification<'m> {
     /// `None` for bytes that are no message of nftables.
     pub(crate) fn of(bytes: &'m [u8]) -> Option<Self> {
         let frame = Frame::of(bytes)?;
-        Some(Self { kind: frame.message()?, frame, origin: message_port(bytes) })
+        Some(Self { kind: frame.message()?, frame, origin: NetlinkBuffer::new(bytes).port_number() })
     }
 
     /// The generation that a transaction has made, where this is its end.

@@ -8,14 +8,9 @@ const HEADER: usize = 8;
 
 /// Eight bytes behind the header by which our requests differ from those of other programs and of earlier rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token([u8; 8]);
+pub(super) struct Token(pub(super) [u8; 8]);
 
 impl Token {
-    /// The one of these bytes.
-    pub(super) const fn of(bytes: [u8; 8]) -> Self {
-        Self(bytes)
-    }
-
     /// A request of so many bytes after the IP header. Its checksum is right for IPv4; for IPv6 the kernel makes it.
     pub(super) fn request(self, family: Family, place: usize, bytes: usize) -> Vec<u8> {
         let mut packet = vec![0; bytes];
