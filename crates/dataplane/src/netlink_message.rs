@@ -1,6 +1,5 @@
 //! Netlink messages as bytes, whatever protocol they are of: their headers, and the kernel's answers. Pure.
 
-use std::fmt;
 use std::io;
 
 use netlink_packet_core::NetlinkBuffer;
@@ -30,7 +29,12 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The kernel's refusal of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}{}",
+    io::Error::from_raw_os_error(*errno),
+    reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+)]
 pub struct Refusal {
     /// The positive error number.
     pub errno: i32,
@@ -38,18 +42,10 @@ pub struct Refusal {
     pub reason: Option<String>,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
-        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
-    }
-}
-
-impl std::error::Error for Refusal {}
-
 /// Reads an ACK (`Ok`) or a refusal (`Err`) from one whole message; `None` where it is neither. Never panics.
 pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
-    if message.len() < HEADER_BYTES + 4 || NetlinkBuffer::new(message).message_type() != NLMSG_ERROR {
+    let header = NetlinkBuffer::new(message);
+    if message.len() < HEADER_BYTES + 4 || header.message_type() != NLMSG_ERROR {
         return None;
     }
     let body = &message[HEADER_BYTES..];
@@ -57,10 +53,7 @@ pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
     if code == 0 {
         return Some(Ok(()));
     }
-    Some(Err(Refusal {
-        errno: code.saturating_neg(),
-        reason: sentence(NetlinkBuffer::new(message).flags(), &body[4..]),
-    }))
+    Some(Err(Refusal { errno: code.saturating_neg(), reason: sentence(header.flags(), &body[4..]) }))
 }
 
 fn sentence(flags: u16, request: &[u8]) -> Option<String> {

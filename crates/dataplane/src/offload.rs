@@ -2,10 +2,10 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::types::IfName;
 
@@ -24,7 +24,7 @@ const GET_TX_CHECKSUM: u32 = 0x16;
 /// # Errors
 /// Where there is no such device, or the ioctl fails.
 pub fn tx_checksum(device: &IfName) -> io::Result<bool> {
-    let any = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    let any = UnixDatagram::unbound()?;
     let mut value = EthtoolValue { command: GET_TX_CHECKSUM, data: 0 };
     let mut name = [0; libc::IFNAMSIZ];
     for (place, byte) in name.iter_mut().zip(device.as_str().bytes()) {

@@ -178,7 +178,8 @@ impl Op {
     /// The kind of change, as one word for counters: the same for all devices, peers and tables.
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::AddTunnel { tunnel, .. } => tunnel.op_kind(),
+            Op::AddTunnel { tunnel: Tunnel::Vxlan(_), .. } => "add_vxlan",
+            Op::AddTunnel { tunnel: Tunnel::Ipip(_), .. } => "add_ipip",
             Op::AddBridge { .. } => "add_bridge",
             Op::SetPort { .. } => "set_port",
             Op::SetHairpin(_) => "set_hairpin",

@@ -47,14 +47,6 @@ impl Tunnel {
         }
     }
 
-    /// The op that makes such a device, in one word for counters.
-    pub fn op_kind(&self) -> &'static str {
-        match self {
-            Tunnel::Vxlan(_) => "add_vxlan",
-            Tunnel::Ipip(_) => "add_ipip",
-        }
-    }
-
     /// The end of the line for `ip link add`, from the word `type`; `underlay` is the name of the device under the tunnel.
     pub fn ip_link_type(&self, underlay: &IfName) -> String {
         match self {

@@ -41,9 +41,8 @@ impl Token {
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let sum = words.fold(0_u32, |sum, word| {
-        let sum = sum + word;
-        (sum & 0xffff) + (sum >> 16)
-    });
+    // A packet has less than 2^16 words, so the sum fits.
+    let carried = |sum: u32| (sum & 0xffff) + (sum >> 16);
+    let sum = carried(carried(words.sum()));
     !u16::try_from(sum).unwrap_or_default()
 }
