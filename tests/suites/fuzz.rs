@@ -130,11 +130,11 @@ fn rtnetlink(bytes: &[u8]) {
     if let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes)
         && let netlink_packet_core::NetlinkPayload::InnerMessage(message) = message.payload
     {
-        let _ = Link::from_message(message.clone());
-        let _ = Address::from_message(message.clone());
-        let _ = Route::from_message(message.clone());
-        let _ = Neighbour::from_message(message.clone());
-        let _ = Fdb::from_message(message);
+        let _ = Link::from_message(&message);
+        let _ = Address::from_message(&message);
+        let _ = Route::from_message(&message);
+        let _ = Neighbour::from_message(&message);
+        let _ = Fdb::from_message(&message);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
 use dataplane::address;
-use dataplane::link::{self, Change, Device, Kind, Link};
+use dataplane::link::{self, Device, Kind, Link, LinkChange};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
 use dataplane::types::{Family, IfName, Mac};
@@ -29,13 +29,13 @@ pub fn ensure(
         None => make(host, conf, mac)?,
     };
     let mut requests = Vec::new();
-    let change = Change {
+    let change = LinkChange {
         up: (!bridge.up).then_some(true),
         mtu: conf.mtu.filter(|mtu| mtu.get() != bridge.mtu),
         promiscuous: conf.promiscuous.then_some(true),
-        ..Change::default()
+        ..LinkChange::default()
     };
-    if change != Change::default() {
+    if change != LinkChange::default() {
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
     if conf.is_gateway {
@@ -83,7 +83,7 @@ fn addressing(
 ) -> Result<Vec<Request>, CniError> {
     let mut present: Vec<IpNetwork> = Vec::new();
     for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
-        let of_family = host.addresses_of(bridge.index, family);
+        let of_family = host.addresses(Some(bridge.index), Some(family));
         let of_family = of_family.map_err(step(format_args!("read addresses of {}", conf.name)))?;
         present.extend(of_family.iter().filter_map(on_link));
     }
@@ -105,7 +105,7 @@ fn addressing(
     // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
     // would lose their gateway when a port comes or goes. Setting the address fixes it.
     if let (false, Some(mac)) = (requests.is_empty(), bridge.mac) {
-        let change = Change { mac: Some(mac), ..Change::default() };
+        let change = LinkChange { mac: Some(mac), ..LinkChange::default() };
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
     Ok(requests)

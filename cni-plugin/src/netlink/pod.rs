@@ -1,7 +1,7 @@
 //! The pod's end of the pair. Everything here runs inside the pod's namespace.
 
 use dataplane::address;
-use dataplane::link::{self, Change, Device, Link};
+use dataplane::link::{self, Device, Link, LinkChange};
 use dataplane::netlink::{KernelError, Socket};
 use dataplane::route::{Route, RouteKind};
 use dataplane::sysctl;
@@ -37,7 +37,7 @@ pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Resul
         steps.push((format!("add address {address} to {ifname}"), request));
     }
     // Up after the addresses: the kernel announces the addresses that the link has when it comes up.
-    let up = link::set(Device::Index(index), &Change { up: Some(true), ..Change::default() });
+    let up = link::set(Device::Index(index), &LinkChange { up: Some(true), ..LinkChange::default() });
     steps.push((format!("take {ifname} up"), up));
     for route in &result.routes {
         // A route that names no next hop leads to the gateway of the first address of its family.

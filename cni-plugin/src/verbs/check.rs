@@ -45,7 +45,7 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), CniErro
 /// The addresses of a link.
 fn addresses(socket: &mut Socket, link: &Link) -> Result<Vec<IpNetwork>, CniError> {
     let addresses =
-        socket.addresses(Some(link.index)).map_err(step(format_args!("read addresses of {}", link.name)))?;
+        socket.addresses(Some(link.index), None).map_err(step(format_args!("read addresses of {}", link.name)))?;
     Ok(addresses.iter().filter_map(on_link).collect())
 }
 

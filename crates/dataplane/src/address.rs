@@ -23,8 +23,6 @@ pub struct Address {
     pub prefix_len: u8,
     /// Valid beyond its link and host (`scope global`).
     pub global: bool,
-    /// Duplicate address detection has not finished, or found a duplicate: not usable.
-    pub tentative: bool,
     /// A temporary (privacy) address, RFC 8981.
     pub temporary: bool,
     /// No longer to be used for new connections.
@@ -34,13 +32,11 @@ pub struct Address {
 }
 
 impl Address {
-    /// Reads an address from a `RTM_NEWADDR`; `None` for other messages.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-        Self::read(&message)
-    }
-
-    pub(crate) fn read(message: &AddressMessage) -> Option<Self> {
+    /// Reads an address from a `RTM_NEWADDR` or `RTM_DELADDR`; `None` for other messages.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let (RouteNetlinkMessage::NewAddress(message) | RouteNetlinkMessage::DelAddress(message)) = message else {
+            return None;
+        };
         let (mut local, mut address, mut flags) = (None, None, AddressFlags::empty());
         for attribute in &message.attributes {
             match attribute {
@@ -56,7 +52,6 @@ impl Address {
             address: local.or(address)?,
             prefix_len: message.header.prefix_len,
             global: message.header.scope == AddressScope::Universe,
-            tentative: flags.intersects(AddressFlags::Tentative | AddressFlags::Dadfailed),
             temporary: flags.contains(AddressFlags::Secondary) && local.or(address)?.is_ipv6(),
             deprecated: flags.contains(AddressFlags::Deprecated),
             permanent: flags.contains(AddressFlags::Permanent),
@@ -98,19 +93,11 @@ pub(crate) fn family(family: Family) -> AddressFamily {
 }
 
 impl Socket {
-    /// Every address of the namespace, or of one link.
-    pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
-        self.addresses_in(AddressFamily::Unspec, index)
-    }
-
-    /// The addresses of one link in one family, which waits for no change of another link that is under way.
-    pub fn addresses_of(&mut self, index: u32, of: Family) -> Result<Vec<Address>, KernelError> {
-        self.addresses_in(family(of), Some(index))
-    }
-
-    fn addresses_in(&mut self, family: AddressFamily, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
+    /// The addresses of the namespace, where given of one link and of one family. A family's addresses wait for no change of another
+    /// link that is under way.
+    pub fn addresses(&mut self, index: Option<u32>, of: Option<Family>) -> Result<Vec<Address>, KernelError> {
         let mut message = AddressMessage::default();
-        message.header.family = family;
+        message.header.family = of.map_or(AddressFamily::Unspec, family);
         message.header.index = index.unwrap_or(0);
         self.dump(RouteNetlinkMessage::GetAddress(message), move |message| {
             Address::from_message(message).filter(|address| index.is_none_or(|index| address.index == index))

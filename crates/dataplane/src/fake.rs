@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use crate::address::Address;
 use crate::error::KernelError;
 use crate::kernel::Kernel;
-use crate::link::{Kind, Link, Tunnel};
+use crate::link::{Kind, Link, LinkChange, Tunnel};
 use crate::neighbour::{Fdb, Neighbour};
 use crate::netlink_message::Refusal;
 use crate::nft;
-use crate::op::{DeviceAddress, LinkChange, Op};
+use crate::op::{DeviceAddress, Op};
 use crate::route::Route;
 use crate::types::{Family, IfName, PerFamily};
 use crate::xtables;
@@ -154,9 +154,8 @@ impl Fake {
         if self.addresses.iter().any(same) {
             return Err(refused(nix::libc::EEXIST));
         }
-        let (tentative, temporary, deprecated) = (false, false, false);
-        let made =
-            Address { index, address, prefix_len, global: true, tentative, temporary, deprecated, permanent: true };
+        let (temporary, deprecated) = (false, false);
+        let made = Address { index, address, prefix_len, global: true, temporary, deprecated, permanent: true };
         self.addresses.push(made);
         Ok(())
     }

@@ -5,12 +5,11 @@ use std::collections::HashMap;
 
 use crate::address::{self, Address};
 use crate::error::KernelError;
-use crate::link::{self, Device, Link, NewTunnel, Tunnel};
+use crate::link::{self, Device, Link, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
-use crate::netlink::PER_SEND;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{PER_SEND, Request, Socket};
 use crate::nft;
-use crate::op::{LinkChange, Op};
+use crate::op::Op;
 use crate::route::Route;
 use crate::sysctl;
 use crate::types::{Family, IfName};
@@ -53,15 +52,10 @@ pub struct Linux {
     nft: nft::Socket,
 }
 
-/// Room for the answers to a burst of requests and for large dumps.
-const RECEIVE_BYTES: usize = 4 * 1024 * 1024;
-
 impl Linux {
     /// Opens the sockets in the calling thread's network namespace.
     pub fn open() -> Result<Self, KernelError> {
-        let route = Socket::open()?;
-        route.reserve_receive_buffer(RECEIVE_BYTES);
-        Ok(Self { route, nft: nft::Socket::open()? })
+        Ok(Self { route: Socket::open()?, nft: nft::Socket::open()? })
     }
 
     /// The port of the nftables socket: notifications of what is changed through it bear it.
@@ -81,7 +75,7 @@ impl Kernel for Linux {
     }
 
     fn addresses(&mut self) -> Result<Vec<Address>, KernelError> {
-        self.route.addresses(None)
+        self.route.addresses(None, None)
     }
 
     fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
@@ -137,21 +131,22 @@ struct Application<'k> {
     indexes: HashMap<IfName, Option<u32>>,
     /// Requests not sent yet, with the place of their op: no more than go out at once.
     waiting: Vec<(usize, Request)>,
-    outcomes: Vec<Option<Result<(), KernelError>>>,
+    /// The outcome of each op; an op succeeds where the kernel does not refuse it.
+    outcomes: Vec<Result<(), KernelError>>,
 }
 
 impl Application<'_> {
     fn run(mut self, ops: &[Op]) -> Vec<Result<(), KernelError>> {
-        self.outcomes = ops.iter().map(|_| None).collect();
+        self.outcomes = ops.iter().map(|_| Ok(())).collect();
         for (place, op) in ops.iter().enumerate() {
             match op {
                 Op::SetSysctl { key, value } => {
                     self.flush();
-                    self.outcomes[place] = Some(sysctl::write(key, value));
+                    self.outcomes[place] = sysctl::write(key, value);
                 }
                 Op::Nft(transaction) => {
                     self.flush();
-                    self.outcomes[place] = Some(self.kernel.nft.apply(&transaction.operations).map_err(Into::into));
+                    self.outcomes[place] = self.kernel.nft.apply(&transaction.operations).map_err(Into::into);
                 }
                 _ => match self.request(op) {
                     Ok(request) => {
@@ -160,18 +155,18 @@ impl Application<'_> {
                             self.flush();
                         }
                     }
-                    Err(error) => self.outcomes[place] = Some(Err(error)),
+                    Err(error) => self.outcomes[place] = Err(error),
                 },
             }
         }
         self.flush();
-        self.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Ok(()))).collect()
+        self.outcomes
     }
 
     fn flush(&mut self) {
         let (places, requests): (Vec<_>, Vec<_>) = std::mem::take(&mut self.waiting).into_iter().unzip();
         for (place, outcome) in places.into_iter().zip(self.kernel.route.batch(&requests)) {
-            self.outcomes[place] = Some(outcome);
+            self.outcomes[place] = outcome;
         }
     }
 
@@ -179,26 +174,19 @@ impl Application<'_> {
         Ok(match op {
             Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
                 self.indexes.remove(name);
-                link::add_tunnel(&NewTunnel { name, tunnel, mac: *mac, mtu: *mtu })
+                link::add_tunnel(name, tunnel, *mac, *mtu)
             }
             Op::AddBridge { name, mac, mtu } => {
                 self.indexes.remove(name);
                 link::add_bridge(name, *mac, Some(*mtu))
             }
             Op::SetHairpin(name) => link::set_hairpin(Device::Name(name)),
-            Op::SetPort { name, bridge } => {
-                let change = link::Change { master: Some(self.index(bridge)?), ..Default::default() };
-                link::set(Device::Name(name), &change)
-            }
+            Op::SetPort { name, bridge } => link::set_master(Device::Name(name), self.index(bridge)?),
             Op::DeleteLink(name) => {
                 self.indexes.remove(name);
                 link::delete(Device::Name(name))
             }
-            Op::SetLink { name, change } => {
-                let LinkChange { up, mtu, mac, alias } = change.clone();
-                let change = link::Change { up, mtu, mac, alias, ..Default::default() };
-                link::set(Device::Name(name), &change)
-            }
+            Op::SetLink { name, change } => link::set(Device::Name(name), change),
             Op::AddAddress(a) => address::add(self.index(&a.device)?, a.address, a.prefix_len),
             Op::DeleteAddress(a) => address::delete(self.index(&a.device)?, a.address, a.prefix_len),
             Op::PutNeighbour { device, address, mac } => neighbour::put(self.index(device)?, *address, *mac),

@@ -2,24 +2,25 @@
 
 mod ipip;
 mod tunnel;
+mod vxlan;
 
-use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use rtnetlink::{LinkBridge, LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVxlan};
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use crate::error::KernelError;
 use crate::netlink::{Request, Socket};
-use crate::types::{IfName, Mac, Mtu, Vni};
+use crate::types::{IfName, Mac, Mtu};
 pub use ipip::Ipip;
 pub(crate) use tunnel::probe;
-pub use tunnel::{NewTunnel, Tunnel, add_tunnel};
+pub use tunnel::{Tunnel, add_tunnel};
+pub use vxlan::Vxlan;
 
 /// A device as the kernel has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,42 +62,6 @@ pub enum Kind {
     Other(String),
 }
 
-/// What cannot be changed of a VXLAN device without making it anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Vxlan {
-    /// The network identifier.
-    pub vni: Vni,
-    /// The source address of the tunnel's packets.
-    pub local: Option<IpAddr>,
-    /// The index of the device under it.
-    pub underlay: Option<u32>,
-    /// The UDP port that it listens on and sends to.
-    pub port: u16,
-    /// Learns forwarding entries from received packets.
-    pub learning: bool,
-    /// Carries group policy marks (draft-smith-vxlan-group-policy).
-    pub gbp: bool,
-    /// Asks user space about unknown layer 2 or 3 destinations, or has a default group: never in ours.
-    pub foreign: bool,
-}
-
-impl Vxlan {
-    /// True where the kernel accepts only one of the two devices: it assigns received packets by VNI, port and IP family.
-    ///
-    /// One without a local address, and without a group of the other family, is of IPv4.
-    pub fn shares_socket(&self, other: &Self) -> bool {
-        let key = |vxlan: &Self| (vxlan.vni, vxlan.port, vxlan.local.is_some_and(|local| local.is_ipv6()));
-        key(self) == key(other)
-    }
-
-    fn ip_link_type(&self, underlay: &IfName) -> String {
-        let local = self.local.map(|local| format!(" local {local}")).unwrap_or_default();
-        let learning = if self.learning { "learning" } else { "nolearning" };
-        let gbp = if self.gbp { " gbp" } else { "" };
-        format!("type vxlan id {} dev {underlay}{local} dstport {} {learning}{gbp}", self.vni, self.port)
-    }
-}
-
 /// How a device is a port of its bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Port {
@@ -109,16 +74,22 @@ pub struct Port {
 }
 
 impl Link {
-    /// Reads a link from a `RTM_NEWLINK`; `None` for other messages and for names that we could not use.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewLink(message) = message else { return None };
+    /// Reads a link from a `RTM_NEWLINK` or `RTM_DELLINK`; `None` for other messages and for names that we could not use.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let (RouteNetlinkMessage::NewLink(message) | RouteNetlinkMessage::DelLink(message)) = message else {
+            return None;
+        };
         if message.header.interface_family == AddressFamily::Bridge {
             return None; // a bridge's view of its ports, not a link of its own
         }
+        let name = message.attributes.iter().find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name),
+            _ => None,
+        });
         let flags = message.header.flags;
         let mut link = Link {
             index: message.header.index,
-            name: "?".parse().ok()?,
+            name: name?.parse().ok()?,
             up: flags.contains(LinkFlags::Up),
             carrier: flags.contains(LinkFlags::LowerUp),
             mtu: 0,
@@ -129,67 +100,38 @@ impl Link {
             kind: Kind::Other(String::new()),
             port: None,
         };
-        let mut named = false;
-        for attribute in message.attributes {
+        for attribute in &message.attributes {
             match attribute {
-                LinkAttribute::IfName(name) => {
-                    link.name = name.parse().ok()?;
-                    named = true;
-                }
-                LinkAttribute::Mtu(mtu) => link.mtu = mtu,
-                LinkAttribute::Address(octets) => link.mac = octets.try_into().ok().map(Mac),
-                LinkAttribute::Controller(index) => link.master = Some(index),
-                LinkAttribute::Link(index) => link.lower = Some(index),
-                LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
-                LinkAttribute::LinkInfo(infos) => read_info(infos, &mut link),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(octets) => link.mac = octets.as_slice().try_into().ok().map(Mac),
+                LinkAttribute::Controller(index) => link.master = Some(*index),
+                LinkAttribute::Link(index) => link.lower = Some(*index),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read_info(info)),
                 _ => {}
             }
         }
-        named.then_some(link)
+        Some(link)
     }
-}
 
-fn read_info(infos: Vec<LinkInfo>, link: &mut Link) {
-    for info in infos {
+    fn read_info(&mut self, info: &LinkInfo) {
         match info {
-            LinkInfo::Kind(InfoKind::Bridge) => link.kind = Kind::Bridge,
-            LinkInfo::Kind(InfoKind::Veth) => link.kind = Kind::Veth,
-            LinkInfo::Kind(kind) => link.kind = Kind::Other(kind.to_string()),
+            LinkInfo::Kind(InfoKind::Bridge) => self.kind = Kind::Bridge,
+            LinkInfo::Kind(InfoKind::Veth) => self.kind = Kind::Veth,
+            LinkInfo::Kind(kind) => self.kind = Kind::Other(kind.to_string()),
             // A device is of `sit` or `ip6tnl` with the same attributes; the kind comes first.
-            LinkInfo::Data(InfoData::IpTunnel(data)) if link.kind == Kind::Other(InfoKind::IpIp.to_string()) => {
-                link.kind = Kind::Tunnel(Tunnel::Ipip(ipip::read(&data)));
+            LinkInfo::Data(InfoData::IpTunnel(data)) if self.kind == Kind::Other(InfoKind::IpIp.to_string()) => {
+                self.kind = Kind::Tunnel(Tunnel::Ipip(Ipip::read(data)));
             }
             LinkInfo::Data(InfoData::Vxlan(data)) => {
-                if let Some(vxlan) = read_vxlan(&data) {
-                    link.kind = Kind::Tunnel(Tunnel::Vxlan(vxlan));
+                if let Some(vxlan) = Vxlan::read(data) {
+                    self.kind = Kind::Tunnel(Tunnel::Vxlan(vxlan));
                 }
             }
-            LinkInfo::PortData(InfoPortData::BridgePort(data)) => link.port = Some(read_port(&data)),
+            LinkInfo::PortData(InfoPortData::BridgePort(data)) => self.port = Some(read_port(data)),
             _ => {}
         }
     }
-}
-
-fn read_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
-    let mut vni = None;
-    let (mut local, mut underlay, mut port) = (None, None, 0);
-    let (mut learning, mut gbp, mut foreign) = (false, false, false);
-    for info in data {
-        match info {
-            InfoVxlan::Id(id) => vni = Vni::try_from(i64::from(*id)).ok(),
-            InfoVxlan::Local(address) => local = Some(IpAddr::V4(*address)),
-            InfoVxlan::Local6(address) => local = Some(IpAddr::V6(*address)),
-            InfoVxlan::Link(index) => underlay = Some(*index),
-            InfoVxlan::Port(number) => port = *number,
-            InfoVxlan::Learning(on) => learning = *on,
-            InfoVxlan::Gbp => gbp = true,
-            InfoVxlan::L2Miss(true) | InfoVxlan::L3Miss(true) | InfoVxlan::CollectMetadata(true) => foreign = true,
-            InfoVxlan::Group(group) => foreign |= !group.is_unspecified(),
-            InfoVxlan::Group6(group) => foreign |= !group.is_unspecified(),
-            _ => {}
-        }
-    }
-    Some(Vxlan { vni: vni?, local, underlay, port, learning, gbp, foreign })
 }
 
 fn read_port(data: &[InfoBridgePort]) -> Port {
@@ -205,33 +147,10 @@ fn read_port(data: &[InfoBridgePort]) -> Port {
     port
 }
 
-fn add_vxlan(new: &NewTunnel<'_>, vxlan: &Vxlan) -> Request {
-    let Vxlan { vni, local, underlay, port, learning, gbp, .. } = vxlan;
-    let mut builder = LinkVxlan::new(new.name.as_str(), vni.get()).port(*port).learning(*learning);
-    builder = match local {
-        Some(IpAddr::V4(address)) => builder.local(*address),
-        Some(IpAddr::V6(address)) => builder.local6(*address),
-        None => builder,
-    };
-    if let Some(index) = underlay {
-        builder = builder.dev(*index);
-    }
-    if *gbp {
-        builder = builder.gbp();
-    }
-    if let Some(mac) = new.mac {
-        builder = builder.address(mac.0.to_vec());
-    }
-    create(builder.mtu(new.mtu.get()).up().build())
-}
-
 /// The request that makes a bridge, up from the start.
 pub fn add_bridge(name: &IfName, mac: Mac, mtu: Option<Mtu>) -> Request {
-    let mut builder = LinkBridge::new(name.as_str()).address(mac.0.to_vec());
-    if let Some(mtu) = mtu {
-        builder = builder.mtu(mtu.get());
-    }
-    create(builder.up().build())
+    let mtu = mtu.map(|mtu| LinkAttribute::Mtu(mtu.get()));
+    create(name.as_str(), InfoKind::Bridge, None, [Some(hardware_address(mac)), mtu])
 }
 
 /// A veth pair to be made in one request: the host's end up and on its bridge, the other inside the pod's namespace.
@@ -256,26 +175,42 @@ pub struct NewVeth<'a> {
 /// The request that makes a veth pair, with one queue each way, as the kernel uses it. By default the kernel makes one
 /// for each processor and removes all but one again: two grace periods under the lock that every link waits for.
 pub fn add_veth(new: &NewVeth<'_>) -> Request {
-    let mut peer = one_queue(LinkMessageBuilder::<LinkUnspec>::default().name(new.peer.as_str()));
-    let mut host = one_queue(LinkMessageBuilder::new_with_info_kind(InfoKind::Veth).name(new.name.as_str()));
-    if let Some(mtu) = new.mtu {
-        (peer, host) = (peer.mtu(mtu.get()), host.mtu(mtu.get()));
-    }
-    if let Some(mac) = new.peer_mac {
-        peer = peer.address(mac.0.to_vec());
-    }
-    if let Some(mac) = new.mac {
-        host = host.address(mac.0.to_vec());
-    }
-    if let Some(index) = new.master {
-        host = host.controller(index);
-    }
-    let peer = peer.setns_by_fd(new.peer_netns.as_raw_fd()).build();
-    create(host.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).up().build())
+    let of_both = || {
+        let mtu = new.mtu.map(|mtu| LinkAttribute::Mtu(mtu.get()));
+        [mtu, Some(LinkAttribute::NumTxQueues(1)), Some(LinkAttribute::NumRxQueues(1))]
+    };
+    let netns = LinkAttribute::NetNsFd(new.peer_netns.as_raw_fd());
+    let of_peer = [Some(netns), new.peer_mac.map(hardware_address)];
+    let peer = with(Device::Name(new.peer).builder::<LinkUnspec>(), of_both().into_iter().chain(of_peer)).build();
+    let of_host = [new.mac.map(hardware_address), new.master.map(LinkAttribute::Controller)];
+    let data = InfoData::Veth(InfoVeth::Peer(peer));
+    create(new.name.as_str(), InfoKind::Veth, Some(data), of_both().into_iter().chain(of_host))
 }
 
-fn one_queue(builder: LinkMessageBuilder<LinkUnspec>) -> LinkMessageBuilder<LinkUnspec> {
-    builder.append_extra_attribute(LinkAttribute::NumTxQueues(1)).append_extra_attribute(LinkAttribute::NumRxQueues(1))
+/// The request that makes a device, up from the start.
+fn create(
+    name: &str,
+    kind: InfoKind,
+    data: Option<InfoData>,
+    attributes: impl IntoIterator<Item = Option<LinkAttribute>>,
+) -> Request {
+    let mut builder = with(LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(kind).name(name), attributes);
+    if let Some(data) = data {
+        builder = builder.set_info_data(data);
+    }
+    Request::new(RouteNetlinkMessage::NewLink(builder.up().build()), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// Adds the attributes that there are.
+fn with<T>(
+    builder: LinkMessageBuilder<T>,
+    attributes: impl IntoIterator<Item = Option<LinkAttribute>>,
+) -> LinkMessageBuilder<T> {
+    attributes.into_iter().flatten().fold(builder, LinkMessageBuilder::append_extra_attribute)
+}
+
+fn hardware_address(mac: Mac) -> LinkAttribute {
+    LinkAttribute::Address(mac.0.to_vec())
 }
 
 /// Which device a request is about. By name, a request can follow the one that makes the device in the same batch.
@@ -298,45 +233,40 @@ impl Device<'_> {
 
 /// A change of a device. Fields that are `None` stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Change {
+pub struct LinkChange {
     /// Administratively up or down.
     pub up: Option<bool>,
     /// MTU in bytes.
     pub mtu: Option<Mtu>,
     /// Hardware address.
     pub mac: Option<Mac>,
-    /// The bridge to be a port of, by index; 0 for none.
-    pub master: Option<u32>,
     /// Receives every frame.
     pub promiscuous: Option<bool>,
-    /// A text for people, at most 255 bytes. The kernel takes none while it makes a device, so it needs this request.
+    /// The alias: a text for people, which also marks the device's owner, at most 255 bytes. The kernel takes none while it makes a
+    /// device, so it needs this request.
     pub alias: Option<String>,
 }
 
 /// The request that changes a device.
-pub fn set(device: Device<'_>, change: &Change) -> Request {
+pub fn set(device: Device<'_>, change: &LinkChange) -> Request {
     let mut builder = device.builder::<LinkUnspec>();
     builder = match change.up {
         Some(true) => builder.up(),
         Some(false) => builder.down(),
         None => builder,
     };
-    if let Some(mtu) = change.mtu {
-        builder = builder.mtu(mtu.get());
-    }
-    if let Some(mac) = change.mac {
-        builder = builder.address(mac.0.to_vec());
-    }
-    if let Some(master) = change.master {
-        builder = builder.controller(master);
-    }
     if let Some(on) = change.promiscuous {
         builder = builder.promiscuous(on);
     }
-    if let Some(alias) = &change.alias {
-        builder = builder.alias(alias);
-    }
-    Request::new(RouteNetlinkMessage::SetLink(builder.build()), 0)
+    let mtu = change.mtu.map(|mtu| LinkAttribute::Mtu(mtu.get()));
+    let alias = change.alias.clone().map(LinkAttribute::IfAlias);
+    let message = with(builder, [mtu, change.mac.map(hardware_address), alias]).build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0)
+}
+
+/// The request that makes a device a port of the bridge with this index.
+pub fn set_master(device: Device<'_>, bridge: u32) -> Request {
+    Request::new(RouteNetlinkMessage::SetLink(device.builder::<LinkUnspec>().controller(bridge).build()), 0)
 }
 
 /// The request that sets a bridge port's hairpin mode and isolation, and its alias. The port gets no address from IPv6:
@@ -347,7 +277,7 @@ pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) 
         .builder::<LinkBridgePort>()
         .alias(alias)
         .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
-        .set_port_kind(netlink_packet_route::link::InfoPortKind::Bridge)
+        .set_port_kind(InfoPortKind::Bridge)
         .hairpin(hairpin)
         .isolated(isolated)
         .build();
@@ -357,17 +287,13 @@ pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) 
 /// The request that lets a bridge port send back where a frame came from, as a pod needs that reaches itself by a Service.
 pub fn set_hairpin(device: Device<'_>) -> Request {
     let builder = device.builder::<LinkBridgePort>();
-    let message = builder.set_port_kind(netlink_packet_route::link::InfoPortKind::Bridge).hairpin(true).build();
+    let message = builder.set_port_kind(InfoPortKind::Bridge).hairpin(true).build();
     Request::new(RouteNetlinkMessage::NewLink(message), 0)
 }
 
 /// The request that removes a device. The kernel answers only after a grace period (16-20 ms).
 pub fn delete(device: Device<'_>) -> Request {
     Request::new(RouteNetlinkMessage::DelLink(device.builder::<LinkUnspec>().build()), 0)
-}
-
-fn create(message: LinkMessage) -> Request {
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
 /// The index of the link of this name in the calling thread's namespace. Unlike [`Socket::link`] it waits for no change
@@ -391,10 +317,15 @@ impl Socket {
         })
     }
 
+    /// The index of the link of this name; `None` where there is none.
+    pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, KernelError> {
+        Ok(self.link(name)?.map(|link| link.index))
+    }
+
     /// The link of this name.
     pub fn link(&mut self, name: &IfName) -> Result<Option<Link>, KernelError> {
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(name.as_str().to_owned()));
-        Ok(self.get(RouteNetlinkMessage::GetLink(message))?.and_then(Link::from_message))
+        Ok(self.get(RouteNetlinkMessage::GetLink(message))?.as_ref().and_then(Link::from_message))
     }
 }

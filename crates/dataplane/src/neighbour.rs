@@ -40,16 +40,9 @@ pub struct Fdb {
 }
 
 impl Neighbour {
-    /// Reads an entry from a `RTM_NEWNEIGH`; `None` for other messages and for forwarding entries.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
-        Self::read(&message)
-    }
-
-    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
-        if message.header.family == AddressFamily::Bridge {
-            return None;
-        }
+    /// Reads an entry from a `RTM_NEWNEIGH` or `RTM_DELNEIGH`; `None` for other messages and for forwarding entries.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let message = entry(message).filter(|message| message.header.family != AddressFamily::Bridge)?;
         let (address, mac) = fields(message);
         let permanent = has_state(message, &[NeighbourState::Permanent]);
         Some(Self { index: message.header.ifindex, address: address?, mac, permanent })
@@ -57,20 +50,21 @@ impl Neighbour {
 }
 
 impl Fdb {
-    /// Reads an entry from a `RTM_NEWNEIGH`; `None` for other messages, for neighbours and for entries without a tunnel end.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewNeighbour(message) = message else { return None };
-        Self::read(&message)
-    }
-
-    pub(crate) fn read(message: &NeighbourMessage) -> Option<Self> {
-        if message.header.family != AddressFamily::Bridge {
-            return None;
-        }
+    /// Reads an entry from a `RTM_NEWNEIGH` or `RTM_DELNEIGH`; `None` for other messages, for neighbours and for entries without a
+    /// tunnel end.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let message = entry(message).filter(|message| message.header.family == AddressFamily::Bridge)?;
         let (destination, mac) = fields(message);
         let permanent =
             has_state(message, &[NeighbourState::Permanent, NeighbourState::Noarp]) && !leads_elsewhere(message);
         Some(Self { index: message.header.ifindex, mac: mac?, destination: destination?, permanent })
+    }
+}
+
+fn entry(message: &RouteNetlinkMessage) -> Option<&NeighbourMessage> {
+    match message {
+        RouteNetlinkMessage::NewNeighbour(entry) | RouteNetlinkMessage::DelNeighbour(entry) => Some(entry),
+        _ => None,
     }
 }
 
@@ -102,52 +96,53 @@ fn ip(address: &NeighbourAddress) -> Option<IpAddr> {
     match address {
         NeighbourAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
         NeighbourAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
-        NeighbourAddress::Other(bytes) => match bytes.len() {
-            4 => <[u8; 4]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-            16 => <[u8; 16]>::try_from(bytes.as_slice()).ok().map(IpAddr::from),
-            _ => None,
-        },
+        NeighbourAddress::Other(bytes) => {
+            let v6 = || bytes.as_slice().try_into().map(<[u8; 16]>::into);
+            bytes.as_slice().try_into().map(<[u8; 4]>::into).or_else(|_| v6()).ok()
+        }
         _ => None,
     }
 }
 
 /// The request that sets a permanent neighbour entry, whatever is there now.
 pub fn put(index: u32, address: IpAddr, mac: Mac) -> Request {
-    let mut message = skeleton(index, family(Family::of(address)), address);
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-    Request::new(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    put_entry(message(index, family(Family::of(address)), address, Some(mac)))
 }
 
 /// The request that removes a neighbour entry.
 pub fn delete(index: u32, address: IpAddr) -> Request {
-    let message = skeleton(index, family(Family::of(address)), address);
-    Request::new(RouteNetlinkMessage::DelNeighbour(message), 0)
+    delete_entry(message(index, family(Family::of(address)), address, None))
 }
 
 /// The request that sets the one tunnel end of a hardware address, whatever it was.
 pub fn put_fdb(index: u32, mac: Mac, destination: IpAddr) -> Request {
-    Request::new(RouteNetlinkMessage::NewNeighbour(fdb(index, mac, destination)), NLM_F_CREATE | NLM_F_REPLACE)
+    put_entry(message(index, AddressFamily::Bridge, destination, Some(mac)))
 }
 
 /// The request that removes one tunnel end of a hardware address.
 pub fn delete_fdb(index: u32, mac: Mac, destination: IpAddr) -> Request {
-    Request::new(RouteNetlinkMessage::DelNeighbour(fdb(index, mac, destination)), 0)
+    delete_entry(message(index, AddressFamily::Bridge, destination, Some(mac)))
 }
 
-fn fdb(index: u32, mac: Mac, destination: IpAddr) -> NeighbourMessage {
-    let mut message = skeleton(index, AddressFamily::Bridge, destination);
-    // NTF_SELF: the device's own table. Without it the kernel looks for a bridge above the device.
-    message.header.flags = NeighbourFlags::Own;
-    message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
-    message
+fn put_entry(message: NeighbourMessage) -> Request {
+    Request::new(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
 }
 
-fn skeleton(index: u32, family: AddressFamily, destination: IpAddr) -> NeighbourMessage {
+fn delete_entry(message: NeighbourMessage) -> Request {
+    Request::new(RouteNetlinkMessage::DelNeighbour(message), 0)
+}
+
+fn message(index: u32, family: AddressFamily, destination: IpAddr, mac: Option<Mac>) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
+    if family == AddressFamily::Bridge {
+        // NTF_SELF: the device's own table. Without it the kernel looks for a bridge above the device.
+        message.header.flags = NeighbourFlags::Own;
+    }
     message.header.family = family;
     message.header.ifindex = index;
     message.header.state = NeighbourState::Permanent;
-    message.attributes = vec![NeighbourAttribute::Destination(destination.into())];
+    message.attributes.push(NeighbourAttribute::Destination(destination.into()));
+    message.attributes.extend(mac.map(|mac| NeighbourAttribute::LinkLayerAddress(mac.0.to_vec())));
     message
 }
 

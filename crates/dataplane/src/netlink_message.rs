@@ -1,7 +1,8 @@
 //! Netlink messages as bytes, whatever protocol they are of: their headers, and the kernel's answers. Pure.
 
-use std::fmt;
 use std::io;
+
+use netlink_packet_core::NetlinkBuffer;
 
 use crate::attribute;
 
@@ -17,7 +18,7 @@ pub(crate) const HEADER_BYTES: usize = 16;
 /// Splits a datagram into its messages, header included. Bytes after a message of a wrong length are skipped.
 pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let length = u32::from_ne_bytes(datagram.get(..4)?.try_into().ok()?) as usize;
+        let length = u32::from_ne_bytes(*datagram.first_chunk()?) as usize;
         if length < HEADER_BYTES || length > datagram.len() {
             return None;
         }
@@ -27,25 +28,13 @@ pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-pub(crate) fn message_type(message: &[u8]) -> u16 {
-    u16::from_ne_bytes([message[4], message[5]])
-}
-
-pub(crate) fn message_flags(message: &[u8]) -> u16 {
-    u16::from_ne_bytes([message[6], message[7]])
-}
-
-pub(crate) fn message_sequence(message: &[u8]) -> u32 {
-    u32::from_ne_bytes([message[8], message[9], message[10], message[11]])
-}
-
-/// The port of the socket whose request made the change that a notification is about.
-pub(crate) fn message_port(message: &[u8]) -> u32 {
-    u32::from_ne_bytes([message[12], message[13], message[14], message[15]])
-}
-
 /// The kernel's refusal of one request.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{}{}",
+    io::Error::from_raw_os_error(*errno),
+    reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default()
+)]
 pub struct Refusal {
     /// The positive error number.
     pub errno: i32,
@@ -53,18 +42,10 @@ pub struct Refusal {
     pub reason: Option<String>,
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
-        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
-    }
-}
-
-impl std::error::Error for Refusal {}
-
 /// Reads an ACK (`Ok`) or a refusal (`Err`) from one whole message; `None` where it is neither. Never panics.
 pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
-    if message.len() < HEADER_BYTES + 4 || message_type(message) != NLMSG_ERROR {
+    let header = NetlinkBuffer::new(message);
+    if message.len() < HEADER_BYTES + 4 || header.message_type() != NLMSG_ERROR {
         return None;
     }
     let body = &message[HEADER_BYTES..];
@@ -72,7 +53,7 @@ pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
     if code == 0 {
         return Some(Ok(()));
     }
-    Some(Err(Refusal { errno: code.saturating_neg(), reason: sentence(message_flags(message), &body[4..]) }))
+    Some(Err(Refusal { errno: code.saturating_neg(), reason: sentence(header.flags(), &body[4..]) }))
 }
 
 fn sentence(flags: u16, request: &[u8]) -> Option<String> {

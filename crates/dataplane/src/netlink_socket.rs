@@ -8,6 +8,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 /// The kernel's largest dump message is 32 KiB; an error answer repeats at most a request.
 const RECEIVE_BYTES: usize = 64 * 1024;
 
+/// Room for a burst of about 30,000 notifications, or for an answer to each message of a large batch; the default holds 256.
+const BUFFER_BYTES: usize = 8 << 20;
+
 /// The socket itself failed. Whether a request was done is not known.
 #[derive(Debug, thiserror::Error)]
 #[error("netlink socket: cannot {action}")]
@@ -27,16 +30,6 @@ pub(crate) enum Received<'s> {
     Lost,
     /// No datagram waits.
     Nothing,
-}
-
-impl<'s> Received<'s> {
-    /// The datagram.
-    pub(crate) fn some(self) -> Option<&'s [u8]> {
-        match self {
-            Received::Some(bytes) => Some(bytes),
-            Received::Lost | Received::Nothing => None,
-        }
-    }
 }
 
 /// A socket of the network namespace of the thread that opened it, for its whole life.
@@ -61,11 +54,10 @@ impl NetlinkSocket {
         Ok(socket)
     }
 
-    /// A socket that receives these multicast groups from now on, with a large buffer. It never blocks.
+    /// A socket that receives these multicast groups from now on. It never blocks.
     pub(crate) fn multicast(protocol: isize, groups: impl IntoIterator<Item = u32>) -> Result<Self, SocketError> {
         let socket = Self::open(protocol)?;
         socket.inner.set_non_blocking(true).map_err(fault("make non-blocking"))?;
-        socket.make_much_room();
         for group in groups {
             socket.inner.add_membership(group).map_err(fault("join a multicast group of"))?;
         }
@@ -75,20 +67,12 @@ impl NetlinkSocket {
     fn open(protocol: isize) -> Result<Self, SocketError> {
         let mut inner = netlink_sys::Socket::new(protocol).map_err(fault("open"))?;
         let port = inner.bind_auto().map_err(fault("bind"))?.port_number();
-        Ok(Self { inner, port, received: Vec::with_capacity(RECEIVE_BYTES) })
-    }
-
-    /// Sets the size of the receive buffer, beyond the system's limit where permitted. In a smaller one, dumps start over more
-    /// often and bursts end in [`Received::Lost`]; nothing else changes.
-    pub(crate) fn make_room(&self, bytes: usize) {
-        if setsockopt(&self.inner, sockopt::RcvBufForce, &bytes).is_err() {
-            let _ = setsockopt(&self.inner, sockopt::RcvBuf, &bytes);
+        // Beyond the system's limit where permitted. In a smaller buffer, dumps start over more often and bursts end in
+        // `Received::Lost`; nothing else changes.
+        if setsockopt(&inner, sockopt::RcvBufForce, &BUFFER_BYTES).is_err() {
+            let _ = setsockopt(&inner, sockopt::RcvBuf, &BUFFER_BYTES);
         }
-    }
-
-    /// Room for a burst of about 30,000 notifications, or for an answer to each message of a large batch; the default holds 256.
-    pub(crate) fn make_much_room(&self) {
-        self.make_room(8 << 20);
+        Ok(Self { inner, port, received: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
     pub(crate) fn send(&self, bytes: &[u8]) -> Result<(), SocketError> {

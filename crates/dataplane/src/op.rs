@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 
 use crate::error::KernelError;
-use crate::link::Tunnel;
+use crate::link::{LinkChange, Tunnel};
 use crate::nft;
 use crate::route::{Route, RouteKind};
 use crate::types::{Family, IfName, Mac, Mtu, Prefix, RouteProtocol};
@@ -109,19 +109,6 @@ pub enum Op {
     Nft(nft::Transaction),
 }
 
-/// A change of a device. Fields that are `None` stay as they are.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LinkChange {
-    /// Administratively up or down.
-    pub up: Option<bool>,
-    /// MTU in bytes.
-    pub mtu: Option<Mtu>,
-    /// Hardware address.
-    pub mac: Option<Mac>,
-    /// The alias: a text for people, which also marks the device's owner.
-    pub alias: Option<String>,
-}
-
 /// An address on a device.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeviceAddress {
@@ -191,7 +178,8 @@ impl Op {
     /// The kind of change, as one word for counters: the same for all devices, peers and tables.
     pub fn kind(&self) -> &'static str {
         match self {
-            Op::AddTunnel { tunnel, .. } => tunnel.op_kind(),
+            Op::AddTunnel { tunnel: Tunnel::Vxlan(_), .. } => "add_vxlan",
+            Op::AddTunnel { tunnel: Tunnel::Ipip(_), .. } => "add_ipip",
             Op::AddBridge { .. } => "add_bridge",
             Op::SetPort { .. } => "set_port",
             Op::SetHairpin(_) => "set_hairpin",
@@ -233,6 +221,11 @@ impl Op {
     }
 }
 
+/// Prints ` WORD VALUE` where there is a value.
+fn option(f: &mut fmt::Formatter<'_>, word: &str, value: Option<impl fmt::Display>) -> fmt::Result {
+    value.map_or(Ok(()), |value| write!(f, " {word} {value}"))
+}
+
 /// A text as one word of a shell, in quotes where it needs them.
 struct ShellWord<'a>(&'a str);
 
@@ -267,10 +260,9 @@ impl fmt::Display for DeviceRoute {
         if self.kind.is_unicast() {
             write!(f, " dev {}", self.device)?;
         }
-        write!(f, " proto {}", self.protocol)?;
-        if self.metric != Route::default_metric(self.destination.family()) {
-            write!(f, " metric {}", self.metric)?;
-        }
+        write!(f, " proto {}", self.protocol.0)?;
+        let is_default = self.metric == Route::default_metric(self.destination.family());
+        option(f, "metric", (!is_default).then_some(self.metric))?;
         if self.onlink { f.write_str(" onlink") } else { Ok(()) }
     }
 }
@@ -280,9 +272,7 @@ impl fmt::Display for Op {
         match self {
             Op::AddTunnel { name, tunnel, underlay, mac, mtu } => {
                 write!(f, "ip link add {name}")?;
-                if let Some(mac) = mac {
-                    write!(f, " address {mac}")?;
-                }
+                option(f, "address", *mac)?;
                 write!(f, " mtu {mtu} up {}", tunnel.ip_link_type(underlay))
             }
             Op::AddBridge { name, mac, mtu } => write!(f, "ip link add {name} address {mac} mtu {mtu} up type bridge"),
@@ -290,19 +280,11 @@ impl fmt::Display for Op {
             Op::SetHairpin(name) => write!(f, "bridge link set dev {name} hairpin on"),
             Op::SetLink { name, change } => {
                 write!(f, "ip link set {name}")?;
-                if let Some(mtu) = change.mtu {
-                    write!(f, " mtu {mtu}")?;
-                }
-                if let Some(mac) = change.mac {
-                    write!(f, " address {mac}")?;
-                }
-                if let Some(alias) = &change.alias {
-                    write!(f, " alias {}", ShellWord(alias))?;
-                }
-                match change.up {
-                    Some(up) => f.write_str(if up { " up" } else { " down" }),
-                    None => Ok(()),
-                }
+                option(f, "mtu", change.mtu)?;
+                option(f, "address", change.mac)?;
+                option(f, "promisc", change.promiscuous.map(|on| if on { "on" } else { "off" }))?;
+                option(f, "alias", change.alias.as_deref().map(ShellWord))?;
+                f.write_str(change.up.map_or("", |up| if up { " up" } else { " down" }))
             }
             Op::DeleteLink(name) => write!(f, "ip link delete {name}"),
             Op::AddAddress(address) => write!(f, "ip address add {address}"),

@@ -4,21 +4,23 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, recv, sendto, setsockopt, socket,
-    sockopt,
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, getsockopt, recv, sendto,
+    setsockopt, socket, sockopt,
 };
 
 use crate::types::Family;
 
+mod option;
 mod packet;
 
 use packet::{LEAST_BYTES, Token};
@@ -59,7 +61,8 @@ const CLOSED_PORT: u16 = 33434;
 /// # Errors
 /// Where the process may open no such socket: it needs `CAP_NET_RAW`.
 pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
-    let mut round = Round { token: fresh_token(), replies: vec![Reply::Silent; requests.len()], open: 0 };
+    let token = Token(RandomState::new().build_hasher().finish().to_be_bytes());
+    let mut round = Round { token, replies: vec![Reply::Silent; requests.len()], open: 0 };
     let mut sockets: BTreeMap<(Family, Option<IpAddr>), EchoSocket> = BTreeMap::new();
     let deadline = Instant::now() + within;
     for (place, request) in requests.iter().enumerate() {
@@ -78,11 +81,11 @@ pub fn echoes(requests: &[Echo], within: Duration) -> io::Result<Vec<Reply>> {
         };
         round.send(socket, place, request);
         if place % AT_ONCE == AT_ONCE - 1 {
-            round.hear_all(sockets.values());
+            round.receive(sockets.values());
         }
     }
     while round.open > 0 && await_any(sockets.values().map(|socket| socket.fd.as_fd()), deadline)? {
-        round.hear_all(sockets.values());
+        round.receive(sockets.values());
     }
     Ok(round.replies)
 }
@@ -123,31 +126,25 @@ impl Round {
         }
     }
 
-    fn hear_all<'s>(&mut self, sockets: impl Iterator<Item = &'s EchoSocket>) {
-        for socket in sockets {
-            self.hear(socket);
-        }
-    }
-
-    /// Takes what is there.
-    fn hear(&mut self, socket: &EchoSocket) {
+    /// Takes the answers that are there.
+    fn receive<'s>(&mut self, sockets: impl Iterator<Item = &'s EchoSocket>) {
         // The head is enough; the kernel cuts the rest off.
         let mut head = [0; 128];
-        loop {
-            match recv(socket.fd.as_raw_fd(), &mut head, MsgFlags::MSG_DONTWAIT) {
-                Ok(length) => {
-                    let message = socket.message(&head[..length.min(head.len())]);
-                    let place = message.and_then(|message| self.token.answer(socket.family, message));
-                    if let Some(reply) = place.and_then(|place| self.replies.get_mut(place))
-                        && *reply == Reply::Silent
-                    {
-                        *reply = Reply::Answered;
-                        self.open -= 1;
+        for socket in sockets {
+            loop {
+                match recv(socket.fd.as_raw_fd(), &mut head, MsgFlags::MSG_DONTWAIT) {
+                    Ok(length) => {
+                        let message = socket.message(&head[..length.min(head.len())]);
+                        let place = message.and_then(|message| self.token.answer(socket.family, message));
+                        if let Some(reply @ Reply::Silent) = place.and_then(|place| self.replies.get_mut(place)) {
+                            *reply = Reply::Answered;
+                            self.open -= 1;
+                        }
                     }
+                    Err(Errno::EAGAIN) => break,
+                    // An error of an earlier packet, reported once.
+                    Err(_) => {}
                 }
-                Err(Errno::EAGAIN) => return,
-                // An error of an earlier packet, reported once.
-                Err(_) => {}
             }
         }
     }
@@ -173,10 +170,10 @@ impl EchoSocket {
         };
         // Not to be fragmented, and whatever was learnt of the path before does not count.
         match family {
-            Family::V4 => set(&fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE)?,
+            Family::V4 => setsockopt(&fd, option::MtuDiscover, &libc::IP_PMTUDISC_PROBE)?,
             Family::V6 => {
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE)?;
-                set(&fd, libc::IPPROTO_IPV6, libc::IPV6_DONTFRAG, 1)?;
+                setsockopt(&fd, option::Ipv6MtuDiscover, &libc::IPV6_PMTUDISC_PROBE)?;
+                setsockopt(&fd, sockopt::Ipv6DontFrag, &true)?;
             }
         }
         // Without the capability the default stays.
@@ -196,30 +193,16 @@ impl EchoSocket {
     }
 }
 
-fn set(socket: &impl AsRawFd, level: i32, name: i32, value: i32) -> Result<(), Errno> {
-    let length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default();
-    #[expect(unsafe_code, reason = "socket options that nix does not have")]
-    // SAFETY: the pointer is to an integer that outlives the call, and `length` is its size.
-    let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length) };
-    Errno::result(result).map(drop)
-}
-
 /// The largest IP packet that the kernel takes the path to `to` to carry: what it has learnt, else the device's MTU.
 ///
 /// # Errors
 /// Where there is no route, or no such source address.
 pub fn path_mtu(to: IpAddr, from: Option<IpAddr>) -> io::Result<u32> {
     let socket = datagram_socket(to, from)?;
-    let (level, name) = match Family::of(to) {
-        Family::V4 => (libc::IPPROTO_IP, libc::IP_MTU),
-        Family::V6 => (libc::IPPROTO_IPV6, libc::IPV6_MTU),
+    let mtu = match Family::of(to) {
+        Family::V4 => getsockopt(&socket, sockopt::IpMtu)?,
+        Family::V6 => getsockopt(&socket, option::Ipv6Mtu)?,
     };
-    let mut mtu: i32 = 0;
-    let mut length = libc::socklen_t::try_from(size_of::<i32>()).unwrap_or_default();
-    #[expect(unsafe_code, reason = "socket options that nix does not have")]
-    // SAFETY: both pointers are to integers that outlive the call, and `length` is the size of the first.
-    let result = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut mtu).cast(), &raw mut length) };
-    Errno::result(result)?;
     u32::try_from(mtu).map_err(io::Error::other)
 }
 
@@ -272,19 +255,11 @@ pub fn refusals(to: &[(Option<IpAddr>, IpAddr)], checksum: Checksum, within: Dur
 fn ask(to: IpAddr, from: Option<IpAddr>, checksum: Checksum) -> io::Result<UdpSocket> {
     let socket = datagram_socket(to, from)?;
     if checksum == Checksum::Absent {
-        set(&socket, libc::SOL_SOCKET, libc::SO_NO_CHECK, 1)?;
+        setsockopt(&socket, option::NoCheck, &true)?;
     }
     socket.set_nonblocking(true)?;
     socket.send(b"is anybody there?")?;
     Ok(socket)
-}
-
-/// Another one in each process and round.
-fn fresh_token() -> Token {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut bytes = now.as_nanos().to_be_bytes();
-    bytes[8..12].copy_from_slice(&std::process::id().to_be_bytes());
-    Token::of(std::array::from_fn(|place| bytes[place + 8] ^ bytes[(place + 4) % 16]))
 }
 
 #[cfg(test)]

@@ -8,7 +8,6 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteNextHop, RouteNextHopFlags,
     RouteProtocol as Protocol, RouteScope, RouteType, RouteVia,
 };
-use rtnetlink::RouteMessageBuilder;
 
 use crate::address::family;
 use crate::error::KernelError;
@@ -91,55 +90,16 @@ impl Route {
         }
     }
 
-    /// Reads a route from a `RTM_NEWROUTE`; `None` for other messages, other tables and kinds of route that
-    /// [`RouteKind`] does not know.
-    pub fn from_message(message: RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-        Self::read(&message)
-    }
-
-    /// Reads a route of any number of next hops as one route for each.
-    fn each_hop(message: &RouteMessage) -> Vec<Self> {
-        let hops = message.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::MultiPath(hops) => Some(hops),
-            _ => None,
-        });
-        let Some(hops) = hops else { return Self::read(message).into_iter().collect() };
-        let alone = |hop: &RouteNextHop| {
-            let mut message = message.clone();
-            message.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::MultiPath(_)));
-            message.attributes.extend(hop.attributes.iter().cloned());
-            message.attributes.push(RouteAttribute::Oif(hop.interface_index));
-            if hop.flags.contains(RouteNextHopFlags::Onlink) {
-                message.header.flags |= RouteFlags::Onlink;
-            }
-            Self::read(&message)
-        };
-        hops.iter().filter_map(alone).collect()
-    }
-
-    /// True for a route of the main table that is not a clone, of whatever kind.
-    pub(crate) fn is_of_main_table(message: &RouteMessage) -> bool {
-        let table = message.attributes.iter().find_map(|attribute| match attribute {
-            RouteAttribute::Table(number) => Some(*number),
-            _ => None,
-        });
-        table.unwrap_or_else(|| message.header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN)
-            && !message.header.flags.contains(RouteFlags::Cloned)
-    }
-
-    pub(crate) fn read(message: &RouteMessage) -> Option<Self> {
+    /// Reads a route of one next hop from a `RTM_NEWROUTE` or `RTM_DELROUTE`; `None` for other messages, other tables and kinds of
+    /// route that [`RouteKind`] does not know.
+    pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let destination = Self::destination_in_main_table(message)?;
+        let message = changed(message)?;
         let header = &message.header;
-        let of = match header.address_family {
-            netlink_packet_route::AddressFamily::Inet => Family::V4,
-            netlink_packet_route::AddressFamily::Inet6 => Family::V6,
-            _ => return None,
-        };
-        let kind = RouteKind::read(header.kind).filter(|_| Self::is_of_main_table(message))?;
-        let (mut destination, mut gateway, mut index, mut metric) = (of.unspecified(), None, None, 0);
+        let kind = RouteKind::read(header.kind)?;
+        let (mut gateway, mut index, mut metric) = (None, None, 0);
         for attribute in &message.attributes {
             match attribute {
-                RouteAttribute::Destination(address) => destination = ip(address)?,
                 RouteAttribute::Gateway(address) => gateway = ip(address),
                 RouteAttribute::Via(RouteVia::Inet(v4)) => gateway = Some(IpAddr::V4(*v4)),
                 RouteAttribute::Via(RouteVia::Inet6(v6)) => gateway = Some(IpAddr::V6(*v6)),
@@ -149,7 +109,7 @@ impl Route {
             }
         }
         Some(Self {
-            destination: Prefix::new(destination, header.destination_prefix_length)?,
+            destination,
             gateway,
             index: if kind.is_unicast() { index? } else { LOOPBACK },
             onlink: header.flags.contains(RouteFlags::Onlink),
@@ -157,6 +117,44 @@ impl Route {
             metric,
             kind,
         })
+    }
+
+    /// The destination of a route of the main table, of whatever kind; `None` for other messages, other tables and clones.
+    pub(crate) fn destination_in_main_table(message: &RouteNetlinkMessage) -> Option<Prefix> {
+        let message = changed(message)?;
+        let header = &message.header;
+        let of = Family::BOTH.into_iter().find(|of| family(*of) == header.address_family)?;
+        let (mut destination, mut table) = (of.unspecified(), header.table.into());
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Destination(address) => destination = ip(address)?,
+                RouteAttribute::Table(number) => table = *number,
+                _ => {}
+            }
+        }
+        let is_listed = table == u32::from(RouteHeader::RT_TABLE_MAIN) && !header.flags.contains(RouteFlags::Cloned);
+        Prefix::new(destination, header.destination_prefix_length).filter(|_| is_listed)
+    }
+
+    /// Reads a route of any number of next hops as one route for each.
+    fn each_hop(message: &RouteNetlinkMessage) -> Option<Vec<Self>> {
+        let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+        let hops = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::MultiPath(hops) => Some(hops),
+            _ => None,
+        });
+        let Some(hops) = hops else { return Self::from_message(message).map(|route| vec![route]) };
+        let alone = |hop: &RouteNextHop| {
+            let mut route = route.clone();
+            route.attributes.retain(|attribute| !matches!(attribute, RouteAttribute::MultiPath(_)));
+            route.attributes.extend(hop.attributes.iter().cloned());
+            route.attributes.push(RouteAttribute::Oif(hop.interface_index));
+            if hop.flags.contains(RouteNextHopFlags::Onlink) {
+                route.header.flags |= RouteFlags::Onlink;
+            }
+            Self::from_message(&RouteNetlinkMessage::NewRoute(route))
+        };
+        Some(hops.iter().filter_map(alone).collect())
     }
 
     /// The request that adds the route; refused with `EEXIST` where one of its destination and metric is there.
@@ -176,29 +174,36 @@ impl Route {
 
     fn message(&self) -> RouteMessage {
         let of = self.destination.family();
-        let is_on_link = self.gateway.is_none() && self.kind.is_unicast();
-        let scope = if is_on_link && of == Family::V4 { RouteScope::Link } else { RouteScope::Universe };
-        let protocol = Protocol::from(self.protocol.0);
-        let mut route = RouteMessageBuilder::<IpAddr>::new().protocol(protocol).kind(self.kind.code()).scope(scope);
-        if self.kind.is_unicast() {
-            route = route.output_interface(self.index);
-        }
-        if self.metric != 0 {
-            route = route.priority(self.metric);
-        }
-        if self.onlink {
-            route = route.onlink();
-        }
-        // The builder refuses next hops of the other family, of which the kernel is the judge.
-        let mut message = route.build();
-        message.header.address_family = family(of);
-        message.header.destination_prefix_length = self.destination.len();
-        message.attributes.push(RouteAttribute::Destination(self.destination.address().into()));
-        message.attributes.extend(self.gateway.map(|gateway| match gateway {
+        let is_unicast = self.kind.is_unicast();
+        let is_on_link = self.gateway.is_none() && is_unicast;
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: family(of),
+            destination_prefix_length: self.destination.len(),
+            table: RouteHeader::RT_TABLE_MAIN,
+            protocol: Protocol::from(self.protocol.0),
+            scope: if is_on_link && of == Family::V4 { RouteScope::Link } else { RouteScope::Universe },
+            kind: self.kind.code(),
+            flags: if self.onlink { RouteFlags::Onlink } else { RouteFlags::empty() },
+            ..RouteHeader::default()
+        };
+        let gateway = self.gateway.map(|gateway| match gateway {
             IpAddr::V6(v6) if of == Family::V4 => RouteAttribute::Via(RouteVia::Inet6(v6)),
             gateway => RouteAttribute::Gateway(gateway.into()),
-        }));
+        });
+        message.attributes.push(RouteAttribute::Destination(self.destination.address().into()));
+        message.attributes.extend(gateway);
+        message.attributes.extend(is_unicast.then_some(RouteAttribute::Oif(self.index)));
+        message.attributes.extend((self.metric != 0).then_some(RouteAttribute::Priority(self.metric)));
         message
+    }
+}
+
+/// The route that is new or gone.
+fn changed(message: &RouteNetlinkMessage) -> Option<&RouteMessage> {
+    match message {
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => Some(route),
+        _ => None,
     }
 }
 
@@ -217,11 +222,8 @@ impl Socket {
         let mut message = RouteMessage::default();
         message.header.address_family = family(of);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
-        let hops = self.dump(RouteNetlinkMessage::GetRoute(message), |message| match message {
-            RouteNetlinkMessage::NewRoute(message) => Some(Route::each_hop(&message)),
-            _ => None,
-        })?;
-        Ok(hops.into_iter().flatten().collect())
+        let routes = self.dump(RouteNetlinkMessage::GetRoute(message), Route::each_hop)?;
+        Ok(routes.into_iter().flatten().collect())
     }
 
     /// The source address and the link's index that the kernel would take to reach `destination`.

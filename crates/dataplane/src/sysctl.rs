@@ -19,32 +19,29 @@ fn path(key: &str) -> PathBuf {
     PathBuf::from("/proc/sys").join(key)
 }
 
+fn fault(action: &'static str, key: &str) -> impl Fn(Error) -> KernelError {
+    move |source| KernelError::File { action, path: path(key).display().to_string(), source }
+}
+
 /// Reads a key, without its final newline.
 pub fn read(key: &str) -> Result<String, KernelError> {
-    let path = path(key);
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Ok(text.trim_end().to_owned()),
-        Err(source) => Err(KernelError::File { action: "read", path: path.display().to_string(), source }),
-    }
+    let text = std::fs::read_to_string(path(key)).map_err(fault("read", key))?;
+    Ok(text.trim_end().to_owned())
 }
 
 /// Writes a key.
 pub fn write(key: &str, value: &str) -> Result<(), KernelError> {
-    let path = path(key);
-    let failed = |source| KernelError::File { action: "write", path: path.display().to_string(), source };
-    match std::fs::write(&path, value) {
-        Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
-            let writable = PathBuf::from(WRITABLE).join(key);
-            let hint = || format!("{error}; in a container, mount the node's /proc/sys/net at {WRITABLE}/net");
-            match std::fs::write(writable, value) {
-                Err(absent) if absent.kind() == ErrorKind::NotFound => {
-                    Err(failed(Error::new(ErrorKind::ReadOnlyFilesystem, hint())))
-                }
-                written => written.map_err(failed),
-            }
-        }
-        written => written.map_err(failed),
+    let mut written = std::fs::write(path(key), value);
+    if let Err(error) = &written
+        && error.kind() == ErrorKind::ReadOnlyFilesystem
+    {
+        let hint = format!("{error}; in a container, mount the node's /proc/sys/net at {WRITABLE}/net");
+        written = std::fs::write(PathBuf::from(WRITABLE).join(key), value).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => Error::new(ErrorKind::ReadOnlyFilesystem, hint),
+            _ => error,
+        });
     }
+    written.map_err(fault("write", key))
 }
 
 /// Writes a key that has another value; true where it did.

@@ -3,12 +3,10 @@
 //! Pure. Each type can only hold what the kernel accepts, so nothing behind it checks again.
 
 use std::fmt;
-use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
-use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A text that is no valid value. The message holds the text and what would be valid.
@@ -190,55 +188,58 @@ impl FromStr for IfName {
     }
 }
 
-/// A VXLAN network identifier: 1 to 16777215 (RFC 7348 section 5 gives it 24 bits; 0 is the kernel's "any").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Vni(u32);
+macro_rules! bounded_number {
+    ($(#[$doc:meta])* $word:ident, $what:literal, $range:pat, $expected:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "i64")]
+        pub struct $word(u32);
+
+        impl $word {
+            /// The plain number.
+            pub fn get(self) -> u32 {
+                self.0
+            }
+        }
+
+        impl TryFrom<i64> for $word {
+            type Error = ValueError;
+
+            fn try_from(number: i64) -> Result<Self, ValueError> {
+                match u32::try_from(number) {
+                    Ok(number @ $range) => Ok(Self(number)),
+                    _ => Err(wrong($what, &number, $expected)),
+                }
+            }
+        }
+
+        impl fmt::Display for $word {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+bounded_number! {
+    /// A VXLAN network identifier: 1 to 16777215 (RFC 7348 section 5 gives it 24 bits; 0 is the kernel's "any").
+    Vni, "VNI", 1..=0x00ff_ffff, "it must be from 1 to 16777215"
+}
+
+bounded_number! {
+    /// A link's MTU in bytes: 68 to 65535 (RFC 791's smallest to the largest IP packet). IPv6 on a link needs 1280.
+    Mtu, "MTU", 68..=65535, "it must be from 68 to 65535"
+}
 
 impl Vni {
     /// The first.
     pub const ONE: Self = Self(1);
-
-    /// The VNI as a number.
-    pub fn get(self) -> u32 {
-        self.0
-    }
 }
-
-impl TryFrom<i64> for Vni {
-    type Error = ValueError;
-
-    fn try_from(vni: i64) -> Result<Self, ValueError> {
-        match u32::try_from(vni) {
-            Ok(number @ 1..=0x00ff_ffff) => Ok(Self(number)),
-            _ => Err(wrong("VNI", &vni, "it must be from 1 to 16777215")),
-        }
-    }
-}
-
-/// A link's MTU in bytes: 68 to 65535 (RFC 791's smallest to the largest IP packet). IPv6 on a link needs 1280.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mtu(u32);
 
 impl Mtu {
-    /// The MTU in bytes.
-    pub fn get(self) -> u32 {
-        self.0
-    }
-
     /// What is left under an encapsulation that costs `overhead` bytes.
     pub fn minus(self, overhead: u32) -> Result<Self, ValueError> {
         Self::try_from(i64::from(self.0) - i64::from(overhead))
-    }
-}
-
-impl TryFrom<i64> for Mtu {
-    type Error = ValueError;
-
-    fn try_from(mtu: i64) -> Result<Self, ValueError> {
-        match u32::try_from(mtu) {
-            Ok(number @ 68..=65535) => Ok(Self(number)),
-            _ => Err(wrong("MTU", &mtu, "it must be from 68 to 65535")),
-        }
     }
 }
 
@@ -267,17 +268,13 @@ impl FromStr for Mac {
     type Err = ValueError;
 
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let fault = || wrong("MAC address", &text, "it must be six octets like 0a:58:0a:f4:01:02");
-        let mut octets = [0; 6];
-        let mut parts = text.split(':');
-        for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(fault)?;
-            if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                return Err(fault());
-            }
-            *octet = u8::from_str_radix(part, 16).map_err(|_| fault())?;
-        }
-        if parts.next().is_some() { Err(fault()) } else { Ok(Self(octets)) }
+        let octet = |part: &str| {
+            let is_octet = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_hexdigit());
+            u8::from_str_radix(part, 16).ok().filter(|_| is_octet)
+        };
+        let octets: Option<Vec<u8>> = text.split(':').map(octet).collect();
+        let mac = octets.and_then(|octets| octets.try_into().ok()).map(Self);
+        mac.ok_or_else(|| wrong("MAC address", &text, "it must be six octets like 0a:58:0a:f4:01:02"))
     }
 }
 
@@ -376,13 +373,12 @@ impl FromStr for Prefix {
 
     /// Reads `ADDRESS/LENGTH` and clears the host bits.
     fn from_str(text: &str) -> Result<Self, ValueError> {
-        let fault = || wrong("address range", &text, "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56");
-        let (address, len) = text.split_once('/').ok_or_else(fault)?;
-        let address = address.parse().map_err(|_| fault())?;
-        if !len.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(fault());
-        }
-        Self::new(address, len.parse().map_err(|_| fault())?).ok_or_else(fault)
+        let prefix = text.split_once('/').and_then(|(address, len)| {
+            let is_number = len.bytes().all(|byte| byte.is_ascii_digit());
+            Self::new(address.parse().ok()?, len.parse().ok().filter(|_| is_number)?)
+        });
+        let expected = "it must be ADDRESS/LENGTH, like 10.244.0.0/16 or fd00:10::/56";
+        prefix.ok_or_else(|| wrong("address range", &text, expected))
     }
 }
 
@@ -398,45 +394,12 @@ impl fmt::Display for IfName {
     }
 }
 
-impl fmt::Display for Vni {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for Mtu {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl fmt::Display for RouteProtocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (place, octet) in self.0.iter().enumerate() {
             write!(f, "{}{octet:02x}", if place == 0 { "" } else { ":" })?;
         }
         Ok(())
-    }
-}
-
-/// Reads a value from a text, without a copy of the text.
-struct Text<T>(PhantomData<T>);
-
-impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for Text<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
-        text.parse().map_err(E::custom)
     }
 }
 
@@ -450,29 +413,12 @@ macro_rules! text_on_the_wire {
 
         impl<'de> Deserialize<'de> for $word {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Text(PhantomData))
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
 text_on_the_wire!(IfName, Mac, Prefix);
-
-macro_rules! number_on_the_wire {
-    ($($word:ty),*) => {$(
-        impl Serialize for $word {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_u32(self.0)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $word {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::try_from(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-number_on_the_wire!(Vni, Mtu);
 
 #[cfg(test)]
 mod tests;

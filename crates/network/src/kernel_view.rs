@@ -227,7 +227,7 @@ impl KernelView {
             let device = desired.devices.get(&link.name);
             let mark = &self.filter.identity.mark;
             let change = device.and_then(|device| adjustment(&link, device, mark));
-            let is_as_desired = change.is_some_and(|change| change == dataplane::op::LinkChange::default());
+            let is_as_desired = change.is_some_and(|change| change == dataplane::link::LinkChange::default());
             let item = if is_as_desired { Item::AsDesired } else { Item::Other };
             self.edit(Key::Device(link.name.clone()), desired, engine, |value| *value = Value::from([item]));
         } else if link.tunnel().is_some() {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Linux;
-use dataplane::monitor::{AsyncMonitor, Event, Filter, Subscription};
+use dataplane::monitor::{AsyncMonitor, Event};
 use network::model::{Admission, Cluster, Lease, NodeName};
 use network::observe::PolledState;
 use network::overlay::Outcome;
@@ -31,7 +31,6 @@ const ROUNDS: usize = 16;
 pub(super) struct KernelSync {
     pub(super) kernel: Linux,
     monitor: AsyncMonitor,
-    subscription: Subscription,
     /// Notifications wait that have not been read.
     behind: bool,
     reconciler: Reconciler,
@@ -43,10 +42,9 @@ pub(super) struct KernelSync {
 }
 
 impl KernelSync {
-    pub(super) fn new(kernel: Linux, mut monitor: AsyncMonitor, epoch: Instant) -> Self {
+    pub(super) fn new(kernel: Linux, monitor: AsyncMonitor, epoch: Instant) -> Self {
         let (reconciler, bridge) = (Reconciler::default(), Bridge::default());
-        let subscription = monitor.subscribe(Filter::all());
-        Self { kernel, monitor, subscription, behind: false, reconciler, bridge, polled: None, epoch }
+        Self { kernel, monitor, behind: false, reconciler, bridge, polled: None, epoch }
     }
 
     /// Waits until the kernel has notifications.
@@ -60,9 +58,8 @@ impl KernelSync {
         self.behind = false;
         for _ in 0..ROUNDS {
             match self.monitor.receive(AT_ONCE) {
-                Ok(false) => return lost,
-                Ok(true) => {
-                    let events = self.monitor.take(self.subscription);
+                Ok(None) => return lost,
+                Ok(Some(events)) => {
                     let subnets = &cluster.own.subnets;
                     lost |= events.iter().filter(|event| self.bridge.notify(event, subnets)).count() > 0;
                     self.reconciler.notify(events);
@@ -177,7 +174,7 @@ impl KernelSync {
         let follows_routes = config.underlay.can_reach.is_some();
         self.reconciler.adopt(full, node, self.kernel.nft_port(), follows_routes);
         if let Some(filter) = self.reconciler.subscription() {
-            self.monitor.set_filter(self.subscription, filter);
+            self.monitor.set_filter(filter);
         }
         self.polled = self.poll(node);
     }

@@ -2,7 +2,8 @@
 //!
 //! Rules depend on flags that only the daemon has, and sysctls and MTUs have checks of their own.
 
-use dataplane::op::{LinkChange, Op};
+use dataplane::link::LinkChange;
+use dataplane::op::Op;
 use network::plan::Conflict;
 
 use super::facts::Facts;

@@ -80,7 +80,6 @@ fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
         address: address(ip),
         prefix_len,
         global: true,
-        tentative: false,
         temporary: false,
         deprecated: false,
         permanent: true,

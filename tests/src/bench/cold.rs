@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use dataplane::link::{self, NewTunnel, Tunnel, Vxlan};
+use dataplane::link::{self, Tunnel, Vxlan};
 use dataplane::netlink::Request;
 use dataplane::types::{Family, Mtu, Vni};
 use dataplane::{address, neighbour};
@@ -94,8 +94,7 @@ fn write_raw(bed: &Bed, peers: u32) -> Outcome<(Duration, Duration)> {
     let vxlan =
         Vxlan { vni, local, underlay: Some(underlay.index), port: 8472, learning: false, gbp: false, foreign: false };
     let (name, mtu, mac) = (device()?, Mtu::try_from(1450).context("an MTU")?, StorePeer::new(0).mac());
-    let new = NewTunnel { name: &name, tunnel: &Tunnel::Vxlan(vxlan), mac: Some(mac), mtu };
-    socket.request(link::add_tunnel(&new)).context("make the device")?;
+    socket.request(link::add_tunnel(&name, &Tunnel::Vxlan(vxlan), Some(mac), mtu)).context("make the device")?;
     let index = socket.link(&name).context("read the device")?.context("there is no device")?.index;
     socket.request(address::add(index, [10, 99, 0, 0].into(), 32)).context("give it an address")?;
     let begun = Instant::now();

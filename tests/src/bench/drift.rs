@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::link::{self, Change, Device};
+use dataplane::link::{self, Device, LinkChange};
 use dataplane::netlink::Request;
 use dataplane::nft::{self, Table, TableId};
 use dataplane::op::Op;
@@ -111,7 +111,8 @@ impl Patient {
 
     fn devices(&mut self) -> Outcome {
         let link = self.kernel.socket().link(&device()?).context("read the device")?.context("there is no device")?;
-        let addresses = self.kernel.socket().addresses_of(link.index, Family::V4).context("read its addresses")?;
+        let addresses =
+            self.kernel.socket().addresses(Some(link.index), Some(Family::V4)).context("read its addresses")?;
         let own = addresses.first().context("the device has no address")?.address;
         let whole = KernelEvent::Link(DEVICE.to_owned(), link.mtu, true);
         let mut routes = Vec::new();
@@ -128,13 +129,13 @@ impl Patient {
         let small = Mtu::try_from(1300).context("an MTU")?;
         self.device("device deleted, all back", &entries, |name, _| link::delete(Device::Name(name)))?;
         self.device("device down, all back", &routes, |name, _| {
-            link::set(Device::Name(name), &Change { up: Some(false), ..Change::default() })
+            link::set(Device::Name(name), &LinkChange { up: Some(false), ..LinkChange::default() })
         })?;
         self.device("device's address deleted", &[KernelEvent::Address(own)], |_, index| {
             address::delete(index, own, 32)
         })?;
         self.device("device's MTU changed", &[whole], |name, _| {
-            link::set(Device::Name(name), &Change { mtu: Some(small), ..Change::default() })
+            link::set(Device::Name(name), &LinkChange { mtu: Some(small), ..LinkChange::default() })
         })
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::process::Command;
 
 use super::*;
-use crate::link::{Kind, Tunnel, Vxlan};
+use crate::link::{Kind, LinkChange, Tunnel, Vxlan};
 use crate::netns::scratch;
 use crate::nft::{
     BaseChainFacts, Chain, ChainType, Expression, Hook, NatFlags, Rule, Set, Side, Statement, Table, TableId, Type,
@@ -130,7 +130,13 @@ fn every_op() -> Vec<Op> {
         other => other,
     };
     let quiet = LinkChange { alias: Some("it's mine; $HOME".to_owned()), ..LinkChange::default() };
-    let loud = LinkChange { up: Some(true), mtu: Some(mtu(1380)), mac: Some(MACS[1]), alias: Some("netd".to_owned()) };
+    let loud = LinkChange {
+        up: Some(true),
+        mtu: Some(mtu(1380)),
+        mac: Some(MACS[1]),
+        promiscuous: None,
+        alias: Some("netd".to_owned()),
+    };
     let (v4, v6) = (route("flannel.1", "10.244.2.0/24", Some("10.244.2.0"), true), "fd00:10:0:2::");
     let v6 = route("flannel-v6.1", &format!("{v6}/64"), Some(v6), true);
     let (device, v6_device) = (name("flannel.1"), name("flannel-v6.1"));

@@ -3,12 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use netlink_packet_route::IpProtocol;
-use netlink_packet_route::link::{InfoData, InfoIpTunnel, InfoKind, LinkMessage, TunnelEncapType};
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
-
-use super::create;
-use crate::netlink::Request;
-use crate::types::{IfName, Mtu};
+use netlink_packet_route::link::{InfoIpTunnel, TunnelEncapType};
 
 /// What cannot be changed of an IPIP device without making it anew. The outer packet takes its TTL and its "do not fragment" from the
 /// inner one (`ttl inherit nopmtudisc`).
@@ -35,51 +30,36 @@ impl Ipip {
         let address = |word, address: Option<Ipv4Addr>| address.map(|to| format!(" {word} {to}")).unwrap_or_default();
         format!("type ipip{}{} ttl inherit nopmtudisc", address("local", self.local), address("remote", self.remote))
     }
-}
 
-/// A protocol that no IPIP device carries.
-const NO_PROTOCOL: IpProtocol = IpProtocol::Tcp;
-
-pub(super) fn read(data: &[InfoIpTunnel]) -> Ipip {
-    let v4 = |address: &IpAddr| match address {
-        IpAddr::V4(address) if !address.is_unspecified() => Some(*address),
-        _ => None,
-    };
-    let mut ipip = Ipip { local: None, remote: None, underlay: None, foreign: false };
-    for info in data {
-        match info {
-            InfoIpTunnel::Local(address) => ipip.local = v4(address),
-            InfoIpTunnel::Remote(address) => ipip.remote = v4(address),
-            InfoIpTunnel::Link(index) => ipip.underlay = Some(*index).filter(|index| *index != 0),
-            InfoIpTunnel::Ttl(ttl) => ipip.foreign |= *ttl != 0,
-            InfoIpTunnel::PMtuDisc(on) => ipip.foreign |= *on,
-            InfoIpTunnel::Protocol(protocol) => ipip.foreign |= *protocol != IpProtocol::Ipip,
-            InfoIpTunnel::EncapType(around) => ipip.foreign |= *around != TunnelEncapType::None,
-            InfoIpTunnel::CollectMetadata => ipip.foreign = true,
-            _ => {}
+    pub(super) fn read(data: &[InfoIpTunnel]) -> Self {
+        let v4 = |address: &IpAddr| match address {
+            IpAddr::V4(address) if !address.is_unspecified() => Some(*address),
+            _ => None,
+        };
+        let mut ipip = Self { local: None, remote: None, underlay: None, foreign: false };
+        for info in data {
+            match info {
+                InfoIpTunnel::Local(address) => ipip.local = v4(address),
+                InfoIpTunnel::Remote(address) => ipip.remote = v4(address),
+                InfoIpTunnel::Link(index) => ipip.underlay = Some(*index).filter(|index| *index != 0),
+                InfoIpTunnel::Ttl(ttl) => ipip.foreign |= *ttl != 0,
+                InfoIpTunnel::PMtuDisc(on) => ipip.foreign |= *on,
+                InfoIpTunnel::Protocol(protocol) => ipip.foreign |= *protocol != IpProtocol::Ipip,
+                InfoIpTunnel::EncapType(around) => ipip.foreign |= *around != TunnelEncapType::None,
+                InfoIpTunnel::CollectMetadata => ipip.foreign = true,
+                _ => {}
+            }
         }
+        ipip
     }
-    ipip
-}
 
-pub(super) fn add(name: &IfName, mtu: Mtu, ipip: &Ipip) -> Request {
-    create(message(name, mtu, ipip))
-}
-
-fn message(name: &IfName, mtu: Mtu, ipip: &Ipip) -> LinkMessage {
-    let mut data = vec![InfoIpTunnel::Ttl(0), InfoIpTunnel::PMtuDisc(false)];
-    data.extend(ipip.local.map(|local| InfoIpTunnel::Local(local.into())));
-    data.extend(ipip.remote.map(|remote| InfoIpTunnel::Remote(remote.into())));
-    data.extend(ipip.underlay.map(InfoIpTunnel::Link));
-    let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::IpIp).name(name.as_str());
-    builder.set_info_data(InfoData::IpTunnel(data)).mtu(mtu.get()).up().build()
-}
-
-/// The request that the kernel refuses in any case, with `EOPNOTSUPP` where it has no such devices: `ipip_tunnel_validate` takes no such
-/// protocol, and looks before anything is made.
-pub(super) fn probe(name: &str) -> Request {
-    let builder = LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::IpIp).name(name);
-    create(builder.set_info_data(InfoData::IpTunnel(vec![InfoIpTunnel::Protocol(NO_PROTOCOL)])).build())
+    pub(super) fn data(&self) -> Vec<InfoIpTunnel> {
+        let mut data = vec![InfoIpTunnel::Ttl(0), InfoIpTunnel::PMtuDisc(false)];
+        data.extend(self.local.map(|local| InfoIpTunnel::Local(local.into())));
+        data.extend(self.remote.map(|remote| InfoIpTunnel::Remote(remote.into())));
+        data.extend(self.underlay.map(InfoIpTunnel::Link));
+        data
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,9 @@
 //! Tunnel devices of every kind that netd makes, behind one type: who makes and compares devices need not know the kind.
 
-use std::mem::discriminant;
+use netlink_packet_route::IpProtocol;
+use netlink_packet_route::link::{InfoData, InfoIpTunnel, InfoKind, LinkAttribute};
 
-use netlink_packet_route::link::InfoKind;
-use rtnetlink::{LinkMessageBuilder, LinkUnspec};
-
-use super::{Ipip, Kind, Link, Vxlan, add_vxlan, create, ipip};
+use super::{Ipip, Kind, Link, Vxlan, create, hardware_address};
 use crate::netlink::Request;
 use crate::types::{IfName, Mac, Mtu};
 
@@ -21,7 +19,7 @@ pub enum Tunnel {
 impl Tunnel {
     /// True where both are of one kind of device.
     pub fn is_like(&self, other: &Self) -> bool {
-        discriminant(self) == discriminant(other)
+        self.kind() == other.kind()
     }
 
     /// True where the kernel takes only one of the two.
@@ -49,14 +47,6 @@ impl Tunnel {
         }
     }
 
-    /// The op that makes such a device, in one word for counters.
-    pub fn op_kind(&self) -> &'static str {
-        match self {
-            Tunnel::Vxlan(_) => "add_vxlan",
-            Tunnel::Ipip(_) => "add_ipip",
-        }
-    }
-
     /// The end of the line for `ip link add`, from the word `type`; `underlay` is the name of the device under the tunnel.
     pub fn ip_link_type(&self, underlay: &IfName) -> String {
         match self {
@@ -73,38 +63,26 @@ impl Link {
     }
 }
 
-/// A tunnel device to be made, up from the start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewTunnel<'a> {
-    /// Its name.
-    pub name: &'a IfName,
-    /// What defines it. The device under it goes by its index there.
-    pub tunnel: &'a Tunnel,
-    /// Its hardware address, set from the start so that no policy of the host changes it; `None` for kinds without one.
-    pub mac: Option<Mac>,
-    /// MTU in bytes; the kernel silently lowers one that the device under it cannot carry.
-    pub mtu: Mtu,
-}
-
 /// A request for a device of the tunnel's kind that the kernel refuses in any case, before anything is made: with `EOPNOTSUPP` where it
 /// has no such devices.
 pub(crate) fn probe(tunnel: &Tunnel) -> Request {
-    match tunnel {
+    let (kind, data) = match tunnel {
         // `vxlan_validate` refuses a request without options.
-        Tunnel::Vxlan(_) => {
-            create(LinkMessageBuilder::<LinkUnspec>::new_with_info_kind(InfoKind::Vxlan).name(PROBE).build())
-        }
-        Tunnel::Ipip(_) => ipip::probe(PROBE),
-    }
+        Tunnel::Vxlan(_) => (InfoKind::Vxlan, None),
+        // `ipip_tunnel_validate` refuses another protocol inside.
+        Tunnel::Ipip(_) => (InfoKind::IpIp, Some(InfoData::IpTunnel(vec![InfoIpTunnel::Protocol(IpProtocol::Tcp)]))),
+    };
+    create("netd-probe", kind, data, [])
 }
 
-/// The name in requests that make nothing.
-const PROBE: &str = "netd-probe";
-
-/// The request that makes a tunnel device.
-pub fn add_tunnel(new: &NewTunnel<'_>) -> Request {
-    match new.tunnel {
-        Tunnel::Vxlan(vxlan) => add_vxlan(new, vxlan),
-        Tunnel::Ipip(ipip) => ipip::add(new.name, new.mtu, ipip),
-    }
+/// The request that makes a tunnel device, up from the start.
+///
+/// The hardware address is set from the start so that no policy of the host changes it; `None` for kinds without one. The kernel silently
+/// lowers an MTU that the device under the tunnel cannot carry.
+pub fn add_tunnel(name: &IfName, tunnel: &Tunnel, mac: Option<Mac>, mtu: Mtu) -> Request {
+    let (kind, data) = match tunnel {
+        Tunnel::Vxlan(vxlan) => (InfoKind::Vxlan, InfoData::Vxlan(vxlan.data())),
+        Tunnel::Ipip(ipip) => (InfoKind::IpIp, InfoData::IpTunnel(ipip.data())),
+    };
+    create(name.as_str(), kind, Some(data), [Some(LinkAttribute::Mtu(mtu.get())), mac.map(hardware_address)])
 }

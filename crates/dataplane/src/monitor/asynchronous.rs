@@ -7,7 +7,7 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::subscription::Monitor;
+use super::Monitor;
 use crate::error::KernelError;
 use crate::netlink_socket::SocketError;
 
@@ -25,11 +25,9 @@ impl AsyncMonitor {
     /// Where the kernel offers no such sockets, or the runtime cannot wait for them.
     pub fn open() -> Result<Self, KernelError> {
         let monitor = Monitor::open()?;
-        let fault = |source: io::Error| SocketError { action: "wait for changes", source };
-        let [route, nft] = monitor.sockets().map(|socket| {
-            let socket = socket.try_clone_to_owned().map_err(fault)?;
-            register(socket).map_err(fault)
-        });
+        let fault = |source| SocketError { action: "wait for changes", source };
+        let [route, nft] =
+            monitor.sockets().map(|socket| socket.try_clone_to_owned().and_then(register).map_err(fault));
         Ok(Self { sockets: [route?, nft?], monitor })
     }
 

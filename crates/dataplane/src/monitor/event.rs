@@ -1,5 +1,7 @@
 //! Notifications as values. Pure.
 
+use netlink_packet_route::RouteNetlinkMessage;
+
 use super::netconf::NetconfChange;
 use crate::address::Address;
 use crate::link::Link;
@@ -20,6 +22,18 @@ pub enum Object {
     Neighbour(Neighbour),
     /// A forwarding entry of a VXLAN device.
     Fdb(Fdb),
+}
+
+impl Object {
+    /// Reads an object from the message that it is new or gone; `None` for other messages.
+    pub(super) fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
+        let link = || Link::from_message(message).map(Box::new).map(Object::Link);
+        link()
+            .or_else(|| Address::from_message(message).map(Object::Address))
+            .or_else(|| Route::from_message(message).map(Object::Route))
+            .or_else(|| Neighbour::from_message(message).map(Object::Neighbour))
+            .or_else(|| Fdb::from_message(message).map(Object::Fdb))
+    }
 }
 
 /// One notification.

@@ -1,14 +1,13 @@
-//! The notifications that a subscriber wants. Pure.
+//! The notifications that the owner of a monitor wants. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::Event;
-use super::rtnetlink::Scope;
+use super::event::{Event, Object};
 use crate::nft::{RawMessage, TableFilter, TableId};
 use crate::types::Prefix;
 
-/// The notifications that one subscriber wants; none by default.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// The notifications that are wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Links, and the sysctls of which the kernel notifies.
     pub links: bool,
@@ -22,14 +21,7 @@ pub struct Filter {
     pub commits: bool,
 }
 
-impl Filter {
-    /// Every notification.
-    pub fn all() -> Self {
-        Self { links: true, routes: Routes::All, devices: Devices::All, tables: Tables::All, commits: true }
-    }
-}
-
-/// The routes of the main table that a subscriber wants.
+/// The routes of the main table that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Routes {
     /// Every route.
@@ -38,20 +30,7 @@ pub enum Routes {
     Within(Vec<Prefix>),
 }
 
-impl Default for Routes {
-    fn default() -> Self {
-        Routes::Within(Vec::new())
-    }
-}
-
-impl Routes {
-    /// True where no route is wanted.
-    pub(super) fn is_none(&self) -> bool {
-        matches!(self, Routes::Within(prefixes) if prefixes.is_empty())
-    }
-}
-
-/// The devices whose addresses, neighbours and forwarding entries a subscriber wants.
+/// The devices whose addresses, neighbours and forwarding entries are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Devices {
     /// Every device.
@@ -60,18 +39,12 @@ pub enum Devices {
     Only {
         /// Their indexes.
         indexes: BTreeSet<u32>,
-        /// Devices with a higher index are wanted too: they were made after the subscriber looked. `u32::MAX` for none.
+        /// Devices with a higher index are wanted too: they were made after the caller looked. `u32::MAX` for none.
         newest: u32,
     },
 }
 
-impl Default for Devices {
-    fn default() -> Self {
-        Devices::Only { indexes: BTreeSet::new(), newest: u32::MAX }
-    }
-}
-
-/// The tables of nftables that a subscriber wants.
+/// The tables of nftables that are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Tables {
     /// Every table. Elements come without their keys, since the types of the keys are not known.
@@ -80,31 +53,39 @@ pub enum Tables {
     Only(BTreeMap<TableId, TableFilter>),
 }
 
-impl Default for Tables {
-    fn default() -> Self {
-        Tables::Only(BTreeMap::new())
-    }
-}
-
 impl Filter {
-    /// True where a notification of rtnetlink with this scope is wanted.
-    pub(super) fn wants(&self, scope: &Scope) -> bool {
-        match scope {
-            Scope::Link => self.links,
-            Scope::Route(None) => !self.routes.is_none(),
-            Scope::Route(Some(destination)) => match &self.routes {
-                Routes::All => true,
-                Routes::Within(prefixes) => prefixes.iter().any(|prefix| prefix.covers(*destination)),
-            },
-            Scope::Device(index) => match &self.devices {
-                Devices::All => true,
-                Devices::Only { indexes, newest } => index > newest || indexes.contains(index),
-            },
+    /// Every notification.
+    pub(super) fn all() -> Self {
+        Self { links: true, routes: Routes::All, devices: Devices::All, tables: Tables::All, commits: true }
+    }
+
+    /// True where the object of a notification is wanted.
+    pub(super) fn wants(&self, object: &Object) -> bool {
+        let index = match object {
+            Object::Link(_) => return self.links,
+            Object::Route(route) => return self.wants_route(route.destination),
+            Object::Address(address) => address.index,
+            Object::Neighbour(entry) => entry.index,
+            Object::Fdb(entry) => entry.index,
+        };
+        match &self.devices {
+            Devices::All => true,
+            Devices::Only { indexes, newest } => index > *newest || indexes.contains(&index),
         }
     }
 
-    /// A notification of nftables as an event; `None` where it is not wanted.
-    pub(super) fn event(&self, notification: &RawMessage<'_>) -> Option<Event> {
+    /// True where routes to this destination are wanted.
+    pub(super) fn wants_route(&self, destination: Prefix) -> bool {
+        match &self.routes {
+            Routes::All => true,
+            Routes::Within(prefixes) if destination.is_default() => !prefixes.is_empty(),
+            Routes::Within(prefixes) => prefixes.iter().any(|prefix| prefix.covers(destination)),
+        }
+    }
+
+    /// Reads a message of nftables; `None` where it is not wanted.
+    pub(super) fn nftables_event(&self, message: &[u8]) -> Option<Event> {
+        let notification = RawMessage::of(message)?;
         if let Some(generation) = notification.generation() {
             return self.commits.then_some(Event::Committed { generation });
         }

@@ -6,8 +6,10 @@
 //! `addr_gen_mode`, `send_redirects` and the like, and of `disable_ipv6` only by the addresses that go. Those have to be polled.
 //! `netlink-packet-route` does not know these messages.
 
+use netlink_packet_core::NetlinkBuffer;
+
 use crate::attribute;
-use crate::netlink_message::{HEADER_BYTES, message_type};
+use crate::netlink_message::HEADER_BYTES;
 
 /// `RTM_NEWNETCONF`.
 const NEW: u16 = 80;
@@ -30,7 +32,7 @@ pub struct NetconfChange {
 impl NetconfChange {
     /// `None` for other messages, and for those of other sysctls.
     pub(super) fn read(message: &[u8]) -> Option<Self> {
-        if message_type(message) != NEW {
+        if NetlinkBuffer::new(message).message_type() != NEW {
             return None;
         }
         let (mut index, mut forwards, mut filters) = (None, None, false);

@@ -1,21 +1,16 @@
 //! Reading: one object, or a whole table that starts over when it changed on the way.
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::socket::{Request, Socket};
+use super::{Request, Socket};
 use crate::error::KernelError;
-use crate::netlink_message::{message_flags, message_sequence, message_type, messages, parse_answer};
-use crate::netlink_socket::SocketError;
+use crate::netlink_message::{messages, parse_answer};
+use crate::netlink_socket::Received;
 
 const NLMSG_DONE: u16 = 3;
 /// A table that changes during each of this many reads is an error.
 const ATTEMPTS: u32 = 20;
-
-enum Read {
-    Whole,
-    StartOver,
-}
 
 impl Socket {
     /// Reads a table whole: `keep` turns messages into entries and passes over what is not wanted.
@@ -25,69 +20,57 @@ impl Socket {
     pub fn dump<T>(
         &mut self,
         message: RouteNetlinkMessage,
-        keep: impl Fn(RouteNetlinkMessage) -> Option<T>,
+        keep: impl Fn(&RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
-        let request = Request::new(message, NLM_F_DUMP);
-        let mut entries = Vec::new();
+        // An entry of a kind that we cannot read is not ours: it must not hide the others.
+        self.read(&Request::new(message, NLM_F_DUMP), |bytes| Ok(parse(bytes).ok().and_then(|entry| keep(&entry))))
+    }
+
+    /// Reads one object; `None` where it does not exist.
+    pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, KernelError> {
+        match self.read(&Request::new(message, NLM_F_ACK), |bytes| parse(bytes).map(Some)) {
+            Err(error) if error.is_missing() => Ok(None),
+            objects => Ok(objects?.pop()),
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        request: &Request,
+        read: impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
+    ) -> Result<Vec<T>, KernelError> {
         for _ in 0..ATTEMPTS {
-            entries.clear();
-            let sequence = self.next_sequence();
             let mut bytes = Vec::new();
-            request.serialize(sequence, false, &mut bytes);
-            self.send(&bytes)?;
-            if let Read::Whole = self.read_dump(sequence, &keep, &mut entries)? {
+            self.serialize(request, 0, &mut bytes);
+            self.inner.send(&bytes)?;
+            if let Some(entries) = self.entries(&read)? {
                 return Ok(entries);
             }
         }
         Err(KernelError::NeverConsistent(ATTEMPTS))
     }
 
-    fn read_dump<T>(
+    /// Reads the answers to the request that was sent last; `None` where they are not one consistent state.
+    fn entries<T>(
         &mut self,
-        sequence: u32,
-        keep: &impl Fn(RouteNetlinkMessage) -> Option<T>,
-        entries: &mut Vec<T>,
-    ) -> Result<Read, KernelError> {
-        let mut interrupted = false;
+        read: &impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
+    ) -> Result<Option<Vec<T>>, KernelError> {
+        let (mut entries, mut interrupted) = (Vec::new(), false);
         loop {
-            let Some(datagram) = self.receive()? else {
-                return Ok(Read::StartOver);
-            };
-            for message in messages(datagram).filter(|message| message_sequence(message) == sequence) {
-                interrupted |= message_flags(message) & NLM_F_DUMP_INTR != 0;
-                if message_type(message) == NLMSG_DONE {
-                    return Ok(if interrupted { Read::StartOver } else { Read::Whole });
+            let Received::Some(datagram) = self.inner.receive(0)? else { return Ok(None) };
+            for message in messages(datagram) {
+                let header = NetlinkBuffer::new(message);
+                if header.sequence_number() != self.sequence {
+                    continue;
                 }
+                interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
+                let is_end = header.message_type() == NLMSG_DONE;
                 match parse_answer(message) {
-                    Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(Read::StartOver),
+                    Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(None),
                     Some(Err(refusal)) => return Err(refusal.into()),
-                    Some(Ok(())) => {}
-                    // An entry of a kind that we cannot read is not ours: it must not hide the others.
-                    None => entries.extend(parse(message).ok().and_then(keep)),
+                    None if !is_end => entries.extend(read(message)?),
+                    Some(Ok(())) | None => return Ok((!interrupted).then_some(entries)),
                 }
-            }
-        }
-    }
-
-    /// Reads one object; `None` where it does not exist.
-    pub fn get(&mut self, message: RouteNetlinkMessage) -> Result<Option<RouteNetlinkMessage>, KernelError> {
-        let request = Request::new(message, 0);
-        let sequence = self.next_sequence();
-        let mut bytes = Vec::new();
-        request.serialize(sequence, false, &mut bytes);
-        self.send(&bytes)?;
-        loop {
-            let Some(datagram) = self.receive()? else {
-                let source = std::io::Error::from_raw_os_error(nix::libc::ENOBUFS);
-                return Err(SocketError { action: "receive the answer", source }.into());
-            };
-            if let Some(message) = messages(datagram).find(|message| message_sequence(message) == sequence) {
-                return match parse_answer(message).map(|answer| answer.map_err(KernelError::from)) {
-                    Some(Err(error)) if error.is_missing() => Ok(None),
-                    Some(Err(error)) => Err(error),
-                    Some(Ok(())) => Ok(None),
-                    None => parse(message).map(Some),
-                };
             }
         }
     }

@@ -2,7 +2,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use super::*;
-use crate::link::{Kind, NewTunnel, NewVeth, Tunnel, Vxlan};
+use crate::link::{Kind, NewVeth, Tunnel, Vxlan};
 use crate::neighbour;
 use crate::netns;
 use crate::route::{Route, RouteKind};
@@ -43,9 +43,7 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
             let wanted = Tunnel::Vxlan(Vxlan { learning, gbp, ..vxlan(index, ip(local), vni) });
             let mtu = Mtu::try_from(1400).expect("MTU");
             let device = name(&format!("flannel.{vni}"));
-            socket
-                .request(link::add_tunnel(&NewTunnel { name: &device, tunnel: &wanted, mac: Some(mac), mtu }))
-                .expect("made");
+            socket.request(link::add_tunnel(&device, &wanted, Some(mac), mtu)).expect("made");
             let made = socket.link(&device).expect("read").expect("there");
             assert_eq!(made.kind, Kind::Tunnel(wanted));
             assert_eq!((made.mac, made.mtu, made.up), (Some(mac), 1400, true));
@@ -56,7 +54,7 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
 
 #[test]
 fn an_index_is_that_of_the_sockets_namespace() {
-    let (socket, index) = netns::scratch(|| {
+    let (mut socket, index) = netns::scratch(|| {
         let mut socket = Socket::open().expect("socket");
         let index = underlay(&mut socket);
         (socket, index)
@@ -149,14 +147,7 @@ fn neighbours_and_forwarding_entries_are_replaced_in_place() {
         let mtu = Mtu::try_from(1400).expect("MTU");
         let new = vxlan(underlay, ip("192.168.9.1"), 5);
         let device = name("flannel.5");
-        socket
-            .request(link::add_tunnel(&NewTunnel {
-                name: &device,
-                tunnel: &Tunnel::Vxlan(new),
-                mac: Some(Mac::local([2; 6])),
-                mtu,
-            }))
-            .expect("made");
+        socket.request(link::add_tunnel(&device, &Tunnel::Vxlan(new), Some(Mac::local([2; 6])), mtu)).expect("made");
         let index = socket.link(&device).expect("read").expect("there").index;
         let (mac, other) = (Mac::local([2, 1, 1, 1, 1, 1]), Mac::local([2, 2, 2, 2, 2, 2]));
         let outcomes = socket.batch(&[

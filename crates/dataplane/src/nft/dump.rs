@@ -14,6 +14,7 @@ use super::socket::Socket;
 use super::table::{Base, BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
 use super::writer::{Writer, nftables};
 use crate::netlink_message::messages;
+use crate::netlink_socket::Received;
 
 /// A foreign program that changes the ruleset without a pause would have to hit each of them.
 const ATTEMPTS: u32 = 32;
@@ -141,7 +142,7 @@ impl Socket {
         let mut payloads = Vec::new();
         let mut spoilt = false;
         loop {
-            let Some(datagram) = self.inner.receive(0)?.some() else {
+            let Received::Some(datagram) = self.inner.receive(0)? else {
                 // The kernel dropped one.
                 spoilt = true;
                 continue;

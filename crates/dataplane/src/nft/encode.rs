@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkBuffer};
 
 use super::abi::{
     self, TABLE, chain, element_list, hook, hook_device, message, rule, set, set_data, set_desc, set_field, set_flag,
@@ -15,7 +15,6 @@ use super::operation::Operation;
 use super::table::{Base, Chain, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
 use super::writer::{Writer, nftables};
 use super::{elements, rule as rules, wire};
-use crate::netlink_message::message_flags;
 
 /// Why an operation cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,7 +55,7 @@ impl Batch {
         }
         // The kernel reports errors in any case. Acknowledging each message would overflow the receive buffer.
         let last = &mut batch.writer.bytes[batch.last..];
-        let flags = message_flags(last) | NLM_F_ACK;
+        let flags = NetlinkBuffer::new(&*last).flags() | NLM_F_ACK;
         last[6..8].copy_from_slice(&flags.to_ne_bytes());
         batch.bound(abi::BATCH_END, batch.sequence().wrapping_add(1));
         Ok(batch)

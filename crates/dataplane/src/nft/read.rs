@@ -1,6 +1,6 @@
 //! Messages of the kernel as values. Pure, and safe to feed with any bytes.
 
-use netlink_packet_core::NLM_F_DUMP_INTR;
+use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkBuffer};
 
 use super::abi::{
     self, TABLE, chain, compat_match, element_list, generation, hook, message, rule, set, set_data, set_desc, set_flag,
@@ -13,9 +13,7 @@ use super::table::{
     Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableId,
 };
 use super::{rule as rules, wire};
-use crate::netlink_message::{
-    HEADER_BYTES, Refusal, message_flags, message_port, message_sequence, message_type, parse_answer,
-};
+use crate::netlink_message::{HEADER_BYTES, Refusal, parse_answer};
 
 /// `struct nfgenmsg`.
 const FAMILY_HEADER_BYTES: usize = 4;
@@ -77,10 +75,11 @@ impl<'m> RawMessage<'m> {
     /// `None` where the message is shorter than its header.
     pub(crate) fn of(message: &'m [u8]) -> Option<Self> {
         let body = message.get(HEADER_BYTES..)?;
-        let [subsystem, kind] = message_type(message).to_be_bytes();
+        let header = NetlinkBuffer::new(message);
+        let [subsystem, kind] = header.message_type().to_be_bytes();
         Some(Self {
             kind: (subsystem == abi::SUBSYSTEM).then_some(kind),
-            origin: message_port(message),
+            origin: header.port_number(),
             family: body.first().copied().unwrap_or(0),
             generation: body.get(2..FAMILY_HEADER_BYTES).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])),
             attributes: Attributes(body.get(FAMILY_HEADER_BYTES..).unwrap_or_default()),
@@ -107,7 +106,8 @@ impl<'m> RawMessage<'m> {
 pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
     let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
-    let payload = match (message_type(bytes), raw.kind) {
+    let header = NetlinkBuffer::new(bytes);
+    let payload = match (header.message_type(), raw.kind) {
         (abi::NLMSG_ERROR, _) => {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
@@ -131,8 +131,8 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
             object.ok_or_else(|| malformed(what, "it lacks an attribute that it must have"))?
         }
     };
-    let interrupted = message_flags(bytes) & NLM_F_DUMP_INTR != 0;
-    Ok(Message { sequence: message_sequence(bytes), interrupted, payload })
+    let interrupted = header.flags() & NLM_F_DUMP_INTR != 0;
+    Ok(Message { sequence: header.sequence_number(), interrupted, payload })
 }
 
 fn table_of(raw: &RawMessage<'_>) -> Option<Payload> {

@@ -25,9 +25,7 @@ impl Socket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, Error> {
         let socket = Self { inner: NetlinkSocket::request(NETLINK_NETFILTER)?, sequence: 0 };
-        // Each refused message of a batch is answered. Where no more is permitted, small batches still work and large ones fail
-        // with `EMSGSIZE`.
-        socket.inner.make_much_room();
+        // Where no more is permitted, small batches still work and large ones fail with `EMSGSIZE`.
         if setsockopt(&socket.inner.inner, sockopt::SndBufForce, &SEND_BUFFER_BYTES).is_err() {
             let _ = setsockopt(&socket.inner.inner, sockopt::SndBuf, &SEND_BUFFER_BYTES);
         }

@@ -8,14 +8,9 @@ const HEADER: usize = 8;
 
 /// Eight bytes behind the header by which our requests differ from those of other programs and of earlier rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Token([u8; 8]);
+pub(super) struct Token(pub(super) [u8; 8]);
 
 impl Token {
-    /// The one of these bytes.
-    pub(super) const fn of(bytes: [u8; 8]) -> Self {
-        Self(bytes)
-    }
-
     /// A request of so many bytes after the IP header. Its checksum is right for IPv4; for IPv6 the kernel makes it.
     pub(super) fn request(self, family: Family, place: usize, bytes: usize) -> Vec<u8> {
         let mut packet = vec![0; bytes];
@@ -46,9 +41,8 @@ impl Token {
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let words = bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair.get(1).copied().unwrap_or(0)));
-    let sum = words.fold(0_u32, |sum, word| {
-        let sum = sum + word;
-        (sum & 0xffff) + (sum >> 16)
-    });
+    // A packet has less than 2^16 words, so the sum fits.
+    let carried = |sum: u32| (sum & 0xffff) + (sum >> 16);
+    let sum = carried(carried(words.sum()));
     !u16::try_from(sum).unwrap_or_default()
 }

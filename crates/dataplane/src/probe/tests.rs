@@ -10,7 +10,7 @@ use crate::netlink::Socket;
 use crate::netns;
 use crate::types::Family;
 
-const TOKEN: Token = Token::of(*b"01234567");
+const TOKEN: Token = Token(*b"01234567");
 const SOON: Duration = Duration::from_millis(500);
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
@@ -29,7 +29,7 @@ fn an_answer_is_known_by_its_token() {
         assert_eq!(TOKEN.answer(family, &packet), None, "a request is no answer");
         packet[0] = kind;
         assert_eq!(TOKEN.answer(family, &packet), Some(70_000), "the number of the request");
-        assert_eq!(Token::of(*b"76543210").answer(family, &packet), None, "an answer to somebody else");
+        assert_eq!(Token(*b"76543210").answer(family, &packet), None, "an answer to somebody else");
         assert_eq!(TOKEN.answer(family, &packet[..19]), None, "a cut-off answer");
     }
 }
@@ -39,7 +39,7 @@ fn alone<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     netns::scratch(|| {
         let mut socket = Socket::open().expect("a netlink socket");
         let lo = "lo".parse().expect("a name");
-        let up = link::Change { up: Some(true), ..Default::default() };
+        let up = link::LinkChange { up: Some(true), ..Default::default() };
         socket.request(link::set(Device::Name(&lo), &up)).expect("loopback up");
         body()
     })

@@ -14,7 +14,6 @@ fn facts(text: &str) -> Address {
         address,
         prefix_len: 24,
         global: true,
-        tentative: flag,
         temporary: flag,
         deprecated: flag,
         permanent: flag,

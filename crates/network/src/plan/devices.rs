@@ -2,8 +2,8 @@
 //!
 //! Pure.
 
-use dataplane::link::Link;
-use dataplane::op::{LinkChange, Op};
+use dataplane::link::{Link, LinkChange};
+use dataplane::op::Op;
 use dataplane::types::IfName;
 
 use super::{Conflict, Diff};
@@ -102,6 +102,7 @@ pub(crate) fn adjustment(link: &Link, device: &Device, mark: &str) -> Option<Lin
         mtu: (link.mtu != device.mtu.get()).then_some(device.mtu),
         mac: device.mac.filter(|mac| link.mac != Some(*mac)),
         alias: (link.alias.as_deref() != Some(mark)).then(|| mark.to_owned()),
+        promiscuous: None,
     })
 }
 

@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataplane::link::LinkChange;
 use dataplane::netlink::KernelError;
 use dataplane::nft::Operation;
-use dataplane::op::{DeviceRoute, LinkChange, Op};
+use dataplane::op::{DeviceRoute, Op};
 use dataplane::types::{IfName, Prefix};
 use reconcile::{DesiredHash, Domain, Keyed};
 
@@ -140,7 +141,7 @@ fn stones(ops: &[Op]) -> BTreeMap<Prefix, Prefix> {
 fn desired_by(op: &Op, key: &Key) -> DesiredHash {
     // An entry that merely lies on a device does not change the device.
     let parts = match op {
-        Op::SetLink { change: LinkChange { up, mtu, mac, alias }, .. } => {
+        Op::SetLink { change: LinkChange { up, mtu, mac, alias, .. }, .. } => {
             let (up, mtu) = (up.map(|up| up.to_string()), mtu.map(|mtu| mtu.to_string()));
             let mac = mac.map(|mac| mac.to_string());
             let parts = [("up", up), ("mtu", mtu), ("mac", mac), ("alias", alias.clone())];

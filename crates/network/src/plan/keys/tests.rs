@@ -7,7 +7,6 @@ use std::time::Duration;
 use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
 use dataplane::nft;
-use dataplane::op::LinkChange;
 use dataplane::route::RouteKind;
 use dataplane::types::Family;
 use reconcile::backoff::{TIMES, WINDOW};

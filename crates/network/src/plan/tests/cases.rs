@@ -2,8 +2,8 @@
 
 use dataplane::fake::Fake;
 use dataplane::kernel::Kernel;
-use dataplane::link::{Kind, Link, Tunnel};
-use dataplane::op::{DeviceRoute, LinkChange, Op};
+use dataplane::link::{Kind, Link, LinkChange, Tunnel};
+use dataplane::op::{DeviceRoute, Op};
 use dataplane::route::RouteKind;
 use dataplane::types::RouteProtocol;
 

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use dataplane::kernel::Kernel;
+use dataplane::link::LinkChange;
 use dataplane::nft;
-use dataplane::op::{LinkChange, Op};
+use dataplane::op::Op;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
