@@ -98,7 +98,7 @@ impl Template {
 
     /// The text to install. The plugin will read `subnet_file`.
     pub fn render(&self, subnet_file: &Path) -> Result<String, ConflistError> {
-        let unnamed = || ConflistError::Render { subnet_file: subnet_file.to_owned() };
+        let unnamed = || ConflistError::Render(subnet_file.to_owned());
         let mut list = self.list.clone();
         list["plugins"][self.own]["subnetFile"] = json!(subnet_file.to_str().ok_or_else(unnamed)?);
         Ok(format!("{list:#}\n"))

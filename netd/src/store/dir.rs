@@ -24,7 +24,7 @@ use tokio::task;
 use self::files::Layout;
 use self::lease_file::{LeaseFile, LeaseFiles};
 use self::watcher::PrimedWatch;
-use super::{LeaseRequest, Store, StoreError, StoreEvent, lease_builder};
+use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
 
 /// How often the files are polled, for mounts on which the kernel sends no notifications.
 pub const POLL: Duration = Duration::from_secs(10);
@@ -49,12 +49,6 @@ impl DirStore {
         Self { layout, poll, lock_timeout, own: Arc::default(), primed: Arc::default() }
     }
 
-    /// The same store with another timeout for the lock.
-    #[cfg(test)]
-    fn with_lock_timeout(self, lock_timeout: Duration) -> Self {
-        Self { lock_timeout, ..self }
-    }
-
     /// Works on the files, outside of the runtime's own threads.
     async fn run<T: Send + 'static>(&self, work: impl FnOnce(&Layout) -> T + Send + 'static) -> T {
         let layout = self.layout.clone();
@@ -65,19 +59,17 @@ impl DirStore {
             Err(_) => future::pending().await,
         }
     }
-}
 
-impl Store for DirStore {
-    async fn net_conf(&self) -> Result<String, StoreError> {
+    pub(super) async fn net_conf(&self) -> Result<String, StoreError> {
         self.run(Layout::read_net_conf).await
     }
 
-    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+    pub(super) async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         let node = node.clone();
         Ok(self.run(move |layout| layout.read_lease(&node)).await)
     }
 
-    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+    pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let files = self.run(Layout::read_all).await?;
         // The watch of a daemon logs each file that it skips, once.
         let is_watched = self.own.get().is_some();
@@ -91,7 +83,7 @@ impl Store for DirStore {
         Ok(files.into_iter().filter_map(lease).collect())
     }
 
-    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.run(Layout::make_dirs).await?;
         // The watch must begin before the files are read: changes during the read are notified then.
         let primed = self.own.set(request.node.clone()).is_ok().then(|| PrimedWatch::new(&self.layout));
@@ -107,17 +99,17 @@ impl Store for DirStore {
         Ok(lease)
     }
 
-    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let lease = lease.clone();
         self.run(move |layout| layout.write_lease(&lease)).await
     }
 
-    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         let node = node.clone();
         self.run(move |layout| layout.remove_lease(&node)).await
     }
 
-    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+    pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         let primed = self.primed.lock().unwrap_or_else(PoisonError::into_inner).take();
         let primed = primed.unwrap_or_else(|| PrimedWatch::new(&self.layout));
         watcher::start(self.layout.clone(), self.poll, self.own.get(), primed)

@@ -26,7 +26,7 @@ use self::allocator::Allocator;
 use self::client::{CallError, Client};
 use self::lease_keep_alive::LeaseKeepAlive;
 use super::startup_retry::{self, StartupRetry};
-use super::{LeaseRequest, Store, StoreError, StoreEvent};
+use super::{LeaseRequest, StoreError, StoreEvent};
 use crate::config::EtcdConfig;
 
 /// A store in etcd.
@@ -36,7 +36,8 @@ pub struct EtcdStore {
     own: Arc<OnceLock<NodeName>>,
     /// Whether to wait for an etcd that is not available: a daemon does until it watches the store, a command does not.
     waits: AtomicBool,
-    startup_status: channel::Sender<Option<String>>,
+    /// Why a starting daemon waits.
+    pub(super) startup_status: channel::Sender<Option<String>>,
 }
 
 impl EtcdStore {
@@ -82,63 +83,52 @@ impl EtcdStore {
     async fn read_net_conf(&self) -> Result<String, StoreError> {
         let client = &self.allocator.client;
         let key = client.config.config_key();
-        match client.get(&key).await.map_err(|error| error.reading(&key))? {
-            Some(kv) => Ok(kv.text()),
-            None => Err(StoreError::Read {
-                object: format!("etcd's key {key}"),
-                advice: r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#,
-                source: "flannel config not found in etcd store".into(),
-            }),
-        }
+        let stored = client.get(&key).await.map_err(|error| error.reading(&key))?;
+        let advice = r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#;
+        let lack = || StoreError::read(format!("etcd's key {key}"), advice, "flannel config not found in etcd store");
+        Ok(stored.ok_or_else(lack)?.text())
     }
-}
 
-impl Store for EtcdStore {
-    async fn net_conf(&self) -> Result<String, StoreError> {
+    pub(super) async fn net_conf(&self) -> Result<String, StoreError> {
         let waits = self.waits.load(Ordering::Relaxed);
         let read = || async {
             let text = self.read_net_conf().await?;
             match NetConf::parse(&text) {
                 // A caller that does not wait checks the text itself.
-                Err(error) if waits => Err(StoreError::Read {
-                    object: format!("etcd's {}", self.allocator.client.config.config_key()),
-                    advice: "correct the network configuration",
-                    source: error.into(),
-                }),
+                Err(error) if waits => {
+                    let object = format!("etcd's {}", self.allocator.client.config.config_key());
+                    Err(StoreError::read(object, "correct the network configuration", error))
+                }
                 _ => Ok(text),
             }
         };
         self.retried(read).await
     }
 
-    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+    pub(super) async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         // Only the values name the nodes, so all keys must be read.
         Ok(self.leases().await?.into_iter().find(|lease| lease.node == *node).map(Arc::unwrap_or_clone))
     }
 
-    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+    pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let keys = self.retried(|| self.allocator.subnet_keys()).await?;
         Ok(keys.into_iter().filter_map(|key| Some(key.record?.lease?.into())).collect())
     }
 
-    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.own.get_or_init(|| request.node.clone());
         self.retried(|| self.allocator.acquire(request, conf)).await
     }
 
-    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         self.allocator.publish(lease).await
     }
 
-    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         self.allocator.release(node).await
     }
 
-    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
-        Some(self.startup_status.subscribe())
-    }
-
-    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+    pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on events report an unavailable etcd, and no operation may block.
         self.waits.store(false, Ordering::Relaxed);
         watcher::start(self.allocator.client.clone(), Arc::clone(&self.own))

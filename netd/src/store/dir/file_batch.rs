@@ -47,14 +47,8 @@ pub(super) struct FileBatch {
     files: Vec<(String, Entry)>,
 }
 
-/// One file of a batch.
-#[derive(Debug)]
-struct Entry {
-    /// Taken no later than the content.
-    fingerprint: Fingerprint,
-    /// Where the content is in the buffer.
-    content: Result<Range<usize>, LeaseFileError>,
-}
+/// One file of a batch: its fingerprint, and where its content is in the buffer.
+type Entry = (Fingerprint, Result<Range<usize>, LeaseFileError>);
 
 /// A file's fingerprint, taken no later than the content, and the content.
 pub(super) type RawFile<'b> = (Fingerprint, Result<&'b [u8], LeaseFileError>);
@@ -73,24 +67,24 @@ impl FileBatch {
         let file = match openat(dir, name, flags, Mode::empty()).map_err(io::Error::from) {
             Ok(file) => File::from(file),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => return Some(Entry { fingerprint: layout.fingerprint(name)?, content: Err(error.into()) }),
+            Err(error) => return Some((layout.fingerprint(name)?, Err(error.into()))),
         };
         let metadata = match file.metadata() {
             Ok(metadata) => metadata,
-            Err(error) => return Some(Entry { fingerprint: Fingerprint::UNREADABLE, content: Err(error.into()) }),
+            Err(error) => return Some((Fingerprint::UNREADABLE, Err(error.into()))),
         };
         let fingerprint = Fingerprint::from(&metadata);
         if !fingerprint.regular || metadata.len() > LARGEST {
-            return Some(Entry { fingerprint, content: Err(LeaseFileError::Foreign) });
+            return Some((fingerprint, Err(LeaseFileError::Foreign)));
         }
         let start = self.buffer.len();
         let content = append(&file, metadata.len(), &mut self.buffer).map(|()| start..self.buffer.len());
-        Some(Entry { fingerprint, content: content.map_err(LeaseFileError::from) })
+        Some((fingerprint, content.map_err(LeaseFileError::from)))
     }
 
     /// Passes each file to `handle`.
     pub(super) fn for_each(self, mut handle: impl FnMut(String, RawFile<'_>)) {
-        for (name, Entry { fingerprint, content }) in self.files {
+        for (name, (fingerprint, content)) in self.files {
             handle(name, (fingerprint, content.map(|range| &self.buffer[range])));
         }
     }

@@ -79,23 +79,14 @@ impl Layout {
     fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let nodes = self.nodes_dir();
         let unreadable = |error| unreadable(&nodes, error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&nodes).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                names.push(name);
-            }
-        }
-        Ok(names.into_iter().collect())
+        let entries = fs::read_dir(&nodes).map_err(unreadable)?;
+        let names = entries.map(|entry| Ok(entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned()));
+        names.filter(|name| !name.as_ref().is_ok_and(|name| name.starts_with('.'))).collect()
     }
 }
 
 fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
-    StoreError::Read {
-        object: nodes.display().to_string(),
-        advice: "the store's directory must be there and readable; is it mounted?",
-        source: error.into(),
-    }
+    StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
 fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {

@@ -262,7 +262,7 @@ impl WatchedFiles {
     /// A file exists. It is read unless its content is known.
     fn file_exists(&mut self, name: String, fingerprint: Fingerprint, now: Now, events: &mut Vec<StoreEvent>) {
         self.missing.remove(&name);
-        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest();
+        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest;
         if self.files.get(&name).is_some_and(is_known) {
             return;
         }
@@ -274,7 +274,7 @@ impl WatchedFiles {
 
     /// Takes a file that was read. Reports a changed lease; logs an invalid content once.
     fn take_file(&mut self, name: String, file: LeaseFile, now: Now, events: &mut Vec<StoreEvent>) {
-        let fingerprint = file.fingerprint.digest();
+        let fingerprint = file.fingerprint.digest;
         let (lease, fault, since) = match self.files.remove(&name) {
             Some(state) => {
                 let since = state.unsettled.filter(|_| state.fingerprint == fingerprint);

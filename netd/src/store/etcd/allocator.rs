@@ -63,11 +63,9 @@ impl Allocator {
             }
             return Ok(lease);
         }
-        Err(StoreError::Write {
-            object: format!("etcd's {}", self.client.config.subnets_prefix()),
-            advice: "many nodes take subnets at once; start netd again",
-            source: format!("other nodes were quicker {RACES} times").into(),
-        })
+        let (object, advice) =
+            (self.client.config.subnets_prefix(), "many nodes take subnets at once; start netd again");
+        Err(StoreError::write(format!("etcd's {object}"), advice, format!("other nodes were quicker {RACES} times")))
     }
 
     /// Continues with the node's own key and its etcd lease. False where the key has changed or the lease has expired meanwhile.
@@ -116,28 +114,23 @@ impl Allocator {
 
     /// Writes the current content of the lease.
     pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
-        let name = self.key_of(lease);
-        let prefix = self.client.config.subnets_prefix();
+        let (name, prefix) = (self.key_of(lease), self.client.config.subnets_prefix());
+        let object = format!("etcd's {name}");
         for _ in 0..RACES {
             let stored = self.client.get(&name).await.map_err(|error| error.reading(&name))?;
             let is_own = |key: &SubnetKey| key.is_of(&lease.node) || key.is_unnamed_at(lease.public);
             let Some(stored) = stored.and_then(|kv| SubnetKey::parse(&prefix, kv)).filter(is_own) else {
-                return Err(StoreError::Write {
-                    object: format!("etcd's {name}"),
-                    advice: "netd recreates a deleted key; where another node has the key, restart netd to get another subnet",
-                    source: "the key is not this node's any more".into(),
-                });
+                let advice =
+                    "netd recreates a deleted key; where another node has the key, restart netd to get another subnet";
+                return Err(StoreError::write(object, advice, "the key is not this node's any more"));
             };
             let value = record::render(lease);
             if stored.kv.value == value.as_bytes() || self.replace(&stored, value).await? {
                 return Ok(());
             }
         }
-        Err(StoreError::Write {
-            object: format!("etcd's {name}"),
-            advice: "see who else writes this key",
-            source: format!("it changed {RACES} times while it was written").into(),
-        })
+        let cause = format!("it changed {RACES} times while it was written");
+        Err(StoreError::write(object, "see who else writes this key", cause))
     }
 
     /// Releases the node's subnets. A reservation stays reserved for the node; only its lease goes.

@@ -14,23 +14,20 @@ use serde::Deserialize;
 pub(super) struct NodeObject {
     #[serde(default, deserialize_with = "apiserver::metadata::slim")]
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: Option<NodeSpec>,
-    #[serde(default)]
     status: Option<NodeStatus>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct NodeSpec {
-    #[serde(rename = "podCIDR", default)]
+    #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
-    #[serde(rename = "podCIDRs", default)]
+    #[serde(rename = "podCIDRs")]
     pod_cidrs: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct NodeStatus {
-    #[serde(default)]
     conditions: Option<Vec<Condition>>,
 }
 
@@ -93,14 +90,12 @@ impl From<NodeObject> for Node {
 pub(super) struct PodObject {
     #[serde(default, deserialize_with = "apiserver::metadata::slim")]
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: Option<PodSpec>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    #[serde(default)]
     node_name: Option<String>,
 }
 

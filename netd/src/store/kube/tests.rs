@@ -1,3 +1,4 @@
+use dataplane::types::PerFamily;
 use network::model::BackendType;
 use tokio::time::{sleep, timeout};
 
