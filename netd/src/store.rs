@@ -208,6 +208,13 @@ pub enum StoreEvent {
     Available,
 }
 
+impl StoreEvent {
+    /// A complete list.
+    fn list(leases: impl Iterator<Item = Arc<Lease>>) -> impl Iterator<Item = Self> {
+        [Self::Init].into_iter().chain(leases.map(Self::Lease)).chain([Self::InitDone])
+    }
+}
+
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {

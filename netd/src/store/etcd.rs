@@ -56,17 +56,13 @@ impl EtcdStore {
         })
     }
 
-    /// Retries each second, as flannel does.
-    fn startup_retry(&self) -> StartupRetry {
-        StartupRetry::new::<CallError>(self.waits.load(Ordering::Relaxed), startup_retry::FIRST, &self.startup_status)
-    }
-
-    /// Runs an operation, repeatedly where this daemon is starting and the operation may succeed later.
+    /// Runs an operation, each second (as flannel does) where this daemon is starting and the operation may succeed later.
     async fn retried<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut retry = self.startup_retry();
+        let waits = self.waits.load(Ordering::Relaxed);
+        let mut retry = StartupRetry::new::<CallError>(waits, startup_retry::FIRST, &self.startup_status);
         loop {
             match operation().await {
                 Err(error) if retry.enabled && !matches!(error, StoreError::Allocate { .. }) => {
@@ -83,7 +79,7 @@ impl EtcdStore {
     async fn read_net_conf(&self) -> Result<String, StoreError> {
         let client = &self.allocator.client;
         let key = client.config.config_key();
-        let stored = client.get(&key).await.map_err(|error| error.reading(&key))?;
+        let stored = client.get(&key).await?;
         let advice = r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#;
         let lack = || StoreError::read(format!("etcd's key {key}"), advice, "flannel config not found in etcd store");
         Ok(stored.ok_or_else(lack)?.text())

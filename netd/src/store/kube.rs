@@ -19,7 +19,7 @@ mod store_events;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use apiserver::event_recorder::{self, EventRecorder, Warning};
@@ -28,7 +28,7 @@ use network::chain;
 use network::hash::fnv;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
-use tokio::sync::{Notify, mpsc, watch as channel};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::{task, time};
 
 use self::cache_file::CachedNetwork;
@@ -50,7 +50,6 @@ const COMPONENT: &str = "netd";
 const USER_AGENT: &str = concat!("netd/", env!("CARGO_PKG_VERSION"));
 
 /// A store in the API server.
-#[derive(Debug)]
 pub struct KubeStore {
     shared: Arc<Shared>,
     /// Whether to wait for an API server that is away: a daemon does until it follows the store, a command does not.
@@ -58,11 +57,10 @@ pub struct KubeStore {
     /// Why a starting daemon waits.
     pub(super) startup_status: channel::Sender<Option<String>>,
     /// Why the start uses the cache file, where it does.
-    cache_used: Mutex<Option<String>>,
+    cache_used: OnceLock<String>,
 }
 
 /// The state that the tasks of a store share.
-#[derive(Debug)]
 struct Shared {
     server: ApiServer,
     config: KubeConfig,
@@ -71,9 +69,7 @@ struct Shared {
     node_status: NodeStatus,
     /// The version up to which the leases are known by the watch. `None` without a watch, 0 before its first list.
     reached: channel::Sender<Option<u64>>,
-    view: Mutex<View>,
-    /// The view has changed.
-    changed: Notify,
+    view: channel::Sender<View>,
 }
 
 /// The network as last known.
@@ -84,45 +80,28 @@ struct View {
 }
 
 impl Shared {
-    fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A number of this node's own.
     fn spread(&self) -> u64 {
         self.own.name().map_or(0, |name| fnv(name.as_str().as_bytes()))
     }
 
     fn lease(&self, node: &NodeName) -> Option<Arc<Lease>> {
-        self.view().leases.get(node).cloned()
-    }
-
-    fn set_leases(&self, leases: BTreeMap<NodeName, Arc<Lease>>) {
-        self.view().leases = leases;
-        self.changed.notify_one();
+        self.view.borrow().leases.get(node).cloned()
     }
 
     /// True where the lease is new or has changed.
     fn set_lease(&self, lease: &Arc<Lease>) -> bool {
-        let is_new = self.view().leases.insert(lease.node.clone(), Arc::clone(lease)).as_ref() != Some(lease);
-        if is_new {
-            self.changed.notify_one();
-        }
-        is_new
+        let insert = |view: &mut View| view.leases.insert(lease.node.clone(), Arc::clone(lease));
+        self.view.send_if_modified(|view| insert(view).as_ref() != Some(lease))
     }
 
     /// True where the node had a lease.
     fn remove_lease(&self, node: &NodeName) -> bool {
-        let had = self.view().leases.remove(node).is_some();
-        if had {
-            self.changed.notify_one();
-        }
-        had
+        self.view.send_if_modified(|view| view.leases.remove(node).is_some())
     }
 
     fn set_net_conf(&self, text: &str) {
-        self.view().net_conf = Some(text.to_owned());
-        self.changed.notify_one();
+        self.view.send_modify(|view| view.net_conf = Some(text.to_owned()));
     }
 
     /// The leases are those at this version.
@@ -139,9 +118,9 @@ impl Shared {
     async fn leases_since_own_write(&self) -> Option<Vec<Arc<Lease>>> {
         let mut reached = self.reached.subscribe();
         reached.borrow().as_ref()?;
-        let written = self.own.node().and_then(|node| node.count()).unwrap_or(1);
+        let written = self.own.node().and_then(|node| node.version).unwrap_or(1);
         reached.wait_for(|reached| reached.is_some_and(|reached| reached >= written)).await.ok()?;
-        Some(self.view().leases.values().cloned().collect())
+        Some(self.view.borrow().leases.values().cloned().collect())
     }
 
     /// The network for the cache file; `None` before all of it is known.
@@ -151,7 +130,7 @@ impl Shared {
             .own
             .node()
             .and_then(|node| annotations::addresses(&node, &self.config.annotation_prefix, NODE_PUBLIC).ok());
-        let view = self.view();
+        let view = self.view.borrow();
         let net_conf = view.net_conf.clone().filter(|text| NetConf::parse(text).is_ok())?;
         view.leases.get(&node)?;
         Some(CachedNetwork { node, public: public.unwrap_or_default(), net_conf, leases: view.leases.clone() })
@@ -168,14 +147,14 @@ impl KubeStore {
         let regarding = Arc::clone(&own);
         let (recorder, record) = EventRecorder::new(server.clone(), COMPONENT, move || regarding.reference());
         let (reached, _) = channel::channel(None);
-        let (view, changed, node_status) = (Mutex::default(), Notify::new(), NodeStatus::default());
-        let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view, changed });
+        let (view, node_status) = (channel::Sender::default(), NodeStatus::default());
+        let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view });
         if waits {
             task::spawn(record);
             task::spawn(node_status::run(Arc::clone(&shared)));
         }
         let (startup_status, _) = channel::channel(None);
-        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used: Mutex::default() }
+        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used: OnceLock::new() }
     }
 
     async fn read_own(&self, name: &NodeName) -> Result<Node, StoreError> {
@@ -262,16 +241,15 @@ impl KubeStore {
         let (sender, receiver) = mpsc::channel(1024);
         let events = StoreEvents::new(sender);
         let shared = Arc::clone(&self.shared);
-        let net_conf = shared.view().net_conf.clone();
-        let cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let net_conf = shared.view.borrow().net_conf.clone();
+        let cache_used = self.cache_used.get().cloned();
         task::spawn(async move {
             let write_cache = task::spawn(cache_file::keep(Arc::clone(&shared)));
             if let Some(text) = &net_conf {
                 let _ = events.send([StoreEvent::NetConf(text.clone())]).await;
             }
             if cache_used.is_some() {
-                let leases: Vec<_> = shared.view().leases.values().cloned().map(StoreEvent::Lease).collect();
-                let list = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]);
+                let list: Vec<_> = StoreEvent::list(shared.view.borrow().leases.values().cloned()).collect();
                 let _ = events.send(list).await;
             }
             let conf = conf::follow(Arc::clone(&shared), events.clone(), net_conf);

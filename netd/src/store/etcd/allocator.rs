@@ -55,10 +55,10 @@ impl Allocator {
             }
             for stale in own.iter().filter(|key| !is_current(key)) {
                 if stale.kv.lease != 0 {
-                    self.delete(stale).await?;
+                    self.client.delete(&stale.kv).await?;
                 } else if stale.lease().is_some() {
                     // A reservation stays reserved; only the node's lease goes.
-                    self.replace(stale, record::render_reservation(lease.public)).await?;
+                    self.client.replace(&stale.kv, &record::render_reservation(lease.public)).await?;
                 }
             }
             return Ok(lease);
@@ -71,7 +71,7 @@ impl Allocator {
     /// Continues with the node's own key and its etcd lease. False where the key has changed or the lease has expired meanwhile.
     async fn renew(&self, stored: &SubnetKey, lease: &Lease) -> Result<bool, StoreError> {
         let value = record::render(lease);
-        if stored.kv.value != value.as_bytes() && !self.replace(stored, value).await? {
+        if stored.kv.value != value.as_bytes() && !self.client.replace(&stored.kv, &value).await? {
             return Ok(false);
         }
         let id = stored.kv.lease;
@@ -98,7 +98,7 @@ impl Allocator {
         let id = if ttl > 0 { id } else { self.client.grant(TTL).await.map_err(failed)? };
         // The next try uses the same lease, so it is kept alive also where this race is lost.
         self.keep_alive.start(&self.client, id, TTL);
-        if !self.client.create(&name, &record::render(lease), id).await.map_err(failed)? {
+        if !self.client.create(&name, &record::render(lease), id).await? {
             return Ok(false);
         }
         // Subnets of different keys may overlap in one of two families. The key that was created first wins.
@@ -107,7 +107,7 @@ impl Allocator {
         let earlier = |other: &&SubnetKey| other.kv.create_revision < own.kv.create_revision;
         let lost = keys.iter().filter(earlier).any(|other| other.overlaps(own.subnets) && !other.is_own(request));
         if lost {
-            self.delete(own).await?;
+            self.client.delete(&own.kv).await?;
         }
         Ok(!lost)
     }
@@ -117,7 +117,7 @@ impl Allocator {
         let (name, prefix) = (self.key_of(lease), self.client.config.subnets_prefix());
         let object = format!("etcd's {name}");
         for _ in 0..RACES {
-            let stored = self.client.get(&name).await.map_err(|error| error.reading(&name))?;
+            let stored = self.client.get(&name).await?;
             let is_own = |key: &SubnetKey| key.is_of(&lease.node) || key.is_unnamed_at(lease.public);
             let Some(stored) = stored.and_then(|kv| SubnetKey::parse(&prefix, kv)).filter(is_own) else {
                 let advice =
@@ -125,7 +125,7 @@ impl Allocator {
                 return Err(StoreError::write(object, advice, "the key is not this node's any more"));
             };
             let value = record::render(lease);
-            if stored.kv.value == value.as_bytes() || self.replace(&stored, value).await? {
+            if stored.kv.value == value.as_bytes() || self.client.replace(&stored.kv, &value).await? {
                 return Ok(());
             }
         }
@@ -138,24 +138,14 @@ impl Allocator {
         for key in self.subnet_keys().await?.iter().filter(|key| key.is_of(node)) {
             if key.kv.lease == 0 {
                 let public = key.record.as_ref().map_or(PerFamily::none(), |record| record.public);
-                self.replace(key, record::render_reservation(public)).await?;
+                self.client.replace(&key.kv, &record::render_reservation(public)).await?;
                 continue;
             }
-            self.delete(key).await?;
+            self.client.delete(&key.kv).await?;
             // The lease has no key any more, so a failure does no harm: the lease expires by itself.
             let _ = self.client.revoke(key.kv.lease).await;
         }
         self.keep_alive.stop();
         Ok(())
-    }
-
-    /// False where the key has changed since it was read.
-    async fn replace(&self, key: &SubnetKey, value: String) -> Result<bool, StoreError> {
-        self.client.replace(&key.kv, &value).await.map_err(|error| error.writing(&key.kv.key))
-    }
-
-    /// False where the key has changed since it was read.
-    async fn delete(&self, key: &SubnetKey) -> Result<bool, StoreError> {
-        self.client.delete(&key.kv).await.map_err(|error| error.writing(&key.kv.key))
     }
 }

@@ -100,8 +100,8 @@ impl Client {
     }
 
     /// Reads one key.
-    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, CallError> {
-        Ok(self.range(key, GetOptions::new()).await?.0.pop())
+    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
+        Ok(self.range(key, GetOptions::new()).await.map_err(|error| error.reading(key))?.0.pop())
     }
 
     /// Reads all keys that begin with `prefix`, and the revision of that state.
@@ -121,29 +121,29 @@ impl Client {
     }
 
     /// Creates a key that expires with `lease`. False where the key exists already.
-    pub(super) async fn create(&self, key: &str, value: &str, lease: i64) -> Result<bool, CallError> {
-        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
-        self.write_if(absent, TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))).await
+    pub(super) async fn create(&self, key: &str, value: &str, lease: i64) -> Result<bool, StoreError> {
+        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+        self.write_if(key, Compare::create_revision(key, CompareOp::Equal, 0), put).await
     }
 
     /// Writes another value; the key keeps its lease. False where the key has changed since it was read.
-    pub(super) async fn replace(&self, stored: &KeyValue, value: &str) -> Result<bool, CallError> {
+    pub(super) async fn replace(&self, stored: &KeyValue, value: &str) -> Result<bool, StoreError> {
         let put = TxnOp::put(stored.key.as_str(), value, Some(PutOptions::new().with_ignore_lease()));
-        self.write_if(unchanged(stored), put).await
+        self.write_if(&stored.key, unchanged(stored), put).await
     }
 
     /// Deletes a key. False where the key has changed since it was read.
-    pub(super) async fn delete(&self, stored: &KeyValue) -> Result<bool, CallError> {
-        self.write_if(unchanged(stored), TxnOp::delete(stored.key.as_str(), None)).await
+    pub(super) async fn delete(&self, stored: &KeyValue) -> Result<bool, StoreError> {
+        self.write_if(&stored.key, unchanged(stored), TxnOp::delete(stored.key.as_str(), None)).await
     }
 
-    async fn write_if(&self, condition: Compare, write: TxnOp) -> Result<bool, CallError> {
+    async fn write_if(&self, key: &str, condition: Compare, write: TxnOp) -> Result<bool, StoreError> {
         let txn = Txn::new().when([condition]).and_then([write]);
         let write = |Connection { mut etcd, .. }| {
             let txn = txn.clone();
             async move { etcd.txn(txn).await }
         };
-        Ok(self.call(write).await?.succeeded())
+        Ok(self.call(write).await.map_err(|error| error.writing(key))?.succeeded())
     }
 
     /// Creates a lease of `ttl` seconds; gives its id.

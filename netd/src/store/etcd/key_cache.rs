@@ -18,12 +18,13 @@ type Entry = (i64, Arc<Lease>);
 #[derive(Debug, Default)]
 pub(super) struct KeyCache {
     prefix: String,
-    net_conf: Option<String>,
+    /// The network configuration. Without it the other keys do not count.
+    pub(super) net_conf: Option<String>,
     entries: BTreeMap<String, Entry>,
     /// The keys of each node, ordered by the revision that wrote them.
     nodes: BTreeMap<NodeName, BTreeSet<(i64, String)>>,
     /// Keys that the last list lacked and that still count.
-    missing: BTreeSet<String>,
+    pub(super) missing: BTreeSet<String>,
     /// Invalid keys, and the revision for which a warning was given.
     invalid: BTreeMap<String, i64>,
     /// For the log: keys that became invalid, and why.
@@ -34,16 +35,6 @@ impl KeyCache {
     /// An empty cache. `prefix` ends with `/`.
     pub(super) fn new(prefix: String) -> Self {
         Self { prefix, ..Self::default() }
-    }
-
-    /// False where there is no network configuration. The other keys do not count then.
-    pub(super) fn has_net_conf(&self) -> bool {
-        self.net_conf.is_some()
-    }
-
-    /// True where the last list lacked keys that still count.
-    pub(super) fn has_missing_keys(&self) -> bool {
-        !self.missing.is_empty()
     }
 
     /// Takes a complete list. A list without a network configuration is ignored: a network does not disappear while its nodes exist,
@@ -74,20 +65,13 @@ impl KeyCache {
             let is_missing = |key: &str, node: &NodeName| {
                 !listed.contains(key) && !self.nodes.contains_key(node) && Some(node) != own
             };
-            let missing: Vec<(String, Entry)> = before
-                .iter()
-                .filter(|(key, (_, lease))| is_missing(key, &lease.node))
-                .map(|(key, entry)| (key.clone(), entry.clone()))
-                .collect();
+            let missing: Vec<_> = before.into_iter().filter(|(key, (_, lease))| is_missing(key, &lease.node)).collect();
             for (key, entry) in missing {
                 self.set(&key, Some(entry));
                 self.missing.insert(key);
             }
         }
-        events.push(StoreEvent::Init);
-        let leases = self.nodes.keys().filter_map(|node| self.lease(node));
-        events.extend(leases.map(|lease| StoreEvent::Lease(Arc::clone(lease))));
-        events.push(StoreEvent::InitDone);
+        events.extend(StoreEvent::list(self.nodes.keys().filter_map(|node| self.lease(node)).cloned()));
         events
     }
 

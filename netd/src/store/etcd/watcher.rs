@@ -74,11 +74,11 @@ impl KeyWatcher {
             Err(error) => return Ok(Err(describe(&error))),
         };
         let events = self.cache.list(&kvs, self.unavailable.is_some(), self.own.get());
-        if !self.cache.has_net_conf() {
+        if self.cache.net_conf.is_none() {
             let key = self.client.config.config_key();
             return Ok(Err(format!("etcd has no network configuration at {key}: put it there")));
         }
-        self.missing_until = self.cache.has_missing_keys().then(|| Instant::now() + GONE_AFTER);
+        self.missing_until = (!self.cache.missing.is_empty()).then(|| Instant::now() + GONE_AFTER);
         if self.unavailable.take().is_some() {
             send(&self.events, vec![StoreEvent::Available]).await?;
         }
@@ -113,7 +113,7 @@ impl KeyWatcher {
                 }
             };
             self.send_changes(&response).await?;
-            if !self.cache.has_net_conf() {
+            if self.cache.net_conf.is_none() {
                 let key = self.client.config.config_key();
                 return Ok(Some(format!("the network configuration at {key} was deleted")));
             }

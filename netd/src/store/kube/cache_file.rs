@@ -101,8 +101,10 @@ pub(super) async fn keep(shared: Arc<Shared>) {
     let path = shared.config.cache_file.clone();
     whole_file::sweep(&path);
     let (mut written, mut complaint) = (None, None);
-    loop {
-        shared.changed.notified().await;
+    let mut view = shared.view.subscribe();
+    // What is known already may not be in the file.
+    view.mark_changed();
+    while view.changed().await.is_ok() {
         time::sleep(BATCH).await;
         let Some(network) = shared.network() else { continue };
         let path = path.clone();

@@ -77,14 +77,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 async fn set_condition(shared: &Shared, set_for: &mut Option<(String, Option<u64>)>) -> Result<(), ApiError> {
     let is_wanted = shared.config.sets_condition && shared.node_status.ready.load(Ordering::Relaxed);
     let Some(node) = shared.own.node().filter(|_| is_wanted) else { return Ok(()) };
-    if set_for.as_ref().is_some_and(|(uid, version)| *uid == node.uid && *version <= node.count()) {
+    if set_for.as_ref().is_some_and(|(uid, version)| *uid == node.uid && *version <= node.version) {
         return Ok(());
     }
     if node.unavailable.as_deref() != Some("False") {
         shared.own.set_available().await?;
         tracing::info!("the node's condition NetworkUnavailable is False now");
     }
-    *set_for = Some((node.uid.clone(), node.count()));
+    *set_for = Some((node.uid.clone(), node.version));
     Ok(())
 }
 

@@ -132,9 +132,8 @@ impl NodeFollower {
             self.shared.own.take_answer(list.mark, None);
         }
         self.faults.retain(|name, _| list.faulty.contains(name));
-        let leases = list.leases.values().cloned().map(StoreEvent::Lease);
-        let events = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]).collect::<Vec<_>>();
-        self.shared.set_leases(list.leases);
+        let events: Vec<_> = StoreEvent::list(list.leases.values().cloned()).collect();
+        self.shared.view.send_modify(|view| view.leases = list.leases);
         self.problem = None;
         self.events.report_ok(TASK).await?;
         self.events.send(events).await

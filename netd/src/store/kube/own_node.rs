@@ -29,7 +29,6 @@ use crate::store::StoreError;
 const WAIT: Duration = Duration::from_millis(100);
 
 /// This node's own Node.
-#[derive(Debug)]
 pub(super) struct OwnNode {
     server: ApiServer,
     keys: AnnotationPrefix,
@@ -62,7 +61,7 @@ impl State {
 
     /// True where the known version of the same Node is higher.
     fn is_newer_than(&self, new: &Node) -> bool {
-        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(Node::count).zip(new.count());
+        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(|old| old.version).zip(new.version);
         versions.is_some_and(|(old, new)| new < old)
     }
 }

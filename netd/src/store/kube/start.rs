@@ -3,7 +3,6 @@
 
 use std::error::Error as _;
 use std::net::IpAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -58,17 +57,12 @@ impl KubeStore {
 
     /// From now on the start uses the cache file.
     fn set_cache_used(&self, why: &StoreError) {
-        let mut cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache_used.is_none() {
+        self.cache_used.get_or_init(|| {
             let path = self.shared.config.cache_file.display();
             let text = format!("netd has started from its cache file {path}: {}", chain(why));
             tracing::warn!("{text}");
-            *cache_used = Some(text);
-        }
-    }
-
-    fn is_cache_used(&self) -> bool {
-        self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+            text
+        });
     }
 
     /// Reads something that the start needs: once for a command, until it succeeds for a daemon, which may use the cache file of `node`
@@ -86,7 +80,7 @@ impl KubeStore {
         let mut retry = self.startup_retry();
         loop {
             if cache.is_some()
-                && self.is_cache_used()
+                && self.cache_used.get().is_some()
                 && let Some(network) = self.cached(node).await
             {
                 return Ok(Source::Cache(network));
@@ -233,7 +227,7 @@ impl KubeStore {
         };
         let subnets =
             annotations::ranges_in(&node, conf).map_err(|fault| StoreError::allocate(&request.node, fault))?;
-        self.shared.view().leases = network.leases;
+        self.shared.view.send_modify(|view| view.leases = network.leases);
         Ok(lease_builder::lease(request, subnets, own.as_deref()))
     }
 

@@ -57,12 +57,12 @@ fn a_list_gives_the_configuration_and_every_node() {
 fn a_list_without_a_configuration_is_ignored() {
     let mut cache = listed(&[config(1), node("10.1.1.0", "n1", 2)]);
     assert_eq!(cache.list(&[], false, None), []);
-    assert!(!cache.has_net_conf());
+    assert!(cache.net_conf.is_none());
     let update = cache.list(&[config(1)], true, None);
     assert_eq!(short(&update), ["conf", "[", "+n1 10.1.1.0/24", "]"], "n1 may come back");
-    assert!(cache.has_net_conf() && cache.has_missing_keys());
+    assert!(cache.net_conf.is_some() && !cache.missing.is_empty());
     assert_eq!(short(&cache.expire_missing()), ["-n1"]);
-    assert!(!cache.has_missing_keys() && cache.expire_missing().is_empty());
+    assert!(cache.missing.is_empty() && cache.expire_missing().is_empty());
 }
 
 #[test]

@@ -8,7 +8,7 @@ fn at(version: u64) -> Node {
 
 /// The version of the known Node.
 fn known(own: &OwnNode) -> Option<u64> {
-    own.node()?.count()
+    own.node()?.version
 }
 
 #[tokio::test]
