@@ -100,8 +100,9 @@ impl Shared {
         self.view.send_if_modified(|view| view.leases.remove(node).is_some())
     }
 
-    fn set_net_conf(&self, text: &str) {
-        self.view.send_modify(|view| view.net_conf = Some(text.to_owned()));
+    /// True where the configuration is new or has changed.
+    fn set_net_conf(&self, text: &str) -> bool {
+        self.view.send_if_modified(|view| view.net_conf.replace(text.to_owned()).as_deref() != Some(text))
     }
 
     /// The leases are those at this version.
@@ -146,15 +147,14 @@ impl KubeStore {
         let own = Arc::new(OwnNode::new(server.clone(), config.annotation_prefix.clone()));
         let regarding = Arc::clone(&own);
         let (recorder, record) = EventRecorder::new(server.clone(), COMPONENT, move || regarding.reference());
-        let (reached, _) = channel::channel(None);
-        let (view, node_status) = (channel::Sender::default(), NodeStatus::default());
+        let (reached, view, node_status) = Default::default();
         let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view });
         if waits {
             task::spawn(record);
             task::spawn(node_status::run(Arc::clone(&shared)));
         }
-        let (startup_status, _) = channel::channel(None);
-        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used: OnceLock::new() }
+        let (startup_status, cache_used) = Default::default();
+        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used }
     }
 
     async fn read_own(&self, name: &NodeName) -> Result<Node, StoreError> {
@@ -245,14 +245,12 @@ impl KubeStore {
         let cache_used = self.cache_used.get().cloned();
         task::spawn(async move {
             let write_cache = task::spawn(cache_file::keep(Arc::clone(&shared)));
-            if let Some(text) = &net_conf {
-                let _ = events.send([StoreEvent::NetConf(text.clone())]).await;
-            }
+            let _ = events.send(net_conf.map(StoreEvent::NetConf)).await;
             if cache_used.is_some() {
                 let list: Vec<_> = StoreEvent::list(shared.view.borrow().leases.values().cloned()).collect();
                 let _ = events.send(list).await;
             }
-            let conf = conf::follow(Arc::clone(&shared), events.clone(), net_conf);
+            let conf = conf::follow(Arc::clone(&shared), events.clone());
             tokio::join!(conf, nodes::follow(shared, events, cache_used));
             write_cache.abort();
         });

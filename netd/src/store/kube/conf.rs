@@ -55,13 +55,11 @@ fn selector(name: &str) -> String {
     format!("metadata.name={name}")
 }
 
-/// Follows the network configuration until the daemon receives no more. `sent` is the text that the daemon has.
-pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, sent: Option<String>) {
-    let mut follower = NetConfFollower { events: events.clone(), shared: Arc::clone(&shared), sent: None };
+/// Follows the network configuration until the daemon receives no more.
+pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents) {
+    let closed = events.clone();
+    let follower = NetConfFollower { shared: Arc::clone(&shared), events };
     let run = async {
-        if let Some(text) = sent {
-            follower.take(text).await?;
-        }
         match &shared.config.net_conf {
             NetConfSource::File(path) => follower.file(path).await,
             NetConfSource::ConfigMap { namespace, name } => follower.config_map(namespace, name).await,
@@ -69,28 +67,24 @@ pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, sent: Optio
     };
     tokio::select! {
         _ = run => {}
-        () = events.closed() => {}
+        () = closed.closed() => {}
     }
 }
 
 struct NetConfFollower {
-    events: StoreEvents,
     shared: Arc<Shared>,
-    /// The text that was sent last.
-    sent: Option<String>,
+    events: StoreEvents,
 }
 
 impl NetConfFollower {
-    async fn take(&mut self, text: String) -> Result<(), Closed> {
-        if self.sent.as_ref() == Some(&text) {
-            return Ok(());
+    async fn take(&self, text: String) -> Result<(), Closed> {
+        if self.shared.set_net_conf(&text) {
+            self.events.send([StoreEvent::NetConf(text)]).await?;
         }
-        self.sent = Some(text.clone());
-        self.shared.set_net_conf(&text);
-        self.events.send([StoreEvent::NetConf(text)]).await
+        self.events.report_ok(TASK).await
     }
 
-    async fn file(&mut self, path: &Path) -> Result<(), Closed> {
+    async fn file(&self, path: &Path) -> Result<(), Closed> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut notifications = Inotify::init()
             .and_then(|inotify| inotify.into_event_stream(vec![0; 4096]))
@@ -105,10 +99,7 @@ impl NetConfFollower {
                 let _ = stream.watches().add(folder, mask | WatchMask::MOVE_SELF | WatchMask::ONLYDIR);
             }
             match read_file(path) {
-                Ok(text) => {
-                    self.take(text).await?;
-                    self.events.report_ok(TASK).await?;
-                }
+                Ok(text) => self.take(text).await?,
                 Err(error) => self.events.report_error(TASK, &chain(&error)).await?,
             }
             let Some(stream) = &mut notifications else {
@@ -121,7 +112,7 @@ impl NetConfFollower {
         }
     }
 
-    async fn config_map(&mut self, namespace: &str, name: &str) -> Result<(), Closed> {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<(), Closed> {
         let selection = Selection { fields: selector(name), spread: self.shared.spread() };
         let mut watch: Watch<ConfigMap> = watch_namespaced(&self.shared.server, namespace, selection);
         // The map as last known, whether its list is not whole yet, and what the map lacks.
@@ -155,7 +146,6 @@ impl NetConfFollower {
                 Ok(text) => {
                     lack = None;
                     self.take(text).await?;
-                    self.events.report_ok(TASK).await?;
                 }
                 Err(text) => {
                     lack = Some(text);

@@ -24,18 +24,14 @@ pub(super) struct NodeStatus {
     ready: AtomicBool,
     /// The annotations are not as the Node's owner wants peers to see them.
     correct: AtomicBool,
-    changed: Notify,
+    /// There is something to write, or the own Node was received.
+    pub(super) changed: Notify,
 }
 
 impl NodeStatus {
     /// The network is ready: pods can be scheduled here.
     pub(super) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
-        self.changed.notify_one();
-    }
-
-    /// The own Node was received.
-    pub(super) fn recheck(&self) {
         self.changed.notify_one();
     }
 

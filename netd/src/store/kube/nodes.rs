@@ -173,7 +173,7 @@ impl NodeFollower {
             if !is_taken {
                 return self.shared.lease(&own.name()?).map(|lease| Lease::clone(&lease));
             }
-            self.shared.node_status.recheck();
+            self.shared.node_status.changed.notify_one();
             if let Some(published) = own.published(node) {
                 return Some(published);
             }

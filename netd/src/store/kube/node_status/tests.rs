@@ -34,7 +34,7 @@ fn store(url: &str) -> KubeStore {
 fn take(store: &KubeStore, node: Value) {
     let mark = store.shared.own.mark();
     assert!(store.shared.own.take_answer(mark, Some(fake::read(node))));
-    store.shared.node_status.recheck();
+    store.shared.node_status.changed.notify_one();
 }
 
 /// Waits until the Node has the condition.
