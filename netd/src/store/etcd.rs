@@ -22,7 +22,6 @@ use tokio::sync::{mpsc, watch as channel};
 
 pub use self::endpoint::EndpointError;
 
-use self::allocator::Allocator;
 use self::client::{CallError, Client};
 use self::lease_keep_alive::LeaseKeepAlive;
 use super::startup_retry::{self, StartupRetry};
@@ -31,7 +30,9 @@ use crate::config::EtcdConfig;
 
 /// A store in etcd.
 pub struct EtcdStore {
-    allocator: Allocator,
+    client: Client,
+    /// The lease with which this node's key expires.
+    keep_alive: LeaseKeepAlive,
     /// This node, once it has a lease.
     own: Arc<OnceLock<NodeName>>,
     /// Whether to wait for an etcd that is not available: a daemon does until it watches the store, a command does not.
@@ -47,13 +48,8 @@ impl EtcdStore {
     /// Where an endpoint's URL or a certificate file is invalid.
     pub fn new(config: EtcdConfig, waits: bool) -> Result<Self, EndpointError> {
         let keep_alive = LeaseKeepAlive::new(config.renew_margin);
-        let client = Client::new(config)?;
-        Ok(Self {
-            allocator: Allocator { client, keep_alive },
-            own: Arc::default(),
-            waits: AtomicBool::new(waits),
-            startup_status: channel::channel(None).0,
-        })
+        let (own, startup_status) = Default::default();
+        Ok(Self { client: Client::new(config)?, keep_alive, own, waits: AtomicBool::new(waits), startup_status })
     }
 
     /// Runs an operation, each second (as flannel does) where this daemon is starting and the operation may succeed later.
@@ -77,9 +73,8 @@ impl EtcdStore {
     }
 
     async fn read_net_conf(&self) -> Result<String, StoreError> {
-        let client = &self.allocator.client;
-        let key = client.config.config_key();
-        let stored = client.get(&key).await?;
+        let key = self.client.config.config_key();
+        let stored = self.client.get(&key).await?;
         let advice = r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#;
         let lack = || StoreError::read(format!("etcd's key {key}"), advice, "flannel config not found in etcd store");
         Ok(stored.ok_or_else(lack)?.text())
@@ -92,7 +87,7 @@ impl EtcdStore {
             match NetConf::parse(&text) {
                 // A caller that does not wait checks the text itself.
                 Err(error) if waits => {
-                    let object = format!("etcd's {}", self.allocator.client.config.config_key());
+                    let object = format!("etcd's {}", self.client.config.config_key());
                     Err(StoreError::read(object, "correct the network configuration", error))
                 }
                 _ => Ok(text),
@@ -107,26 +102,18 @@ impl EtcdStore {
     }
 
     pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        let keys = self.retried(|| self.allocator.subnet_keys()).await?;
+        let keys = self.retried(|| self.subnet_keys()).await?;
         Ok(keys.into_iter().filter_map(|key| Some(key.record?.lease?.into())).collect())
     }
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.own.get_or_init(|| request.node.clone());
-        self.retried(|| self.allocator.acquire(request, conf)).await
-    }
-
-    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.allocator.publish(lease).await
-    }
-
-    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
-        self.allocator.release(node).await
+        self.retried(|| self.acquire_now(request, conf)).await
     }
 
     pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on events report an unavailable etcd, and no operation may block.
         self.waits.store(false, Ordering::Relaxed);
-        watcher::start(self.allocator.client.clone(), Arc::clone(&self.own))
+        watcher::start(self.client.clone(), Arc::clone(&self.own))
     }
 }

@@ -181,9 +181,7 @@ impl KubeStore {
             match watch.next().await {
                 WatchEvent::Init => leases.clear(),
                 WatchEvent::Object(object) => {
-                    let lease =
-                        annotations::lease(&object.into(), &self.shared.config.annotation_prefix).ok().flatten();
-                    leases.extend(lease.map(Arc::new));
+                    leases.extend(self.stored(&object.into()).map(Arc::new));
                 }
                 WatchEvent::InitDone => return Ok(leases),
                 WatchEvent::Trouble(error) => return Err(error),

@@ -5,8 +5,9 @@ use dataplane::types::PerFamily;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 
-use super::client::{CallError, Client};
-use super::lease_keep_alive::{LeaseKeepAlive, TTL};
+use super::EtcdStore;
+use super::client::CallError;
+use super::lease_keep_alive::TTL;
 use super::record;
 use super::subnet_key::SubnetKey;
 use crate::store::{LeaseRequest, StoreError, lease_builder};
@@ -14,13 +15,7 @@ use crate::store::{LeaseRequest, StoreError, lease_builder};
 /// How often a write may lose a race against other nodes before it fails. Each lost race gave another node its subnet.
 const RACES: usize = 20;
 
-/// This node's part of etcd: the keys, and the lease with which this node's key expires.
-pub(super) struct Allocator {
-    pub(super) client: Client,
-    pub(super) keep_alive: LeaseKeepAlive,
-}
-
-impl Allocator {
+impl EtcdStore {
     /// Every key that holds subnets.
     pub(super) async fn subnet_keys(&self) -> Result<Vec<SubnetKey>, StoreError> {
         let prefix = self.client.config.subnets_prefix();
@@ -33,7 +28,7 @@ impl Allocator {
     }
 
     /// Allocates this node's subnets: those of its own record, else free ones.
-    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire_now(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         for _ in 0..RACES {
             let keys = self.subnet_keys().await?;
             let (mut own, others): (Vec<&SubnetKey>, Vec<_>) = keys.iter().partition(|key| key.is_own(request));
@@ -113,7 +108,7 @@ impl Allocator {
     }
 
     /// Writes the current content of the lease.
-    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+    pub(in crate::store) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let (name, prefix) = (self.key_of(lease), self.client.config.subnets_prefix());
         let object = format!("etcd's {name}");
         for _ in 0..RACES {
@@ -134,7 +129,7 @@ impl Allocator {
     }
 
     /// Releases the node's subnets. A reservation stays reserved for the node; only its lease goes.
-    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub(in crate::store) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         for key in self.subnet_keys().await?.iter().filter(|key| key.is_of(node)) {
             if key.kv.lease == 0 {
                 let public = key.record.as_ref().map_or(PerFamily::none(), |record| record.public);

@@ -65,8 +65,8 @@ impl KubeStore {
         });
     }
 
-    /// Reads something that the start needs: once for a command, until it succeeds for a daemon, which may use the cache file of `node`
-    /// instead. `before_wait` takes each error that the daemon waits after.
+    /// Reads something that the start needs: once for a command, until the read succeeds for a daemon. `cache` says after which errors
+    /// the daemon may use the cache file of `node` instead. `before_wait` takes each error that the daemon waits after.
     async fn first<T, F>(
         &self,
         node: Option<&NodeName>,
@@ -183,7 +183,7 @@ impl KubeStore {
     }
 
     /// The lease in a Node's annotations, if they hold a valid one.
-    fn stored(&self, node: &Node) -> Option<Lease> {
+    pub(super) fn stored(&self, node: &Node) -> Option<Lease> {
         annotations::lease(node, &self.shared.config.annotation_prefix).ok().flatten()
     }
 
