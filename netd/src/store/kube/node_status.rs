@@ -22,8 +22,6 @@ const CORRECTION: Duration = Duration::from_secs(10);
 pub(super) struct NodeStatus {
     /// The network is ready.
     ready: AtomicBool,
-    /// The annotations are not as the Node's owner wants peers to see them.
-    correct: AtomicBool,
     /// There is something to write, or the own Node was received.
     pub(super) changed: Notify,
 }
@@ -32,12 +30,6 @@ impl NodeStatus {
     /// The network is ready: pods can be scheduled here.
     pub(super) fn set_ready(&self) {
         self.ready.store(true, Ordering::Relaxed);
-        self.changed.notify_one();
-    }
-
-    /// The own Node's annotations must be corrected.
-    pub(super) fn correct(&self) {
-        self.correct.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
 }
@@ -58,10 +50,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
             wait = (wait * 2).min(WAIT.1);
         }
         (wait, complaint) = (WAIT.0, None);
-        if shared.node_status.correct.swap(false, Ordering::Relaxed)
+        if shared.own.node().is_some_and(|node| shared.own.needs_correction(&node))
             && let Err(error) = shared.own.correct(CORRECTION).await
         {
-            // The next event of the own Node asks for it again.
+            // The next event of the own Node repeats the correction.
             tracing::warn!("the addresses that peers see of this node cannot be corrected: {}", chain(&error));
         }
     }

@@ -177,9 +177,6 @@ impl NodeFollower {
             if let Some(published) = own.published(node) {
                 return Some(published);
             }
-            if own.needs_correction(node) {
-                self.shared.node_status.correct();
-            }
         }
         match annotations::lease(node, &self.shared.config.annotation_prefix) {
             Ok(lease) => {
