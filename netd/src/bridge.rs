@@ -31,8 +31,8 @@ impl Bridge {
     pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
         match event {
             Event::New(Object::Route(route)) => {
-                let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
-                self.had_subnet |= is_subnet && route.gateway.is_none() && route.protocol == KERNEL;
+                self.had_subnet |=
+                    has(subnets, route.destination) && route.gateway.is_none() && route.protocol == KERNEL;
                 false
             }
             Event::Deleted(Object::Link(link)) => link.name.as_str() == NAME && link.kind == Kind::Bridge,
@@ -47,10 +47,10 @@ impl Bridge {
         if let Some(bridge) = observed.links.get(&name) {
             // The kernel adds the subnet's route with the bridge's address.
             let has_subnet = bridge.kind == Kind::Bridge
-                && observed.routes.iter().any(|route| {
-                    let is_subnet = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
-                    route.device == name && route.gateway.is_none() && is_subnet
-                });
+                && observed
+                    .routes
+                    .iter()
+                    .any(|route| route.device == name && route.gateway.is_none() && has(subnets, route.destination));
             self.had_subnet |= has_subnet;
             if !has_subnet {
                 return Vec::new();
@@ -67,8 +67,7 @@ impl Bridge {
             // Pods must not configure the node by router advertisements.
             let key = format!("net/ipv6/conf/{name}/accept_ra");
             ops.push(Op::SetSysctl { key, value: "0".to_owned() });
-            ops.extend(gateways.iter().map(|(address, prefix_len)| {
-                let (address, prefix_len) = (*address, *prefix_len);
+            ops.extend(gateways.iter().map(|&(address, prefix_len)| {
                 Op::AddAddress(DeviceAddress { device: name.clone(), address, prefix_len })
             }));
         }
@@ -79,6 +78,10 @@ impl Bridge {
         }
         ops
     }
+}
+
+fn has(subnets: &PerFamily<Prefix>, range: Prefix) -> bool {
+    subnets.iter().any(|(_, subnet)| *subnet == range)
 }
 
 /// True for a pod's interface on the node that is on no bridge. A new pod's interface gets its bridge before its alias.

@@ -31,7 +31,7 @@ use crate::subnet_env;
 const BRIDGE: &str = "cni0";
 
 /// Removes everything. Gives the failures, as sentences.
-pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
+pub async fn run(config: &Config, store: &Store) -> Vec<String> {
     let mut left = Vec::new();
     let is_flannels = kernel_state(config, store, &mut left).await.unwrap_or_else(|error| {
         left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
@@ -77,7 +77,7 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
 }
 
 /// Removes netd's objects from the kernel. True if flannel runs on the node again.
-async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
+async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
     let identity = owned::identity(&config.subnet_file, owned::networks(store).await);
     let host = observe::host(&mut kernel, &identity)?;

@@ -2,13 +2,13 @@
 //!
 //! Only [`template()`], [`install`] and [`remove`] touch files.
 
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::access_error::AccessError;
 use crate::whole_file;
 
 pub mod template;
@@ -33,7 +33,9 @@ fn built_in() -> Value {
 /// Reads the operator's list; the built-in one if no file is named.
 pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, SourceError> {
     let Some(path) = source else { return Ok(Template::default()) };
-    let text = fs::read_to_string(path).map_err(|source| SourceError::Read { path: path.to_owned(), source })?;
+    let advice = "name the mounted cni-conf.json, or leave the flag out";
+    let text = fs::read_to_string(path)
+        .map_err(|error| AccessError::new("read --cni-conf-source", path.display(), advice, error))?;
     Template::parse(&text, subnet_file).map_err(|source| SourceError::Invalid { path: path.to_owned(), source })
 }
 
@@ -41,13 +43,8 @@ pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, S
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The file cannot be read.
-    #[error("cannot read --cni-conf-source {}: name the mounted cni-conf.json, or leave the flag out", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Read(#[from] AccessError),
     /// The list is not valid.
     #[error("{} (--cni-conf-source) cannot be used", path.display())]
     Invalid {
@@ -58,31 +55,15 @@ pub enum SourceError {
     },
 }
 
-/// The list cannot be installed or removed.
+/// The list cannot be installed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConflistError {
     /// JSON has only Unicode text.
-    #[error("cannot name --subnet-file {} in a CNI configuration: choose a path in UTF-8", subnet_file.display())]
-    Render {
-        /// The path.
-        subnet_file: PathBuf,
-    },
+    #[error("cannot name --subnet-file {} in a CNI configuration: choose a path in UTF-8", .0.display())]
+    Render(PathBuf),
     /// The file cannot be written.
-    #[error("cannot write {}: look at --cni-conf-dir, that folder's permissions and free space", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// The file cannot be removed.
-    #[error("cannot remove {}: remove it by hand, or runtimes go on calling the plugin", path.display())]
-    Remove {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    #[error(transparent)]
+    Write(AccessError),
 }
 
 /// Puts the list at `path` in one step: a temporary file beside it, then a rename, which is what runtimes notice. A file that holds it
@@ -93,18 +74,19 @@ pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<b
     if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
         return Ok(false);
     }
-    let folder = path.parent().unwrap_or(Path::new(""));
-    whole_file::make_folder(folder)
-        .and_then(|()| whole_file::write(path, text.as_bytes()))
-        .map_err(|error| ConflistError::Write { path: path.to_owned(), source: error.into() })?;
+    let advice = "look at --cni-conf-dir, that folder's permissions and free space";
+    whole_file::install(path, text.as_bytes(), whole_file::FILE)
+        .map_err(|error| ConflistError::Write(AccessError::new("write", path.display(), advice, error)))?;
     Ok(true)
 }
 
 /// Takes every list away that calls the plugin for this `subnet.env`, whatever its name: without netd, no pod can be started by it. Those of
 /// other networks stay. Gives the files that are gone.
-pub fn remove(folder: &Path, subnet_file: &Path) -> Result<Vec<PathBuf>, ConflistError> {
-    let failed =
-        |path: &Path, source: io::Error| ConflistError::Remove { path: path.to_owned(), source: source.into() };
+pub fn remove(folder: &Path, subnet_file: &Path) -> Result<Vec<PathBuf>, AccessError> {
+    let failed = |path: &Path, error: io::Error| {
+        let advice = "remove it by hand, or runtimes go on calling the plugin";
+        AccessError::new("remove", path.display(), advice, error)
+    };
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries.map_err(|error| failed(folder, error))?,

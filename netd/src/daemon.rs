@@ -41,7 +41,7 @@ use schedule::Schedule;
 use store_view::StoreView;
 
 /// Runs until SIGTERM or SIGINT.
-pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
+pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
     let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
     let status = StatusPublisher::new();
     let bootstrap = tokio::select! {
@@ -103,7 +103,7 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, store: impl Store, status: StatusPublisher, bootstrap: Bootstrap) -> Self {
+    fn new(config: Config, store: Store, status: StatusPublisher, bootstrap: Bootstrap) -> Self {
         let Bootstrap { epoch, kernel, monitor, node, request, own, template, listeners } = bootstrap;
         Self {
             node,

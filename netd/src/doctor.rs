@@ -50,7 +50,7 @@ const CHECKS: [Check; 12] = [
 ///
 /// # Errors
 /// If the facts cannot be read.
-pub async fn run(config: &Config, store: &impl Store) -> Result<Vec<Finding>, FactsError> {
+pub async fn run(config: &Config, store: &Store) -> Result<Vec<Finding>, FactsError> {
     Ok(judge(&gather::read(config, store).await?))
 }
 

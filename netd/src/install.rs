@@ -7,6 +7,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::access_error::AccessError;
 use crate::config::{CniConfig, Config};
 use crate::conflist::{self, SourceError};
 use crate::whole_file;
@@ -20,14 +21,9 @@ const ELF: &[u8] = b"\x7fELF";
 /// The plugin is not installed.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// There is nothing to install.
-    #[error("cannot read the plugin {}: name its file with --cni-plugin", path.display())]
-    Source {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// The file cannot be executed.
     #[error("{} (--cni-plugin) is no program: it has {length} bytes and does not begin as one does", path.display())]
     NoProgram {
@@ -35,22 +31,6 @@ pub enum InstallError {
         path: PathBuf,
         /// Its length.
         length: usize,
-    },
-    /// The file cannot be written.
-    #[error("cannot write {}: look at --cni-bin-dir, that folder's permissions and free space", path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The file cannot be removed.
-    #[error("cannot remove {}: remove it by hand", path.display())]
-    Remove {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
     },
     /// The configuration to install is not valid.
     #[error(transparent)]
@@ -81,29 +61,29 @@ pub fn run(config: &Config) -> Result<(), InstallError> {
     }
     let Some(conf) = &config.cni.conf_source else { return Ok(()) };
     let template = conflist::template(Some(conf), &config.subnet_file)?;
-    let missing = template.others().find(|name| !bin_dir.join(name).is_file());
-    match missing {
-        Some(name) => {
-            let (conf, name, bin_dir) = (conf.clone(), name.to_owned(), bin_dir.to_owned());
-            Err(InstallError::Missing { conf, name, bin_dir })
-        }
-        None => Ok(()),
+    if let Some(name) = template.others().find(|name| !bin_dir.join(name).is_file()) {
+        let (conf, name, bin_dir) = (conf.clone(), name.to_owned(), bin_dir.to_owned());
+        return Err(InstallError::Missing { conf, name, bin_dir });
     }
+    Ok(())
 }
 
 /// The plugin that came with this netd.
-fn source(config: &CniConfig) -> Result<PathBuf, InstallError> {
+fn source(config: &CniConfig) -> Result<PathBuf, AccessError> {
     if let Some(path) = &config.plugin {
         return Ok(path.clone());
     }
     let path = Path::new("netd-cni");
-    let itself = std::env::current_exe().map_err(|source| InstallError::Source { path: path.to_owned(), source })?;
-    Ok(itself.with_file_name(path))
+    Ok(std::env::current_exe().map_err(|error| unreadable(path, error))?.with_file_name(path))
+}
+
+fn unreadable(plugin: &Path, error: io::Error) -> AccessError {
+    AccessError::new("read the plugin", plugin.display(), "name its file with --cni-plugin", error)
 }
 
 /// Installs the program in one step, unless the same program is there. True if it was written.
 fn install(source: &Path, target: &Path) -> Result<bool, InstallError> {
-    let program = fs::read(source).map_err(|error| InstallError::Source { path: source.to_owned(), source: error })?;
+    let program = fs::read(source).map_err(|error| unreadable(source, error))?;
     if !program.starts_with(ELF) {
         return Err(InstallError::NoProgram { path: source.to_owned(), length: program.len() });
     }
@@ -111,10 +91,9 @@ fn install(source: &Path, target: &Path) -> Result<bool, InstallError> {
     if is_there(target, &program) {
         return Ok(false);
     }
-    let folder = target.parent().unwrap_or(Path::new(""));
-    whole_file::make_folder(folder)
-        .and_then(|()| whole_file::write_program(target, &program))
-        .map_err(|source| InstallError::Write { path: target.to_owned(), source })?;
+    let advice = "look at --cni-bin-dir, that folder's permissions and free space";
+    whole_file::install(target, &program, whole_file::PROGRAM)
+        .map_err(|error| AccessError::new("write", target.display(), advice, error))?;
     Ok(true)
 }
 
@@ -124,13 +103,9 @@ fn is_there(target: &Path, program: &[u8]) -> bool {
 }
 
 /// Removes the plugin. True if there was one.
-pub(crate) fn remove(bin_dir: &Path) -> Result<bool, InstallError> {
+pub(crate) fn remove(bin_dir: &Path) -> Result<bool, AccessError> {
     let path = bin_dir.join(PLUGIN);
-    match fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(InstallError::Remove { path, source }),
-    }
+    whole_file::remove(&path).map_err(|error| AccessError::new("remove", path.display(), "remove it by hand", error))
 }
 
 #[cfg(test)]

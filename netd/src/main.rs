@@ -11,7 +11,6 @@ use netd::config::Config;
 use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
-use netd::store::any_store::AnyStore;
 use netd::{cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
 use network::model::Admission;
 use tracing_subscriber::filter::{LevelFilter, Targets};
@@ -79,7 +78,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let store = AnyStore::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
+        let store = Store::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
         // The daemon asks the store later, when `netd status` can already show what it waits for.
         if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
             config.node_name = store.node_name().await.context("cannot find out which node this is")?;
@@ -100,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     })
 }
 
-async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
+async fn plan(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
     let mut kernel = Linux::open().context("cannot speak to the kernel: netd needs the capability NET_ADMIN")?;
     let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await.context("cannot read the nodes' leases")?;
@@ -129,7 +128,7 @@ async fn plan(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
     Ok(if plan.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(CHANGES) })
 }
 
-async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow::Result<ExitCode> {
+async fn examine(config: &Config, store: &Store, output: Output) -> anyhow::Result<ExitCode> {
     let findings = doctor::run(config, store).await?;
     match output {
         Output::Table => print!("{}", doctor::table(&findings)),
@@ -139,7 +138,7 @@ async fn examine(config: &Config, store: &impl Store, output: Output) -> anyhow:
     Ok(if doctor::is_well(&findings) { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) })
 }
 
-async fn clean_up(config: &Config, store: &impl Store) -> anyhow::Result<ExitCode> {
+async fn clean_up(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
     let left = cleanup::run(config, store).await;
     for what in &left {
         tracing::error!("{what}");

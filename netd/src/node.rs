@@ -72,7 +72,7 @@ pub struct Node {
 
 impl Node {
     /// Finds out, from the configuration's text and the kernel.
-    pub async fn discover(config: &Config, store: &impl Store, kernel: &mut Linux) -> Result<Self, NodeError> {
+    pub async fn discover(config: &Config, store: &Store, kernel: &mut Linux) -> Result<Self, NodeError> {
         let name = node_name(config.node_name.as_ref())?;
         let (conf, unknown) = NetConf::parse(&store.net_conf().await?)?;
         for key in unknown {

@@ -11,7 +11,7 @@ use crate::identity;
 use crate::store::Store;
 
 /// The pods' networks as configured now; none if the configuration cannot be read.
-pub(crate) async fn networks(store: &impl Store) -> PerFamily<Prefix> {
+pub(crate) async fn networks(store: &Store) -> PerFamily<Prefix> {
     let conf = store.net_conf().await.ok().and_then(|text| NetConf::parse(&text).ok());
     conf.map(|(conf, _)| conf.prefixes()).unwrap_or_default()
 }

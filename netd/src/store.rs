@@ -1,17 +1,15 @@
 //! Where the network's configuration and the nodes' leases come from. A store reports what exists; it decides nothing.
 //!
-//! [`Store`] is the interface to the daemon; each kind of store has a module below. Nothing specific to one kind (paths, keys,
-//! versions) crosses the trait, except in text for a person.
+//! [`Store`] is the daemon's interface; each kind of store has a module below. Nothing specific to one kind (paths, keys, versions)
+//! crosses the interface, except in text for a person.
 
-pub mod any_store;
 pub mod dir;
 pub mod etcd;
 pub mod kube;
 mod lease_builder;
 mod startup_retry;
 
-use std::error::Error;
-use std::future::Future;
+use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,63 +19,145 @@ use network::model::{BackendType, Lease, NodeName};
 use network::net_conf::NetConf;
 use tokio::sync::{mpsc, watch};
 
+use self::dir::{DirStore, POLL};
+use self::etcd::{EndpointError, EtcdStore};
+use self::kube::KubeStore;
+use crate::access_error::{AccessError, Cause};
+use crate::config::StoreConfig;
 use crate::problem::Problem;
 
 /// A source of truth about the network.
-pub trait Store: Send + Sync + 'static {
+pub enum Store {
+    /// A directory.
+    Dir(DirStore),
+    /// etcd.
+    Etcd(EtcdStore),
+    /// The API server.
+    Kube(KubeStore),
+}
+
+/// etcd cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("etcd cannot be the store")]
+pub struct EtcdUnusable(#[from] EndpointError);
+
+/// Calls a method of the store's kind.
+macro_rules! each {
+    ($any:expr, $store:ident => $call:expr) => {
+        match $any {
+            Store::Dir($store) => $call,
+            Store::Etcd($store) => $call,
+            Store::Kube($store) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// The store as configured. `waits` is true for a daemon, which waits for its store while it starts. Must be called within a tokio
+    /// runtime.
+    ///
+    /// # Errors
+    /// Where an endpoint or a certificate file of etcd is invalid.
+    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, EtcdUnusable> {
+        Ok(match config {
+            StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
+            StoreConfig::Etcd(config) => Self::Etcd(EtcdStore::new(config, waits)?),
+            StoreConfig::Kube(config) => Self::Kube(KubeStore::new(config, waits)),
+        })
+    }
+
     /// Reads the network configuration as text. [`NetConf::parse`] checks the text.
-    fn net_conf(&self) -> impl Future<Output = Result<String, StoreError>> + Send;
+    pub async fn net_conf(&self) -> Result<String, StoreError> {
+        each!(self, store => store.net_conf().await)
+    }
 
     /// Reads the public addresses that the store holds for a node; they replace those of the flags. Writes nothing.
-    fn public_addresses(&self, node: &NodeName) -> impl Future<Output = Result<PerFamily<IpAddr>, StoreError>> + Send {
-        let _ = node;
-        std::future::ready(Ok(PerFamily::none()))
+    pub async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        match self {
+            Self::Kube(store) => store.public_addresses(node).await,
+            Self::Dir(_) | Self::Etcd(_) => Ok(PerFamily::none()),
+        }
     }
 
     /// Reads one node's lease; `None` where there is no valid one. Writes nothing.
-    fn lease(&self, node: &NodeName) -> impl Future<Output = Result<Option<Lease>, StoreError>> + Send;
+    pub async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+        each!(self, store => store.lease(node).await)
+    }
 
     /// Reads every node's lease, this node's included. The result contains this node's latest write. Writes nothing.
-    fn leases(&self) -> impl Future<Output = Result<Vec<Arc<Lease>>, StoreError>> + Send;
+    pub async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+        each!(self, store => store.leases().await)
+    }
 
     /// Allocates this node's subnets and publishes its lease. A node keeps the subnets of its lease as long as they suit `conf`. A
     /// lease that already has the requested content is not written again.
-    fn acquire(&self, request: &LeaseRequest, conf: &NetConf)
-    -> impl Future<Output = Result<Lease, StoreError>> + Send;
+    pub async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+        each!(self, store => store.acquire(request, conf).await)
+    }
 
     /// Publishes the current content of this node's lease. The subnets are those of the acquired lease.
-    fn publish(&self, lease: &Lease) -> impl Future<Output = Result<(), StoreError>> + Send;
+    pub async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        each!(self, store => store.publish(lease).await)
+    }
 
     /// Releases this node's subnets. A node without subnets is not an error.
-    fn release(&self, node: &NodeName) -> impl Future<Output = Result<(), StoreError>> + Send;
+    pub async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+        each!(self, store => store.release(node).await)
+    }
 
     /// Publishes a notice about this node for the cluster's administrators, where the store has a place for notices (Kubernetes
     /// Events). Returns at once; a background task delivers the notice.
-    fn notify(&self, notice: Notice) {
-        let _ = notice;
+    pub fn notify(&self, notice: Notice) {
+        if let Self::Kube(store) = self {
+            store.notify(notice);
+        }
     }
 
     /// Publishes the problem that ends the daemon. Returns after delivery or after a short timeout.
-    fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) -> impl Future<Output = ()> + Send {
-        let _ = (node, problem);
-        std::future::ready(())
+    pub async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
+        if let Self::Kube(store) = self {
+            store.notify_before_exit(node, &problem).await;
+        }
     }
 
     /// This node's name, where the store knows a better one than the host name.
-    fn node_name(&self) -> impl Future<Output = Result<Option<NodeName>, StoreError>> + Send {
-        std::future::ready(Ok(None))
+    pub async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
+        match self {
+            Self::Kube(store) => store.node_name().await.map(Some),
+            Self::Dir(_) | Self::Etcd(_) => Ok(None),
+        }
     }
 
     /// What the store is waiting for while the daemon starts, as text for a person; `None` inside where it waits for nothing.
-    fn startup_status(&self) -> Option<watch::Receiver<Option<String>>> {
-        None
+    pub fn startup_status(&self) -> Option<watch::Receiver<Option<String>>> {
+        match self {
+            Self::Dir(_) => None,
+            Self::Etcd(store) => Some(store.startup_status.subscribe()),
+            Self::Kube(store) => Some(store.startup_status.subscribe()),
+        }
     }
 
     /// Watches the leases and the configuration until the receiver is dropped. Must be called within a tokio runtime.
     ///
     /// The first events are the current state: [`StoreEvent::NetConf`], then a complete list: [`StoreEvent::Init`], a
     /// [`StoreEvent::Lease`] for each node, [`StoreEvent::InitDone`].
-    fn watch(&self) -> mpsc::Receiver<StoreEvent>;
+    pub fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+        each!(self, store => store.watch())
+    }
+}
+
+/// The receiver of the events was dropped.
+#[derive(Debug)]
+struct Closed;
+
+/// Sends events together, as far as the channel has room: the receiver handles them as one change.
+async fn send(sender: &mpsc::Sender<StoreEvent>, events: Vec<StoreEvent>) -> Result<(), Closed> {
+    let mut events = events.into_iter();
+    while events.len() > 0 {
+        let permits = sender.reserve_many(events.len().min(sender.max_capacity())).await.map_err(|_| Closed)?;
+        permits.zip(&mut events).for_each(|(permit, event)| permit.send(event));
+    }
+    Ok(())
 }
 
 /// What a cluster's administrators should know about a node.
@@ -128,38 +208,30 @@ pub enum StoreEvent {
     Available,
 }
 
+impl StoreEvent {
+    /// A complete list.
+    fn list(leases: impl Iterator<Item = Arc<Lease>>) -> impl Iterator<Item = Self> {
+        [Self::Init].into_iter().chain(leases.map(Self::Lease)).chain([Self::InitDone])
+    }
+}
+
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// A read failed.
-    #[error("cannot read {object}: {advice}")]
-    Read {
-        /// The file, key or object.
-        object: String,
-        /// What to do about it.
-        advice: &'static str,
-        /// The cause.
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// A write failed.
-    #[error("cannot write {object}: {advice}")]
-    Write {
-        /// The file, key or object.
-        object: String,
-        /// What to do about it.
-        advice: &'static str,
-        /// The cause.
-        source: Box<dyn Error + Send + Sync>,
-    },
+    /// A read or a write failed.
+    #[error(transparent)]
+    Access(AccessError),
     /// Another node has locked the store for too long.
-    #[error("{object} has been locked for {seconds} s: {advice}")]
+    #[error(
+        "{lock} has been locked for {seconds} s: held by {holder}; see whether netd hangs there (its log, or `fuser -v {lock}`) and restart it"
+    )]
     Busy {
         /// The lock file.
-        object: String,
+        lock: String,
         /// How long this node waited for the lock.
         seconds: u64,
-        /// What to do about it.
-        advice: String,
+        /// Who holds the lock.
+        holder: String,
     },
     /// No subnet could be allocated.
     #[error("no subnet for node {node}")]
@@ -167,6 +239,23 @@ pub enum StoreError {
         /// The node.
         node: NodeName,
         /// The cause.
-        source: Box<dyn Error + Send + Sync>,
+        source: Cause,
     },
+}
+
+impl StoreError {
+    /// A file, key or object cannot be read.
+    pub(crate) fn read(object: impl Display, advice: &'static str, source: impl Into<Cause>) -> Self {
+        Self::Access(AccessError::new("read", object, advice, source))
+    }
+
+    /// A file, key or object cannot be written.
+    pub(crate) fn write(object: impl Display, advice: &'static str, source: impl Into<Cause>) -> Self {
+        Self::Access(AccessError::new("write", object, advice, source))
+    }
+
+    /// A node gets no subnet.
+    fn allocate(node: &NodeName, source: impl Into<Cause>) -> Self {
+        Self::Allocate { node: node.clone(), source: source.into() }
+    }
 }

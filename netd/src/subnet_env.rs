@@ -2,13 +2,12 @@
 //!
 //! Only [`write()`] touches a file.
 
-use std::error::Error;
 use std::fmt::Write as _;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 
+use crate::access_error::AccessError;
 use crate::whole_file;
 
 /// Where flannel's users and plugins look for the file.
@@ -68,23 +67,13 @@ fn previous(text: &str, key: impl Fn(Family) -> &'static str) -> PerFamily<Prefi
     })
 }
 
-/// The file cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot write {}: pods cannot start until netd can write it; look at the folder's permissions and free space", path.display())]
-pub struct WriteError {
-    path: PathBuf,
-    source: Box<dyn Error + Send + Sync>,
-}
-
 /// Writes the file in one step, mode 0644. Missing directories are made, mode 0755.
-pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), WriteError> {
-    install(path, env.render().as_bytes()).map_err(|error| WriteError { path: path.to_owned(), source: error.into() })
-}
-
-fn install(path: &Path, text: &[u8]) -> io::Result<()> {
-    whole_file::make_folder(path.parent().unwrap_or(Path::new("")))?;
+pub fn write(path: &Path, env: &SubnetEnv) -> Result<(), AccessError> {
     whole_file::sweep(path);
-    whole_file::write(path, text)
+    whole_file::install(path, env.render().as_bytes(), whole_file::FILE).map_err(|error| {
+        let advice = "pods cannot start until netd can write it; look at the folder's permissions and free space";
+        AccessError::new("write", path.display(), advice, error)
+    })
 }
 
 #[cfg(test)]

@@ -9,16 +9,28 @@ use std::path::Path;
 /// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file
 /// stays behind.
 pub(crate) fn write(path: &Path, contents: &[u8]) -> io::Result<()> {
-    put(path, contents, 0o644)
+    put(path, contents, FILE)
 }
 
-/// The same for a program, executable by everybody. A running program of this name goes on unchanged.
-pub(crate) fn write_program(path: &Path, contents: &[u8]) -> io::Result<()> {
-    put(path, contents, PROGRAM)
-}
-
-/// The mode of a program.
+/// The mode of a file that everybody may read.
+pub(crate) const FILE: u32 = 0o644;
+/// The mode of a program that everybody may run.
 pub(crate) const PROGRAM: u32 = 0o755;
+
+/// Writes a file of this mode in one step, in a directory that may be missing. A running program of this name goes on unchanged.
+pub(crate) fn install(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
+    path.parent().map_or(Ok(()), make_folder)?;
+    put(path, contents, mode)
+}
+
+/// Removes a file. False where there is none.
+pub(crate) fn remove(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
 
 fn put(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -3,7 +3,6 @@
 //! kube-rs reads kubeconfigs and the files of a `ServiceAccount`, and it reads a token again as it is renewed. Authorities, certificates
 //! and kubeconfigs are read again whenever the API server does not accept the credentials or cannot be reached.
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +48,6 @@ pub struct Address {
 pub struct ApiServer {
     connection: Arc<Connection>,
     client: Client,
-}
-
-impl fmt::Debug for ApiServer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ApiServer").field(&self.connection.address).finish()
-    }
 }
 
 impl ApiServer {

@@ -79,11 +79,8 @@ impl ApiError {
 
     /// When the API server wants the request again, at most five minutes from now.
     pub fn retry_after(&self) -> Option<Duration> {
-        if let Self::Refused { retry_after, .. } = self {
-            retry_after.map(|delay| delay.min(LONGEST_DELAY))
-        } else {
-            None
-        }
+        let Self::Refused { retry_after, .. } = self else { return None };
+        retry_after.map(|delay| delay.min(LONGEST_DELAY))
     }
 
     /// True where the same request may succeed later without anybody's help.

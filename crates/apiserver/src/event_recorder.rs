@@ -84,16 +84,14 @@ async fn run(
     let mut queue = Queue::default();
     let (mut retry_at, mut wait, mut complaint) = (None::<Instant>, WAIT.0, None);
     loop {
-        let order = tokio::select! {
-            order = orders.recv() => match order {
-                Some(order) => Some(order),
-                None => return,
-            },
-            () = time::sleep_until(retry_at.unwrap_or_else(Instant::now)), if retry_at.is_some() => None,
+        let order = match retry_at {
+            Some(at) => time::timeout_at(at, orders.recv()).await,
+            None => Ok(orders.recv().await),
         };
         match order {
-            Some(order) => queue.take(order),
-            None => retry_at = None,
+            Ok(Some(order)) => queue.take(order),
+            Ok(None) => return,
+            Err(_) => retry_at = None,
         }
         while retry_at.is_none()
             && let Some(warning) = queue.waiting.front()

@@ -1,5 +1,5 @@
 //! The Kubernetes API server, for any program of this repository: connection and credentials, typed watches of any kind of object,
-//! Events, and the errors of tasks.
+//! and Events.
 //!
 //! Lists, watches and requests are kube-rs's. This crate adds what kube-rs leaves to its user: time limits, credentials that are read
 //! again, errors that say what to do, `Retry-After`, and an etcd that is restored from a backup. The crate decides nothing: what an
@@ -12,7 +12,6 @@ pub mod event_recorder;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod metadata;
-pub mod task_errors;
 pub mod watch;
 
 pub use self::connection::{Address, ApiServer};

@@ -99,7 +99,7 @@ impl Template {
 
     /// The text to install. The plugin will read `subnet_file`.
     pub fn render(&self, subnet_file: &Path) -> Result<String, ConflistError> {
-        let unnamed = || ConflistError::Render { subnet_file: subnet_file.to_owned() };
+        let unnamed = || ConflistError::Render(subnet_file.to_owned());
         let mut list = self.list.clone();
         list["plugins"][self.own]["subnetFile"] = json!(subnet_file.to_str().ok_or_else(unnamed)?);
         Ok(format!("{list:#}\n"))
@@ -113,15 +113,10 @@ fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
         return Err(TemplateError::NotAList);
     }
     let text = |key: &str| fields.text(key).map_err(|error| wrong(key, chain(&error)));
-    match text("name")? {
-        Some(NETWORK) => {}
-        name => {
-            let name = name.unwrap_or("missing");
-            return Err(wrong(
-                "name",
-                format!("it is {name}, but netd's network is called {NETWORK}, as flannel's is"),
-            ));
-        }
+    let name = text("name")?.unwrap_or("missing");
+    if name != NETWORK {
+        let reason = format!("it is {name}, but netd's network is called {NETWORK}, as flannel's is");
+        return Err(wrong("name", reason));
     }
     let known = || Version::ALL.map(Version::as_str).join(", ");
     let parse = |field: &str, text: &str| {
@@ -167,8 +162,9 @@ fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Resu
     if text("type")? == Some(FLANNEL) {
         // flannel's state for the plugin that it delegates to; netd does not delegate.
         own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
-        let delegate = fields.object("delegate").map_err(|error| wrong(path("delegate"), chain(&error)))?;
-        let kind = delegate.text("type").map_err(|error| wrong(path("delegate"), chain(&error)))?;
+        let of_delegate = |error: CniError| wrong(path("delegate"), chain(&error));
+        let delegate = fields.object("delegate").map_err(of_delegate)?;
+        let kind = delegate.text("type").map_err(of_delegate)?;
         if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
             let reason = format!("it is {kind:?}, but netd puts pods on a bridge and on nothing else");
             return Err(wrong(path("delegate.type"), reason));

@@ -78,7 +78,7 @@ impl Bootstrap {
     /// Discovers the node, and acquires the lease.
     pub(super) async fn complete(
         config: &mut Config,
-        store: &impl Store,
+        store: &Store,
         status: &StatusPublisher,
     ) -> Result<Self, StartError> {
         let epoch = Instant::now();

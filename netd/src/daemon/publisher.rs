@@ -69,7 +69,7 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Starts the task. To be called within a tokio runtime.
-    pub(super) fn start(store: impl Store) -> Self {
+    pub(super) fn start(store: Store) -> Self {
         let ((requests, mut todo), (done, answers)) = (mpsc::channel(1), mpsc::channel(1));
         let (notices, mut pending) = mpsc::unbounded_channel();
         let store = Arc::new(store);
@@ -81,7 +81,7 @@ impl Publisher {
         });
         task::spawn(async move {
             while let Some(request) = todo.recv().await {
-                if done.send(answer(&*store, request).await).await.is_err() {
+                if done.send(answer(&store, request).await).await.is_err() {
                     return;
                 }
             }
@@ -109,7 +109,7 @@ impl Publisher {
     }
 }
 
-async fn answer(store: &impl Store, request: Request) -> Answer {
+async fn answer(store: &Store, request: Request) -> Answer {
     match request {
         Request::Write(lease) => match store.publish(&lease).await {
             Ok(()) => Answer::Written(lease),
@@ -129,12 +129,7 @@ async fn answer(store: &impl Store, request: Request) -> Answer {
 }
 
 /// False where another node has the subnets.
-async fn restore(
-    store: &impl Store,
-    request: &LeaseRequest,
-    conf: &NetConf,
-    lease: &Lease,
-) -> Result<bool, StoreError> {
+async fn restore(store: &Store, request: &LeaseRequest, conf: &NetConf, lease: &Lease) -> Result<bool, StoreError> {
     if store.acquire(request, conf).await?.subnets != lease.subnets {
         return Ok(false);
     }

@@ -49,7 +49,7 @@ pub enum FactsError {
 ///
 /// # Errors
 /// If the kernel or the store cannot be read, or the peers cannot be asked.
-pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, FactsError> {
+pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsError> {
     let mut kernel = Linux::open()?;
     let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await?;

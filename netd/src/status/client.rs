@@ -55,7 +55,7 @@ pub enum ClientError {
 }
 
 /// Prints the status and gives the exit code.
-pub async fn run(config: &Config, store: &impl Store, arguments: StatusArgs) -> Result<u8, ClientError> {
+pub async fn run(config: &Config, store: &Store, arguments: StatusArgs) -> Result<u8, ClientError> {
     let path = &config.status.socket;
     let request = if arguments.watch { WATCH } else { ONCE };
     let why = match ask(path, request)? {

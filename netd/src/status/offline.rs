@@ -61,7 +61,7 @@ pub struct Device {
 }
 
 /// Reads the status. `why` says how it is known that no netd runs.
-pub async fn read(config: &Config, store: &impl Store, why: String) -> OfflineStatus {
+pub async fn read(config: &Config, store: &Store, why: String) -> OfflineStatus {
     let mut status = OfflineStatus { why, ..OfflineStatus::default() };
     match node_name(config.node_name.as_ref()) {
         Ok(name) => status.node = Some(name.to_string()),
@@ -76,7 +76,7 @@ pub async fn read(config: &Config, store: &impl Store, why: String) -> OfflineSt
     status
 }
 
-async fn lease(config: &Config, store: &impl Store, networks: &PerFamily<Prefix>, status: &mut OfflineStatus) {
+async fn lease(config: &Config, store: &Store, networks: &PerFamily<Prefix>, status: &mut OfflineStatus) {
     let stored = match store.leases().await {
         Ok(leases) => leases.into_iter().find(|lease| Some(lease.node.as_str()) == status.node.as_deref()),
         Err(error) => {

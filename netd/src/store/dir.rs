@@ -23,22 +23,22 @@ use tokio::task;
 
 use self::files::Layout;
 use self::lease_file::{LeaseFile, LeaseFiles};
-use self::watcher::PrimedWatch;
-use super::{LeaseRequest, Store, StoreError, StoreEvent, lease_builder};
+use self::watcher::{Notifications, PrimedWatch};
+use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
 
 /// How often the files are polled, for mounts on which the kernel sends no notifications.
 pub const POLL: Duration = Duration::from_secs(10);
 
 /// A store in a directory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct DirStore {
     layout: Layout,
     poll: Duration,
     lock_timeout: Duration,
     /// The node that allocated its subnets through this store.
-    own: Arc<OnceLock<NodeName>>,
+    own: OnceLock<NodeName>,
     /// The watch that began with that allocation; the files are not read twice.
-    primed: Arc<Mutex<Option<PrimedWatch>>>,
+    primed: Mutex<Option<PrimedWatch>>,
 }
 
 impl DirStore {
@@ -46,13 +46,7 @@ impl DirStore {
     /// the poll interval ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
         let (layout, lock_timeout) = (Layout::new(dir, net_conf), Duration::from_secs(15));
-        Self { layout, poll, lock_timeout, own: Arc::default(), primed: Arc::default() }
-    }
-
-    /// The same store with another timeout for the lock.
-    #[cfg(test)]
-    fn with_lock_timeout(self, lock_timeout: Duration) -> Self {
-        Self { lock_timeout, ..self }
+        Self { layout, poll, lock_timeout, own: OnceLock::new(), primed: Mutex::default() }
     }
 
     /// Works on the files, outside of the runtime's own threads.
@@ -65,19 +59,17 @@ impl DirStore {
             Err(_) => future::pending().await,
         }
     }
-}
 
-impl Store for DirStore {
-    async fn net_conf(&self) -> Result<String, StoreError> {
+    pub(super) async fn net_conf(&self) -> Result<String, StoreError> {
         self.run(Layout::read_net_conf).await
     }
 
-    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+    pub(super) async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         let node = node.clone();
         Ok(self.run(move |layout| layout.read_lease(&node)).await)
     }
 
-    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+    pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         let files = self.run(Layout::read_all).await?;
         // The watch of a daemon logs each file that it skips, once.
         let is_watched = self.own.get().is_some();
@@ -91,35 +83,36 @@ impl Store for DirStore {
         Ok(files.into_iter().filter_map(lease).collect())
     }
 
-    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.run(Layout::make_dirs).await?;
         // The watch must begin before the files are read: changes during the read are notified then.
-        let primed = self.own.set(request.node.clone()).is_ok().then(|| PrimedWatch::new(&self.layout));
+        let notifications = self.own.set(request.node.clone()).is_ok().then(|| Notifications::new(&self.layout));
         let lock = lock::take(&self.layout, &request.node, self.lock_timeout).await?;
         let (request, conf) = (request.clone(), conf.clone());
         let acquired = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
         let (lease, files) = acquired?;
-        if let Some(mut primed) = primed {
-            primed.files = files;
+        if let Some(notifications) = notifications {
+            let primed = PrimedWatch { notifications, files };
             *self.primed.lock().unwrap_or_else(PoisonError::into_inner) = Some(primed);
         }
         Ok(lease)
     }
 
-    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
         let lease = lease.clone();
         self.run(move |layout| layout.write_lease(&lease)).await
     }
 
-    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         let node = node.clone();
         self.run(move |layout| layout.remove_lease(&node)).await
     }
 
-    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+    pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         let primed = self.primed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let primed = primed.unwrap_or_else(|| PrimedWatch::new(&self.layout));
+        let primed =
+            primed.unwrap_or_else(|| PrimedWatch { notifications: Notifications::new(&self.layout), files: None });
         watcher::start(self.layout.clone(), self.poll, self.own.get(), primed)
     }
 }

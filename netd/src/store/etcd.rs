@@ -22,21 +22,23 @@ use tokio::sync::{mpsc, watch as channel};
 
 pub use self::endpoint::EndpointError;
 
-use self::allocator::Allocator;
 use self::client::{CallError, Client};
 use self::lease_keep_alive::LeaseKeepAlive;
 use super::startup_retry::{self, StartupRetry};
-use super::{LeaseRequest, Store, StoreError, StoreEvent};
+use super::{LeaseRequest, StoreError, StoreEvent};
 use crate::config::EtcdConfig;
 
 /// A store in etcd.
 pub struct EtcdStore {
-    allocator: Allocator,
+    client: Client,
+    /// The lease with which this node's key expires.
+    keep_alive: LeaseKeepAlive,
     /// This node, once it has a lease.
     own: Arc<OnceLock<NodeName>>,
     /// Whether to wait for an etcd that is not available: a daemon does until it watches the store, a command does not.
     waits: AtomicBool,
-    startup_status: channel::Sender<Option<String>>,
+    /// Why a starting daemon waits.
+    pub(super) startup_status: channel::Sender<Option<String>>,
 }
 
 impl EtcdStore {
@@ -46,26 +48,17 @@ impl EtcdStore {
     /// Where an endpoint's URL or a certificate file is invalid.
     pub fn new(config: EtcdConfig, waits: bool) -> Result<Self, EndpointError> {
         let keep_alive = LeaseKeepAlive::new(config.renew_margin);
-        let client = Client::new(config)?;
-        Ok(Self {
-            allocator: Allocator { client, keep_alive },
-            own: Arc::default(),
-            waits: AtomicBool::new(waits),
-            startup_status: channel::channel(None).0,
-        })
+        let (own, startup_status) = Default::default();
+        Ok(Self { client: Client::new(config)?, keep_alive, own, waits: AtomicBool::new(waits), startup_status })
     }
 
-    /// Retries each second, as flannel does.
-    fn startup_retry(&self) -> StartupRetry {
-        StartupRetry::new::<CallError>(self.waits.load(Ordering::Relaxed), startup_retry::FIRST, &self.startup_status)
-    }
-
-    /// Runs an operation, repeatedly where this daemon is starting and the operation may succeed later.
+    /// Runs an operation, each second (as flannel does) where this daemon is starting and the operation may succeed later.
     async fn retried<T, F>(&self, operation: impl Fn() -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, StoreError>>,
     {
-        let mut retry = self.startup_retry();
+        let waits = self.waits.load(Ordering::Relaxed);
+        let mut retry = StartupRetry::new::<CallError>(waits, startup_retry::FIRST, &self.startup_status);
         loop {
             match operation().await {
                 Err(error) if retry.enabled && !matches!(error, StoreError::Allocate { .. }) => {
@@ -80,67 +73,47 @@ impl EtcdStore {
     }
 
     async fn read_net_conf(&self) -> Result<String, StoreError> {
-        let client = &self.allocator.client;
-        let key = client.config.config_key();
-        match client.get(&key).await.map_err(|error| error.reading(&key))? {
-            Some(kv) => Ok(kv.text()),
-            None => Err(StoreError::Read {
-                object: format!("etcd's key {key}"),
-                advice: r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#,
-                source: "flannel config not found in etcd store".into(),
-            }),
-        }
+        let key = self.client.config.config_key();
+        let stored = self.client.get(&key).await?;
+        let advice = r#"put the network configuration there, with etcd's API v3: etcdctl put KEY '{"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}'"#;
+        let lack = || StoreError::read(format!("etcd's key {key}"), advice, "flannel config not found in etcd store");
+        Ok(stored.ok_or_else(lack)?.text())
     }
-}
 
-impl Store for EtcdStore {
-    async fn net_conf(&self) -> Result<String, StoreError> {
+    pub(super) async fn net_conf(&self) -> Result<String, StoreError> {
         let waits = self.waits.load(Ordering::Relaxed);
         let read = || async {
             let text = self.read_net_conf().await?;
             match NetConf::parse(&text) {
                 // A caller that does not wait checks the text itself.
-                Err(error) if waits => Err(StoreError::Read {
-                    object: format!("etcd's {}", self.allocator.client.config.config_key()),
-                    advice: "correct the network configuration",
-                    source: error.into(),
-                }),
+                Err(error) if waits => {
+                    let object = format!("etcd's {}", self.client.config.config_key());
+                    Err(StoreError::read(object, "correct the network configuration", error))
+                }
                 _ => Ok(text),
             }
         };
         self.retried(read).await
     }
 
-    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
+    pub(super) async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         // Only the values name the nodes, so all keys must be read.
         Ok(self.leases().await?.into_iter().find(|lease| lease.node == *node).map(Arc::unwrap_or_clone))
     }
 
-    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        let keys = self.retried(|| self.allocator.subnet_keys()).await?;
+    pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+        let keys = self.retried(|| self.subnet_keys()).await?;
         Ok(keys.into_iter().filter_map(|key| Some(key.record?.lease?.into())).collect())
     }
 
-    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.own.get_or_init(|| request.node.clone());
-        self.retried(|| self.allocator.acquire(request, conf)).await
+        self.retried(|| self.acquire_now(request, conf)).await
     }
 
-    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
-        self.allocator.publish(lease).await
-    }
-
-    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
-        self.allocator.release(node).await
-    }
-
-    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
-        Some(self.startup_status.subscribe())
-    }
-
-    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+    pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on events report an unavailable etcd, and no operation may block.
         self.waits.store(false, Ordering::Relaxed);
-        watcher::start(self.allocator.client.clone(), Arc::clone(&self.own))
+        watcher::start(self.client.clone(), Arc::clone(&self.own))
     }
 }

@@ -13,36 +13,34 @@ mod keys;
 mod node_status;
 mod nodes;
 mod object;
-mod options;
 mod own_node;
 mod start;
 mod store_events;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use apiserver::event_recorder::{self, EventRecorder, Warning};
-use apiserver::{ApiError, ApiServer, Selection, Watch, WatchEvent};
-use dataplane::types::PerFamily;
+use apiserver::{Address, ApiError, ApiServer, Selection, Watch, WatchEvent};
 use network::chain;
 use network::hash::fnv;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
-use tokio::sync::{Notify, mpsc, watch as channel};
+use tokio::sync::{mpsc, watch as channel};
 use tokio::{task, time};
 
 use self::cache_file::CachedNetwork;
+use self::keys::NODE_PUBLIC;
 use self::node_status::NodeStatus;
-use self::object::{Node, NodeObject, PodObject};
-use self::options::Options;
+use self::object::{Node, NodeObject};
 use self::own_node::OwnNode;
 use self::store_events::StoreEvents;
-use super::{LeaseRequest, Notice, Store, StoreError, StoreEvent};
+use super::{LeaseRequest, Notice, StoreError, StoreEvent};
 use crate::config::KubeConfig;
 use crate::problem::Problem;
+use crate::whole_file;
 
 /// How long the daemon waits for a write at most.
 const WRITE: Duration = Duration::from_secs(2);
@@ -52,29 +50,26 @@ const COMPONENT: &str = "netd";
 const USER_AGENT: &str = concat!("netd/", env!("CARGO_PKG_VERSION"));
 
 /// A store in the API server.
-#[derive(Debug)]
 pub struct KubeStore {
     shared: Arc<Shared>,
     /// Whether to wait for an API server that is away: a daemon does until it follows the store, a command does not.
     waits: AtomicBool,
-    startup_status: channel::Sender<Option<String>>,
+    /// Why a starting daemon waits.
+    pub(super) startup_status: channel::Sender<Option<String>>,
     /// Why the start uses the cache file, where it does.
-    cache_used: Mutex<Option<String>>,
+    cache_used: OnceLock<String>,
 }
 
 /// The state that the tasks of a store share.
-#[derive(Debug)]
 struct Shared {
     server: ApiServer,
-    options: Options,
+    config: KubeConfig,
     own: Arc<OwnNode>,
     recorder: EventRecorder,
     node_status: NodeStatus,
     /// The version up to which the leases are known by the watch. `None` without a watch, 0 before its first list.
     reached: channel::Sender<Option<u64>>,
-    view: Mutex<View>,
-    /// The view has changed.
-    changed: Notify,
+    view: channel::Sender<View>,
 }
 
 /// The network as last known.
@@ -85,45 +80,29 @@ struct View {
 }
 
 impl Shared {
-    fn view(&self) -> MutexGuard<'_, View> {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A number of this node's own.
     fn spread(&self) -> u64 {
         self.own.name().map_or(0, |name| fnv(name.as_str().as_bytes()))
     }
 
     fn lease(&self, node: &NodeName) -> Option<Arc<Lease>> {
-        self.view().leases.get(node).cloned()
-    }
-
-    fn set_leases(&self, leases: BTreeMap<NodeName, Arc<Lease>>) {
-        self.view().leases = leases;
-        self.changed.notify_one();
+        self.view.borrow().leases.get(node).cloned()
     }
 
     /// True where the lease is new or has changed.
     fn set_lease(&self, lease: &Arc<Lease>) -> bool {
-        let is_new = self.view().leases.insert(lease.node.clone(), Arc::clone(lease)).as_ref() != Some(lease);
-        if is_new {
-            self.changed.notify_one();
-        }
-        is_new
+        let insert = |view: &mut View| view.leases.insert(lease.node.clone(), Arc::clone(lease));
+        self.view.send_if_modified(|view| insert(view).as_ref() != Some(lease))
     }
 
     /// True where the node had a lease.
     fn remove_lease(&self, node: &NodeName) -> bool {
-        let had = self.view().leases.remove(node).is_some();
-        if had {
-            self.changed.notify_one();
-        }
-        had
+        self.view.send_if_modified(|view| view.leases.remove(node).is_some())
     }
 
-    fn set_net_conf(&self, text: &str) {
-        self.view().net_conf = Some(text.to_owned());
-        self.changed.notify_one();
+    /// True where the configuration is new or has changed.
+    fn set_net_conf(&self, text: &str) -> bool {
+        self.view.send_if_modified(|view| view.net_conf.replace(text.to_owned()).as_deref() != Some(text))
     }
 
     /// The leases are those at this version.
@@ -140,16 +119,19 @@ impl Shared {
     async fn leases_since_own_write(&self) -> Option<Vec<Arc<Lease>>> {
         let mut reached = self.reached.subscribe();
         reached.borrow().as_ref()?;
-        let written = self.own.node().and_then(|node| node.count()).unwrap_or(1);
+        let written = self.own.node().and_then(|node| node.version).unwrap_or(1);
         reached.wait_for(|reached| reached.is_some_and(|reached| reached >= written)).await.ok()?;
-        Some(self.view().leases.values().cloned().collect())
+        Some(self.view.borrow().leases.values().cloned().collect())
     }
 
     /// The network for the cache file; `None` before all of it is known.
     fn network(&self) -> Option<CachedNetwork> {
         let node = self.own.name()?;
-        let public = self.own.node().and_then(|node| annotations::node_public(&node, &self.options.keys).ok());
-        let view = self.view();
+        let public = self
+            .own
+            .node()
+            .and_then(|node| annotations::addresses(&node, &self.config.annotation_prefix, NODE_PUBLIC).ok());
+        let view = self.view.borrow();
         let net_conf = view.net_conf.clone().filter(|text| NetConf::parse(text).is_ok())?;
         view.leases.get(&node)?;
         Some(CachedNetwork { node, public: public.unwrap_or_default(), net_conf, leases: view.leases.clone() })
@@ -160,38 +142,24 @@ impl KubeStore {
     /// The store as configured. A daemon's `waits` at its start until the API server answers and has what is needed. To be called
     /// within a tokio runtime.
     pub fn new(config: KubeConfig, waits: bool) -> Self {
-        let options = Options::from(config);
-        let server = ApiServer::new(options.address.clone(), USER_AGENT);
-        let own = Arc::new(OwnNode::default());
+        let address = Address { url: config.url.clone(), kubeconfig: config.kubeconfig.clone() };
+        let server = ApiServer::new(address, USER_AGENT);
+        let own = Arc::new(OwnNode::new(server.clone(), config.annotation_prefix.clone()));
         let regarding = Arc::clone(&own);
         let (recorder, record) = EventRecorder::new(server.clone(), COMPONENT, move || regarding.reference());
-        let (reached, _) = channel::channel(None);
-        let (view, changed, node_status) = (Mutex::default(), Notify::new(), NodeStatus::default());
-        let shared = Arc::new(Shared { server, options, own, recorder, node_status, reached, view, changed });
+        let (reached, view, node_status) = Default::default();
+        let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view });
         if waits {
             task::spawn(record);
             task::spawn(node_status::run(Arc::clone(&shared)));
         }
-        let (startup_status, _) = channel::channel(None);
-        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used: Mutex::default() }
-    }
-
-    async fn read_pod(&self, namespace: &str, name: &str) -> Result<NodeName, StoreError> {
-        let unreadable =
-            |advice, source| StoreError::Read { object: format!("Pod {namespace}/{name}"), advice, source };
-        let pod = self.shared.server.namespaced::<PodObject>(namespace).get(name).await.map_err(ApiError::from);
-        let pod = pod.map_err(|error| unreadable(error.advice(), error.into()))?;
-        let none =
-            || unreadable("give the container NODE_NAME from its field spec.nodeName", "it is on no node".into());
-        pod.node()
-            .ok_or_else(none)?
-            .parse()
-            .map_err(|error: network::model::NodeNameError| unreadable("", error.into()))
+        let (startup_status, cache_used) = Default::default();
+        Self { shared, waits: AtomicBool::new(waits), startup_status, cache_used }
     }
 
     async fn read_own(&self, name: &NodeName) -> Result<Node, StoreError> {
         self.shared.own.set_name(name);
-        self.shared.own.read(&self.shared.server, name).await.map_err(|error| own_node::unreadable(name, error))
+        self.shared.own.read(name).await.map_err(|error| own_node::unreadable(name, error))
     }
 
     /// Posts the Event of a problem, with the Node's UID if the Node can be read.
@@ -213,8 +181,7 @@ impl KubeStore {
             match watch.next().await {
                 WatchEvent::Init => leases.clear(),
                 WatchEvent::Object(object) => {
-                    let lease = annotations::lease(&object.into(), &self.shared.options.keys).ok().flatten();
-                    leases.extend(lease.map(Arc::new));
+                    leases.extend(self.stored(&object.into()).map(Arc::new));
                 }
                 WatchEvent::InitDone => return Ok(leases),
                 WatchEvent::Trouble(error) => return Err(error),
@@ -222,35 +189,15 @@ impl KubeStore {
             }
         }
     }
-}
 
-impl Store for KubeStore {
-    async fn net_conf(&self) -> Result<String, StoreError> {
-        let text = self.first_net_conf().await?;
-        self.shared.set_net_conf(&text);
-        Ok(text)
-    }
-
-    async fn public_addresses(&self, node: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
-        self.first_public(node).await
-    }
-
-    async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
-        self.first_lease(node).await
-    }
-
-    async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
+    pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
         if let Some(leases) = self.shared.leases_since_own_write().await {
             return Ok(leases);
         }
-        self.list().await.map_err(|error| StoreError::Read {
-            object: "the Nodes".to_owned(),
-            advice: error.advice(),
-            source: error.into(),
-        })
+        self.list().await.map_err(|error| StoreError::read("the Nodes", error.advice(), error))
     }
 
-    async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.shared.own.set_name(&request.node);
         if self.waits.load(Ordering::Relaxed) {
             return self.first_acquire(request, conf).await;
@@ -258,36 +205,26 @@ impl Store for KubeStore {
         self.acquire_now(request, conf).await
     }
 
-    async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        shared.own.set_name(&lease.node);
-        shared.own.publish(&shared.server, &shared.options, lease, WRITE).await
+    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        self.shared.own.set_name(&lease.node);
+        self.shared.own.publish(lease, WRITE).await
     }
 
-    async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
-        let shared = &self.shared;
-        shared.own.clear(&shared.server, &shared.options, node).await?;
-        match std::fs::remove_file(&shared.options.cache_file) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StoreError::Write {
-                object: shared.options.cache_file.display().to_string(),
-                advice: "remove it by hand",
-                source: error.into(),
-            }),
-            _ => Ok(()),
-        }
+    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+        self.shared.own.clear(node).await?;
+        let path = &self.shared.config.cache_file;
+        whole_file::remove(path)
+            .map(drop)
+            .map_err(|error| StoreError::write(path.display(), "remove it by hand", error))
     }
 
-    async fn notify_before_exit(&self, node: Option<&NodeName>, problem: Problem) {
-        if time::timeout(WRITE, self.post(node, &problem)).await.is_err() {
+    pub(super) async fn notify_before_exit(&self, node: Option<&NodeName>, problem: &Problem) {
+        if time::timeout(WRITE, self.post(node, problem)).await.is_err() {
             tracing::debug!("the API server has not taken the last Event in time");
         }
     }
 
-    async fn node_name(&self) -> Result<Option<NodeName>, StoreError> {
-        self.first_name().await.map(Some)
-    }
-
-    fn notify(&self, notice: Notice) {
+    pub(super) fn notify(&self, notice: Notice) {
         match notice {
             Notice::Ready => self.shared.node_status.set_ready(),
             Notice::Problem(problem) => self.shared.recorder.warn(warning(&problem)),
@@ -295,30 +232,23 @@ impl Store for KubeStore {
         }
     }
 
-    fn startup_status(&self) -> Option<channel::Receiver<Option<String>>> {
-        Some(self.startup_status.subscribe())
-    }
-
-    fn watch(&self) -> mpsc::Receiver<StoreEvent> {
+    pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
         // From now on an API server that is away is an event, and no call waits for it.
         self.waits.store(false, Ordering::Relaxed);
         self.shared.reached.send_replace(Some(0));
         let (sender, receiver) = mpsc::channel(1024);
         let events = StoreEvents::new(sender);
         let shared = Arc::clone(&self.shared);
-        let net_conf = shared.view().net_conf.clone();
-        let cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let net_conf = shared.view.borrow().net_conf.clone();
+        let cache_used = self.cache_used.get().cloned();
         task::spawn(async move {
             let write_cache = task::spawn(cache_file::keep(Arc::clone(&shared)));
-            if let Some(text) = &net_conf {
-                let _ = events.send(vec![StoreEvent::NetConf(text.clone())]).await;
-            }
+            let _ = events.send(net_conf.map(StoreEvent::NetConf)).await;
             if cache_used.is_some() {
-                let leases: Vec<_> = shared.view().leases.values().cloned().map(StoreEvent::Lease).collect();
-                let list = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]);
-                let _ = events.send(list.collect()).await;
+                let list: Vec<_> = StoreEvent::list(shared.view.borrow().leases.values().cloned()).collect();
+                let _ = events.send(list).await;
             }
-            let conf = conf::follow(Arc::clone(&shared), events.clone(), net_conf);
+            let conf = conf::follow(Arc::clone(&shared), events.clone());
             tokio::join!(conf, nodes::follow(shared, events, cache_used));
             write_cache.abort();
         });

@@ -2,10 +2,10 @@
 //!
 //! Pure: the other nodes' subnets are an argument.
 
-use dataplane::types::{Family, PerFamily, Prefix};
+use dataplane::types::{PerFamily, Prefix};
 use network::allocation;
 use network::hash::fnv;
-use network::model::{Lease, NodeName};
+use network::model::Lease;
 use network::net_conf::NetConf;
 
 use super::{LeaseRequest, StoreError};
@@ -23,21 +23,15 @@ pub(super) fn subnets(
     others: &[PerFamily<Prefix>],
 ) -> Result<PerFamily<Prefix>, StoreError> {
     let mut subnets = PerFamily::none();
-    for family in Family::BOTH {
-        let Some(range) = conf.networks.get(family) else { continue };
+    for (family, range) in conf.networks.iter() {
         // The node's pods use its stored subnet, so the node keeps it even where another lease overlaps it.
-        let stored = stored.get(family).filter(|subnet| range.suits(**subnet));
-        let subnet = match stored {
-            Some(&subnet) => Ok(subnet),
-            None => allocation::next_free(
-                range,
-                others.iter().filter_map(|subnets| subnets.get(family).copied()),
-                request.previous.get(family).copied(),
-                seed(&request.node),
-            ),
-        };
-        let subnet =
-            subnet.map_err(|error| StoreError::Allocate { node: request.node.clone(), source: error.into() })?;
+        let kept = stored.get(family).copied().filter(|subnet| range.suits(*subnet));
+        let taken = others.iter().filter_map(|subnets| subnets.get(family).copied());
+        // A number derived from the node's name, so that a node that lost its state tends to get its former subnet again.
+        let seed = fnv(request.node.as_str().as_bytes());
+        let subnet = kept
+            .map_or_else(|| allocation::next_free(range, taken, request.previous.get(family).copied(), seed), Ok)
+            .map_err(|error| StoreError::allocate(&request.node, error))?;
         *subnets.slot(family) = Some(subnet);
     }
     Ok(subnets)
@@ -54,9 +48,4 @@ pub(super) fn lease(request: &LeaseRequest, subnets: PerFamily<Prefix>, stored: 
         // Peers rely on the advertised encapsulations until the kernel matches the new configuration.
         encapsulations: stored.and_then(|lease| lease.encapsulations.clone()),
     }
-}
-
-/// A number derived from the node's name, so that a node that lost its state tends to get its former subnet again.
-fn seed(node: &NodeName) -> u64 {
-    fnv(node.as_str().as_bytes())
 }

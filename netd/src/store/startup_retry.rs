@@ -45,12 +45,7 @@ impl StartupRetry {
             tracing::warn!("waiting: {text}");
             self.logged = Some(reason);
         }
-        let text = Some(text);
-        self.status.send_if_modified(|published| {
-            let is_new = *published != text;
-            *published = text;
-            is_new
-        });
+        self.status.send_if_modified(|published| published.replace(text.clone()).as_ref() != Some(&text));
     }
 
     /// Reports an error, and sleeps until the next try is due.

@@ -20,7 +20,7 @@ fn a_problem_is_reported_when_it_begins_and_when_it_ends() {
 #[test]
 fn each_problem_says_what_it_is_about_and_what_to_do() {
     let (stored, used) = (subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
-    let refused = || StoreError::Write { object: "Node n1".to_owned(), advice: "apply the role", source: "403".into() };
+    let refused = || StoreError::write("Node n1", "apply the role", "403");
     let none = StoreError::Allocate { node: "n1".parse().expect("a name"), source: "it has another podCIDR".into() };
     for (problem, kind, words) in [
         (other_subnets(stored, used), Kind::PodCidrChanged, vec!["10.244.9.0/24", "10.244.1.0/24", "drain"]),

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
-use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use network::record;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
@@ -47,50 +47,44 @@ pub(super) struct FileBatch {
     files: Vec<(String, Entry)>,
 }
 
-/// One file of a batch.
-#[derive(Debug)]
-struct Entry {
-    /// Taken no later than the content.
-    fingerprint: Fingerprint,
-    /// Where the content is in the buffer.
-    content: Result<Range<usize>, LeaseFileError>,
-}
+/// One file of a batch: its fingerprint, and where its content is in the buffer.
+type Entry = (Fingerprint, Result<Range<usize>, LeaseFileError>);
 
 /// A file's fingerprint, taken no later than the content, and the content.
 pub(super) type RawFile<'b> = (Fingerprint, Result<&'b [u8], LeaseFileError>);
 
 impl FileBatch {
-    /// Adds the file of this name in the directory `dir`, if there is one.
-    pub(super) fn read(&mut self, layout: &Layout, dir: impl AsFd, name: String) {
-        if let Some(entry) = self.read_entry(layout, dir, &name) {
-            self.files.push((name, entry));
-        }
+    /// Adds the file of this name, if there is one. `dir` is the path of the directory of nodes.
+    pub(super) fn read(&mut self, layout: &Layout, dir: &mut PathBuf, name: String) {
+        dir.push(&name);
+        let entry = self.read_entry(layout, dir, &name);
+        dir.pop();
+        self.files.extend(entry.map(|entry| (name, entry)));
     }
 
-    fn read_entry(&mut self, layout: &Layout, dir: impl AsFd, name: &str) -> Option<Entry> {
+    fn read_entry(&mut self, layout: &Layout, path: &Path, name: &str) -> Option<Entry> {
         // O_NONBLOCK, since opening a pipe without a writer would block.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-        let file = match openat(dir, name, flags, Mode::empty()).map_err(io::Error::from) {
-            Ok(file) => File::from(file),
+        let file = match File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
+            Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            Err(error) => return Some(Entry { fingerprint: layout.fingerprint(name)?, content: Err(error.into()) }),
+            Err(error) => return Some((layout.fingerprint(name)?, Err(error.into()))),
         };
         let metadata = match file.metadata() {
             Ok(metadata) => metadata,
-            Err(error) => return Some(Entry { fingerprint: Fingerprint::UNREADABLE, content: Err(error.into()) }),
+            Err(error) => return Some((Fingerprint::UNREADABLE, Err(error.into()))),
         };
         let fingerprint = Fingerprint::from(&metadata);
         if !fingerprint.regular || metadata.len() > LARGEST {
-            return Some(Entry { fingerprint, content: Err(LeaseFileError::Foreign) });
+            return Some((fingerprint, Err(LeaseFileError::Foreign)));
         }
         let start = self.buffer.len();
         let content = append(&file, metadata.len(), &mut self.buffer).map(|()| start..self.buffer.len());
-        Some(Entry { fingerprint, content: content.map_err(LeaseFileError::from) })
+        Some((fingerprint, content.map_err(LeaseFileError::from)))
     }
 
     /// Passes each file to `handle`.
     pub(super) fn for_each(self, mut handle: impl FnMut(String, RawFile<'_>)) {
-        for (name, Entry { fingerprint, content }) in self.files {
+        for (name, (fingerprint, content)) in self.files {
             handle(name, (fingerprint, content.map(|range| &self.buffer[range])));
         }
     }
@@ -119,25 +113,22 @@ impl Layout {
         &self,
         names: impl Iterator<Item = String> + Send,
         mut handle: impl FnMut(String, RawFile<'_>),
-    ) -> io::Result<()> {
-        let dir = File::open(self.nodes_dir())?;
+    ) {
         let (sender, receiver) = sync_channel(AHEAD);
         thread::scope(|scope| {
-            let dir = &dir;
-            scope.spawn(move || self.read_batches(dir, names, &sender));
+            scope.spawn(move || self.read_batches(names, &sender));
             for batch in receiver {
                 batch.for_each(&mut handle);
             }
         });
-        Ok(())
     }
 
-    fn read_batches(&self, dir: &File, names: impl Iterator<Item = String>, sender: &SyncSender<FileBatch>) {
-        let mut names = names.peekable();
+    fn read_batches(&self, names: impl Iterator<Item = String>, sender: &SyncSender<FileBatch>) {
+        let (mut names, mut dir) = (names.peekable(), self.nodes_dir());
         while names.peek().is_some() {
             let (buffer, files) = (Vec::with_capacity(TYPICAL * BATCH), Vec::with_capacity(BATCH));
             let mut batch = FileBatch { buffer, files };
-            names.by_ref().take(BATCH).for_each(|name| batch.read(self, dir, name));
+            names.by_ref().take(BATCH).for_each(|name| batch.read(self, &mut dir, name));
             if sender.send(batch).is_err() {
                 return;
             }

@@ -13,7 +13,8 @@ use crate::whole_file;
 /// The store's paths.
 #[derive(Debug, Clone)]
 pub(super) struct Layout {
-    dir: PathBuf,
+    /// The store's directory.
+    pub(super) dir: PathBuf,
     net_conf: PathBuf,
 }
 
@@ -21,11 +22,6 @@ impl Layout {
     pub(super) fn new(dir: PathBuf, net_conf: Option<PathBuf>) -> Self {
         let net_conf = net_conf.unwrap_or_else(|| dir.join("net-conf.json"));
         Self { dir, net_conf }
-    }
-
-    /// The store's directory.
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// The directory of the nodes' files.
@@ -48,11 +44,8 @@ impl Layout {
     }
 
     pub(super) fn read_net_conf(&self) -> Result<String, StoreError> {
-        fs::read_to_string(&self.net_conf).map_err(|error| StoreError::Read {
-            object: self.net_conf.display().to_string(),
-            advice: r#"it must hold the network configuration, such as {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#,
-            source: error.into(),
-        })
+        let advice = r#"it must hold the network configuration, such as {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
+        fs::read_to_string(&self.net_conf).map_err(|error| StoreError::read(self.net_conf.display(), advice, error))
     }
 
     pub(super) fn make_dirs(&self) -> Result<(), StoreError> {
@@ -71,10 +64,7 @@ impl Layout {
 
     pub(super) fn remove_lease(&self, node: &NodeName) -> Result<(), StoreError> {
         let path = self.lease_file(node);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Self::unwritable(&path, error)),
-            _ => Ok(()),
-        }
+        whole_file::remove(&path).map(drop).map_err(|error| Self::unwritable(&path, error))
     }
 
     fn unwritable(path: &Path, error: io::Error) -> StoreError {
@@ -83,6 +73,6 @@ impl Layout {
             io::ErrorKind::ReadOnlyFilesystem => "mount it writable",
             _ => "netd must be able to write the store's directory",
         };
-        StoreError::Write { object: path.display().to_string(), advice, source: error.into() }
+        StoreError::write(path.display(), advice, error)
     }
 }

@@ -15,44 +15,33 @@ pub(super) const TIMESTAMP_STEP: Duration = Duration::from_secs(2);
 /// The metadata by which two versions of a file differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// The last change of content or metadata (ctime in inode(7)). No program can set the ctime, whereas a copy may keep the mtime
-    /// of the original.
-    changed: (i64, i64),
+    /// A hash of the inode, the size, the type and both timestamps.
+    pub(super) digest: u64,
+    /// The seconds of the last change of content or metadata (ctime in inode(7)). No program can set the ctime, whereas a copy may
+    /// keep the mtime of the original.
+    changed: i64,
     pub(super) regular: bool,
 }
 
 impl From<&Metadata> for Fingerprint {
     fn from(metadata: &Metadata) -> Self {
-        Self {
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            regular: metadata.is_file(),
-        }
+        let (changed, regular) = (metadata.ctime(), metadata.is_file());
+        let times = [metadata.mtime(), metadata.mtime_nsec(), changed, metadata.ctime_nsec()].map(i64::to_ne_bytes);
+        let rest = [metadata.ino(), metadata.size(), u64::from(regular)].map(u64::to_ne_bytes);
+        let digest = fnv(times.as_flattened()) ^ fnv(rest.as_flattened()).rotate_left(1);
+        Self { digest, changed, regular }
     }
 }
 
 impl Fingerprint {
     /// The fingerprint of a file whose metadata cannot be read.
-    pub(super) const UNREADABLE: Self = Self { inode: 0, size: 0, modified: (0, 0), changed: (0, 0), regular: false };
-
-    /// A hash of all fields.
-    pub(super) fn digest(&self) -> u64 {
-        let Self { inode, size, modified, changed, regular } = *self;
-        let times = [modified.0, modified.1, changed.0, changed.1].map(i64::to_ne_bytes);
-        let rest = [inode, size, u64::from(regular)].map(u64::to_ne_bytes);
-        fnv(times.as_flattened()) ^ fnv(rest.as_flattened()).rotate_left(1)
-    }
+    pub(super) const UNREADABLE: Self = Self { digest: 0, changed: 0, regular: false };
 
     /// True where any later change of the file gives it another fingerprint. False for as long as the wall clock is behind the
     /// file's ctime.
     pub(super) fn is_settled(&self, now: SystemTime) -> bool {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let changed = Duration::from_secs(u64::try_from(self.changed.0).unwrap_or(0));
+        let changed = Duration::from_secs(u64::try_from(self.changed).unwrap_or(0));
         since > changed + TIMESTAMP_STEP
     }
 }

@@ -1,7 +1,7 @@
 //! Reads and parses the nodes' files.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -45,26 +45,17 @@ impl Layout {
             names => names.or_else(|_| self.names())?,
         };
         let mut files = LeaseFiles::new();
-        let read = self.read_files(names.into_iter(), |name, raw| {
+        self.read_files(names.into_iter(), |name, raw| {
             let file = parse(&name, raw);
             files.insert(name, file);
         });
-        match read {
-            // A directory that was removed after it was listed has no files.
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(&self.nodes_dir(), error)),
-            _ => Ok(files),
-        }
+        Ok(files)
     }
 
     /// A file in the directory of nodes; `None` where there is none of this name.
     pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
-        let mut batch = FileBatch::default();
-        match File::open(self.nodes_dir()) {
-            Ok(dir) => batch.read(self, &dir, name.to_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Some(LeaseFile { fingerprint: self.fingerprint(name)?, lease: Err(error.into()) }),
-        }
-        let mut file = None;
+        let (mut batch, mut file) = (FileBatch::default(), None);
+        batch.read(self, &mut self.nodes_dir(), name.to_owned());
         batch.for_each(|name, raw| file = Some(parse(&name, raw)));
         file
     }
@@ -79,23 +70,14 @@ impl Layout {
     fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let nodes = self.nodes_dir();
         let unreadable = |error| unreadable(&nodes, error);
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&nodes).map_err(unreadable)? {
-            let name = entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                names.push(name);
-            }
-        }
-        Ok(names.into_iter().collect())
+        let entries = fs::read_dir(&nodes).map_err(unreadable)?;
+        let names = entries.map(|entry| Ok(entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned()));
+        names.filter(|name| !name.as_ref().is_ok_and(|name| name.starts_with('.'))).collect()
     }
 }
 
 fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
-    StoreError::Read {
-        object: nodes.display().to_string(),
-        advice: "the store's directory must be there and readable; is it mounted?",
-        source: error.into(),
-    }
+    StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
 fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {

@@ -17,12 +17,8 @@ use crate::store::StoreError;
 /// The delay between two tries. A blocking flock(2) has no deadline.
 const RETRY: Duration = Duration::from_millis(10);
 
-/// The held lock. Dropping it releases the lock.
-#[derive(Debug)]
-pub(super) struct Lock(#[expect(dead_code, reason = "held, not read")] Flock<File>);
-
-/// Takes the lock for `node`. Waits up to `limit` for another holder to release it.
-pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> Result<Lock, StoreError> {
+/// Takes the lock for `node`; dropping the lock releases it. Waits up to `limit` for another holder to release it.
+pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> Result<Flock<File>, StoreError> {
     let path = layout.lock_file();
     let deadline = Instant::now() + limit;
     loop {
@@ -32,25 +28,20 @@ pub(super) async fn take(layout: &Layout, node: &NodeName, limit: Duration) -> R
             Ok(Some(lock)) => return Ok(lock),
             Ok(None) if Instant::now() < deadline => time::sleep(RETRY).await,
             Ok(None) => {
-                return Err(StoreError::Busy {
-                    object: path.display().to_string(),
-                    seconds: limit.as_secs(),
-                    advice: advice(&path),
-                });
+                let (lock, holder) = (path.display().to_string(), fs::read_to_string(&path).unwrap_or_default());
+                let holder = holder.lines().next().unwrap_or("an unknown process").to_owned();
+                return Err(StoreError::Busy { lock, seconds: limit.as_secs(), holder });
             }
             Err(error) => {
-                return Err(StoreError::Write {
-                    object: path.display().to_string(),
-                    advice: "netd must be able to write the store's directory",
-                    source: error.into(),
-                });
+                let advice = "netd must be able to write the store's directory";
+                return Err(StoreError::write(path.display(), advice, error));
             }
         }
     }
 }
 
 /// The lock, or `None` where another process holds it.
-fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
+fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Flock<File>>> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     let mut lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => lock,
@@ -65,11 +56,5 @@ fn try_take(path: &Path, node: &NodeName) -> io::Result<Option<Lock>> {
     // The holder's name is for the error message of other daemons. A full disk must not prevent locking: an allocation may need
     // no new file.
     let _ = lock.set_len(0).and_then(|()| writeln!(lock, "node {node}, process {}", std::process::id()));
-    Ok(Some(Lock(lock)))
-}
-
-fn advice(path: &Path) -> String {
-    let holder = fs::read_to_string(path).unwrap_or_default();
-    let holder = holder.lines().next().unwrap_or("an unknown process");
-    format!("held by {holder}; see whether netd hangs there (its log, or `fuser -v {}`) and restart it", path.display())
+    Ok(Some(lock))
 }

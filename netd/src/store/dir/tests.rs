@@ -29,6 +29,11 @@ fn store(room: &Path) -> DirStore {
     DirStore::new(room.to_owned(), None, Duration::from_mins(10))
 }
 
+/// The store with this timeout for the lock.
+fn patient(room: &Path, lock_timeout: Duration) -> DirStore {
+    DirStore { lock_timeout, ..store(room) }
+}
+
 fn conf(text: &str) -> NetConf {
     NetConf::parse(text).expect("net-conf").0
 }
@@ -84,7 +89,7 @@ async fn fifty_daemons_at_once_get_fifty_subnets() {
     let mut daemons = JoinSet::new();
     for n in 0..50 {
         // All write to one disk, which may have much else to do.
-        let (store, small) = (store(room.path()).with_lock_timeout(Duration::from_mins(2)), small.clone());
+        let (store, small) = (patient(room.path(), Duration::from_mins(2)), small.clone());
         daemons.spawn(async move { store.acquire(&request(&format!("node-{n}")), &small).await });
     }
     let leases = daemons.join_all().await;
@@ -148,7 +153,7 @@ async fn a_lock_that_is_not_released_names_its_holder() {
     layout.make_dirs().expect("folders");
     let holder = "slow".parse().expect("node name");
     let held = lock::take(&layout, &holder, LIMIT).await.expect("free lock");
-    let waiting = store(room.path()).with_lock_timeout(Duration::from_millis(50));
+    let waiting = patient(room.path(), Duration::from_millis(50));
     let error = waiting.acquire(&request("a"), &conf(NET_CONF)).await.expect_err("locked").to_string();
     assert!(error.contains("held by node slow, process") && error.contains("lock"), "{error}");
     drop(held);

@@ -11,11 +11,12 @@ use network::model::{Lease, NodeName};
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
-use self::notifications::{Changed, Notifications};
+use self::notifications::Changed;
+pub(super) use self::notifications::Notifications;
 use super::files::Layout;
 use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
 use super::lease_file::{self, LeaseFile, LeaseFiles};
-use crate::store::{StoreError, StoreEvent};
+use crate::store::{StoreError, StoreEvent, send};
 
 /// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
 /// must not seem to leave one by one.
@@ -27,17 +28,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// A watch that has begun already, and the files that were read since.
 #[derive(Debug)]
 pub(super) struct PrimedWatch {
-    notifications: Notifications,
+    pub(super) notifications: Notifications,
     pub(super) files: Option<LeaseFiles>,
-}
-
-impl PrimedWatch {
-    /// Watches the files from now on. Must be called within a tokio runtime.
-    pub(super) fn new(layout: &Layout) -> Self {
-        let mut notifications = Notifications::new();
-        notifications.watch(layout);
-        Self { notifications, files: None }
-    }
 }
 
 /// Continues a primed watch until the receiver is dropped.
@@ -69,10 +61,8 @@ async fn run(mut state: WatchedFiles, mut notifications: Notifications, events: 
         });
         let Ok((returned, sent)) = updated.await else { return };
         state = returned;
-        for event in sent {
-            if events.send(event).await.is_err() {
-                return;
-            }
+        if send(&events, sent).await.is_err() {
+            return;
         }
         let due = state.due().map_or(next_poll, |due| due.min(next_poll));
         changed = tokio::select! {
@@ -93,6 +83,7 @@ struct Now {
 }
 
 /// The last state of a node's file.
+#[derive(Default)]
 struct FileState {
     fingerprint: u64,
     /// When this fingerprint was seen first, as long as the content may still change without another fingerprint.
@@ -262,7 +253,7 @@ impl WatchedFiles {
     /// A file exists. It is read unless its content is known.
     fn file_exists(&mut self, name: String, fingerprint: Fingerprint, now: Now, events: &mut Vec<StoreEvent>) {
         self.missing.remove(&name);
-        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest();
+        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest;
         if self.files.get(&name).is_some_and(is_known) {
             return;
         }
@@ -274,34 +265,32 @@ impl WatchedFiles {
 
     /// Takes a file that was read. Reports a changed lease; logs an invalid content once.
     fn take_file(&mut self, name: String, file: LeaseFile, now: Now, events: &mut Vec<StoreEvent>) {
-        let fingerprint = file.fingerprint.digest();
-        let (lease, fault, since) = match self.files.remove(&name) {
-            Some(state) => {
-                let since = state.unsettled.filter(|_| state.fingerprint == fingerprint);
-                (state.lease, state.fault, since)
-            }
-            None => (None, None, None),
-        };
-        let (lease, fault) = match file.lease {
-            Ok(read) if lease.as_ref() == Some(&read) => (lease, None),
-            Ok(read) => {
-                events.push(StoreEvent::Lease(Arc::clone(&read)));
-                (Some(read), None)
+        let mut state = self.files.remove(&name).unwrap_or_default();
+        let fingerprint = file.fingerprint.digest;
+        let since = state.unsettled.filter(|_| state.fingerprint == fingerprint).unwrap_or(now.monotonic);
+        match file.lease {
+            Ok(lease) => {
+                if state.lease.as_ref() != Some(&lease) {
+                    events.push(StoreEvent::Lease(Arc::clone(&lease)));
+                    state.lease = Some(lease);
+                }
+                state.fault = None;
             }
             Err(error) => {
                 // The same fault in a rewritten file is not logged again.
                 let text = chain(&error);
-                if fault.as_ref() != Some(&text) {
+                if state.fault.as_ref() != Some(&text) {
                     lease_file::log_skipped(&name, &error);
+                    state.fault = Some(text);
                 }
-                (lease, Some(text))
             }
-        };
-        let unsettled = (!file.fingerprint.is_settled(now.wall)).then(|| since.unwrap_or(now.monotonic));
+        }
         // A timestamp in the future (a clock was set back, or another machine's clock is ahead) must not make every update read the
         // file. Twice the step, since the file may have changed while the update that saw it was running.
-        let unsettled = unsettled.filter(|since| now.monotonic.saturating_duration_since(*since) <= 2 * TIMESTAMP_STEP);
-        self.files.insert(name, FileState { fingerprint, unsettled, lease, fault });
+        let is_recent = now.monotonic.saturating_duration_since(since) <= 2 * TIMESTAMP_STEP;
+        state.unsettled = (is_recent && !file.fingerprint.is_settled(now.wall)).then_some(since);
+        state.fingerprint = fingerprint;
+        self.files.insert(name, state);
     }
 }
 

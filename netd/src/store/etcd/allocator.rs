@@ -5,8 +5,9 @@ use dataplane::types::PerFamily;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 
-use super::client::{CallError, Client};
-use super::lease_keep_alive::{LeaseKeepAlive, TTL};
+use super::EtcdStore;
+use super::client::CallError;
+use super::lease_keep_alive::TTL;
 use super::record;
 use super::subnet_key::SubnetKey;
 use crate::store::{LeaseRequest, StoreError, lease_builder};
@@ -14,13 +15,7 @@ use crate::store::{LeaseRequest, StoreError, lease_builder};
 /// How often a write may lose a race against other nodes before it fails. Each lost race gave another node its subnet.
 const RACES: usize = 20;
 
-/// This node's part of etcd: the keys, and the lease with which this node's key expires.
-pub(super) struct Allocator {
-    pub(super) client: Client,
-    pub(super) keep_alive: LeaseKeepAlive,
-}
-
-impl Allocator {
+impl EtcdStore {
     /// Every key that holds subnets.
     pub(super) async fn subnet_keys(&self) -> Result<Vec<SubnetKey>, StoreError> {
         let prefix = self.client.config.subnets_prefix();
@@ -33,7 +28,7 @@ impl Allocator {
     }
 
     /// Allocates this node's subnets: those of its own record, else free ones.
-    pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+    pub(super) async fn acquire_now(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         for _ in 0..RACES {
             let keys = self.subnet_keys().await?;
             let (mut own, others): (Vec<&SubnetKey>, Vec<_>) = keys.iter().partition(|key| key.is_own(request));
@@ -55,25 +50,23 @@ impl Allocator {
             }
             for stale in own.iter().filter(|key| !is_current(key)) {
                 if stale.kv.lease != 0 {
-                    self.delete(stale).await?;
+                    self.client.delete(&stale.kv).await?;
                 } else if stale.lease().is_some() {
                     // A reservation stays reserved; only the node's lease goes.
-                    self.replace(stale, record::render_reservation(lease.public)).await?;
+                    self.client.replace(&stale.kv, &record::render_reservation(lease.public)).await?;
                 }
             }
             return Ok(lease);
         }
-        Err(StoreError::Write {
-            object: format!("etcd's {}", self.client.config.subnets_prefix()),
-            advice: "many nodes take subnets at once; start netd again",
-            source: format!("other nodes were quicker {RACES} times").into(),
-        })
+        let (object, advice) =
+            (self.client.config.subnets_prefix(), "many nodes take subnets at once; start netd again");
+        Err(StoreError::write(format!("etcd's {object}"), advice, format!("other nodes were quicker {RACES} times")))
     }
 
     /// Continues with the node's own key and its etcd lease. False where the key has changed or the lease has expired meanwhile.
     async fn renew(&self, stored: &SubnetKey, lease: &Lease) -> Result<bool, StoreError> {
         let value = record::render(lease);
-        if stored.kv.value != value.as_bytes() && !self.replace(stored, value).await? {
+        if stored.kv.value != value.as_bytes() && !self.client.replace(&stored.kv, &value).await? {
             return Ok(false);
         }
         let id = stored.kv.lease;
@@ -100,7 +93,7 @@ impl Allocator {
         let id = if ttl > 0 { id } else { self.client.grant(TTL).await.map_err(failed)? };
         // The next try uses the same lease, so it is kept alive also where this race is lost.
         self.keep_alive.start(&self.client, id, TTL);
-        if !self.client.create(&name, &record::render(lease), id).await.map_err(failed)? {
+        if !self.client.create(&name, &record::render(lease), id).await? {
             return Ok(false);
         }
         // Subnets of different keys may overlap in one of two families. The key that was created first wins.
@@ -109,60 +102,45 @@ impl Allocator {
         let earlier = |other: &&SubnetKey| other.kv.create_revision < own.kv.create_revision;
         let lost = keys.iter().filter(earlier).any(|other| other.overlaps(own.subnets) && !other.is_own(request));
         if lost {
-            self.delete(own).await?;
+            self.client.delete(&own.kv).await?;
         }
         Ok(!lost)
     }
 
     /// Writes the current content of the lease.
-    pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
-        let name = self.key_of(lease);
-        let prefix = self.client.config.subnets_prefix();
+    pub(in crate::store) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
+        let (name, prefix) = (self.key_of(lease), self.client.config.subnets_prefix());
+        let object = format!("etcd's {name}");
         for _ in 0..RACES {
-            let stored = self.client.get(&name).await.map_err(|error| error.reading(&name))?;
+            let stored = self.client.get(&name).await?;
             let is_own = |key: &SubnetKey| key.is_of(&lease.node) || key.is_unnamed_at(lease.public);
             let Some(stored) = stored.and_then(|kv| SubnetKey::parse(&prefix, kv)).filter(is_own) else {
-                return Err(StoreError::Write {
-                    object: format!("etcd's {name}"),
-                    advice: "netd recreates a deleted key; where another node has the key, restart netd to get another subnet",
-                    source: "the key is not this node's any more".into(),
-                });
+                let advice =
+                    "netd recreates a deleted key; where another node has the key, restart netd to get another subnet";
+                return Err(StoreError::write(object, advice, "the key is not this node's any more"));
             };
             let value = record::render(lease);
-            if stored.kv.value == value.as_bytes() || self.replace(&stored, value).await? {
+            if stored.kv.value == value.as_bytes() || self.client.replace(&stored.kv, &value).await? {
                 return Ok(());
             }
         }
-        Err(StoreError::Write {
-            object: format!("etcd's {name}"),
-            advice: "see who else writes this key",
-            source: format!("it changed {RACES} times while it was written").into(),
-        })
+        let cause = format!("it changed {RACES} times while it was written");
+        Err(StoreError::write(object, "see who else writes this key", cause))
     }
 
     /// Releases the node's subnets. A reservation stays reserved for the node; only its lease goes.
-    pub(super) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
+    pub(in crate::store) async fn release(&self, node: &NodeName) -> Result<(), StoreError> {
         for key in self.subnet_keys().await?.iter().filter(|key| key.is_of(node)) {
             if key.kv.lease == 0 {
                 let public = key.record.as_ref().map_or(PerFamily::none(), |record| record.public);
-                self.replace(key, record::render_reservation(public)).await?;
+                self.client.replace(&key.kv, &record::render_reservation(public)).await?;
                 continue;
             }
-            self.delete(key).await?;
+            self.client.delete(&key.kv).await?;
             // The lease has no key any more, so a failure does no harm: the lease expires by itself.
             let _ = self.client.revoke(key.kv.lease).await;
         }
         self.keep_alive.stop();
         Ok(())
-    }
-
-    /// False where the key has changed since it was read.
-    async fn replace(&self, key: &SubnetKey, value: String) -> Result<bool, StoreError> {
-        self.client.replace(&key.kv, &value).await.map_err(|error| error.writing(&key.kv.key))
-    }
-
-    /// False where the key has changed since it was read.
-    async fn delete(&self, key: &SubnetKey) -> Result<bool, StoreError> {
-        self.client.delete(&key.kv).await.map_err(|error| error.writing(&key.kv.key))
     }
 }

@@ -30,7 +30,7 @@ const LARGEST: usize = 64 * 1024 * 1024;
 /// Why a request failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
-    /// No endpoint answers.
+    /// An endpoint does not answer, or none does: another connection may succeed.
     #[error("no endpoint answers ({0})")]
     Unreachable(String),
     /// An endpoint's URL or a certificate file is invalid.
@@ -59,12 +59,12 @@ impl CallError {
 
     /// The error of an operation that reads `key`.
     pub(super) fn reading(self, key: &str) -> StoreError {
-        StoreError::Read { object: format!("etcd's {key}"), advice: self.advice(), source: self.into() }
+        StoreError::read(format!("etcd's {key}"), self.advice(), self)
     }
 
     /// The error of an operation that writes `key`.
     pub(super) fn writing(self, key: &str) -> StoreError {
-        StoreError::Write { object: format!("etcd's {key}"), advice: self.advice(), source: self.into() }
+        StoreError::write(format!("etcd's {key}"), self.advice(), self)
     }
 }
 
@@ -92,14 +92,6 @@ struct Connection {
     etcd: etcd_client::Client,
 }
 
-/// The consequence of an error.
-enum Failure {
-    /// Another connection may succeed.
-    Connection(String),
-    /// The request fails at every endpoint.
-    Final(CallError),
-}
-
 impl Client {
     /// Checks the endpoints and reads the certificate files. The first request connects.
     pub(super) fn new(config: EtcdConfig) -> Result<Self, EndpointError> {
@@ -108,8 +100,8 @@ impl Client {
     }
 
     /// Reads one key.
-    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, CallError> {
-        Ok(self.range(key, GetOptions::new()).await?.0.pop())
+    pub(super) async fn get(&self, key: &str) -> Result<Option<KeyValue>, StoreError> {
+        Ok(self.range(key, GetOptions::new()).await.map_err(|error| error.reading(key))?.0.pop())
     }
 
     /// Reads all keys that begin with `prefix`, and the revision of that state.
@@ -129,29 +121,29 @@ impl Client {
     }
 
     /// Creates a key that expires with `lease`. False where the key exists already.
-    pub(super) async fn create(&self, key: &str, value: &str, lease: i64) -> Result<bool, CallError> {
-        let absent = Compare::create_revision(key, CompareOp::Equal, 0);
-        self.write_if(absent, TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)))).await
+    pub(super) async fn create(&self, key: &str, value: &str, lease: i64) -> Result<bool, StoreError> {
+        let put = TxnOp::put(key, value, Some(PutOptions::new().with_lease(lease)));
+        self.write_if(key, Compare::create_revision(key, CompareOp::Equal, 0), put).await
     }
 
     /// Writes another value; the key keeps its lease. False where the key has changed since it was read.
-    pub(super) async fn replace(&self, stored: &KeyValue, value: &str) -> Result<bool, CallError> {
+    pub(super) async fn replace(&self, stored: &KeyValue, value: &str) -> Result<bool, StoreError> {
         let put = TxnOp::put(stored.key.as_str(), value, Some(PutOptions::new().with_ignore_lease()));
-        self.write_if(unchanged(stored), put).await
+        self.write_if(&stored.key, unchanged(stored), put).await
     }
 
     /// Deletes a key. False where the key has changed since it was read.
-    pub(super) async fn delete(&self, stored: &KeyValue) -> Result<bool, CallError> {
-        self.write_if(unchanged(stored), TxnOp::delete(stored.key.as_str(), None)).await
+    pub(super) async fn delete(&self, stored: &KeyValue) -> Result<bool, StoreError> {
+        self.write_if(&stored.key, unchanged(stored), TxnOp::delete(stored.key.as_str(), None)).await
     }
 
-    async fn write_if(&self, condition: Compare, write: TxnOp) -> Result<bool, CallError> {
+    async fn write_if(&self, key: &str, condition: Compare, write: TxnOp) -> Result<bool, StoreError> {
         let txn = Txn::new().when([condition]).and_then([write]);
         let write = |Connection { mut etcd, .. }| {
             let txn = txn.clone();
             async move { etcd.txn(txn).await }
         };
-        Ok(self.call(write).await?.succeeded())
+        Ok(self.call(write).await.map_err(|error| error.writing(key))?.succeeded())
     }
 
     /// Creates a lease of `ttl` seconds; gives its id.
@@ -209,21 +201,20 @@ impl Client {
             let connection = self.connection().await?;
             let (number, url) = (connection.number, connection.url.clone());
             match self.within_deadline(Box::pin(request(connection))).await {
-                Ok(answer) => return Ok(answer),
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Connection(error)) => {
+                Err(CallError::Unreachable(error)) => {
                     reason = format!("{url}: {error}");
                     self.close(number).await;
                 }
+                result => return result,
             }
         }
         Err(CallError::Unreachable(reason))
     }
 
-    async fn within_deadline<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    async fn within_deadline<T>(&self, answer: impl Future<Output = Result<T, Error>>) -> Result<T, CallError> {
         match timeout(DEADLINE, answer).await {
             Ok(answer) => answer.map_err(|error| self.classify(&error)),
-            Err(_) => Err(Failure::Connection(format!("no answer within {} s", DEADLINE.as_secs()))),
+            Err(_) => Err(CallError::Unreachable(format!("no answer within {} s", DEADLINE.as_secs()))),
         }
     }
 
@@ -247,17 +238,17 @@ impl Client {
                     state.connection = Some(connection.clone());
                     return Ok(connection);
                 }
-                Err(Failure::Connection(reason)) => reasons.push(format!("{url}: {reason}")),
-                Err(Failure::Final(error)) => return Err(error),
+                Err(CallError::Unreachable(reason)) => reasons.push(format!("{url}: {reason}")),
+                Err(error) => return Err(error),
             }
         }
         Err(CallError::Unreachable(reasons.join("; ")))
     }
 
     /// Connects to an endpoint and logs the user in.
-    async fn connect(&self, url: &str) -> Result<etcd_client::Client, Failure> {
-        let endpoint = self.config.endpoint(url).map_err(|error| Failure::Final(error.into()))?;
-        let channel = endpoint.connect().await.map_err(|error| Failure::Connection(chain(&error)))?;
+    async fn connect(&self, url: &str) -> Result<etcd_client::Client, CallError> {
+        let channel = self.config.endpoint(url)?.connect().await;
+        let channel = channel.map_err(|error| CallError::Unreachable(chain(&error)))?;
         // A member that has lost its cluster must fail instead of being silent.
         let options = ConnectOptions::new().with_require_leader(true);
         let connect = |options| etcd_client::Client::from_channel(Channel::Tonic(channel.clone()), Some(options));
@@ -276,26 +267,24 @@ impl Client {
         self.within_deadline(Box::pin(log_in)).await
     }
 
-    fn classify(&self, error: &Error) -> Failure {
-        let Error::GRpcStatus(status) = error else { return Failure::Connection(error.to_string()) };
-        let message = status.message();
+    fn classify(&self, error: &Error) -> CallError {
+        let Error::GRpcStatus(status) = error else { return CallError::Unreachable(error.to_string()) };
+        let message = status.message().to_owned();
         let says = |text: &str| status.code() == Code::InvalidArgument && message.contains(text);
         match status.code() {
             // The token is invalid: another connection brings another token.
-            _ if says("revision of auth store is old") => Failure::Connection(describe(status)),
+            _ if says("revision of auth store is old") => CallError::Unreachable(describe(status)),
             // Users were enabled after this connection was made.
-            _ if says("user name is empty") && self.config.login.is_some() => Failure::Connection(describe(status)),
-            _ if says("authentication failed") || says("user name is empty") => {
-                Failure::Final(CallError::Forbidden(message.to_owned()))
-            }
-            Code::PermissionDenied => Failure::Final(CallError::Forbidden(message.to_owned())),
+            _ if says("user name is empty") && self.config.login.is_some() => CallError::Unreachable(describe(status)),
+            _ if says("authentication failed") || says("user name is empty") => CallError::Forbidden(message),
+            Code::PermissionDenied => CallError::Forbidden(message),
             Code::Unauthenticated
             | Code::Unavailable
             | Code::DeadlineExceeded
             | Code::Cancelled
             | Code::Unknown
-            | Code::Internal => Failure::Connection(describe(status)),
-            _ => Failure::Final(CallError::Refused(message.to_owned())),
+            | Code::Internal => CallError::Unreachable(describe(status)),
+            _ => CallError::Refused(message),
         }
     }
 }

@@ -18,22 +18,16 @@ type Entry = (i64, Arc<Lease>);
 #[derive(Debug, Default)]
 pub(super) struct KeyCache {
     prefix: String,
-    net_conf: Option<String>,
+    /// The network configuration. Without it the other keys do not count.
+    pub(super) net_conf: Option<String>,
     entries: BTreeMap<String, Entry>,
     /// The keys of each node, ordered by the revision that wrote them.
     nodes: BTreeMap<NodeName, BTreeSet<(i64, String)>>,
     /// Keys that the last list lacked and that still count.
-    missing: BTreeSet<String>,
+    pub(super) missing: BTreeSet<String>,
     /// Invalid keys, and the revision for which a warning was given.
     invalid: BTreeMap<String, i64>,
-}
-
-/// The result of a list or of a change.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct CacheUpdate {
-    /// For the daemon.
-    pub(super) events: Vec<StoreEvent>,
-    /// For the log: keys that are invalid, and why.
+    /// For the log: keys that became invalid, and why.
     pub(super) warnings: Vec<String>,
 }
 
@@ -43,33 +37,23 @@ impl KeyCache {
         Self { prefix, ..Self::default() }
     }
 
-    /// False where there is no network configuration. The other keys do not count then.
-    pub(super) fn has_net_conf(&self) -> bool {
-        self.net_conf.is_some()
-    }
-
-    /// True where the last list lacked keys that still count.
-    pub(super) fn has_missing_keys(&self) -> bool {
-        !self.missing.is_empty()
-    }
-
     /// Takes a complete list. A list without a network configuration is ignored: a network does not disappear while its nodes exist,
     /// so this etcd has lost its data. Nodes that are not in the list are gone. With `keep_missing` they still count until
     /// [`Self::expire_missing`], except `own`, which can recreate its key only after an event that reports the loss.
-    pub(super) fn list(&mut self, kvs: &[KeyValue], keep_missing: bool, own: Option<&NodeName>) -> CacheUpdate {
-        let mut update = CacheUpdate::default();
+    pub(super) fn list(&mut self, kvs: &[KeyValue], keep_missing: bool, own: Option<&NodeName>) -> Vec<StoreEvent> {
+        let mut events = Vec::new();
         let net_conf = kvs.iter().find(|kv| self.name(&kv.key) == Some(CONFIG)).map(KeyValue::text);
         let former = std::mem::replace(&mut self.net_conf, net_conf);
-        let Some(net_conf) = self.net_conf.clone() else { return update };
+        let Some(net_conf) = self.net_conf.clone() else { return events };
         if former.as_ref() != Some(&net_conf) {
-            update.events.push(StoreEvent::NetConf(net_conf));
+            events.push(StoreEvent::NetConf(net_conf));
         }
         let before = std::mem::take(&mut self.entries);
         self.nodes.clear();
         self.missing.clear();
         for kv in kvs {
             let Some(key) = self.name(&kv.key).map(str::to_owned) else { continue };
-            let entry = match self.parse(&key, kv, &mut update.warnings) {
+            let entry = match self.parse(&key, kv) {
                 Content::Lease(lease) => Some((kv.mod_revision, lease)),
                 Content::NoLease => None,
                 Content::Invalid => before.get(&key).cloned(),
@@ -81,21 +65,14 @@ impl KeyCache {
             let is_missing = |key: &str, node: &NodeName| {
                 !listed.contains(key) && !self.nodes.contains_key(node) && Some(node) != own
             };
-            let missing: Vec<(String, Entry)> = before
-                .iter()
-                .filter(|(key, (_, lease))| is_missing(key, &lease.node))
-                .map(|(key, entry)| (key.clone(), entry.clone()))
-                .collect();
+            let missing: Vec<_> = before.into_iter().filter(|(key, (_, lease))| is_missing(key, &lease.node)).collect();
             for (key, entry) in missing {
                 self.set(&key, Some(entry));
                 self.missing.insert(key);
             }
         }
-        update.events.push(StoreEvent::Init);
-        let leases = self.nodes.keys().filter_map(|node| self.lease(node));
-        update.events.extend(leases.map(|lease| StoreEvent::Lease(Arc::clone(lease))));
-        update.events.push(StoreEvent::InitDone);
-        update
+        events.extend(StoreEvent::list(self.nodes.keys().filter_map(|node| self.lease(node)).cloned()));
+        events
     }
 
     /// Removes the keys that the last list lacked.
@@ -105,19 +82,18 @@ impl KeyCache {
     }
 
     /// Takes a key that was written.
-    pub(super) fn put(&mut self, kv: &KeyValue) -> CacheUpdate {
-        let mut update = CacheUpdate::default();
-        let Some(key) = self.name(&kv.key).map(str::to_owned) else { return update };
+    pub(super) fn put(&mut self, kv: &KeyValue) -> Vec<StoreEvent> {
+        let Some(key) = self.name(&kv.key).map(str::to_owned) else { return Vec::new() };
         if key == CONFIG {
             let net_conf = kv.text();
-            if self.net_conf.as_ref() != Some(&net_conf) {
-                update.events.push(StoreEvent::NetConf(net_conf.clone()));
-                self.net_conf = Some(net_conf);
+            if self.net_conf.as_ref() == Some(&net_conf) {
+                return Vec::new();
             }
-            return update;
+            self.net_conf = Some(net_conf.clone());
+            return vec![StoreEvent::NetConf(net_conf)];
         }
         self.missing.remove(&key);
-        update.events = match self.parse(&key, kv, &mut update.warnings) {
+        match self.parse(&key, kv) {
             Content::Lease(lease) => {
                 let former = self.take_missing_of(&lease.node);
                 let mut events = self.change(&key, Some((kv.mod_revision, lease)));
@@ -127,8 +103,7 @@ impl KeyCache {
             Content::NoLease => self.change(&key, None),
             // The last valid content still counts.
             Content::Invalid => Vec::new(),
-        };
-        update
+        }
     }
 
     /// Takes a key that was deleted. `key` has the prefix.
@@ -191,7 +166,7 @@ impl KeyCache {
         }
     }
 
-    fn parse(&mut self, key: &str, kv: &KeyValue, warnings: &mut Vec<String>) -> Content {
+    fn parse(&mut self, key: &str, kv: &KeyValue) -> Content {
         let Some(name) = key.strip_prefix(SUBNETS) else { return Content::NoLease };
         let fault = match record::subnets(name) {
             None => "its name is no subnet's, such as 10.1.5.0-24".to_owned(),
@@ -204,7 +179,8 @@ impl KeyCache {
             },
         };
         if self.invalid.insert(key.to_owned(), kv.mod_revision) != Some(kv.mod_revision) {
-            warnings.push(format!("etcd's key {} is passed over: {fault}; write it anew or delete it", kv.key));
+            let warning = format!("etcd's key {} is passed over: {fault}; write it anew or delete it", kv.key);
+            self.warnings.push(warning);
         }
         Content::Invalid
     }

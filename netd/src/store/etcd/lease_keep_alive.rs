@@ -1,6 +1,5 @@
 //! Keeps this node's etcd lease alive: the same lease for as long as it can be renewed, not a new one each day.
 
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,38 +18,36 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins
 /// This node's lease, and the task that renews it. Dropping it stops the task; the lease lives on in etcd.
 pub(super) struct LeaseKeepAlive {
     margin: Duration,
-    /// 0 for none.
-    lease: AtomicI64,
-    task: Mutex<Option<AbortHandle>>,
+    kept: Mutex<Option<(i64, AbortHandle)>>,
 }
 
 impl LeaseKeepAlive {
     /// A lease is renewed at least `margin` before it expires.
     pub(super) fn new(margin: Duration) -> Self {
-        Self { margin, lease: AtomicI64::new(0), task: Mutex::new(None) }
+        Self { margin, kept: Mutex::default() }
     }
 
     /// The lease that is kept alive.
     pub(super) fn lease(&self) -> Option<i64> {
-        Some(self.lease.load(Ordering::Relaxed)).filter(|id| *id != 0)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|(lease, _)| *lease)
     }
 
     /// Keeps `lease` alive from now on, instead of any other.
     pub(super) fn start(&self, client: &Client, lease: i64, ttl: i64) {
-        if self.lease.swap(lease, Ordering::Relaxed) != lease {
-            self.replace_task(Some(task::spawn(renew(client.clone(), lease, ttl, self.margin)).abort_handle()));
+        if self.lease() != Some(lease) {
+            let task = task::spawn(renew(client.clone(), lease, ttl, self.margin));
+            self.replace(Some((lease, task.abort_handle())));
         }
     }
 
     /// Keeps no lease alive.
     pub(super) fn stop(&self) {
-        self.lease.store(0, Ordering::Relaxed);
-        self.replace_task(None);
+        self.replace(None);
     }
 
-    fn replace_task(&self, task: Option<AbortHandle>) {
-        let mut current = self.task.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(former) = std::mem::replace(&mut *current, task) {
+    fn replace(&self, kept: Option<(i64, AbortHandle)>) {
+        let mut current = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, former)) = std::mem::replace(&mut *current, kept) {
             former.abort();
         }
     }

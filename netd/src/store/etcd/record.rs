@@ -3,9 +3,9 @@
 //!
 //! Pure. A key is `10.1.5.0-24` or `10.1.5.0-24&fd00:1:2:3::-64`; a node without IPv4 pods has `0.0.0.0-0` as the first half.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use dataplane::types::{PerFamily, Prefix};
+use dataplane::types::{Family, PerFamily, Prefix};
 use network::caseless::Object;
 use network::model::{BackendData, Lease, NodeName};
 use network::record::{self, EncapsulationRecord, RecordError};
@@ -28,10 +28,10 @@ pub(super) struct Record {
 }
 
 /// Flannel's fields as Go writes them: no spaces, `PublicIPv6` always present, absent backend fields omitted.
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Value<'a> {
     #[serde(rename = "PublicIP")]
-    public_ip: IpAddr,
+    public_ip: Option<IpAddr>,
     #[serde(rename = "PublicIPv6")]
     public_ipv6: Option<IpAddr>,
     #[serde(rename = "BackendType", skip_serializing_if = "Option::is_none")]
@@ -52,16 +52,7 @@ struct Value<'a> {
 impl Value<'_> {
     /// A reservation as flannel documents it: a subnet for the node with this address.
     fn reservation(public: PerFamily<IpAddr>) -> Self {
-        Self {
-            public_ip: public.v4.unwrap_or(Ipv4Addr::UNSPECIFIED.into()),
-            public_ipv6: public.v6,
-            backend_type: None,
-            backend_data: None,
-            backend_v6_data: None,
-            node: None,
-            receives: None,
-            sends: None,
-        }
+        Self { public_ip: public.v4.or(Some(Ipv4Addr::UNSPECIFIED.into())), public_ipv6: public.v6, ..Self::default() }
     }
 
     fn text(&self) -> String {
@@ -85,27 +76,22 @@ fn dashed(subnet: Prefix) -> String {
 
 /// The subnets in a key below `subnets/`; `None` for a foreign key. Flannel accepts subnets up to /31 and /127.
 pub(super) fn subnets(key: &str) -> Option<PerFamily<Prefix>> {
-    let (v4, v6) = match key.split_once('&') {
-        Some((v4, v6)) => (v4, Some(v6)),
-        None => (key, None),
-    };
-    let (address, len) = halves(v4)?;
-    let v4 = Prefix::new(address.parse::<Ipv4Addr>().ok()?.into(), len).filter(|_| len < 32)?;
-    let v6 = match v6.map(halves) {
+    let (v4, v6) = key.split_once('&').map_or((key, None), |(v4, v6)| (v4, Some(v6)));
+    let v4 = subnet(v4, Family::V4)?;
+    let v6 = match v6 {
+        Some(v6) => Some(subnet(v6, Family::V6)?),
         None => None,
-        Some(None) => return None,
-        Some(Some((address, len))) => {
-            Some(Prefix::new(address.parse::<Ipv6Addr>().ok()?.into(), len).filter(|_| len < 128)?)
-        }
     };
     let subnets = PerFamily { v4: Some(v4).filter(|v4| !v4.is_default()), v6: v6.filter(|v6| !v6.is_default()) };
     Some(subnets).filter(|subnets| !subnets.is_empty())
 }
 
-fn halves(text: &str) -> Option<(&str, u8)> {
-    let (address, len) = text.split_once('-')?;
-    let digits = len.bytes().all(|byte| byte.is_ascii_digit());
-    Some((address, len.parse().ok().filter(|_| digits)?))
+/// One half of a key.
+fn subnet(half: &str, family: Family) -> Option<Prefix> {
+    let (address, len) = half.split_once('-')?;
+    let address: IpAddr = address.parse().ok()?;
+    let len = len.parse().ok().filter(|_| len.bytes().all(|byte| byte.is_ascii_digit()))?;
+    Prefix::new(address, len).filter(|_| Family::of(address) == family && len < family.bits())
 }
 
 /// The value of a lease.

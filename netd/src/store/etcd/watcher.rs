@@ -11,9 +11,9 @@ use tokio::task;
 use tokio::time::{self, Instant};
 
 use super::client::{CallError, Client};
-use super::key_cache::{CacheUpdate, KeyCache};
+use super::key_cache::KeyCache;
 use super::key_value::KeyValue;
-use crate::store::StoreEvent;
+use crate::store::{Closed, StoreEvent, send};
 
 /// The first and the longest delay before etcd is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
@@ -32,22 +32,6 @@ pub(super) fn start(client: Client, own: Arc<OnceLock<NodeName>>) -> mpsc::Recei
     receiver
 }
 
-/// The receiver of the events was dropped.
-struct ReceiverDropped;
-
-/// Why there is no list.
-enum ListError {
-    Call(CallError),
-    NoNetConf,
-    ReceiverDropped(ReceiverDropped),
-}
-
-impl From<ReceiverDropped> for ListError {
-    fn from(dropped: ReceiverDropped) -> Self {
-        Self::ReceiverDropped(dropped)
-    }
-}
-
 struct KeyWatcher {
     client: Client,
     /// This node, once it has a lease.
@@ -61,18 +45,13 @@ struct KeyWatcher {
 }
 
 impl KeyWatcher {
-    async fn run(mut self) -> Result<(), ReceiverDropped> {
+    async fn run(mut self) -> Result<(), Closed> {
         let mut delay = RETRY.0;
         loop {
             let start = Instant::now();
-            let interruption = match self.list().await {
+            let interruption = match self.list().await? {
                 Ok(revision) => self.watch(revision + 1).await?,
-                Err(ListError::NoNetConf) => Some(format!(
-                    "etcd has no network configuration at {}: put it there",
-                    self.client.config.config_key()
-                )),
-                Err(ListError::Call(error)) => Some(describe(&error)),
-                Err(ListError::ReceiverDropped(dropped)) => return Err(dropped),
+                Err(reason) => Some(reason),
             };
             if let Some(reason) = interruption {
                 self.report_unavailable(reason).await?;
@@ -82,29 +61,33 @@ impl KeyWatcher {
             }
             tokio::select! {
                 () = time::sleep(delay) => {}
-                () = self.events.closed() => return Err(ReceiverDropped),
+                () = self.events.closed() => return Err(Closed),
             }
             delay = (delay * 2).min(RETRY.1);
         }
     }
 
-    /// Reads all keys; gives the revision of the list.
-    async fn list(&mut self) -> Result<i64, ListError> {
-        let (kvs, revision) = self.client.list(&self.client.config.prefix).await.map_err(ListError::Call)?;
-        let update = self.cache.list(&kvs, self.unavailable.is_some(), self.own.get());
-        if !self.cache.has_net_conf() {
-            return Err(ListError::NoNetConf);
+    /// Reads all keys; gives the revision of the list, or the reason why there is none.
+    async fn list(&mut self) -> Result<Result<i64, String>, Closed> {
+        let (kvs, revision) = match self.client.list(&self.client.config.prefix).await {
+            Ok(listed) => listed,
+            Err(error) => return Ok(Err(describe(&error))),
+        };
+        let events = self.cache.list(&kvs, self.unavailable.is_some(), self.own.get());
+        if self.cache.net_conf.is_none() {
+            let key = self.client.config.config_key();
+            return Ok(Err(format!("etcd has no network configuration at {key}: put it there")));
         }
-        self.missing_until = self.cache.has_missing_keys().then(|| Instant::now() + GONE_AFTER);
+        self.missing_until = (!self.cache.missing.is_empty()).then(|| Instant::now() + GONE_AFTER);
         if self.unavailable.take().is_some() {
-            self.send(vec![StoreEvent::Available]).await?;
+            send(&self.events, vec![StoreEvent::Available]).await?;
         }
-        self.send_update(update).await?;
-        Ok(revision)
+        self.send(events).await?;
+        Ok(Ok(revision))
     }
 
     /// Follows the changes from a revision on. Ends with a reason to report, or with `None` where a new list is enough.
-    async fn watch(&mut self, revision: i64) -> Result<Option<String>, ReceiverDropped> {
+    async fn watch(&mut self, revision: i64) -> Result<Option<String>, Closed> {
         let mut watch = match self.client.watch(&self.client.config.prefix, revision).await {
             Ok(watch) => watch,
             Err(error) => return Ok(Some(describe(&error))),
@@ -118,7 +101,7 @@ impl KeyWatcher {
                     self.send(gone).await?;
                     continue;
                 }
-                () = self.events.closed() => return Err(ReceiverDropped),
+                () = self.events.closed() => return Err(Closed),
             };
             let response = match response {
                 Ok(response) => response,
@@ -130,7 +113,7 @@ impl KeyWatcher {
                 }
             };
             self.send_changes(&response).await?;
-            if !self.cache.has_net_conf() {
+            if self.cache.net_conf.is_none() {
                 let key = self.client.config.config_key();
                 return Ok(Some(format!("the network configuration at {key} was deleted")));
             }
@@ -148,42 +131,34 @@ impl KeyWatcher {
         }
     }
 
-    async fn send_changes(&mut self, response: &WatchResponse) -> Result<(), ReceiverDropped> {
+    async fn send_changes(&mut self, response: &WatchResponse) -> Result<(), Closed> {
         for event in response.events() {
             let Some(kv) = event.kv().and_then(KeyValue::new) else { continue };
-            let update = match event.event_type() {
+            let events = match event.event_type() {
                 EventType::Put => self.cache.put(&kv),
-                EventType::Delete => CacheUpdate { events: self.cache.delete(&kv.key), warnings: Vec::new() },
+                EventType::Delete => self.cache.delete(&kv.key),
             };
-            self.send_update(update).await?;
+            self.send(events).await?;
         }
         Ok(())
     }
 
     /// Reports that etcd is unavailable, once for reasons of the same kind: a connection may fail with many texts.
-    async fn report_unavailable(&mut self, reason: String) -> Result<(), ReceiverDropped> {
+    async fn report_unavailable(&mut self, reason: String) -> Result<(), Closed> {
         let kind = |reason: &str| reason.split(": ").next().map(str::to_owned);
         if self.unavailable.as_deref().is_none_or(|reported| kind(reported) != kind(&reason)) {
-            self.send(vec![StoreEvent::Unavailable(reason.clone())]).await?;
+            send(&self.events, vec![StoreEvent::Unavailable(reason.clone())]).await?;
         }
         self.unavailable = Some(reason);
         Ok(())
     }
 
-    async fn send_update(&mut self, update: CacheUpdate) -> Result<(), ReceiverDropped> {
-        for warning in update.warnings {
+    /// Logs the cache's warnings and sends its events.
+    async fn send(&mut self, events: Vec<StoreEvent>) -> Result<(), Closed> {
+        for warning in self.cache.warnings.drain(..) {
             tracing::warn!("{warning}");
         }
-        self.send(update.events).await
-    }
-
-    /// Sends events together, as far as the channel has room: the receiver handles them as one change.
-    async fn send(&mut self, events: Vec<StoreEvent>) -> Result<(), ReceiverDropped> {
-        for events in events.chunks(self.events.max_capacity()) {
-            let permits = self.events.reserve_many(events.len()).await.map_err(|_| ReceiverDropped)?;
-            permits.zip(events).for_each(|(permit, event)| permit.send(event.clone()));
-        }
-        Ok(())
+        send(&self.events, events).await
     }
 }
 

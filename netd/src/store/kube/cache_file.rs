@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,9 +41,9 @@ pub(super) struct CachedNetwork {
 struct File<L> {
     node: String,
     #[serde(rename = "NodePublicIP")]
-    v4: Option<Ipv4Addr>,
+    v4: Option<IpAddr>,
     #[serde(rename = "NodePublicIPv6")]
-    v6: Option<Ipv6Addr>,
+    v6: Option<IpAddr>,
     net_conf: String,
     leases: L,
 }
@@ -60,10 +60,8 @@ impl Serialize for Leases<'_> {
 impl CachedNetwork {
     /// The text of the file.
     pub(super) fn render(&self) -> String {
-        let v4 = self.public.v4.and_then(|address| if let IpAddr::V4(v4) = address { Some(v4) } else { None });
-        let v6 = self.public.v6.and_then(|address| if let IpAddr::V6(v6) = address { Some(v6) } else { None });
-        let file =
-            File { node: self.node.to_string(), v4, v6, net_conf: self.net_conf.clone(), leases: Leases(&self.leases) };
+        let (node, PerFamily { v4, v6 }) = (self.node.to_string(), self.public);
+        let file = File { node, v4, v6, net_conf: self.net_conf.clone(), leases: Leases(&self.leases) };
         // Neither a map whose keys are no text nor a field that fails is in it.
         serde_json::to_string(&file).unwrap_or_default()
     }
@@ -78,7 +76,7 @@ impl CachedNetwork {
         });
         Ok(Self {
             node: file.node.parse()?,
-            public: PerFamily { v4: file.v4.map(IpAddr::from), v6: file.v6.map(IpAddr::from) },
+            public: PerFamily { v4: file.v4.filter(IpAddr::is_ipv4), v6: file.v6.filter(IpAddr::is_ipv6) },
             net_conf: file.net_conf,
             leases: leases.collect(),
         })
@@ -100,11 +98,13 @@ impl CachedNetwork {
 
 /// Writes the file as the network changes, until the task is aborted.
 pub(super) async fn keep(shared: Arc<Shared>) {
-    let path = shared.options.cache_file.clone();
+    let path = shared.config.cache_file.clone();
     whole_file::sweep(&path);
     let (mut written, mut complaint) = (None, None);
-    loop {
-        shared.changed.notified().await;
+    let mut view = shared.view.subscribe();
+    // What is known already may not be in the file.
+    view.mark_changed();
+    while view.changed().await.is_ok() {
         time::sleep(BATCH).await;
         let Some(network) = shared.network() else { continue };
         let path = path.clone();
@@ -112,8 +112,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             let text = network.render();
             let digest = fnv(text.as_bytes());
             if written != Some(digest) {
-                path.parent().map_or(Ok(()), whole_file::make_folder)?;
-                whole_file::write(&path, text.as_bytes())?;
+                whole_file::install(&path, text.as_bytes(), whole_file::FILE)?;
             }
             io::Result::Ok(digest)
         });
@@ -122,7 +121,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
         if fault != complaint
             && let Some(fault) = &fault
         {
-            let path = shared.options.cache_file.display();
+            let path = shared.config.cache_file.display();
             tracing::warn!("{path} cannot be written, so netd cannot start while the API server is away: {fault}");
         }
         (written, complaint) = (done.ok(), fault);

@@ -14,9 +14,9 @@ use network::chain;
 use tokio::time;
 
 use super::Shared;
-use super::options::Source;
-use super::store_events::{Closed, StoreEvents};
-use crate::store::{StoreError, StoreEvent};
+use super::store_events::StoreEvents;
+use crate::config::NetConfSource;
+use crate::store::{Closed, StoreError, StoreEvent};
 
 const TASK: &str = "configuration";
 const KEY: &str = "net-conf.json";
@@ -25,137 +25,104 @@ const KEY: &str = "net-conf.json";
 const POLL: Duration = Duration::from_secs(10);
 
 /// Reads the network configuration.
-pub(super) async fn read(server: &ApiServer, source: &Source) -> Result<String, StoreError> {
+pub(super) async fn read(server: &ApiServer, source: &NetConfSource) -> Result<String, StoreError> {
     match source {
-        Source::File(path) => read_file(path),
-        Source::ConfigMap { namespace, name } => {
-            let object = || format!("ConfigMap {namespace}/{name}");
+        NetConfSource::File(path) => read_file(path),
+        NetConfSource::ConfigMap { namespace, name } => {
+            let object = format!("ConfigMap {namespace}/{name}");
             // A list by its name: a Role can be limited to it, and the same right lets netd watch it.
             let params = ListParams::default().fields(&selector(name));
-            let maps = server.namespaced::<ConfigMap>(namespace).list(&params).await;
-            let maps = maps.map_err(ApiError::from).map_err(|error| StoreError::Read {
-                object: object(),
-                advice: error.advice(),
-                source: error.into(),
-            })?;
-            net_conf(maps.items.into_iter().next()).map_err(|lack| StoreError::Read {
-                object: object(),
-                advice: "make it, with the key net-conf.json, or name another one by --net-conf-configmap",
-                source: lack.into(),
-            })
+            let maps = server.namespaced::<ConfigMap>(namespace).list(&params).await.map_err(ApiError::from);
+            let maps = maps.map_err(|error| StoreError::read(&object, error.advice(), error))?;
+            let advice = "make it, with the key net-conf.json, or name another one by --net-conf-configmap";
+            net_conf(maps.items.first()).map_err(|lack| StoreError::read(&object, advice, lack))
         }
     }
 }
 
-/// True where the API server must be asked for it.
-pub(super) fn is_remote(source: &Source) -> bool {
-    matches!(source, Source::ConfigMap { .. })
-}
-
 fn read_file(path: &Path) -> Result<String, StoreError> {
-    std::fs::read_to_string(path).map_err(|error| StoreError::Read {
-        object: path.display().to_string(),
-        advice: "mount the ConfigMap with net-conf.json there, or name it by --net-config-path or --net-conf-configmap",
-        source: error.into(),
-    })
+    let advice =
+        "mount the ConfigMap with net-conf.json there, or name it by --net-config-path or --net-conf-configmap";
+    std::fs::read_to_string(path).map_err(|error| StoreError::read(path.display(), advice, error))
 }
 
-fn net_conf(map: Option<ConfigMap>) -> Result<String, &'static str> {
-    let map = map.ok_or("there is no such ConfigMap")?;
-    map.data.and_then(|mut data| data.remove(KEY)).ok_or("it has no key net-conf.json")
+fn net_conf(map: Option<&ConfigMap>) -> Result<String, &'static str> {
+    let data = &map.ok_or("there is no such ConfigMap")?.data;
+    data.as_ref().and_then(|data| data.get(KEY)).cloned().ok_or("it has no key net-conf.json")
 }
 
 fn selector(name: &str) -> String {
     format!("metadata.name={name}")
 }
 
-/// Follows the network configuration until the daemon receives no more. `sent` is the text that the daemon has.
-pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, sent: Option<String>) {
-    let mut follower = NetConfFollower { events: events.clone(), shared: Arc::clone(&shared), sent: None };
+/// Follows the network configuration until the daemon receives no more.
+pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents) {
+    let closed = events.clone();
+    let follower = NetConfFollower { shared: Arc::clone(&shared), events };
     let run = async {
-        if let Some(text) = sent {
-            follower.take(text).await?;
-        }
-        match &shared.options.net_conf {
-            Source::File(path) => follower.file(path).await,
-            Source::ConfigMap { namespace, name } => follower.config_map(namespace, name).await,
+        match &shared.config.net_conf {
+            NetConfSource::File(path) => follower.file(path).await,
+            NetConfSource::ConfigMap { namespace, name } => follower.config_map(namespace, name).await,
         }
     };
     tokio::select! {
         _ = run => {}
-        () = events.closed() => {}
+        () = closed.closed() => {}
     }
 }
 
 struct NetConfFollower {
-    events: StoreEvents,
     shared: Arc<Shared>,
-    /// The text that was sent last.
-    sent: Option<String>,
+    events: StoreEvents,
 }
 
 impl NetConfFollower {
-    async fn take(&mut self, text: String) -> Result<(), Closed> {
-        if self.sent.as_ref() == Some(&text) {
-            return Ok(());
+    async fn take(&self, text: String) -> Result<(), Closed> {
+        if self.shared.set_net_conf(&text) {
+            self.events.send([StoreEvent::NetConf(text)]).await?;
         }
-        self.sent = Some(text.clone());
-        self.shared.set_net_conf(&text);
-        self.events.send(vec![StoreEvent::NetConf(text)]).await
+        self.events.report_ok(TASK).await
     }
 
-    async fn file(&mut self, path: &Path) -> Result<(), Closed> {
+    async fn file(&self, path: &Path) -> Result<(), Closed> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut notifications =
-            Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 4096])).inspect_err(|error| {
+        let mut notifications = Inotify::init()
+            .and_then(|inotify| inotify.into_event_stream(vec![0; 4096]))
+            .inspect_err(|error| {
                 tracing::warn!(%error, "changes of {} are seen late: raise the sysctl fs.inotify.max_user_instances", path.display());
-            });
+            })
+            .ok();
         loop {
-            if let Ok(stream) = &notifications {
+            if let Some(stream) = &notifications {
                 // A mounted ConfigMap changes by a link beside the file.
                 let mask = WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::DELETE | WatchMask::DELETE_SELF;
                 let _ = stream.watches().add(folder, mask | WatchMask::MOVE_SELF | WatchMask::ONLYDIR);
             }
             match read_file(path) {
-                Ok(text) => {
-                    self.take(text).await?;
-                    self.events.report_ok(TASK).await?;
-                }
+                Ok(text) => self.take(text).await?,
                 Err(error) => self.events.report_error(TASK, &chain(&error)).await?,
             }
-            let mut ended = false;
-            match &mut notifications {
-                Ok(stream) => {
-                    if let Ok(event) = time::timeout(POLL, stream.next()).await {
-                        ended = !matches!(event, Some(Ok(_)));
-                    }
-                }
-                Err(_) => time::sleep(POLL).await,
-            }
-            if ended {
-                notifications = Err(std::io::Error::other("notifications ended"));
+            let Some(stream) = &mut notifications else {
+                time::sleep(POLL).await;
+                continue;
+            };
+            if let Ok(None | Some(Err(_))) = time::timeout(POLL, stream.next()).await {
+                notifications = None;
             }
         }
     }
 
-    async fn config_map(&mut self, namespace: &str, name: &str) -> Result<(), Closed> {
+    async fn config_map(&self, namespace: &str, name: &str) -> Result<(), Closed> {
         let selection = Selection { fields: selector(name), spread: self.shared.spread() };
         let mut watch: Watch<ConfigMap> = watch_namespaced(&self.shared.server, namespace, selection);
-        // The map of a list that is coming, and what the last map lacks.
-        let (mut list, mut lack) = (None, None);
+        // The map as last known, whether its list is not whole yet, and what the map lacks.
+        let (mut map, mut is_listing, mut lack) = (None, false, None);
         loop {
-            let net_conf = match watch.next().await {
-                WatchEvent::Init => {
-                    list = Some(None);
-                    continue;
-                }
-                WatchEvent::Object(map) if list.is_some() => {
-                    list = Some(Some(map));
-                    continue;
-                }
-                WatchEvent::InitDone => net_conf(list.take().flatten()),
-                WatchEvent::Object(map) => net_conf(Some(map)),
-                WatchEvent::Deleted(_) => net_conf(None),
+            match watch.next().await {
+                WatchEvent::Init => (map, is_listing) = (None, true),
+                WatchEvent::Object(new) => map = Some(new),
+                WatchEvent::InitDone => is_listing = false,
+                WatchEvent::Deleted(_) => map = None,
                 WatchEvent::Recovered => {
                     if lack.is_none() {
                         self.events.report_ok(TASK).await?;
@@ -171,12 +138,14 @@ impl NetConfFollower {
                     self.events.report_error(TASK, &text).await?;
                     continue;
                 }
-            };
-            match net_conf {
+            }
+            if is_listing {
+                continue;
+            }
+            match net_conf(map.as_ref()) {
                 Ok(text) => {
                     lack = None;
                     self.take(text).await?;
-                    self.events.report_ok(TASK).await?;
                 }
                 Err(text) => {
                     lack = Some(text);

@@ -4,7 +4,7 @@ use apiserver::{Address, ApiServer};
 use serde_json::Value;
 
 use super::object::{Node, NodeObject};
-use super::options::Options;
+use super::own_node::OwnNode;
 use super::{KubeStore, USER_AGENT};
 use crate::config::{Config, KubeConfig, StoreConfig};
 
@@ -15,14 +15,10 @@ fn config(url: &str) -> KubeConfig {
     }
 }
 
-/// The options of a store in the API server at a URL.
-pub(super) fn options(url: &str) -> Options {
-    config(url).into()
-}
-
-/// The API server at a URL.
-pub(super) fn server(url: &str) -> ApiServer {
-    ApiServer::new(Address { url: Some(url.to_owned()), kubeconfig: None }, USER_AGENT)
+/// The own Node at the API server at a URL.
+pub(super) fn own(url: &str) -> OwnNode {
+    let server = ApiServer::new(Address { url: Some(url.to_owned()), kubeconfig: None }, USER_AGENT);
+    OwnNode::new(server, config(url).annotation_prefix)
 }
 
 /// A store in the API server at a URL.

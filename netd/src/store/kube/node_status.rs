@@ -22,9 +22,8 @@ const CORRECTION: Duration = Duration::from_secs(10);
 pub(super) struct NodeStatus {
     /// The network is ready.
     ready: AtomicBool,
-    /// The annotations are not as the Node's owner wants peers to see them.
-    correct: AtomicBool,
-    changed: Notify,
+    /// There is something to write, or the own Node was received.
+    pub(super) changed: Notify,
 }
 
 impl NodeStatus {
@@ -33,26 +32,14 @@ impl NodeStatus {
         self.ready.store(true, Ordering::Relaxed);
         self.changed.notify_one();
     }
-
-    /// The own Node was received.
-    pub(super) fn recheck(&self) {
-        self.changed.notify_one();
-    }
-
-    /// The own Node's annotations must be corrected.
-    pub(super) fn correct(&self) {
-        self.correct.store(true, Ordering::Relaxed);
-        self.changed.notify_one();
-    }
 }
 
 /// Writes until the task is aborted.
 pub(super) async fn run(shared: Arc<Shared>) {
-    let mut writer = Writer { shared, set_for: None };
-    let (mut wait, mut complaint) = (WAIT.0, None);
+    let (mut set_for, mut wait, mut complaint) = (None, WAIT.0, None);
     loop {
-        writer.shared.node_status.changed.notified().await;
-        while let Err(error) = writer.write().await {
+        shared.node_status.changed.notified().await;
+        while let Err(error) = set_condition(&shared, &mut set_for).await {
             let text =
                 format!("the node's condition NetworkUnavailable cannot be set: {}: {}", error.advice(), chain(&error));
             if complaint.as_ref() != Some(&text) {
@@ -63,45 +50,30 @@ pub(super) async fn run(shared: Arc<Shared>) {
             wait = (wait * 2).min(WAIT.1);
         }
         (wait, complaint) = (WAIT.0, None);
-    }
-}
-
-struct Writer {
-    shared: Arc<Shared>,
-    /// The UID and the version of the Node whose condition was set.
-    set_for: Option<(String, Option<u64>)>,
-}
-
-impl Writer {
-    async fn write(&mut self) -> Result<(), ApiError> {
-        self.set_condition().await?;
-        let shared = &self.shared;
-        if shared.node_status.correct.swap(false, Ordering::Relaxed)
-            && let Err(error) = shared.own.correct(&shared.server, &shared.options, CORRECTION).await
+        if shared.own.node().is_some_and(|node| shared.own.needs_correction(&node))
+            && let Err(error) = shared.own.correct(CORRECTION).await
         {
-            // The next event of the own Node asks for it again.
+            // The next event of the own Node repeats the correction.
             tracing::warn!("the addresses that peers see of this node cannot be corrected: {}", chain(&error));
         }
-        Ok(())
     }
+}
 
-    /// Sets the condition once for each Node that this node has had, where the Node does not have it. A Node whose version is lower than
-    /// it was counts as another one: the API server's etcd was restored from a backup.
-    async fn set_condition(&mut self) -> Result<(), ApiError> {
-        let shared = &self.shared;
-        let is_wanted = shared.options.sets_condition && shared.node_status.ready.load(Ordering::Relaxed);
-        let Some(node) = shared.own.node().filter(|_| is_wanted) else { return Ok(()) };
-        let is_it = |(uid, version): &(String, Option<u64>)| *uid == node.uid && *version <= node.count();
-        if self.set_for.as_ref().is_some_and(is_it) {
-            return Ok(());
-        }
-        if node.unavailable.as_deref() != Some("False") {
-            shared.own.set_available(&shared.server).await?;
-            tracing::info!("the node's condition NetworkUnavailable is False now");
-        }
-        self.set_for = Some((node.uid.clone(), node.count()));
-        Ok(())
+/// Sets the condition once for each Node that this node has had, where the Node does not have it. `set_for` are the UID and the version
+/// of the Node whose condition was set. A Node whose version is lower than it was counts as another one: the API server's etcd was
+/// restored from a backup.
+async fn set_condition(shared: &Shared, set_for: &mut Option<(String, Option<u64>)>) -> Result<(), ApiError> {
+    let is_wanted = shared.config.sets_condition && shared.node_status.ready.load(Ordering::Relaxed);
+    let Some(node) = shared.own.node().filter(|_| is_wanted) else { return Ok(()) };
+    if set_for.as_ref().is_some_and(|(uid, version)| *uid == node.uid && *version <= node.version) {
+        return Ok(());
     }
+    if node.unavailable.as_deref() != Some("False") {
+        shared.own.set_available().await?;
+        tracing::info!("the node's condition NetworkUnavailable is False now");
+    }
+    *set_for = Some((node.uid.clone(), node.version));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::Shared;
 use super::annotations;
 use super::object::{Node, NodeObject};
 use super::own_node::RequestMark;
-use super::store_events::{Closed, StoreEvents};
-use crate::store::StoreEvent;
+use super::store_events::StoreEvents;
+use crate::store::{Closed, StoreEvent};
 
 const TASK: &str = "nodes";
 
@@ -37,6 +37,7 @@ struct NodeFollower {
 }
 
 /// A list as far as it has come.
+#[derive(Default)]
 struct NodeList {
     /// Taken before the list was asked for.
     mark: RequestMark,
@@ -59,9 +60,7 @@ impl NodeFollower {
         loop {
             match watch.next().await {
                 WatchEvent::Init => {
-                    let (leases, faulty) = (BTreeMap::new(), BTreeSet::new());
-                    let mark = self.shared.own.mark();
-                    self.list = Some(NodeList { mark, count: 0, has_own: false, leases, faulty });
+                    self.list = Some(NodeList { mark: self.shared.own.mark(), ..NodeList::default() });
                 }
                 WatchEvent::Object(object) => {
                     let node = object.into();
@@ -69,7 +68,7 @@ impl NodeFollower {
                         self.list = Some(self.take_listed(list, &node));
                     } else {
                         let event = self.take_changed(&node);
-                        self.events.send(event.into_iter().collect()).await?;
+                        self.events.send(event).await?;
                     }
                 }
                 WatchEvent::InitDone => {
@@ -88,8 +87,7 @@ impl NodeFollower {
                     if self.is_own(&node.name) {
                         self.shared.own.take_event(None);
                     }
-                    let event = self.remove(&node.name);
-                    self.events.send(event.into_iter().collect()).await?;
+                    self.events.send(self.remove(&node.name)).await?;
                 }
                 WatchEvent::Recovered => self.events.report_ok(TASK).await?,
                 WatchEvent::Trouble(error) => {
@@ -134,9 +132,8 @@ impl NodeFollower {
             self.shared.own.take_answer(list.mark, None);
         }
         self.faults.retain(|name, _| list.faulty.contains(name));
-        let leases = list.leases.values().cloned().map(StoreEvent::Lease);
-        let events = [StoreEvent::Init].into_iter().chain(leases).chain([StoreEvent::InitDone]).collect();
-        self.shared.set_leases(list.leases);
+        let events: Vec<_> = StoreEvent::list(list.leases.values().cloned()).collect();
+        self.shared.view.send_modify(|view| view.leases = list.leases);
         self.problem = None;
         self.events.report_ok(TASK).await?;
         self.events.send(events).await
@@ -167,7 +164,7 @@ impl NodeFollower {
     /// The lease of a Node in a list with this mark, or in an event. `None` where it has none, or annotations that make no sense: that
     /// is logged once.
     fn lease(&mut self, node: &Node, mark: Option<RequestMark>) -> Option<Lease> {
-        let (options, own) = (&self.shared.options, &self.shared.own);
+        let own = &self.shared.own;
         if self.is_own(&node.name) {
             let is_taken = match mark {
                 Some(mark) => own.take_answer(mark, Some(node.clone())),
@@ -176,15 +173,12 @@ impl NodeFollower {
             if !is_taken {
                 return self.shared.lease(&own.name()?).map(|lease| Lease::clone(&lease));
             }
-            self.shared.node_status.recheck();
-            if let Some(published) = own.published(node, options) {
+            self.shared.node_status.changed.notify_one();
+            if let Some(published) = own.published(node) {
                 return Some(published);
             }
-            if own.needs_correction(node, options) {
-                self.shared.node_status.correct();
-            }
         }
-        match annotations::lease(node, &options.keys) {
+        match annotations::lease(node, &self.shared.config.annotation_prefix) {
             Ok(lease) => {
                 self.faults.remove(&node.name);
                 lease

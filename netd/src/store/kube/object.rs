@@ -14,23 +14,20 @@ use serde::Deserialize;
 pub(super) struct NodeObject {
     #[serde(default, deserialize_with = "apiserver::metadata::slim")]
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: Option<NodeSpec>,
-    #[serde(default)]
     status: Option<NodeStatus>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct NodeSpec {
-    #[serde(rename = "podCIDR", default)]
+    #[serde(rename = "podCIDR")]
     pod_cidr: Option<String>,
-    #[serde(rename = "podCIDRs", default)]
+    #[serde(rename = "podCIDRs")]
     pod_cidrs: Option<Vec<String>>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct NodeStatus {
-    #[serde(default)]
     conditions: Option<Vec<Condition>>,
 }
 
@@ -48,21 +45,14 @@ pub(super) struct Node {
     pub(super) name: String,
     /// The UID: another one of the same name has another.
     pub(super) uid: String,
-    /// The resource version.
-    pub(super) version: String,
+    /// The resource version as a number: those of all Nodes are of one sequence. `None` where it is no number.
+    pub(super) version: Option<u64>,
     /// The annotations.
     pub(super) annotations: BTreeMap<String, String>,
     /// The pods' ranges: `spec.podCIDRs`.
     pub(super) ranges: Vec<String>,
     /// The status of the condition `NetworkUnavailable`.
     pub(super) unavailable: Option<String>,
-}
-
-impl Node {
-    /// The version as a number: those of all Nodes are of one sequence. `None` where it is no number.
-    pub(super) fn count(&self) -> Option<u64> {
-        self.version.parse().ok()
-    }
 }
 
 impl From<NodeObject> for Node {
@@ -79,7 +69,7 @@ impl From<NodeObject> for Node {
         Self {
             name: metadata.name.unwrap_or_default(),
             uid: metadata.uid.unwrap_or_default(),
-            version: metadata.resource_version.unwrap_or_default(),
+            version: metadata.resource_version.and_then(|version| version.parse().ok()),
             annotations: metadata.annotations.unwrap_or_default(),
             ranges,
             unavailable: unavailable.map(|condition| condition.status),
@@ -93,14 +83,12 @@ impl From<NodeObject> for Node {
 pub(super) struct PodObject {
     #[serde(default, deserialize_with = "apiserver::metadata::slim")]
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: Option<PodSpec>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PodSpec {
-    #[serde(default)]
     node_name: Option<String>,
 }
 

@@ -3,6 +3,7 @@
 //! Only annotations that differ are written, to the status of the own Node.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,18 +18,20 @@ use network::model::{Lease, NodeName};
 use serde_json::{Value, json};
 use tokio::time::{self, Instant};
 
-use super::annotations::{self, NodeFault, RangesFault};
+use super::annotations::{self, RangesFault};
+use super::keys::{OVERWRITE, PUBLIC};
 use super::object::{Node, NodeObject};
-use super::options::Options;
 use crate::clock;
+use crate::config::store::AnnotationPrefix;
 use crate::store::StoreError;
 
 /// The first wait before a write that failed is repeated.
 const WAIT: Duration = Duration::from_millis(100);
 
 /// This node's own Node.
-#[derive(Debug, Default)]
 pub(super) struct OwnNode {
+    server: ApiServer,
+    keys: AnnotationPrefix,
     state: Mutex<State>,
 }
 
@@ -47,7 +50,7 @@ struct State {
 }
 
 /// The revision of the own Node when a request was sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct RequestMark(u64);
 
 impl State {
@@ -58,12 +61,16 @@ impl State {
 
     /// True where the known version of the same Node is higher.
     fn is_newer_than(&self, new: &Node) -> bool {
-        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(Node::count).zip(new.count());
+        let versions = self.node.as_ref().filter(|old| old.uid == new.uid).and_then(|old| old.version).zip(new.version);
         versions.is_some_and(|(old, new)| new < old)
     }
 }
 
 impl OwnNode {
+    pub(super) fn new(server: ApiServer, keys: AnnotationPrefix) -> Self {
+        Self { server, keys, state: Mutex::default() }
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -127,29 +134,30 @@ impl OwnNode {
     }
 
     /// The lease that the daemon wants, where the Node has it. The daemon does not see the addresses that the owner overwrites.
-    pub(super) fn published(&self, node: &Node, options: &Options) -> Option<Lease> {
+    pub(super) fn published(&self, node: &Node) -> Option<Lease> {
         let wanted = self.state().wanted.clone()?;
-        let is_written = self.changes(node, &wanted, options).is_empty();
+        let is_written = self.changes(node, &wanted).is_empty();
         let ranges = annotations::ranges(node).ok()?;
         (is_written && has_subnets(&ranges, &wanted)).then_some(wanted)
     }
 
     /// True where the Node has the lease that the daemon wants, but for the addresses that its owner overwrites.
-    pub(super) fn needs_correction(&self, node: &Node, options: &Options) -> bool {
+    pub(super) fn needs_correction(&self, node: &Node) -> bool {
         let Some(wanted) = self.state().wanted.clone() else { return false };
-        let public = |key: &String| Family::BOTH.into_iter().any(|family| options.keys.public(family) == *key);
-        let changes = self.changes(node, &wanted, options);
+        let public = |key: &String| Family::BOTH.into_iter().any(|family| self.keys.family_key(PUBLIC, family) == *key);
+        let changes = self.changes(node, &wanted);
         !changes.is_empty() && changes.keys().all(public)
     }
 
-    fn changes(&self, node: &Node, lease: &Lease, options: &Options) -> BTreeMap<String, Option<String>> {
-        let overwrites = self.overwrites(node, options);
-        annotations::changes(node, &annotations::of_lease(lease, overwrites, &options.keys), &options.keys)
+    fn changes(&self, node: &Node, lease: &Lease) -> BTreeMap<String, Option<String>> {
+        let wanted = annotations::of_lease(lease, self.overwrites(node), &self.keys);
+        annotations::changes(node, &wanted, &self.keys)
     }
 
-    fn overwrites(&self, node: &Node, options: &Options) -> PerFamily<IpAddr> {
-        let overwrites = annotations::overwrites(node, &options.keys);
-        let fault = overwrites.as_ref().err().map(|error: &NodeFault| error.to_string());
+    /// What the Node's owner wants peers to see in place of its public addresses.
+    fn overwrites(&self, node: &Node) -> PerFamily<IpAddr> {
+        let overwrites = annotations::addresses(node, &self.keys, OVERWRITE);
+        let fault = overwrites.as_ref().err().map(ToString::to_string);
         let mut state = self.state();
         if fault != state.logged {
             if let Some(fault) = &fault {
@@ -163,48 +171,30 @@ impl OwnNode {
     }
 
     /// Reads the Node.
-    pub(super) async fn read(&self, server: &ApiServer, name: &NodeName) -> Result<Node, ApiError> {
+    pub(super) async fn read(&self, name: &NodeName) -> Result<Node, ApiError> {
         let mark = self.mark();
-        let node = Node::from(server.cluster::<NodeObject>().get(name.as_str()).await?);
+        let node = Node::from(self.server.cluster::<NodeObject>().get(name.as_str()).await?);
         self.take_answer(mark, Some(node.clone()));
         Ok(node)
     }
 
     /// Writes the lease to the Node, within a time. Nothing is written where the Node has it.
-    pub(super) async fn publish(
-        &self,
-        server: &ApiServer,
-        options: &Options,
-        lease: &Lease,
-        within: Duration,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn publish(&self, lease: &Lease, within: Duration) -> Result<(), StoreError> {
         self.state().wanted = Some(lease.clone());
-        let deadline = Instant::now() + within;
-        let published = time::timeout(within, self.publish_by(server, options, lease, deadline)).await;
+        let published = time::timeout(within, self.publish_by(lease, Instant::now() + within)).await;
         published.unwrap_or_else(|_| Err(unwritable(&lease.node, ApiError::Late(within))))
     }
 
     /// Writes the lease that the daemon wants once more, for an owner that overwrites addresses.
-    pub(super) async fn correct(
-        &self,
-        server: &ApiServer,
-        options: &Options,
-        within: Duration,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn correct(&self, within: Duration) -> Result<(), StoreError> {
         let wanted = self.state().wanted.clone();
         match wanted {
-            Some(lease) => self.publish(server, options, &lease, within).await,
+            Some(lease) => self.publish(&lease, within).await,
             None => Ok(()),
         }
     }
 
-    async fn publish_by(
-        &self,
-        server: &ApiServer,
-        options: &Options,
-        lease: &Lease,
-        deadline: Instant,
-    ) -> Result<(), StoreError> {
+    async fn publish_by(&self, lease: &Lease, deadline: Instant) -> Result<(), StoreError> {
         let mut wait = WAIT;
         loop {
             let retry_at = self.state().retry_at.filter(|at| *at > Instant::now());
@@ -215,73 +205,73 @@ impl OwnNode {
                 }
                 time::sleep_until(at).await;
             }
-            let error = match self.publish_once(server, options, lease).await {
-                Ok(()) => return Ok(()),
-                Err(Unpublished::Ranges(fault)) => {
-                    return Err(StoreError::Allocate { node: lease.node.clone(), source: fault.into() });
-                }
-                Err(Unpublished::Api(error)) => error,
-            };
-            if let Some(after) = error.retry_after() {
+            let Err(error) = self.publish_once(lease).await else { return Ok(()) };
+            let Some(cause) = api_error(&error) else { return Err(error) };
+            if let Some(after) = cause.retry_after() {
                 self.state().retry_at = Some(Instant::now() + after);
             }
-            if error.code() == Some(409) || error.code() == Some(404) {
+            if matches!(cause.code(), Some(404 | 409)) {
                 self.take_event(None);
             }
-            if !error.is_transient() || Instant::now() + wait > deadline {
-                return Err(unwritable(&lease.node, error));
+            if !cause.is_transient() || Instant::now() + wait > deadline {
+                return Err(error);
             }
-            tracing::debug!("the own Node could not be written, the write is repeated: {}", chain(&error));
+            tracing::debug!("the own Node could not be written, the write is repeated: {}", chain(cause));
             time::sleep(wait).await;
             wait *= 2;
         }
     }
 
-    async fn publish_once(&self, server: &ApiServer, options: &Options, lease: &Lease) -> Result<(), Unpublished> {
+    async fn publish_once(&self, lease: &Lease) -> Result<(), StoreError> {
+        let unwritable = |error| unwritable(&lease.node, error);
         let node = match self.node() {
             Some(node) => node,
-            None => self.read(server, &lease.node).await?,
+            None => self.read(&lease.node).await.map_err(unwritable)?,
         };
-        let ranges = annotations::ranges(&node).map_err(|fault| Unpublished::Ranges(fault.into()))?;
+        let unusable = |fault: RangesFault| StoreError::allocate(&lease.node, fault);
+        let ranges = annotations::ranges(&node).map_err(unusable)?;
         if !has_subnets(&ranges, lease) {
             let text = |subnets: &PerFamily<Prefix>| {
                 subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
             };
-            return Err(Unpublished::Ranges(RangesError::Moved { now: text(&ranges), used: text(&lease.subnets) }));
+            return Err(unusable(RangesFault::Unusable(format!(
+                "the Node has the podCIDR {} now, but this node's pods use {}: drain the node, run `netd cleanup` on it and start netd again",
+                text(&ranges),
+                text(&lease.subnets)
+            ))));
         }
-        let changes = self.changes(&node, lease, options);
+        self.write(&lease.node, self.changes(&node, lease)).await.map_err(unwritable)
+    }
+
+    /// Writes these annotations, if there are any.
+    async fn write(&self, name: &NodeName, changes: BTreeMap<String, Option<String>>) -> Result<(), ApiError> {
         if changes.is_empty() {
             return Ok(());
         }
-        Ok(self.patch(server, &lease.node, json!({ "metadata": { "annotations": changes } })).await?)
+        self.patch(name, json!({ "metadata": { "annotations": changes } })).await
     }
 
     /// Merges a change into the Node, by its status: netd has no right to change more of it.
-    async fn patch(&self, server: &ApiServer, name: &NodeName, change: Value) -> Result<(), ApiError> {
+    async fn patch(&self, name: &NodeName, change: Value) -> Result<(), ApiError> {
         let mark = self.mark();
-        let nodes = server.cluster::<NodeObject>();
+        let nodes = self.server.cluster::<NodeObject>();
         let node = nodes.patch_status(name.as_str(), &PatchParams::default(), &Patch::Strategic(change)).await?;
         self.take_answer(mark, Some(node.into()));
         Ok(())
     }
 
     /// Removes all annotations of netd's and flannel's from the Node, but for those of its owner.
-    pub(super) async fn clear(&self, server: &ApiServer, options: &Options, name: &NodeName) -> Result<(), StoreError> {
-        let node = match self.read(server, name).await {
-            Ok(node) => node,
+    pub(super) async fn clear(&self, name: &NodeName) -> Result<(), StoreError> {
+        let node = match self.read(name).await {
             Err(error) if error.code() == Some(404) => return Ok(()),
-            Err(error) => return Err(unreadable(name, error)),
+            read => read.map_err(|error| unreadable(name, error))?,
         };
-        let changes = annotations::changes(&node, &BTreeMap::new(), &options.keys);
-        if changes.is_empty() {
-            return Ok(());
-        }
-        let change = json!({ "metadata": { "annotations": changes } });
-        self.patch(server, name, change).await.map_err(|error| unwritable(name, error))
+        let changes = annotations::changes(&node, &BTreeMap::new(), &self.keys);
+        self.write(name, changes).await.map_err(|error| unwritable(name, error))
     }
 
     /// Sets the condition `NetworkUnavailable` to False: pods can be scheduled on the node.
-    pub(super) async fn set_available(&self, server: &ApiServer) -> Result<(), ApiError> {
+    pub(super) async fn set_available(&self) -> Result<(), ApiError> {
         let Some(name) = self.name() else { return Ok(()) };
         let now = Some(Time(clock::now()));
         let condition = NodeCondition {
@@ -292,7 +282,7 @@ impl OwnNode {
             last_transition_time: now.clone(),
             last_heartbeat_time: now,
         };
-        self.patch(server, &name, json!({ "status": { "conditions": [condition] } })).await
+        self.patch(&name, json!({ "status": { "conditions": [condition] } })).await
     }
 }
 
@@ -300,26 +290,9 @@ fn has_subnets(ranges: &PerFamily<Prefix>, lease: &Lease) -> bool {
     lease.subnets.iter().all(|(family, subnet)| ranges.get(family) == Some(subnet))
 }
 
-enum Unpublished {
-    Api(ApiError),
-    Ranges(RangesError),
-}
-
-impl From<ApiError> for Unpublished {
-    fn from(error: ApiError) -> Self {
-        Self::Api(error)
-    }
-}
-
-/// Why a lease cannot be written to the Node.
-#[derive(Debug, thiserror::Error)]
-enum RangesError {
-    #[error(transparent)]
-    Unusable(#[from] RangesFault),
-    #[error(
-        "the Node has the podCIDR {now} now, but this node's pods use {used}: drain the node, run `netd cleanup` on it and start netd again"
-    )]
-    Moved { now: String, used: String },
+/// The error of the API server that an error of the store comes from.
+pub(super) fn api_error(error: &StoreError) -> Option<&ApiError> {
+    error.source()?.downcast_ref()
 }
 
 pub(super) fn unreadable(name: &NodeName, error: ApiError) -> StoreError {
@@ -329,11 +302,11 @@ pub(super) fn unreadable(name: &NodeName, error: ApiError) -> StoreError {
         }
         _ => error.advice(),
     };
-    StoreError::Read { object: format!("Node {name}"), advice, source: error.into() }
+    StoreError::read(format!("Node {name}"), advice, error)
 }
 
 fn unwritable(name: &NodeName, error: ApiError) -> StoreError {
-    StoreError::Write { object: format!("Node {name}"), advice: error.advice(), source: error.into() }
+    StoreError::write(format!("Node {name}"), error.advice(), error)
 }
 
 #[cfg(test)]

@@ -1,23 +1,25 @@
 //! The start of a daemon: it needs its name, the configuration and its Node before it can follow the API server. It waits for them as
 //! long as that takes, or takes them from the cache file.
 
+use std::error::Error as _;
 use std::net::IpAddr;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use apiserver::{ApiError, Selection, Watch, WatchEvent, watch};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
-use network::model::{Lease, NodeName};
-use network::net_conf::NetConf;
+use network::model::{Lease, NodeName, NodeNameError};
+use network::net_conf::{NetConf, NetConfError};
 use tokio::{task, time};
 
 use super::annotations::{self, RangesFault};
 use super::cache_file::CachedNetwork;
-use super::object::{Node, NodeObject};
-use super::options::NoNode;
-use super::{KubeStore, WRITE, conf, own_node, warning};
+use super::keys::NODE_PUBLIC;
+use super::object::{Node, NodeObject, PodObject};
+use super::own_node::{self, api_error};
+use super::{KubeStore, WRITE, conf, warning};
+use crate::config::NetConfSource;
 use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
 use crate::store::{LeaseRequest, StoreError, lease_builder};
@@ -26,12 +28,17 @@ use crate::store::{LeaseRequest, StoreError, lease_builder};
 const LONGEST: Duration = Duration::from_secs(10);
 /// The least time between two questions to an API server that refuses.
 const PAUSE: Duration = Duration::from_millis(200);
+/// What to do about a name that is not known.
+const NAME_ADVICE: &str = "give the container NODE_NAME from its field spec.nodeName";
 
-/// The own Node, or the cache file in its place.
-enum Source {
-    Node(Node),
+/// An answer of the API server, or the cache file in its place.
+enum Source<T> {
+    Server(T),
     Cache(CachedNetwork),
 }
+
+/// Whether the cache file may stand in for an answer after this error.
+type MayUseCache = fn(&StoreError) -> bool;
 
 impl KubeStore {
     fn startup_retry(&self) -> StartupRetry {
@@ -43,94 +50,103 @@ impl KubeStore {
         if !self.waits.load(Ordering::Relaxed) {
             return None;
         }
-        let path = self.shared.options.cache_file.clone();
+        let path = self.shared.config.cache_file.clone();
         let network = task::spawn_blocking(move || CachedNetwork::load(&path)).await.ok()??;
         node.is_none_or(|node| network.node == *node).then_some(network)
     }
 
     /// From now on the start uses the cache file.
     fn set_cache_used(&self, why: &StoreError) {
-        let mut cache_used = self.cache_used.lock().unwrap_or_else(PoisonError::into_inner);
-        if cache_used.is_none() {
-            let path = self.shared.options.cache_file.display();
+        self.cache_used.get_or_init(|| {
+            let path = self.shared.config.cache_file.display();
             let text = format!("netd has started from its cache file {path}: {}", chain(why));
             tracing::warn!("{text}");
-            *cache_used = Some(text);
-        }
+            text
+        });
     }
 
-    fn is_cache_used(&self) -> bool {
-        self.cache_used.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Reads something that the start needs: once for a command, until the read succeeds for a daemon. `cache` says after which errors
+    /// the daemon may use the cache file of `node` instead. `before_wait` takes each error that the daemon waits after.
+    async fn first<T, F>(
+        &self,
+        node: Option<&NodeName>,
+        cache: Option<MayUseCache>,
+        read: impl Fn() -> F,
+        before_wait: impl Fn(&StoreError),
+    ) -> Result<Source<T>, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let mut retry = self.startup_retry();
+        loop {
+            if cache.is_some()
+                && self.cache_used.get().is_some()
+                && let Some(network) = self.cached(node).await
+            {
+                return Ok(Source::Cache(network));
+            }
+            let error = match read().await {
+                Err(error) if retry.enabled => error,
+                done => {
+                    retry.succeeded();
+                    return done.map(Source::Server);
+                }
+            };
+            if cache.is_some_and(|may_be_used| may_be_used(&error))
+                && let Some(network) = self.cached(node).await
+            {
+                self.set_cache_used(&error);
+                return Ok(Source::Cache(network));
+            }
+            before_wait(&error);
+            retry.report_and_sleep(&error).await;
+        }
     }
 
     /// This node's name, from the Pod that netd runs in.
-    pub(super) async fn first_name(&self) -> Result<NodeName, StoreError> {
-        let Some((namespace, pod)) = &self.shared.options.pod else {
-            return Err(StoreError::Read {
-                object: "this node's name".to_owned(),
-                advice: "give the container NODE_NAME from its field spec.nodeName",
-                source: NoNode.into(),
-            });
+    pub(in crate::store) async fn node_name(&self) -> Result<NodeName, StoreError> {
+        let Some((namespace, pod)) = &self.shared.config.pod else {
+            let lack = "env variables POD_NAME and POD_NAMESPACE must be set where neither NODE_NAME nor --node-name is: give the container NODE_NAME from the field spec.nodeName";
+            return Err(StoreError::read("this node's name", NAME_ADVICE, lack));
         };
-        let mut retry = self.startup_retry();
-        loop {
-            let read = self.read_pod(namespace, pod).await;
-            if let Err(error) = &read
-                && let Some(network) = self.cached(None).await
-            {
-                self.set_cache_used(error);
-                return Ok(network.node);
-            }
-            match read {
-                Err(error) if retry.enabled => retry.report_and_sleep(&error).await,
-                done => {
-                    retry.succeeded();
-                    return done;
-                }
-            }
-        }
+        Ok(match self.first(None, Some(|_| true), || self.read_pod(namespace, pod), |_| {}).await? {
+            Source::Server(name) => name,
+            Source::Cache(network) => network.node,
+        })
+    }
+
+    async fn read_pod(&self, namespace: &str, name: &str) -> Result<NodeName, StoreError> {
+        let object = format!("Pod {namespace}/{name}");
+        let pod = self.shared.server.namespaced::<PodObject>(namespace).get(name).await.map_err(ApiError::from);
+        let pod = pod.map_err(|error| StoreError::read(&object, error.advice(), error))?;
+        let node = pod.node().ok_or_else(|| StoreError::read(&object, NAME_ADVICE, "it is on no node"))?;
+        node.parse().map_err(|error: NodeNameError| StoreError::read(&object, "", error))
     }
 
     /// The network configuration. A daemon waits for one that is valid.
-    pub(super) async fn first_net_conf(&self) -> Result<String, StoreError> {
-        let mut retry = self.startup_retry();
-        let source = &self.shared.options.net_conf;
-        loop {
-            if self.is_cache_used()
-                && conf::is_remote(source)
-                && let Some(network) = self.cached(None).await
-            {
-                return Ok(network.net_conf);
-            }
-            let error = match conf::read(&self.shared.server, source).await {
-                Ok(text) => match NetConf::parse(&text) {
-                    Err(error) if retry.enabled => StoreError::Read {
-                        object: "the network configuration".to_owned(),
-                        advice: "correct net-conf.json",
-                        source: error.into(),
-                    },
-                    // A command reports the fault by itself.
-                    _ => {
-                        retry.succeeded();
-                        return Ok(text);
-                    }
-                },
-                Err(error) => {
-                    if conf::is_remote(source)
-                        && let Some(network) = self.cached(None).await
-                    {
-                        self.set_cache_used(&error);
-                        return Ok(network.net_conf);
-                    }
-                    error
+    pub(in crate::store) async fn net_conf(&self) -> Result<String, StoreError> {
+        let (shared, waits) = (&self.shared, self.waits.load(Ordering::Relaxed));
+        let source = &shared.config.net_conf;
+        let read = || async {
+            let text = conf::read(&shared.server, source).await?;
+            match NetConf::parse(&text) {
+                // A command reports the fault by itself.
+                Err(error) if waits => {
+                    Err(StoreError::read("the network configuration", "correct net-conf.json", error))
                 }
-            };
-            if !retry.enabled {
-                return Err(error);
+                _ => Ok(text),
             }
-            self.warn(Kind::InvalidConfiguration, &chain(&error));
-            retry.report_and_sleep(&error).await;
-        }
+        };
+        let may_use_cache: MayUseCache =
+            |error| !error.source().is_some_and(<dyn std::error::Error>::is::<NetConfError>);
+        let cache = matches!(source, NetConfSource::ConfigMap { .. }).then_some(may_use_cache);
+        let warn = |error: &StoreError| self.warn(Kind::InvalidConfiguration, &chain(error));
+        let text = match self.first(None, cache, read, warn).await? {
+            Source::Server(text) => text,
+            Source::Cache(network) => network.net_conf,
+        };
+        shared.set_net_conf(&text);
+        Ok(text)
     }
 
     fn warn(&self, kind: Kind, why: &str) {
@@ -138,54 +154,37 @@ impl KubeStore {
         self.shared.recorder.warn(warning(&problem));
     }
 
-    async fn first_node(&self, name: &NodeName) -> Result<Source, StoreError> {
-        let mut retry = self.startup_retry();
-        loop {
-            if self.is_cache_used()
-                && let Some(network) = self.cached(Some(name)).await
-            {
-                return Ok(Source::Cache(network));
-            }
-            let error = match self.read_own(name).await {
-                Ok(node) => {
-                    retry.succeeded();
-                    return Ok(Source::Node(node));
-                }
-                Err(error) if !retry.enabled => return Err(error),
-                Err(error) => error,
-            };
-            // The cache file says nothing about a Node that is known to be missing.
-            let is_missing = std::error::Error::source(&error)
-                .and_then(|cause| cause.downcast_ref::<ApiError>())
-                .is_some_and(|cause| cause.code() == Some(404));
-            if !is_missing && let Some(network) = self.cached(Some(name)).await {
-                self.set_cache_used(&error);
-                return Ok(Source::Cache(network));
-            }
-            retry.report_and_sleep(&error).await;
-        }
+    async fn first_node(&self, name: &NodeName) -> Result<Source<Node>, StoreError> {
+        // The cache file says nothing about a Node that is known to be missing.
+        let may_use_cache: MayUseCache = |error| api_error(error).and_then(ApiError::code) != Some(404);
+        self.first(Some(name), Some(may_use_cache), || self.read_own(name), |_| {}).await
     }
 
     /// The public addresses that the Node's owner has set.
-    pub(super) async fn first_public(&self, name: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
-        match self.first_node(name).await? {
-            Source::Cache(network) => Ok(network.public),
-            Source::Node(node) => match annotations::node_public(&node, &self.shared.options.keys) {
-                Ok(public) => Ok(public),
-                Err(fault) => {
+    pub(in crate::store) async fn public_addresses(&self, name: &NodeName) -> Result<PerFamily<IpAddr>, StoreError> {
+        Ok(match self.first_node(name).await? {
+            Source::Cache(network) => network.public,
+            Source::Server(node) => {
+                let public = annotations::addresses(&node, &self.shared.config.annotation_prefix, NODE_PUBLIC);
+                public.unwrap_or_else(|fault| {
                     tracing::warn!("the Node's annotations for this node's public address are ignored: {fault}");
-                    Ok(PerFamily::none())
-                }
-            },
-        }
+                    PerFamily::none()
+                })
+            }
+        })
     }
 
     /// The own lease as it is in the store.
-    pub(super) async fn first_lease(&self, name: &NodeName) -> Result<Option<Lease>, StoreError> {
-        match self.first_node(name).await? {
-            Source::Cache(network) => Ok(network.leases.get(name).map(|lease| Lease::clone(lease))),
-            Source::Node(node) => Ok(annotations::lease(&node, &self.shared.options.keys).ok().flatten()),
-        }
+    pub(in crate::store) async fn lease(&self, name: &NodeName) -> Result<Option<Lease>, StoreError> {
+        Ok(match self.first_node(name).await? {
+            Source::Cache(network) => network.leases.get(name).map(|lease| Lease::clone(lease)),
+            Source::Server(node) => self.stored(&node),
+        })
+    }
+
+    /// The lease in a Node's annotations, if they hold a valid one.
+    pub(super) fn stored(&self, node: &Node) -> Option<Lease> {
+        annotations::lease(node, &self.shared.config.annotation_prefix).ok().flatten()
     }
 
     /// Acquires the lease. Waits for a podCIDR.
@@ -193,7 +192,7 @@ impl KubeStore {
         let mut retry = self.startup_retry();
         loop {
             let node = match self.first_node(&request.node).await? {
-                Source::Node(node) => node,
+                Source::Server(node) => node,
                 Source::Cache(network) => {
                     retry.succeeded();
                     return self.use_cached(network, request, conf);
@@ -207,12 +206,12 @@ impl KubeStore {
                         return done;
                     }
                 },
-                Err(fault @ RangesFault::None { .. }) => {
-                    retry.report(&allocation(request, fault.clone()));
+                Err(fault @ RangesFault::None(_)) => {
                     self.warn(Kind::NoPodCidr, &fault.to_string());
+                    retry.report(&StoreError::allocate(&request.node, fault));
                     self.ranges_change(&node).await;
                 }
-                Err(fault) => return Err(allocation(request, fault)),
+                Err(fault) => return Err(StoreError::allocate(&request.node, fault)),
             }
         }
     }
@@ -226,8 +225,9 @@ impl KubeStore {
             ranges: subnets.iter().map(|(_, subnet)| subnet.to_string()).collect(),
             ..Node::default()
         };
-        let subnets = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
-        self.shared.view().leases = network.leases;
+        let subnets =
+            annotations::ranges_in(&node, conf).map_err(|fault| StoreError::allocate(&request.node, fault))?;
+        self.shared.view.send_modify(|view| view.leases = network.leases);
         Ok(lease_builder::lease(request, subnets, own.as_deref()))
     }
 
@@ -237,10 +237,8 @@ impl KubeStore {
         request: &LeaseRequest,
         subnets: PerFamily<Prefix>,
     ) -> Result<Lease, StoreError> {
-        let shared = &self.shared;
-        let stored = annotations::lease(node, &shared.options.keys).ok().flatten();
-        let lease = lease_builder::lease(request, subnets, stored.as_ref());
-        shared.own.publish(&shared.server, &shared.options, &lease, WRITE).await?;
+        let lease = lease_builder::lease(request, subnets, self.stored(node).as_ref());
+        self.shared.own.publish(&lease, WRITE).await?;
         Ok(lease)
     }
 
@@ -253,7 +251,7 @@ impl KubeStore {
                 Err(_) => return Err(own_node::unreadable(&request.node, ApiError::Late(WRITE))),
             },
         };
-        let ranges = annotations::ranges_in(&node, conf).map_err(|fault| allocation(request, fault))?;
+        let ranges = annotations::ranges_in(&node, conf).map_err(|fault| StoreError::allocate(&request.node, fault))?;
         // A node that runs goes on with the subnets of its pods, or not at all.
         let subnets = if request.previous.is_empty() { ranges } else { request.previous };
         self.publish_first(&node, request, subnets).await
@@ -272,8 +270,4 @@ impl KubeStore {
         }
         time::sleep(PAUSE).await;
     }
-}
-
-fn allocation(request: &LeaseRequest, fault: RangesFault) -> StoreError {
-    StoreError::Allocate { node: request.node.clone(), source: fault.into() }
 }

@@ -1,3 +1,4 @@
+use dataplane::types::PerFamily;
 use network::model::BackendType;
 use tokio::time::{sleep, timeout};
 
@@ -11,7 +12,7 @@ fn store(version: &str) -> KubeStore {
 }
 
 fn node(version: &str) -> object::Node {
-    object::Node { version: version.to_owned(), ..object::Node::default() }
+    object::Node { version: version.parse().ok(), ..object::Node::default() }
 }
 
 fn lease() -> Arc<Lease> {

@@ -5,7 +5,7 @@ use super::*;
 struct Call(&'static str);
 
 fn unreadable(source: impl Into<Box<dyn Error + Send + Sync>>) -> StoreError {
-    StoreError::Read { object: "it".to_owned(), advice: "put it there", source: source.into() }
+    StoreError::read("it", "put it there", source)
 }
 
 #[test]

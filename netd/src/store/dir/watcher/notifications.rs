@@ -23,13 +23,14 @@ pub(super) enum Changed {
 
 /// The inotify watches. Where inotify is not available, only the watcher's poll sees changes.
 #[derive(Debug)]
-pub(super) struct Notifications {
+pub(in crate::store::dir) struct Notifications {
     stream: Option<EventStream<Vec<u8>>>,
     nodes: Option<WatchDescriptor>,
 }
 
 impl Notifications {
-    pub(super) fn new() -> Self {
+    /// Watches the directories from now on. Must be called within a tokio runtime.
+    pub(in crate::store::dir) fn new(layout: &Layout) -> Self {
         let stream = Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 16 * 1024]));
         if let Err(error) = &stream {
             tracing::warn!(
@@ -38,7 +39,9 @@ impl Notifications {
                  raise the sysctl fs.inotify.max_user_instances"
             );
         }
-        Self { stream: stream.ok(), nodes: None }
+        let mut notifications = Self { stream: stream.ok(), nodes: None };
+        notifications.watch(layout);
+        notifications
     }
 
     /// Watches the directories that exist now. Watching a directory again changes nothing; a missing one is left to the next call.
@@ -47,7 +50,7 @@ impl Notifications {
         let mut watches = stream.watches();
         let entries = WatchMask::CREATE | WatchMask::MOVED_TO | WatchMask::CLOSE_WRITE | WatchMask::DELETE;
         let removed = WatchMask::MOVED_FROM | WatchMask::DELETE_SELF | WatchMask::MOVE_SELF | WatchMask::ONLYDIR;
-        for dir in [layout.dir(), layout.net_conf_dir()] {
+        for dir in [&layout.dir, layout.net_conf_dir()] {
             let _ = watches.add(dir, entries | removed);
         }
         // Without CREATE: a file that was just created is still empty.
@@ -71,11 +74,13 @@ impl Notifications {
                 None => stream.next().await,
             };
             match event {
-                Some(Ok(event)) => match subject(&event, self.nodes.as_ref(), layout) {
-                    Subject::Foreign => {}
-                    Subject::NetConf => any = true,
-                    Subject::Node(name) => any |= names.insert(name),
-                    Subject::All => return Changed::All,
+                Some(Ok(event)) => match changed(&event, self.nodes.as_ref(), layout) {
+                    Some(Changed::All) => return Changed::All,
+                    Some(Changed::Names(more)) => {
+                        names.extend(more);
+                        any = true;
+                    }
+                    None => {}
                 },
                 ended => {
                     let error = ended.and_then(Result::err);
@@ -89,29 +94,22 @@ impl Notifications {
     }
 }
 
-/// What a notification is about.
-enum Subject {
-    Foreign,
-    NetConf,
-    Node(String),
-    All,
-}
-
-fn subject(event: &Event<OsString>, nodes: Option<&WatchDescriptor>, layout: &Layout) -> Subject {
+/// What a notification says may have changed; `None` for a file that is not the store's.
+fn changed(event: &Event<OsString>, nodes: Option<&WatchDescriptor>, layout: &Layout) -> Option<Changed> {
     let whole_dir = EventMask::Q_OVERFLOW | EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::UNMOUNT;
     if event.mask.intersects(whole_dir) {
-        return Subject::All;
+        return Some(Changed::All);
     }
-    let Some(name) = event.name.as_deref() else { return Subject::Foreign };
+    let name = event.name.as_deref()?;
     if nodes == Some(&event.wd) {
         let name = name.to_string_lossy();
-        return if name.starts_with('.') { Subject::Foreign } else { Subject::Node(name.into_owned()) };
+        return (!name.starts_with('.')).then(|| Changed::Names(BTreeSet::from([name.into_owned()])));
     }
     if Some(name) == layout.nodes_dir().file_name() {
-        return Subject::All;
+        return Some(Changed::All);
     }
     // The network configuration may be a symbolic link through another name (`..data` of a mounted ConfigMap), so a change of any
     // name counts, except of the store's lock file.
-    let own = Some(name) == layout.lock_file().file_name();
-    if own || event.mask.contains(EventMask::CREATE) { Subject::Foreign } else { Subject::NetConf }
+    let is_foreign = Some(name) == layout.lock_file().file_name() || event.mask.contains(EventMask::CREATE);
+    (!is_foreign).then(|| Changed::Names(BTreeSet::new()))
 }

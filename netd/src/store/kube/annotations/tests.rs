@@ -5,12 +5,13 @@ use network::backend::vxlan::{TunnelId, Vtep};
 use network::model::{Encapsulation, EncapsulationSupport};
 use proptest::prelude::*;
 
+use super::super::keys::{NODE_PUBLIC, OVERWRITE};
 use super::*;
 
 const P: &str = "flannel.alpha.coreos.com/";
 
-fn keys() -> Keys {
-    Keys::new("flannel.alpha.coreos.com".parse().expect("a prefix"))
+fn keys() -> AnnotationPrefix {
+    "flannel.alpha.coreos.com".parse().expect("a prefix")
 }
 
 fn node(annotations: &[(&str, &str)], ranges: &[&str]) -> Node {
@@ -179,12 +180,12 @@ fn ranges_that_cannot_be_used_say_what_to_do() {
 #[test]
 fn an_owner_says_what_peers_see() {
     let owned = node(&[("public-ip-overwrite", "172.18.0.2"), ("node-public-ip", "203.0.113.1")], &[]);
-    let overwrites = overwrites(&owned, &keys()).expect("an address");
+    let overwrites = addresses(&owned, &keys(), OVERWRITE).expect("an address");
     let seen = of_lease(&dual(), overwrites, &keys());
     assert_eq!(seen.get(&format!("{P}public-ip")).map(String::as_str), Some("172.18.0.2"));
     assert_eq!(seen.get(&format!("{P}public-ipv6")).map(String::as_str), Some("2001:db8::1"));
-    assert_eq!(node_public(&owned, &keys()).expect("an address").v4, "203.0.113.1".parse().ok());
-    assert!(super::overwrites(&node(&[("public-ip-overwrite", "x")], &[]), &keys()).is_err());
+    assert_eq!(addresses(&owned, &keys(), NODE_PUBLIC).expect("an address").v4, "203.0.113.1".parse().ok());
+    assert!(addresses(&node(&[("public-ip-overwrite", "x")], &[]), &keys(), OVERWRITE).is_err());
 }
 
 #[test]
@@ -217,7 +218,7 @@ proptest! {
         let mut strange = node(&[("kube-subnet-manager", "true")], &[]);
         strange.annotations.extend(names.iter().zip(&values).map(|(name, value)| (format!("{P}{name}"), value.clone())));
         strange.ranges = ranges;
-        let _ = (node_public(&strange, &keys()), overwrites(&strange, &keys()), ranges_in(&strange, &conf(BOTH)));
+        let _ = (addresses(&strange, &keys(), NODE_PUBLIC), addresses(&strange, &keys(), OVERWRITE), ranges_in(&strange, &conf(BOTH)));
         if let Ok(Some(read)) = lease(&strange, &keys()) {
             // What is believed reads the same after it was written.
             let mut again = strange.clone();

@@ -3,7 +3,7 @@
 use apiserver::fake::{Request, refusal, serve};
 use serde_json::{Value, json};
 
-use super::super::{KubeStore, Notice, Store as _, fake};
+use super::super::{KubeStore, Notice, fake};
 use super::*;
 use crate::problem::{Kind, Problem};
 
@@ -34,7 +34,7 @@ fn store(url: &str) -> KubeStore {
 fn take(store: &KubeStore, node: Value) {
     let mark = store.shared.own.mark();
     assert!(store.shared.own.take_answer(mark, Some(fake::read(node))));
-    store.shared.node_status.recheck();
+    store.shared.node_status.changed.notify_one();
 }
 
 /// Waits until the Node has the condition.
@@ -103,12 +103,12 @@ async fn the_last_event_is_of_the_node_and_has_a_time_limit() {
     let problem = || Problem::new(Kind::LeaseLost, "a", "is lost");
     let (url, requests) = serve(vec![(200, node("u1", 5, None).to_string()), (201, "{}".to_owned())]).await;
     let name = "n1".parse().expect("a name");
-    fake::store(&url, true).notify_before_exit(Some(&name), problem()).await;
+    fake::store(&url, true).notify_before_exit(Some(&name), &problem()).await;
     let requests = requests.await.expect("answers");
     assert_eq!(lines(&requests), ["GET /api/v1/nodes/n1", "POST /api/v1/namespaces/default/events"]);
     assert_eq!(requests[1].body["involvedObject"]["uid"], "u1");
     let begun = time::Instant::now();
-    fake::store("http://127.0.0.1:1", true).notify_before_exit(Some(&name), problem()).await;
-    fake::store("http://127.0.0.1:1", true).notify_before_exit(None, problem()).await;
+    fake::store("http://127.0.0.1:1", true).notify_before_exit(Some(&name), &problem()).await;
+    fake::store("http://127.0.0.1:1", true).notify_before_exit(None, &problem()).await;
     assert!(begun.elapsed() < Duration::from_secs(20), "it took {:?}", begun.elapsed());
 }

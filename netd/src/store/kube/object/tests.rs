@@ -15,7 +15,7 @@ fn the_fields_of_a_node_that_netd_reads() {
     let expected = Node {
         name: "n1".to_owned(),
         uid: "u-1".to_owned(),
-        version: "77".to_owned(),
+        version: Some(77),
         annotations: BTreeMap::from([
             ("flannel.alpha.coreos.com/backend-type".to_owned(), "vxlan".to_owned()),
             ("flannel.alpha.coreos.com/backend-data".to_owned(), r#"{"VNI":1}"#.to_owned()),

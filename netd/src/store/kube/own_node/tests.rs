@@ -13,6 +13,11 @@ use crate::store::kube::fake;
 const RANGE: &str = "10.244.1.0/24";
 const PREFIX: &str = "flannel.alpha.coreos.com/";
 
+/// The own Node at an API server that is not there.
+fn nowhere() -> OwnNode {
+    fake::own("http://127.0.0.1:1")
+}
+
 fn name() -> NodeName {
     "n1".parse().expect("a name")
 }

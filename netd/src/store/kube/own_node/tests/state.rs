@@ -8,12 +8,12 @@ fn at(version: u64) -> Node {
 
 /// The version of the known Node.
 fn known(own: &OwnNode) -> Option<u64> {
-    own.node()?.count()
+    own.node()?.version
 }
 
-#[test]
-fn an_event_that_is_older_than_an_answer_is_ignored() {
-    let own = OwnNode::default();
+#[tokio::test]
+async fn an_event_that_is_older_than_an_answer_is_ignored() {
+    let own = nowhere();
     assert!(own.take_event(Some(at(5))));
     assert!(!own.take_event(Some(at(4))), "it was under way");
     assert_eq!(known(&own), Some(5));
@@ -22,17 +22,17 @@ fn an_event_that_is_older_than_an_answer_is_ignored() {
     assert!(own.take_event(Some(at(1))), "nothing else is known");
 }
 
-#[test]
-fn another_node_of_the_same_name_is_taken_at_any_version() {
-    let own = OwnNode::default();
+#[tokio::test]
+async fn another_node_of_the_same_name_is_taken_at_any_version() {
+    let own = nowhere();
     own.take_event(Some(at(5)));
     assert!(own.take_event(Some(Node { uid: "u2".to_owned(), ..at(4) })));
     assert_eq!(known(&own), Some(4));
 }
 
-#[test]
-fn an_answer_replaces_the_node_that_was_known_at_the_request() {
-    let own = OwnNode::default();
+#[tokio::test]
+async fn an_answer_replaces_the_node_that_was_known_at_the_request() {
+    let own = nowhere();
     own.take_event(Some(at(50)));
     let mark = own.mark();
     assert!(own.take_answer(mark, Some(at(7))), "etcd was restored");
@@ -42,9 +42,9 @@ fn an_answer_replaces_the_node_that_was_known_at_the_request() {
     assert_eq!(known(&own), None);
 }
 
-#[test]
-fn an_answer_is_ignored_where_a_newer_event_has_come_since() {
-    let own = OwnNode::default();
+#[tokio::test]
+async fn an_answer_is_ignored_where_a_newer_event_has_come_since() {
+    let own = nowhere();
     own.take_event(Some(at(5)));
     let mark = own.mark();
     own.take_event(Some(at(7)));
@@ -54,23 +54,23 @@ fn an_answer_is_ignored_where_a_newer_event_has_come_since() {
     assert!(own.take_answer(mark, Some(at(8))));
 }
 
-#[test]
-fn a_node_with_the_wanted_annotations_has_the_wanted_lease() {
-    let (own, options) = (OwnNode::default(), fake::options("http://127.0.0.1:1"));
+#[tokio::test]
+async fn a_node_with_the_wanted_annotations_has_the_wanted_lease() {
+    let own = nowhere();
     let written = node(5, RANGE, &annotations());
-    assert_eq!(own.published(&written, &options), None, "nothing is wanted yet");
+    assert_eq!(own.published(&written), None, "nothing is wanted yet");
     own.state().wanted = Some(lease());
-    assert_eq!(own.published(&written, &options), Some(lease()));
-    assert_eq!(own.published(&node(6, "10.244.9.0/24", &annotations()), &options), None, "the range is another");
-    assert_eq!(own.published(&at(6), &options), None, "it says nothing");
+    assert_eq!(own.published(&written), Some(lease()));
+    assert_eq!(own.published(&node(6, "10.244.9.0/24", &annotations())), None, "the range is another");
+    assert_eq!(own.published(&at(6)), None, "it says nothing");
 }
 
-#[test]
-fn a_node_is_corrected_where_its_owner_wants_peers_to_see_another_address() {
-    let (own, options) = (OwnNode::default(), fake::options("http://127.0.0.1:1"));
+#[tokio::test]
+async fn a_node_is_corrected_where_its_owner_wants_peers_to_see_another_address() {
+    let own = nowhere();
     let mut overwritten = annotations();
     overwritten[format!("{PREFIX}public-ip-overwrite")] = "203.0.113.7".into();
-    let to_correct = |annotations: &Value| own.needs_correction(&node(5, RANGE, annotations), &options);
+    let to_correct = |annotations: &Value| own.needs_correction(&node(5, RANGE, annotations));
     assert!(!to_correct(&overwritten), "nothing is wanted yet");
     own.state().wanted = Some(lease());
     assert!(to_correct(&overwritten) && !to_correct(&annotations()));

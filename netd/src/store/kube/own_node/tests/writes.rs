@@ -20,9 +20,9 @@ fn answer(version: u64, annotations: &Value) -> (u16, String) {
 /// Publishes the lease to an API server that answers so; the result, and the requests.
 async fn publish(known: Option<Node>, answers: Vec<(u16, String)>) -> (OwnNode, Result<(), StoreError>, Vec<Request>) {
     let (url, asked) = serve(answers).await;
-    let (own, options) = (OwnNode::default(), fake::options(&url));
+    let own = fake::own(&url);
     own.take_event(known);
-    let published = own.publish(&fake::server(&url), &options, &lease(), LONG).await;
+    let published = own.publish(&lease(), LONG).await;
     (own, published, asked.await.expect("it has answered"))
 }
 
@@ -82,12 +82,11 @@ async fn a_write_without_the_right_to_it_is_not_repeated() {
 async fn retry_after_is_obeyed() {
     let busy = (429, r#"{"code":429,"message":"busy","details":{"retryAfterSeconds":120}}"#.to_owned());
     let (url, asked) = serve(vec![busy]).await;
-    let (own, options) = (OwnNode::default(), fake::options(&url));
+    let own = fake::own(&url);
     own.take_event(Some(node(5, RANGE, &json!({}))));
-    let server = fake::server(&url);
-    own.publish(&server, &options, &lease(), LONG).await.expect_err("it is refused for longer than there is time");
+    own.publish(&lease(), LONG).await.expect_err("it is refused for longer than there is time");
     assert_eq!(lines(&asked.await.expect("it has answered")), [PATCH]);
-    let error = own.publish(&server, &options, &lease(), LONG).await.expect_err("it is not asked");
+    let error = own.publish(&lease(), LONG).await.expect_err("it is not asked");
     assert!(chain(&error).contains("does not want to be asked yet"), "{}", chain(&error));
 }
 
@@ -96,10 +95,10 @@ async fn a_write_ends_at_its_time_limit() {
     // Connections are made, and nobody ever answers.
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let url = format!("http://{}", silent.local_addr().expect("an address"));
-    let (own, options) = (OwnNode::default(), fake::options(&url));
+    let own = fake::own(&url);
     own.take_event(Some(node(5, RANGE, &json!({}))));
     let begun = Instant::now();
-    let published = own.publish(&fake::server(&url), &options, &lease(), Duration::from_millis(300)).await;
+    let published = own.publish(&lease(), Duration::from_millis(300)).await;
     let said = chain(&published.expect_err("nobody answers"));
     assert!(said.contains("has not answered"), "{said}");
     assert!(begun.elapsed() < LONG, "it took {:?}", begun.elapsed());
@@ -121,12 +120,11 @@ async fn addresses_are_corrected_once_a_lease_is_wanted() {
     let mut overwritten = annotations();
     overwritten[format!("{PREFIX}public-ip-overwrite")] = "203.0.113.7".into();
     let (url, asked) = serve(vec![answer(6, &overwritten)]).await;
-    let (own, options) = (OwnNode::default(), fake::options(&url));
+    let own = fake::own(&url);
     own.take_event(Some(node(5, RANGE, &overwritten)));
-    let server = fake::server(&url);
-    own.correct(&server, &options, LONG).await.expect("nothing is wanted yet");
+    own.correct(LONG).await.expect("nothing is wanted yet");
     own.state().wanted = Some(lease());
-    own.correct(&server, &options, LONG).await.expect("it is corrected");
+    own.correct(LONG).await.expect("it is corrected");
     let asked = asked.await.expect("it has answered");
     let seen = json!({ format!("{PREFIX}public-ip"): "203.0.113.7" });
     let expected = Request { line: PATCH.to_owned(), body: json!({ "metadata": { "annotations": seen } }) };
@@ -139,8 +137,8 @@ async fn the_annotations_of_netd_are_removed_and_no_others() {
     there[format!("{PREFIX}public-ip-overwrite")] = "203.0.113.7".into();
     there["of-nobody"] = "".into();
     let (url, asked) = serve(vec![answer(5, &there), answer(6, &json!({}))]).await;
-    let (own, options) = (OwnNode::default(), fake::options(&url));
-    own.clear(&fake::server(&url), &options, &name()).await.expect("it is cleared");
+    let own = fake::own(&url);
+    own.clear(&name()).await.expect("it is cleared");
     let asked = asked.await.expect("it has answered");
     assert_eq!(lines(&asked), [GET, PATCH]);
     let taken = annotations().as_object().expect("annotations").keys().map(|key| (key.clone(), Value::Null)).collect();
@@ -151,8 +149,8 @@ async fn the_annotations_of_netd_are_removed_and_no_others() {
 async fn a_missing_node_or_one_without_annotations_needs_no_clearing() {
     for first in [refusal(404, "not found"), answer(5, &json!({ "of-nobody": "" }))] {
         let (url, asked) = serve(vec![first]).await;
-        let (own, options) = (OwnNode::default(), fake::options(&url));
-        own.clear(&fake::server(&url), &options, &name()).await.expect("there is nothing to do");
+        let own = fake::own(&url);
+        own.clear(&name()).await.expect("there is nothing to do");
         assert_eq!(lines(&asked.await.expect("it has answered")), [GET]);
     }
 }
@@ -160,8 +158,7 @@ async fn a_missing_node_or_one_without_annotations_needs_no_clearing() {
 #[tokio::test]
 async fn an_unknown_node_names_the_flag_to_check() {
     let (url, _asked) = serve(vec![refusal(404, "not found")]).await;
-    let own = OwnNode::default();
-    let error = own.read(&fake::server(&url), &name()).await.expect_err("there is none");
+    let error = fake::own(&url).read(&name()).await.expect_err("there is none");
     let said = chain(&unreadable(&name(), error));
     assert!(said.contains("kubectl get nodes") && said.contains("404"), "{said}");
 }

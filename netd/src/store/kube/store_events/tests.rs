@@ -1,7 +1,7 @@
 use super::*;
 
 /// What a person reads of these reports: a task, and its error or none.
-fn read(reports: &[(&'static str, Option<&str>)]) -> Vec<TaskReport> {
+fn read(reports: &[(&'static str, Option<&str>)]) -> Vec<StoreEvent> {
     let mut errors = TaskErrors::default();
     let report = |(task, text): &(&'static str, Option<&str>)| match text {
         Some(text) => errors.report_error(task, text),
@@ -10,14 +10,14 @@ fn read(reports: &[(&'static str, Option<&str>)]) -> Vec<TaskReport> {
     reports.iter().filter_map(report).collect()
 }
 
-fn failing(text: &str) -> TaskReport {
-    TaskReport::Failing(text.to_owned())
+fn failing(text: &str) -> StoreEvent {
+    StoreEvent::Unavailable(text.to_owned())
 }
 
 #[test]
 fn one_error_that_both_tasks_see_is_reported_once_and_over_once() {
     let reports = [("a", Some("gone")), ("b", Some("gone too")), ("a", Some("gone")), ("a", None), ("b", None)];
-    assert_eq!(read(&reports), [failing("gone"), failing("gone too"), TaskReport::Recovered]);
+    assert_eq!(read(&reports), [failing("gone"), failing("gone too"), StoreEvent::Available]);
     assert_eq!(read(&[("a", None)]), [], "there was no error");
 }
 
