@@ -55,11 +55,11 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
     }
-    if config.cni.bin_dir_given {
-        plugin(&config.cni.bin_dir, &mut left);
+    if let Some(bin_dir) = &config.cni.bin_dir {
+        plugin(bin_dir, &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
-    match socket::remove_stale(&config.status.socket) {
+    match socket::remove_stale(&config.status_socket()) {
         Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
         Err(error) => left.push(chain(&error)),
     }

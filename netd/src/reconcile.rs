@@ -117,7 +117,7 @@ pub fn plan(
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: rules.masquerade,
+        masquerade: rules.masquerade(),
         forward_rules: rules.accept_forwarded,
         routes: &host.routes,
         links: &host.links,

@@ -83,7 +83,7 @@ impl Bootstrap {
     ) -> Result<Self, StartError> {
         let epoch = Instant::now();
         let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
-        let listeners = listeners::open(&config.status, status).await?;
+        let listeners = listeners::open(config, status).await?;
         if config.node_name.is_none() {
             config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }

@@ -122,7 +122,7 @@ impl Daemon {
             networks: self.node.identity.networks,
             subnets: self.cluster.own.subnets,
             mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
-            ip_masq: self.config.rules.masquerade.is_some(),
+            ip_masq: self.config.rules.ip_masq,
         }
     }
 

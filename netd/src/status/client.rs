@@ -56,7 +56,7 @@ pub enum ClientError {
 
 /// Prints the status and gives the exit code.
 pub async fn run(config: &Config, store: &impl Store, arguments: StatusArgs) -> Result<u8, ClientError> {
-    let path = &config.status.socket;
+    let path = &config.status_socket();
     let request = if arguments.watch { WATCH } else { ONCE };
     let why = match ask(path, request)? {
         Some(answers) => match print_answers(path, answers, arguments)? {

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use super::publisher::StatusPublisher;
 use super::socket::{Claim, ClaimError};
 use super::{health, server};
-use crate::config::StatusConfig;
+use crate::config::Config;
 
 /// Why netd does not start.
 #[derive(Debug, thiserror::Error)]
@@ -42,13 +42,13 @@ pub struct Listeners {
 }
 
 /// Opens the listeners. To be called within a tokio runtime.
-pub async fn open(config: &StatusConfig, publisher: &StatusPublisher) -> Result<Listeners, ListenError> {
+pub async fn open(config: &Config, publisher: &StatusPublisher) -> Result<Listeners, ListenError> {
     let mut servers = JoinSet::new();
-    if let Some(address) = config.health {
+    if let Some(address) = config.status.health() {
         let listener = TcpListener::bind(address).await.map_err(|source| ListenError::Port { address, source })?;
         servers.spawn(health::serve(listener, publisher.clone()));
     }
-    let claim = match Claim::take(&config.socket) {
+    let claim = match Claim::take(&config.status_socket()) {
         Ok((claim, listener)) => {
             servers.spawn(server::serve(listener, publisher.clone()));
             Some(claim)
