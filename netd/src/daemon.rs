@@ -43,7 +43,7 @@ use store_view::StoreView;
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
     let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
-    let status = StatusPublisher::new();
+    let status = StatusPublisher::default();
     let bootstrap = tokio::select! {
         bootstrap = Bootstrap::complete(&mut config, &store, &status) => Some(bootstrap),
         never = bootstrap::show_waiting(&status, store.startup_status()) => match never {},

@@ -14,10 +14,10 @@ pub mod run;
 mod server;
 pub mod socket;
 pub mod table;
-pub mod unprogrammed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::types::{IfName, Mac, PerFamily, Prefix};
@@ -213,14 +213,11 @@ pub enum RouteKind {
 impl RouteKind {
     /// All of them.
     pub const ALL: [RouteKind; 3] = [RouteKind::Tunnel, RouteKind::Direct, RouteKind::None];
+}
 
-    /// Its name in documents and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RouteKind::Tunnel => "tunnel",
-            RouteKind::Direct => "direct",
-            RouteKind::None => "none",
-        }
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 

@@ -3,11 +3,16 @@
 //! If the port cannot be opened, netd ends, since somebody relies on the port. If another netd answers on the socket, netd ends too, since
 //! two daemons for one subnet file undo each other's work. If the socket cannot be made for another reason, netd warns and goes on.
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
 use network::chain;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::publisher::StatusPublisher;
 use super::socket::{Claim, ClaimError};
@@ -26,7 +31,7 @@ pub enum ListenError {
         /// The configured address.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another netd is there.
     #[error(transparent)]
@@ -60,4 +65,30 @@ pub async fn open(config: &Config, publisher: &StatusPublisher) -> Result<Listen
         }
     };
     Ok(Listeners { _claim: claim, _servers: servers })
+}
+
+/// Accepts connections until the future is dropped, and answers so many at a time; others wait.
+pub(super) async fn accept_all<S, A, Accepted, Answered>(
+    accept: impl Fn() -> Accepted,
+    most: usize,
+    answer: impl Fn(S) -> Answered,
+) where
+    Accepted: Future<Output = io::Result<(S, A)>>,
+    Answered: Future<Output = ()> + Send + 'static,
+{
+    let places = Arc::new(Semaphore::new(most));
+    loop {
+        // The semaphore is never closed.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((stream, _)) = accept().await else {
+            // Too many open files: there is nothing to do but wait.
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let answer = answer(stream);
+        tokio::spawn(async move {
+            answer.await;
+            drop(place);
+        });
+    }
 }

@@ -27,18 +27,20 @@ pub struct StatusPublisher {
     clocks: Arc<Mutex<ClockReading>>,
 }
 
-impl StatusPublisher {
+impl Default for StatusPublisher {
     /// For a netd that starts now.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (wall, monotonic) = (clock::now(), Duration::ZERO);
         Self {
             status: watch::Sender::new(Status::new(wall)),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::default(),
             started: Instant::now(),
             clocks: Arc::new(Mutex::new(ClockReading { wall, monotonic })),
         }
     }
+}
 
+impl StatusPublisher {
     /// Reads the clocks. If the wall clock was set, the timestamps in the status move with it.
     fn tick(&self) -> Timestamp {
         let read = ClockReading { wall: clock::now(), monotonic: self.started.elapsed() };
@@ -58,7 +60,7 @@ impl StatusPublisher {
 
     /// A run has ended.
     pub fn reconciled(&self, run: &Run<'_>) {
-        self.metrics.count(run);
+        self.metrics.time(run.trigger, run.took);
         self.metrics.deferred(run.deferred);
         self.update(|status, now| status.reconciled(run, now));
     }
@@ -121,11 +123,5 @@ impl StatusPublisher {
     /// Subscribes to each change from now on.
     pub fn changes(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
-    }
-}
-
-impl Default for StatusPublisher {
-    fn default() -> Self {
-        Self::new()
     }
 }

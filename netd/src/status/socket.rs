@@ -55,10 +55,7 @@ impl Claim {
         whole_file::make_folder(folder).map_err(failed)?;
         // If two daemons start at once, the second must see the first's socket.
         let _lock = lock(folder).map_err(failed)?;
-        if is_alive(path)? {
-            return Err(ClaimError::Alive { path: path.to_owned() });
-        }
-        remove_if_there(path).map_err(failed)?;
+        remove_dead(path)?;
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(path);
         umask(before);
@@ -83,16 +80,12 @@ impl Drop for Claim {
 /// # Errors
 /// If the file cannot be removed, or a daemon answers on it.
 pub fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
-    let failed = |source| ClaimError::Make { path: path.to_owned(), source };
     let folder = folder(path);
     if !folder.is_dir() {
         return Ok(false);
     }
-    let _lock = lock(folder).map_err(failed)?;
-    if is_alive(path)? {
-        return Err(ClaimError::Alive { path: path.to_owned() });
-    }
-    remove_if_there(path).map_err(failed)
+    let _lock = lock(folder).map_err(|source| ClaimError::Make { path: path.to_owned(), source })?;
+    remove_dead(path)
 }
 
 fn folder(path: &Path) -> &Path {
@@ -106,29 +99,28 @@ fn lock(folder: &Path) -> io::Result<File> {
     Ok(folder)
 }
 
-fn is_alive(path: &Path) -> Result<bool, ClaimError> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => return Err(ClaimError::NoSocket { path: path.to_owned() }),
-        _ => {}
+/// Removes the file, unless a daemon answers on it. True if there was one.
+fn remove_dead(path: &Path) -> Result<bool, ClaimError> {
+    let is_other = fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket());
+    let path = path.to_owned();
+    if is_other {
+        return Err(ClaimError::NoSocket { path });
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Ok(true),
-        Err(error) if is_dead(&error) => Ok(false),
-        Err(source) => Err(ClaimError::Make { path: path.to_owned(), source }),
+    match UnixStream::connect(&path).map(drop) {
+        Ok(()) => return Err(ClaimError::Alive { path }),
+        Err(error) if is_dead(&error) => {}
+        Err(source) => return Err(ClaimError::Make { path, source }),
+    }
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(ClaimError::Make { path, source }),
     }
 }
 
 /// True if nobody listens.
 pub(super) fn is_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use jiff::Timestamp;
 
 use super::offline::OfflineStatus;
-use super::{LeaseStatus, NodeStatus, RouteKind, RouteStatus, Status};
+use super::{NodeStatus, RouteKind, RouteStatus, Status};
 use crate::clock::age;
 
 /// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
@@ -157,7 +157,7 @@ pub fn offline(status: &OfflineStatus) -> String {
     let mut text = format!("netd is not running{node}: {}\n", status.why);
     text.push_str("The data path stays as netd left it, and nothing repairs it. This is what the kernel has:\n");
     let lease = match &status.lease {
-        Some(lease) => format!("{} (from {})", joined(&of_lease(lease)), status.lease_from),
+        Some(lease) => format!("{} (from {})", joined(&lease.subnets), status.lease_from),
         None => "none".to_owned(),
     };
     text.push_str(&columns(&[row(&[&"lease", &lease]), row(&[&"routes", &status.routes.len()])]));
@@ -176,8 +176,4 @@ pub fn offline(status: &OfflineStatus) -> String {
         let _ = write!(text, "\nPROBLEMS\n{}\n", status.problems.join("\n"));
     }
     text
-}
-
-fn of_lease(lease: &LeaseStatus) -> Vec<String> {
-    lease.subnets.iter().map(ToString::to_string).collect()
 }

@@ -36,7 +36,7 @@ struct Scene {
 impl Scene {
     fn of(network: Network) -> Self {
         let kernel = network.fake();
-        Self { network, kernel, status: Status::new(START), metrics: Metrics::new(), now: START }
+        Self { network, kernel, status: Status::new(START), metrics: Metrics::default(), now: START }
     }
 
     /// Reconciles `seconds` after the last time.
@@ -63,7 +63,7 @@ impl Scene {
             deferred: &Deferred::default(),
             published: true,
         };
-        self.metrics.count(&run);
+        self.metrics.time(run.trigger, run.took);
         self.status.reconciled(&run, self.now);
     }
 
