@@ -79,7 +79,7 @@ pub async fn run(config: &Config, store: &impl Store) -> Vec<String> {
 /// Removes netd's objects from the kernel. True if flannel runs on the node again.
 async fn kernel_state(config: &Config, store: &impl Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
-    let identity = owned::identity(&config.subnet_file, owned::networks(store).await);
+    let identity = owned::identity(config, store).await;
     let host = observe::host(&mut kernel, &identity)?;
     // Reverse-path filters that a change of the backend has relaxed get their former values.
     let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };

@@ -18,42 +18,40 @@ mod reporter;
 mod schedule;
 mod store_view;
 
-use std::collections::BTreeMap;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 
 use network::model::Cluster;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::Instant;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::node::Node;
 use crate::status::publisher::StatusPublisher;
 use crate::store::Store;
 use backend_transition::BackendTransition;
-use bootstrap::Bootstrap;
 pub use bootstrap::StartError;
 use kernel_sync::KernelSync;
 use local_lease::LocalLease;
 use plugin_files::PluginFiles;
-use publisher::Publisher;
 use reporter::Reporter;
 use schedule::Schedule;
 use store_view::StoreView;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError> {
-    let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
+    let mut ended = pin!(termination().map_err(StartError::Signals)?);
     let status = StatusPublisher::default();
-    let bootstrap = tokio::select! {
-        bootstrap = Bootstrap::complete(&mut config, &store, &status) => Some(bootstrap),
+    let store = Arc::new(store);
+    let started = tokio::select! {
+        started = Daemon::start(&mut config, &store, &status) => Some(started),
         never = bootstrap::show_waiting(&status, store.startup_status()) => match never {},
-        () = signals.wait() => None,
+        () = &mut ended => None,
     };
-    match bootstrap {
-        Some(Ok(bootstrap)) => {
-            let events = store.watch();
-            let mut daemon = Daemon::new(config, store, status, bootstrap);
-            daemon.run(events, &mut signals).await;
+    match started {
+        Some(Ok(mut daemon)) => {
+            daemon.run(store.watch(), ended).await;
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {
@@ -67,23 +65,15 @@ pub async fn run(mut config: Config, store: impl Store) -> Result<(), StartError
     Ok(())
 }
 
-/// The signals that end the daemon.
-struct TerminationSignals {
-    term: Signal,
-    int: Signal,
-}
-
-impl TerminationSignals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
+/// Waits for a signal that ends the daemon.
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
         }
-    }
+    })
 }
 
 /// The parts.
@@ -100,22 +90,4 @@ struct Daemon {
     schedule: Schedule,
     plugin: PluginFiles,
     reporter: Reporter,
-}
-
-impl Daemon {
-    fn new(config: Config, store: impl Store, status: StatusPublisher, bootstrap: Bootstrap) -> Self {
-        let Bootstrap { epoch, kernel, monitor, node, request, own, template, listeners } = bootstrap;
-        Self {
-            node,
-            store: StoreView::default(),
-            kernel: KernelSync::new(kernel, monitor, epoch),
-            lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
-            cluster: Cluster { own, peers: BTreeMap::new() },
-            transition: BackendTransition::resume(&config.subnet_file),
-            schedule: Schedule::new(config.resync, Instant::now()),
-            plugin: PluginFiles::new(template),
-            reporter: Reporter::new(status, listeners),
-            config,
-        }
-    }
 }

@@ -21,7 +21,8 @@ use crate::reconcile::{self, Deferred, Report, RunKind};
 /// The engine, and the state since the last full run.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    engine: Engine,
+    /// The dirty keys and the repairs.
+    pub engine: Engine,
     /// None before the first full run.
     state: Option<State>,
 }
@@ -49,16 +50,6 @@ impl Reconciler {
             follows_routes: follows_routes || full.peers.follows_routes(),
         };
         self.state = Some(State::new(full, filter, &mut self.engine));
-    }
-
-    /// The dirty keys and the repairs.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// Forgets the repairs: the interface between nodes is down or gone, and nobody undid what was on it.
-    pub fn reset_backoff(&mut self) {
-        self.engine.reset_backoff();
     }
 
     /// Forgets all but the repairs: the next run has to be a full one.

@@ -31,7 +31,7 @@ use crate::node::Node;
 use crate::problem::Problem;
 
 /// The status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The daemon.
@@ -59,7 +59,7 @@ pub struct Status {
 }
 
 /// The daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DaemonStatus {
     /// True; in the document of a netd that does not run ([`offline`]) this is false.
     pub running: bool,
@@ -270,24 +270,9 @@ pub struct StoreTrouble {
 impl Status {
     /// The status of a netd that starts now.
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            daemon: DaemonStatus {
-                running: true,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                started: now,
-                ready: false,
-                changing: false,
-            },
-            node: None,
-            peers: BTreeMap::new(),
-            left_out: BTreeMap::new(),
-            last_reconcile: None,
-            last_full_read: None,
-            operations: BTreeMap::new(),
-            problems: Vec::new(),
-            contested: BTreeMap::new(),
-            store: StoreStatus::default(),
-        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let daemon = DaemonStatus { running: true, version, started: now, ..DaemonStatus::default() };
+        Self { daemon, ..Self::default() }
     }
 
     /// What netd waits for before it can start: the store cannot be reached, or lacks something.

@@ -1,24 +1,35 @@
-//! What the daemon needs before it can begin. It waits for the store where that is away or lacks something. Nothing in the kernel is
+//! The start: what the daemon needs before it can begin. It waits for the store where that is away or lacks something. Nothing in the kernel is
 //! changed.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use dataplane::kernel::Linux;
 use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
 use network::chain;
-use network::model::Lease;
+use network::model::Cluster;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::Daemon;
+use super::backend_transition::BackendTransition;
+use super::kernel_sync::KernelSync;
+use super::local_lease::LocalLease;
+use super::plugin_files::PluginFiles;
+use super::publisher::Publisher;
+use super::reporter::Reporter;
+use super::schedule::Schedule;
+use super::store_view::StoreView;
 use crate::config::Config;
-use crate::conflist::{self, Template};
+use crate::conflist;
 use crate::node::{self, Node, NodeError};
 use crate::problem::{Kind, Problem};
 use crate::status::StoreTrouble;
-use crate::status::listeners::{self, ListenError, Listeners};
+use crate::status::listeners::{self, ListenError};
 use crate::status::publisher::StatusPublisher;
-use crate::store::{LeaseRequest, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -58,29 +69,14 @@ impl StartError {
     }
 }
 
-/// All that the daemon begins with.
-pub(super) struct Bootstrap {
-    /// What times are counted from: before the peers' leases were read.
-    pub(super) epoch: Instant,
-    pub(super) kernel: Linux,
-    pub(super) monitor: AsyncMonitor,
-    pub(super) node: Node,
-    /// How the lease was acquired.
-    pub(super) request: LeaseRequest,
-    /// The lease.
-    pub(super) own: Lease,
-    /// The CNI configuration to install.
-    pub(super) template: Template,
-    pub(super) listeners: Listeners,
-}
-
-impl Bootstrap {
+impl Daemon {
     /// Discovers the node, and acquires the lease.
-    pub(super) async fn complete(
+    pub(super) async fn start(
         config: &mut Config,
-        store: &impl Store,
+        store: &Arc<impl Store>,
         status: &StatusPublisher,
     ) -> Result<Self, StartError> {
+        // Before the peers' leases are read.
         let epoch = Instant::now();
         let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
         let listeners = listeners::open(config, status).await?;
@@ -89,7 +85,7 @@ impl Bootstrap {
         }
         let mut kernel = Linux::open()?;
         let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, store, &mut kernel).await?;
+        let node = Node::discover(config, &**store, &mut kernel).await?;
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
@@ -102,7 +98,18 @@ impl Bootstrap {
             status.store.trouble = None;
             status.joined(&node, &own, None);
         });
-        Ok(Self { epoch, kernel, monitor, node, request, own, template, listeners })
+        Ok(Self {
+            node,
+            store: StoreView::default(),
+            kernel: KernelSync::new(kernel, monitor, epoch),
+            lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
+            cluster: Cluster { own, peers: BTreeMap::new() },
+            transition: BackendTransition::resume(&config.subnet_file),
+            schedule: Schedule::new(config.resync, Instant::now()),
+            plugin: PluginFiles::new(template),
+            reporter: Reporter::new(status.clone(), listeners),
+            config: config.clone(),
+        })
     }
 }
 

@@ -7,12 +7,13 @@ use network::chain;
 use network::model::Admission;
 use network::overlay::Outcome;
 use network::overlay::transition::Transition;
+use network::state::FullRun;
 use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
 use crate::problem::{Kind, Problem};
-use crate::reconcile::{ReconcileError, Trigger, problems};
+use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
 use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
@@ -25,13 +26,12 @@ impl Daemon {
         let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
         let admission = self.admit();
         let rejected = admission.rejected();
-        let transition = self.transition();
-        let mut planned = match self.kernel.plan(&self.node, &self.cluster, &self.config, &transition) {
+        let mut planned = match self.plan() {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let remembered = self.transition.remember(&planned.outcome.relaxes);
-        let (report, deferred) = self.kernel.apply(trigger, &self.node, &mut planned);
+        let (report, deferred) = self.apply(trigger, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
         if report.is_ready {
@@ -45,44 +45,43 @@ impl Daemon {
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
         found.extend(remembered.err().into_iter().chain(restored.err()));
-        let is_written = written.as_ref().is_ok_and(|is_written| *is_written);
+        let published = written.as_ref().is_ok_and(|is_written| *is_written);
         found.extend(written.err());
         let problems = self.reporter.set_run_problems(found).clone();
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
-            scope: Scope::Full { rejected: &rejected, problems: &problems },
+            scope: Scope::Full { rejected: &rejected, problems: &problems, published },
             node: &self.node,
             cluster: &self.cluster,
             outcome: &planned.outcome,
             report: &report,
             deferred: &deferred,
-            published: is_written,
         });
         if clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
-        let on = (&self.node, &self.config);
-        self.kernel.keep(planned, report.conflicts, admission, on, clean);
+        let Planned { outcome, observed, peers, .. } = planned;
+        self.keep(FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean: clean });
         self.schedule.ran(begun.elapsed(), clean, Deadline::now());
     }
 
     /// Takes in the nodes that the store has and that can be believed.
     fn admit(&mut self) -> Admission {
         self.store.take_news();
-        let candidates = self.store.leases().values().cloned();
+        let candidates = self.store.leases.values().cloned();
         let networks = &self.node.identity.networks;
         let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
         admission
     }
 
-    fn transition(&self) -> Transition {
-        let advertisement = self.lease.advertisement();
+    pub(super) fn transition(&self) -> Transition {
+        let advertisement = &self.lease.advertisement;
         Transition {
             draining: advertisement.draining(),
-            relaxed_rp_filter: self.transition.relaxed().clone(),
+            relaxed_rp_filter: self.transition.relaxed.clone(),
             may_send: advertisement.may_send().cloned(),
             ..Transition::default()
         }
@@ -93,7 +92,7 @@ impl Daemon {
         let detail = format!("cannot be reconciled: {}", chain(error));
         let problem = Problem::new(Kind::CannotReconcile, "the network", detail);
         self.reporter.status.gave_up(trigger, begun.elapsed(), problem);
-        self.kernel.reset();
+        self.kernel.reconciler.forget();
         self.schedule.ran(begun.elapsed(), false, Deadline::now());
     }
 
@@ -112,7 +111,7 @@ impl Daemon {
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
         // The run publishes the address.
         self.cluster.own.public = underlay.public;
-        self.lease.request_mut().public = underlay.public;
+        self.lease.request.public = underlay.public;
         (true, None)
     }
 
@@ -132,13 +131,13 @@ impl Daemon {
     /// # Errors
     /// Where they cannot be written, for a person.
     pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, Problem> {
-        let may_begin = self.plugin.network_ready && self.lease.advertisement().may_have_pods();
-        if !self.plugin.are_ready() && !may_begin {
+        let may_begin = self.plugin.network_ready && self.lease.advertisement.may_have_pods();
+        if !self.plugin.are_ready && !may_begin {
             return Ok(false);
         }
         if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
-            self.lease.notify(Notice::Ready);
+            self.lease.publisher.notify(Notice::Ready);
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         Ok(true)

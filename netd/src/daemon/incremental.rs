@@ -15,19 +15,20 @@ impl Daemon {
 
     /// Runs, or requests a full run where that is needed.
     pub(super) fn incremental(&mut self) {
-        if !self.store.has_news() && !self.kernel.is_dirty() {
+        if !self.store.has_news() && !self.kernel.reconciler.engine.is_dirty() {
             return;
         }
         let begun = Instant::now();
         let trigger = self.cause();
         let news = self.store.take_news();
-        let Some(Incremental { report, deferred, nodes }) = self.kernel.update(&self.node, &mut self.cluster, news)
-        else {
+        let (now, kernel) = (self.kernel.now(), &mut self.kernel.kernel);
+        let done = self.kernel.reconciler.update(kernel, &self.node, &mut self.cluster, news, now);
+        let Some(Incremental { report, deferred, nodes }) = done else {
             return self.schedule.request(trigger);
         };
         let took = begun.elapsed();
         self.reporter.throttle.log_incremental(trigger, report.applied, self.cluster.peers.len(), took);
-        let Some(outcome) = self.kernel.outcome() else { return };
+        let Some(outcome) = self.kernel.reconciler.outcome() else { return };
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
@@ -37,7 +38,6 @@ impl Daemon {
             outcome,
             report: &report,
             deferred: &deferred,
-            published: self.reporter.status.is_ready(),
         });
     }
 }

@@ -1,11 +1,9 @@
-//! What the log says of runs and of problems.
+//! What the log says of runs.
 
 use std::time::Duration;
 
-use ::reconcile::problem::{Changes, changes};
 use tokio::time::Instant;
 
-use crate::problem::Problems;
 use crate::reconcile::{Report, Trigger};
 
 /// Small changes get one line of the log in this time: a peer that moves all the time is not worth a line each time.
@@ -64,17 +62,6 @@ pub(super) fn log_full(trigger: Trigger, report: &Report, peers: usize, took: Du
     if changed > 0 || failed > 0 {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         tracing::info!(%trigger, changed, failed, peers, ms, "reconciled");
-    }
-}
-
-/// Logs the problems that are new, and those that have ended.
-pub(super) fn log_problems(former: &Problems, now: &Problems) {
-    let Changes { new, over } = changes(former, now);
-    for problem in new {
-        tracing::warn!("{problem}");
-    }
-    for problem in over {
-        tracing::info!("no longer: {problem}");
     }
 }
 

@@ -18,17 +18,6 @@ const SHARE: u32 = 10;
 const BURST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
-/// What it is time for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    /// To poll the state of which the kernel sends no notifications.
-    Poll,
-    /// To read everything.
-    Full,
-    /// To try again what failed.
-    Retry,
-}
-
 /// The times, and the request for a full run.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -82,19 +71,19 @@ impl Schedule {
         }
     }
 
-    /// What it is time for by the clock.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+    /// Requests the full run for which it is time by the clock. True where it is time to poll the state of which the kernel sends no
+    /// notifications.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
         if self.full <= now {
             self.full = now + FULL;
-            Some(Due::Full)
+            self.request(Trigger::Periodic);
         } else if self.retry.is_some_and(|(at, _)| at <= now) {
-            Some(Due::Retry)
+            self.request(Trigger::Retry);
         } else if self.poll <= now {
             self.poll = now + self.every;
-            Some(Due::Poll)
-        } else {
-            None
+            return true;
         }
+        false
     }
 
     /// A full run has ended, and left nothing undone where it was clean.

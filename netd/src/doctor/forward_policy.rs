@@ -8,12 +8,9 @@ use dataplane::types::Prefix;
 use network::overlay::forward::{self, Blocker};
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "forward policy", well: "no chain drops forwarded packets of pods by policy", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let others = facts.outcome.blockers.iter().filter_map(|blocker| match blocker {
         Blocker::Chain { .. } => None,
         Blocker::Firewalld { remedy, .. } => Some(

@@ -4,15 +4,9 @@ use dataplane::nft::Family as TableFamily;
 use network::flannel::{CHAINS, TABLES};
 
 use super::facts::{BRIDGE, Facts};
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check = Check {
-    name: "leftovers",
-    well: "no other pod network has left its configuration, rules or addresses here",
-    judge,
-};
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = conf_dir(facts);
     findings.extend(bridge(facts));
     findings.extend(flannel(facts));

@@ -6,12 +6,9 @@ use dataplane::op::{LinkChange, Op};
 use network::plan::Conflict;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "network", well: "the kernel has every device, entry and route of the network", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = facts.plan.conflicts.iter().map(conflict).collect();
     let missing: Vec<_> = facts.plan.ops.iter().filter(|op| concerns(op)).collect();
     if let Some(first) = missing.first() {

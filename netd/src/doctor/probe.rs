@@ -137,18 +137,16 @@ fn compare_checksums(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Res
     let through_tunnel = asked.filter(|(_, (((_, family), question), answer))| {
         *family == Family::V4 && answer.inner && !question.route.is_direct()
     });
-    let (places, mut to): (Vec<usize>, Vec<(Option<IpAddr>, IpAddr)>) = through_tunnel
-        .take(SAMPLE)
-        .map(|(place, ((_, question), _))| (place, (question.from, question.inner.0)))
-        .unzip();
-    let with = probe::refusals(&to, Checksum::Present, CHECKSUMS_WITHIN)?;
-    let mut suspects: Vec<usize> = places;
-    let mut silent = with.iter().map(|refused| !refused);
-    suspects.retain(|_| silent.next().unwrap_or(false));
-    let mut silent = with.iter().map(|refused| !refused);
-    to.retain(|_| silent.next().unwrap_or(false));
-    let without = probe::refusals(&to, Checksum::Absent, CHECKSUMS_WITHIN)?;
-    for (place, refused) in suspects.into_iter().zip(without) {
+    let asked = through_tunnel.map(|(place, ((_, question), _))| (place, (question.from, question.inner.0)));
+    let mut suspects: Vec<(usize, (Option<IpAddr>, IpAddr))> = asked.take(SAMPLE).collect();
+    let refusals = |suspects: &[(usize, _)], checksum| {
+        let to: Vec<_> = suspects.iter().map(|(_, to)| *to).collect();
+        probe::refusals(&to, checksum, CHECKSUMS_WITHIN)
+    };
+    let mut with = refusals(&suspects, Checksum::Present)?.into_iter();
+    suspects.retain(|_| with.next() == Some(false));
+    let without = refusals(&suspects, Checksum::Absent)?;
+    for ((place, _), refused) in suspects.into_iter().zip(without) {
         answers[place].spoilt = refused;
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use ::reconcile::ObjectKey;
 use network::chain;
+use network::key::Key;
 use network::model::{NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
@@ -84,25 +85,22 @@ const FEW: usize = 8;
 
 /// The contested objects.
 pub fn of_contested(deferred: &Deferred) -> Problems {
-    let mut by_kind: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
     for contested in &deferred.contested {
         by_kind.entry(contested.key.kind()).or_default().push(&contested.key);
     }
     let mut problems = Problems::new();
     for (kind, objects) in by_kind {
         let remedy = format!("find out what does it ({})", objects[0].remedy());
-        if objects.len() > FEW {
-            let subject = format!("many objects of netd's (kind: {kind})");
+        let (subjects, detail) = if objects.len() > FEW {
             let detail = "are undone again and again by something else; netd puts them back ever more rarely";
-            problems.insert(Problem::new(Kind::Contested, subject, detail).with_remedy(remedy));
-            continue;
-        }
-        let detail = "is undone again and again by something else; netd puts it back ever more rarely";
-        problems.extend(
-            objects
-                .into_iter()
-                .map(|object| Problem::new(Kind::Contested, object.to_string(), detail).with_remedy(remedy.clone())),
-        );
+            (vec![format!("many objects of netd's (kind: {kind})")], detail)
+        } else {
+            let detail = "is undone again and again by something else; netd puts it back ever more rarely";
+            (objects.iter().map(ToString::to_string).collect(), detail)
+        };
+        let problem = |subject| Problem::new(Kind::Contested, subject, detail).with_remedy(remedy.clone());
+        problems.extend(subjects.into_iter().map(problem));
     }
     problems
 }

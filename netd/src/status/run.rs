@@ -38,8 +38,6 @@ pub struct Run<'a> {
     pub report: &'a Report,
     /// What is left for later, since something else undoes it again and again.
     pub deferred: &'a Deferred,
-    /// Whether the plugin's files are up to date.
-    pub published: bool,
 }
 
 /// What a run compared, with what only such a run finds out.
@@ -51,6 +49,8 @@ pub enum Scope<'a> {
         rejected: &'a [Rejected],
         /// The problems.
         problems: &'a Problems,
+        /// Whether the plugin's files are up to date.
+        published: bool,
     },
     /// Only the peers that came, went or changed.
     Peers(&'a [NodeName]),
@@ -60,9 +60,12 @@ impl Status {
     /// A run has ended.
     pub fn reconciled(&mut self, run: &Run<'_>, now: Timestamp) {
         let report = run.report;
-        match run.scope {
-            Scope::Peers(nodes) => self.follow(run, nodes, now),
-            Scope::Full { rejected, problems } => {
+        let published = match run.scope {
+            Scope::Peers(nodes) => {
+                self.follow(run, nodes, now);
+                self.daemon.ready
+            }
+            Scope::Full { rejected, problems, published } => {
                 self.joined(run.node, &run.cluster.own, Some(run.outcome));
                 self.daemon.changing = !run.outcome.settled;
                 let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
@@ -72,8 +75,9 @@ impl Status {
                 self.follow(run, run.cluster.peers.keys(), now);
                 self.last_full_read = Some(now);
                 self.set_problems(problems, now);
+                published
             }
-        }
+        };
         for (kind, count) in &report.counts {
             let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();
             sum.applied += count.applied;
@@ -81,7 +85,7 @@ impl Status {
             sum.repairs += if run.trigger.repairs() { count.applied } else { 0 };
         }
         let failed = report.failed.len() + report.conflicts.len();
-        self.daemon.ready = run.published && failed == 0;
+        self.daemon.ready = published && failed == 0;
         self.deferred(run.deferred, now);
         self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),

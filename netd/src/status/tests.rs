@@ -55,13 +55,12 @@ impl Scene {
         let run = Run {
             trigger,
             took,
-            scope: Scope::Full { rejected: &[], problems: found },
+            scope: Scope::Full { rejected: &[], problems: found, published: true },
             node,
             cluster,
             outcome,
             report,
             deferred: &Deferred::default(),
-            published: true,
         };
         self.metrics.time(run.trigger, run.took);
         self.status.reconciled(&run, self.now);
