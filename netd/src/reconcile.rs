@@ -56,10 +56,7 @@ impl Trigger {
 
     /// True where no new desired state caused the run: what it changes was right before.
     pub fn repairs(self) -> bool {
-        match self {
-            Trigger::Startup | Trigger::StoreChanged | Trigger::UnderlayChanged | Trigger::Lingered => false,
-            Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry => true,
-        }
+        matches!(self, Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry)
     }
 }
 

@@ -4,7 +4,6 @@
 
 pub mod client;
 mod clock_steps;
-mod contested;
 mod health;
 pub mod listeners;
 pub mod metrics;

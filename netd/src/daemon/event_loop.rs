@@ -5,7 +5,6 @@
 use std::pin::Pin;
 
 use network::chain;
-use network::model::Lease;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -86,12 +85,6 @@ impl Daemon {
         }
     }
 
-    fn receive(&mut self) {
-        if self.kernel.receive(&self.cluster) {
-            self.schedule.request(Trigger::KernelChanged);
-        }
-    }
-
     /// Asks the publisher for what is to be done next, and reports what keeps it from being done.
     fn publish(&mut self) {
         let stored = self.store.leases.get(&self.node.name).map(|lease| self.node.own(lease));
@@ -139,12 +132,11 @@ impl Daemon {
     }
 
     fn take_event(&mut self, event: StoreEvent) {
-        let own = |lease: &Lease| lease.node == self.node.name;
         match event {
             StoreEvent::Init => self.store.begin_list(),
             StoreEvent::Lease(lease) => {
-                if own(&lease) {
-                    self.lease.retry_now();
+                if lease.node == self.node.name {
+                    self.lease.retry = None;
                 }
                 self.store.insert(lease);
             }
@@ -155,7 +147,7 @@ impl Daemon {
             }
             StoreEvent::Removed(node) => {
                 if node == self.node.name {
-                    self.lease.retry_now();
+                    self.lease.retry = None;
                 }
                 self.store.remove(node, &self.node.name);
             }
@@ -168,7 +160,7 @@ impl Daemon {
             StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
             StoreEvent::Available => {
                 tracing::info!("the store can be followed again");
-                self.lease.retry_now();
+                self.lease.retry = None;
             }
         }
     }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use dataplane::kernel::Linux;
 use dataplane::monitor::{AsyncMonitor, Event, Filter, Subscription};
-use network::model::Cluster;
 use network::observe::PolledState;
 use network::state::FullRun;
 use network::{chain, observe};
@@ -41,30 +40,6 @@ impl KernelSync {
         Self { kernel, monitor, subscription, is_behind: false, reconciler, bridge, polled: None, epoch }
     }
 
-    /// Takes the notifications that wait; true where a full run has to put the pods' bridge back.
-    pub(super) fn receive(&mut self, cluster: &Cluster) -> bool {
-        let mut lost = false;
-        self.is_behind = false;
-        for _ in 0..ROUNDS {
-            match self.monitor.receive(AT_ONCE) {
-                Ok(false) => return lost,
-                Ok(true) => {
-                    let events = self.monitor.take(self.subscription);
-                    let subnets = &cluster.own.subnets;
-                    lost |= events.iter().filter(|event| self.bridge.notify(event, subnets)).count() > 0;
-                    self.reconciler.notify(events);
-                }
-                Err(error) => {
-                    tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
-                    self.reconciler.notify(vec![Event::Overrun]);
-                    return lost;
-                }
-            }
-        }
-        self.is_behind = true;
-        lost
-    }
-
     /// When an object that something else changes again and again is repaired next.
     pub(super) fn next_repair(&self) -> Option<Instant> {
         self.reconciler.engine.next_repair().map(|next| self.epoch + next)
@@ -77,14 +52,39 @@ impl KernelSync {
 }
 
 impl Daemon {
+    /// Takes the notifications that wait. A full run puts the pods' bridge back.
+    pub(super) fn receive(&mut self) {
+        let kernel = &mut self.kernel;
+        kernel.is_behind = false;
+        for _ in 0..ROUNDS {
+            match kernel.monitor.receive(AT_ONCE) {
+                Ok(false) => return,
+                Ok(true) => {
+                    let events = kernel.monitor.take(kernel.subscription);
+                    let subnets = &self.cluster.own.subnets;
+                    if events.iter().filter(|event| kernel.bridge.notify(event, subnets)).count() > 0 {
+                        self.schedule.request(Trigger::KernelChanged);
+                    }
+                    kernel.reconciler.notify(events);
+                }
+                Err(error) => {
+                    tracing::error!("the kernel's changes cannot be followed, only compared: {}", chain(&error));
+                    kernel.reconciler.notify(vec![Event::Overrun]);
+                    return;
+                }
+            }
+        }
+        kernel.is_behind = true;
+    }
+
     /// True where sysctls were written since the last call, and are not as desired or as the last full run left them.
     pub(super) fn sysctls_differ(&mut self) -> bool {
         let kernel = &mut self.kernel;
-        if !kernel.reconciler.take_sysctls_changed() {
+        let Some(state) = &mut kernel.reconciler.state else { return false };
+        if !state.take_sysctls_changed() {
             return false;
         }
-        let Some(outcome) = kernel.reconciler.outcome() else { return false };
-        let desired = &outcome.desired;
+        let desired = &state.outcome().desired;
         let sysctls = observe::sysctls(&mut kernel.kernel, desired, &self.node.underlay.ifname);
         let is_desired = |(key, value)| sysctls.get(key).is_some_and(|there| there.as_ref() == Some(value));
         !desired.sysctls.iter().all(is_desired)
@@ -123,7 +123,9 @@ impl Daemon {
             kernel.reconciler.engine.reset_backoff();
         }
         let (kind, now) = (RunKind { repairs: trigger.repairs(), full: true }, kernel.now());
-        kernel.reconciler.run(&mut kernel.kernel, std::mem::take(plan), &outcome.desired, kind, now)
+        let plan = std::mem::take(plan);
+        let carry_out = |ops: &[_]| reconcile::carry_out(&mut kernel.kernel, ops);
+        kernel.reconciler.engine.run(&outcome.desired, plan.ops, plan.conflicts, (kind, now), carry_out)
     }
 
     /// Keeps the state of a full run true from here on.
@@ -131,8 +133,8 @@ impl Daemon {
         let follows_routes = self.config.underlay.can_reach.is_some();
         let kernel = &mut self.kernel;
         kernel.reconciler.adopt(full, &self.node, kernel.kernel.nft_port(), follows_routes);
-        if let Some(filter) = kernel.reconciler.subscription() {
-            kernel.monitor.set_filter(kernel.subscription, filter);
+        if let Some(state) = &kernel.reconciler.state {
+            kernel.monitor.set_filter(kernel.subscription, state.subscription());
         }
         self.kernel.polled = self.poll();
     }

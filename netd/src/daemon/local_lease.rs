@@ -31,8 +31,9 @@ pub(super) struct LocalLease {
     pub(super) condition: LeaseCondition,
     /// When the request in progress began.
     in_progress: Option<Duration>,
-    /// When to ask again, and how long that wait is; nothing after a success.
-    retry: Option<(Duration, Duration)>,
+    /// When to ask again, and how long that wait is; none after a success, and where the store can be followed again or has another
+    /// lease of this node.
+    pub(super) retry: Option<(Duration, Duration)>,
     /// What times are counted from: before the peers' leases were read.
     epoch: Instant,
 }
@@ -51,11 +52,6 @@ impl LocalLease {
         let support = former.iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
         self.advertisement
             .want(Lease { encapsulations: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
-    }
-
-    /// Asks again at once: the store can be followed again, or has another lease of this node.
-    pub(super) fn retry_now(&mut self) {
-        self.retry = None;
     }
 
     /// When [`Self::proceed`] has something to do even though nothing happens.

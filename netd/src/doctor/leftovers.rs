@@ -72,9 +72,8 @@ fn flannel(facts: &Facts) -> Vec<Finding> {
     for (family, name) in TABLES {
         if facts.kernel.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
             let what = "this table of flannel's stays and rewrites packets as its own network needed it; see that flanneld does not run";
-            findings.push(
-                Finding::warning(format!("{family} {name}"), what).remedy(format!("nft delete table {family} {name}")),
-            );
+            let table = format!("{family} {name}");
+            findings.push(Finding::warning(&table, what).remedy(format!("nft delete table {table}")));
         }
     }
     findings

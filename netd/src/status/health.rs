@@ -50,9 +50,10 @@ fn respond(request: &Request<Incoming>, publisher: &StatusPublisher) -> Response
     }
     match request.uri().path() {
         "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
-        "/readyz" if publisher.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
+        "/readyz" if publisher.status().daemon.ready => answer(StatusCode::OK, TEXT, "netd is ready"),
         "/readyz" => {
-            let waits = publisher.waits_for().map(|what| format!(", waiting: {what}")).unwrap_or_default();
+            let status = publisher.status();
+            let waits = status.waits_for().map(|store| format!(", waiting: {}", store.what)).unwrap_or_default();
             answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}"))
         }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, publisher.metrics()),

@@ -98,14 +98,9 @@ impl StatusPublisher {
         });
     }
 
-    /// Whether netd is ready.
-    pub fn is_ready(&self) -> bool {
-        self.status.borrow().daemon.ready
-    }
-
-    /// What netd waits for before it can start.
-    pub fn waits_for(&self) -> Option<String> {
-        self.status.borrow().waits_for().map(|trouble| trouble.what.clone())
+    /// The status as it is now.
+    pub fn status(&self) -> watch::Ref<'_, Status> {
+        self.status.borrow()
     }
 
     /// The status as one line of JSON.

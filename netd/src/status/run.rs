@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ::reconcile::Contested;
 use dataplane::types::{Family, Prefix};
 use jiff::Timestamp;
 use network::backend::PeerRoute;
@@ -14,7 +15,7 @@ use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::overlay::{Desired, Outcome};
 use network::plan::Conflict;
 
-use super::{LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
+use super::{ContestedObject, LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
 use crate::node::Node;
 use crate::problem::{Problem, Problems};
 use crate::reconcile::{Deferred, Report, Trigger};
@@ -94,6 +95,19 @@ impl Status {
             changed: u64::try_from(report.applied).unwrap_or(u64::MAX),
             failed: u64::try_from(failed).unwrap_or(u64::MAX),
         });
+    }
+
+    /// A run has deferred these. netd is not ready while one of them is undone.
+    pub fn deferred(&mut self, deferred: &Deferred, now: Timestamp) {
+        let entry = |contested: &Contested<Key>| {
+            // Rounded up: by then netd has tried.
+            let next = contested
+                .next
+                .map(|wait| now + Duration::from_secs(wait.as_millis().div_ceil(1000).try_into().unwrap_or(0)));
+            (contested.key.to_string(), ContestedObject { times: contested.times, next })
+        };
+        self.contested = deferred.contested.iter().map(entry).collect();
+        self.daemon.ready &= deferred.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A run could not begin.

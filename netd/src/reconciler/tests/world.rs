@@ -10,6 +10,7 @@ use dataplane::types::RouteProtocol;
 use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
 use network::model::Admission;
 use network::overlay::transition::Transition;
+use network::plan::Plan;
 
 use super::*;
 use crate::config::{Config, RulesConfig};
