@@ -6,8 +6,6 @@ pub(crate) mod advertisement;
 mod backend_transition;
 mod bootstrap;
 mod event_loop;
-mod full_reconcile;
-mod incremental;
 mod kernel_sync;
 mod lease_condition;
 mod local_lease;
@@ -15,19 +13,27 @@ mod logging;
 mod plugin_files;
 mod publisher;
 mod reporter;
+mod runs;
 mod schedule;
 mod store_view;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 
+use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use network::model::Cluster;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
+use tokio::time::Instant;
+
 use crate::config::Config;
-use crate::node::Node;
+use crate::conflist;
+use crate::node::{self, Node};
+use crate::status::listeners;
 use crate::status::publisher::StatusPublisher;
 use crate::store::Store;
 use backend_transition::BackendTransition;
@@ -35,6 +41,7 @@ pub use bootstrap::StartError;
 use kernel_sync::KernelSync;
 use local_lease::LocalLease;
 use plugin_files::PluginFiles;
+use publisher::Publisher;
 use reporter::Reporter;
 use schedule::Schedule;
 use store_view::StoreView;
@@ -90,4 +97,45 @@ struct Daemon {
     schedule: Schedule,
     plugin: PluginFiles,
     reporter: Reporter,
+}
+
+impl Daemon {
+    /// Discovers the node, and acquires the lease. It waits for the store where that is away or lacks something. Nothing in the kernel is
+    /// changed.
+    async fn start(config: &mut Config, store: &Arc<impl Store>, status: &StatusPublisher) -> Result<Self, StartError> {
+        // Before the peers' leases are read.
+        let epoch = Instant::now();
+        let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
+        let listeners = listeners::open(config, status).await?;
+        if config.node_name.is_none() {
+            config.node_name = store.node_name().await.map_err(StartError::Name)?;
+        }
+        let mut kernel = Linux::open()?;
+        let monitor = AsyncMonitor::open()?;
+        let node = Node::discover(config, &**store, &mut kernel).await?;
+        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
+        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
+        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
+        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+        tracing::info!(
+            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
+            "lease taken"
+        );
+        status.update(|status, _| {
+            status.store.trouble = None;
+            status.joined(&node, &own, None);
+        });
+        Ok(Self {
+            node,
+            store: StoreView::default(),
+            kernel: KernelSync::new(kernel, monitor, epoch),
+            lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
+            cluster: Cluster { own, peers: BTreeMap::new() },
+            transition: BackendTransition::resume(&config.subnet_file),
+            schedule: Schedule::new(config.resync, Instant::now()),
+            plugin: PluginFiles::new(template),
+            reporter: Reporter::new(status.clone(), listeners),
+            config: config.clone(),
+        })
+    }
 }

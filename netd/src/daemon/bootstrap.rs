@@ -1,35 +1,18 @@
-//! The start: what the daemon needs before it can begin. It waits for the store where that is away or lacks something. Nothing in the kernel is
-//! changed.
+//! Why the daemon cannot begin, and what it shows while it waits for the store.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
 
-use dataplane::kernel::Linux;
-use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
 use network::chain;
-use network::model::Cluster;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use super::Daemon;
-use super::backend_transition::BackendTransition;
-use super::kernel_sync::KernelSync;
-use super::local_lease::LocalLease;
-use super::plugin_files::PluginFiles;
-use super::publisher::Publisher;
-use super::reporter::Reporter;
-use super::schedule::Schedule;
-use super::store_view::StoreView;
-use crate::config::Config;
 use crate::conflist;
-use crate::node::{self, Node, NodeError};
+use crate::node::NodeError;
 use crate::problem::{Kind, Problem};
 use crate::status::StoreTrouble;
-use crate::status::listeners::{self, ListenError};
+use crate::status::listeners::ListenError;
 use crate::status::publisher::StatusPublisher;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -66,50 +49,6 @@ impl StartError {
             _ => Kind::CannotStart,
         };
         Problem::new(kind, "netd", format!("cannot start on this node: {}", chain(self)))
-    }
-}
-
-impl Daemon {
-    /// Discovers the node, and acquires the lease.
-    pub(super) async fn start(
-        config: &mut Config,
-        store: &Arc<impl Store>,
-        status: &StatusPublisher,
-    ) -> Result<Self, StartError> {
-        // Before the peers' leases are read.
-        let epoch = Instant::now();
-        let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
-        let listeners = listeners::open(config, status).await?;
-        if config.node_name.is_none() {
-            config.node_name = store.node_name().await.map_err(StartError::Name)?;
-        }
-        let mut kernel = Linux::open()?;
-        let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, &**store, &mut kernel).await?;
-        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
-        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
-        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-        tracing::info!(
-            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
-            "lease taken"
-        );
-        status.update(|status, _| {
-            status.store.trouble = None;
-            status.joined(&node, &own, None);
-        });
-        Ok(Self {
-            node,
-            store: StoreView::default(),
-            kernel: KernelSync::new(kernel, monitor, epoch),
-            lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
-            cluster: Cluster { own, peers: BTreeMap::new() },
-            transition: BackendTransition::resume(&config.subnet_file),
-            schedule: Schedule::new(config.resync, Instant::now()),
-            plugin: PluginFiles::new(template),
-            reporter: Reporter::new(status.clone(), listeners),
-            config: config.clone(),
-        })
     }
 }
 

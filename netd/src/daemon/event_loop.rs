@@ -48,7 +48,7 @@ impl Daemon {
     fn next(&self) -> Instant {
         let now = Instant::now();
         let has_work = self.kernel.reconciler.engine.is_dirty() || self.store.has_news();
-        if self.kernel.is_behind || has_work && !self.schedule.is_requested() {
+        if self.kernel.is_behind || has_work && self.schedule.requested.is_none() {
             return now;
         }
         let others = [self.kernel.next_repair(), self.lease.next(), self.reporter.throttle.next()];
@@ -75,7 +75,9 @@ impl Daemon {
             self.schedule.request(self.cause());
         }
         // Incremental work runs now; a full run may wait for the rate limit. While notifications wait, the kernel's state is unknown.
-        if !self.kernel.is_behind && (!self.schedule.is_requested() || self.kernel.reconciler.engine.is_incremental()) {
+        if !self.kernel.is_behind
+            && (self.schedule.requested.is_none() || self.kernel.reconciler.engine.is_incremental())
+        {
             self.incremental();
         }
         if let Some(trigger) = self.schedule.take_request(Instant::now()) {
@@ -104,7 +106,7 @@ impl Daemon {
         if let Ok(event) = events.try_recv() {
             self.take_events(event, events);
         }
-        let pending = self.store.has_news() || self.schedule.is_requested();
+        let pending = self.store.has_news() || self.schedule.requested.is_some();
         let trigger = self.lease.answered(answer, &mut self.store, pending);
         self.follow_advertisement();
         if let Some(trigger) = trigger {
@@ -113,7 +115,10 @@ impl Daemon {
         if let Some(outcome) = self.kernel.reconciler.outcome().filter(|_| !self.plugin.are_ready) {
             let env = self.subnet_env(outcome);
             match self.write_plugin_files(env) {
-                Ok(true) => self.reporter.status.set_ready(),
+                // Ready, unless the last run failed somewhere.
+                Ok(true) => self.reporter.status.update(|status, _| {
+                    status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);
+                }),
                 Ok(false) => {}
                 // A full run tries again, and reports it.
                 Err(_) => self.schedule.request(Trigger::Retry),

@@ -71,7 +71,7 @@ impl LocalLease {
         if self.in_progress.is_some() || self.retry.is_some_and(|(at, _)| now < at) {
             return false;
         }
-        let (wanted, needs_read) = (self.advertisement.wanted(), self.advertisement.needs_read(now));
+        let (wanted, needs_read) = (&self.advertisement.wanted, self.advertisement.needs_read(now));
         let request = match stored {
             Some(stored) if stored.subnets != wanted.subnets => {
                 let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);

@@ -42,7 +42,7 @@ impl Reporter {
         if !says_the_same {
             self.of_lease.clone_from(problems);
             self.log();
-            self.status.set_problems(&self.logged);
+            self.status.update(|status, now| status.set_problems(&self.logged, now));
         }
     }
 

@@ -29,7 +29,8 @@ pub(super) struct Schedule {
     earned: Instant,
     /// Until when requests that come in storms wait.
     rest: Instant,
-    requested: Option<Trigger>,
+    /// A full run is requested, at once or after the rest.
+    pub(super) requested: Option<Trigger>,
 }
 
 /// True for triggers that come in storms.
@@ -49,11 +50,6 @@ impl Schedule {
         if self.requested.is_none_or(|requested| is_limited(requested) && !is_limited(trigger)) {
             self.requested = Some(trigger);
         }
-    }
-
-    /// True where a full run is requested, at once or after the rest.
-    pub(super) fn is_requested(&self) -> bool {
-        self.requested.is_some()
     }
 
     /// Takes the request, where its time has come.

@@ -36,41 +36,39 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
-    let device = |kind, name, why| Problem::new(Kind::Conflict, format!("{kind} device {name}"), why);
-    match conflict {
+    let device = |kind, name| format!("{kind} device {name}");
+    let (subject, detail, remedy) = match conflict {
         Conflict::Route { wanted, present } => {
-            let detail = "cannot be added, since another one is there that is not netd's";
-            Problem::new(Kind::Conflict, format!("route {wanted}"), detail)
-                .with_remedy(format!("ip route delete {present}"))
+            let detail = "cannot be added, since another one is there that is not netd's".to_owned();
+            (format!("route {wanted}"), detail, format!("ip route delete {present}"))
         }
         Conflict::Name { name, texts } => {
-            device(texts.kind, name, "cannot be made, since a device of another kind has its name".to_owned())
-                .with_remedy(format!("ip link delete {name}"))
+            let detail = "cannot be made, since a device of another kind has its name".to_owned();
+            (device(texts.kind, name), detail, format!("ip link delete {name}"))
         }
         Conflict::Tunnel { name, other, texts } => {
-            device(texts.kind, name, format!("cannot be made, since {other} has the same {}", texts.identity))
-                .with_remedy(format!("ip link delete {other}{}", texts.remedy))
+            let detail = format!("cannot be made, since {other} has the same {}", texts.identity);
+            (device(texts.kind, name), detail, format!("ip link delete {other}{}", texts.remedy))
         }
-    }
+    };
+    Problem::new(Kind::Conflict, subject, detail).with_remedy(remedy)
 }
 
 fn of_blocker(blocker: &Blocker) -> Problem {
-    let chain = |subject, remedy: &str| {
-        Problem::new(Kind::ForwardingBlocked, subject, "drops forwarded packets of pods; to let them pass")
-            .with_remedy(remedy)
-    };
-    match blocker {
-        Blocker::Chain { table, chain: name, remedy } => chain(format!("chain {name} of table {table}"), remedy),
-        Blocker::Legacy { command, remedy } => chain(format!("chain FORWARD of {command}"), remedy),
+    let drops = "drops forwarded packets of pods; to let them pass".to_owned();
+    let (subject, detail, remedy) = match blocker {
+        Blocker::Chain { table, chain, remedy } => (format!("chain {chain} of table {table}"), drops, remedy),
+        Blocker::Legacy { command, remedy } => (format!("chain FORWARD of {command}"), drops, remedy),
         Blocker::Firewalld { networks, remedy } => {
             let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
             let detail = format!(
                 "rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}; if pods cannot talk",
                 networks.join(" and ")
             );
-            Problem::new(Kind::ForwardingBlocked, "firewalld", detail).with_remedy(remedy)
+            ("firewalld".to_owned(), detail, remedy)
         }
-    }
+    };
+    Problem::new(Kind::ForwardingBlocked, subject, detail).with_remedy(remedy)
 }
 
 /// The nodes that are left out.

@@ -79,18 +79,19 @@ impl Metrics {
             all.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
         }
         all.register("netd_peers", "Other nodes by the kind of route to their pods", routes(status));
-        let operations: [(_, _, fn(&Operations) -> u64); 3] = [
-            ("netd_operations", "Changes to the kernel that were tried", |count| count.applied + count.failed),
-            ("netd_operation_failures", "Changes that the kernel refused", |count| count.failed),
-            ("netd_repairs", "Changes that restored what had been right before", |count| count.repairs),
-        ];
-        for (name, help, value) in operations {
-            let by_kind = Family::<Labels<1>, Counter>::default();
+        let by_kind = |value: fn(&Operations) -> u64| {
+            let counters = Family::<Labels<1>, Counter>::default();
             for (kind, count) in &status.operations {
-                by_kind.get_or_create(&[("kind", kind.clone())]).inc_by(value(count));
+                counters.get_or_create(&[("kind", kind.clone())]).inc_by(value(count));
             }
-            all.register(name, help, by_kind);
-        }
+            counters
+        };
+        let tried = by_kind(|count| count.applied + count.failed);
+        all.register("netd_operations", "Changes to the kernel that were tried", tried);
+        let refused = by_kind(|count| count.failed);
+        all.register("netd_operation_failures", "Changes that the kernel refused", refused);
+        let repairs = by_kind(|count| count.repairs);
+        all.register("netd_repairs", "Changes that restored what had been right before", repairs);
         all.register("netd_repairs_held", "Repairs that wait since something undoes them", self.held.clone());
         let trouble = status.store.trouble.as_ref().map(|trouble| trouble.since);
         for (name, help, at) in [

@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 use super::run::Run;
 use super::{Status, StoreTrouble};
 use crate::clock;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problem;
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -69,18 +69,6 @@ impl StatusPublisher {
     pub fn gave_up(&self, trigger: Trigger, took: Duration, problem: Problem) {
         self.metrics.time(trigger, took);
         self.update(|status, now| status.gave_up(trigger, took, problem, now));
-    }
-
-    /// These are the problems now.
-    pub fn set_problems(&self, problems: &Problems) {
-        self.update(|status, now| status.set_problems(problems, now));
-    }
-
-    /// The plugin's files are there: netd is ready unless the last run failed somewhere.
-    pub fn set_ready(&self) {
-        self.update(|status, _| {
-            status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);
-        });
     }
 
     /// The store has had events.

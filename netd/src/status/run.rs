@@ -119,7 +119,7 @@ impl Status {
     }
 
     /// Replaces the problems. Known problems keep their age.
-    pub(super) fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
+    pub fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));

@@ -69,18 +69,18 @@ pub fn running(status: &Status, now: Timestamp) -> String {
     head.push(row(&[&"running", &format!("for {}", age(status.daemon.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
     let left_out = status.left_out.iter().map(|(node, why)| row(&[&node, &why]));
-    section(&mut text, "LEFT OUT", left_out.collect());
-    section(&mut text, "CONTESTED", contested(status, now));
+    section(&mut text, "LEFT OUT", &left_out.collect::<Vec<_>>());
+    section(&mut text, "CONTESTED", &contested(status, now));
     let problems = status.problems.iter().map(|known| row(&[&age(known.since, now), &known.problem]));
-    section(&mut text, "PROBLEMS", problems.collect());
+    section(&mut text, "PROBLEMS", &problems.collect::<Vec<_>>());
     text
 }
 
 /// A part of the table, unless it is empty.
-fn section(text: &mut String, title: &str, rows: Vec<Vec<String>>) {
+fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
     if !rows.is_empty() {
         // Writing to a String cannot fail.
-        let _ = write!(text, "\n{title}\n{}", columns(&rows));
+        let _ = write!(text, "\n{title}\n{}", columns(rows));
     }
 }
 
@@ -188,7 +188,8 @@ pub fn offline(status: &OfflineStatus) -> String {
     }));
     text.push('\n');
     text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no tunnel device of netd's\n".to_owned() });
-    section(&mut text, "ROUTES", status.routes.iter().map(|route| vec![route.clone()]).collect());
-    section(&mut text, "PROBLEMS", status.problems.iter().map(|problem| vec![problem.clone()]).collect());
+    let lines = |texts: &[String]| texts.iter().map(|text| vec![text.clone()]).collect::<Vec<_>>();
+    section(&mut text, "ROUTES", &lines(&status.routes));
+    section(&mut text, "PROBLEMS", &lines(&status.problems));
     text
 }

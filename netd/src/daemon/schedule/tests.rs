@@ -26,7 +26,7 @@ fn a_request_that_is_not_limited_runs_at_once() {
     schedule.request(Trigger::Startup);
     schedule.request(Trigger::StoreChanged);
     assert_eq!(schedule.take_request(start), Some(Trigger::Startup));
-    assert!(!schedule.is_requested(), "one run is for all of them");
+    assert!(schedule.requested.is_none(), "one run is for all of them");
 }
 
 #[test]

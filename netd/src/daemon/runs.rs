@@ -1,4 +1,5 @@
-//! A full run: reads, compares and repairs everything, and reports what came of it.
+//! The runs. A full run reads, compares and repairs everything, and reports what came of it. An incremental run follows some peers and
+//! repairs some places in the kernel, where that is all there is to do.
 
 use std::time::Instant;
 
@@ -14,12 +15,13 @@ use tokio::time::Instant as Deadline;
 use super::{Daemon, logging};
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
+use crate::reconciler::Incremental;
 use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
 
 impl Daemon {
-    /// Runs. Routes that this node may not use before it has published them wait; everything else does not.
+    /// Repairs everything. Routes that this node may not use before it has published them wait; everything else does not.
     pub(super) fn full_reconcile(&mut self, trigger: Trigger) {
         let begun = Instant::now();
         let (has_moved, underlay_problem) = self.follow_underlay();
@@ -82,7 +84,7 @@ impl Daemon {
         Transition {
             draining: advertisement.draining(),
             relaxed_rp_filter: self.transition.relaxed.clone(),
-            may_send: advertisement.may_send().cloned(),
+            may_send: advertisement.may_send.clone(),
             ..Transition::default()
         }
     }
@@ -141,5 +143,38 @@ impl Daemon {
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         Ok(true)
+    }
+
+    /// What has caused the work that waits.
+    pub(super) fn cause(&self) -> Trigger {
+        if self.store.has_news() { Trigger::StoreChanged } else { Trigger::KernelChanged }
+    }
+
+    /// Follows some peers and repairs some places in the kernel, or requests a full run where only that can.
+    pub(super) fn incremental(&mut self) {
+        if !self.store.has_news() && !self.kernel.reconciler.engine.is_dirty() {
+            return;
+        }
+        let begun = Instant::now();
+        let trigger = self.cause();
+        let news = self.store.take_news();
+        let (now, kernel) = (self.kernel.now(), &mut self.kernel.kernel);
+        let done = self.kernel.reconciler.update(kernel, &self.node, &mut self.cluster, news, now);
+        let Some(Incremental { report, deferred, nodes }) = done else {
+            return self.schedule.request(trigger);
+        };
+        let took = begun.elapsed();
+        self.reporter.throttle.log_incremental(trigger, report.applied, self.cluster.peers.len(), took);
+        let Some(outcome) = self.kernel.reconciler.outcome() else { return };
+        self.reporter.status.reconciled(&Run {
+            trigger,
+            took,
+            scope: Scope::Peers(&nodes),
+            node: &self.node,
+            cluster: &self.cluster,
+            outcome,
+            report: &report,
+            deferred: &deferred,
+        });
     }
 }
