@@ -2,11 +2,12 @@
 //!
 //! Pure: the caller passes the notices on.
 
+use std::error::Error;
+
 use ::reconcile::problem::{Changes, changes};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 
-use super::publisher::ReadError;
 use crate::problem::{Kind, Problem, Problems};
 use crate::store::{Notice, StoreError};
 
@@ -40,7 +41,7 @@ fn of_lease(why: &StoreError, kind: Kind, what: &str) -> Problem {
 }
 
 /// This node waits with a change, since it cannot read what its peers receive.
-pub(super) fn not_read(why: &ReadError) -> Problem {
+pub(super) fn not_read(why: &impl Error) -> Problem {
     Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {}", chain(why)))
 }
 

@@ -13,7 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use super::listeners::accept_all;
+use super::accept::accept_all;
 use super::publisher::StatusPublisher;
 
 /// Connections at a time; others wait.

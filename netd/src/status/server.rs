@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::listeners::accept_all;
+use super::accept::accept_all;
 use super::publisher::StatusPublisher;
 
 /// The request for a stream of documents.

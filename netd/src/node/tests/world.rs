@@ -330,7 +330,7 @@ impl World {
         node.publisher = match std::mem::replace(&mut node.publisher, Publisher::Idle) {
             Publisher::Idle
                 if node.advertisement.wanted.encapsulations.is_some()
-                    && node.advertisement.wanted != *store[&node.own.node] =>
+                    && node.advertisement.wanted != store[&node.own.node] =>
             {
                 let lease = node.advertisement.begin_write();
                 Publisher::Writing(lease)
@@ -370,7 +370,7 @@ impl World {
                 self.go_on(at);
             } else if !is_idle
                 || node.advertisement.wanted.encapsulations.is_some()
-                    && node.advertisement.wanted != *self.store[&node.own.node]
+                    && node.advertisement.wanted != self.store[&node.own.node]
                 || node.advertisement.needs_read(node.now)
             {
                 self.publish(at);
