@@ -33,6 +33,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::conflist;
 use crate::node::{self, Node};
+use crate::status::NodeStatus;
 use crate::status::listeners;
 use crate::status::publisher::StatusPublisher;
 use crate::store::Store;
@@ -123,7 +124,7 @@ impl Daemon {
         );
         status.update(|status, _| {
             status.store.trouble = None;
-            status.joined(&node, &own, None);
+            status.node = Some(NodeStatus::of(&node, &own, None));
         });
         Ok(Self {
             node,

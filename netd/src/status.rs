@@ -151,7 +151,8 @@ pub struct InterfaceStatus {
 }
 
 impl NodeStatus {
-    fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
+    /// The node with its lease; `outcome` is the desired state, if known.
+    pub fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
         let underlay = &node.underlay;
         let mtu = underlay.mtu.get();
         Self {
@@ -278,11 +279,6 @@ impl Status {
     /// What netd waits for before it can start: the store cannot be reached, or lacks something.
     pub fn waits_for(&self) -> Option<&StoreTrouble> {
         self.store.trouble.as_ref().filter(|_| self.node.is_none())
-    }
-
-    /// The node has its lease; `outcome` is the desired state, if known.
-    pub fn joined(&mut self, node: &Node, lease: &Lease, outcome: Option<&Outcome>) {
-        self.node = Some(NodeStatus::of(node, lease, outcome));
     }
 }
 

@@ -93,7 +93,7 @@ impl Daemon {
         if self.lease.proceed(stored.as_ref(), &self.node.conf, &mut self.store) {
             self.follow_advertisement();
         }
-        self.reporter.set_lease_problems(self.lease.condition.problems());
+        self.reporter.set_lease_problems(&self.lease.condition.problems);
     }
 
     /// This node's lease says in plans all that peers may have read.
@@ -113,8 +113,7 @@ impl Daemon {
             self.schedule.request(trigger);
         }
         if let Some(outcome) = self.kernel.reconciler.outcome().filter(|_| !self.plugin.are_ready) {
-            let env = self.subnet_env(outcome);
-            match self.write_plugin_files(env) {
+            match self.write_plugin_files(outcome.pod_mtu) {
                 // Ready, unless the last run failed somewhere.
                 Ok(true) => self.reporter.status.update(|status, _| {
                     status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);

@@ -49,23 +49,21 @@ fn listed(subnets: PerFamily<Prefix>) -> String {
     subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// The problem that was reported last and has not ended.
+/// The lease's condition.
 #[derive(Debug, Default)]
-pub(super) struct LeaseCondition(Problems);
+pub(super) struct LeaseCondition {
+    /// The problem that was reported last and has not ended, if there is one.
+    pub(super) problems: Problems,
+}
 
 impl LeaseCondition {
-    /// The problem, if there is one.
-    pub(super) fn problems(&self) -> &Problems {
-        &self.0
-    }
-
     /// This is wrong now, or nothing is. Gives the notices to pass on.
     pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
         let now: Problems = problem.into_iter().collect();
-        let Changes { new, over } = changes(&self.0, &now);
+        let Changes { new, over } = changes(&self.problems, &now);
         let over = over.into_iter().cloned().map(Notice::Resolved);
         let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();
-        self.0 = now;
+        self.problems = now;
         notices
     }
 }

@@ -3,10 +3,9 @@
 
 use std::time::Instant;
 
-use dataplane::types::PerFamily;
+use dataplane::types::{Mtu, PerFamily};
 use network::chain;
 use network::model::Admission;
-use network::overlay::Outcome;
 use network::overlay::transition::Transition;
 use network::state::FullRun;
 use sd_notify::NotifyState;
@@ -41,7 +40,7 @@ impl Daemon {
         }
         let took = begun.elapsed();
         self.plugin.network_ready = report.is_ready;
-        let written = self.write_plugin_files(self.subnet_env(&planned.outcome));
+        let written = self.write_plugin_files(planned.outcome.pod_mtu);
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
         let mut found = problems::of_run(&report, &planned.outcome);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
@@ -117,26 +116,22 @@ impl Daemon {
         (true, None)
     }
 
-    /// What the plugin is to read.
-    pub(super) fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
-        SubnetEnv {
-            networks: self.node.identity.networks,
-            subnets: self.cluster.own.subnets,
-            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
-            ip_masq: self.config.rules.ip_masq,
-        }
-    }
-
     /// Writes what the plugin reads, once the network is ready and peers know this node, and whenever it changes. True where the files
     /// are as they should be.
     ///
     /// # Errors
     /// Where they cannot be written, for a person.
-    pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, Problem> {
+    pub(super) fn write_plugin_files(&mut self, pod_mtu: Option<Mtu>) -> Result<bool, Problem> {
         let may_begin = self.plugin.network_ready && self.lease.advertisement.may_have_pods();
         if !self.plugin.are_ready && !may_begin {
             return Ok(false);
         }
+        let env = SubnetEnv {
+            networks: self.node.identity.networks,
+            subnets: self.cluster.own.subnets,
+            mtu: pod_mtu.unwrap_or(self.node.underlay.mtu),
+            ip_masq: self.config.rules.ip_masq,
+        };
         if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             self.lease.publisher.notify(Notice::Ready);

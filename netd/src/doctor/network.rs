@@ -34,18 +34,19 @@ fn concerns(op: &Op) -> bool {
 }
 
 fn conflict(conflict: &Conflict) -> Finding {
-    match conflict {
+    let (subject, what, remedy) = match conflict {
         Conflict::Route { wanted, present } => {
             let what = format!("{wanted} has no place, since a route is there that is not netd's");
-            Finding::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
+            (wanted.destination.to_string(), what, format!("ip route delete {present}"))
         }
         Conflict::Name { name, texts } => {
             let what = format!("a device of another kind has the name of netd's {} device", texts.kind);
-            Finding::fault(name, what).remedy(format!("ip link delete {name}"))
+            (name.to_string(), what, format!("ip link delete {name}"))
         }
         Conflict::Tunnel { name, other, texts } => {
             let what = format!("this {} device, not netd's, has the {} that {name} needs", texts.kind, texts.identity);
-            Finding::fault(other, what).remedy(format!("ip link delete {other}"))
+            (other.to_string(), what, format!("ip link delete {other}"))
         }
-    }
+    };
+    Finding::fault(subject, what).remedy(remedy)
 }

@@ -15,7 +15,9 @@ use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::overlay::{Desired, Outcome};
 use network::plan::Conflict;
 
-use super::{ContestedObject, LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
+use super::{
+    ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values,
+};
 use crate::node::Node;
 use crate::problem::{Problem, Problems};
 use crate::reconcile::{Deferred, Report, Trigger};
@@ -67,7 +69,7 @@ impl Status {
                 self.daemon.ready
             }
             Scope::Full { rejected, problems, published } => {
-                self.joined(run.node, &run.cluster.own, Some(run.outcome));
+                self.node = Some(NodeStatus::of(run.node, &run.cluster.own, Some(run.outcome)));
                 self.daemon.changing = !run.outcome.settled;
                 let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.to_string()));
                 self.left_out = left_out.collect();
