@@ -181,7 +181,9 @@ impl PeerStatus {
             let route = RouteStatus::of(run, lease, (family, *subnet), missing, since);
             if known == Some(&route) { route } else { RouteStatus { since: now, ..route } }
         };
-        let routes = lease.subnets.iter().enumerate().map(route).collect();
+        // No larger than needed: there may be thousands of peers.
+        let mut routes = Vec::with_capacity(lease.subnets.iter().count());
+        routes.extend(lease.subnets.iter().enumerate().map(route));
         Self { backend: lease.backend.name(), public: values(&lease.public), routes }
     }
 }
