@@ -4,6 +4,7 @@
 //!
 //! A failure does not stop it. All failures are reported at the end.
 
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -38,13 +39,8 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         false
     });
     if let Some(folder) = &config.cni.conf_dir {
-        match conflist::remove(folder, &config.subnet_file) {
-            Ok(gone) => {
-                for path in gone {
-                    tracing::info!(path = %path.display(), "CNI configuration removed");
-                }
-            }
-            Err(error) => left.push(chain(&error)),
+        for path in done(conflist::remove(folder, &config.subnet_file), &mut left).into_iter().flatten() {
+            tracing::info!(path = %path.display(), "CNI configuration removed");
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
@@ -55,31 +51,32 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
     }
-    if config.cni.bin_dir_given {
-        plugin(&config.cni.bin_dir, &mut left);
+    if let Some(bin_dir) = &config.cni.bin_dir {
+        plugin(bin_dir, &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
-    match socket::remove_stale(&config.status.socket) {
-        Ok(_) | Err(ClaimError::NoSocket { .. }) => {}
-        Err(error) => left.push(chain(&error)),
+    match socket::remove_stale(&config.status_socket()) {
+        Err(ClaimError::NoSocket { .. }) => {}
+        removed => drop(done(removed, &mut left)),
     }
-    if is_flannels {
-        return left;
-    }
-    match node_name(config.node_name.as_ref()) {
-        Ok(name) => match store.release(&name).await {
-            Ok(()) => tracing::info!(node = %name, "lease given back"),
-            Err(error) => left.push(chain(&error)),
-        },
-        Err(error) => left.push(chain(&error)),
+    if !is_flannels
+        && let Some(name) = done(node_name(config.node_name.as_ref()), &mut left)
+        && done(store.release(&name).await, &mut left).is_some()
+    {
+        tracing::info!(node = %name, "lease given back");
     }
     left
+}
+
+/// What a step gives, unless it fails: then the failure is left.
+fn done<T>(result: Result<T, impl Error>, left: &mut Vec<String>) -> Option<T> {
+    result.map_err(|error| left.push(chain(&error))).ok()
 }
 
 /// Removes netd's objects from the kernel. True if flannel runs on the node again.
 async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
-    let identity = owned::identity(&config.subnet_file, owned::networks(store).await);
+    let identity = owned::identity(config, store).await;
     let host = observe::host(&mut kernel, &identity)?;
     // Reverse-path filters that a change of the backend has relaxed get their former values.
     let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };
@@ -108,40 +105,32 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
 
 /// Removes the plugin, unless pods are left: they could not be deleted without the plugin.
 fn plugin(bin_dir: &Path, left: &mut Vec<String>) {
-    match pods() {
-        Ok(0) => match install::remove(bin_dir) {
-            Ok(true) => tracing::info!(folder = %bin_dir.display(), "CNI plugin removed"),
-            Ok(false) => {}
-            Err(error) => left.push(chain(&error)),
-        },
+    match Linux::open().and_then(|mut kernel| Ok(bridge(&mut kernel)?.map_or(0, |(_, pods)| pods))) {
+        Ok(0) => {
+            if done(install::remove(bin_dir), left) == Some(true) {
+                tracing::info!(folder = %bin_dir.display(), "CNI plugin removed");
+            }
+        }
         Ok(pods) => tracing::warn!(pods, "the CNI plugin stays, since pods need it to be deleted: then run this again"),
         Err(error) => left.push(format!("the CNI plugin stays, since pods cannot be counted: {}", chain(&error))),
     }
 }
 
-/// How many pods are on the bridge.
-fn pods() -> Result<usize, KernelError> {
-    let mut kernel = Linux::open()?;
-    match kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE) {
-        Some(bridge) => Ok(kernel.socket().ports(bridge.index)?.len()),
-        None => Ok(0),
-    }
+/// The link with the name of the pods' bridge, and how many pods are on it.
+fn bridge(kernel: &mut Linux) -> Result<Option<(Link, usize)>, KernelError> {
+    let Some(link) = kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE) else { return Ok(None) };
+    let pods = kernel.socket().ports(link.index)?.len();
+    Ok(Some((link, pods)))
 }
 
 /// The plugin's bridge, if it has this node's gateway address and no pods.
 fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
     let subnets = subnet_env::previous_subnets(&fs::read_to_string(subnet_file).unwrap_or_default());
-    let Some(bridge) =
-        kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE && link.kind == Kind::Bridge)
-    else {
-        return Ok(None);
-    };
     let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
-    let ours = kernel.addresses()?.iter().any(|a| a.index == bridge.index && gateways.contains(&a.address));
-    if !ours {
+    let Some((link, pods)) = bridge(kernel)?.filter(|(link, _)| link.kind == Kind::Bridge) else { return Ok(None) };
+    if !kernel.addresses()?.iter().any(|a| a.index == link.index && gateways.contains(&a.address)) {
         return Ok(None);
     }
-    let pods = kernel.socket().ports(bridge.index)?.len();
     if pods > 0 {
         tracing::warn!(
             bridge = BRIDGE,
@@ -150,5 +139,5 @@ fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, K
         );
         return Ok(None);
     }
-    Ok(Some(bridge))
+    Ok(Some(link))
 }

@@ -6,8 +6,6 @@ pub(crate) mod advertisement;
 mod backend_transition;
 mod bootstrap;
 mod event_loop;
-mod full_reconcile;
-mod incremental;
 mod kernel_sync;
 mod lease_condition;
 mod local_lease;
@@ -15,22 +13,31 @@ mod logging;
 mod plugin_files;
 mod publisher;
 mod reporter;
+mod runs;
 mod schedule;
 mod store_view;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 
+use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use network::model::Cluster;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
+
 use tokio::time::Instant;
 
 use crate::config::Config;
-use crate::node::Node;
+use crate::conflist;
+use crate::node::{self, Node};
+use crate::status::NodeStatus;
+use crate::status::listeners;
 use crate::status::publisher::StatusPublisher;
 use crate::store::Store;
 use backend_transition::BackendTransition;
-use bootstrap::Bootstrap;
 pub use bootstrap::StartError;
 use kernel_sync::KernelSync;
 use local_lease::LocalLease;
@@ -42,18 +49,17 @@ use store_view::StoreView;
 
 /// Runs until SIGTERM or SIGINT.
 pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
-    let mut signals = TerminationSignals::listen().map_err(StartError::Signals)?;
-    let status = StatusPublisher::new();
-    let bootstrap = tokio::select! {
-        bootstrap = Bootstrap::complete(&mut config, &store, &status) => Some(bootstrap),
+    let mut ended = pin!(termination().map_err(StartError::Signals)?);
+    let status = StatusPublisher::default();
+    let store = Arc::new(store);
+    let started = tokio::select! {
+        started = Daemon::start(&mut config, &store, &status) => Some(started),
         never = bootstrap::show_waiting(&status, store.startup_status()) => match never {},
-        () = signals.wait() => None,
+        () = &mut ended => None,
     };
-    match bootstrap {
-        Some(Ok(bootstrap)) => {
-            let events = store.watch();
-            let mut daemon = Daemon::new(config, store, status, bootstrap);
-            daemon.run(events, &mut signals).await;
+    match started {
+        Some(Ok(mut daemon)) => {
+            daemon.run(store.watch(), ended).await;
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {
@@ -67,23 +73,15 @@ pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The signals that end the daemon.
-struct TerminationSignals {
-    term: Signal,
-    int: Signal,
-}
-
-impl TerminationSignals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
-    }
-
-    async fn wait(&mut self) {
+/// Waits for a signal that ends the daemon.
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
         tokio::select! {
-            _ = self.term.recv() => {}
-            _ = self.int.recv() => {}
+            _ = term.recv() => {}
+            _ = int.recv() => {}
         }
-    }
+    })
 }
 
 /// The parts.
@@ -103,9 +101,32 @@ struct Daemon {
 }
 
 impl Daemon {
-    fn new(config: Config, store: Store, status: StatusPublisher, bootstrap: Bootstrap) -> Self {
-        let Bootstrap { epoch, kernel, monitor, node, request, own, template, listeners } = bootstrap;
-        Self {
+    /// Discovers the node, and acquires the lease. It waits for the store where that is away or lacks something. Nothing in the kernel is
+    /// changed.
+    async fn start(config: &mut Config, store: &Arc<Store>, status: &StatusPublisher) -> Result<Self, StartError> {
+        // Before the peers' leases are read.
+        let epoch = Instant::now();
+        let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
+        let listeners = listeners::open(config, status).await?;
+        if config.node_name.is_none() {
+            config.node_name = store.node_name().await.map_err(StartError::Name)?;
+        }
+        let mut kernel = Linux::open()?;
+        let monitor = AsyncMonitor::open()?;
+        let node = Node::discover(config, &**store, &mut kernel).await?;
+        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
+        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
+        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
+        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+        tracing::info!(
+            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
+            "lease taken"
+        );
+        status.update(|status, _| {
+            status.store.trouble = None;
+            status.node = Some(NodeStatus::of(&node, &own, None));
+        });
+        Ok(Self {
             node,
             store: StoreView::default(),
             kernel: KernelSync::new(kernel, monitor, epoch),
@@ -114,8 +135,8 @@ impl Daemon {
             transition: BackendTransition::resume(&config.subnet_file),
             schedule: Schedule::new(config.resync, Instant::now()),
             plugin: PluginFiles::new(template),
-            reporter: Reporter::new(status, listeners),
-            config,
-        }
+            reporter: Reporter::new(status.clone(), listeners),
+            config: config.clone(),
+        })
     }
 }

@@ -26,24 +26,30 @@ use std::fmt::Write as _;
 use crate::config::Config;
 use crate::store::Store;
 use facts::Facts;
-use finding::Check;
 pub use finding::{Finding, Verdict};
 pub use gather::FactsError;
 
-/// Causes come before their effects.
-const CHECKS: [Check; 12] = [
-    lease::CHECK,
-    network::CHECK,
-    forwarding::CHECK,
-    reverse_path::CHECK,
-    forward_policy::CHECK,
-    bridge_netfilter::CHECK,
-    subnets::CHECK,
-    leftovers::CHECK,
-    mtu::CHECK,
-    peers::CHECK,
-    path::CHECK,
-    checksum::CHECK,
+/// Finds what is wrong; leaves the findings' `check` empty.
+type Judge = fn(&Facts) -> Vec<Finding>;
+
+/// The checks: name, what to report if nothing is wrong, and judgement. Causes come before their effects.
+const CHECKS: [(&str, &str, Judge); 12] = [
+    ("lease", "this node has its subnets, and the plugin's file is there", lease::judge),
+    ("network", "the kernel has every device, entry and route of the network", network::judge),
+    ("forwarding", "the kernel forwards packets of pods", forwarding::judge),
+    ("reverse path", "no reverse-path filter meets packets that come another way than answers go", reverse_path::judge),
+    ("forward policy", "no chain drops forwarded packets of pods by policy", forward_policy::judge),
+    (
+        "br_netfilter",
+        "packets between pods of one node meet iptables where Services need it, and pass",
+        bridge_netfilter::judge,
+    ),
+    ("subnets", "the pod network overlaps nothing else, and no two nodes' subnets do", subnets::judge),
+    ("leftovers", "no other pod network has left its configuration, rules or addresses here", leftovers::judge),
+    ("mtu", "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", mtu::judge),
+    ("peers", "every peer answers the way that pods' packets take", peers::judge),
+    ("path mtu", "the largest packets of pods arrive at every peer that answers", path::judge),
+    ("checksum", "datagrams arrive through the tunnel with their checksums right", checksum::judge),
 ];
 
 /// Runs every check. Gives at least one finding for each, in the order of the checks.
@@ -56,12 +62,12 @@ pub async fn run(config: &Config, store: &Store) -> Result<Vec<Finding>, FactsEr
 
 fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for Check { name, well, judge } in &CHECKS {
-        let found = judge(facts);
+    for (check, well, judge) in CHECKS {
+        let mut found = judge(facts);
         if found.is_empty() {
-            findings.push(Finding { check: name, ..Finding::well(*well) });
+            found.push(Finding::well(well));
         }
-        findings.extend(found.into_iter().map(|finding| Finding { check: name, ..finding }));
+        findings.extend(found.into_iter().map(|finding| Finding { check, ..finding }));
     }
     findings
 }

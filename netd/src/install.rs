@@ -52,7 +52,7 @@ pub enum InstallError {
 
 /// Installs the plugin, then checks the configuration that the daemon will install.
 pub fn run(config: &Config) -> Result<(), InstallError> {
-    let bin_dir = &config.cni.bin_dir;
+    let bin_dir = config.cni.bin_dir();
     let target = bin_dir.join(PLUGIN);
     if install(&source(&config.cni)?, &target)? {
         tracing::info!(path = %target.display(), "CNI plugin installed");

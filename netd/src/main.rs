@@ -69,7 +69,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("netd {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut config = Config::new(cli.flags).context("there is no store")?;
+    let mut config = cli.config;
+    let store = config.store.choose(&config.subnet_file).context("there is no store")?;
     if cli.command == Some(Command::InstallCni) {
         install::run(&config).context("the CNI plugin is not installed")?;
         return Ok(ExitCode::SUCCESS);
@@ -78,7 +79,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
-        let store = Store::new(config.store.clone(), cli.command.is_none()).context("there is no store")?;
+        let store = Store::new(store, cli.command.is_none()).context("there is no store")?;
         // The daemon asks the store later, when `netd status` can already show what it waits for.
         if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
             config.node_name = store.node_name().await.context("cannot find out which node this is")?;

@@ -177,15 +177,6 @@ pub fn links(kernel: &mut impl Kernel) -> Result<BTreeMap<IfName, Link>, KernelE
 }
 
 #[cfg(test)]
-mod tests;
-
+mod fixtures;
 #[cfg(test)]
-impl From<&network::fixtures::Network> for Node {
-    /// Node 1 of it.
-    fn from(network: &network::fixtures::Network) -> Self {
-        let (name, public) = (network::fixtures::node_name(1), PerFamily::none());
-        let (conf, underlay, tunnel_devices, identity) =
-            (network.conf(), network.underlay(1), network.tunnel_devices(), network.identity());
-        Self { name, conf, underlay, tunnel_devices, identity, public }
-    }
-}
+mod tests;

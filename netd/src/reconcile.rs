@@ -56,10 +56,7 @@ impl Trigger {
 
     /// True where no new desired state caused the run: what it changes was right before.
     pub fn repairs(self) -> bool {
-        match self {
-            Trigger::Startup | Trigger::StoreChanged | Trigger::UnderlayChanged | Trigger::Lingered => false,
-            Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry => true,
-        }
+        matches!(self, Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry)
     }
 }
 
@@ -117,7 +114,7 @@ pub fn plan(
         cluster,
         underlay: &node.underlay,
         identity: &node.identity,
-        masquerade: rules.masquerade,
+        masquerade: rules.masquerade(),
         forward_rules: rules.accept_forwarded,
         routes: &host.routes,
         links: &host.links,

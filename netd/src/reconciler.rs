@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::kernel::Kernel;
-use dataplane::monitor::{Event, Filter};
+use dataplane::monitor::Event;
 use dataplane::types::PerFamily;
 use network::key::Key;
 use network::model::{Cluster, Lease, NodeName};
-use network::overlay::{Desired, Identity, Outcome};
-use network::plan::Plan;
+use network::overlay::{Identity, Outcome};
 use network::state::{Engine, FullRun, State, WatchFilter};
 
 use crate::node::Node;
@@ -21,9 +20,10 @@ use crate::reconcile::{self, Deferred, Report, RunKind};
 /// The engine, and the state since the last full run.
 #[derive(Debug, Default)]
 pub struct Reconciler {
-    engine: Engine,
+    /// The dirty keys and the repairs.
+    pub engine: Engine,
     /// None before the first full run.
-    state: Option<State>,
+    pub state: Option<State>,
 }
 
 /// The result of a run over dirty keys.
@@ -51,25 +51,10 @@ impl Reconciler {
         self.state = Some(State::new(full, filter, &mut self.engine));
     }
 
-    /// The dirty keys and the repairs.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
-    /// Forgets the repairs: the interface between nodes is down or gone, and nobody undid what was on it.
-    pub fn reset_backoff(&mut self) {
-        self.engine.reset_backoff();
-    }
-
     /// Forgets all but the repairs: the next run has to be a full one.
     pub fn forget(&mut self) {
         self.engine.forget();
         self.state = None;
-    }
-
-    /// The notifications of the kernel that matter from here on; `None` before the first full run.
-    pub fn subscription(&self) -> Option<Filter> {
-        self.state.as_ref().map(State::subscription)
     }
 
     /// Takes notifications of the kernel.
@@ -81,27 +66,9 @@ impl Reconciler {
         }
     }
 
-    /// True where sysctls have changed since the last call.
-    pub fn take_sysctls_changed(&mut self) -> bool {
-        self.state.as_mut().is_some_and(State::take_sysctls_changed)
-    }
-
     /// What the last run desired.
     pub fn outcome(&self) -> Option<&Outcome> {
         self.state.as_ref().map(State::outcome)
-    }
-
-    /// Carries the plan of a full run out, but for what has to wait.
-    pub fn run(
-        &mut self,
-        kernel: &mut impl Kernel,
-        plan: Plan,
-        desired: &Desired,
-        kind: RunKind,
-        now: Duration,
-    ) -> (Report, Deferred) {
-        let apply = |ops: &[_]| reconcile::carry_out(kernel, ops);
-        self.engine.run(desired, plan.ops, plan.conflicts, (kind, now), apply)
     }
 
     /// Makes the dirty keys as desired, and those that follow from the present leases of some nodes. `None` where a full run has to;

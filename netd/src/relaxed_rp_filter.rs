@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use network::overlay::transition::Transition;
-
-use crate::whole_file;
 
 /// The file.
 pub fn file(subnet_file: &Path) -> PathBuf {
@@ -28,26 +25,6 @@ pub fn read(subnet_file: &Path) -> BTreeMap<String, String> {
             && ["0", "1", "2"].contains(value)
     });
     filters.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
-}
-
-/// Writes the former values of filters, by sysctl, before the filters are relaxed.
-///
-/// # Errors
-/// If the file cannot be written.
-pub fn write(subnet_file: &Path, former: &BTreeMap<String, String>) -> io::Result<()> {
-    let text: String = former.iter().flat_map(|(key, value)| [key, "=", value, "\n"]).collect();
-    whole_file::write(&file(subnet_file), text.as_bytes())
-}
-
-/// Removes the file. A missing file is success.
-///
-/// # Errors
-/// If the file stays.
-pub fn remove(subnet_file: &Path) -> io::Result<()> {
-    match fs::remove_file(file(subnet_file)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// What a daemon has left to do of a change of the backend, for commands that run without the daemon.

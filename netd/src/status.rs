@@ -2,9 +2,9 @@
 //!
 //! Pure. The daemon keeps the value up to date through [`publisher::StatusPublisher`]. Clients get it as one JSON document.
 
+mod accept;
 pub mod client;
 mod clock_steps;
-mod contested;
 mod health;
 pub mod listeners;
 pub mod metrics;
@@ -14,10 +14,10 @@ pub mod run;
 mod server;
 pub mod socket;
 pub mod table;
-pub mod unprogrammed;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use dataplane::types::{IfName, Mac, PerFamily, Prefix};
@@ -31,7 +31,7 @@ use crate::node::Node;
 use crate::problem::Problem;
 
 /// The status.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// The daemon.
@@ -59,7 +59,7 @@ pub struct Status {
 }
 
 /// The daemon itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct DaemonStatus {
     /// True; in the document of a netd that does not run ([`offline`]) this is false.
     pub running: bool,
@@ -151,7 +151,8 @@ pub struct InterfaceStatus {
 }
 
 impl NodeStatus {
-    fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
+    /// The node with its lease; `outcome` is the desired state, if known.
+    pub fn of(node: &Node, lease: &Lease, outcome: Option<&Outcome>) -> Self {
         let underlay = &node.underlay;
         let mtu = underlay.mtu.get();
         Self {
@@ -213,14 +214,11 @@ pub enum RouteKind {
 impl RouteKind {
     /// All of them.
     pub const ALL: [RouteKind; 3] = [RouteKind::Tunnel, RouteKind::Direct, RouteKind::None];
+}
 
-    /// Its name in documents and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RouteKind::Tunnel => "tunnel",
-            RouteKind::Direct => "direct",
-            RouteKind::None => "none",
-        }
+impl fmt::Display for RouteKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
     }
 }
 
@@ -273,34 +271,14 @@ pub struct StoreTrouble {
 impl Status {
     /// The status of a netd that starts now.
     pub fn new(now: Timestamp) -> Self {
-        Self {
-            daemon: DaemonStatus {
-                running: true,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                started: now,
-                ready: false,
-                changing: false,
-            },
-            node: None,
-            peers: BTreeMap::new(),
-            left_out: BTreeMap::new(),
-            last_reconcile: None,
-            last_full_read: None,
-            operations: BTreeMap::new(),
-            problems: Vec::new(),
-            contested: BTreeMap::new(),
-            store: StoreStatus::default(),
-        }
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        let daemon = DaemonStatus { running: true, version, started: now, ..DaemonStatus::default() };
+        Self { daemon, ..Self::default() }
     }
 
     /// What netd waits for before it can start: the store cannot be reached, or lacks something.
     pub fn waits_for(&self) -> Option<&StoreTrouble> {
         self.store.trouble.as_ref().filter(|_| self.node.is_none())
-    }
-
-    /// The node has its lease; `outcome` is the desired state, if known.
-    pub fn joined(&mut self, node: &Node, lease: &Lease, outcome: Option<&Outcome>) {
-        self.node = Some(NodeStatus::of(node, lease, outcome));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dataplane::monitor::Monitor;
+use dataplane::monitor::{Filter, Monitor, Subscription};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::failure::{Context, Outcome};
@@ -12,6 +12,7 @@ use crate::namespace::Namespace;
 #[derive(Debug)]
 pub struct Changes {
     monitor: Monitor,
+    subscription: Subscription,
 }
 
 impl Changes {
@@ -20,8 +21,8 @@ impl Changes {
     /// # Errors
     /// Where the kernel cannot be listened to.
     pub fn open(namespace: &Namespace) -> Outcome<Self> {
-        let monitor = namespace.within(Monitor::open)?.context("read notifications")?;
-        Ok(Self { monitor })
+        let mut monitor = namespace.within(Monitor::open)?.context("read notifications")?;
+        Ok(Self { subscription: monitor.subscribe(Filter::all()), monitor })
     }
 
     /// Waits until `count` changes were received, or none for as long as `patience`. Gives how many there were.
@@ -32,7 +33,7 @@ impl Changes {
         let mut received = 0;
         let timeout = PollTimeout::try_from(timeout).context("bound a wait")?;
         while received < count {
-            let any = self.monitor.receive(usize::MAX).context("read notifications")?.map_or(0, |events| events.len());
+            let any = self.monitor.drain(self.subscription).context("read notifications")?.len();
             received += any;
             if any == 0 {
                 let mut sockets = self.monitor.sockets().map(|fd| PollFd::new(fd, PollFlags::POLLIN));

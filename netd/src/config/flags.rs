@@ -2,23 +2,14 @@
 //!
 //! Pure: [`Cli::read`] takes the arguments and the environment.
 
-mod cni;
 mod go_style;
-mod stores;
 
-use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
-use network::model::NodeName;
-use regex_lite::Regex;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-pub use self::cni::CniFlags;
-pub use self::stores::{EtcdFlags, KubeFlags};
-use crate::subnet_env::SUBNET_FILE;
+use super::Config;
 
 /// The node daemon of a pod network: takes this node's subnet, follows its peers, and keeps the kernel's routes and tunnels up to date.
 ///
@@ -29,9 +20,9 @@ pub struct Cli {
     /// The command; without one netd is the daemon.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// The flags.
+    /// The flags, before or after the subcommand.
     #[command(flatten)]
-    pub flags: Flags,
+    pub config: Config,
 }
 
 /// A command.
@@ -82,112 +73,6 @@ pub enum Output {
     Yaml,
 }
 
-/// The flags, before or after the subcommand.
-#[derive(Debug, Clone, Args)]
-pub struct Flags {
-    /// Interface (name or IP) for traffic between nodes; may be given more than once, the first that is there is used.
-    #[arg(long, global = true, env = "FLANNELD_IFACE", value_delimiter = ',', value_name = "NAME|IP")]
-    pub iface: Vec<String>,
-
-    /// Regular expression for the interface's IP or name, tried after --iface; may be given more than once.
-    #[arg(long, global = true, env = "FLANNELD_IFACE_REGEX", value_name = "REGEX")]
-    pub iface_regex: Vec<Regex>,
-
-    /// Use the interface through which this IP is reached, where neither --iface nor --iface-regex is given.
-    #[arg(long, global = true, env = "FLANNELD_IFACE_CAN_REACH", value_name = "IP")]
-    pub iface_can_reach: Option<IpAddr>,
-
-    /// IPv4 address where other nodes reach this node, if not the interface's.
-    #[arg(long, global = true, env = "FLANNELD_PUBLIC_IP", value_name = "IP")]
-    pub public_ip: Option<Ipv4Addr>,
-
-    /// IPv6 address where other nodes reach this node, if not the interface's.
-    #[arg(long, global = true, env = "FLANNELD_PUBLIC_IPV6", value_name = "IP")]
-    pub public_ipv6: Option<Ipv6Addr>,
-
-    /// File with this node's subnet and MTU for the CNI plugin.
-    #[arg(
-        long,
-        global = true,
-        env = "FLANNELD_SUBNET_FILE",
-        default_value = SUBNET_FILE,
-        value_name = "FILE"
-    )]
-    pub subnet_file: PathBuf,
-
-    /// Masquerade traffic from pods to outside of the network.
-    #[arg(long, global = true, env = "FLANNELD_IP_MASQ", default_value = "false", value_parser = go_style::boolean,
-          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub ip_masq: bool,
-
-    /// Do not let masquerading choose ports at random.
-    #[arg(long, global = true, env = "FLANNELD_IP_MASQ_FULLY_RANDOM_DISABLE", default_value = "false", value_parser = go_style::boolean,
-          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub ip_masq_fully_random_disable: bool,
-
-    /// Accept forwarded traffic from and to pods in the host's firewall.
-    #[arg(long, global = true, env = "FLANNELD_IPTABLES_FORWARD_RULES", default_value = "true", value_parser = go_style::boolean,
-          action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
-    pub iptables_forward_rules: bool,
-
-    /// Seconds between two comparisons of the kernel with the desired state [default: 10].
-    #[arg(long, global = true, env = "FLANNELD_IPTABLES_RESYNC", value_parser = seconds, value_name = "SECONDS")]
-    pub iptables_resync: Option<NonZeroU32>,
-
-    /// File with the network configuration [default: net-conf.json in --store-dir; with --kube-subnet-mgr
-    /// /etc/kube-flannel/net-conf.json].
-    #[arg(long, global = true, env = "FLANNELD_NET_CONFIG_PATH", value_name = "FILE")]
-    pub net_config_path: Option<PathBuf>,
-
-    /// Directory with the network configuration and the nodes' leases, shared by the nodes: the store if no other is chosen
-    /// [default: /var/lib/netd/store].
-    #[arg(long, global = true, env = "FLANNELD_STORE_DIR", value_name = "DIR")]
-    pub store_dir: Option<PathBuf>,
-
-    /// The store in etcd.
-    #[command(flatten)]
-    pub etcd: EtcdFlags,
-
-    /// The store in the API server.
-    #[command(flatten)]
-    pub kube: KubeFlags,
-
-    /// This node's name [default: the host's name].
-    #[arg(long, global = true, env = "NODE_NAME", value_name = "NAME")]
-    pub node_name: Option<NodeName>,
-
-    /// Directory to install the plugin's CNI configuration in when the network is ready, such as /etc/cni/net.d [default: none].
-    #[arg(long, global = true, env = "FLANNELD_CNI_CONF_DIR", value_name = "DIR")]
-    pub cni_conf_dir: Option<PathBuf>,
-
-    /// Name of that configuration.
-    #[arg(
-        long,
-        global = true,
-        env = "FLANNELD_CNI_CONF_NAME",
-        default_value = "10-netd.conflist",
-        value_parser = file_name,
-        value_name = "NAME"
-    )]
-    pub cni_conf_name: String,
-
-    /// The plugin and its configuration.
-    #[command(flatten)]
-    pub cni: CniFlags,
-
-    /// Address to answer /healthz, /readyz and /metrics on.
-    #[arg(long, global = true, env = "FLANNELD_HEALTHZ_IP", default_value = "0.0.0.0", value_name = "IP")]
-    pub healthz_ip: IpAddr,
-
-    /// Port to answer them on; 0 for none.
-    #[arg(long, global = true, env = "FLANNELD_HEALTHZ_PORT", default_value_t = 0, value_name = "PORT")]
-    pub healthz_port: u16,
-
-    /// Socket that `netd status` asks [default: /run/netd/netd.sock, or next to --subnet-file where that is given].
-    #[arg(long, global = true, env = "FLANNELD_STATUS_SOCKET", value_name = "FILE")]
-    pub status_socket: Option<PathBuf>,
-}
-
 /// Flanneld's flags for features that netd does not have (yet).
 const NOT_SUPPORTED: [&str; 5] = ["ip-blackhole-route", "v", "vmodule", "log_backtrace_at", "log-backtrace-at"];
 
@@ -226,21 +111,20 @@ impl Cli {
         // Variables become arguments, so that clap checks both alike. Clap itself reads no variables.
         let mut all = vec![program];
         let command = Cli::command().mut_args(|arg| {
-            let Some(name) = arg.get_env().and_then(OsStr::to_str).map(str::to_owned) else { return arg };
-            let flag = arg.get_long().unwrap_or_default().to_owned();
+            let name = variable_of(&arg);
+            let flag = arg.get_long().unwrap_or_default();
             if let Some(value) = variable(&name)
-                && !args.iter().any(|given| go_style::name(given) == Some(&flag))
+                && !args.iter().any(|given| go_style::name(given) == Some(flag))
             {
                 let mut given = OsString::from(format!("--{flag}="));
                 given.push(value);
                 all.push(given);
             }
             let help = format!("{} [env: {name}]", arg.get_help().cloned().unwrap_or_default());
-            arg.env(None::<&'static str>).help(help)
+            go_style::completed(arg).global(true).env(None::<&'static str>).help(help)
         });
         all.extend(args);
-        let names = Cli::command();
-        let wrong = |error: clap::Error| CliError::Usage { variable: variable_of(&names, &error), error };
+        let wrong = |error: clap::Error| CliError::Usage { variable: variable_in(&error), error };
         let matches = command.try_get_matches_from(all).map_err(wrong)?;
         Cli::from_arg_matches(&matches).map_err(wrong)
     }
@@ -257,12 +141,17 @@ fn refuse_unsupported(args: &[OsString], variable: &impl Fn(&str) -> Option<OsSt
     }
 }
 
+/// The environment variable of a flag: flanneld's for a flag of this name, unless the flag names another.
+fn variable_of(arg: &Arg) -> String {
+    let named = arg.get_env().and_then(|name| name.to_str()).map(str::to_owned);
+    named.unwrap_or_else(|| go_style::variable(arg.get_long().unwrap_or_default()))
+}
+
 /// The environment variable of the flag that an error is about.
-fn variable_of(command: &clap::Command, error: &clap::Error) -> Option<String> {
+fn variable_in(error: &clap::Error) -> Option<String> {
     let ContextValue::String(about) = error.get(ContextKind::InvalidArg)? else { return None };
     let flag = about.strip_prefix("--")?.split([' ', '=', '[']).next()?;
-    let arg = command.get_arguments().find(|arg| arg.get_long() == Some(flag))?;
-    Some(arg.get_env()?.to_str()?.to_owned())
+    Cli::command().get_arguments().find(|arg| arg.get_long() == Some(flag)).map(variable_of)
 }
 
 impl CliError {
@@ -272,19 +161,6 @@ impl CliError {
             CliError::Usage { error, .. } if !error.use_stderr() => 0,
             _ => 1,
         }
-    }
-}
-
-fn seconds(text: &str) -> Result<NonZeroU32, String> {
-    text.parse().map_err(|_| format!("it must be a whole number of seconds from 1 to {}", u32::MAX))
-}
-
-fn file_name(name: &str) -> Result<String, String> {
-    let known = [".conflist", ".conf", ".json"].iter().any(|suffix| name.ends_with(suffix));
-    if known && !name.contains('/') && !name.starts_with('.') {
-        Ok(name.to_owned())
-    } else {
-        Err("it must be a file name that ends in .conflist".to_owned())
     }
 }
 

@@ -5,15 +5,36 @@
 mod etcd;
 mod kube;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-pub use etcd::EtcdConfig;
-pub use kube::{AnnotationPrefix, KubeConfig, NetConfSource, PrefixError};
-
-use super::flags::Flags;
+use clap::Args;
+pub use etcd::{EtcdConfig, EtcdFlags};
+pub use kube::{AnnotationPrefix, KubeConfig, KubeFlags, NetConfSource};
 
 /// The directory of the store that is used if no other is chosen.
 const STORE_DIR: &str = "/var/lib/netd/store";
+
+/// The flags of the stores.
+#[derive(Debug, Clone, Args)]
+pub struct StoreFlags {
+    /// File with the network configuration [default: net-conf.json in --store-dir; with --kube-subnet-mgr
+    /// /etc/kube-flannel/net-conf.json].
+    #[arg(long, value_name = "FILE")]
+    pub net_config_path: Option<PathBuf>,
+
+    /// Directory with the network configuration and the nodes' leases, shared by the nodes: the store if no other is chosen
+    /// [default: /var/lib/netd/store].
+    #[arg(long, value_name = "DIR")]
+    pub store_dir: Option<PathBuf>,
+
+    /// The store in etcd.
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
+
+    /// The store in the API server.
+    #[command(flatten)]
+    pub kube: KubeFlags,
+}
 
 /// One of the stores.
 #[derive(Debug, Clone)]
@@ -35,96 +56,55 @@ pub struct DirConfig {
     pub net_conf: Option<PathBuf>,
 }
 
-/// The flags of the stores contradict each other, or one has a wrong value.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreConfigError {
-    /// A flag of another store beside those of etcd.
-    #[error(
-        "{flag} is of another store than etcd, which the flags that begin with --etcd- choose: leave one of them out{}",
-        hint(flag)
-    )]
-    BesideEtcd {
-        /// The flag of the other store.
-        flag: &'static str,
-    },
-    /// A flag of another store beside the one that chooses the API server.
-    #[error("{flag} is of another store than the API server, which --kube-subnet-mgr chooses: leave one of them out")]
-    BesideKube {
-        /// The flag of the other store.
-        flag: &'static str,
-    },
-    /// A flag of a store that is not chosen.
-    #[error("{flag} says nothing without --kube-subnet-mgr: give that too, or leave it out")]
-    WithoutKube {
-        /// The flag.
-        flag: &'static str,
-    },
-    /// A flag of etcd's is wrong.
-    #[error("etcd cannot be the store")]
-    Etcd(#[source] FlagError),
-    /// A flag of the API server's is wrong.
-    #[error("the API server cannot be the store")]
-    Kube(#[source] FlagError),
-}
-
-fn hint(flag: &str) -> &'static str {
-    if flag == "--net-config-path" { " (with etcd the network configuration is in its key PREFIX/config)" } else { "" }
-}
-
-/// One flag is wrong.
+/// The flags of the stores contradict each other, or one has a wrong value: which, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum FlagError {
-    /// Its value.
-    #[error("{flag} is {value:?}: {problem}")]
-    Value {
-        /// The flag.
-        flag: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-    /// The flag that belongs to it is missing.
-    #[error("{given} needs {missing} too")]
-    Half {
-        /// The flag that is there.
-        given: &'static str,
-        /// The one that is not.
-        missing: &'static str,
-    },
+#[error("{0}")]
+pub struct StoreFlagError(String);
+
+impl StoreFlagError {
+    fn value(flag: &str, value: &str, problem: &str) -> Self {
+        Self(format!("{flag} is {value:?}: {problem}"))
+    }
+
+    fn of_store(self, store: &str) -> Self {
+        Self(format!("{store} cannot be the store: {self}"))
+    }
 }
 
-impl StoreConfig {
-    /// The store that the flags choose.
+impl StoreFlags {
+    /// The store that the flags choose, for the daemon with this subnet file.
     ///
     /// # Errors
     /// If the flags contradict each other, or one has a wrong value.
-    pub fn new(flags: &Flags) -> Result<Self, StoreConfigError> {
-        let first = |flags: &[(&'static str, bool)]| flags.iter().find(|(_, given)| *given).map(|(flag, _)| *flag);
-        let kube = &flags.kube;
-        let of_dir = ("--store-dir", flags.store_dir.is_some());
+    pub fn choose(&self, subnet_file: &Path) -> Result<StoreConfig, StoreFlagError> {
+        let refuse = |flags: &[(&str, bool)], why: &str| match flags.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(StoreFlagError(format!("{flag} {why}"))),
+            None => Ok(()),
+        };
+        let kube = &self.kube;
+        let of_dir = ("--store-dir", self.store_dir.is_some());
         if kube.kube_subnet_mgr {
-            return match first(&[of_dir, ("an --etcd- flag", flags.etcd.is_chosen())]) {
-                Some(flag) => Err(StoreConfigError::BesideKube { flag }),
-                None => KubeConfig::new(flags).map(Self::Kube).map_err(StoreConfigError::Kube),
-            };
+            let why = "is of another store than the API server, which --kube-subnet-mgr chooses: leave one of them out";
+            refuse(&[of_dir, ("an --etcd- flag", self.etcd.is_chosen())], why)?;
+            let config = KubeConfig::new(kube, self.net_config_path.as_deref(), subnet_file);
+            return config.map(StoreConfig::Kube).map_err(|error| error.of_store("the API server"));
         }
         let of_kube = [
             ("--kube-api-url", kube.kube_api_url.is_some()),
             ("--kubeconfig-file", kube.kubeconfig_file.is_some()),
             ("--net-conf-configmap", kube.net_conf_configmap.is_some()),
         ];
-        if let Some(flag) = first(&of_kube) {
-            return Err(StoreConfigError::WithoutKube { flag });
+        refuse(&of_kube, "says nothing without --kube-subnet-mgr: give that too, or leave it out")?;
+        if self.etcd.is_chosen() {
+            let why =
+                "is of another store than etcd, which the flags that begin with --etcd- choose: leave one of them out";
+            refuse(&[of_dir], why)?;
+            let hint = "(with etcd the network configuration is in its key PREFIX/config)";
+            refuse(&[("--net-config-path", self.net_config_path.is_some())], &format!("{why} {hint}"))?;
+            return self.etcd.config().map(StoreConfig::Etcd).map_err(|error| error.of_store("etcd"));
         }
-        if flags.etcd.is_chosen() {
-            return match first(&[of_dir, ("--net-config-path", flags.net_config_path.is_some())]) {
-                Some(flag) => Err(StoreConfigError::BesideEtcd { flag }),
-                None => EtcdConfig::new(&flags.etcd).map(Self::Etcd).map_err(StoreConfigError::Etcd),
-            };
-        }
-        let dir = flags.store_dir.clone().unwrap_or_else(|| STORE_DIR.into());
-        Ok(Self::Dir(DirConfig { dir, net_conf: flags.net_config_path.clone() }))
+        let dir = self.store_dir.clone().unwrap_or_else(|| STORE_DIR.into());
+        Ok(StoreConfig::Dir(DirConfig { dir, net_conf: self.net_config_path.clone() }))
     }
 }
 

@@ -27,12 +27,12 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 pub(crate) struct Advertisement {
     /// This node's lease as the store has it, by the last answer.
     stored: Lease,
-    /// The lease that is to be published, from the last run that left the kernel so.
-    wanted: Lease,
+    /// The lease that the store is to have, from the last run that left the kernel so.
+    pub(crate) wanted: Lease,
     /// What a write without an answer may have published.
     unconfirmed: Option<EncapsulationSupport>,
-    /// By which this node may send; `None` where it has published nothing.
-    may_send: Option<BTreeSet<Encapsulation>>,
+    /// By which this node may send; `None`, for any, where it has published nothing.
+    pub(crate) may_send: Option<BTreeSet<Encapsulation>>,
     /// The encapsulations by which this node receives until that time, although it has published that it no longer does.
     draining: BTreeMap<Encapsulation, Duration>,
     recheck: Recheck,
@@ -85,11 +85,6 @@ impl Advertisement {
         }
     }
 
-    /// The encapsulations by which this node may send; `None` for any.
-    pub(crate) fn may_send(&self) -> Option<&BTreeSet<Encapsulation>> {
-        self.may_send.as_ref()
-    }
-
     /// The encapsulations in which packets may still be under way, although no peer should send by them.
     pub(crate) fn draining(&self) -> BTreeSet<Encapsulation> {
         self.draining.keys().copied().collect()
@@ -102,11 +97,6 @@ impl Advertisement {
         if self.recheck == Recheck::RunDue && !restricted {
             self.recheck = Recheck::Done;
         }
-    }
-
-    /// The lease that the store is to have.
-    pub(crate) fn wanted(&self) -> &Lease {
-        &self.wanted
     }
 
     /// True where this node waits with something until the peers' leases are read: with a route, or with its first pods.

@@ -2,6 +2,8 @@
 //! configuration that was refused.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::problem::{Kind, Problem};
@@ -11,8 +13,9 @@ use crate::{relaxed_rp_filter, whole_file};
 #[derive(Debug)]
 pub(super) struct BackendTransition {
     /// The reverse-path filters that were relaxed, with their former values, by sysctl.
-    relaxed: BTreeMap<String, String>,
-    subnet_file: PathBuf,
+    pub(super) relaxed: BTreeMap<String, String>,
+    /// The record of them.
+    file: PathBuf,
     /// Why the configuration of the store is not the one in use.
     pub(super) refused: Option<Problem>,
 }
@@ -20,13 +23,9 @@ pub(super) struct BackendTransition {
 impl BackendTransition {
     /// Goes on where an earlier daemon ended.
     pub(super) fn resume(subnet_file: &Path) -> Self {
-        whole_file::sweep(&relaxed_rp_filter::file(subnet_file));
-        Self { relaxed: relaxed_rp_filter::read(subnet_file), subnet_file: subnet_file.to_owned(), refused: None }
-    }
-
-    /// The filters that are relaxed, with their former values, by sysctl.
-    pub(super) fn relaxed(&self) -> &BTreeMap<String, String> {
-        &self.relaxed
+        let file = relaxed_rp_filter::file(subnet_file);
+        whole_file::sweep(&file);
+        Self { relaxed: relaxed_rp_filter::read(subnet_file), file, refused: None }
     }
 
     /// Writes filters down before they are relaxed.
@@ -38,9 +37,9 @@ impl BackendTransition {
             return Ok(());
         }
         self.relaxed.extend(relaxes.clone());
-        relaxed_rp_filter::write(&self.subnet_file, &self.relaxed).map_err(|error| {
-            self.problem(format!("cannot be written, so a restart would not put rp_filter back: {error}"))
-        })
+        let text: String = self.relaxed.iter().flat_map(|(key, value)| [key, "=", value, "\n"]).collect();
+        whole_file::write(&self.file, text.as_bytes())
+            .map_err(|error| self.problem("cannot be written, so a restart would not put rp_filter back", &error))
     }
 
     /// Forgets the filters once they are as they were.
@@ -48,16 +47,16 @@ impl BackendTransition {
     /// # Errors
     /// Where the file stays, for a person.
     pub(super) fn forget(&mut self) -> Result<(), Problem> {
-        if self.relaxed.is_empty() {
+        if std::mem::take(&mut self.relaxed).is_empty() {
             return Ok(());
         }
-        self.relaxed.clear();
-        relaxed_rp_filter::remove(&self.subnet_file)
-            .map_err(|error| self.problem(format!("cannot be removed: {error}")))
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.problem("cannot be removed", &error)),
+            _ => Ok(()),
+        }
     }
 
-    fn problem(&self, detail: String) -> Problem {
-        let file = relaxed_rp_filter::file(&self.subnet_file);
-        Problem::new(Kind::FileNotWritten, file.display().to_string(), detail)
+    fn problem(&self, what: &str, error: &io::Error) -> Problem {
+        Problem::new(Kind::FileNotWritten, self.file.display().to_string(), format!("{what}: {error}"))
     }
 }

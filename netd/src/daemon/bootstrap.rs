@@ -1,24 +1,18 @@
-//! What the daemon needs before it can begin. It waits for the store where that is away or lacks something. Nothing in the kernel is
-//! changed.
+//! Why the daemon cannot begin, and what it shows while it waits for the store.
 
 use std::convert::Infallible;
 
-use dataplane::kernel::Linux;
-use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
 use network::chain;
-use network::model::Lease;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
-use crate::config::Config;
-use crate::conflist::{self, Template};
-use crate::node::{self, Node, NodeError};
+use crate::conflist;
+use crate::node::NodeError;
 use crate::problem::{Kind, Problem};
 use crate::status::StoreTrouble;
-use crate::status::listeners::{self, ListenError, Listeners};
+use crate::status::listeners::ListenError;
 use crate::status::publisher::StatusPublisher;
-use crate::store::{LeaseRequest, Store, StoreError};
+use crate::store::StoreError;
 
 /// Why the daemon cannot begin. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,54 +49,6 @@ impl StartError {
             _ => Kind::CannotStart,
         };
         Problem::new(kind, "netd", format!("cannot start on this node: {}", chain(self)))
-    }
-}
-
-/// All that the daemon begins with.
-pub(super) struct Bootstrap {
-    /// What times are counted from: before the peers' leases were read.
-    pub(super) epoch: Instant,
-    pub(super) kernel: Linux,
-    pub(super) monitor: AsyncMonitor,
-    pub(super) node: Node,
-    /// How the lease was acquired.
-    pub(super) request: LeaseRequest,
-    /// The lease.
-    pub(super) own: Lease,
-    /// The CNI configuration to install.
-    pub(super) template: Template,
-    pub(super) listeners: Listeners,
-}
-
-impl Bootstrap {
-    /// Discovers the node, and acquires the lease.
-    pub(super) async fn complete(
-        config: &mut Config,
-        store: &Store,
-        status: &StatusPublisher,
-    ) -> Result<Self, StartError> {
-        let epoch = Instant::now();
-        let template = conflist::template(config.cni.conf_source.as_deref(), &config.subnet_file)?;
-        let listeners = listeners::open(&config.status, status).await?;
-        if config.node_name.is_none() {
-            config.node_name = store.node_name().await.map_err(StartError::Name)?;
-        }
-        let mut kernel = Linux::open()?;
-        let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, store, &mut kernel).await?;
-        let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
-        let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
-        let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
-        tracing::info!(
-            node = %node.name, subnets = subnets.join(" "), backend = %own.backend, interface = %node.underlay.ifname, mark = node.identity.mark,
-            "lease taken"
-        );
-        status.update(|status, _| {
-            status.store.trouble = None;
-            status.joined(&node, &own, None);
-        });
-        Ok(Self { epoch, kernel, monitor, node, request, own, template, listeners })
     }
 }
 

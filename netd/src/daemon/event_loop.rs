@@ -2,14 +2,14 @@
 //!
 //! Nothing but that wait is awaited: no request to a store holds up a repair.
 
+use std::pin::Pin;
+
 use network::chain;
-use network::model::Lease;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+use super::Daemon;
 use super::publisher::Answer;
-use super::schedule::Due;
-use super::{Daemon, TerminationSignals};
 use crate::node;
 use crate::problem::{Kind, Problem};
 use crate::reconcile::Trigger;
@@ -17,11 +17,15 @@ use crate::store::{Notice, StoreEvent};
 
 impl Daemon {
     /// Runs until a signal ends the daemon.
-    pub(super) async fn run(&mut self, mut events: mpsc::Receiver<StoreEvent>, signals: &mut TerminationSignals) {
+    pub(super) async fn run(
+        &mut self,
+        mut events: mpsc::Receiver<StoreEvent>,
+        mut ended: Pin<&mut impl Future<Output = ()>>,
+    ) {
         loop {
-            let (listed, next) = (self.store.is_listed(), self.next());
+            let (listed, next) = (self.store.is_listed, self.next());
             tokio::select! {
-                () = signals.wait() => return,
+                () = &mut ended => return,
                 event = events.recv() => {
                     let Some(event) = event else {
                         tracing::error!("the store sends no more events; ending so that a restart can follow it again");
@@ -29,11 +33,11 @@ impl Daemon {
                     };
                     self.take_events(event, &mut events);
                 }
-                answer = self.lease.answer() => self.take_answer(answer, &mut events),
-                () = self.kernel.changed(), if listed => {}
+                answer = self.lease.publisher.answer() => self.take_answer(answer, &mut events),
+                () = self.kernel.monitor.changed(), if listed => {}
                 () = sleep_until(next), if listed => {}
             }
-            if self.store.is_listed() {
+            if self.store.is_listed {
                 self.work();
                 self.publish();
             }
@@ -43,8 +47,8 @@ impl Daemon {
     /// When there is something to do even though nothing happens.
     fn next(&self) -> Instant {
         let now = Instant::now();
-        let has_work = self.kernel.is_dirty() || self.store.has_news();
-        if self.kernel.is_behind() || has_work && !self.schedule.is_requested() {
+        let has_work = self.kernel.reconciler.engine.is_dirty() || self.store.has_news();
+        if self.kernel.is_behind || has_work && self.schedule.requested.is_none() {
             return now;
         }
         let others = [self.kernel.next_repair(), self.lease.next(), self.reporter.throttle.next()];
@@ -55,13 +59,10 @@ impl Daemon {
     fn work(&mut self) {
         self.receive();
         let now = Instant::now();
-        match self.schedule.due(now) {
-            Some(Due::Full) => self.schedule.request(Trigger::Periodic),
-            Some(Due::Retry) => self.schedule.request(Trigger::Retry),
-            Some(Due::Poll) if self.polled_state_differs() => self.schedule.request(Trigger::Periodic),
-            Some(Due::Poll) | None => {}
+        if self.schedule.tick(now) && self.polled_state_differs() {
+            self.schedule.request(Trigger::Periodic);
         }
-        if self.kernel.sysctls_differ(&self.node) {
+        if self.sysctls_differ() {
             self.schedule.request(Trigger::KernelChanged);
         }
         if self.kernel.next_repair().is_some_and(|at| at <= now) {
@@ -70,11 +71,13 @@ impl Daemon {
         if self.reporter.throttle.next().is_some_and(|at| at <= now) {
             self.reporter.throttle.flush(self.cluster.peers.len());
         }
-        if self.kernel.needs_full() {
+        if self.kernel.reconciler.engine.needs_full() {
             self.schedule.request(self.cause());
         }
         // Incremental work runs now; a full run may wait for the rate limit. While notifications wait, the kernel's state is unknown.
-        if !self.kernel.is_behind() && (!self.schedule.is_requested() || self.kernel.can_be_incremental()) {
+        if !self.kernel.is_behind
+            && (self.schedule.requested.is_none() || self.kernel.reconciler.engine.is_incremental())
+        {
             self.incremental();
         }
         if let Some(trigger) = self.schedule.take_request(Instant::now()) {
@@ -84,28 +87,18 @@ impl Daemon {
         }
     }
 
-    fn receive(&mut self) {
-        if self.kernel.receive(&self.cluster) {
-            self.schedule.request(Trigger::KernelChanged);
-        }
-    }
-
-    fn polled_state_differs(&mut self) -> bool {
-        self.plugin.are_gone(&self.config) || self.kernel.polled_state_differs(&self.node)
-    }
-
     /// Asks the publisher for what is to be done next, and reports what keeps it from being done.
     fn publish(&mut self) {
-        let stored = self.store.leases().get(&self.node.name).map(|lease| self.node.own(lease));
+        let stored = self.store.leases.get(&self.node.name).map(|lease| self.node.own(lease));
         if self.lease.proceed(stored.as_ref(), &self.node.conf, &mut self.store) {
             self.follow_advertisement();
         }
-        self.reporter.set_lease_problems(self.lease.problems());
+        self.reporter.set_lease_problems(&self.lease.condition.problems);
     }
 
     /// This node's lease says in plans all that peers may have read.
     fn follow_advertisement(&mut self) {
-        self.cluster.own.encapsulations = self.lease.advertisement().support();
+        self.cluster.own.encapsulations = self.lease.advertisement.support();
     }
 
     /// Takes an answer of the publisher, after the events that were sent before it.
@@ -113,16 +106,18 @@ impl Daemon {
         if let Ok(event) = events.try_recv() {
             self.take_events(event, events);
         }
-        let pending = self.store.has_news() || self.schedule.is_requested();
+        let pending = self.store.has_news() || self.schedule.requested.is_some();
         let trigger = self.lease.answered(answer, &mut self.store, pending);
         self.follow_advertisement();
         if let Some(trigger) = trigger {
             self.schedule.request(trigger);
         }
-        if let Some(outcome) = self.kernel.outcome().filter(|_| !self.plugin.are_ready()) {
-            let env = self.subnet_env(outcome);
-            match self.write_plugin_files(env) {
-                Ok(true) => self.reporter.status.set_ready(),
+        if let Some(outcome) = self.kernel.reconciler.outcome().filter(|_| !self.plugin.are_ready) {
+            match self.write_plugin_files(outcome.pod_mtu) {
+                // Ready, unless the last run failed somewhere.
+                Ok(true) => self.reporter.status.update(|status, _| {
+                    status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);
+                }),
                 Ok(false) => {}
                 // A full run tries again, and reports it.
                 Err(_) => self.schedule.request(Trigger::Retry),
@@ -141,12 +136,11 @@ impl Daemon {
     }
 
     fn take_event(&mut self, event: StoreEvent) {
-        let own = |lease: &Lease| lease.node == self.node.name;
         match event {
             StoreEvent::Init => self.store.begin_list(),
             StoreEvent::Lease(lease) => {
-                if own(&lease) {
-                    self.lease.retry_now();
+                if lease.node == self.node.name {
+                    self.lease.retry = None;
                 }
                 self.store.insert(lease);
             }
@@ -157,20 +151,20 @@ impl Daemon {
             }
             StoreEvent::Removed(node) => {
                 if node == self.node.name {
-                    self.lease.retry_now();
+                    self.lease.retry = None;
                 }
                 self.store.remove(node, &self.node.name);
             }
             StoreEvent::NetConf(text) => {
                 if self.reconfigure(&text) {
-                    self.kernel.reset();
+                    self.kernel.reconciler.forget();
                     self.schedule.request(Trigger::StoreChanged);
                 }
             }
             StoreEvent::Unavailable(what) => tracing::warn!("{what}; the network stays as it was last known"),
             StoreEvent::Available => {
                 tracing::info!("the store can be followed again");
-                self.lease.retry_now();
+                self.lease.retry = None;
             }
         }
     }
@@ -184,7 +178,7 @@ impl Daemon {
                 let refused = self.transition.refused.take();
                 let was_refused = refused.is_some();
                 if let Some(problem) = refused {
-                    self.lease.notify(Notice::Resolved(problem));
+                    self.lease.publisher.notify(Notice::Resolved(problem));
                 }
                 if !changed {
                     return was_refused;
@@ -193,7 +187,7 @@ impl Daemon {
             Err(error) => {
                 let detail = format!("is refused, the network stays as it is: {}", chain(&error));
                 let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
-                self.lease.notify(Notice::Problem(problem.clone()));
+                self.lease.publisher.notify(Notice::Problem(problem.clone()));
                 self.transition.refused = Some(problem);
                 return true;
             }
@@ -205,7 +199,7 @@ impl Daemon {
         let own = &mut self.cluster.own;
         own.backend = request.backend.clone();
         own.data = request.data.map(|family, request| request.data(own.data.get(family)));
-        *self.lease.request_mut() = request;
+        self.lease.request = request;
         true
     }
 }

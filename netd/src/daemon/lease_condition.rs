@@ -2,11 +2,12 @@
 //!
 //! Pure: the caller passes the notices on.
 
+use std::error::Error;
+
 use ::reconcile::problem::{Changes, changes};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 
-use super::publisher::ReadError;
 use crate::problem::{Kind, Problem, Problems};
 use crate::store::{Notice, StoreError};
 
@@ -40,7 +41,7 @@ fn of_lease(why: &StoreError, kind: Kind, what: &str) -> Problem {
 }
 
 /// This node waits with a change, since it cannot read what its peers receive.
-pub(super) fn not_read(why: &ReadError) -> Problem {
+pub(super) fn not_read(why: &impl Error) -> Problem {
     Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {}", chain(why)))
 }
 
@@ -48,23 +49,21 @@ fn listed(subnets: PerFamily<Prefix>) -> String {
     subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// The problem that was reported last and has not ended.
+/// The lease's condition.
 #[derive(Debug, Default)]
-pub(super) struct LeaseCondition(Problems);
+pub(super) struct LeaseCondition {
+    /// The problem that was reported last and has not ended, if there is one.
+    pub(super) problems: Problems,
+}
 
 impl LeaseCondition {
-    /// The problem, if there is one.
-    pub(super) fn problems(&self) -> &Problems {
-        &self.0
-    }
-
     /// This is wrong now, or nothing is. Gives the notices to pass on.
     pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
         let now: Problems = problem.into_iter().collect();
-        let Changes { new, over } = changes(&self.0, &now);
+        let Changes { new, over } = changes(&self.problems, &now);
         let over = over.into_iter().cloned().map(Notice::Resolved);
         let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();
-        self.0 = now;
+        self.problems = now;
         notices
     }
 }

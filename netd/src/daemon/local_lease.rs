@@ -13,9 +13,9 @@ use super::advertisement::Advertisement;
 use super::lease_condition::{self, LeaseCondition};
 use super::publisher::{Answer, Publisher, Request};
 use super::store_view::StoreView;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problem;
 use crate::reconcile::Trigger;
-use crate::store::{LeaseRequest, Notice};
+use crate::store::LeaseRequest;
 
 /// The first and the longest wait before the store is asked again after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -23,15 +23,17 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// The lease.
 #[derive(Debug)]
 pub(super) struct LocalLease {
-    publisher: Publisher,
-    advertisement: Advertisement,
+    pub(super) publisher: Publisher,
+    /// What the publications mean for plans, and for the node's first pods.
+    pub(super) advertisement: Advertisement,
     /// How this node takes its subnets.
-    request: LeaseRequest,
-    condition: LeaseCondition,
+    pub(super) request: LeaseRequest,
+    pub(super) condition: LeaseCondition,
     /// When the request in progress began.
     in_progress: Option<Duration>,
-    /// When to ask again, and how long that wait is; nothing after a success.
-    retry: Option<(Duration, Duration)>,
+    /// When to ask again, and how long that wait is; none after a success, and where the store can be followed again or has another
+    /// lease of this node.
+    pub(super) retry: Option<(Duration, Duration)>,
     /// What times are counted from: before the peers' leases were read.
     epoch: Instant,
 }
@@ -43,26 +45,6 @@ impl LocalLease {
         Self { publisher, advertisement, request, condition, in_progress: None, retry: None, epoch }
     }
 
-    /// What the publications mean for plans, and for the node's first pods.
-    pub(super) fn advertisement(&self) -> &Advertisement {
-        &self.advertisement
-    }
-
-    /// What is wrong, for a person.
-    pub(super) fn problems(&self) -> &Problems {
-        self.condition.problems()
-    }
-
-    /// How this node takes its subnets.
-    pub(super) fn request_mut(&mut self) -> &mut LeaseRequest {
-        &mut self.request
-    }
-
-    /// Reports something about this node to those who look after the cluster.
-    pub(super) fn notify(&self, notice: Notice) {
-        self.publisher.notify(notice);
-    }
-
     /// A full run has left the kernel as this lease says. Where some of its changes have `failed`, the kernel may still be as peers know
     /// it so far, and nothing of that is withdrawn.
     pub(super) fn want(&mut self, own: &Lease, outcome: &Outcome, failed: bool) {
@@ -70,11 +52,6 @@ impl LocalLease {
         let support = former.iter().fold(outcome.advertised.clone(), EncapsulationSupport::beside);
         self.advertisement
             .want(Lease { encapsulations: Some(support), ..own.clone() }, !outcome.unpublished.is_empty());
-    }
-
-    /// Asks again at once: the store can be followed again, or has another lease of this node.
-    pub(super) fn retry_now(&mut self) {
-        self.retry = None;
     }
 
     /// When [`Self::proceed`] has something to do even though nothing happens.
@@ -94,40 +71,34 @@ impl LocalLease {
         if self.in_progress.is_some() || self.retry.is_some_and(|(at, _)| now < at) {
             return false;
         }
-        let wanted = self.advertisement.wanted();
-        let is_other = stored.is_some_and(|stored| stored.subnets != wanted.subnets);
-        if let Some(stored) = stored.filter(|_| is_other) {
-            let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);
-            self.report(Some(problem));
-        }
-        let is_stored = stored == Some(self.advertisement.wanted());
-        if is_stored && !self.advertisement.needs_read(now) {
-            self.report(None);
-        }
+        let (wanted, needs_read) = (&self.advertisement.wanted, self.advertisement.needs_read(now));
         let request = match stored {
-            Some(_) if is_other || is_stored => {
-                if !self.advertisement.needs_read(now) {
-                    return false;
-                }
-                view.begin_read();
-                Request::Read
+            Some(stored) if stored.subnets != wanted.subnets => {
+                let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);
+                self.report(Some(problem));
+                needs_read.then_some(Request::Read)
             }
-            Some(_) => Request::Write(self.advertisement.begin_write()),
+            Some(stored) if stored == wanted => {
+                if !needs_read {
+                    self.report(None);
+                }
+                needs_read.then_some(Request::Read)
+            }
+            Some(_) => Some(Request::Write(self.advertisement.begin_write())),
             None => {
                 let lease = self.advertisement.begin_write();
                 let request = LeaseRequest { previous: lease.subnets, ..self.request.clone() };
-                Request::Restore { request, conf: conf.clone().into(), lease }
+                Some(Request::Restore { request, conf: conf.clone().into(), lease })
             }
         };
+        let Some(request) = request else { return false };
         let writes = !matches!(request, Request::Read);
+        if !writes {
+            view.begin_read();
+        }
         self.in_progress = Some(now);
         self.publisher.request(request);
         writes
-    }
-
-    /// The publisher's next answer.
-    pub(super) async fn answer(&mut self) -> Answer {
-        self.publisher.answer().await
     }
 
     /// Takes an answer; gives why a full run is needed, if one is. `pending` is true where changes of peers wait for a run already.
@@ -157,9 +128,7 @@ impl LocalLease {
                     effect.may_send_more.then_some(Trigger::StoreChanged)
                 }
             }
-            Answer::Taken => self.failed(Some(lease_condition::taken(self.advertisement.wanted().subnets)), now),
-            Answer::WriteFailed(error) => self.failed(Some(lease_condition::not_published(&error)), now),
-            Answer::RestoreFailed(error) => self.failed(Some(lease_condition::not_restored(&error)), now),
+            Answer::WriteFailed(problem) => self.failed(Some(problem), now),
             Answer::ReadFailed(error) => {
                 view.drop_read();
                 tracing::debug!("the peers' leases cannot be read: {}", chain(&error));

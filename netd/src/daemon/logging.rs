@@ -1,11 +1,9 @@
-//! What the log says of runs and of problems.
+//! What the log says of runs.
 
 use std::time::Duration;
 
-use ::reconcile::problem::{Changes, changes};
 use tokio::time::Instant;
 
-use crate::problem::Problems;
 use crate::reconcile::{Report, Trigger};
 
 /// Small changes get one line of the log in this time: a peer that moves all the time is not worth a line each time.
@@ -67,34 +65,9 @@ pub(super) fn log_full(trigger: Trigger, report: &Report, peers: usize, took: Du
     }
 }
 
-/// Logs the problems that are new, and those that have ended.
-pub(super) fn log_problems(former: &Problems, now: &Problems) {
-    let Changes { new, over } = changes(former, now);
-    for problem in new {
-        tracing::warn!("{problem}");
-    }
-    for problem in over {
-        tracing::info!("no longer: {problem}");
-    }
-}
-
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_run_without_a_line_of_its_own_is_logged_by_a_timer() {
-        let now = Instant::now();
-        let mut throttle = LogThrottle { last_line: Some(now), ..LogThrottle::default() };
-        assert_eq!(throttle.next(), None, "nothing is left to log");
-        throttle.push(2, Duration::from_micros(5));
-        throttle.push(1, Duration::from_micros(5));
-        assert_eq!((throttle.runs, throttle.changed), (2, 3));
-        let next = throttle.next().expect("something is left to log");
-        assert!(throttle.rests(now) && !throttle.rests(next), "and by then a line may be written");
-    }
-}
+mod tests;

@@ -19,17 +19,12 @@ pub(super) struct PluginFiles {
     /// The last full run has left this node's own part of the network as desired.
     pub(super) network_ready: bool,
     /// They were written once: pods can be wired.
-    ready: bool,
+    pub(super) are_ready: bool,
 }
 
 impl PluginFiles {
     pub(super) fn new(template: Template) -> Self {
-        Self { template, written: None, network_ready: false, ready: false }
-    }
-
-    /// True after the files were written for the first time.
-    pub(super) fn are_ready(&self) -> bool {
-        self.ready
+        Self { template, written: None, network_ready: false, are_ready: false }
     }
 
     /// Writes the files unless they say this already. True where they are written for the first time.
@@ -47,7 +42,7 @@ impl PluginFiles {
             tracing::info!(path = %path.display(), "CNI configuration installed");
         }
         self.written = Some(env);
-        Ok(!std::mem::replace(&mut self.ready, true))
+        Ok(!std::mem::replace(&mut self.are_ready, true))
     }
 
     /// True where files that were written are gone. They are written again by the next full run.

@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 use tokio::task;
 use tokio::time::timeout;
 
+use super::lease_condition;
+use crate::problem::Problem;
 use crate::store::{LeaseRequest, Notice, Store, StoreError};
 
 /// How long a read may take. The stores bound their writes themselves, since a write must not be given up in the middle.
@@ -38,14 +40,10 @@ pub(super) enum Request {
 pub(super) enum Answer {
     /// The store has this lease.
     Written(Lease),
-    /// The store has given this node's subnets to another node.
-    Taken,
     /// Every node's lease.
     Read(Vec<Arc<Lease>>),
-    /// A write failed, and may have been made.
-    WriteFailed(StoreError),
-    /// The lease could not be restored.
-    RestoreFailed(StoreError),
+    /// A write failed, and may have been made, or the lease could not be restored.
+    WriteFailed(Problem),
     /// A read failed.
     ReadFailed(ReadError),
 }
@@ -69,11 +67,10 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Starts the task. To be called within a tokio runtime.
-    pub(super) fn start(store: Store) -> Self {
+    pub(super) fn start(store: &Arc<Store>) -> Self {
         let ((requests, mut todo), (done, answers)) = (mpsc::channel(1), mpsc::channel(1));
         let (notices, mut pending) = mpsc::unbounded_channel();
-        let store = Arc::new(store);
-        let for_notices = Arc::clone(&store);
+        let (store, for_notices) = (Arc::clone(store), Arc::clone(store));
         task::spawn(async move {
             while let Some(notice) = pending.recv().await {
                 for_notices.notify(notice);
@@ -113,12 +110,12 @@ async fn answer(store: &Store, request: Request) -> Answer {
     match request {
         Request::Write(lease) => match store.publish(&lease).await {
             Ok(()) => Answer::Written(lease),
-            Err(error) => Answer::WriteFailed(error),
+            Err(error) => Answer::WriteFailed(lease_condition::not_published(&error)),
         },
         Request::Restore { request, conf, lease } => match restore(store, &request, &conf, &lease).await {
             Ok(true) => Answer::Written(lease),
-            Ok(false) => Answer::Taken,
-            Err(error) => Answer::RestoreFailed(error),
+            Ok(false) => Answer::WriteFailed(lease_condition::taken(lease.subnets)),
+            Err(error) => Answer::WriteFailed(lease_condition::not_restored(&error)),
         },
         Request::Read => match timeout(READ, store.leases()).await {
             Ok(Ok(leases)) => Answer::Read(leases),

@@ -1,6 +1,8 @@
 //! What the daemon reports: problems and runs, to the log and to the status.
 
-use super::logging::{self, LogThrottle};
+use ::reconcile::problem::{Changes, changes};
+
+use super::logging::LogThrottle;
 use crate::problem::Problems;
 use crate::status::listeners::Listeners;
 use crate::status::publisher::StatusPublisher;
@@ -40,13 +42,20 @@ impl Reporter {
         if !says_the_same {
             self.of_lease.clone_from(problems);
             self.log();
-            self.status.set_problems(&self.logged);
+            self.status.update(|status, now| status.set_problems(&self.logged, now));
         }
     }
 
+    /// Logs the problems that are new, and those that have ended.
     fn log(&mut self) {
         let now = self.of_run.union(&self.of_lease).cloned().collect();
-        logging::log_problems(&self.logged, &now);
+        let Changes { new, over } = changes(&self.logged, &now);
+        for problem in new {
+            tracing::warn!("{problem}");
+        }
+        for problem in over {
+            tracing::info!("no longer: {problem}");
+        }
         self.logged = now;
     }
 }

@@ -18,17 +18,6 @@ const SHARE: u32 = 10;
 const BURST: Duration = Duration::from_millis(500);
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
-/// What it is time for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
-    /// To poll the state of which the kernel sends no notifications.
-    Poll,
-    /// To read everything.
-    Full,
-    /// To try again what failed.
-    Retry,
-}
-
 /// The times, and the request for a full run.
 #[derive(Debug)]
 pub(super) struct Schedule {
@@ -40,7 +29,8 @@ pub(super) struct Schedule {
     earned: Instant,
     /// Until when requests that come in storms wait.
     rest: Instant,
-    requested: Option<Trigger>,
+    /// A full run is requested, at once or after the rest.
+    pub(super) requested: Option<Trigger>,
 }
 
 /// True for triggers that come in storms.
@@ -62,11 +52,6 @@ impl Schedule {
         }
     }
 
-    /// True where a full run is requested, at once or after the rest.
-    pub(super) fn is_requested(&self) -> bool {
-        self.requested.is_some()
-    }
-
     /// Takes the request, where its time has come.
     pub(super) fn take_request(&mut self, now: Instant) -> Option<Trigger> {
         self.requested.take_if(|trigger| !is_limited(*trigger) || self.rest <= now)
@@ -82,19 +67,19 @@ impl Schedule {
         }
     }
 
-    /// What it is time for by the clock.
-    pub(super) fn due(&mut self, now: Instant) -> Option<Due> {
+    /// Requests the full run for which it is time by the clock. True where it is time to poll the state of which the kernel sends no
+    /// notifications.
+    pub(super) fn tick(&mut self, now: Instant) -> bool {
         if self.full <= now {
             self.full = now + FULL;
-            Some(Due::Full)
+            self.request(Trigger::Periodic);
         } else if self.retry.is_some_and(|(at, _)| at <= now) {
-            Some(Due::Retry)
+            self.request(Trigger::Retry);
         } else if self.poll <= now {
             self.poll = now + self.every;
-            Some(Due::Poll)
-        } else {
-            None
+            return true;
         }
+        false
     }
 
     /// A full run has ended, and left nothing undone where it was clean.
@@ -112,46 +97,4 @@ impl Schedule {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_storm_gets_its_share_and_no_more() {
-        let start = Instant::now();
-        let mut schedule = Schedule::new(None, start);
-        let took = Duration::from_millis(40);
-        let (mut now, mut busy) = (start, Duration::ZERO);
-        while now < start + Duration::from_mins(1) {
-            now = now.max(schedule.rest) + took;
-            busy += took;
-            schedule.ran(took, true, now);
-            assert!(schedule.rest <= now + LONGEST_REST, "nobody waits for longer");
-        }
-        assert!(busy * SHARE <= (now - start) + BURST + took * SHARE, "{busy:?} of {:?}", now - start);
-    }
-
-    #[test]
-    fn a_request_that_is_not_limited_runs_at_once() {
-        let start = Instant::now();
-        let mut schedule = Schedule::new(None, start);
-        schedule.ran(Duration::from_secs(1), true, start);
-        schedule.request(Trigger::KernelChanged);
-        assert_eq!(schedule.take_request(start), None, "it waits for the rest");
-        assert_eq!(schedule.next(start), schedule.rest, "and is asked then");
-        schedule.request(Trigger::Startup);
-        schedule.request(Trigger::StoreChanged);
-        assert_eq!(schedule.take_request(start), Some(Trigger::Startup));
-        assert!(!schedule.is_requested(), "one run is for all of them");
-    }
-
-    #[test]
-    fn what_comes_seldom_does_not_wait() {
-        let start = Instant::now();
-        let mut schedule = Schedule::new(None, start);
-        for second in 1..10 {
-            let now = start + Duration::from_secs(second);
-            assert!(schedule.rest <= now, "after a second of quiet");
-            schedule.ran(Duration::from_millis(20), true, now);
-        }
-    }
-}
+mod tests;

@@ -13,11 +13,12 @@ pub(super) type Leases = BTreeMap<NodeName, Arc<Lease>>;
 /// The view.
 #[derive(Debug, Default)]
 pub(super) struct StoreView {
-    leases: Leases,
+    /// Every node's lease, this node's too.
+    pub(super) leases: Leases,
     /// The list that the store is sending, until it is complete.
     listing: Option<Leases>,
-    /// The first list is complete.
-    listed: bool,
+    /// The first list is complete. Before it is, nothing in the kernel may change.
+    pub(super) is_listed: bool,
     /// Nodes whose leases have changed since the last run.
     news: BTreeSet<NodeName>,
     /// Nodes of which an event came since the read in progress began: the event is the newer of the two.
@@ -34,16 +35,6 @@ pub(super) struct ReadResult {
 }
 
 impl StoreView {
-    /// True after the first complete list. Before it, nothing in the kernel may change.
-    pub(super) fn is_listed(&self) -> bool {
-        self.listed
-    }
-
-    /// Every node's lease, this node's too.
-    pub(super) fn leases(&self) -> &Leases {
-        &self.leases
-    }
-
     /// True where leases have changed since the last run.
     pub(super) fn has_news(&self) -> bool {
         !self.news.is_empty()
@@ -63,7 +54,7 @@ impl StoreView {
     /// A list is complete; true for the first one.
     pub(super) fn end_list(&mut self) -> bool {
         let former = std::mem::replace(&mut self.leases, self.listing.take().unwrap_or_default());
-        if !std::mem::replace(&mut self.listed, true) {
+        if !std::mem::replace(&mut self.is_listed, true) {
             return true;
         }
         let differs = |node: &&NodeName| former.get(*node) != self.leases.get(*node);

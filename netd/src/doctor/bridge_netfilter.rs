@@ -4,16 +4,10 @@ use dataplane::nft::Family as TableFamily;
 use dataplane::types::Family;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 use super::{forward_policy, sysctl};
 
-pub(super) const CHECK: Check = Check {
-    name: "br_netfilter",
-    well: "packets between pods of one node meet iptables where Services need it, and pass",
-    judge,
-};
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
     families.filter_map(|family| of_family(facts, family)).collect()
 }

@@ -105,13 +105,16 @@ impl Facts {
 
     /// A link's name.
     pub(super) fn name_of(&self, index: u32) -> Option<&IfName> {
-        self.kernel.host.links.values().find(|link| link.index == index).map(|link| &link.name)
+        self.by_index(index).map(|link| &link.name)
+    }
+
+    fn by_index(&self, index: u32) -> Option<&Link> {
+        self.kernel.host.links.values().find(|link| link.index == index)
     }
 
     /// True for the tunnel devices of this daemon.
     pub(super) fn is_own(&self, index: u32) -> bool {
-        let link = self.kernel.host.links.values().find(|link| link.index == index);
-        link.is_some_and(|link| {
+        self.by_index(index).is_some_and(|link| {
             let marked = link.alias.as_ref() == Some(&self.node.identity.mark);
             link.tunnel().is_some() && (marked || self.outcome.desired.devices.contains_key(&link.name))
         })

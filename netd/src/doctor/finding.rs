@@ -4,8 +4,6 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::facts::Facts;
-
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,14 +58,4 @@ impl Finding {
     pub(super) fn remedy(self, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..self }
     }
-}
-
-/// One check.
-pub(super) struct Check {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// What to report if nothing is wrong.
-    pub(super) well: &'static str,
-    /// Finds what is wrong; leaves the findings' `check` empty.
-    pub(super) judge: fn(&Facts) -> Vec<Finding>,
 }

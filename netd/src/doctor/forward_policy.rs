@@ -8,22 +8,19 @@ use dataplane::types::Prefix;
 use network::overlay::forward::{self, Blocker};
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "forward policy", well: "no chain drops forwarded packets of pods by policy", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let others = facts.outcome.blockers.iter().filter_map(|blocker| match blocker {
         Blocker::Chain { .. } => None,
-        Blocker::Firewalld { remedy, .. } => Some(
-            Finding::warning("firewalld".to_owned(), "may reject forwarded packets of pods, which it does not trust")
-                .remedy(remedy.clone()),
-        ),
-        Blocker::Legacy { command, remedy } => Some(
-            Finding::fault(format!("{command} FORWARD"), "drops forwarded packets, those of pods among them")
-                .remedy(remedy.clone()),
-        ),
+        Blocker::Firewalld { remedy, .. } => {
+            let what = "may reject forwarded packets of pods, which it does not trust";
+            Some(Finding::warning("firewalld", what).remedy(remedy.clone()))
+        }
+        Blocker::Legacy { command, remedy } => {
+            let what = "drops forwarded packets, those of pods among them";
+            Some(Finding::fault(format!("{command} FORWARD"), what).remedy(remedy.clone()))
+        }
     });
     closed(facts).map(|chain| finding(facts, chain)).chain(others).collect()
 }
@@ -56,18 +53,15 @@ fn finding(facts: &Facts, chain: &BaseChainFacts) -> Finding {
     } else {
         Finding::fault(name, "drops forwarded packets by policy, those of pods among them")
     };
-    let table = format!("{} {}", chain.table.family, chain.table.name);
-    let blockers = &facts.outcome.blockers;
     if forward::is_iptables(chain) {
-        finding.remedy(iptables(facts, chain))
-    } else if let Some(remedy) = blockers.iter().find_map(|blocker| match blocker {
-        Blocker::Chain { table: of, chain: name, remedy } if *of == table && *name == chain.chain => Some(remedy),
-        _ => None,
-    }) {
-        finding.remedy(remedy.clone())
-    } else {
-        finding
+        return finding.remedy(iptables(facts, chain));
     }
+    let in_table = format!("{} {}", chain.table.family, chain.table.name);
+    let remedy = facts.outcome.blockers.iter().find_map(|blocker| match blocker {
+        Blocker::Chain { table, chain: name, remedy } if *table == in_table && *name == chain.chain => Some(remedy),
+        _ => None,
+    });
+    Finding { remedy: remedy.cloned(), ..finding }
 }
 
 fn iptables(facts: &Facts, chain: &BaseChainFacts) -> String {

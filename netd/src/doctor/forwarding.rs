@@ -3,15 +3,13 @@
 use dataplane::types::Family;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 use super::sysctl;
-
-pub(super) const CHECK: Check = Check { name: "forwarding", well: "the kernel forwards packets of pods", judge };
 
 /// Made by routers' announcements (`RTPROT_RA`).
 const ANNOUNCED: u8 = 9;
 
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
     families.flat_map(|family| if family == Family::V4 { ipv4(facts) } else { ipv6(facts) }).collect()
 }
@@ -19,12 +17,12 @@ fn judge(facts: &Facts) -> Vec<Finding> {
 fn ipv4(facts: &Facts) -> Vec<Finding> {
     if facts.sysctl(sysctl::IP_FORWARD) == Some("0") {
         let what = "the kernel forwards no IPv4 packet, so none of a pod leaves its node";
-        return vec![Finding::fault("IPv4", what).remedy(set(sysctl::IP_FORWARD, "1"))];
+        return vec![Finding::fault("IPv4", what).remedy(sysctl::command(sysctl::IP_FORWARD, "1"))];
     }
     let off = facts.devices().filter(|device| facts.sysctl(&sysctl::forwarding(device)) == Some("0"));
     off.map(|device| {
         Finding::fault(device, "IPv4 packets that come in by this device are not forwarded")
-            .remedy(set(&sysctl::forwarding(device), "1"))
+            .remedy(sysctl::command(&sysctl::forwarding(device), "1"))
     })
     .collect()
 }
@@ -33,7 +31,7 @@ fn ipv4(facts: &Facts) -> Vec<Finding> {
 fn ipv6(facts: &Facts) -> Vec<Finding> {
     if facts.sysctl(sysctl::IPV6_FORWARDING) == Some("0") {
         let what = "the kernel forwards no IPv6 packet, so none of a pod leaves its node";
-        return vec![Finding::fault("IPv6", what).remedy(set(sysctl::IPV6_FORWARDING, "1"))];
+        return vec![Finding::fault("IPv6", what).remedy(sysctl::command(sysctl::IPV6_FORWARDING, "1"))];
     }
     let underlay = &facts.node.underlay;
     let announced = facts.kernel.host.routes.iter().any(|route| {
@@ -44,11 +42,7 @@ fn ipv6(facts: &Facts) -> Vec<Finding> {
     let key = sysctl::accept_ra(&underlay.ifname);
     if announced && facts.sysctl(&key) == Some("1") {
         let what = "its IPv6 default route is one that a router announced; a machine that forwards takes no announcement more, so it expires";
-        return vec![Finding::warning(&underlay.ifname, what).remedy(set(&key, "2"))];
+        return vec![Finding::warning(&underlay.ifname, what).remedy(sysctl::command(&key, "2"))];
     }
     Vec::new()
-}
-
-fn set(key: &str, value: &str) -> String {
-    sysctl::command(key, value)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::KernelError;
@@ -67,14 +66,11 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     }
     let host = observe::host(&mut kernel, &node.identity)?;
     let text = std::fs::read_to_string(&config.subnet_file).ok();
+    let chains = nft::Socket::open().and_then(|mut nft| nft.chain_names()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
         addresses: kernel.addresses()?,
         sysctls: BTreeMap::new(),
-        chains: nft::Socket::open()
-            .and_then(|mut nft| nft.chain_names())
-            .map_err(KernelError::from)?
-            .into_iter()
-            .collect(),
+        chains: chains.into_iter().collect(),
         rules: rules(&mut kernel, &host)?,
         host,
         tx_checksum: BTreeMap::new(),
@@ -102,18 +98,16 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
 }
 
 fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), Vec<Rule>>, KernelError> {
-    let mut rules = BTreeMap::new();
     let dropping = |chain: &&BaseChainFacts| chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop;
-    for chain in host.base_chains.iter().filter(dropping) {
-        let read = kernel.rules(&chain.table, &chain.chain)?;
-        let key = (chain.table.clone(), chain.chain.clone());
-        rules.insert(key, read.into_iter().map(|read| read.rule).collect());
-    }
-    Ok(rules)
+    let rules = host.base_chains.iter().filter(dropping).map(|chain| {
+        let read = kernel.rules(&chain.table, &chain.chain)?.into_iter().map(|read| read.rule);
+        Ok(((chain.table.clone(), chain.chain.clone()), read.collect()))
+    });
+    rules.collect()
 }
 
 fn conf_dir(config: &CniConfig) -> ConfDir {
-    let path = config.conf_dir.clone().unwrap_or_else(|| Path::new(CONF_DIR).to_owned());
+    let path = config.conf_dir.clone().unwrap_or_else(|| CONF_DIR.into());
     // A missing folder is like an empty one.
     let entries = std::fs::read_dir(&path).into_iter().flatten().flatten();
     let files = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();

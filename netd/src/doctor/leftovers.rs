@@ -4,15 +4,9 @@ use dataplane::nft::Family as TableFamily;
 use network::flannel::{CHAINS, TABLES};
 
 use super::facts::{BRIDGE, Facts};
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check = Check {
-    name: "leftovers",
-    well: "no other pod network has left its configuration, rules or addresses here",
-    judge,
-};
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = conf_dir(facts);
     findings.extend(bridge(facts));
     findings.extend(flannel(facts));
@@ -78,9 +72,8 @@ fn flannel(facts: &Facts) -> Vec<Finding> {
     for (family, name) in TABLES {
         if facts.kernel.chains.iter().any(|(table, _)| table.family == family && table.name == name) {
             let what = "this table of flannel's stays and rewrites packets as its own network needed it; see that flanneld does not run";
-            findings.push(
-                Finding::warning(format!("{family} {name}"), what).remedy(format!("nft delete table {family} {name}")),
-            );
+            let table = format!("{family} {name}");
+            findings.push(Finding::warning(&table, what).remedy(format!("nft delete table {table}")));
         }
     }
     findings

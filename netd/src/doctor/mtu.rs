@@ -1,12 +1,9 @@
 //! Whether pods, the bridge and the tunnel agree on how large a packet may be on this node. Pure.
 
 use super::facts::{BRIDGE, Facts};
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "mtu", well: "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let devices = facts.outcome.desired.devices.iter().filter_map(|(name, device)| {
         let link = facts.kernel.host.links.get(name).filter(|link| link.mtu != device.mtu.get())?;
         let (underlay, fits) = (&device.underlay, device.mtu);

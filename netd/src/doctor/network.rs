@@ -7,12 +7,9 @@ use dataplane::op::Op;
 use network::plan::Conflict;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "network", well: "the kernel has every device, entry and route of the network", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<_> = facts.plan.conflicts.iter().map(conflict).collect();
     let missing: Vec<_> = facts.plan.ops.iter().filter(|op| concerns(op)).collect();
     if let Some(first) = missing.first() {
@@ -38,18 +35,19 @@ fn concerns(op: &Op) -> bool {
 }
 
 fn conflict(conflict: &Conflict) -> Finding {
-    match conflict {
+    let (subject, what, remedy) = match conflict {
         Conflict::Route { wanted, present } => {
             let what = format!("{wanted} has no place, since a route is there that is not netd's");
-            Finding::fault(wanted.destination, what).remedy(format!("ip route delete {present}"))
+            (wanted.destination.to_string(), what, format!("ip route delete {present}"))
         }
         Conflict::Name { name, texts } => {
             let what = format!("a device of another kind has the name of netd's {} device", texts.kind);
-            Finding::fault(name, what).remedy(format!("ip link delete {name}"))
+            (name.to_string(), what, format!("ip link delete {name}"))
         }
         Conflict::Tunnel { name, other, texts } => {
             let what = format!("this {} device, not netd's, has the {} that {name} needs", texts.kind, texts.identity);
-            Finding::fault(other, what).remedy(format!("ip link delete {other}"))
+            (other.to_string(), what, format!("ip link delete {other}"))
         }
-    }
+    };
+    Finding::fault(subject, what).remedy(remedy)
 }

@@ -1,13 +1,10 @@
 //! Whether the largest packets of pods arrive, where small ones do. Pure.
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 use super::probe::{Answer, Question};
 
-pub(super) const CHECK: Check =
-    Check { name: "path mtu", well: "the largest packets of pods arrive at every peer that answers", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for (key, question) in &facts.questions {
         let Some(carries) = facts.answers.get(key).and_then(|answer| carries(question, *answer)) else { continue };

@@ -11,12 +11,9 @@ use network::backend::Traffic;
 use network::model::NodeName;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 use super::probe::{Answer, Question, Questions};
 use super::reverse_path;
-
-pub(super) const CHECK: Check =
-    Check { name: "peers", well: "every peer answers the way that pods' packets take", judge };
 
 /// The questions to the peers that have a route.
 pub(super) fn questions(facts: &Facts) -> Questions {
@@ -46,7 +43,7 @@ fn question(facts: &Facts, name: &NodeName, family: Family, route: PeerRoute) ->
     Some(Question { route, device, inner: (inner, certain), from, inner_bytes, outer, outer_bytes })
 }
 
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let asked = facts.questions.iter().filter_map(|(key, question)| Some((key, question, facts.answers.get(key)?)));
     asked.filter_map(|((name, family), question, answer)| of_peer(facts, name, *family, question, *answer)).collect()
 }

@@ -79,28 +79,30 @@ type Asked<'q> = (&'q (NodeName, Family), &'q Question);
 /// Which field of an answer an echo is for.
 type Field = fn(&mut Answer) -> &mut bool;
 
+/// Those of the echoes that were answered.
+fn answered<T>(asks: Vec<(T, Echo)>, within: Duration) -> io::Result<impl Iterator<Item = (T, Echo)>> {
+    let echoes: Vec<Echo> = asks.iter().map(|(_, echo)| *echo).collect();
+    let replies = probe::echoes(&echoes, within)?;
+    Ok(asks.into_iter().zip(replies).filter(|(_, reply)| *reply == Reply::Answered).map(|(ask, _)| ask))
+}
+
 /// Small and large packets, along the pods' route and on the underlay.
 fn ask_small_and_large(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
     for within in ROUNDS {
-        let mut echoes = Vec::new();
-        let mut fields: Vec<(usize, Field)> = Vec::new();
+        let mut asks: Vec<((usize, Field), Echo)> = Vec::new();
         for (place, ((_, question), answer)) in questions.iter().zip(answers.iter_mut()).enumerate() {
             let Question { inner: (inner, _), outer, from, inner_bytes, outer_bytes, .. } = **question;
-            let asks: [(Field, Echo); 4] = [
+            let all: [(Field, Echo); 4] = [
                 (|answer| &mut answer.inner, Echo { to: inner, from, bytes: SMALL }),
                 (|answer| &mut answer.inner_full, Echo { to: inner, from, bytes: inner_bytes }),
                 (|answer| &mut answer.outer, Echo { to: outer, from: None, bytes: SMALL }),
                 (|answer| &mut answer.outer_full, Echo { to: outer, from: None, bytes: outer_bytes }),
             ];
-            for (field, echo) in asks {
-                if !*field(answer) {
-                    echoes.push(echo);
-                    fields.push((place, field));
-                }
-            }
+            let silent = all.into_iter().filter(|(field, _)| !*field(answer));
+            asks.extend(silent.map(|(field, echo)| ((place, field), echo)));
         }
-        for ((place, field), reply) in fields.into_iter().zip(probe::echoes(&echoes, within)?) {
-            *field(&mut answers[place]) = reply == Reply::Answered;
+        for ((place, field), _) in answered(asks, within)? {
+            *field(&mut answers[place]) = true;
         }
     }
     Ok(())
@@ -108,7 +110,7 @@ fn ask_small_and_large(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::R
 
 /// If small packets arrive and the largest does not: finds the largest that arrives.
 fn measure(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
-    let (mut echoes, mut places) = (Vec::new(), Vec::new());
+    let mut asks = Vec::new();
     for (place, ((_, question), answer)) in questions.iter().zip(answers.iter_mut()).enumerate() {
         if !answer.outer_full {
             answer.path_mtu = probe::path_mtu(question.outer, None).ok();
@@ -116,16 +118,12 @@ fn measure(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Result<()> {
         if answer.inner && !answer.inner_full {
             let sizes = USUAL.into_iter().filter(|size| *size < question.inner_bytes);
             let (to, from) = (question.inner.0, question.from);
-            echoes.extend(sizes.map(|bytes| Echo { to, from, bytes }));
-            places.resize(echoes.len(), place);
+            asks.extend(sizes.map(|bytes| (place, Echo { to, from, bytes })));
         }
     }
-    let replies = probe::echoes(&echoes, SIZES_WITHIN)?;
-    for ((echo, place), reply) in echoes.iter().zip(places).zip(replies) {
-        if reply == Reply::Answered {
-            let passes = &mut answers[place].inner_passes;
-            *passes = (*passes).max(Some(echo.bytes));
-        }
+    for (place, echo) in answered(asks, SIZES_WITHIN)? {
+        let passes = &mut answers[place].inner_passes;
+        *passes = (*passes).max(Some(echo.bytes));
     }
     Ok(())
 }
@@ -137,18 +135,16 @@ fn compare_checksums(questions: &[Asked<'_>], answers: &mut [Answer]) -> io::Res
     let through_tunnel = asked.filter(|(_, (((_, family), question), answer))| {
         *family == Family::V4 && answer.inner && !question.route.is_direct()
     });
-    let (places, mut to): (Vec<usize>, Vec<(Option<IpAddr>, IpAddr)>) = through_tunnel
-        .take(SAMPLE)
-        .map(|(place, ((_, question), _))| (place, (question.from, question.inner.0)))
-        .unzip();
-    let with = probe::refusals(&to, Checksum::Present, CHECKSUMS_WITHIN)?;
-    let mut suspects: Vec<usize> = places;
-    let mut silent = with.iter().map(|refused| !refused);
-    suspects.retain(|_| silent.next().unwrap_or(false));
-    let mut silent = with.iter().map(|refused| !refused);
-    to.retain(|_| silent.next().unwrap_or(false));
-    let without = probe::refusals(&to, Checksum::Absent, CHECKSUMS_WITHIN)?;
-    for (place, refused) in suspects.into_iter().zip(without) {
+    let asked = through_tunnel.map(|(place, ((_, question), _))| (place, (question.from, question.inner.0)));
+    let mut suspects: Vec<(usize, (Option<IpAddr>, IpAddr))> = asked.take(SAMPLE).collect();
+    let refusals = |suspects: &[(usize, _)], checksum| {
+        let to: Vec<_> = suspects.iter().map(|(_, to)| *to).collect();
+        probe::refusals(&to, checksum, CHECKSUMS_WITHIN)
+    };
+    let mut with = refusals(&suspects, Checksum::Present)?.into_iter();
+    suspects.retain(|_| with.next() == Some(false));
+    let without = refusals(&suspects, Checksum::Absent)?;
+    for ((place, _), refused) in suspects.into_iter().zip(without) {
         answers[place].spoilt = refused;
     }
     Ok(())

@@ -9,18 +9,12 @@ use dataplane::types::{Family, IfName};
 use network::overlay::PROTOCOL;
 
 use super::facts::Facts;
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 use super::sysctl;
-
-pub(super) const CHECK: Check = Check {
-    name: "reverse path",
-    well: "no reverse-path filter meets packets that come another way than answers go",
-    judge,
-};
 
 const STRICT: u8 = 1;
 
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = Vec::new();
     let underlay = &facts.node.underlay;
     if is_strict(facts, &underlay.ifname) {

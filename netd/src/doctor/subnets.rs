@@ -7,12 +7,9 @@ use dataplane::route::Route;
 use network::overlay::PROTOCOL;
 
 use super::facts::{BRIDGE, Facts};
-use super::finding::{Check, Finding};
+use super::finding::Finding;
 
-pub(super) const CHECK: Check =
-    Check { name: "subnets", well: "the pod network overlaps nothing else, and no two nodes' subnets do", judge };
-
-fn judge(facts: &Facts) -> Vec<Finding> {
+pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let rejected = facts
         .rejected
         .iter()

@@ -14,7 +14,6 @@ use network::fixtures::{Network, address, node_name};
 use network::observe;
 
 use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
-use super::finding::Check;
 use super::peers::questions;
 use super::probe::{Answer, Questions};
 use super::{Finding, Verdict, judge, table};
@@ -68,8 +67,8 @@ fn well(network: &Network) -> Facts {
 }
 
 /// Subject, verdict and remedy of each finding.
-fn findings_of(check: &Check, facts: &Facts) -> Vec<(String, Verdict, String)> {
-    let findings = (check.judge)(facts).into_iter();
+fn findings_of(judge: super::Judge, facts: &Facts) -> Vec<(String, Verdict, String)> {
+    let findings = judge(facts).into_iter();
     findings.map(|finding| (finding.subject, finding.verdict, finding.remedy.unwrap_or_default())).collect()
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use ::reconcile::ObjectKey;
 use network::chain;
+use network::key::Key;
 use network::model::{NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
@@ -35,41 +36,39 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
-    let device = |kind, name, why| Problem::new(Kind::Conflict, format!("{kind} device {name}"), why);
-    match conflict {
+    let device = |kind, name| format!("{kind} device {name}");
+    let (subject, detail, remedy) = match conflict {
         Conflict::Route { wanted, present } => {
-            let detail = "cannot be added, since another one is there that is not netd's";
-            Problem::new(Kind::Conflict, format!("route {wanted}"), detail)
-                .with_remedy(format!("ip route delete {present}"))
+            let detail = "cannot be added, since another one is there that is not netd's".to_owned();
+            (format!("route {wanted}"), detail, format!("ip route delete {present}"))
         }
         Conflict::Name { name, texts } => {
-            device(texts.kind, name, "cannot be made, since a device of another kind has its name".to_owned())
-                .with_remedy(format!("ip link delete {name}"))
+            let detail = "cannot be made, since a device of another kind has its name".to_owned();
+            (device(texts.kind, name), detail, format!("ip link delete {name}"))
         }
         Conflict::Tunnel { name, other, texts } => {
-            device(texts.kind, name, format!("cannot be made, since {other} has the same {}", texts.identity))
-                .with_remedy(format!("ip link delete {other}{}", texts.remedy))
+            let detail = format!("cannot be made, since {other} has the same {}", texts.identity);
+            (device(texts.kind, name), detail, format!("ip link delete {other}{}", texts.remedy))
         }
-    }
+    };
+    Problem::new(Kind::Conflict, subject, detail).with_remedy(remedy)
 }
 
 fn of_blocker(blocker: &Blocker) -> Problem {
-    let chain = |subject, remedy: &str| {
-        Problem::new(Kind::ForwardingBlocked, subject, "drops forwarded packets of pods; to let them pass")
-            .with_remedy(remedy)
-    };
-    match blocker {
-        Blocker::Chain { table, chain: name, remedy } => chain(format!("chain {name} of table {table}"), remedy),
-        Blocker::Legacy { command, remedy } => chain(format!("chain FORWARD of {command}"), remedy),
+    let drops = "drops forwarded packets of pods; to let them pass".to_owned();
+    let (subject, detail, remedy) = match blocker {
+        Blocker::Chain { table, chain, remedy } => (format!("chain {chain} of table {table}"), drops, remedy),
+        Blocker::Legacy { command, remedy } => (format!("chain FORWARD of {command}"), drops, remedy),
         Blocker::Firewalld { networks, remedy } => {
             let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
             let detail = format!(
                 "rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}; if pods cannot talk",
                 networks.join(" and ")
             );
-            Problem::new(Kind::ForwardingBlocked, "firewalld", detail).with_remedy(remedy)
+            ("firewalld".to_owned(), detail, remedy)
         }
-    }
+    };
+    Problem::new(Kind::ForwardingBlocked, subject, detail).with_remedy(remedy)
 }
 
 /// The nodes that are left out.
@@ -84,25 +83,22 @@ const FEW: usize = 8;
 
 /// The contested objects.
 pub fn of_contested(deferred: &Deferred) -> Problems {
-    let mut by_kind: BTreeMap<&str, Vec<_>> = BTreeMap::new();
+    let mut by_kind: BTreeMap<&str, Vec<&Key>> = BTreeMap::new();
     for contested in &deferred.contested {
         by_kind.entry(contested.key.kind()).or_default().push(&contested.key);
     }
     let mut problems = Problems::new();
     for (kind, objects) in by_kind {
         let remedy = format!("find out what does it ({})", objects[0].remedy());
-        if objects.len() > FEW {
-            let subject = format!("many objects of netd's (kind: {kind})");
+        let (subjects, detail) = if objects.len() > FEW {
             let detail = "are undone again and again by something else; netd puts them back ever more rarely";
-            problems.insert(Problem::new(Kind::Contested, subject, detail).with_remedy(remedy));
-            continue;
-        }
-        let detail = "is undone again and again by something else; netd puts it back ever more rarely";
-        problems.extend(
-            objects
-                .into_iter()
-                .map(|object| Problem::new(Kind::Contested, object.to_string(), detail).with_remedy(remedy.clone())),
-        );
+            (vec![format!("many objects of netd's (kind: {kind})")], detail)
+        } else {
+            let detail = "is undone again and again by something else; netd puts it back ever more rarely";
+            (objects.iter().map(ToString::to_string).collect(), detail)
+        };
+        let problem = |subject| Problem::new(Kind::Contested, subject, detail).with_remedy(remedy.clone());
+        problems.extend(subjects.into_iter().map(problem));
     }
     problems
 }

@@ -152,10 +152,10 @@ fn an_injured_entry_asks_for_no_full_run() {
 fn own_changes_leave_nothing_dirty() {
     let mut world = World::new(&vxlan(DUAL, DUAL).peers([near(2), far(3)]));
     world.work();
-    assert!(!world.reconciler.engine().is_dirty(), "after the first run");
+    assert!(!world.reconciler.engine.is_dirty(), "after the first run");
     world.store(&near(4));
     world.work();
-    assert!(!world.reconciler.engine().is_dirty(), "after a peer has come");
+    assert!(!world.reconciler.engine.is_dirty(), "after a peer has come");
 }
 
 #[test]
@@ -165,5 +165,5 @@ fn changes_of_others_make_nothing_dirty() {
     let before = world.kernel.clone();
     let pod = world.kernel.add_link(&"veth0".parse().expect("a name"), 1450);
     world.reconciler.notify(events(&before, &world.kernel, world::OTHER));
-    assert!(!world.reconciler.engine().is_dirty(), "a pod has come: link {pod}");
+    assert!(!world.reconciler.engine.is_dirty(), "a pod has come: link {pod}");
 }

@@ -1,7 +1,6 @@
 //! `/healthz`, `/readyz` and `/metrics` over HTTP. Flannel's paths and words, as far as it has them.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::Full;
@@ -12,9 +11,9 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::accept::accept_all;
 use super::publisher::StatusPublisher;
 
 /// Connections at a time; others wait.
@@ -28,17 +27,9 @@ const OPEN_METRICS: HeaderValue =
 
 /// Answers until the future is dropped.
 pub(super) async fn serve(listener: TcpListener, publisher: StatusPublisher) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let Ok((stream, _)) = listener.accept().await else {
-            // Too many open files: there is nothing to do but wait.
-            sleep(Duration::from_millis(100)).await;
-            continue;
-        };
+    let answer = |stream| {
         let publisher = publisher.clone();
-        tokio::spawn(async move {
+        async move {
             let service = service_fn(|request| {
                 let response = respond(&request, &publisher);
                 async { Ok::<_, Infallible>(response) }
@@ -46,9 +37,9 @@ pub(super) async fn serve(listener: TcpListener, publisher: StatusPublisher) {
             let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
             // A client that goes away or does not speak HTTP gets no answer.
             let _ = timeout(TIMEOUT, connection).await;
-            drop(place);
-        });
-    }
+        }
+    };
+    accept_all(|| listener.accept(), CONNECTIONS, answer).await;
 }
 
 fn respond(request: &Request<Incoming>, publisher: &StatusPublisher) -> Response<Full<Bytes>> {
@@ -59,9 +50,10 @@ fn respond(request: &Request<Incoming>, publisher: &StatusPublisher) -> Response
     }
     match request.uri().path() {
         "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
-        "/readyz" if publisher.is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
+        "/readyz" if publisher.status().daemon.ready => answer(StatusCode::OK, TEXT, "netd is ready"),
         "/readyz" => {
-            let waits = publisher.waits_for().map(|what| format!(", waiting: {what}")).unwrap_or_default();
+            let status = publisher.status();
+            let waits = status.waits_for().map(|store| format!(", waiting: {}", store.what)).unwrap_or_default();
             answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}"))
         }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, publisher.metrics()),

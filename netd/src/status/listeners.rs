@@ -3,6 +3,7 @@
 //! If the port cannot be opened, netd ends, since somebody relies on the port. If another netd answers on the socket, netd ends too, since
 //! two daemons for one subnet file undo each other's work. If the socket cannot be made for another reason, netd warns and goes on.
 
+use std::io;
 use std::net::SocketAddr;
 
 use network::chain;
@@ -12,7 +13,7 @@ use tokio::task::JoinSet;
 use super::publisher::StatusPublisher;
 use super::socket::{Claim, ClaimError};
 use super::{health, server};
-use crate::config::StatusConfig;
+use crate::config::Config;
 
 /// Why netd does not start.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +27,7 @@ pub enum ListenError {
         /// The configured address.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// Another netd is there.
     #[error(transparent)]
@@ -42,13 +43,13 @@ pub struct Listeners {
 }
 
 /// Opens the listeners. To be called within a tokio runtime.
-pub async fn open(config: &StatusConfig, publisher: &StatusPublisher) -> Result<Listeners, ListenError> {
+pub async fn open(config: &Config, publisher: &StatusPublisher) -> Result<Listeners, ListenError> {
     let mut servers = JoinSet::new();
-    if let Some(address) = config.health {
+    if let Some(address) = config.status.health() {
         let listener = TcpListener::bind(address).await.map_err(|source| ListenError::Port { address, source })?;
         servers.spawn(health::serve(listener, publisher.clone()));
     }
-    let claim = match Claim::take(&config.socket) {
+    let claim = match Claim::take(&config.status_socket()) {
         Ok((claim, listener)) => {
             servers.spawn(server::serve(listener, publisher.clone()));
             Some(claim)

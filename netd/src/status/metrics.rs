@@ -1,104 +1,59 @@
 //! The metrics for Prometheus, by its rules for names and units.
 //!
-//! Counters are counted when runs end. Gauges are set from the status when somebody reads the metrics.
+//! What the status has is read from there when somebody reads the metrics; the rest is counted when runs end.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use dataplane::types;
 use jiff::Timestamp;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::{Family, MetricConstructor};
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::run::Run;
-use super::{PeerStatus, RouteKind, Status};
+use super::{Operations, PeerStatus, RouteKind, Status};
 use crate::reconcile::{Deferred, Trigger};
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Kind {
-    kind: &'static str,
+/// Names and values.
+type Labels<const N: usize> = [(&'static str, Cow<'static, str>); N];
+
+/// From an idle run among few peers to a run that programs thousands.
+fn seconds() -> Histogram {
+    Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Why {
-    trigger: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ByRoute {
-    family: &'static str,
-    way: &'static str,
-}
-
-/// Makes the histograms of durations.
-#[derive(Debug, Clone, Copy)]
-struct Durations;
-
-impl MetricConstructor<Histogram> for Durations {
-    fn new_metric(&self) -> Histogram {
-        // From an idle run among few peers to a run that programs thousands.
-        Histogram::new([0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])
-    }
-}
-
-/// The counters. The gauges are made from the status when somebody reads the metrics.
+/// What is not in the status. The rest is made from the status when somebody reads the metrics.
 #[derive(Debug)]
 pub struct Metrics {
-    durations: Family<Why, Histogram, Durations>,
-    operations: Family<Kind, Counter>,
-    failures: Family<Kind, Counter>,
-    repairs: Family<Kind, Counter>,
-    held: Family<Kind, Counter>,
+    durations: Family<Labels<1>, Histogram, fn() -> Histogram>,
+    held: Family<Labels<1>, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { durations: Family::new_with_constructor(seconds), held: Family::default() }
+    }
 }
 
 impl Metrics {
-    /// Every counter at zero.
-    pub fn new() -> Self {
-        Self {
-            durations: Family::new_with_constructor(Durations),
-            operations: Family::default(),
-            failures: Family::default(),
-            repairs: Family::default(),
-            held: Family::default(),
-        }
-    }
-
-    /// A run has ended.
-    pub fn count(&self, run: &Run<'_>) {
-        self.time(run.trigger, run.took);
-        for (kind, count) in &run.report.counts {
-            let kind = Kind { kind };
-            self.operations.get_or_create(&kind).inc_by(count.applied + count.failed);
-            self.failures.get_or_create(&kind).inc_by(count.failed);
-            let repaired = if run.trigger.repairs() { count.applied } else { 0 };
-            self.repairs.get_or_create(&kind).inc_by(repaired);
-        }
-    }
-
     /// A run has left this for later.
     pub fn deferred(&self, deferred: &Deferred) {
         for (kind, begun) in &deferred.begun {
-            self.held.get_or_create(&Kind { kind }).inc_by(*begun);
+            self.held.get_or_create(&[("kind", Cow::Borrowed(kind))]).inc_by(*begun);
         }
     }
 
     /// Records the duration of a run.
     pub fn time(&self, trigger: Trigger, took: Duration) {
         let trigger = match trigger {
-            Trigger::Startup => "startup",
-            Trigger::StoreChanged => "store_changed",
-            Trigger::KernelChanged => "kernel_changed",
-            Trigger::UnderlayChanged => "underlay_changed",
-            Trigger::Periodic => "periodic",
-            Trigger::Retry => "retry",
-            Trigger::Lingered => "lingered",
+            Trigger::Lingered => "lingered".to_owned(),
+            other => other.name().replace(' ', "_"),
         };
-        self.durations.get_or_create(&Why { trigger }).observe(took.as_secs_f64());
+        self.durations.get_or_create(&[("trigger", trigger.into())]).observe(took.as_secs_f64());
     }
 
     /// The text (`application/openmetrics-text`). The registry adds the suffixes `_total` and `_seconds`.
@@ -124,9 +79,19 @@ impl Metrics {
             all.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
         }
         all.register("netd_peers", "Other nodes by the kind of route to their pods", routes(status));
-        all.register("netd_operations", "Changes to the kernel that were tried", self.operations.clone());
-        all.register("netd_operation_failures", "Changes that the kernel refused", self.failures.clone());
-        all.register("netd_repairs", "Changes that restored what had been right before", self.repairs.clone());
+        let by_kind = |value: fn(&Operations) -> u64| {
+            let counters = Family::<Labels<1>, Counter>::default();
+            for (kind, count) in &status.operations {
+                counters.get_or_create(&[("kind", kind.clone())]).inc_by(value(count));
+            }
+            counters
+        };
+        let tried = by_kind(|count| count.applied + count.failed);
+        all.register("netd_operations", "Changes to the kernel that were tried", tried);
+        let refused = by_kind(|count| count.failed);
+        all.register("netd_operation_failures", "Changes that the kernel refused", refused);
+        let repairs = by_kind(|count| count.repairs);
+        all.register("netd_repairs", "Changes that restored what had been right before", repairs);
         all.register("netd_repairs_held", "Repairs that wait since something undoes them", self.held.clone());
         let trouble = status.store.trouble.as_ref().map(|trouble| trouble.since);
         for (name, help, at) in [
@@ -149,24 +114,19 @@ impl Metrics {
     }
 }
 
-fn routes(status: &Status) -> Family<ByRoute, Gauge> {
-    let routes = Family::<ByRoute, Gauge>::default();
+fn routes(status: &Status) -> Family<Labels<2>, Gauge> {
+    let routes = Family::<_, Gauge>::default();
     for subnet in status.node.iter().flat_map(|node| &node.lease.subnets) {
         let family = if subnet.family() == types::Family::V4 { "ipv4" } else { "ipv6" };
+        let of_kind = |kind: RouteKind| [("family", family.into()), ("way", kind.to_string().into())];
         for kind in RouteKind::ALL {
-            drop(routes.get_or_create(&ByRoute { family, way: kind.as_str() }));
+            drop(routes.get_or_create(&of_kind(kind)));
         }
         for route in status.peers.values().flat_map(|peer| &peer.routes) {
             if route.subnet.family() == subnet.family() {
-                routes.get_or_create(&ByRoute { family, way: route.kind.as_str() }).inc();
+                routes.get_or_create(&of_kind(route.kind)).inc();
             }
         }
     }
     routes
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
 }

@@ -67,9 +67,8 @@ pub async fn read(config: &Config, store: &Store, why: String) -> OfflineStatus 
         Ok(name) => status.node = Some(name.to_string()),
         Err(error) => status.problems.push(chain(&error)),
     }
-    let networks = owned::networks(store).await;
-    lease(config, store, &networks, &mut status).await;
-    let identity = owned::identity(&config.subnet_file, networks);
+    let identity = owned::identity(config, store).await;
+    lease(config, store, &identity.networks, &mut status).await;
     if let Err(error) = kernel(&identity, &mut status) {
         status.problems.push(format!("the kernel's state cannot be read: {}", chain(&error)));
     }

@@ -13,7 +13,7 @@ use super::metrics::Metrics;
 use super::run::Run;
 use super::{Status, StoreTrouble};
 use crate::clock;
-use crate::problem::{Problem, Problems};
+use crate::problem::Problem;
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -27,18 +27,20 @@ pub struct StatusPublisher {
     clocks: Arc<Mutex<ClockReading>>,
 }
 
-impl StatusPublisher {
+impl Default for StatusPublisher {
     /// For a netd that starts now.
-    pub fn new() -> Self {
+    fn default() -> Self {
         let (wall, monotonic) = (clock::now(), Duration::ZERO);
         Self {
             status: watch::Sender::new(Status::new(wall)),
-            metrics: Arc::new(Metrics::new()),
+            metrics: Arc::default(),
             started: Instant::now(),
             clocks: Arc::new(Mutex::new(ClockReading { wall, monotonic })),
         }
     }
+}
 
+impl StatusPublisher {
     /// Reads the clocks. If the wall clock was set, the timestamps in the status move with it.
     fn tick(&self) -> Timestamp {
         let read = ClockReading { wall: clock::now(), monotonic: self.started.elapsed() };
@@ -58,7 +60,7 @@ impl StatusPublisher {
 
     /// A run has ended.
     pub fn reconciled(&self, run: &Run<'_>) {
-        self.metrics.count(run);
+        self.metrics.time(run.trigger, run.took);
         self.metrics.deferred(run.deferred);
         self.update(|status, now| status.reconciled(run, now));
     }
@@ -67,18 +69,6 @@ impl StatusPublisher {
     pub fn gave_up(&self, trigger: Trigger, took: Duration, problem: Problem) {
         self.metrics.time(trigger, took);
         self.update(|status, now| status.gave_up(trigger, took, problem, now));
-    }
-
-    /// These are the problems now.
-    pub fn set_problems(&self, problems: &Problems) {
-        self.update(|status, now| status.set_problems(problems, now));
-    }
-
-    /// The plugin's files are there: netd is ready unless the last run failed somewhere.
-    pub fn set_ready(&self) {
-        self.update(|status, _| {
-            status.daemon.ready = status.last_reconcile.as_ref().is_some_and(|run| run.failed == 0);
-        });
     }
 
     /// The store has had events.
@@ -96,14 +86,9 @@ impl StatusPublisher {
         });
     }
 
-    /// Whether netd is ready.
-    pub fn is_ready(&self) -> bool {
-        self.status.borrow().daemon.ready
-    }
-
-    /// What netd waits for before it can start.
-    pub fn waits_for(&self) -> Option<String> {
-        self.status.borrow().waits_for().map(|trouble| trouble.what.clone())
+    /// The status as it is now.
+    pub fn status(&self) -> watch::Ref<'_, Status> {
+        self.status.borrow()
     }
 
     /// The status as one line of JSON.
@@ -121,11 +106,5 @@ impl StatusPublisher {
     /// Subscribes to each change from now on.
     pub fn changes(&self) -> watch::Receiver<Status> {
         self.status.subscribe()
-    }
-}
-
-impl Default for StatusPublisher {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -1,18 +1,23 @@
 //! How a run changes the status.
 //!
-//! Pure: the time is an argument. Values that have not changed keep their age and are not written anew: there may be thousands of peers.
+//! Pure: the time is an argument. Values that have not changed keep their age.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ::reconcile::Contested;
 use dataplane::types::{Family, Prefix};
 use jiff::Timestamp;
+use network::backend::PeerRoute;
+use network::key::Key;
 use network::model::{Cluster, Lease, NodeName, Rejected};
-use network::overlay::Outcome;
+use network::overlay::{Desired, Outcome};
+use network::plan::Conflict;
 
-use super::unprogrammed::Unprogrammed;
-use super::{LastReconcile, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values};
+use super::{
+    ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values,
+};
 use crate::node::Node;
 use crate::problem::{Problem, Problems};
 use crate::reconcile::{Deferred, Report, Trigger};
@@ -36,8 +41,6 @@ pub struct Run<'a> {
     pub report: &'a Report,
     /// What is left for later, since something else undoes it again and again.
     pub deferred: &'a Deferred,
-    /// Whether the plugin's files are up to date.
-    pub published: bool,
 }
 
 /// What a run compared, with what only such a run finds out.
@@ -49,6 +52,8 @@ pub enum Scope<'a> {
         rejected: &'a [Rejected],
         /// The problems.
         problems: &'a Problems,
+        /// Whether the plugin's files are up to date.
+        published: bool,
     },
     /// Only the peers that came, went or changed.
     Peers(&'a [NodeName]),
@@ -58,18 +63,24 @@ impl Status {
     /// A run has ended.
     pub fn reconciled(&mut self, run: &Run<'_>, now: Timestamp) {
         let report = run.report;
-        match run.scope {
-            Scope::Peers(nodes) => self.follow_some(run, nodes, now),
-            Scope::Full { rejected, problems } => {
-                self.joined(run.node, &run.cluster.own, Some(run.outcome));
+        let published = match run.scope {
+            Scope::Peers(nodes) => {
+                self.follow(run, nodes, now);
+                self.daemon.ready
+            }
+            Scope::Full { rejected, problems, published } => {
+                self.node = Some(NodeStatus::of(run.node, &run.cluster.own, Some(run.outcome)));
                 self.daemon.changing = !run.outcome.settled;
                 let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.clone()));
                 self.left_out = left_out.collect();
-                self.follow(run, &Unprogrammed::of(report, &run.deferred.ops), now);
+                let names: BTreeSet<&str> = run.cluster.peers.keys().map(NodeName::as_str).collect();
+                self.peers.retain(|node, _| names.contains(node.as_str()));
+                self.follow(run, run.cluster.peers.keys(), now);
                 self.last_full_read = Some(now);
                 self.set_problems(problems, now);
+                published
             }
-        }
+        };
         for (kind, count) in &report.counts {
             let sum = self.operations.entry(Cow::Borrowed(kind)).or_default();
             sum.applied += count.applied;
@@ -77,7 +88,7 @@ impl Status {
             sum.repairs += if run.trigger.repairs() { count.applied } else { 0 };
         }
         let failed = report.failed.len() + report.conflicts.len();
-        self.daemon.ready = run.published && failed == 0;
+        self.daemon.ready = published && failed == 0;
         self.deferred(run.deferred, now);
         self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),
@@ -86,6 +97,19 @@ impl Status {
             changed: u64::try_from(report.applied).unwrap_or(u64::MAX),
             failed: u64::try_from(failed).unwrap_or(u64::MAX),
         });
+    }
+
+    /// A run has deferred these. netd is not ready while one of them is undone.
+    pub fn deferred(&mut self, deferred: &Deferred, now: Timestamp) {
+        let entry = |contested: &Contested<Key>| {
+            // Rounded up: by then netd has tried.
+            let next = contested
+                .next
+                .map(|wait| now + Duration::from_secs(wait.as_millis().div_ceil(1000).try_into().unwrap_or(0)));
+            (contested.key.to_string(), ContestedObject { times: contested.times, next })
+        };
+        self.contested = deferred.contested.iter().map(entry).collect();
+        self.daemon.ready &= deferred.contested.iter().all(|contested| contested.next.is_none());
     }
 
     /// A run could not begin.
@@ -97,7 +121,7 @@ impl Status {
     }
 
     /// Replaces the problems. Known problems keep their age.
-    pub(super) fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
+    pub fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));
@@ -107,35 +131,41 @@ impl Status {
         self.problems = all.collect();
     }
 
-    /// Updates some peers.
-    fn follow_some(&mut self, run: &Run<'_>, nodes: &[NodeName], now: Timestamp) {
-        let unprogrammed = Unprogrammed::of(run.report, &run.deferred.ops);
+    /// Updates some peers and their routes.
+    fn follow<'n>(&mut self, run: &Run<'_>, nodes: impl IntoIterator<Item = &'n NodeName>, now: Timestamp) {
+        let missing = unprogrammed(run);
         for node in nodes {
-            match run.cluster.peers.get(node) {
-                Some(lease) => {
-                    let peer = self.peers.entry(node.to_string()).or_insert_with(|| PeerStatus::new(lease));
-                    peer.follow(run, lease, &unprogrammed, now);
-                }
-                None => drop(self.peers.remove(node.as_str())),
+            let known = self.peers.remove(node.as_str());
+            if let Some(lease) = run.cluster.peers.get(node) {
+                let known = known.map_or_else(Vec::new, |peer| peer.routes);
+                self.peers.insert(node.to_string(), PeerStatus::of(run, lease, &known, &missing, now));
             }
         }
     }
+}
 
-    /// Updates all peers and their routes. A route that has not changed keeps its age.
-    fn follow(&mut self, run: &Run<'_>, unprogrammed: &Unprogrammed, now: Timestamp) {
-        let peers = &run.cluster.peers;
-        if self.peers.len() != peers.len() || !self.peers.keys().zip(peers.keys()).all(|(a, b)| a == b.as_str()) {
-            let mut known = std::mem::take(&mut self.peers);
-            let name = |(node, lease): (&NodeName, &Arc<Lease>)| {
-                known.remove_entry(node.as_str()).unwrap_or_else(|| (node.to_string(), PeerStatus::new(lease)))
-            };
-            self.peers = peers.iter().map(name).collect();
-        }
-        // Both are sorted by name.
-        for (peer, lease) in self.peers.values_mut().zip(peers.values()) {
-            peer.follow(run, lease, unprogrammed, now);
-        }
+/// The desired objects that the kernel does not have after a run: refused, deferred, or in conflict with others' objects. Almost
+/// always empty.
+fn unprogrammed(run: &Run<'_>) -> BTreeSet<Key> {
+    let ops = run.report.failed.iter().map(|(op, _)| op).chain(&run.deferred.ops);
+    let conflicts = run.report.conflicts.iter().map(|conflict| match conflict {
+        Conflict::Route { wanted, .. } => Key::Route(wanted.destination),
+        Conflict::Name { name, .. } | Conflict::Tunnel { name, .. } => Key::Device(name.clone()),
+    });
+    ops.filter(|op| !op.is_removal()).map(Key::of).chain(conflicts).collect()
+}
+
+/// True if the route to these pods of a peer lacks no object.
+fn is_programmed(missing: &BTreeSet<Key>, desired: &Desired, route: &PeerRoute, subnet: Prefix) -> bool {
+    if missing.is_empty() {
+        return true;
     }
+    let mut keys = vec![Key::Route(subnet)];
+    if let Some(device) = desired.routes.get(&subnet).map(|route| &route.device) {
+        keys.extend([Key::Device(device.clone()), Key::Neighbour(device.clone(), subnet.address())]);
+        keys.extend(route.mac.map(|mac| Key::Fdb(device.clone(), mac)));
+    }
+    !keys.iter().any(|key| missing.contains(key))
 }
 
 fn milliseconds(time: Duration) -> u64 {
@@ -143,59 +173,43 @@ fn milliseconds(time: Duration) -> u64 {
 }
 
 impl PeerStatus {
-    fn new(lease: &Lease) -> Self {
-        let routes = Vec::with_capacity(lease.subnets.iter().count());
+    /// A route that is as it was `known` keeps its age.
+    fn of(run: &Run<'_>, lease: &Lease, known: &[RouteStatus], missing: &BTreeSet<Key>, now: Timestamp) -> Self {
+        let route = |(place, (family, subnet)): (usize, (Family, &Prefix))| {
+            let known = known.get(place);
+            let since = known.map_or(now, |known| known.since);
+            let route = RouteStatus::of(run, lease, (family, *subnet), missing, since);
+            if known == Some(&route) { route } else { RouteStatus { since: now, ..route } }
+        };
+        // No larger than needed: there may be thousands of peers.
+        let mut routes = Vec::with_capacity(lease.subnets.iter().count());
+        routes.extend(lease.subnets.iter().enumerate().map(route));
         Self { backend: lease.backend.name(), public: values(&lease.public), routes }
-    }
-
-    fn follow(&mut self, run: &Run<'_>, lease: &Lease, unprogrammed: &Unprogrammed, now: Timestamp) {
-        if self.backend != lease.backend.as_str() {
-            self.backend = lease.backend.name();
-        }
-        if !self.public.iter().eq(lease.public.iter().map(|(_, address)| address)) {
-            self.public = values(&lease.public);
-        }
-        let mut place = 0;
-        for (family, subnet) in lease.subnets.iter() {
-            let new = RouteStatus::find(run, lease, (family, *subnet), unprogrammed, now);
-            match self.routes.get_mut(place) {
-                Some(known) if known.is_as(&new) => {}
-                Some(known) => *known = new,
-                None => self.routes.push(new),
-            }
-            place += 1;
-        }
-        self.routes.truncate(place);
     }
 }
 
 impl RouteStatus {
-    fn find(
+    fn of(
         run: &Run<'_>,
         lease: &Lease,
         (family, subnet): (Family, Prefix),
-        unprogrammed: &Unprogrammed,
-        now: Timestamp,
+        missing: &BTreeSet<Key>,
+        since: Timestamp,
     ) -> Self {
-        let key = (lease.node.clone(), family);
-        let (kind, to, why, programmed) = match (run.outcome.peer_routes.get(&key), run.outcome.unreachable.get(&key)) {
-            (Some(route), _) => {
-                let kind = if route.is_direct() { RouteKind::Direct } else { RouteKind::Tunnel };
-                let programmed = !unprogrammed.covers(&run.outcome.desired, *route, subnet);
-                let why = match run.outcome.degraded.get(&key) {
-                    Some(reason) => format!("{}, not as configured: {reason}", route.encapsulation).into(),
-                    None => run.node.conf.backend.reason(route),
-                };
-                (kind, Some(route.endpoint), why, programmed)
-            }
-            (None, Some(reason)) => (RouteKind::None, None, reason.to_string().into(), false),
-            (None, None) => (RouteKind::None, None, "nothing is known of it yet".into(), false),
+        let (key, outcome) = ((lease.node.clone(), family), run.outcome);
+        let Some(route) = outcome.peer_routes.get(&key) else {
+            let why = match outcome.unreachable.get(&key) {
+                Some(reason) => reason.to_string().into(),
+                None => "nothing is known of it yet".into(),
+            };
+            return Self { subnet, kind: RouteKind::None, to: None, why, programmed: false, since };
         };
-        Self { subnet, kind, to, why, programmed, since: now }
-    }
-
-    fn is_as(&self, new: &Self) -> bool {
-        (self.subnet, self.kind, self.to, self.programmed) == (new.subnet, new.kind, new.to, new.programmed)
-            && self.why == new.why
+        let kind = if route.is_direct() { RouteKind::Direct } else { RouteKind::Tunnel };
+        let why: Cow<'static, str> = match outcome.degraded.get(&key) {
+            Some(reason) => format!("{}, not as configured: {reason}", route.encapsulation).into(),
+            None => run.node.conf.backend.reason(route),
+        };
+        let programmed = is_programmed(missing, &outcome.desired, route, subnet);
+        Self { subnet, kind, to: Some(route.endpoint), why, programmed, since }
     }
 }

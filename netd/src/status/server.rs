@@ -3,14 +3,13 @@
 //! A client sends one line: `status` for one document, `watch` for one now and one after each change. Several changes while a slow client
 //! reads make one document.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
+use super::accept::accept_all;
 use super::publisher::StatusPublisher;
 
 /// The request for a stream of documents.
@@ -26,23 +25,12 @@ const REQUEST_BYTES: u64 = 64;
 
 /// Answers until the future is dropped.
 pub(super) async fn serve(listener: UnixListener, publisher: StatusPublisher) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
-    loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let publisher = publisher.clone();
-                tokio::spawn(async move {
-                    // A client that goes away needs no answer.
-                    let _ = answer(stream, &publisher).await;
-                    drop(place);
-                });
-            }
-            // Too many open files: there is nothing to do but wait.
-            Err(_) => sleep(Duration::from_millis(100)).await,
-        }
-    }
+    let answer = |stream| {
+        let publisher = publisher.clone();
+        // A client that goes away needs no answer.
+        async move { drop(answer(stream, &publisher).await) }
+    };
+    accept_all(|| listener.accept(), CLIENTS, answer).await;
 }
 
 async fn answer(stream: UnixStream, publisher: &StatusPublisher) -> std::io::Result<()> {

@@ -16,26 +16,15 @@ use crate::whole_file;
 pub enum ClaimError {
     /// Another daemon answers on it.
     #[error(
-        "another netd answers on {}: stop it first, or give this one a --subnet-file (or --status-socket) of its own", path.display()
+        "another netd answers on {}: stop it first, or give this one a --subnet-file (or --status-socket) of its own", .0.display()
     )]
-    Alive {
-        /// The socket.
-        path: PathBuf,
-    },
+    Alive(PathBuf),
     /// The file is no socket.
-    #[error("{} is no socket: netd status cannot ask this netd; remove the file, or choose another by --status-socket", path.display())]
-    NoSocket {
-        /// The file.
-        path: PathBuf,
-    },
+    #[error("{} is no socket: netd status cannot ask this netd; remove the file, or choose another by --status-socket", .0.display())]
+    NoSocket(PathBuf),
     /// The socket cannot be made.
-    #[error("cannot listen on {}: netd status cannot ask this netd; choose another file by --status-socket", path.display())]
-    Make {
-        /// The socket.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    #[error("cannot listen on {}: netd status cannot ask this netd; choose another file by --status-socket", .0.display())]
+    Make(PathBuf, #[source] io::Error),
 }
 
 /// The file of our socket. Dropping the claim removes the file.
@@ -50,15 +39,12 @@ pub struct Claim {
 impl Claim {
     /// Listens on `path`, mode 0600. The file of a killed daemon is replaced.
     pub fn take(path: &Path) -> Result<(Self, UnixListener), ClaimError> {
-        let failed = |source| ClaimError::Make { path: path.to_owned(), source };
+        let failed = |source| ClaimError::Make(path.to_owned(), source);
         let folder = folder(path);
         whole_file::make_folder(folder).map_err(failed)?;
         // If two daemons start at once, the second must see the first's socket.
         let _lock = lock(folder).map_err(failed)?;
-        if is_alive(path)? {
-            return Err(ClaimError::Alive { path: path.to_owned() });
-        }
-        remove_if_there(path).map_err(failed)?;
+        remove_dead(path)?;
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(path);
         umask(before);
@@ -83,16 +69,12 @@ impl Drop for Claim {
 /// # Errors
 /// If the file cannot be removed, or a daemon answers on it.
 pub fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
-    let failed = |source| ClaimError::Make { path: path.to_owned(), source };
     let folder = folder(path);
     if !folder.is_dir() {
         return Ok(false);
     }
-    let _lock = lock(folder).map_err(failed)?;
-    if is_alive(path)? {
-        return Err(ClaimError::Alive { path: path.to_owned() });
-    }
-    remove_if_there(path).map_err(failed)
+    let _lock = lock(folder).map_err(|source| ClaimError::Make(path.to_owned(), source))?;
+    remove_dead(path)
 }
 
 fn folder(path: &Path) -> &Path {
@@ -106,29 +88,28 @@ fn lock(folder: &Path) -> io::Result<File> {
     Ok(folder)
 }
 
-fn is_alive(path: &Path) -> Result<bool, ClaimError> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => return Err(ClaimError::NoSocket { path: path.to_owned() }),
-        _ => {}
+/// Removes the file, unless a daemon answers on it. True if there was one.
+fn remove_dead(path: &Path) -> Result<bool, ClaimError> {
+    let is_other = fs::symlink_metadata(path).is_ok_and(|file| !file.file_type().is_socket());
+    let path = path.to_owned();
+    if is_other {
+        return Err(ClaimError::NoSocket(path));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Ok(true),
-        Err(error) if is_dead(&error) => Ok(false),
-        Err(source) => Err(ClaimError::Make { path: path.to_owned(), source }),
+    match UnixStream::connect(&path).map(drop) {
+        Ok(()) => return Err(ClaimError::Alive(path)),
+        Err(error) if is_dead(&error) => {}
+        Err(source) => return Err(ClaimError::Make(path, source)),
+    }
+    match fs::remove_file(&path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(ClaimError::Make(path, source)),
     }
 }
 
 /// True if nobody listens.
 pub(super) fn is_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-}
-
-fn remove_if_there(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {

@@ -7,8 +7,11 @@ use std::fmt::{Display, Write};
 use jiff::Timestamp;
 
 use super::offline::OfflineStatus;
-use super::{LeaseStatus, NodeStatus, RouteKind, RouteStatus, Status};
+use super::{ContestedObject, NodeStatus, RouteKind, RouteStatus, Status};
 use crate::clock::age;
+
+/// So many contested objects are shown; the rest are counted.
+const SHOWN: usize = 10;
 
 /// Rows with columns as wide as their widest cell, two spaces between; the last column ends where it ends.
 fn columns(rows: &[Vec<String>]) -> String {
@@ -65,18 +68,34 @@ pub fn running(status: &Status, now: Timestamp) -> String {
     head.push(row(&[&"store", &store(status, now)]));
     head.push(row(&[&"running", &format!("for {}", age(status.daemon.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
-    if !status.left_out.is_empty() {
-        let rows: Vec<_> = status.left_out.iter().map(|(node, why)| row(&[&node, &why])).collect();
-        let _ = write!(text, "\nLEFT OUT\n{}", columns(&rows));
-    }
-    if !status.contested.is_empty() {
-        let _ = write!(text, "\nCONTESTED\n{}", columns(&status.contested_lines(now)));
-    }
-    if !status.problems.is_empty() {
-        let rows: Vec<_> = status.problems.iter().map(|known| row(&[&age(known.since, now), &known.problem])).collect();
-        let _ = write!(text, "\nPROBLEMS\n{}", columns(&rows));
-    }
+    let left_out = status.left_out.iter().map(|(node, why)| row(&[&node, &why]));
+    section(&mut text, "LEFT OUT", &left_out.collect::<Vec<_>>());
+    section(&mut text, "CONTESTED", &contested(status, now));
+    let problems = status.problems.iter().map(|known| row(&[&age(known.since, now), &known.problem]));
+    section(&mut text, "PROBLEMS", &problems.collect::<Vec<_>>());
     text
+}
+
+/// A part of the table, unless it is empty.
+fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
+    if !rows.is_empty() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{title}\n{}", columns(rows));
+    }
+}
+
+/// A line for each contested object: its name, how often it was restored, what comes next.
+fn contested(status: &Status, now: Timestamp) -> Vec<Vec<String>> {
+    let line = |(object, contested): (&String, &ContestedObject)| {
+        let next = match contested.next {
+            None => "in place".to_owned(),
+            Some(at) => format!("undone, next try in {}", age(now, at)),
+        };
+        row(&[object, &format!("put back {} times", contested.times), &next])
+    };
+    let more = status.contested.len().saturating_sub(SHOWN);
+    let more = (more > 0).then(|| vec![format!("and {more} more")]);
+    status.contested.iter().take(SHOWN).map(line).chain(more).collect()
 }
 
 fn first_line(status: &Status) -> String {
@@ -157,7 +176,7 @@ pub fn offline(status: &OfflineStatus) -> String {
     let mut text = format!("netd is not running{node}: {}\n", status.why);
     text.push_str("The data path stays as netd left it, and nothing repairs it. This is what the kernel has:\n");
     let lease = match &status.lease {
-        Some(lease) => format!("{} (from {})", joined(&of_lease(lease)), status.lease_from),
+        Some(lease) => format!("{} (from {})", joined(&lease.subnets), status.lease_from),
         None => "none".to_owned(),
     };
     text.push_str(&columns(&[row(&[&"lease", &lease]), row(&[&"routes", &status.routes.len()])]));
@@ -169,15 +188,8 @@ pub fn offline(status: &OfflineStatus) -> String {
     }));
     text.push('\n');
     text.push_str(&if rows.len() > 1 { columns(&rows) } else { "no tunnel device of netd's\n".to_owned() });
-    if !status.routes.is_empty() {
-        let _ = write!(text, "\nROUTES\n{}\n", status.routes.join("\n"));
-    }
-    if !status.problems.is_empty() {
-        let _ = write!(text, "\nPROBLEMS\n{}\n", status.problems.join("\n"));
-    }
+    let lines = |texts: &[String]| texts.iter().map(|text| vec![text.clone()]).collect::<Vec<_>>();
+    section(&mut text, "ROUTES", &lines(&status.routes));
+    section(&mut text, "PROBLEMS", &lines(&status.problems));
     text
-}
-
-fn of_lease(lease: &LeaseStatus) -> Vec<String> {
-    lease.subnets.iter().map(ToString::to_string).collect()
 }

@@ -36,7 +36,7 @@ struct Scene {
 impl Scene {
     fn of(network: Network) -> Self {
         let kernel = network.fake();
-        Self { network, kernel, status: Status::new(START), metrics: Metrics::new(), now: START }
+        Self { network, kernel, status: Status::new(START), metrics: Metrics::default(), now: START }
     }
 
     /// Reconciles `seconds` after the last time.
@@ -55,15 +55,14 @@ impl Scene {
         let run = Run {
             trigger,
             took,
-            scope: Scope::Full { rejected: &[], problems: found },
+            scope: Scope::Full { rejected: &[], problems: found, published: true },
             node,
             cluster,
             outcome,
             report,
             deferred: &Deferred::default(),
-            published: true,
         };
-        self.metrics.count(&run);
+        self.metrics.time(run.trigger, run.took);
         self.status.reconciled(&run, self.now);
     }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use dataplane::monitor::{Event, Monitor, Object};
+use dataplane::monitor::{Event, Filter, Monitor, Object, Subscription};
 use dataplane::types::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -18,6 +18,7 @@ const TIMEOUT: std::time::Duration = seconds(30);
 #[derive(Debug)]
 pub(super) struct KernelEvents {
     monitor: Monitor,
+    subscription: Subscription,
 }
 
 /// What a notification says, without the numbers that a device made anew has others of.
@@ -50,7 +51,10 @@ pub(super) enum KernelEvent {
 impl KernelEvents {
     /// Opens both sockets; every change from here on is received.
     pub(super) fn open(namespace: &Namespace) -> Outcome<Self> {
-        Ok(Self { monitor: namespace.within(Monitor::open)?.context("open a monitor")? })
+        namespace.within(|| {
+            let mut monitor = Monitor::open().context("open a monitor")?;
+            Ok(Self { subscription: monitor.subscribe(Filter::all()), monitor })
+        })?
     }
 
     /// Drops what was received so far, and gives how many notifications it was.
@@ -106,8 +110,8 @@ impl KernelEvents {
     }
 
     fn waiting(&mut self) -> Outcome<Vec<KernelEvent>> {
-        let events = self.monitor.receive(usize::MAX).context("read notifications")?;
-        events.into_iter().flatten().map(notification).collect()
+        let events = self.monitor.drain(self.subscription).context("read notifications")?;
+        events.into_iter().map(notification).collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The notifications that the owner of a monitor wants. Pure.
+//! The notifications that a subscriber wants. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::event::{Event, Object};
 use crate::nft::{RawMessage, TableFilter, TableId};
 use crate::types::Prefix;
 
-/// The notifications that are wanted.
+/// The notifications that one subscriber wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Links, and the sysctls of which the kernel notifies.
@@ -53,10 +53,46 @@ pub enum Tables {
     Only(BTreeMap<TableId, TableFilter>),
 }
 
+impl Default for Filter {
+    /// No notification.
+    fn default() -> Self {
+        let devices = Devices::Only { indexes: BTreeSet::new(), newest: u32::MAX };
+        let tables = Tables::Only(BTreeMap::new());
+        Self { links: false, routes: Routes::Within(Vec::new()), devices, tables, commits: false }
+    }
+}
+
 impl Filter {
     /// Every notification.
-    pub(super) fn all() -> Self {
+    pub fn all() -> Self {
         Self { links: true, routes: Routes::All, devices: Devices::All, tables: Tables::All, commits: true }
+    }
+
+    /// The filter of a program for both: all that one of them wants.
+    pub(super) fn or(mut self, other: &Self) -> Self {
+        self.links |= other.links;
+        self.commits |= other.commits;
+        match (&mut self.routes, &other.routes) {
+            (Routes::Within(prefixes), Routes::Within(others)) => prefixes.extend(others),
+            (routes, _) => *routes = Routes::All,
+        }
+        match (&mut self.devices, &other.devices) {
+            (Devices::Only { indexes, newest }, Devices::Only { indexes: others, newest: other }) => {
+                indexes.extend(others);
+                *newest = (*newest).min(*other);
+            }
+            (devices, _) => *devices = Devices::All,
+        }
+        match (&mut self.tables, &other.tables) {
+            (Tables::Only(tables), Tables::Only(others)) => {
+                for (id, other) in others {
+                    let both = tables.entry(id.clone()).or_insert_with(|| other.clone());
+                    both.own_port = both.own_port.filter(|port| Some(*port) == other.own_port);
+                }
+            }
+            (tables, _) => *tables = Tables::All,
+        }
+        self
     }
 
     /// True where the object of a notification is wanted.

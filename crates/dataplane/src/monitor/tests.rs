@@ -1,6 +1,6 @@
-//! What a monitor receives of the running kernel's notifications, and what wakes nobody.
+//! What each subscriber receives of the running kernel's notifications, and what wakes nobody.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::process::Command;
 
@@ -37,27 +37,16 @@ fn shell(script: &str) {
     assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-/// A filter that wants nothing.
-fn nothing() -> Filter {
-    let devices = Devices::Only { indexes: BTreeSet::new(), newest: u32::MAX };
-    let tables = Tables::Only(BTreeMap::new());
-    Filter { links: false, routes: Routes::Within(Vec::new()), devices, tables, commits: false }
-}
-
-fn monitor(filter: Filter) -> Monitor {
+/// A monitor with one subscriber.
+fn monitor(filter: Filter) -> (Monitor, Subscription) {
     let mut monitor = Monitor::open().expect("a monitor");
-    monitor.set_filter(filter);
-    monitor
-}
-
-/// All events that wait.
-fn drain(monitor: &mut Monitor) -> Vec<Event> {
-    monitor.receive(usize::MAX).expect("a working monitor").unwrap_or_default()
+    let subscription = monitor.subscribe(filter);
+    (monitor, subscription)
 }
 
 /// True where a datagram has arrived since.
 fn wakes(monitor: &mut Monitor) -> bool {
-    monitor.receive(usize::MAX).expect("a working monitor").is_some()
+    monitor.receive(usize::MAX).expect("a working monitor")
 }
 
 fn bridge(socket: &mut Socket, device: &str) -> u32 {
@@ -86,7 +75,7 @@ fn own_filter() -> Filter {
         (TableId::new(Family::Ip, "filter"), iptables.clone()),
         (TableId::new(Family::Ip6, "filter"), iptables),
     ];
-    Filter { tables: Tables::Only(tables.into()), ..nothing() }
+    Filter { tables: Tables::Only(tables.into()), ..Filter::default() }
 }
 
 fn tables(events: &[Event]) -> Vec<(&TableId, &Subject, Action)> {
@@ -120,7 +109,7 @@ fn storm(socket: &mut nft::Socket, table: &str, family: Family, count: u32) {
 fn a_storm_in_other_tables_wakes_nobody() {
     in_namespace(|| {
         let mut socket = nft::Socket::open().expect("a socket");
-        let mut monitor = monitor(own_filter());
+        let (mut monitor, subscription) = monitor(own_filter());
         // Names and families that differ from a wanted table as little as can be.
         for (table, family) in [
             ("storm", Family::Ip),
@@ -132,10 +121,11 @@ fn a_storm_in_other_tables_wakes_nobody() {
             ("filteR", Family::Ip),
         ] {
             storm(&mut socket, table, family, 2000);
-            assert!(!wakes(&mut monitor), "{family} {table} wakes a monitor of other tables");
+            assert!(!wakes(&mut monitor), "{family} {table} wakes the subscriber of other tables");
         }
         storm(&mut socket, "netd", Family::Inet, 2);
-        assert!(!tables(&drain(&mut monitor)).is_empty(), "a change of the own table is received");
+        assert!(wakes(&mut monitor), "a change of the own table does");
+        assert!(!tables(&monitor.take(subscription)).is_empty(), "and is received");
     });
 }
 
@@ -144,7 +134,7 @@ fn a_deleted_element_is_received_with_its_key() {
     in_namespace(|| {
         let mut socket = nft::Socket::open().expect("a socket");
         socket.apply(&[Operation::ReplaceTable(own())]).expect("a table");
-        let mut monitor = monitor(own_filter());
+        let (mut monitor, subscription) = monitor(own_filter());
         let elements = |keys: &[(Key, Element)]| Some(keys.iter().cloned().collect::<BTreeMap<_, _>>());
         let cases = [
             (
@@ -168,7 +158,7 @@ fn a_deleted_element_is_received_with_its_key() {
         ];
         for (command, set, action, elements) in cases {
             shell(&format!("nft '{command}'"));
-            let events = drain(&mut monitor);
+            let events = monitor.drain(subscription).expect("a working monitor");
             let subject = Subject::Elements { set: set.to_owned(), elements };
             assert_eq!(tables(&events), [(&own().id, &subject, action)], "{command}");
         }
@@ -182,9 +172,10 @@ fn ends_of_ranges_ask_for_the_set_to_be_read() {
         let table = Table::new(Family::Inet, "netd").with_set("ranges", ranges);
         nft::Socket::open().expect("a socket").apply(&[Operation::ReplaceTable(table.clone())]).expect("a table");
         let tables_of = [(table.id.clone(), TableFilter::of(&table))];
-        let mut monitor = monitor(Filter { tables: Tables::Only(tables_of.into()), ..nothing() });
+        let (mut monitor, subscription) =
+            monitor(Filter { tables: Tables::Only(tables_of.into()), ..Filter::default() });
         shell("nft add element inet netd ranges { 10.0.0.0/8 }");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         let subject = Subject::Elements { set: "ranges".to_owned(), elements: None };
         assert_eq!(tables(&events), [(&table.id, &subject, Action::New)], "both ends are one event");
     });
@@ -203,9 +194,9 @@ fn a_flushed_ruleset_is_received_among_many_other_tables() {
         all.push(Operation::ReplaceTable(filter_table()));
         all.extend(others('z'));
         socket.apply(&all).expect("tables");
-        let mut monitor = monitor(own_filter());
+        let (mut monitor, subscription) = monitor(own_filter());
         shell("nft flush ruleset");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         for id in [own().id, filter_table().id] {
             let gone = (&id, &Subject::Table, Action::Deleted);
             assert!(tables(&events).contains(&gone), "the end of table {id} is received: {events:?}");
@@ -222,34 +213,35 @@ fn of_a_table_with_named_chains_nothing_else_is_received() {
             .with_chain("KUBE-SERVICES", Chain::regular())
             .with_set("s", Set::of([Type::Address(types::Family::V4)]));
         socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a table");
-        let mut monitor = monitor(own_filter());
+        let (mut monitor, subscription) = monitor(own_filter());
         let rule = Rule::new([Verdict::Accept.into()]);
         let add =
             |chain: &str| Operation::AddRule { table: table.id.clone(), chain: chain.to_owned(), rule: rule.clone() };
         socket.apply(&[add("KUBE-SERVICES")]).expect("a rule");
         shell("nft add element ip filter s { 192.0.2.1 }");
-        assert_eq!(drain(&mut monitor), [], "another chain, and a set");
+        assert_eq!(monitor.drain(subscription).expect("a working monitor"), [], "another chain, and a set");
         socket.apply(&[add("FORWARD")]).expect("a rule");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         assert_eq!(tables(&events), [(&table.id, &Subject::Rule("FORWARD".to_owned()), Action::New)]);
     });
 }
 
 #[test]
-fn own_changes_wake_nobody_but_another_monitor() {
+fn own_changes_wake_nobody_but_another_subscriber() {
     in_namespace(|| {
         let mut socket = nft::Socket::open().expect("a socket");
         let filter = TableFilter::of(&own());
-        let of = |filter| Filter { tables: Tables::Only([(own().id, filter)].into()), ..nothing() };
-        let mut owner = monitor(of(filter.clone().without_own(socket.port())));
-        let mut other = monitor(of(filter));
+        let of = |filter| Filter { tables: Tables::Only([(own().id, filter)].into()), ..Filter::default() };
+        let (mut monitor, owner) = monitor(of(filter.clone().without_own(socket.port())));
         socket.apply(&[Operation::ReplaceTable(own())]).expect("a table");
+        assert!(!wakes(&mut monitor), "the owner's changes are known to it");
+        let other = monitor.subscribe(of(filter));
         socket.apply(&[Operation::DeleteTable(own().id)]).expect("no table");
-        assert!(!wakes(&mut owner), "the owner's changes are known to it");
-        assert!(!drain(&mut other).is_empty(), "another monitor receives them");
+        assert_eq!(monitor.drain(owner).expect("a working monitor"), [], "the owner");
+        assert!(!monitor.take(other).is_empty(), "another subscriber receives them");
         shell("nft add table inet netd");
-        for (who, monitor) in [("the owner", &mut owner), ("another monitor", &mut other)] {
-            let events = drain(monitor);
+        for (who, subscription) in [("the owner", owner), ("another subscriber", other)] {
+            let events = monitor.drain(subscription).expect("a working monitor");
             assert_eq!(tables(&events), [(&own().id, &Subject::Table, Action::New)], "{who}: a change of nft's");
         }
     });
@@ -259,10 +251,10 @@ fn own_changes_wake_nobody_but_another_monitor() {
 fn a_replaced_table_is_received_by_who_wants_all() {
     in_namespace(|| {
         let mut socket = nft::Socket::open().expect("a socket");
-        let mut monitor = monitor(Filter::all());
+        let (mut monitor, subscription) = monitor(Filter::all());
         assert!(!wakes(&mut monitor), "nothing has happened");
         socket.apply(&[Operation::ReplaceTable(own())]).expect("the table");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         let generation = socket.generation().expect("a generation");
         assert_eq!(events.last(), Some(&Event::Committed { generation }), "the generation is that of the ruleset now");
         let changes = tables(&events);
@@ -283,13 +275,13 @@ fn a_replaced_table_is_received_by_who_wants_all() {
 fn lost_notifications_are_an_event_and_not_the_end() {
     in_namespace(|| {
         let mut socket = nft::Socket::open().expect("a socket");
-        let mut monitor = monitor(Filter::all());
+        let (mut monitor, subscription) = monitor(Filter::all());
         monitor.nftables.inner.set_rx_buf_sz(4096).expect("a small buffer");
         storm(&mut socket, "t", Family::Ip, 20_000);
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         assert!(events.contains(&Event::Overrun), "the loss is an event: {} events", events.len());
         socket.apply(&[Operation::AddTable(own().id)]).expect("the table");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         assert_eq!(events.len(), 2, "the monitor goes on: {events:?}");
     });
 }
@@ -300,7 +292,7 @@ fn entries_of_other_devices_wake_nobody() {
         let mut socket = Socket::open().expect("a socket");
         let (own, other) = (bridge(&mut socket, "own"), bridge(&mut socket, "other"));
         let devices = Devices::Only { indexes: [own].into(), newest: other };
-        let mut monitor = monitor(Filter { devices, ..nothing() });
+        let (mut monitor, subscription) = monitor(Filter { devices, ..Filter::default() });
         let mac = Mac::local([2, 0, 0, 0, 0, 9]);
         let on = |index| [neighbour::put(index, ip("10.1.0.9"), mac), address::add(index, ip("10.1.0.1"), 24)];
         for outcome in socket.batch(&on(other)) {
@@ -315,7 +307,7 @@ fn entries_of_other_devices_wake_nobody() {
             for outcome in socket.batch(&on(index)) {
                 outcome.expect("an entry");
             }
-            let events = drain(&mut monitor);
+            let events = monitor.drain(subscription).expect("a working monitor");
             let indexes: Vec<u32> = events
                 .iter()
                 .map(|event| match event {
@@ -326,7 +318,7 @@ fn entries_of_other_devices_wake_nobody() {
                 .collect();
             assert_eq!(indexes, [index; 2], "a neighbour and an address: {events:?}");
         }
-        monitor.set_filter(nothing());
+        monitor.set_filter(subscription, Filter::default());
         for outcome in socket.batch(&[neighbour::delete(own, ip("10.1.0.9")), neighbour::delete(newer, ip("10.1.0.9"))])
         {
             outcome.expect("an entry");
@@ -346,7 +338,7 @@ fn routes_are_received_within_the_wanted_prefixes() {
         let mut socket = Socket::open().expect("a socket");
         let routes =
             Routes::Within(vec!["10.1.0.0/16".parse().expect("a prefix"), "fd01::/32".parse().expect("a prefix")]);
-        let mut monitor = monitor(Filter { routes, ..nothing() });
+        let (mut monitor, subscription) = monitor(Filter { routes, ..Filter::default() });
         let kinds = [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit, RouteKind::Throw];
         let wanted = ["10.1.0.0/24", "10.1.0.0/16", "fd01:0:1::/64", "0.0.0.0/0", "::/0"];
         let others = ["10.2.0.0/24", "10.0.0.0/8", "fd01:1::/64"];
@@ -354,13 +346,13 @@ fn routes_are_received_within_the_wanted_prefixes() {
             let route = route(destination, kind);
             socket.request(route.add()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
             socket.request(route.delete()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
-            let events = drain(&mut monitor);
+            let events = monitor.drain(subscription).expect("a working monitor");
             let both = [Event::New(Object::Route(route)), Event::Deleted(Object::Route(route))];
             let expected: &[Event] = if wanted.contains(&destination) { &both } else { &[] };
             assert_eq!(events, expected, "{destination}");
         }
         shell("ip route add blackhole 10.1.9.0/24 table 7; ip route add blackhole 10.1.9.0/24 table 700");
-        assert_eq!(drain(&mut monitor), [], "routes of other tables");
+        assert_eq!(monitor.drain(subscription).expect("a working monitor"), [], "routes of other tables");
     });
 }
 
@@ -370,12 +362,12 @@ fn a_replaced_route_and_one_of_several_hops_are_received_as_such() {
         let mut socket = Socket::open().expect("a socket");
         bridge(&mut socket, "u0");
         shell("ip address add 192.168.9.1/24 dev u0");
-        let mut monitor = monitor(Filter { routes: Routes::All, ..nothing() });
+        let (mut monitor, subscription) = monitor(Filter { routes: Routes::All, ..Filter::default() });
         socket.request(route("10.1.0.0/24", RouteKind::Blackhole).add()).expect("a route");
         let other = route("10.1.0.0/24", RouteKind::Unreachable);
         socket.request(other.replace()).expect("another route");
         shell("ip route add 10.2.0.0/24 nexthop via 192.168.9.7 nexthop via 192.168.9.8");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         assert_eq!(events[1..], [Event::Replaced(other), Event::Unparsed], "{events:?}");
     });
 }
@@ -385,7 +377,7 @@ fn sysctls_are_received_when_they_are_set() {
     in_namespace(|| {
         let mut socket = Socket::open().expect("a socket");
         let index = bridge(&mut socket, "u0");
-        let mut monitor = monitor(Filter { links: true, ..nothing() });
+        let (mut monitor, subscription) = monitor(Filter { links: true, ..Filter::default() });
         let (all, device) = (None, Some(index));
         for (key, value, device, forwards) in [
             ("net/ipv4/ip_forward", "1", all, Some(true)),
@@ -397,7 +389,7 @@ fn sysctls_are_received_when_they_are_set() {
             ("net/ipv4/conf/u0/rp_filter", "2", device, None),
         ] {
             std::fs::write(format!("/proc/sys/{key}"), value).expect("a sysctl");
-            let events = drain(&mut monitor);
+            let events = monitor.drain(subscription).expect("a working monitor");
             assert!(events.contains(&Event::Netconf(NetconfChange { device, forwards })), "{key}={value}: {events:?}");
         }
     });
@@ -407,11 +399,11 @@ fn sysctls_are_received_when_they_are_set() {
 fn links_are_received_before_what_is_on_them() {
     in_namespace(|| {
         let mut socket = Socket::open().expect("a socket");
-        let mut monitor = monitor(Filter::all());
+        let (mut monitor, subscription) = monitor(Filter::all());
         let index = bridge(&mut socket, "u0");
         socket.request(address::add(index, ip("192.168.9.1"), 24)).expect("an address");
         socket.request(link::delete(Device::Index(index))).expect("no bridge");
-        let events = drain(&mut monitor);
+        let events = monitor.drain(subscription).expect("a working monitor");
         let place = |what: &str, is: &dyn Fn(&Event) -> bool| {
             events.iter().position(is).unwrap_or_else(|| panic!("{what} in {events:?}"))
         };

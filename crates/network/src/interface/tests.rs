@@ -9,15 +9,7 @@ fn ip(text: &str) -> IpAddr {
 
 fn facts(text: &str) -> Address {
     let (address, flag) = (ip(text), false);
-    Address {
-        index: 0,
-        address,
-        prefix_len: 24,
-        global: true,
-        temporary: flag,
-        deprecated: flag,
-        permanent: flag,
-    }
+    Address { index: 0, address, prefix_len: 24, global: true, temporary: flag, deprecated: flag, permanent: flag }
 }
 
 fn link(name: &str, index: u32, addresses: &[&str]) -> LinkFacts {

@@ -1,7 +1,7 @@
 //! On the running kernel: after the notifications of a change, the deviations are those that a dump has.
 
 use dataplane::kernel::Linux;
-use dataplane::monitor::Monitor;
+use dataplane::monitor::{Monitor, Subscription};
 use dataplane::netns::scratch;
 
 use super::*;
@@ -47,6 +47,7 @@ struct Node {
     network: Network,
     kernel: Linux,
     monitor: Monitor,
+    subscription: Subscription,
     desired: Desired,
     view: KernelView,
     engine: Engine,
@@ -72,8 +73,8 @@ impl Node {
         let mut engine = Engine::default();
         engine.adopt(observed.deviations(&desired, |to| filter.tracks(to)), BTreeSet::new(), true);
         let view = KernelView::new(observed.links, &desired, filter);
-        monitor.set_filter(view.subscription(&desired));
-        Self { network, kernel, monitor, desired, view, engine }
+        let subscription = monitor.subscribe(view.subscription(&desired));
+        Self { network, kernel, monitor, subscription, desired, view, engine }
     }
 
     fn read(kernel: &mut Linux, network: &Network, desired: &Desired) -> Observed {
@@ -83,7 +84,7 @@ impl Node {
 
     /// Takes all notifications; what was dirty is clean after that.
     fn notify(&mut self) -> reconcile::Dirty<Key> {
-        for event in self.monitor.receive(usize::MAX).expect("a working monitor").unwrap_or_default() {
+        for event in self.monitor.drain(self.subscription).expect("a working monitor") {
             self.view.notify(event, &self.desired, &mut self.engine);
         }
         let dirty = self.engine.dirty().clone();

@@ -4,8 +4,19 @@
 
 use std::ffi::OsString;
 
+use clap::{Arg, ArgAction};
+
+/// A flag, which takes Go's booleans where it is one: `--flag` and `--flag=BOOL`.
+pub(super) fn completed(arg: Arg) -> Arg {
+    if arg.get_value_names().is_none_or(|names| names != ["BOOL"]) {
+        return arg;
+    }
+    let arg = arg.action(ArgAction::Set).value_parser(boolean);
+    arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+}
+
 /// Go's booleans (`strconv.ParseBool`).
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::*;
 
@@ -8,8 +9,8 @@ fn read(args: &[&str], variables: &[(&str, &str)]) -> Result<Cli, CliError> {
     Cli::read(args, |name| variables.get(name).map(OsString::from))
 }
 
-fn flags(args: &[&str]) -> Flags {
-    read(args, &[]).expect("good flags").flags
+fn flags(args: &[&str]) -> Config {
+    read(args, &[]).expect("good flags").config
 }
 
 fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
@@ -21,32 +22,37 @@ fn refusal(args: &[&str], variables: &[(&str, &str)]) -> String {
 #[test]
 fn the_defaults_are_flannels() {
     let cli = read(&[], &[]).expect("no flags");
-    let flags = cli.flags;
+    let flags = cli.config;
     assert_eq!(cli.command, None);
     assert_eq!(flags.subnet_file, PathBuf::from("/run/flannel/subnet.env"));
-    assert!(!flags.ip_masq && !flags.ip_masq_fully_random_disable && flags.iptables_forward_rules);
-    assert!(flags.iface.is_empty() && flags.iface_regex.is_empty() && flags.public_ip.is_none());
-    assert_eq!((flags.cni_conf_dir, flags.cni_conf_name.as_str()), (None, "10-netd.conflist"));
+    assert!(!flags.rules.ip_masq && !flags.rules.ip_masq_fully_random_disable && flags.rules.accept_forwarded);
+    let underlay = flags.underlay;
+    assert!(underlay.ifaces.is_empty() && underlay.regexes.is_empty() && underlay.public_ip.is_none());
+    assert_eq!((flags.cni.conf_dir, flags.cni.conf_name.as_str()), (None, "10-netd.conflist"));
 }
 
 #[test]
 fn one_dash_or_two_with_a_space_or_an_equals_sign() {
     for args in [["-iface", "eth1"], ["--iface", "eth1"]] {
-        assert_eq!(flags(&args).iface, ["eth1"]);
+        assert_eq!(flags(&args).underlay.ifaces, ["eth1"]);
     }
-    assert_eq!(flags(&["-iface=eth1", "--iface=10.0.0.1"]).iface, ["eth1", "10.0.0.1"], "repeated, in their order");
-    assert_eq!(flags(&["-iface-regex", "eth[0-9]{1,2}"]).iface_regex[0].as_str(), "eth[0-9]{1,2}");
+    assert_eq!(
+        flags(&["-iface=eth1", "--iface=10.0.0.1"]).underlay.ifaces,
+        ["eth1", "10.0.0.1"],
+        "repeated, in their order"
+    );
+    assert_eq!(flags(&["-iface-regex", "eth[0-9]{1,2}"]).underlay.regexes[0].as_str(), "eth[0-9]{1,2}");
 }
 
 #[test]
 fn booleans_as_in_go() {
     for yes in ["--ip-masq", "-ip-masq", "--ip-masq=true", "-ip-masq=1", "--ip-masq=t", "--ip-masq=TRUE"] {
-        assert!(flags(&[yes]).ip_masq, "{yes}");
+        assert!(flags(&[yes]).rules.ip_masq, "{yes}");
     }
     for no in ["--ip-masq=false", "-ip-masq=0", "--ip-masq=F"] {
-        assert!(!flags(&[no]).ip_masq, "{no}");
+        assert!(!flags(&[no]).rules.ip_masq, "{no}");
     }
-    assert!(!flags(&["-iptables-forward-rules=false"]).iptables_forward_rules);
+    assert!(!flags(&["-iptables-forward-rules=false"]).rules.accept_forwarded);
 }
 
 #[test]
@@ -57,22 +63,25 @@ fn variables_stand_in_for_flags_and_lose_against_them() {
         ("NODE_NAME", "n1"),
         ("FLANNELD_PUBLIC_IP", ""),
     ];
-    let given = read(&[], &variables).expect("variables").flags;
-    assert_eq!((given.iface, given.ip_masq), (vec!["eth1".to_owned(), "10.0.0.1".to_owned()], true));
+    let given = read(&[], &variables).expect("variables").config;
+    assert_eq!(
+        (given.underlay.ifaces.as_slice(), given.rules.ip_masq),
+        (&["eth1".to_owned(), "10.0.0.1".to_owned()][..], true)
+    );
     assert_eq!(given.node_name.map(|name| name.to_string()).as_deref(), Some("n1"));
-    assert_eq!(given.public_ip, None, "an empty variable is none");
-    let given = read(&["-iface=eth2", "--ip-masq=false"], &variables).expect("flags win").flags;
-    assert_eq!((given.iface, given.ip_masq), (vec!["eth2".to_owned()], false));
+    assert_eq!(given.underlay.public_ip, None, "an empty variable is none");
+    let given = read(&["-iface=eth2", "--ip-masq=false"], &variables).expect("flags win").config;
+    assert_eq!((given.underlay.ifaces, given.rules.ip_masq), (vec!["eth2".to_owned()], false));
 }
 
 #[test]
 fn flags_stand_before_or_after_the_subcommand() {
     for args in [["--store-dir=/s", "plan"], ["plan", "--store-dir=/s"]] {
         let cli = read(&args, &[]).expect("plan");
-        assert_eq!((cli.command, cli.flags.store_dir), (Some(Command::Plan), Some(PathBuf::from("/s"))));
+        assert_eq!((cli.command, cli.config.store.store_dir), (Some(Command::Plan), Some(PathBuf::from("/s"))));
     }
     let cli = read(&["plan"], &[("FLANNELD_STORE_DIR", "/s")]).expect("variable");
-    assert_eq!(cli.flags.store_dir, Some(PathBuf::from("/s")));
+    assert_eq!(cli.config.store.store_dir, Some(PathBuf::from("/s")));
     assert_eq!(read(&["cleanup"], &[]).expect("cleanup").command, Some(Command::Cleanup));
     assert_eq!(read(&["install-cni"], &[]).expect("install-cni").command, Some(Command::InstallCni));
     for version in ["version", "--version", "-version"] {

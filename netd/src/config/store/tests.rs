@@ -1,4 +1,3 @@
-use std::error::Error;
 use std::ffi::OsString;
 use std::time::Duration;
 
@@ -7,10 +6,8 @@ use crate::config::flags::Cli;
 
 fn store(args: &[&str]) -> Result<StoreConfig, String> {
     let args = ["netd"].iter().chain(args).map(OsString::from);
-    StoreConfig::new(&Cli::read(args, |_| None).expect("good flags").flags).map_err(|error| {
-        let source = error.source().map(|source| format!(": {source}"));
-        format!("{error}{}", source.unwrap_or_default())
-    })
+    let config = Cli::read(args, |_| None).expect("good flags").config;
+    config.store.choose(&config.subnet_file).map_err(|error| error.to_string())
 }
 
 fn etcd(args: &[&str]) -> Result<EtcdConfig, String> {

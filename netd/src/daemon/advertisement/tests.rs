@@ -44,16 +44,16 @@ fn write(advertisement: &mut Advertisement, now: Duration) {
 #[test]
 fn an_encapsulation_is_sent_by_after_the_write_and_the_read_after_it() {
     let mut node = settled();
-    assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])));
+    assert_eq!(node.may_send, Some(sends(&[TUNNEL])));
     let both = [Encapsulation::Direct, TUNNEL];
     node.want(lease(&both, &both), false);
-    assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])), "nothing is published");
+    assert_eq!(node.may_send, Some(sends(&[TUNNEL])), "nothing is published");
     write(&mut node, LATE);
-    assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])), "it is published, and no lease was read since");
+    assert_eq!(node.may_send, Some(sends(&[TUNNEL])), "it is published, and no lease was read since");
     assert!(node.needs_read(LATE) && node.is_waiting());
     let effect = node.read(LATE, false);
     assert_eq!(effect, ReadEffect { may_send_more: true, ..ReadEffect::default() });
-    assert_eq!(node.may_send(), Some(&sends(&both)));
+    assert_eq!(node.may_send, Some(sends(&both)));
     assert!(!node.needs_read(LATE) && !node.is_waiting());
 }
 
@@ -63,7 +63,7 @@ fn from_the_beginning_of_a_write_nothing_is_sent_by_what_it_withdraws() {
     let mut node = Advertisement::new(&lease(&both, &both));
     node.want(lease(&both, &[Encapsulation::Direct]), false);
     node.begin_write();
-    assert_eq!(node.may_send(), Some(&sends(&[Encapsulation::Direct])), "the store may have it at any moment");
+    assert_eq!(node.may_send, Some(sends(&[Encapsulation::Direct])), "the store may have it at any moment");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn a_read_counts_for_nothing_while_a_write_has_no_answer() {
     node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     node.begin_write();
     node.read(LATE, false);
-    assert_eq!(node.may_send(), Some(&sends(&[TUNNEL])));
+    assert_eq!(node.may_send, Some(sends(&[TUNNEL])));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn what_is_withdrawn_drains_before_it_is_closed() {
     node.begin_write();
     let support = node.support().expect("it has published something");
     assert!(support.receives.contains_key(&TUNNEL), "peers may still read the former lease");
-    node.written(node.wanted().clone(), LATE);
+    node.written(node.wanted.clone(), LATE);
     assert_eq!(node.draining(), sends(&[TUNNEL]), "the last packets may be under way");
     assert!(!node.read(LATE + DRAIN / 2, false).drained, "a read that begins too early closes nothing");
     assert_eq!(node.draining(), sends(&[TUNNEL]));
@@ -109,7 +109,7 @@ fn a_write_without_an_answer_counts_as_published_for_what_is_received() {
 #[test]
 fn a_new_node_has_pods_after_the_read_that_follows_its_first_write() {
     let mut node = Advertisement::new(&bare());
-    assert_eq!(node.may_send(), None, "no peer knows of it: it sends by any");
+    assert_eq!(node.may_send, None, "no peer knows of it: it sends by any");
     assert!(!node.may_have_pods());
     node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     assert!(!node.may_have_pods());

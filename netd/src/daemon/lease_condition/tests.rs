@@ -1,4 +1,5 @@
 use super::*;
+use crate::daemon::publisher::ReadError;
 
 fn subnet(text: &str) -> PerFamily<Prefix> {
     PerFamily { v4: text.parse().ok(), v6: None }

@@ -37,8 +37,8 @@ fn a_list_makes_news_of_what_differs_and_leaves_the_view_as_it_is_until_its_end(
     view.begin_list();
     view.insert(lease(2, 22));
     view.insert(lease(4, 4));
-    assert_eq!(view.leases().len(), 2);
-    assert_eq!(view.leases()[&node_name(2)], lease(2, 2));
+    assert_eq!(view.leases.len(), 2);
+    assert_eq!(view.leases[&node_name(2)], lease(2, 2));
     assert!(!view.end_list());
     assert_eq!(news(&mut view), [node_name(2), node_name(3), node_name(4)]);
     view.insert(lease(4, 4));
@@ -53,7 +53,7 @@ fn a_read_does_not_undo_an_event_that_came_after_its_beginning() {
     view.insert(lease(3, 33));
     let read = view.end_read(vec![lease(1, 99), lease(2, 2), lease(3, 3), lease(4, 44)], &node_name(1));
     assert_eq!(read, ReadResult { changed: true, agrees: true });
-    assert_eq!(view.leases().values().cloned().collect::<Vec<_>>(), [lease(1, 1), lease(3, 33), lease(4, 44)]);
+    assert_eq!(view.leases.values().cloned().collect::<Vec<_>>(), [lease(1, 1), lease(3, 33), lease(4, 44)]);
     assert_eq!(news(&mut view), [node_name(2), node_name(3), node_name(4)]);
     view.begin_read();
     let read = view.end_read(vec![lease(3, 33), lease(4, 44)], &node_name(1));

@@ -30,11 +30,11 @@ fn forwarding_is_judged_by_family_and_device() {
         let mut facts = well(&vxlan(DUAL, DUAL));
         set(&mut facts, key, value);
         let expected = [(subject.to_owned(), Verdict::Fault, remedy.to_owned())];
-        assert_eq!(findings_of(&forwarding::CHECK, &facts), expected, "{key}={value}");
+        assert_eq!(findings_of(forwarding::judge, &facts), expected, "{key}={value}");
     }
     let mut facts = well(&vxlan(V4, DUAL));
     set(&mut facts, "net/ipv6/conf/all/forwarding", "0");
-    assert_eq!(findings_of(&forwarding::CHECK, &facts), [], "IPv6 forwarding without IPv6 pods");
+    assert_eq!(findings_of(forwarding::judge, &facts), [], "IPv6 forwarding without IPv6 pods");
 }
 
 #[test]
@@ -42,10 +42,10 @@ fn an_announced_default_route_needs_accept_ra_2() {
     for (accept_ra, expected) in [("0", 0), ("1", 1), ("2", 0)] {
         let mut facts = well(&vxlan(DUAL, DUAL));
         set(&mut facts, "net/ipv6/conf/eth0/accept_ra", accept_ra);
-        assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), 0, "the default route is a static one");
+        assert_eq!(findings_of(forwarding::judge, &facts).len(), 0, "the default route is a static one");
         let default = facts.kernel.host.routes.iter_mut().find(|route| route.destination == Family::V6.default_route());
         default.expect("an IPv6 default route").protocol = RouteProtocol(9);
-        assert_eq!(findings_of(&forwarding::CHECK, &facts).len(), expected, "accept_ra {accept_ra}");
+        assert_eq!(findings_of(forwarding::judge, &facts).len(), expected, "accept_ra {accept_ra}");
     }
 }
 
@@ -71,7 +71,7 @@ fn a_strict_filter_matters_where_answers_leave_by_another_device() {
                 kind: RouteKind::Unicast,
             });
         }
-        let found = findings_of(&reverse_path::CHECK, &facts);
+        let found = findings_of(reverse_path::judge, &facts);
         assert_eq!(found.len(), expected, "all {all}, eth0 {own}, another route: {other}: {found:?}");
         let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
         assert!(expected == 0 || remedy == "sysctl -w net/ipv4/conf/eth0/rp_filter=2", "to be typed: {remedy}");
@@ -84,7 +84,7 @@ fn a_strict_filter_matters_while_the_backend_changes() {
     set(&mut facts, "net/ipv4/conf/flannel.1/rp_filter", "1");
     facts.outcome.settled = false;
     let remedy = "sysctl -w net/ipv4/conf/flannel.1/rp_filter=2".to_owned();
-    assert_eq!(findings_of(&reverse_path::CHECK, &facts), [("flannel.1".to_owned(), Verdict::Fault, remedy)]);
+    assert_eq!(findings_of(reverse_path::judge, &facts), [("flannel.1".to_owned(), Verdict::Fault, remedy)]);
 }
 
 /// A chain for forwarded packets that drops by policy, with these rules.
@@ -120,7 +120,7 @@ fn a_chain_is_open_where_pods_pass_both_ways() {
     for (rules, expected) in table {
         let mut facts = well(&vxlan(V4, V4));
         dropping(&mut facts, TableFamily::Ip, "guard", "fwd", rules.clone());
-        let found = findings_of(&forward_policy::CHECK, &facts).first().map(|(_, verdict, _)| *verdict);
+        let found = findings_of(forward_policy::judge, &facts).first().map(|(_, verdict, _)| *verdict);
         assert_eq!(found, expected, "a chain with {rules:?}");
     }
 }
@@ -129,7 +129,7 @@ fn a_chain_is_open_where_pods_pass_both_ways() {
 fn a_chain_of_another_family_sees_no_pod() {
     let mut facts = well(&vxlan(V4, V4));
     dropping(&mut facts, TableFamily::Ip6, "filter", "FORWARD", Vec::new());
-    assert_eq!(findings_of(&forward_policy::CHECK, &facts), [], "IPv6 packets dropped, IPv4 pods");
+    assert_eq!(findings_of(forward_policy::judge, &facts), [], "IPv6 packets dropped, IPv4 pods");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn the_bridge_meets_iptables_where_it_should() {
             dropping(&mut facts, TableFamily::Ip, "filter", "FORWARD", Vec::new());
         }
         facts.kernel.chains.extend(proxied.then(|| services.clone()));
-        let found = findings_of(&bridge_netfilter::CHECK, &facts).into_iter().next().map(|(_, _, remedy)| remedy);
+        let found = findings_of(bridge_netfilter::judge, &facts).into_iter().next().map(|(_, _, remedy)| remedy);
         assert_eq!(found.as_deref(), remedy, "{value:?}, drops {drops}, kube-proxy {proxied}");
     }
 }
@@ -165,17 +165,17 @@ fn the_bridge_meets_iptables_where_it_should() {
 fn a_missing_entry_is_reported_and_a_sysctl_is_not() {
     let mut facts = well(&vxlan(V4, V4));
     facts.plan.ops.push(Op::SetSysctl { key: "net/ipv4/ip_forward".to_owned(), value: "1".to_owned() });
-    assert_eq!(findings_of(&network::CHECK, &facts), [], "another check reports sysctls");
+    assert_eq!(findings_of(network::judge, &facts), [], "another check reports sysctls");
     facts.plan.ops.push(Op::DeleteLink(name("flannel.9")));
     let remedy = "start netd, which mends them by itself; or, with netd's own flags: netd plan | sh".to_owned();
-    assert_eq!(findings_of(&network::CHECK, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);
+    assert_eq!(findings_of(network::judge, &facts), [("kernel".to_owned(), Verdict::Fault, remedy)]);
 }
 
 #[test]
 fn mtus_agree() {
     let mut facts = well(&vxlan(V4, V4));
     facts.subnet_file = SubnetFile { text: Some("FLANNEL_MTU=1450\n".to_owned()), ..facts.subnet_file };
-    assert_eq!(findings_of(&mtu::CHECK, &facts), [], "1450 everywhere");
+    assert_eq!(findings_of(mtu::judge, &facts), [], "1450 everywhere");
 
     facts.subnet_file.text = Some("FLANNEL_MTU=1400\n".to_owned());
     facts.kernel.host.links.get_mut(&name("flannel.1")).expect("the tunnel").mtu = 1500;
@@ -184,6 +184,6 @@ fn mtus_agree() {
     let mut port = bridge.clone();
     (port.name, port.index, port.master, port.kind) = (name("veth1"), 51, Some(50), Kind::Veth);
     facts.kernel.host.links.extend([bridge, port].map(|link| (link.name.clone(), link)));
-    let subjects: Vec<_> = findings_of(&mtu::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+    let subjects: Vec<_> = findings_of(mtu::judge, &facts).into_iter().map(|(subject, _, _)| subject).collect();
     assert_eq!(subjects, ["flannel.1", "/run/flannel/subnet.env", "cni0", "cni0"], "device, file, pods and bridge");
 }

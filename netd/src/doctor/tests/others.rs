@@ -35,7 +35,7 @@ fn an_address_inside_the_network_is_foreign() {
         give(&mut facts, 60, ip, len);
         let remedy = format!("ip address delete {ip}/{len} dev {device}");
         let expected: Vec<_> = reported.then(|| (device.to_owned(), Verdict::Fault, remedy)).into_iter().collect();
-        assert_eq!(findings_of(&subnets::CHECK, &facts), expected, "{ip}/{len} on {device}");
+        assert_eq!(findings_of(subnets::judge, &facts), expected, "{ip}/{len} on {device}");
     }
 }
 
@@ -62,7 +62,7 @@ fn a_route_that_leads_nowhere_is_reported_where_it_goes_before_one_of_ours() {
             metric,
             kind,
         });
-        let found = findings_of(&subnets::CHECK, &facts);
+        let found = findings_of(subnets::judge, &facts);
         assert_eq!(found.len(), reported, "{destination} metric {metric}: {found:?}");
         assert!(found.iter().all(|(subject, ..)| subject == "10.244.2.128/25"), "{found:?}");
     }
@@ -88,7 +88,7 @@ fn a_foreign_route_into_the_network_is_reported_once() {
         if addressed {
             give(&mut facts, 60, "10.244.9.1", 24);
         }
-        let found = findings_of(&subnets::CHECK, &facts);
+        let found = findings_of(subnets::judge, &facts);
         assert_eq!(found.len(), reported, "{destination}, addressed: {addressed}: {found:?}");
         let typed = found.first().map_or("", |(_, _, remedy)| remedy);
         let right = addressed || reported == 0 || typed == "ip route delete 10.244.9.0/24 dev br9 metric 5";
@@ -101,7 +101,7 @@ fn a_peer_that_cannot_be_believed_is_reported() {
     let mut facts = well(&vxlan(V4, V4));
     let reason = "its public address 192.168.1.1 is this node's own: give one of the two another --public-ip";
     facts.rejected.push(Rejected { node: node_name(7), reason: reason.to_owned() });
-    assert_eq!(findings_of(&subnets::CHECK, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
+    assert_eq!(findings_of(subnets::judge, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
 }
 
 #[test]
@@ -117,7 +117,7 @@ fn a_configuration_that_sorts_before_ours_wins() {
         let mut facts = well(&vxlan(V4, V4));
         facts.conf_dir.files = files.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
         let subjects: Vec<_> =
-            findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+            findings_of(leftovers::judge, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, reported, "a folder of {files:?}");
     }
 }
@@ -133,7 +133,7 @@ fn flannels_rules_are_reported_by_family() {
         let mut facts = well(&vxlan(V4, V4));
         facts.kernel.chains.insert((TableId::new(family, table), chain.to_owned()));
         let subjects: Vec<_> =
-            findings_of(&leftovers::CHECK, &facts).into_iter().map(|(subject, _, _)| subject).collect();
+            findings_of(leftovers::judge, &facts).into_iter().map(|(subject, _, _)| subject).collect();
         assert_eq!(subjects, [subject], "{family} {table} {chain}");
     }
 }
@@ -146,7 +146,7 @@ fn the_bridge_has_the_first_addresses_alone() {
         let mut facts = well(&vxlan(DUAL, DUAL));
         foreign(&mut facts, "cni0", 60);
         give(&mut facts, 60, ip, len);
-        assert_eq!(findings_of(&leftovers::CHECK, &facts).len(), reported, "{ip}/{len} as a global address of cni0");
+        assert_eq!(findings_of(leftovers::judge, &facts).len(), reported, "{ip}/{len} as a global address of cni0");
     }
 }
 
@@ -154,7 +154,7 @@ fn the_bridge_has_the_first_addresses_alone() {
 fn a_node_without_lease_or_file_is_reported_to_start_netd() {
     let mut facts = well(&vxlan(V4, V4));
     (facts.cluster, facts.subnet_file.text) = (None, None);
-    let found = findings_of(&lease::CHECK, &facts);
+    let found = findings_of(lease::judge, &facts);
     let right = found.iter().all(|(_, verdict, remedy)| *verdict == Verdict::Fault && remedy.starts_with("start netd"));
     assert!(found.len() == 2 && right, "it says {found:?}");
 }

@@ -4,7 +4,7 @@ use dataplane::nft::{Base, BaseChainFacts, ChainType, Family as TableFamily, Hoo
 use dataplane::types::Family;
 use network::fixtures::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 
-use super::super::peers::CHECK;
+use super::super::peers::judge as judge_peers;
 use super::super::probe::Answer;
 use super::super::{checksum, path};
 use super::{Facts, findings_of, give, well};
@@ -53,7 +53,7 @@ fn silence_is_reported_by_where_it_is() {
     for (given, part) in table {
         let mut facts = well(&vxlan(V4, V4));
         answer(&mut facts, given);
-        let found = findings_of(&CHECK, &facts);
+        let found = findings_of(judge_peers, &facts);
         assert_eq!(found.len(), usize::from(!part.is_empty()), "{given:?}: {found:?}");
         let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
         assert!(remedy.contains(part), "{given:?}: to be typed: {remedy}");
@@ -65,11 +65,11 @@ fn a_bridge_that_is_not_there_yet_is_no_trouble() {
     let silent_bridge = Answer { inner: false, inner_full: false, ..ALL };
     let mut facts = well(&host_gw(V4, V4).peers([near(2)]));
     answer(&mut facts, silent_bridge);
-    assert_eq!(findings_of(&CHECK, &facts), [], "host-gw without a pod over there");
+    assert_eq!(findings_of(judge_peers, &facts), [], "host-gw without a pod over there");
 
     let mut facts = well(&vxlan(V4, V4).with(r#""DirectRouting": true"#));
     answer(&mut facts, silent_bridge);
-    let found = findings_of(&CHECK, &facts);
+    let found = findings_of(judge_peers, &facts);
     assert!(found.len() == 1 && found[0].2.contains("switch that check off"), "a VTEP is always there: {found:?}");
 }
 
@@ -81,7 +81,7 @@ fn this_nodes_own_firewall_is_named() {
         Base { kind: ChainType::Filter, hook: Hook::Input, priority: 0, policy: Policy::Drop, devices: Vec::new() };
     let table = TableId::new(TableFamily::Ip, "filter");
     facts.kernel.host.base_chains.push(BaseChainFacts { table, chain: "INPUT".to_owned(), base });
-    let found = findings_of(&CHECK, &facts);
+    let found = findings_of(judge_peers, &facts);
     let first = found[0].2.lines().next();
     assert_eq!(first, Some("nft insert rule ip filter INPUT udp dport 8472 accept"), "to be typed first");
 }
@@ -105,7 +105,7 @@ fn a_narrow_path_is_reported_with_what_it_carries() {
     for (given, part) in table {
         let mut facts = well(&vxlan(V4, V4));
         answer(&mut facts, given);
-        let found = findings_of(&path::CHECK, &facts);
+        let found = findings_of(path::judge, &facts);
         assert_eq!(found.len(), usize::from(part.is_some()), "{given:?}: {found:?}");
         let remedy = found.first().map_or("", |(_, _, remedy)| remedy);
         assert!(remedy.contains(part.unwrap_or_default()), "{given:?}: to be typed: {remedy}");
@@ -117,9 +117,9 @@ fn checksums_are_reported_on_evidence() {
     for (tunnel_makes_them, device) in [(true, "flannel.1"), (false, "eth0")] {
         let mut facts = well(&vxlan(V4, V4).peers([near(2), far(3)]));
         facts.kernel.tx_checksum.insert(name("flannel.1"), tunnel_makes_them);
-        assert_eq!(findings_of(&checksum::CHECK, &facts), [], "offload alone is no trouble");
+        assert_eq!(findings_of(checksum::judge, &facts), [], "offload alone is no trouble");
         answer(&mut facts, Answer { spoilt: true, ..ALL });
-        let typed = findings_of(&checksum::CHECK, &facts).remove(0).2;
+        let typed = findings_of(checksum::judge, &facts).remove(0).2;
         assert_eq!(typed, format!("ethtool -K {device} tx-checksum-ip-generic off, here and on node-2"));
     }
 }

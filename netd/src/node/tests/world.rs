@@ -198,7 +198,7 @@ impl Node {
             reverse_path: &filters.collect(),
             transition: &Transition {
                 draining: self.advertisement.draining(),
-                may_send: self.advertisement.may_send().cloned(),
+                may_send: self.advertisement.may_send.clone(),
                 ..Transition::default()
             },
             forward_chains: &[],
@@ -330,8 +330,8 @@ impl World {
         }
         node.publisher = match std::mem::replace(&mut node.publisher, Publisher::Idle) {
             Publisher::Idle
-                if node.advertisement.wanted().encapsulations.is_some()
-                    && node.advertisement.wanted() != &store[&node.own.node] =>
+                if node.advertisement.wanted.encapsulations.is_some()
+                    && node.advertisement.wanted != store[&node.own.node] =>
             {
                 let lease = node.advertisement.begin_write();
                 Publisher::Writing(lease)
@@ -370,8 +370,8 @@ impl World {
             if !matches!(node.stage, Stage::Idle) || is_idle && node.run_due {
                 self.go_on(at);
             } else if !is_idle
-                || node.advertisement.wanted().encapsulations.is_some()
-                    && node.advertisement.wanted() != &self.store[&node.own.node]
+                || node.advertisement.wanted.encapsulations.is_some()
+                    && node.advertisement.wanted != self.store[&node.own.node]
                 || node.advertisement.needs_read(node.now)
             {
                 self.publish(at);

@@ -1,6 +1,5 @@
 use dataplane::op::DeviceRoute;
 use network::fixtures::{V4, far, near, vxlan};
-use network::key::Key;
 
 use super::*;
 

@@ -10,6 +10,7 @@ use dataplane::types::RouteProtocol;
 use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
 use network::model::Admission;
 use network::overlay::transition::Transition;
+use network::plan::Plan;
 
 use super::*;
 use crate::config::{Config, RulesConfig};
@@ -126,11 +127,11 @@ impl World {
         for _ in 0..10 {
             self.reconciler.notify(std::mem::take(&mut self.waiting));
             let is_first = self.reconciler.outcome().is_none();
-            if !is_first && self.news.is_empty() && !self.reconciler.engine().is_dirty() {
+            if !is_first && self.news.is_empty() && !self.reconciler.engine.is_dirty() {
                 return;
             }
             // As the daemon does while the rate limit delays a full run.
-            let needs_full = self.reconciler.engine().needs_full();
+            let needs_full = self.reconciler.engine.needs_full();
             let before = self.kernel.clone();
             let news = std::mem::take(&mut self.news);
             // Each run is at a time of its own, so that no key becomes contested.

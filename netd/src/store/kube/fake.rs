@@ -9,8 +9,9 @@ use super::{KubeStore, USER_AGENT};
 use crate::config::{Config, KubeConfig, StoreConfig};
 
 fn config(url: &str) -> KubeConfig {
-    match Config::of(&["--kube-subnet-mgr", &format!("--kube-api-url={url}")]).store {
-        StoreConfig::Kube(config) => config,
+    let config = Config::of(&["--kube-subnet-mgr", &format!("--kube-api-url={url}")]);
+    match config.store.choose(&config.subnet_file) {
+        Ok(StoreConfig::Kube(config)) => config,
         other => panic!("the API server is chosen, not {other:?}"),
     }
 }

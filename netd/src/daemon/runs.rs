@@ -1,37 +1,38 @@
-//! A full run: reads, compares and repairs everything, and reports what came of it.
+//! The runs. A full run reads, compares and repairs everything, and reports what came of it. An incremental run follows some peers and
+//! repairs some places in the kernel, where that is all there is to do.
 
 use std::time::Instant;
 
-use dataplane::types::PerFamily;
+use dataplane::types::{Mtu, PerFamily};
 use network::chain;
 use network::model::Admission;
-use network::overlay::Outcome;
 use network::overlay::transition::Transition;
+use network::state::FullRun;
 use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
 use crate::problem::{Kind, Problem};
-use crate::reconcile::{ReconcileError, Trigger, problems};
+use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
+use crate::reconciler::Incremental;
 use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
 
 impl Daemon {
-    /// Runs. Routes that this node may not use before it has published them wait; everything else does not.
+    /// Repairs everything. Routes that this node may not use before it has published them wait; everything else does not.
     pub(super) fn full_reconcile(&mut self, trigger: Trigger) {
         let begun = Instant::now();
         let (has_moved, underlay_problem) = self.follow_underlay();
         let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
         let admission = self.admit();
         let rejected = admission.rejected();
-        let transition = self.transition();
-        let mut planned = match self.kernel.plan(&self.node, &self.cluster, &self.config, &transition) {
+        let mut planned = match self.plan() {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let remembered = self.transition.remember(&planned.outcome.relaxes);
-        let (report, deferred) = self.kernel.apply(trigger, &self.node, &mut planned);
+        let (report, deferred) = self.apply(trigger, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
         if report.is_ready {
@@ -39,51 +40,50 @@ impl Daemon {
         }
         let took = begun.elapsed();
         self.plugin.network_ready = report.is_ready;
-        let written = self.write_plugin_files(self.subnet_env(&planned.outcome));
+        let written = self.write_plugin_files(planned.outcome.pod_mtu);
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
         let mut found = problems::of_run(&report, &planned.outcome);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
         found.extend(remembered.err().into_iter().chain(restored.err()));
-        let is_written = written.as_ref().is_ok_and(|is_written| *is_written);
+        let published = written.as_ref().is_ok_and(|is_written| *is_written);
         found.extend(written.err());
         let problems = self.reporter.set_run_problems(found).clone();
         self.reporter.status.reconciled(&Run {
             trigger,
             took,
-            scope: Scope::Full { rejected: &rejected, problems: &problems },
+            scope: Scope::Full { rejected: &rejected, problems: &problems, published },
             node: &self.node,
             cluster: &self.cluster,
             outcome: &planned.outcome,
             report: &report,
             deferred: &deferred,
-            published: is_written,
         });
         if clean {
             // Nothing of ours is left there, and the network may be somebody else's by now.
             self.node.identity.former = PerFamily::none();
         }
-        let on = (&self.node, &self.config);
-        self.kernel.keep(planned, report.conflicts, admission, on, clean);
+        let Planned { outcome, observed, peers, .. } = planned;
+        self.keep(FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean: clean });
         self.schedule.ran(begun.elapsed(), clean, Deadline::now());
     }
 
     /// Takes in the nodes that the store has and that can be believed.
     fn admit(&mut self) -> Admission {
         self.store.take_news();
-        let candidates = self.store.leases().values().cloned();
+        let candidates = self.store.leases.values().cloned();
         let networks = &self.node.identity.networks;
         let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
         self.cluster = cluster;
         admission
     }
 
-    fn transition(&self) -> Transition {
-        let advertisement = self.lease.advertisement();
+    pub(super) fn transition(&self) -> Transition {
+        let advertisement = &self.lease.advertisement;
         Transition {
             draining: advertisement.draining(),
-            relaxed_rp_filter: self.transition.relaxed().clone(),
-            may_send: advertisement.may_send().cloned(),
+            relaxed_rp_filter: self.transition.relaxed.clone(),
+            may_send: advertisement.may_send.clone(),
             ..Transition::default()
         }
     }
@@ -93,7 +93,7 @@ impl Daemon {
         let detail = format!("cannot be reconciled: {}", chain(error));
         let problem = Problem::new(Kind::CannotReconcile, "the network", detail);
         self.reporter.status.gave_up(trigger, begun.elapsed(), problem);
-        self.kernel.reset();
+        self.kernel.reconciler.forget();
         self.schedule.ran(begun.elapsed(), false, Deadline::now());
     }
 
@@ -112,18 +112,8 @@ impl Daemon {
         tracing::info!(interface = %underlay.ifname, mtu = %underlay.mtu, "the interface between nodes has changed");
         // The run publishes the address.
         self.cluster.own.public = underlay.public;
-        self.lease.request_mut().public = underlay.public;
+        self.lease.request.public = underlay.public;
         (true, None)
-    }
-
-    /// What the plugin is to read.
-    pub(super) fn subnet_env(&self, outcome: &Outcome) -> SubnetEnv {
-        SubnetEnv {
-            networks: self.node.identity.networks,
-            subnets: self.cluster.own.subnets,
-            mtu: outcome.pod_mtu.unwrap_or(self.node.underlay.mtu),
-            ip_masq: self.config.rules.masquerade.is_some(),
-        }
     }
 
     /// Writes what the plugin reads, once the network is ready and peers know this node, and whenever it changes. True where the files
@@ -131,16 +121,55 @@ impl Daemon {
     ///
     /// # Errors
     /// Where they cannot be written, for a person.
-    pub(super) fn write_plugin_files(&mut self, env: SubnetEnv) -> Result<bool, Problem> {
-        let may_begin = self.plugin.network_ready && self.lease.advertisement().may_have_pods();
-        if !self.plugin.are_ready() && !may_begin {
+    pub(super) fn write_plugin_files(&mut self, pod_mtu: Option<Mtu>) -> Result<bool, Problem> {
+        let may_begin = self.plugin.network_ready && self.lease.advertisement.may_have_pods();
+        if !self.plugin.are_ready && !may_begin {
             return Ok(false);
         }
+        let env = SubnetEnv {
+            networks: self.node.identity.networks,
+            subnets: self.cluster.own.subnets,
+            mtu: pod_mtu.unwrap_or(self.node.underlay.mtu),
+            ip_masq: self.config.rules.ip_masq,
+        };
         if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
-            self.lease.notify(Notice::Ready);
+            self.lease.publisher.notify(Notice::Ready);
             let _ = sd_notify::notify(&[NotifyState::Ready]);
         }
         Ok(true)
+    }
+
+    /// What has caused the work that waits.
+    pub(super) fn cause(&self) -> Trigger {
+        if self.store.has_news() { Trigger::StoreChanged } else { Trigger::KernelChanged }
+    }
+
+    /// Follows some peers and repairs some places in the kernel, or requests a full run where only that can.
+    pub(super) fn incremental(&mut self) {
+        if !self.store.has_news() && !self.kernel.reconciler.engine.is_dirty() {
+            return;
+        }
+        let begun = Instant::now();
+        let trigger = self.cause();
+        let news = self.store.take_news();
+        let (now, kernel) = (self.kernel.now(), &mut self.kernel.kernel);
+        let done = self.kernel.reconciler.update(kernel, &self.node, &mut self.cluster, news, now);
+        let Some(Incremental { report, deferred, nodes }) = done else {
+            return self.schedule.request(trigger);
+        };
+        let took = begun.elapsed();
+        self.reporter.throttle.log_incremental(trigger, report.applied, self.cluster.peers.len(), took);
+        let Some(outcome) = self.kernel.reconciler.outcome() else { return };
+        self.reporter.status.reconciled(&Run {
+            trigger,
+            took,
+            scope: Scope::Peers(&nodes),
+            node: &self.node,
+            cluster: &self.cluster,
+            outcome,
+            report: &report,
+            deferred: &deferred,
+        });
     }
 }
