@@ -142,8 +142,9 @@ pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcom
     }
     outcome.pod_mtu = Some(mtus.into_iter().min().unwrap_or(input.underlay.mtu));
     // No peer relies on more than what is published now.
+    let is_advertised = |encapsulation| advertised.receives.contains_key(encapsulation);
     let has_ended = input.transition.draining.is_empty()
-        && published(input).is_none_or(|former| former.receives.keys().all(|e| advertised.receives.contains_key(e)));
+        && published(input).is_none_or(|former| former.receives.keys().all(is_advertised));
     outcome.settled = outcome.unpublished.is_empty() && advertised.receives.keys().eq(&configured) && has_ended;
     // With DirectRouting packets may come in by two routes for good, since each end decides by its own routing table.
     outcome.one_way = outcome.settled && configured.len() == 1;
