@@ -317,11 +317,6 @@ impl Socket {
         })
     }
 
-    /// The index of the link of this name; `None` where there is none.
-    pub fn index(&mut self, name: &IfName) -> Result<Option<u32>, KernelError> {
-        Ok(self.link(name)?.map(|link| link.index))
-    }
-
     /// The link of this name.
     pub fn link(&mut self, name: &IfName) -> Result<Option<Link>, KernelError> {
         let mut message = LinkMessage::default();

@@ -4,6 +4,7 @@
 //! no runtime. This module carries messages and does not know what they are for.
 
 mod dump;
+pub(crate) mod index;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;

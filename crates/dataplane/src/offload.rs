@@ -7,6 +7,7 @@ use std::os::unix::net::UnixDatagram;
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::netlink::index;
 use crate::types::IfName;
 
 /// `struct ethtool_value` of `linux/ethtool.h`.
@@ -26,12 +27,8 @@ const GET_TX_CHECKSUM: u32 = 0x16;
 pub fn tx_checksum(device: &IfName) -> io::Result<bool> {
     let any = UnixDatagram::unbound()?;
     let mut value = EthtoolValue { command: GET_TX_CHECKSUM, data: 0 };
-    let mut name = [0; libc::IFNAMSIZ];
-    for (place, byte) in name.iter_mut().zip(device.as_str().bytes()) {
-        *place = byte.cast_signed();
-    }
-    let ifr_ifru = libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() };
-    let mut request = libc::ifreq { ifr_name: name, ifr_ifru };
+    let mut request = index::request(device);
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
     #[expect(unsafe_code, reason = "ioctl")]
     // SAFETY: the kernel reads and writes an `ifreq` and the `ethtool_value` behind it; both outlive the call.
     let result = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCETHTOOL as libc::Ioctl, &raw mut request) };

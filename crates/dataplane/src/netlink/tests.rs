@@ -54,7 +54,7 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
 
 #[test]
 fn an_index_is_that_of_the_sockets_namespace() {
-    let (mut socket, index) = netns::scratch(|| {
+    let (socket, index) = netns::scratch(|| {
         let mut socket = Socket::open().expect("socket");
         let index = underlay(&mut socket);
         (socket, index)
