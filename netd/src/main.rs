@@ -49,16 +49,17 @@ fn main() -> ExitCode {
     }
 }
 
+/// `RUST_LOG` adds to the usual filter: the API server's client is silent unless it is named.
 fn start_log() {
-    let configured = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok());
-    // The store logs the errors of the API server's client once.
-    let usual = || {
-        Targets::new()
-            .with_default(LevelFilter::INFO)
-            .with_target("kube_client", LevelFilter::OFF)
-            .with_target("kube_runtime", LevelFilter::OFF)
-    };
-    let filter = configured.unwrap_or_else(usual);
+    // The store logs the errors of that client once.
+    let mut filter = Targets::new()
+        .with_default(LevelFilter::INFO)
+        .with_target("kube_client", LevelFilter::OFF)
+        .with_target("kube_runtime", LevelFilter::OFF);
+    if let Some(configured) = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()) {
+        filter = filter.with_default(configured.default_level().unwrap_or(LevelFilter::INFO));
+        filter.extend(configured);
+    }
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
     tracing_subscriber::registry().with(lines.with_filter(filter)).init();
