@@ -6,7 +6,6 @@
 
 use std::error::Error;
 use std::fs;
-use std::io;
 use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
@@ -27,6 +26,7 @@ use crate::relaxed_rp_filter;
 use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
+use crate::whole_file;
 
 /// The bridge that the plugin makes.
 const BRIDGE: &str = "cni0";
@@ -45,9 +45,9 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
     for file in shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file)]) {
-        match fs::remove_file(&file) {
-            Ok(()) => tracing::info!(path = %file.display(), "file removed"),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        match whole_file::remove(&file) {
+            Ok(true) => tracing::info!(path = %file.display(), "file removed"),
+            Ok(false) => {}
             Err(error) => left.push(format!("{} cannot be removed: {error}", file.display())),
         }
     }

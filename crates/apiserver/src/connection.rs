@@ -46,8 +46,8 @@ pub struct Address {
 /// An API server. A clone shares the connection.
 #[derive(Clone)]
 pub struct ApiServer {
-    connection: Arc<Connection>,
-    client: Client,
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) client: Client,
 }
 
 impl ApiServer {
@@ -71,10 +71,6 @@ impl ApiServer {
     /// Requests about the objects of a kind in one namespace.
     pub fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
-    }
-
-    pub(crate) fn connection(&self) -> Arc<Connection> {
-        Arc::clone(&self.connection)
     }
 }
 
@@ -164,13 +160,5 @@ impl Connection {
             *self.service.lock().await = None;
         }
         answer
-    }
-
-    /// Sends a request and reads the answer as JSON.
-    pub(crate) async fn get<T: serde::de::DeserializeOwned>(&self, uri: &str) -> Result<T, ApiError> {
-        let request = Request::get(uri).body(Vec::new().into()).map_err(|error| ApiError::Config(error.into()))?;
-        let body = self.send(request).await?.into_body().collect().await;
-        let body = body.map_err(ApiError::Transport)?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| ApiError::Garbage(error.into()))
     }
 }

@@ -103,19 +103,23 @@ impl ApiError {
         let text = if status.message.is_empty() { String::from_utf8_lossy(body) } else { (&*status.message).into() };
         // The list of roles that the API server has looked at helps nobody who must grant one.
         let text = if code == 403 { text.split(": RBAC: [").next().unwrap_or_default() } else { &*text };
-        let delay = retry_after.or_else(|| delay_of(&status));
-        Self::Refused { code, message: one_line(text), retry_after: delay.map(Duration::from_secs) }
+        Self::refused(code, text, retry_after, &status)
     }
-}
 
-fn delay_of(status: &Status) -> Option<u64> {
-    status.details.as_ref().map(|details| details.retry_after_seconds.into()).filter(|delay| *delay > 0)
+    /// The refusal of this status, unless `retry_after` says otherwise how many seconds to wait.
+    fn refused(code: u16, text: &str, retry_after: Option<u64>, status: &Status) -> Self {
+        let in_status = status.details.as_ref().map(|details| details.retry_after_seconds.into());
+        let seconds = retry_after.or(in_status.filter(|seconds| *seconds > 0));
+        // A foreign text as a message can show it: one line of at most 300 characters.
+        let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
+        let message = words.collect::<Vec<_>>().join(" ").chars().take(300).collect();
+        Self::Refused { code, message, retry_after: seconds.map(Duration::from_secs) }
+    }
 }
 
 impl From<Status> for ApiError {
     fn from(status: Status) -> Self {
-        let retry_after = delay_of(&status).map(Duration::from_secs);
-        Self::Refused { code: status.code, message: one_line(&status.message), retry_after }
+        Self::refused(status.code, &status.message, None, &status)
     }
 }
 
@@ -148,19 +152,8 @@ impl From<watcher::Error> for ApiError {
 
 /// An error with its causes, on one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
-/// A foreign text as a message can show it: one line of at most 300 characters.
-fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control()).filter(|word| !word.is_empty());
-    words.collect::<Vec<_>>().join(" ").chars().take(300).collect()
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

@@ -113,7 +113,7 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     fn new(server: &ApiServer, selection: Selection, api: impl FnOnce(kube::Client) -> Api<K>) -> Self {
-        let gate = Arc::new(Gate::new(server.connection(), selection.spread));
+        let gate = Arc::new(Gate::new(server.clone(), selection.spread));
         let sender = Arc::clone(&gate);
         let api = api(client(move |request| {
             let sender = Arc::clone(&sender);

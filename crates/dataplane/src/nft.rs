@@ -12,6 +12,8 @@ mod elements;
 mod encode;
 mod error;
 mod expression;
+#[cfg(test)]
+mod fixtures;
 mod notification;
 mod operation;
 pub mod read;

@@ -3,13 +3,13 @@
 //! The list is checked before anything is done: it must have exactly one entry for netd, and the plugin must accept that entry. An entry
 //! for the plugin `flannel` becomes netd's: netd's plugin does what flannel's delegates to `bridge`.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use netd_cni::cni_error::CniError;
 use netd_cni::conf::plugin_conf::PluginConf;
 use netd_cni::conf::{Fields, parse_stdin, subnet_env};
 use netd_cni::version::Version;
-use network::chain;
 use serde_json::{Map, Value, json};
 
 use super::{ConflistError, NETWORK, built_in};
@@ -39,35 +39,18 @@ pub struct Template {
     own: usize,
 }
 
-/// A list cannot be used. The message names the field.
+/// A list cannot be used. The message names the field and says what to write.
 #[derive(Debug, thiserror::Error)]
-pub enum TemplateError {
-    /// No JSON.
-    #[error("it is no JSON: {0}")]
-    Json(#[source] serde_json::Error),
-    /// A single plugin's configuration, or something else.
-    #[error("it is no configuration list: it needs the fields 'name', 'cniVersion' and 'plugins'")]
-    NotAList,
-    /// A field is wrong.
-    #[error("{field}: {reason}")]
-    Field {
-        /// The field.
-        field: String,
-        /// What is wrong, and what to write.
-        reason: String,
-    },
-    /// The plugin would refuse the entry.
-    #[error("plugins[{entry}]: the plugin would refuse it: {}", chain(.source))]
-    Entry {
-        /// The entry's index.
-        entry: usize,
-        /// The plugin's error.
-        source: CniError,
-    },
+#[error("{0}")]
+pub struct TemplateError(String);
+
+fn wrong(field: impl Display, reason: impl Display) -> TemplateError {
+    TemplateError(format!("{field}: {reason}"))
 }
 
-fn wrong(field: impl Into<String>, reason: impl Into<String>) -> TemplateError {
-    TemplateError::Field { field: field.into(), reason: reason.into() }
+/// A single plugin's configuration, or something else.
+fn not_a_list() -> TemplateError {
+    wrong("it is no configuration list", "it needs the fields 'name', 'cniVersion' and 'plugins'")
 }
 
 impl Default for Template {
@@ -79,8 +62,8 @@ impl Default for Template {
 impl Template {
     /// Parses and checks a list. netd writes `subnet.env` to `subnet_file`.
     pub fn parse(text: &str, subnet_file: &Path) -> Result<Self, TemplateError> {
-        let list: Value = serde_json::from_str(text).map_err(TemplateError::Json)?;
-        let Value::Object(mut root) = list else { return Err(TemplateError::NotAList) };
+        let list: Value = serde_json::from_str(text).map_err(|error| wrong("it is no JSON", error))?;
+        let Value::Object(mut root) = list else { return Err(not_a_list()) };
         let version = head(&root)?;
         let (own, entry) = own_entry(&root)?;
         let entry = convert(own, entry, subnet_file)?;
@@ -110,9 +93,9 @@ impl Template {
 fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
     let fields = Fields::root(root);
     if fields.value("plugins").is_none() {
-        return Err(TemplateError::NotAList);
+        return Err(not_a_list());
     }
-    let text = |key: &str| fields.text(key).map_err(|error| wrong(key, chain(&error)));
+    let text = |key: &str| fields.text(key).map_err(|error| wrong(key, error));
     let name = text("name")?.unwrap_or("missing");
     if name != NETWORK {
         let reason = format!("it is {name}, but netd's network is called {NETWORK}, as flannel's is");
@@ -122,7 +105,7 @@ fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
     let parse = |field: &str, text: &str| {
         Version::parse(text).ok_or_else(|| wrong(field, format!("it is {text:?}; the plugin speaks {}", known())))
     };
-    let versions = fields.texts("cniVersions").map_err(|error| wrong("cniVersions", chain(&error)))?;
+    let versions = fields.texts("cniVersions").map_err(|error| wrong("cniVersions", error))?;
     versions.into_iter().try_for_each(|one| parse("cniVersions", one).map(drop))?;
     parse("cniVersion", text("cniVersion")?.unwrap_or_default())
 }
@@ -130,11 +113,11 @@ fn head(root: &Map<String, Value>) -> Result<Version, TemplateError> {
 /// The entry that makes the pods' network, and its index.
 fn own_entry(root: &Map<String, Value>) -> Result<(usize, &Map<String, Value>), TemplateError> {
     let fields = Fields::root(root);
-    let plugins = fields.list("plugins").map_err(|error| wrong("plugins", chain(&error)))?;
+    let plugins = fields.list("plugins").map_err(|error| wrong("plugins", error))?;
     let mut own = None;
     for (place, (path, plugin)) in plugins.into_iter().enumerate() {
         let Value::Object(plugin) = plugin else { return Err(wrong(path, "it must be an object")) };
-        let kind = Fields::root(plugin).text("type").map_err(|error| wrong(&path, chain(&error)))?.unwrap_or_default();
+        let kind = Fields::root(plugin).text("type").map_err(|error| wrong(&path, error))?.unwrap_or_default();
         if kind.is_empty() || kind.contains('/') {
             return Err(wrong(format!("{path}.type"), "it must be the name of a plugin"));
         }
@@ -152,7 +135,7 @@ fn own_entry(root: &Map<String, Value>) -> Result<(usize, &Map<String, Value>), 
 fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Result<Map<String, Value>, TemplateError> {
     let path = |key: &str| format!("plugins[{place}].{key}");
     let fields = Fields::root(entry);
-    let text = |key: &str| fields.text(key).map_err(|error| wrong(path(key), chain(&error)));
+    let text = |key: &str| fields.text(key).map_err(|error| wrong(path(key), error));
     if let Some(file) = text("subnetFile")?.filter(|file| Path::new(file) != subnet_file) {
         let reason = format!("it is {file}, but netd writes {}: leave the field out", subnet_file.display());
         return Err(wrong(path("subnetFile"), reason));
@@ -162,7 +145,7 @@ fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Resu
     if text("type")? == Some(FLANNEL) {
         // flannel's state for the plugin that it delegates to; netd does not delegate.
         own.retain(|key, _| !key.eq_ignore_ascii_case("dataDir") && !key.eq_ignore_ascii_case("delegate"));
-        let of_delegate = |error: CniError| wrong(path("delegate"), chain(&error));
+        let of_delegate = |error: CniError| wrong(path("delegate"), error);
         let delegate = fields.object("delegate").map_err(of_delegate)?;
         let kind = delegate.text("type").map_err(of_delegate)?;
         if let Some(kind) = kind.filter(|kind| *kind != "bridge") {
@@ -184,7 +167,8 @@ fn convert(place: usize, entry: &Map<String, Value>, subnet_file: &Path) -> Resu
 
 /// Lets the plugin parse the entry as a runtime would pass it.
 fn check_with_plugin(place: usize, mut entry: Map<String, Value>, version: Version) -> Result<(), TemplateError> {
-    let refused = |source| TemplateError::Entry { entry: place, source };
+    let refused =
+        |error: CniError| wrong(format_args!("plugins[{place}]"), format_args!("the plugin would refuse it: {error}"));
     entry.insert("name".to_owned(), json!(NETWORK));
     entry.insert("cniVersion".to_owned(), json!(version.as_str()));
     let document = parse_stdin(Value::Object(entry).to_string().as_bytes()).map_err(refused)?;

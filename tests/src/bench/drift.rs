@@ -172,14 +172,20 @@ impl Patient {
     }
 
     fn rules(&mut self) -> Outcome {
-        self.nft("masquerading table deleted", |_, id| Ok(nft::Operation::DeleteTable(id.clone())))?;
+        self.nft("masquerading table deleted", |_, id| Ok(nft::Operation::DeleteTable(id.clone()).into()))?;
         self.nft("one masquerading rule deleted", |kernel, id| {
             let rules = kernel.rules(id, "postrouting").context("read the rules")?;
             let handle = rules.get(2).context("there are fewer rules than three")?.handle;
-            Ok(nft::Operation::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle })
+            Ok(nft::Operation::DeleteRule { table: id.clone(), chain: "postrouting".to_owned(), handle }.into())
         })?;
-        self.nft("masquerading chain flushed", |_, id| {
-            Ok(nft::Operation::FlushChain { table: id.clone(), name: "postrouting".to_owned() })
+        self.nft("masquerading chain flushed", |kernel, id| {
+            let rules = kernel.rules(id, "postrouting").context("read the rules")?;
+            let (table, chain) = (id.clone(), "postrouting".to_owned());
+            let delete = |nft::RuleWithHandle { handle, .. }| {
+                let (table, chain) = (table.clone(), chain.clone());
+                nft::Operation::DeleteRule { table, chain, handle }
+            };
+            Ok(rules.into_iter().map(delete).collect())
         })
     }
 
@@ -189,16 +195,17 @@ impl Patient {
         let set = self.table()?.sets.get(&name).context("there is no set")?.clone();
         self.nft("masquerading set flushed (host-gw)", |_, id| {
             let (table, elements) = (id.clone(), set.elements.clone());
-            Ok(nft::Operation::DeleteElements(nft::Elements { table, set: name.clone(), flags: set.flags, elements }))
+            let elements = nft::Elements { table, set: name.clone(), flags: set.flags, elements };
+            Ok(nft::Operation::DeleteElements(elements).into())
         })
     }
 
-    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Operation>) -> Outcome {
+    fn nft(&mut self, what: &str, harm: impl Fn(&mut Linux, &TableId) -> Outcome<nft::Transaction>) -> Outcome {
         let mut times = Times::default();
         let mut fresh = self.fresh()?;
         let (before, id) = (fresh.table()?, fresh.id()?);
         for _ in 0..ROUNDS_OF_ONE {
-            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?.into());
+            let harm = Op::Nft(harm(&mut fresh.kernel, &id)?);
             fresh.running.process.rest()?;
             fresh.notifications.drain()?;
             let at = Instant::now();

@@ -8,7 +8,7 @@
 //! watch that has ended early is resumed, and reports a resumption. It lets one streamed list pass at a time: kube-runtime would begin the
 //! next at once where one has ended before it was whole.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
@@ -17,8 +17,8 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio::time::{self, Instant};
 
-use crate::ApiError;
-use crate::connection::{Answer, Connection};
+use crate::connection::Answer;
+use crate::{ApiError, ApiServer};
 
 /// The first and the longest wait before a request is sent again.
 const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
@@ -26,7 +26,7 @@ const WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_s
 const TOLERANCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Gate {
-    connection: Arc<Connection>,
+    server: ApiServer,
     /// Waits are so much longer, in percent.
     spread: u32,
     state: Mutex<State>,
@@ -58,10 +58,10 @@ struct ListMeta {
 }
 
 impl Gate {
-    pub(super) fn new(connection: Arc<Connection>, spread: u64) -> Self {
+    pub(super) fn new(server: ApiServer, spread: u64) -> Self {
         let state = State { next_wait: WAIT.0, open: None, list_allowed: false, was_away: false, has_failed: false };
         let spread = u32::try_from(spread % 50).unwrap_or_default();
-        Self { connection, spread, state: Mutex::new(state), resumed: Notify::new() }
+        Self { server, spread, state: Mutex::new(state), resumed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,7 +110,7 @@ impl Gate {
         let query = request.uri().query().unwrap_or_default();
         let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
         let Some(seconds) = parameter("timeoutSeconds") else {
-            return self.connection.send(request).await;
+            return self.server.connection.send(request).await;
         };
         let lasts = Duration::from_secs(seconds.parse().unwrap_or_default());
         let version = parameter("resourceVersion").filter(|_| parameter("sendInitialEvents").is_none());
@@ -123,7 +123,7 @@ impl Gate {
         if !is_resumed && !std::mem::take(&mut self.state().list_allowed) {
             return Err(expired("a list has ended before it was whole"));
         }
-        let answer = self.connection.send(request).await?;
+        let answer = self.server.connection.send(request).await?;
         self.state().open = Some((Instant::now(), lasts));
         if is_resumed {
             self.resumed.notify_one();
@@ -145,7 +145,8 @@ impl Gate {
         if !self.state().was_away {
             return Ok(());
         }
-        let List { metadata } = self.connection.get(uri).await?;
+        let request = Request::get(uri).body(Vec::new()).map_err(|error| ApiError::Config(error.into()))?;
+        let List { metadata } = self.server.client.request(request).await?;
         if metadata.resource_version.parse::<u64>().is_ok_and(|now| now < version) {
             tracing::warn!(uri, "the API server's etcd was put back to an earlier state: all objects are listed again");
             return Err(expired("its etcd was put back to an earlier state"));

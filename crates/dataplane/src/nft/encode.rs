@@ -12,7 +12,7 @@ use super::abi::{
     table, table_flag,
 };
 use super::operation::Operation;
-use super::table::{Base, Chain, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
+use super::table::{Base, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
 use super::writer::{Writer, nftables};
 use super::{elements, rule as rules, wire};
 
@@ -96,26 +96,10 @@ impl Batch {
             Operation::AddTable(id) => self.add_table(id, None, false),
             Operation::DeleteTable(id) => self.delete_table(id),
             Operation::ReplaceTable(table) => self.replace_table(table),
-            Operation::AddChain { table, name, chain } => {
-                self.add_chain(table, name, chain.base.as_ref())?;
-                self.add_rules(table, name, chain)
-            }
-            Operation::FlushChain { table, name } => {
-                self.message(table, message::DELRULE, 0, format!("rules of chain {name}"), |writer| {
-                    writer.text(rule::CHAIN, name);
-                })
-            }
             Operation::DeleteChain { table, name } => {
                 self.message(table, message::DELCHAIN, 0, format!("chain {name}"), |writer| {
                     writer.text(chain::NAME, name);
                 })
-            }
-            Operation::AddSet { table, name, set } => {
-                self.add_set(table, name, set)?;
-                self.elements(message::NEWSETELEM, table, (name, set.flags), &set.elements)
-            }
-            Operation::DeleteSet { table, name } => {
-                self.message(table, message::DELSET, 0, format!("set {name}"), |writer| writer.text(set::NAME, name))
             }
             Operation::AddRule { table, chain, rule } => self.rule(table, chain, NLM_F_APPEND, rule, "new rule"),
             Operation::InsertRule { table, chain, rule } => self.rule(table, chain, 0, rule, "new rule"),
@@ -150,7 +134,9 @@ impl Batch {
             self.elements(message::NEWSETELEM, &table.id, (name, set.flags), &set.elements)?;
         }
         for (name, chain) in &table.chains {
-            self.add_rules(&table.id, name, chain)?;
+            for (index, rule) in (1..).zip(&chain.rules) {
+                self.rule(&table.id, name, NLM_F_APPEND, rule, &format!("rule {index}"))?;
+            }
         }
         Ok(())
     }
@@ -201,13 +187,6 @@ impl Batch {
             writer.number(set::ID, number);
             set_attributes(writer, set);
         })
-    }
-
-    fn add_rules(&mut self, id: &TableId, name: &str, chain: &Chain) -> Done {
-        for (index, rule) in chain.rules.iter().enumerate() {
-            self.rule(id, name, NLM_F_APPEND, rule, &format!("rule {}", index + 1))?;
-        }
-        Ok(())
     }
 
     fn rule(&mut self, id: &TableId, chain: &str, flags: u16, rule: &Rule, which: &str) -> Done {

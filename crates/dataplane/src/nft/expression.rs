@@ -155,12 +155,6 @@ impl Expression {
     pub fn masked(self, mask: u32) -> Self {
         Self::Bits { of: Box::new(self), mask, xor: 0 }
     }
-
-    /// `self | bits`.
-    #[must_use]
-    pub fn or(self, bits: u32) -> Self {
-        Self::Bits { of: Box::new(self), mask: !bits, xor: bits }
-    }
 }
 
 /// How two sides are compared.
@@ -290,11 +284,6 @@ impl Statement {
     /// Goes on where `key` is in the set.
     pub fn is_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
         Self::Lookup { key: key.into(), op: Op::Eq, set: set.into() }
-    }
-
-    /// Goes on where `key` is not in the set.
-    pub fn is_not_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
-        Self::Lookup { key: key.into(), op: Op::Ne, set: set.into() }
     }
 
     /// The network protocol that the statement leaves as the only one.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Chain, Element, Key, Rule, Set, SetFlags, Table, TableId};
+use super::table::{Element, Key, Rule, SetFlags, Table, TableId};
 
 /// One operation on a table. The kernel applies several as one [`Transaction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,40 +13,8 @@ pub enum Operation {
     DeleteTable(TableId),
     /// Removes the table of that name, if there is one, and makes this one. Packets see either the old or the new.
     ReplaceTable(Table),
-    /// Makes a chain, where there is none of that name, and appends the rules to it.
-    AddChain {
-        /// The table.
-        table: TableId,
-        /// Its name.
-        name: String,
-        /// Its hook and rules.
-        chain: Chain,
-    },
-    /// Removes all rules of a chain.
-    FlushChain {
-        /// The table.
-        table: TableId,
-        /// Its name.
-        name: String,
-    },
     /// Removes a chain that nothing jumps to, with its rules.
     DeleteChain {
-        /// The table.
-        table: TableId,
-        /// Its name.
-        name: String,
-    },
-    /// Makes a set or map with its elements.
-    AddSet {
-        /// The table.
-        table: TableId,
-        /// Its name.
-        name: String,
-        /// Its type and elements.
-        set: Set,
-    },
-    /// Removes a set that no rule uses.
-    DeleteSet {
         /// The table.
         table: TableId,
         /// Its name.
@@ -92,11 +60,7 @@ impl Operation {
             Operation::ReplaceTable(table) => &table.id,
             Operation::AddTable(table)
             | Operation::DeleteTable(table)
-            | Operation::AddChain { table, .. }
-            | Operation::FlushChain { table, .. }
             | Operation::DeleteChain { table, .. }
-            | Operation::AddSet { table, .. }
-            | Operation::DeleteSet { table, .. }
             | Operation::AddRule { table, .. }
             | Operation::InsertRule { table, .. }
             | Operation::DeleteRule { table, .. } => table,

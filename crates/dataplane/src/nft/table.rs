@@ -124,14 +124,6 @@ impl SetFlags {
     }
 }
 
-impl std::ops::BitOr for SetFlags {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-}
-
 /// What a map's elements hold.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataType {
@@ -178,25 +170,6 @@ impl Set {
     pub(super) fn has_ends(&self) -> bool {
         self.flags.has(SetFlags::INTERVAL) && self.key.len() == 1
     }
-
-    /// An empty map from this key.
-    pub fn map(key: impl Into<Vec<Type>>, data: DataType) -> Self {
-        Self { data: Some(data), ..Self::of(key) }
-    }
-
-    /// The same with these flags as well.
-    #[must_use]
-    pub fn with_flags(mut self, flags: SetFlags) -> Self {
-        self.flags = self.flags | flags;
-        self
-    }
-
-    /// The same with these elements of a set as well.
-    #[must_use]
-    pub fn with_keys<K: Into<Key>>(mut self, keys: impl IntoIterator<Item = K>) -> Self {
-        self.elements.extend(keys.into_iter().map(|key| (key.into(), Element::default())));
-        self
-    }
 }
 
 /// The values from `first` to `last`, both of one type.
@@ -231,12 +204,6 @@ impl<I: Into<Interval>> From<I> for Key {
     }
 }
 
-impl<I: Into<Interval>> FromIterator<I> for Key {
-    fn from_iter<T: IntoIterator<Item = I>>(intervals: T) -> Self {
-        Self(intervals.into_iter().map(Into::into).collect())
-    }
-}
-
 /// An element without its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Element {
@@ -244,12 +211,6 @@ pub struct Element {
     pub data: Option<Data>,
     /// Its timeout, counted from when it was added.
     pub timeout: Option<Duration>,
-}
-
-impl From<Data> for Element {
-    fn from(data: Data) -> Self {
-        Self { data: Some(data), timeout: None }
-    }
 }
 
 /// The type of a base chain.

@@ -115,11 +115,6 @@ fn element((key, Element { data, timeout }): (&Key, &Element)) -> String {
 }
 
 impl Set {
-    /// `set`, or `map` where it maps.
-    fn noun(&self) -> &'static str {
-        if self.data.is_some() { "map" } else { "set" }
-    }
-
     /// The lines between the braces.
     fn lines(&self) -> Vec<String> {
         let key = joined(&self.key, " . ");
@@ -170,7 +165,10 @@ impl Display for Table {
         if self.dormant {
             writeln!(f, "{INDENT}flags dormant")?;
         }
-        let sets = self.sets.iter().map(|(name, set)| block(set.noun(), name, set.lines()));
+        let sets = self.sets.iter().map(|(name, set)| {
+            let noun = if set.data.is_some() { "map" } else { "set" };
+            block(noun, name, set.lines())
+        });
         let chains = self.chains.iter().map(|(name, Chain { base, rules })| {
             let rules = rules.iter().map(Rule::to_string);
             block("chain", name, base.iter().map(Base::to_string).chain(rules))
@@ -198,13 +196,7 @@ impl Display for Operation {
             Operation::AddTable(id) => write!(f, "add table {id}"),
             Operation::DeleteTable(id) => write!(f, "delete table {id}"),
             Operation::ReplaceTable(table) => write!(f, "add table {0}\ndelete table {0}\n{table}", table.id),
-            Operation::AddChain { table, name, chain } => add_chain(f, table, name, chain),
-            Operation::FlushChain { table, name } => write!(f, "flush chain {table} {name}"),
             Operation::DeleteChain { table, name } => write!(f, "delete chain {table} {name}"),
-            Operation::AddSet { table, name, set } => {
-                write!(f, "add {} {table} {name} {{ {}; }}", set.noun(), joined(set.lines(), "; "))
-            }
-            Operation::DeleteSet { table, name } => write!(f, "delete set {table} {name}"),
             Operation::AddRule { table, chain, rule } => write!(f, "add rule {table} {chain} {rule}"),
             Operation::InsertRule { table, chain, rule } => write!(f, "insert rule {table} {chain} {rule}"),
             Operation::DeleteRule { table, chain, handle } => write!(f, "delete rule {table} {chain} handle {handle}"),
@@ -218,10 +210,4 @@ impl Display for Transaction {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
         f.write_str(&joined(&self.operations, "\n"))
     }
-}
-
-fn add_chain(f: &mut Formatter<'_>, table: &TableId, name: &str, chain: &Chain) -> Result {
-    write!(f, "add chain {table} {name}")?;
-    chain.base.iter().try_for_each(|base| write!(f, " {{ {base} }}"))?;
-    chain.rules.iter().try_for_each(|rule| write!(f, "\nadd rule {table} {name} {rule}"))
 }

@@ -41,9 +41,9 @@ fn a_refused_change_is_named_and_nothing_is_made() {
     let jump = Rule::new([Verdict::Jump("nowhere".into()).into()]);
     let changes = [
         Operation::AddTable(id.clone()),
-        Operation::AddChain { table: id.clone(), name: "c".into(), chain: Chain::regular() },
+        Operation::ReplaceTable(Table::new(Family::Ip, "t").with_chain("c", Chain::regular())),
         Operation::AddRule { table: id.clone(), chain: "c".into(), rule: jump },
-        Operation::DeleteSet { table: id.clone(), name: "none".into() },
+        Operation::DeleteChain { table: id.clone(), name: "none".into() },
     ];
     with_socket(|socket| {
         let refused = socket.apply(&changes).expect_err("a jump to nowhere");
@@ -79,6 +79,7 @@ fn what_cannot_be_written_is_not_sent() {
         rule: Rule::new([statement]),
     };
     let saddr = Expression::Address(V6, Side::Source);
+    let table = || Table::new(Family::Inet, "t");
     let hook = Chain::base(ChainType::Filter, Hook::Egress, 0);
     let range = Key::from(prefix("10.0.0.0/8"));
     let wrong = [
@@ -88,13 +89,9 @@ fn what_cannot_be_written_is_not_sent() {
         rule(Statement::is_in([], "s")),
         rule(Statement::SetMark(Expression::Protocol)),
         rule(Statement::Opaque { name: "xt".into(), data: Vec::new() }),
-        Operation::AddChain { table: id.clone(), name: "c".into(), chain: hook },
-        Operation::AddSet { table: id.clone(), name: "s".into(), set: Set::of([]) },
-        Operation::AddSet {
-            table: id.clone(),
-            name: "s".into(),
-            set: Set::of([Type::Mark]).with_flags(SetFlags::INTERVAL),
-        },
+        Operation::ReplaceTable(table().with_chain("c", hook)),
+        Operation::ReplaceTable(table().with_set("s", Set::of([]))),
+        Operation::ReplaceTable(table().with_set("s", Set::of([Type::Mark]).with_flags(SetFlags::INTERVAL))),
         Operation::AddElements(Elements {
             table: id.clone(),
             set: "s".into(),
@@ -186,18 +183,13 @@ fn rules_in_a_chain_of_somebody_elses_come_and_go_by_handle() {
 }
 
 #[test]
-fn chains_are_flushed_and_deleted() {
+fn chains_and_tables_are_deleted() {
     let id = TableId::new(Family::Ip6, "t");
-    let name = || "c".to_owned();
+    let bare = Table::new(Family::Ip6, "t");
     let chain = Chain::regular().with_rules([Rule::new([Statement::Counter])]);
     with_socket(|socket| {
-        let add = Operation::AddChain { table: id.clone(), name: name(), chain };
-        socket.apply(&[Operation::AddTable(id.clone()), add]).expect("a chain");
-        socket.apply(&[Operation::FlushChain { table: id.clone(), name: name() }]).expect("a flush");
-        let empty = Table::new(Family::Ip6, "t").with_chain("c", Chain::regular());
-        assert_eq!(read(socket, &empty), Some(empty), "the chain stays, empty");
-        socket.apply(&[Operation::DeleteChain { table: id.clone(), name: name() }]).expect("a delete");
-        let bare = Table::new(Family::Ip6, "t");
+        socket.apply(&[Operation::ReplaceTable(bare.clone().with_chain("c", chain))]).expect("a chain");
+        socket.apply(&[Operation::DeleteChain { table: id.clone(), name: "c".to_owned() }]).expect("a delete");
         assert_eq!(read(socket, &bare), Some(bare), "the table stays, bare");
         socket.apply(&[Operation::DeleteTable(id.clone())]).expect("a delete");
         assert_eq!(socket.read_table(id.family, &id.name).expect("an answer"), None, "the table is gone");

@@ -73,16 +73,14 @@ fn pasted_changes_do_what_applied_ones_do() {
         elements: keys.iter().map(|text| (Key::from(prefix(text)), Element::default())).collect(),
     };
     let set = Set::of([Type::Address(V4)]).with_flags(SetFlags::INTERVAL).with_keys([prefix("10.0.0.0/8")]);
-    let map = Set::map([Type::Mark], DataType::Verdict);
-    let base = Chain::base(ChainType::Filter, Hook::Input, -300).with_rules([rule(1), rule(2)]);
+    let table = Table::new(Family::Inet, "t")
+        .with_chain("c", Chain::base(ChainType::Filter, Hook::Input, -300).with_rules([rule(1), rule(2)]))
+        .with_chain("gone", Chain::regular())
+        .with_set("m", Set::map([Type::Mark], DataType::Verdict))
+        .with_set("s", set);
     let changes = [
         Operation::AddTable(id.clone()),
-        Operation::ReplaceTable(Table::new(Family::Inet, "t").with_chain("gone", Chain::regular())),
-        Operation::AddChain { table: id.clone(), name: chain(), chain: base },
-        Operation::AddSet { table: id.clone(), name: "s".into(), set },
-        Operation::AddSet { table: id.clone(), name: "m".into(), set: map.clone() },
-        Operation::AddSet { table: id.clone(), name: "m2".into(), set: map },
-        Operation::DeleteSet { table: id.clone(), name: "m".into() },
+        Operation::ReplaceTable(table),
         Operation::AddRule { table: id.clone(), chain: chain(), rule: rule(3) },
         Operation::InsertRule { table: id.clone(), chain: chain(), rule: rule(4) },
         Operation::AddElements(elements(&["172.16.0.0/12", "192.168.7.0/24", "192.168.9.1/32"])),
