@@ -1,5 +1,7 @@
 //! Hosts as they are: what people met on such networks, in namespaces, with packets counted before, during and after.
 
+#[path = "hosts/bed.rs"]
+mod bed;
 #[path = "hosts/bridge.rs"]
 mod bridge;
 #[path = "hosts/hostile.rs"]
