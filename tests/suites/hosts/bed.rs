@@ -188,7 +188,13 @@ impl Bed {
 
     fn is_unmoved(&self) -> Outcome {
         let now = peer::read(&self.cluster.fabric.store, "n1")?;
-        ensure!(now == self.record, "n1's record was {} and is {now}", self.record);
+        // What a node sends by follows its peers.
+        let who = |record: &Value| {
+            let mut record = record.clone();
+            record["Sends"].take();
+            record
+        };
+        ensure!(who(&now) == who(&self.record), "n1's record was {} and is {now}", self.record);
         let (code, plan) = self.verb("plan", &[])?;
         ensure!(code == Some(0), "netd on n1 would change something: {plan}");
         let status = status(self.n1())?;
@@ -233,6 +239,16 @@ impl Bed {
         .map_err(|failure| self.cluster.with_logs(failure))
     }
 
+    /// Waits until n1's packets to other nodes leave by an interface.
+    pub(crate) fn uses(&self, interface: &str) -> Outcome {
+        eventually(seconds(10), &format!("n1 uses {interface}"), || {
+            let seen = &status(self.n1())?["node"]["interface"];
+            ensure!(seen["name"] == interface, "it uses {seen}");
+            Ok(())
+        })
+        .map_err(|failure| self.cluster.with_logs(failure))
+    }
+
     /// Starts n1's netd anew.
     pub(crate) fn restart(&mut self) -> Outcome {
         self.cluster.take("n1").terminate()?;
@@ -261,15 +277,23 @@ pub(crate) fn status(node: &Node) -> Outcome<Value> {
     ))
 }
 
-/// Waits until a node is not ready, and `netd status` has a problem with all of these words.
-pub(crate) fn awaits_problem(node: &Node, words: &[&str]) -> Outcome {
+/// Waits until `netd status` of a node has a problem with all of these words.
+pub(crate) fn has_problem(node: &Node, words: &[&str]) -> Outcome {
     eventually(seconds(10), &format!("netd status of {} has a problem with {words:?}", node.name()), || {
         let status = status(node)?;
-        let problems = status["problems"].to_string();
-        ensure!(words.iter().all(|word| problems.contains(word)), "its problems are {problems}");
-        ensure!(status["ready"] == false, "it is ready");
+        let problems = status["problems"].as_array().cloned().unwrap_or_default();
+        let is_it = |problem: &Value| words.iter().all(|word| problem.to_string().contains(word));
+        ensure!(problems.iter().any(is_it), "its problems are {}, ready {}", status["problems"], status["ready"]);
         Ok(())
     })
+}
+
+/// The same, and the node is not ready.
+pub(crate) fn awaits_problem(node: &Node, words: &[&str]) -> Outcome {
+    has_problem(node, words)?;
+    let status = status(node)?;
+    ensure!(status["ready"] == false, "{} is ready, with the problems {}", node.name(), status["problems"]);
+    Ok(())
 }
 
 /// Waits until a pod on one machine answers a ping from another pod, in each family.

@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Context, Namespace, Outcome, Pod, ensure, eventually, flow, kernel, net_conf, plugin, seconds};
+use netd_tests::{
+    Context, Namespace, Outcome, Pod, Topology, ensure, eventually, flow, kernel, net_conf, plugin, seconds,
+};
 use serde_json::{Value, json};
 
 use super::bed::{
@@ -31,6 +33,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         others_bridge,
     ));
     trials.extend(in_each(&[VXLAN_DUAL, HOST_GW_DUAL], "a node's first pod answers over IPv6 at once", first_pod));
+    trials.extend(in_each(&EACH, "IPv4 pods are made where the MTU is below 1280", small_mtu));
     trials.push(test("the 1,024th pod is told that a bridge has 1,023 ports", too_many));
     trials
 }
@@ -205,6 +208,22 @@ fn first_pod(network: &Network) -> Outcome {
     cluster.talk(&p1, &p2)
 }
 
+/// The kernel has no IPv6 on such a link. The largest packet passes, and one more byte does not.
+fn small_mtu(network: &Network) -> Outcome {
+    let mut topology = Topology::one_segment(network.stack).with_mtu(1200);
+    topology.machines.truncate(2);
+    let bed = Bed::on(network.built(&topology)?, &[])?;
+    bed.talk()?;
+    let links = bed.p1.namespace().json("ip -j link show dev eth0")?;
+    let mtu = links.first().and_then(|link| link["mtu"].as_u64()).context("the pod's interface has an MTU")?;
+    let mtu = u32::try_from(mtu).context("read the MTU")?;
+    ensure!(mtu <= 1200, "the pod's MTU is {mtu}");
+    let to = bed.p2.address(Family::V4)?;
+    flow::ping_of(bed.p1.namespace(), to, mtu)?;
+    flow::too_big(bed.p1.namespace(), to, mtu + 1)?;
+    bed.unmoved()
+}
+
 /// The bridge's ports are filled with links that are no pods.
 fn too_many() -> Outcome {
     let fabric = VXLAN.fabric()?;
@@ -212,12 +231,11 @@ fn too_many() -> Outcome {
     conf["SubnetLen"] = json!(20);
     fabric.write_net_conf(&conf)?;
     let bed = Bed::on(fabric, &[])?;
-    let links: String = (0..511)
-        .map(|number| {
-            format!("link add a{number} master cni0 type veth peer name b{number}\nlink set b{number} master cni0\n")
-        })
-        .collect();
-    bed.n1().namespace().ip(&links)?;
+    let pair = |number| {
+        format!("link add a{number} master cni0 type veth peer name b{number}\nlink set b{number} master cni0")
+    };
+    let links: Vec<String> = (0..511).map(pair).collect();
+    bed.n1().namespace().ip(&links.join("\n"))?;
     let traffic = bed.traffic()?;
     let namespace = Namespace::new("late")?;
     let late = plugin::attachment(bed.n1(), "late", &namespace)?;
