@@ -66,6 +66,9 @@ fn bridge(node: &Namespace) -> Outcome<BTreeSet<String>> {
     let up = link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"));
     let mut lines = BTreeSet::from([format!("up {up}, hardware address {}, MTU {}", link["address"], link["mtu"])]);
     lines.extend(kernel::addresses(node, "cni0")?.iter().map(|address| format!("address {address}")));
+    // Without it the kernel asks for no neighbour when it forwards to a pod.
+    let link_local = node.run("ip -6 address show dev cni0 scope link")?;
+    lines.insert(format!("link-local address {}", link_local.contains("fe80:")));
     for flag in ["-4", "-6"] {
         let routes = node.json(&format!("ip -j {flag} route show dev cni0"))?;
         // The link-local one comes and goes with an address that is the kernel's own.
