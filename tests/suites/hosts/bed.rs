@@ -183,7 +183,9 @@ impl Bed {
     /// is the former one.
     pub(crate) fn unmoved(&self) -> Outcome {
         self.has_seen_all()?;
-        self.is_unmoved().map_err(|failure| self.cluster.with_logs(failure))
+        // What is not the underlay's may still have to be put right.
+        eventually(seconds(5), "n1 is as it was", || self.is_unmoved())
+            .map_err(|failure| self.cluster.with_logs(failure))
     }
 
     fn is_unmoved(&self) -> Outcome {

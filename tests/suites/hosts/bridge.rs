@@ -10,14 +10,12 @@ use netd_tests::{
 };
 use serde_json::{Value, json};
 
-use super::bed::{
-    Bed, DIRECT_DUAL, EACH, EACH_DUAL, HOST_GW_DUAL, Network, VXLAN, VXLAN_DUAL, all_of, awaits_problem, in_each,
-};
+use super::bed::{Bed, DIRECT_DUAL, EACH, EACH_DUAL, Network, VXLAN, VXLAN_DUAL, all_of, awaits_problem, in_each};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for harm in HARMS {
-        for network in [VXLAN_DUAL, HOST_GW_DUAL] {
+        for network in EACH_DUAL {
             trials.push(test(format!("{}, and netd puts it right/{}", harm.name, network.name), move || {
                 heals(&network, harm)
             }));
@@ -32,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         "a bridge of another plugin that is deleted loses no pod",
         others_bridge,
     ));
-    trials.extend(in_each(&[VXLAN_DUAL, HOST_GW_DUAL], "a node's first pod answers over IPv6 at once", first_pod));
+    trials.extend(in_each(&EACH_DUAL, "a node's first pod answers over IPv6 at once", first_pod));
     trials.extend(in_each(&EACH, "IPv4 pods are made where the MTU is below 1280", small_mtu));
     trials.push(test("the 1,024th pod is told that a bridge has 1,023 ports", too_many));
     trials

@@ -6,17 +6,15 @@ use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Cluster, Context, Outcome, Pod, Snapshot, Topology, ensure, eventually, kernel, peer, seconds};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::bed::{Bed, EACH_DUAL, HOST_GW, Network, VXLAN, VXLAN_DUAL, awaits_problem, in_each, nth, reaches, status};
+use super::bed::{
+    Bed, EACH, EACH_DUAL, HOST_GW, Network, VXLAN, VXLAN_DUAL, awaits_problem, in_each, nth, reaches, status,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    trials.extend(in_each(
-        &[VXLAN, HOST_GW],
-        "of two machines with one name the first says so and does not fight",
-        twin,
-    ));
+    trials.extend(in_each(&EACH, "of two machines with one name the first says so and does not fight", twin));
     trials.extend(in_each(&EACH_DUAL, "a node with another name goes on with its subnet", renamed));
     for inside in INSIDE {
         trials.push(test(format!("a node's address inside the pods' network is refused/{}", inside.name), move || {
@@ -43,6 +41,8 @@ fn twin(network: &Network) -> Outcome {
     let as_n1 = ["--ip-masq", "--node-name", "n1"];
     let daemon = twin.start_netd(&as_n1)?;
     awaits_problem(bed.n1(), &["n1", "192.168.1.13"])?;
+    let findings = Value::from(bed.doctor()?);
+    ensure!(findings.to_string().contains("192.168.1.13"), "the doctor on n1 says {findings}");
     let file = peer::file(&bed.cluster.fabric.store, "n1");
     // A file is written by putting another in its place.
     let number = || std::fs::metadata(&file).map(|file| file.ino()).context("look at n1's record");

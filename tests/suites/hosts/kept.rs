@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ));
     trials.extend(in_each(&EACH_DUAL, "deprecated and temporary IPv6 addresses are not the node's", passing_ipv6));
     trials.extend(in_each(&[VXLAN_DUAL, HOST_GW_DUAL], "a default route of several next hops is one", next_hops));
+    trials.extend(in_each(&EACH, "another preferred source leaves the node its recorded address", recorded));
     trials.extend(in_each(&EACH_DUAL, "eth0 becomes a port of a bridge and back", bridged));
     trials.extend(in_each(&EACH, "IPv4 pods talk while an MTU is below 1280", small_mtu));
     trials.push(test("an MTU that leaves IPv6 pods too little is refused", too_small_for_ipv6));
@@ -72,6 +73,16 @@ fn next_hops(network: &Network) -> Outcome {
     )?;
     bed.unmoved()?;
     bed.talk()
+}
+
+fn recorded(network: &Network) -> Outcome {
+    let mut bed = network.start()?;
+    let traffic = bed.traffic()?;
+    bed.harm("ip address add 192.168.1.61/24 dev eth0; ip route replace default via 192.168.1.1 src 192.168.1.61")?;
+    bed.unmoved()?;
+    bed.restart()?;
+    bed.unmoved().context("after a restart")?;
+    traffic.nothing_lost()
 }
 
 /// As `netplan` and virtual machines' hosts do.

@@ -5,6 +5,8 @@ use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Context, Outcome, PacketPath, Pod, Topology, ensure, eventually, kernel, peer, seconds};
 
+use serde_json::Value;
+
 use super::bed::{
     Bed, DIRECT, DIRECT_DUAL, EACH, EACH_DUAL, HOST_GW, HOST_GW_DUAL, Network, VXLAN, VXLAN_DUAL, in_each, reaches,
 };
@@ -14,7 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.extend(in_each(&EACH, "a floating address fails over, and the node keeps its own", floating));
     trials.extend(in_each(&EACH_DUAL, "another global IPv6 address changes nothing", another_ipv6));
     trials.extend(in_each(
-        &[VXLAN, VXLAN_DUAL, HOST_GW],
+        &[VXLAN, HOST_GW, DIRECT, VXLAN_DUAL],
         "a second interface with a better route changes nothing",
         second_interface,
     ));
@@ -31,19 +33,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         own_device(network, "flannel.1")
     }));
     trials.extend(in_each(&[VXLAN, HOST_GW_DUAL], "--iface takes an alternative name", alternative_name));
-    trials.extend(in_each(&[VXLAN, HOST_GW], "a default route by nexthop object is understood", nexthop_object));
-    trials.extend(in_each(&[VXLAN, HOST_GW], "a default route without a carrier is passed over", link_down));
+    trials.extend(in_each(&EACH, "a default route by nexthop object is understood", nexthop_object));
+    trials.extend(in_each(&EACH, "a default route without a carrier is passed over", link_down));
     trials.extend(in_each(
         &[DIRECT, DIRECT_DUAL],
         "a default route without a gateway proves no peer on-link",
         no_gateway,
     ));
     trials.extend(in_each(&[HOST_GW, DIRECT], "the named interface's own route proves a peer on-link", two_in_one_lan));
-    trials.extend(in_each(
-        &[VXLAN, HOST_GW],
-        "without a default route netd waits for one and says so",
-        no_default_route,
-    ));
+    trials.extend(in_each(&EACH, "without a default route netd waits for one and says so", no_default_route));
     trials
 }
 
@@ -204,6 +202,8 @@ fn own_device(network: &Network, device: &str) -> Outcome {
     ))?;
     bed.unmoved()?;
     traffic.nothing_lost()?;
+    let (name, findings) = (bed.on_n1(&format!("echo {device}"))?, Value::from(bed.doctor()?));
+    ensure!(findings.to_string().contains(name.trim()), "the doctor says nothing of {name}: {findings}");
     bed.restart()?;
     bed.unmoved().context("after a restart")?;
     let after = index(&bed)?;
