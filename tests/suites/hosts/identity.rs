@@ -5,7 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use dataplane::types::Family;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Cluster, Context, Outcome, Pod, Snapshot, Topology, ensure, eventually, kernel, peer, seconds};
+use netd_tests::{
+    Cluster, Context, Namespace, Outcome, Pod, Snapshot, Topology, ensure, eventually, kernel, peer, seconds,
+};
 use serde_json::{Value, json};
 
 use super::bed::{
@@ -180,12 +182,8 @@ fn nobody(network: &Network, arguments: &[&str]) -> Outcome {
     let traffic = bed.traffic()?;
     let sniffer = bed.cluster.fabric.sniffer(1)?;
     for address in NOBODYS.iter().filter(|address| network.stack.has(family_of(address))) {
-        let silent = arguments.contains(&"--ip-blackhole-route");
-        for from in [bed.p1.namespace(), bed.n1().namespace()] {
-            let said = from.shell(&format!("! ping -n -c 3 -i 0.2 -W 1 {address} 2>&1"))?;
-            let told = said.to_lowercase().contains("unreachable") || said.contains("No route");
-            ensure!(silent || told, "the sender is not told that {address} is nowhere: {said}");
-        }
+        let ask = |from: &Namespace| from.shell(&format!("! ping -n -c 3 -i 0.2 -W 1 {address} 2>&1"));
+        let answers = [ask(bed.p1.namespace())?, ask(bed.n1().namespace())?];
         let left = sniffer.seen().into_iter().filter(|packet| packet.destination.to_string() == **address);
         let left: Vec<String> = left.map(|packet| packet.to_string()).collect();
         ensure!(
@@ -194,6 +192,9 @@ fn nobody(network: &Network, arguments: &[&str]) -> Outcome {
             left.len(),
             left.first()
         );
+        let told = |said: &String| said.to_lowercase().contains("unreachable") || said.contains("No route");
+        let is_silent = arguments.contains(&"--ip-blackhole-route");
+        ensure!(is_silent || answers.iter().all(told), "who sends to {address} is not told: {answers:?}");
     }
     traffic.nothing_lost()?;
     bed.unmoved()?;
