@@ -136,7 +136,7 @@ fn found_after(bed: &mut Bed, harm: &Harm) -> Outcome {
 /// Nothing of netd's can be there: netd says so for as long as that lasts.
 fn no_bridge(network: &Network) -> Outcome {
     let bed = network.start()?;
-    bed.standing_still(|| bed.on_n1("ip link del cni0; ip link add cni0 type ifb").map(drop))?;
+    bed.standing_still(|| bed.on_n1("ip link del cni0; ip link add cni0 type veth peer name other0").map(drop))?;
     awaits_problem(bed.n1(), &["cni0"])?;
     let findings = Value::from(bed.doctor()?);
     ensure!(findings.to_string().contains("cni0"), "the doctor says {findings}");

@@ -69,7 +69,8 @@ fn next_hops(network: &Network) -> Outcome {
     let bed = network.start_after(
         "ip route replace default nexthop via 192.168.1.1 nexthop via 192.168.1.12
          ip -6 route del default
-         ip -6 route add default nexthop via fd00:a:1::1 nexthop via fd00:a:1::12",
+         ip -6 route add default nexthop via fd00:a:1::1 nexthop via fd00:a:1::12
+         ip route show default | grep -q nexthop; ip -6 route show default | grep -q nexthop",
     )?;
     bed.unmoved()?;
     bed.talk()

@@ -225,7 +225,8 @@ fn nexthop_object(network: &Network) -> Outcome {
         "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode
          ip nexthop add id 7 via 192.168.1.1 dev eth0
          ip route del default
-         ip route add default nhid 7",
+         ip route add default nhid 7
+         ip route show default | grep -q nhid",
     )?;
     bed.unmoved()?;
     bed.talk()
