@@ -1,0 +1,7 @@
+//! The host's other settings.
+
+use libtest_mimic::Trial;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![]
+}
