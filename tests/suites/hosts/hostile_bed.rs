@@ -113,17 +113,20 @@ pub(crate) fn caught_up(node: &Node, fabric: &Fabric) -> Outcome {
 
 /// Waits until netd on a node names a refused record with all of these words, and is ready all the same.
 pub(crate) fn refused(node: &Node, peer: &str, words: &[&str]) -> Outcome {
-    eventually(seconds(5), &format!("netd status names {peer} with {words:?}"), || {
-        let seen = status(node)?;
-        let reason = seen["leftOut"][peer].as_str().unwrap_or_default().to_owned();
-        let problems = seen["problems"].as_array().into_iter().flatten().map(Value::to_string);
-        let named = problems.filter(|problem| problem.contains(peer)).chain([reason]);
-        let mut named = named.filter(|text| !text.is_empty());
-        let right = named.any(|text| words.iter().all(|word| text.contains(word)));
-        ensure!(right, "it says {}, and {}", seen["leftOut"], seen["problems"]);
-        ensure!(seen["ready"] == true, "it is not ready: {}", seen["problems"]);
-        Ok(())
-    })
+    eventually(seconds(5), &format!("netd status names {peer} with {words:?}"), || refuses(node, peer, words))
+}
+
+/// The same without waiting.
+pub(crate) fn refuses(node: &Node, peer: &str, words: &[&str]) -> Outcome {
+    let seen = status(node)?;
+    let reason = seen["leftOut"][peer].as_str().unwrap_or_default().to_owned();
+    let problems = seen["problems"].as_array().into_iter().flatten().map(Value::to_string);
+    let named = problems.filter(|problem| problem.contains(peer)).chain([reason]);
+    let mut named = named.filter(|text| !text.is_empty());
+    let right = named.any(|text| words.iter().all(|word| text.contains(word)));
+    ensure!(right, "it says {}, and {}", seen["leftOut"], seen["problems"]);
+    ensure!(seen["ready"] == true, "it is not ready: {}", seen["problems"]);
+    Ok(())
 }
 
 /// A node on `192.168.1.N` as netd would write it: a /24 of the same number, and a VXLAN end of its own.

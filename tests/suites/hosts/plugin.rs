@@ -248,10 +248,10 @@ fn one_address_twice() -> Outcome {
     subnet = subnet.split('/').nth(1).unwrap_or_default().to_owned();
     let twin = Namespace::new("twin")?;
     bed.n1().ip(&format!(
-        "link add veth-twin type veth peer name eth0 address {card} netns {}\nlink set veth-twin master cni0 up",
+        "link add veth-twin type veth peer name eth0 address {card} netns {}\nlink set veth-twin mtu 1450 master cni0 up",
         twin.name()
     ))?;
-    twin.ip(&format!("addr add {own}/{subnet} dev eth0\nlink set eth0 up"))?;
+    twin.ip(&format!("addr add {own}/{subnet} dev eth0\nlink set eth0 mtu 1450 up"))?;
     let gateway = gateway.as_str().context("a pod has a gateway")?.to_owned();
     eventually(seconds(5), "the twin speaks", || twin.run(&format!("ping -n -q -c 1 -W 1 {gateway}")))?;
     let found = troubles(bed.node())?;

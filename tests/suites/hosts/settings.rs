@@ -66,8 +66,9 @@ fn routers_by_netd() -> Outcome {
     let stream = Stream::start(n1.namespace(), router::BEHIND.into())?;
     let daemon = n1.start_netd(&["--iface=eth0"])?;
     ensure!(sysctl(n1.namespace(), "net/ipv6/conf/all/forwarding")? == "1", "netd switched no forwarding on");
-    ensure!(accept_ra(n1.namespace(), "eth1")? == "2", "accept_ra of eth1 is {}", accept_ra(n1.namespace(), "eth1")?);
+    flow::ping(n1.namespace(), router::BEHIND.into()).context("the router's route once forwarding is on")?;
     stream.nothing_lost()?;
+    ensure!(accept_ra(n1.namespace(), "eth1")? == "2", "accept_ra of eth1 is {}", accept_ra(n1.namespace(), "eth1")?);
 
     daemon.terminate()?;
     n1.namespace().sysctl("net/ipv6/conf/eth1/accept_ra", "1")?;
@@ -199,8 +200,6 @@ fn diverted(pods: Stack, backend: &Value) -> Outcome {
         })?;
         heal(&bed, family)?;
         flow::ping(from, to)?;
-        let flag = if family == Family::V4 { "-4" } else { "-6" };
-        bed.n1().run(&format!("ip {flag} rule del pref 5270"))?;
     }
     Ok(())
 }

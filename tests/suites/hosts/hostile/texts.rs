@@ -30,8 +30,13 @@ fn harm() -> String {
 fn written() -> Outcome<Bed> {
     let bed = Bed::start(Stack::V4, &vxlan(), &[])?;
     let of = |n: u8, field: &str, value: Value| stranger(&format!("evil{n}"), n).set(field, value);
+    let none = || Value::Null;
     let records: [Peer; 6] = [
-        of(100, "BackendType", harm().into()).set("BackendData", json!({})),
+        // The lists would say more than the backend's name.
+        of(100, "BackendType", harm().into())
+            .set("BackendData", json!({}))
+            .set("Receives", none())
+            .set("Sends", none()),
         of(101, "PublicIP", harm().into()),
         of(102, "Subnet", harm().into()),
         of(103, "BackendData", json!({ "VNI": 1, "VtepMAC": harm() })),
