@@ -35,10 +35,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         let taken = "a later record with another's subnet does not win after a restart";
         trials.push(test(format!("{taken}/{name}"), move || later(&again)));
     }
+    trials.push(test("IPv6 addresses that no other node can have are refused", ends_v6));
+    trials.push(test("a later record with another's hardware address does not win after a restart", later_mac));
     trials.push(test("a subnet of another size than SubnetLen is refused", sizes));
     trials.push(test("a record of the whole network keeps no new node from a subnet", whole_network));
     trials.push(test("a key of etcd that names another node does not move that node", foreign_key));
-    trials.push(test("a host that a record names as a node is masqueraded to as before", named_host));
+    for (name, backend) in [("DirectRouting", direct()), ("host-gw", json!({ "Type": "host-gw" }))] {
+        let title = "a host that a record names as a node is masqueraded to as before";
+        trials.push(test(format!("{title}/{name}"), move || named_host(&backend)));
+    }
     trials.push(test("an operation that the kernel refuses is a problem of that peer", refused_operation));
     trials
 }
@@ -67,9 +72,7 @@ fn others_mac(pods: Stack) -> Outcome {
         let v6_mac = &n2["BackendV6Data"]["VtepMAC"];
         let entry =
             json!({ "Type": "vxlan", "VNI": 1, "Port": 8472, "VtepMAC": "02:00:00:00:02:42", "VtepV6MAC": v6_mac });
-        liar = stranger("liar", 66).set("IPv6Subnet", "fd00:10:244:42::/64").set("PublicIPv6", "fd00:a:1::66");
-        liar = liar.set("BackendV6Data", json!({ "VNI": 1, "VtepMAC": "02:00:00:00:02:43" }));
-        liar = liar.set("Receives", json!([entry]));
+        liar = dual(stranger("liar", 66), 66).set("Receives", json!([entry]));
     }
     let before = kernel::fdb(bed.n1())?;
     bed.nothing_lost(|| {
@@ -178,22 +181,57 @@ fn ends(backend: &Value) -> Outcome {
             let liar = stranger(&format!("liar{n}"), n).set("PublicIP", address);
             bed.write(&in_words_of(backend, liar))?;
         }
-        eventually(seconds(5), "each of them is named", || {
-            let names = (100_u8..).zip(addresses);
-            let believed = names.filter(|(n, address)| refuses(bed.node(), &format!("liar{n}"), &[address]).is_err());
-            let believed: Vec<&str> = believed.map(|(_, address)| address).collect();
-            ensure!(believed.is_empty(), "{believed:?} are believed, or the node is not ready");
-            Ok(())
-        })
+        all_refused(&bed, &addresses)
+    })
+}
+
+fn ends_v6() -> Outcome {
+    let bed = Bed::start(Stack::Dual, &vxlan(), &[])?;
+    // A deprecated one is nobody's choice for the node's own.
+    bed.n1().ip("address add fd00:a:1::99/64 dev eth0 nodad preferred_lft 0 valid_lft forever")?;
+    let addresses = ["ff02::1", "ff0e::1", "fe80::12", "::1", "::ffff:192.168.1.12", "fd00:a:1::99", "fd00:a:1::12"];
+    bed.nothing_lost(|| {
+        for (n, address) in (100_u8..).zip(addresses) {
+            let liar = dual(stranger(&format!("liar{n}"), n), n);
+            bed.write(&liar.set("PublicIPv6", address))?;
+        }
+        all_refused(&bed, &addresses)
+    })
+}
+
+/// The same with an IPv6 subnet, an address and a tunnel end over IPv6.
+fn dual(peer: Peer, n: u8) -> Peer {
+    let mac = format!("02:00:00:00:06:{n:02x}");
+    let entry = json!({
+        "Type": "vxlan", "VNI": 1, "Port": 8472, "VtepMAC": format!("02:00:00:00:02:{n:02x}"), "VtepV6MAC": mac,
+    });
+    let peer = peer.set("IPv6Subnet", format!("fd00:10:244:{n:x}::/64")).set("PublicIPv6", format!("fd00:a:1::{n}"));
+    peer.set("BackendV6Data", json!({ "VNI": 1, "VtepMAC": mac })).set("Receives", json!([entry]))
+}
+
+/// Waits until each of the records `liar100` and so on is refused for its address.
+fn all_refused(bed: &Bed, addresses: &[&str]) -> Outcome {
+    eventually(seconds(5), "each of them is named", || {
+        let names = (100_u8..).zip(addresses);
+        let believed = names.filter(|(n, address)| refuses(bed.node(), &format!("liar{n}"), &[address]).is_err());
+        let believed: Vec<&str> = believed.map(|(_, address)| *address).collect();
+        ensure!(believed.is_empty(), "{believed:?} are believed, or the node is not ready");
+        Ok(())
     })
 }
 
 fn sizes() -> Outcome {
-    let bed = Bed::start(Stack::V4, &vxlan(), &[])?;
-    for (name, subnet) in [("half", "10.244.128.0/17"), ("small", "10.244.66.0/28")] {
-        let record = stranger(name, 66).set("Subnet", subnet);
+    let bed = Bed::start(Stack::Dual, &vxlan(), &[])?;
+    let cases = [
+        ("half", "Subnet", "10.244.128.0/17", "/24"),
+        ("small", "Subnet", "10.244.66.0/28", "/24"),
+        ("wide", "IPv6Subnet", "fd00:10:244:80::/57", "/64"),
+        ("narrow", "IPv6Subnet", "fd00:10:244:42::/80", "/64"),
+    ];
+    for (name, field, subnet, length) in cases {
+        let record = dual(stranger(name, 66), 66).set(field, subnet);
         bed.write(&record)?;
-        bed.refused(name, &[subnet, "/24"])?;
+        bed.refused(name, &[subnet, length])?;
         record.remove(&bed.cluster.fabric.store)?;
     }
     Ok(())
@@ -209,12 +247,10 @@ fn whole_network() -> Outcome {
     bed.cluster.settle(&pod, &bed.b)
 }
 
-fn later(backend: &Value) -> Outcome {
-    let mut bed = Bed::start(Stack::V4, backend, &[])?;
-    let subnet = bed.record("n2", "Subnet")?;
-    let record = stranger("aaa", 66).set("Subnet", subnet.as_str());
+/// Writes a record, ends netd on n1 as a crash would and starts it again; fails where a packet is lost meanwhile.
+fn lies_over_restart(bed: &mut Bed, record: &Peer) -> Outcome {
     let streams = bed.streams()?;
-    bed.write(&in_words_of(backend, record))?;
+    bed.write(record)?;
     bed.caught_up()?;
     bed.cluster.take("n1").crash()?;
     bed.cluster.resume("n1")?;
@@ -222,6 +258,21 @@ fn later(backend: &Value) -> Outcome {
     let lost: Outcome = streams.into_iter().try_for_each(flow::Stream::nothing_lost);
     lost.map_err(|failure| bed.cluster.with_logs(failure))?;
     bed.refused("aaa", &["n2"])
+}
+
+fn later(backend: &Value) -> Outcome {
+    let mut bed = Bed::start(Stack::V4, backend, &[])?;
+    let record = stranger("aaa", 66).set("Subnet", bed.record("n2", "Subnet")?);
+    lies_over_restart(&mut bed, &in_words_of(backend, record))
+}
+
+fn later_mac() -> Outcome {
+    let mut bed = Bed::start(Stack::V4, &vxlan(), &[])?;
+    let n2 = netd_tests::peer::read(&bed.cluster.fabric.store, "n2")?;
+    let mac = n2["BackendData"]["VtepMAC"].clone();
+    // The same in both places where a record may have it.
+    let record = receives(stranger("aaa", 66), mac.as_str().unwrap_or_default());
+    lies_over_restart(&mut bed, &record.set("BackendData", json!({ "VNI": 1, "VtepMAC": mac })))
 }
 
 fn foreign_key() -> Outcome {
@@ -249,13 +300,13 @@ fn foreign_key() -> Outcome {
 }
 
 /// A host on the segment that is no node sees the node's address, whatever a record says of it.
-fn named_host() -> Outcome {
-    let bed = Bed::start(Stack::V4, &direct(), &["outside"])?;
+fn named_host(backend: &Value) -> Outcome {
+    let bed = Bed::start(Stack::V4, backend, &["outside"])?;
     let (outside, own) = (bed.cluster.node("outside"), bed.node().address(Family::V4));
     let seen = || flow::tcp(bed.a.namespace(), outside.namespace(), outside.address(Family::V4));
     ensure!(seen()? == own, "it is not masqueraded before");
     let address = outside.address(Family::V4).to_string();
-    bed.write(&in_words_of(&direct(), stranger("liar", 66).set("PublicIP", address.as_str())))?;
+    bed.write(&in_words_of(backend, stranger("liar", 66).set("PublicIP", address.as_str())))?;
     bed.caught_up()?;
     let now = seen().context("a host outside that a record names as a node")?;
     ensure!(now == own, "a host outside sees {now}");
