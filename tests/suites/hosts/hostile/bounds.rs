@@ -114,8 +114,8 @@ fn bounded_plugin(node: &Node) -> Outcome<PathBuf> {
     Ok(wrapper)
 }
 
-/// Calls ADD, which must fail with an error that names `path`.
-fn fails(attachment: &plugin::Attachment, path: &Path) -> Outcome {
+/// Calls ADD, which must fail with an error that names `path` and says why.
+fn fails(attachment: &plugin::Attachment, path: &Path, why: &str) -> Outcome {
     let output = attachment.call("ADD")?;
     let error: Value = serde_json::from_slice(&output.stdout).context(format!(
         "{}: no error object in {:?}",
@@ -123,7 +123,8 @@ fn fails(attachment: &plugin::Attachment, path: &Path) -> Outcome {
         said(&output)
     ))?;
     let message = error["msg"].as_str().unwrap_or_default();
-    ensure!(message.contains(&*path.to_string_lossy()), "it does not name {}: {error}", path.display());
+    let right = message.contains(&*path.to_string_lossy()) && message.contains(why);
+    ensure!(right, "it does not name {} and {why:?}: {error}", path.display());
     Ok(())
 }
 
@@ -138,7 +139,7 @@ fn subnet_file(how: &str) -> Outcome {
     });
     let mut attachment = plugin::attachment_by(n1, "one", &pod, conf)?;
     attachment.program = bounded_plugin(n1)?;
-    fails(&attachment, &path)
+    fails(&attachment, &path, "regular file")
 }
 
 fn netns(how: &str) -> Outcome {
@@ -152,7 +153,7 @@ fn netns(how: &str) -> Outcome {
     attachment.netns = fabric.disk().join("netns");
     put(how, &attachment.netns)?;
     attachment.program = bounded_plugin(n1)?;
-    fails(&attachment, &attachment.netns)?;
+    fails(&attachment, &attachment.netns, "")?;
     let output = attachment.call("DEL")?;
     ensure!(output.status.code().is_some_and(|code| code < 2), "DEL ended with {}: {}", output.status, said(&output));
     Ok(())
