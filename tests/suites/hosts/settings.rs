@@ -235,8 +235,9 @@ fn own_diverted() -> Outcome {
 
 /// Entries of a node's table of connections that are for the tunnel's port.
 fn entries(node: &Node) -> Outcome<(usize, usize)> {
-    let table = node.namespace().run("cat /proc/net/nf_conntrack")?;
-    Ok((table.lines().count(), table.lines().filter(|line| line.contains("dport=8472")).count()))
+    let table = node.namespace().shell("for family in ipv4 ipv6; do conntrack -L -f $family 2>&1; done")?;
+    let table: Vec<&str> = table.lines().filter(|line| line.contains("dport=") || line.contains("type=")).collect();
+    Ok((table.len(), table.iter().filter(|line| line.contains("dport=8472")).count()))
 }
 
 fn untracked(stack: Stack) -> Outcome {
