@@ -6,6 +6,8 @@ mod bed;
 mod bridge;
 #[path = "hosts/hostile.rs"]
 mod hostile;
+#[path = "hosts/hostile_bed.rs"]
+mod hostile_bed;
 #[path = "hosts/identity.rs"]
 mod identity;
 #[path = "hosts/kept.rs"]
@@ -20,7 +22,8 @@ mod underlay;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    netd_tests::suite::run(|| {
+    let prepare = || netd_tests::peers::prepare(&[netd_tests::peers::ETCD, netd_tests::peers::ETCDCTL]);
+    netd_tests::suite::run_with(prepare, || {
         let rooms = [
             bridge::trials,
             hostile::trials,
