@@ -49,6 +49,37 @@ pub fn enter() -> Outcome {
     crate::namespace::own().ip("link set lo up")
 }
 
+/// Set in a run of one test by [`in_user_namespace`].
+const ALONE: &str = "NETD_TESTS_ALONE";
+
+/// For a test that sets limits of its user: true where it runs in a user namespace that no other test shares. Elsewhere the suite
+/// runs the test of this name in one, and the answer is false where it has passed.
+///
+/// # Errors
+/// Where the test failed there, with what it said, or where this machine permits no such namespace.
+pub fn in_user_namespace(test: &str) -> Outcome<bool> {
+    if std::env::var_os(ALONE).is_some() {
+        return Ok(true);
+    }
+    let itself = std::env::current_exe().context("find the program's own file")?;
+    let mut command = unshare();
+    command.args(["--user", "--map-root-user", "--"]).arg(itself).args(["--exact", test]);
+    let output = command.env(ALONE, "1").output().context("run `unshare`")?;
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    // A suite that has no such test passes too.
+    crate::ensure!(output.status.success() && said.contains("1 passed"), "in a user namespace: {}", said.trim());
+    Ok(false)
+}
+
+/// `unshare` with new namespaces of every kind but of users, for a program that is named next.
+fn unshare() -> Command {
+    let mut command = Command::new("unshare");
+    // Processes die with the first one of their namespace, and that one with `unshare` itself: nothing that a test
+    // started can outlive it.
+    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--propagation", "private"]);
+    command
+}
+
 /// A number that no other suite on this machine has now, the same before and after [`enter`].
 pub fn number() -> String {
     std::env::var(OUTSIDE).unwrap_or_else(|_| std::process::id().to_string())
@@ -80,13 +111,11 @@ pub fn enter_or_exit() -> Result<(), ExitCode> {
 /// Only returns where it failed.
 fn start_again() -> Failure {
     let root = nix::unistd::geteuid().is_root();
-    let mut command = Command::new("unshare");
+    let mut command = unshare();
     if !root {
         command.arg("--map-root-user").env(MAPPED, "1");
     }
-    // Processes die with the first one of their namespace, and that one with `unshare` itself: nothing that a test
-    // started can outlive it.
-    command.args(["--mount", "--net", "--pid", "--fork", "--kill-child=SIGKILL", "--propagation", "private", "--"]);
+    command.arg("--");
     match std::env::current_exe() {
         Ok(itself) => command.arg(itself),
         Err(error) => return Failure::new(format!("find the program's own file: {error}")),

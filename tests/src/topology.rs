@@ -217,6 +217,17 @@ impl Fabric {
         Ok(())
     }
 
+    /// Plugs another cable from a machine into its segment, as `device`, which is up and has no address. The segment's port is
+    /// called like the machine and the device.
+    ///
+    /// # Errors
+    /// Where the kernel refuses.
+    pub fn plug(&self, name: &str, device: &str) -> Outcome {
+        let node = self.node(name);
+        let segment = &self.segments[usize::from(node.segment() - 1)];
+        plug(segment, node.namespace(), &format!("{name}{device}"), device, &PerFamily::none(), self.mtu)
+    }
+
     /// Starts to listen to all that passes on a segment, counted from 1.
     ///
     /// # Errors
