@@ -228,7 +228,9 @@ impl Stream {
         let count = self.stop()?;
         crate::ensure!(count.received > 0, "no reply at all to {} requests", count.sent);
         let lost = count.lost;
-        crate::ensure!(lost == 0, "{lost} of {} packets were lost: {}", count.sent, count.missing.join(", "));
+        let ends = count.missing.first().into_iter().chain(count.missing.last());
+        let ends: Vec<&str> = ends.map(String::as_str).collect();
+        crate::ensure!(lost == 0, "{lost} of {} packets were lost: {}", count.sent, ends.join(" to "));
         Ok(())
     }
 }

@@ -30,6 +30,7 @@ pub mod peers;
 pub mod plugin;
 pub mod pod;
 pub mod repair;
+pub mod router;
 pub mod snapshot;
 pub mod sniffer;
 pub mod suite;
