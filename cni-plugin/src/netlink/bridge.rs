@@ -1,10 +1,12 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
+use std::collections::BTreeSet;
+
 use dataplane::address;
 use dataplane::link::{self, Change, Device, Kind, Link};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
-use dataplane::types::{Family, IfName, Mac};
+use dataplane::types::{Family, IfName, Mac, RouteProtocol};
 use ipnetwork::IpNetwork;
 
 use super::{if_there, mac_for, on_link, step};
@@ -12,8 +14,8 @@ use crate::attachment::fnv1a;
 use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
 
-/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
-/// `present` is the result of [`find`].
+/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read. The node
+/// forwards their families. `present` is the result of [`find`].
 ///
 /// # Errors
 /// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
@@ -28,6 +30,8 @@ pub fn ensure(
         Some(bridge) => bridge,
         None => make(host, conf, mac)?,
     };
+    forward(host, gateways)?;
+    settle(&conf.name, gateways)?;
     let mut requests = Vec::new();
     let change = Change {
         up: (!bridge.up).then_some(true),
@@ -82,7 +86,7 @@ fn addressing(
     gateways: &[IpNetwork],
 ) -> Result<Vec<Request>, CniError> {
     let mut present: Vec<IpNetwork> = Vec::new();
-    for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
+    for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let of_family = host.addresses_of(bridge.index, family);
         let of_family = of_family.map_err(step(format_args!("read addresses of {}", conf.name)))?;
         present.extend(of_family.iter().filter_map(on_link));
@@ -124,18 +128,79 @@ fn named_mac(name: &IfName) -> Mac {
     Mac::local(octets)
 }
 
+/// The most ports that the kernel has on one bridge (`BR_MAX_PORTS`, less number 0).
+pub const MAX_PORTS: usize = 1023;
+
+/// The error where the bridge has all its ports.
+pub fn full(name: &IfName) -> CniError {
+    let message =
+        format!("bridge {name} is full: the kernel allows {MAX_PORTS} ports on one bridge; delete pods of this node");
+    CniError::new(Code::TryAgainLater, message)
+}
+
+/// What the bridge needs of each family that it is the gateway of, whatever the node's defaults for new links: it has addresses,
+/// of which the link-local one is usable at once, since the kernel asks for a pod's hardware address by that one.
+const SETTINGS: [(Family, &str, &str); 4] = [
+    (Family::V4, "forwarding", "1"),
+    (Family::V6, "accept_dad", "0"),
+    (Family::V6, "disable_ipv6", "0"),
+    (Family::V6, "forwarding", "1"),
+];
+
+fn settle(name: &IfName, gateways: &[IpNetwork]) -> Result<(), CniError> {
+    ignore_advertisements(name)?;
+    for (family, setting, value) in SETTINGS.into_iter().filter(|(family, ..)| has(gateways, *family)) {
+        let folder = if family == Family::V4 { "ipv4" } else { "ipv6" };
+        let key = format!("net/{folder}/conf/{name}/{setting}");
+        if_there(sysctl::ensure(&key, value), format_args!("set {key} to {value}"))?;
+    }
+    Ok(())
+}
+
+fn has(gateways: &[IpNetwork], family: Family) -> bool {
+    gateways.iter().any(|gateway| Family::of(gateway.ip()) == family)
+}
+
 /// Lets the node forward the families of `gateways`.
-///
-/// # Errors
-/// Where the kernel does not have the family, or refuses.
-pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
-    for family in Family::BOTH {
+fn forward(host: &mut Socket, gateways: &[IpNetwork]) -> Result<(), CniError> {
+    for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
             Family::V6 => "net/ipv6/conf/all/forwarding",
         };
-        if gateways.iter().any(|gateway| Family::of(gateway.ip()) == family) {
-            sysctl::ensure(key, "1").map_err(step(format_args!("let the node forward {family}")))?;
+        let fault = || step(format!("let the node forward {family}"));
+        if sysctl::read(key).map_err(fault())? == "1" {
+            continue;
+        }
+        if family == Family::V6 {
+            keep_routers(host)?;
+        }
+        sysctl::write(key, "1").map_err(fault())?;
+    }
+    Ok(())
+}
+
+/// The protocol of routes that a router has announced.
+const ROUTER: RouteProtocol = RouteProtocol(9);
+
+/// Lets the links that are configured by a router be so also while the node forwards: the kernel removes their default routes
+/// otherwise, for good.
+fn keep_routers(host: &mut Socket) -> Result<(), CniError> {
+    let read = step("read what routers have announced");
+    let announced = host.routes(Family::V6).and_then(|routes| {
+        let addresses =
+            host.addresses(None)?.into_iter().filter(|one| one.address.is_ipv6() && one.global && !one.permanent);
+        let routes = routes.into_iter().filter(|route| route.protocol == ROUTER).map(|route| route.index);
+        let indexes: BTreeSet<u32> = routes.chain(addresses.map(|address| address.index)).collect();
+        Ok(host.links()?.into_iter().filter(|link| indexes.contains(&link.index)).collect::<Vec<_>>())
+    });
+    for link in announced.map_err(read)? {
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            if_there(
+                sysctl::write(&key, "2"),
+                format_args!("keep the router of {} while the node forwards", link.name),
+            )?;
         }
     }
     Ok(())

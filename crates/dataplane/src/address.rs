@@ -100,18 +100,29 @@ pub(crate) fn family(family: Family) -> AddressFamily {
 impl Socket {
     /// Every address of the namespace, or of one link.
     pub fn addresses(&mut self, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
-        self.addresses_in(AddressFamily::Unspec, index)
+        self.addresses_in(AddressFamily::Unspec, index, None)
     }
 
     /// The addresses of one link in one family, which waits for no change of another link that is under way.
     pub fn addresses_of(&mut self, index: u32, of: Family) -> Result<Vec<Address>, KernelError> {
-        self.addresses_in(family(of), Some(index))
+        self.addresses_in(family(of), Some(index), None)
     }
 
-    fn addresses_in(&mut self, family: AddressFamily, index: Option<u32>) -> Result<Vec<Address>, KernelError> {
+    /// The addresses of a link in another namespace, by the number that this one has for it. Nobody has to enter that one.
+    pub fn addresses_beyond(&mut self, namespace: i32, index: u32) -> Result<Vec<Address>, KernelError> {
+        self.addresses_in(AddressFamily::Unspec, Some(index), Some(namespace))
+    }
+
+    fn addresses_in(
+        &mut self,
+        family: AddressFamily,
+        index: Option<u32>,
+        namespace: Option<i32>,
+    ) -> Result<Vec<Address>, KernelError> {
         let mut message = AddressMessage::default();
         message.header.family = family;
         message.header.index = index.unwrap_or(0);
+        message.attributes.extend(namespace.map(AddressAttribute::TargetNetNsId));
         self.dump(RouteNetlinkMessage::GetAddress(message), move |message| {
             Address::from_message(message).filter(|address| index.is_none_or(|index| address.index == index))
         })
