@@ -16,6 +16,7 @@ mod mtu;
 mod network;
 mod path;
 mod peers;
+mod pods;
 mod probe;
 mod reverse_path;
 mod subnets;
@@ -31,7 +32,7 @@ pub use finding::{Finding, Verdict};
 pub use gather::FactsError;
 
 /// Causes come before their effects.
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     lease::CHECK,
     network::CHECK,
     forwarding::CHECK,
@@ -39,6 +40,7 @@ const CHECKS: [Check; 12] = [
     forward_policy::CHECK,
     bridge_netfilter::CHECK,
     subnets::CHECK,
+    pods::CHECK,
     leftovers::CHECK,
     mtu::CHECK,
     peers::CHECK,

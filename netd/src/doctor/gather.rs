@@ -5,18 +5,21 @@ use std::io;
 use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::netlink::KernelError;
+use dataplane::netlink::{KernelError, Socket};
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
+use netd_cni::attachment::Port;
+use netd_cni::netlink::ports;
 use network::model::Cluster;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
 
-use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{BRIDGE, ConfDir, Facts, KernelFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
 use crate::config::{CniConfig, Config, RulesConfig};
+use crate::conflist::NETWORK;
 use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
 use crate::relaxed_rp_filter;
@@ -77,6 +80,7 @@ pub(super) async fn read(config: &Config, store: &impl Store) -> Result<Facts, F
             .collect(),
         rules: rules(&mut kernel, &host)?,
         host,
+        ports: ports(),
         tx_checksum: BTreeMap::new(),
     };
     let mut facts = Facts {
@@ -110,6 +114,12 @@ fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), 
         rules.insert(key, read.into_iter().map(|read| read.rule).collect());
     }
     Ok(rules)
+}
+
+/// The pods of netd's network; none where the kernel cannot be asked about other namespaces.
+fn ports() -> Vec<Port> {
+    let read = || ports::read(&mut Socket::open().ok()?, &BRIDGE.parse().ok()?, &NETWORK.parse().ok()?).ok();
+    read().unwrap_or_default()
 }
 
 fn conf_dir(config: &CniConfig) -> ConfDir {
