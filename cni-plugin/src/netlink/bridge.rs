@@ -31,7 +31,11 @@ pub fn ensure(
         None => make(host, conf, mac)?,
     };
     forward(host, gateways)?;
-    settle(&conf.name, gateways)?;
+    let addressing = if conf.is_gateway { addressing(host, conf, &bridge, gateways)? } else { Vec::new() };
+    // Later ADDs find the bridge in use, with its addresses and so with its settings.
+    if !bridge.carrier || !addressing.is_empty() {
+        settle(&conf.name, gateways)?;
+    }
     let mut requests = Vec::new();
     let change = Change {
         up: (!bridge.up).then_some(true),
@@ -42,9 +46,7 @@ pub fn ensure(
     if change != Change::default() {
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
-    if conf.is_gateway {
-        requests.extend(addressing(host, conf, &bridge, gateways)?);
-    }
+    requests.extend(addressing);
     for outcome in host.batch(&requests) {
         // The ADD of another pod may have added or removed the same at this time.
         let outcome = outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
