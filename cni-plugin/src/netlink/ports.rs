@@ -3,6 +3,7 @@
 use dataplane::link;
 use dataplane::netlink::Socket;
 use dataplane::types::IfName;
+use nix::libc::EINVAL;
 
 use super::step;
 use crate::attachment::{Attachment, Id, Port};
@@ -20,8 +21,11 @@ pub fn read(host: &mut Socket, bridge: &IfName, network: &Id) -> Result<Vec<Port
         let attachment = attachment.filter(|attachment| attachment.host_veth() == link.name);
         let is_port = link.master.is_some() && link.master == bridge;
         if is_port || attachment.as_ref().is_some_and(|attachment| attachment.network == *network) {
-            let addresses = host.addresses_beyond(namespace, link.lower.unwrap_or(0));
-            let addresses = addresses.map_err(step(format_args!("read the addresses behind {}", link.name)))?;
+            let addresses = match host.addresses_beyond(namespace, link.lower.unwrap_or(0)) {
+                // The kernel knows no namespace of this number: the pod has just gone.
+                Err(error) if error.errno() == Some(EINVAL) => Vec::new(),
+                read => read.map_err(step(format_args!("read the addresses behind {}", link.name)))?,
+            };
             let addresses = addresses.iter().filter(|address| address.global).map(|address| address.address).collect();
             ports.push(Port { name: link.name, attachment, addresses });
         }
