@@ -1,6 +1,7 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
 
 use dataplane::address;
 use dataplane::link::{self, Change, Device, Kind, Link};
@@ -108,6 +109,11 @@ fn addressing(
         }
         requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
     }
+    // The address that the kernel would make, but usable at once, since the kernel asks for a pod's hardware address by it.
+    let is_link_local = |one: &IpNetwork| matches!(one.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
+    if let Some(mac) = bridge.mac.filter(|_| has(gateways, Family::V6) && !present.iter().any(is_link_local)) {
+        requests.push(address::add(bridge.index, link_local(mac).into(), 64));
+    }
     // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
     // would lose their gateway when a port comes or goes. Setting the address fixes it.
     if let (false, Some(mac)) = (requests.is_empty(), bridge.mac) {
@@ -115,6 +121,17 @@ fn addressing(
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
     Ok(requests)
+}
+
+/// The link-local address that follows from a hardware address (RFC 4291, appendix A).
+fn link_local(mac: Mac) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..2].copy_from_slice(&[0xfe, 0x80]);
+    octets[8..11].copy_from_slice(&mac.0[..3]);
+    octets[8] ^= 2;
+    octets[11..13].copy_from_slice(&[0xff, 0xfe]);
+    octets[13..].copy_from_slice(&mac.0[3..]);
+    octets.into()
 }
 
 /// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
@@ -140,8 +157,8 @@ pub fn full(name: &IfName) -> CniError {
     CniError::new(Code::TryAgainLater, message)
 }
 
-/// What the bridge needs of each family that it is the gateway of, whatever the node's defaults for new links: it has addresses,
-/// of which the link-local one is usable at once, since the kernel asks for a pod's hardware address by that one.
+/// What the bridge needs of each family that it is the gateway of, whatever the node's defaults for new links: it forwards,
+/// and has IPv6 addresses, which the kernel does not try before it uses them.
 const SETTINGS: [(Family, &str, &str); 4] = [
     (Family::V4, "forwarding", "1"),
     (Family::V6, "accept_dad", "0"),

@@ -321,10 +321,9 @@ fn first_pod() -> Outcome {
     // As on a host: these namespaces try no addresses otherwise.
     bed.node.sysctl("net/ipv6/conf/default/accept_dad", "1")?;
     bed.succeed("ADD")?;
-    other.run("ping -c 1 -W 0.5 fd00:9::2")?;
     let bridge = bed.node.run(&format!("ip -6 addr show dev {BRIDGE} scope link"))?;
-    ensure!(bridge.contains("fe80:") && !bridge.contains("tentative"), "{bridge}");
-    Ok(())
+    ensure!(bridge.matches("fe80:").count() == 1 && !bridge.contains("tentative"), "{bridge}");
+    other.run("ping -c 1 -W 0.5 fd00:9::2").map(drop)
 }
 
 fn all_ports() -> Outcome {
