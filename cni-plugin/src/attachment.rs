@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use dataplane::types::{IfName, Mac};
@@ -57,6 +58,17 @@ pub struct Attachment {
     pub ifname: IfName,
 }
 
+/// The node's end of a pod's veth pair, and what is behind it, as the kernel has them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    /// The link's name.
+    pub name: IfName,
+    /// The attachment that the link's alias names; `None` where another plugin made the pair.
+    pub attachment: Option<Attachment>,
+    /// The pod's global addresses on the other end.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// The attachments that GC must keep, by container and interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ValidAttachments(pub BTreeSet<(String, String)>);
@@ -98,6 +110,11 @@ impl Attachment {
         let mut short = format!("{} {}", self.network, self.container);
         short.truncate(255);
         short
+    }
+
+    /// How long the container's name may be for the alias to be whole: a longer one would not be found again.
+    pub fn room(&self) -> usize {
+        254_usize.saturating_sub(self.network.as_str().len() + self.ifname.as_str().len() + 2)
     }
 
     /// Reads an [`Attachment::alias`] back.

@@ -2,20 +2,21 @@
 //!
 //! Each taken address is a file of its name, which holds the container and the interface. Only the holder of the lock changes
 //! the directory. The format is the reference's to the byte, so that its plugins and this one can follow each other on a
-//! node with pods running. This module uses no network interface of the kernel.
+//! node with pods running. Where the files may not be what the node's pods have, the caller reads these from the kernel.
 
 mod directory;
 mod index;
 pub mod range;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::path::Path;
 
-use crate::attachment::{Attachment, Id, ValidAttachments};
+use crate::attachment::{Attachment, Id, Port, ValidAttachments};
 use crate::cni_error::{CniError, Code};
 use crate::result::Ip;
+use dataplane::types::IfName;
 use directory::{Directory, Owner};
 use index::Index;
 use range::{Range, RangeSet};
@@ -35,6 +36,7 @@ fn exhausted(set: usize, ranges: &RangeSet) -> CniError {
 /// The reservations of one network, locked as long as this lives.
 #[derive(Debug)]
 pub struct Reservations {
+    network: Id,
     directory: Directory,
     index: Index,
 }
@@ -45,7 +47,7 @@ impl Reservations {
     /// # Errors
     /// Where the directory cannot be made, locked or read.
     pub fn lock(data_dir: &Path, network: &Id) -> Result<Self, CniError> {
-        Ok(Self { directory: Directory::create(data_dir, network)?, index: Index::of(data_dir, network) })
+        Ok(Self::of(data_dir, network, Directory::create(data_dir, network)?))
     }
 
     /// Locks the reservations of `network`; `None` where the directory is missing.
@@ -53,12 +55,16 @@ impl Reservations {
     /// # Errors
     /// Where the directory cannot be locked or read.
     pub fn lock_existing(data_dir: &Path, network: &Id) -> Result<Option<Self>, CniError> {
-        let directory = Directory::open(data_dir, network)?;
-        Ok(directory.map(|directory| Self { directory, index: Index::of(data_dir, network) }))
+        Ok(Directory::open(data_dir, network)?.map(|directory| Self::of(data_dir, network, directory)))
+    }
+
+    fn of(data_dir: &Path, network: &Id, directory: Directory) -> Self {
+        Self { network: network.clone(), directory, index: Index::of(data_dir, network) }
     }
 
     /// Reserves one address from each set: a requested one that lies in the set, else the next in turn. Gives them as addresses
-    /// of no interface, each with its range's gateway.
+    /// of no interface, each with its range's gateway. `read_ports` is called where the files may be wrong: after others have
+    /// changed them, and where no address is free.
     ///
     /// # Errors
     /// Where an address cannot be reserved; then none is kept.
@@ -67,16 +73,39 @@ impl Reservations {
         attachment: &Attachment,
         sets: &[RangeSet],
         requested: &[IpAddr],
+        mut read_ports: impl FnMut() -> Result<Vec<Port>, CniError>,
     ) -> Result<Vec<Ip>, CniError> {
         self.index.freshen(&self.directory)?;
+        // An address whose reservation is lost is given twice at the worst; no pod at all would be worse.
+        if !self.index.is_compared()
+            && let Ok(ports) = read_ports()
+        {
+            self.reserve_lost(sets, &ports)?;
+        }
         if let Some(address) = self.indexed(attachment)?.first() {
             let container = &attachment.container;
             let message = format!("{address} has been allocated to {container}, duplicate allocation is not allowed");
             return Err(CniError::new(Code::AlreadyThere, message));
         }
         let chosen = choose(sets, requested)?;
+        let kept = self.reserve(attachment, sets, &chosen);
+        let Err(CniError { code: Code::TryAgainLater, .. }) = kept else { return kept };
+        let taken_back = read_ports().and_then(|ports| self.take_back(sets, &ports));
+        if taken_back.is_ok_and(|addresses| !addresses.is_empty()) {
+            self.reserve(attachment, sets, &chosen)
+        } else {
+            kept
+        }
+    }
+
+    fn reserve(
+        &mut self,
+        attachment: &Attachment,
+        sets: &[RangeSet],
+        chosen: &[Option<IpAddr>],
+    ) -> Result<Vec<Ip>, CniError> {
         let mut taken = Vec::new();
-        let kept = self.take_all(attachment, sets, &chosen, &mut taken).and_then(|ips| {
+        let kept = self.take_all(attachment, sets, chosen, &mut taken).and_then(|ips| {
             self.index.set(attachment, &taken)?;
             self.index.seal(&self.directory)?;
             Ok(ips)
@@ -158,6 +187,59 @@ impl Reservations {
         Ok(None)
     }
 
+    /// Reserves the addresses that pods have and the files lack, so that no other pod gets them. A pod of another plugin, which does
+    /// not tell its container, is called by its port.
+    fn reserve_lost(&mut self, sets: &[RangeSet], ports: &[Port]) -> Result<(), CniError> {
+        let mut lost = false;
+        for port in ports {
+            let name = &port.name;
+            let by_name = || {
+                Some(Attachment {
+                    network: self.network.clone(),
+                    container: name.as_str().parse().ok()?,
+                    ifname: name.clone(),
+                })
+            };
+            let Some(owner) = port.attachment.clone().or_else(by_name) else { continue };
+            for address in port.addresses.iter().filter(|address| is_of(sets, **address)) {
+                lost |= self.directory.claim(*address, &owner)?;
+            }
+        }
+        if lost {
+            self.index.rebuild(&self.directory)?;
+        }
+        self.index.set_compared()?;
+        self.index.seal(&self.directory)
+    }
+
+    /// Releases the addresses of `sets` whose pods have gone without a DEL, as at a power cut, and gives them. `ports` are those of the
+    /// network; what was reserved just now stays.
+    ///
+    /// # Errors
+    /// Where the files cannot be read or removed.
+    pub fn take_back(&mut self, sets: &[RangeSet], ports: &[Port]) -> Result<Vec<IpAddr>, CniError> {
+        let names: HashSet<&IfName> = ports.iter().map(|port| &port.name).collect();
+        let behind: HashSet<IpAddr> = ports.iter().flat_map(|port| port.addresses.iter().copied()).collect();
+        let is_there = |owner: Owner| {
+            let (Ok(container), Ok(ifname)) = (owner.container.parse(), owner.ifname.parse()) else { return false };
+            names.contains(&Attachment { network: self.network.clone(), container, ifname }.host_veth())
+        };
+        let (settled, mut free) = (directory::settled(), Vec::new());
+        for address in self.directory.addresses()? {
+            let is_settled = self.directory.is_reserved_before(address, settled);
+            let may_go = is_settled && is_of(sets, address) && !behind.contains(&address);
+            if may_go && self.directory.owner(address)?.is_some_and(|owner| !is_there(owner)) {
+                self.directory.release(address)?;
+                free.push(address);
+            }
+        }
+        if !free.is_empty() {
+            self.index.rebuild(&self.directory)?;
+        }
+        free.sort();
+        Ok(free)
+    }
+
     /// Releases the attachment's addresses. It is no error where there are none.
     ///
     /// # Errors
@@ -210,6 +292,10 @@ impl Reservations {
         failed.extend(self.index.rebuild(&self.directory).err());
         failed
     }
+}
+
+fn is_of(sets: &[RangeSet], address: IpAddr) -> bool {
+    sets.iter().any(|set| set.range_of(address).is_some())
 }
 
 /// The addresses that an attachment has in the reservations of its network; none where the directory is missing.

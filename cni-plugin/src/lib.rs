@@ -12,6 +12,7 @@ pub mod conf;
 pub mod ipam;
 pub mod netlink;
 pub mod personality;
+mod regular_file;
 pub mod result;
 pub mod verbs;
 pub mod version;

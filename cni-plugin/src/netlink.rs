@@ -5,6 +5,7 @@
 pub mod bridge;
 pub mod namespace;
 pub mod pod;
+pub mod ports;
 pub mod veth;
 
 use std::fmt::Display;

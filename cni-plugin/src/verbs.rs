@@ -6,8 +6,11 @@ mod del;
 mod gc;
 mod status;
 
+use std::io::Read;
+use std::net::IpAddr;
 use std::path::Path;
 
+use dataplane::netlink::Socket;
 use serde_json::{Value, json};
 
 use crate::attachment::Attachment;
@@ -16,7 +19,10 @@ use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::{PluginConf, subnet_file};
 use crate::conf::subnet_env::{self, SubnetEnv};
 use crate::conf::{self, Document};
+use crate::ipam::Reservations;
+use crate::netlink::{ports, step};
 use crate::personality;
+use crate::regular_file;
 use crate::version::Version;
 
 /// Carries out a verb and gives the text for stdout.
@@ -38,6 +44,23 @@ pub fn run(call: &Call, argv0: &str, stdin: &[u8]) -> Result<Option<Value>, CniE
         Call::Status => status::status(&document).map(|()| None),
         Call::Version => Ok(None),
     }
+}
+
+/// Releases the addresses of a network whose pods have gone without a DEL, as at a power cut, and gives them. `stdin` is what the plugin
+/// gets for that network.
+///
+/// # Errors
+/// Where the configuration, the reservations or the kernel's state cannot be read.
+pub fn take_back(stdin: &[u8]) -> Result<Vec<IpAddr>, CniError> {
+    let document = conf::parse_stdin(stdin)?;
+    take_back_by(&document, &read_conf(&document, "", Code::TryAgainLater)?)
+}
+
+fn take_back_by(document: &Document, conf: &PluginConf) -> Result<Vec<IpAddr>, CniError> {
+    let network = &document.network;
+    let Some(mut reservations) = Reservations::lock_existing(&conf.data_dir, network)? else { return Ok(Vec::new()) };
+    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+    reservations.take_back(&conf.ranges, &ports::read(&mut host, &conf.bridge.name, network)?)
 }
 
 fn version(stdin: &[u8]) -> Value {
@@ -70,8 +93,9 @@ fn read_conf(document: &Document, cni_args: &str, unready: Code) -> Result<Plugi
 
 fn read_subnet_env(path: &Path) -> Result<SubnetEnv, String> {
     let file = path.display();
-    let content = std::fs::read(path)
-        .map_err(|error| format!("cannot read {file}. Is the network's daemon running on this node?: {error}"))?;
+    let mut content = Vec::new();
+    let read = regular_file::open(path).and_then(|file| file.take(subnet_env::MAX_BYTES + 1).read_to_end(&mut content));
+    read.map_err(|error| format!("cannot read {file}. Is the network's daemon running on this node?: {error}"))?;
     subnet_env::parse(&content)
         .map_err(|error| format!("{file} cannot be used. Check the daemon's log on this node: {error}"))
 }

@@ -16,6 +16,7 @@ mod mtu;
 mod network;
 mod path;
 mod peers;
+mod pods;
 mod probe;
 mod reverse_path;
 mod subnets;
@@ -33,7 +34,7 @@ pub use gather::FactsError;
 type Judge = fn(&Facts) -> Vec<Finding>;
 
 /// The checks: name, what to report if nothing is wrong, and judgement. Causes come before their effects.
-const CHECKS: [(&str, &str, Judge); 12] = [
+const CHECKS: [(&str, &str, Judge); 13] = [
     ("lease", "this node has its subnets, and the plugin's file is there", lease::judge),
     ("network", "the kernel has every device, entry and route of the network", network::judge),
     ("forwarding", "the kernel forwards packets of pods", forwarding::judge),
@@ -45,6 +46,7 @@ const CHECKS: [(&str, &str, Judge); 12] = [
         bridge_netfilter::judge,
     ),
     ("subnets", "the pod network overlaps nothing else, and no two nodes' subnets do", subnets::judge),
+    ("pods", "no two pods of this node have one address", pods::judge),
     ("leftovers", "no other pod network has left its configuration, rules or addresses here", leftovers::judge),
     ("mtu", "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", mtu::judge),
     ("peers", "every peer answers the way that pods' packets take", peers::judge),

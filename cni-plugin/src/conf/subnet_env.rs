@@ -33,6 +33,9 @@ const fn keys(family: Family) -> [&'static str; 2] {
     }
 }
 
+/// More than any network's ranges need.
+pub const MAX_BYTES: u64 = 64 * 1024;
+
 const MTU: &str = "FLANNEL_MTU";
 const IPMASQ: &str = "FLANNEL_IPMASQ";
 
@@ -41,6 +44,9 @@ const IPMASQ: &str = "FLANNEL_IPMASQ";
 /// # Errors
 /// Where a line that matters is wrong or missing; one family's lines suffice.
 pub fn parse(content: &[u8]) -> Result<SubnetEnv, SubnetEnvError> {
+    if content.len() as u64 > MAX_BYTES {
+        return Err(SubnetEnvError(format!("it has more than {MAX_BYTES} bytes")));
+    }
     let text = std::str::from_utf8(content).map_err(|_| SubnetEnvError("it is no UTF-8 text".to_owned()))?;
     let values = values_of(text)?;
     let mut networks = Vec::new();

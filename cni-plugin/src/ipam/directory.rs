@@ -7,12 +7,16 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::attachment::{Attachment, Id};
 use crate::cni_error::{CniError, Code};
+use crate::regular_file;
 
+/// Longer than any ADD takes.
+const SETTLED: Duration = Duration::from_mins(5);
 /// More than any owner is long.
 const MAX_OWNER: u64 = 4096;
 
@@ -110,9 +114,15 @@ impl Directory {
     pub(super) fn owner(&self, address: IpAddr) -> Result<Option<Owner>, CniError> {
         let path = self.file(address);
         let mut content = Vec::new();
-        let read = File::open(&path).and_then(|file| file.take(MAX_OWNER).read_to_end(&mut content));
+        let read = regular_file::open(&path).and_then(|file| file.take(MAX_OWNER).read_to_end(&mut content));
         let read = if_there(read).map_err(fault("read the reservation", &path))?;
         Ok(read.and_then(|_| owner_in(&content)))
+    }
+
+    /// True where the address was reserved before this time.
+    pub(super) fn is_reserved_before(&self, address: IpAddr, time: SystemTime) -> bool {
+        let reserved = fs::symlink_metadata(self.file(address)).and_then(|file| file.modified());
+        reserved.is_ok_and(|reserved| reserved < time)
     }
 
     /// True where the attachment owns the address. A file of an old plugin names no interface and matches all of its container's.
@@ -126,7 +136,7 @@ impl Directory {
     /// The address that was reserved last from a range set; `None` where the file cannot be read.
     pub(super) fn last(&self, set: usize) -> Option<IpAddr> {
         let mut text = String::new();
-        File::open(self.last_file(set)).ok()?.take(64).read_to_string(&mut text).ok()?;
+        regular_file::open(&self.last_file(set)).ok()?.take(64).read_to_string(&mut text).ok()?;
         text.trim().parse().ok()
     }
 
@@ -155,6 +165,14 @@ impl Directory {
     }
 }
 
+/// What was reserved before is by an ADD that is over: the node's start, or some minutes ago.
+pub(super) fn settled() -> SystemTime {
+    let uptime = fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let uptime = uptime.split(' ').next().and_then(|seconds| Duration::try_from_secs_f64(seconds.parse().ok()?).ok());
+    let now = SystemTime::now();
+    now.checked_sub(uptime.unwrap_or(SETTLED).min(SETTLED)).unwrap_or(now)
+}
+
 /// Every address that has a file in a directory; none where there is no directory.
 pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, CniError> {
     let mut addresses = HashSet::new();
@@ -167,7 +185,7 @@ pub(super) fn addresses_in(path: &Path) -> Result<HashSet<IpAddr>, CniError> {
 
 /// Opens for reading, which is enough for a lock and works on a read-only file system.
 fn open_or_create(path: &Path) -> io::Result<File> {
-    match if_there(File::open(path))? {
+    match if_there(regular_file::open(path))? {
         Some(file) => Ok(file),
         None => OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path),
     }

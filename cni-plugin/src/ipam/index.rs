@@ -22,6 +22,8 @@ use super::directory::{Directory, fault, if_there};
 use crate::attachment::{Attachment, Id, fnv1a};
 use crate::cni_error::CniError;
 
+/// The name of the link that is there once the files were compared with the node's pods. No attachment's link has it.
+const COMPARED: &str = ":compared";
 /// A file name's limit in every file system that we know.
 const MAX_NAME: usize = 255;
 
@@ -59,6 +61,17 @@ impl Index {
             self.link(&name, &addresses)?;
         }
         self.seal(directory)
+    }
+
+    /// True where nobody but this plugin has changed the files since [`Index::set_compared`].
+    pub(super) fn is_compared(&self) -> bool {
+        fs::symlink_metadata(self.path.join(COMPARED)).is_ok()
+    }
+
+    /// Marks that each pod of the node has its reservation. Building the index anew takes the mark away.
+    pub(super) fn set_compared(&self) -> Result<(), CniError> {
+        let path = self.path.join(COMPARED);
+        symlink("pods", &path).map_err(fault("write the index", &path))
     }
 
     /// The addresses of an attachment, or where it has none, of its container in reservations of old.

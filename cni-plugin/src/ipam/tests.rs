@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use super::range::{RangeRequest, RangeSet};
 use super::{Reservations, has_room};
-use crate::attachment::{Attachment, Id, ValidAttachments};
+use crate::attachment::{Attachment, Id, Port, ValidAttachments};
 use crate::cni_error::{CniError, Code};
 
 fn ip(text: &str) -> IpAddr {
@@ -39,7 +39,7 @@ fn sets(subnets: &[&str]) -> Vec<RangeSet> {
 
 fn add(dir: &Path, pod: &Attachment, sets: &[RangeSet], requested: &[&str]) -> Result<String, CniError> {
     let requested: Vec<_> = requested.iter().map(|text| ip(text)).collect();
-    let allocations = Reservations::lock(dir, &net())?.allocate(pod, sets, &requested)?;
+    let allocations = Reservations::lock(dir, &net())?.allocate(pod, sets, &requested, || Ok(Vec::new()))?;
     Ok(allocations.iter().map(|allocation| allocation.address.to_string()).collect::<Vec<_>>().join(" "))
 }
 
@@ -204,6 +204,61 @@ fn retain_removes_what_is_not_valid() {
     assert_eq!(del(dir.path(), &pod("cid1", "eth0")), 1);
 }
 
+fn port(pod: &Attachment, addresses: &[&str]) -> Port {
+    let addresses = addresses.iter().map(|text| ip(text)).collect();
+    Port { name: pod.host_veth(), attachment: Some(pod.clone()), addresses }
+}
+
+#[test]
+fn only_old_reservations_of_pods_that_are_gone_are_taken_back() {
+    let (dir, pool) = (scratch(), sets(&["10.9.0.0/28"]));
+    for name in ["named", "behind", "gone", "young"] {
+        add(dir.path(), &pod(name, "eth0"), &pool, &[]).expect("free");
+    }
+    let file = |name: &str| dir.path().join("net0").join(name);
+    for (name, content) in [("10.9.0.6", "old"), ("10.9.0.7", ""), ("10.8.0.9", "elsewhere\r\neth0")] {
+        fs::write(file(name), content).expect(name);
+    }
+    for name in ["10.9.0.2", "10.9.0.3", "10.9.0.4", "10.9.0.6", "10.9.0.7", "10.8.0.9"] {
+        let old = fs::File::options().write(true).open(file(name)).expect(name);
+        old.set_modified(std::time::UNIX_EPOCH).expect("a time");
+    }
+    let mut foreign = port(&pod("other", "eth0"), &["10.9.0.3"]);
+    foreign.attachment = None;
+    let ports = [port(&pod("named", "eth0"), &[]), foreign];
+    let free = Reservations::lock(dir.path(), &net()).expect("a lock").take_back(&pool, &ports).expect("writable");
+    assert_eq!(free, [ip("10.9.0.4"), ip("10.9.0.6")]);
+    let left: Vec<_> = files(dir.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(left, ["10.8.0.9", "10.9.0.2", "10.9.0.3", "10.9.0.5", "10.9.0.7"]);
+}
+
+#[test]
+fn ports_are_read_only_where_files_may_be_wrong() {
+    let (dir, pool) = (scratch(), sets(&["10.9.0.0/29"]));
+    let running = [port(&pod("a", "eth0"), &["10.9.0.2", "10.1.1.1"])];
+    let reads = std::cell::Cell::new(0);
+    let next = |name: &str| {
+        let mut held = Reservations::lock(dir.path(), &net()).expect("a lock");
+        let read = || {
+            reads.set(reads.get() + 1);
+            Ok(running.to_vec())
+        };
+        let ips = held.allocate(&pod(name, "eth0"), &pool, &[], read);
+        (ips.map_or_else(|error| error.to_string(), |ips| ips[0].address.ip().to_string()), reads.get())
+    };
+    assert_eq!(next("b"), ("10.9.0.3".to_owned(), 1), "a's reservation is lost, and restored");
+    assert_eq!(next("c"), ("10.9.0.4".to_owned(), 1));
+    del(dir.path(), &pod("c", "eth0"));
+    assert_eq!(next("d"), ("10.9.0.5".to_owned(), 1));
+    fs::remove_file(dir.path().join("net0/10.9.0.2")).expect("somebody removes it");
+    del(dir.path(), &pod("b", "eth0"));
+    assert_eq!(next("e"), ("10.9.0.6".to_owned(), 2), "DEL has not looked at the ports");
+    assert_eq!([next("f").0, next("g").0], ["10.9.0.3", "10.9.0.4"]);
+    assert!(next("h").0.contains("no IP addresses available"), "a has its address, and the others are young");
+    assert_eq!(reads.get(), 3);
+    assert_eq!(del(dir.path(), &pod("a", "eth0")), 1, "DEL finds it");
+}
+
 #[test]
 fn two_hundred_at_once_get_two_hundred_addresses() {
     let (dir, pool) = (scratch(), sets(&["10.9.0.0/24"]));
@@ -232,7 +287,8 @@ fn twenty_thousand_reservations_are_read_once() {
     }
     assert_eq!(add(dir.path(), &pod("next", "eth0"), &pool, &[]).expect("free"), "10.9.78.34/16");
     let index = dir.path().join(".index/net0");
-    let links = || fs::read_dir(&index).expect("the index").count();
+    // One link says that the files were compared with the node's pods.
+    let links = || fs::read_dir(&index).expect("the index").count() - 1;
     assert_eq!(links(), 20_001);
     let made = fs::metadata(&index).and_then(|stat| stat.created()).expect("a time of birth");
     assert_eq!(del(dir.path(), &pod("cid777", "eth0")), 1);

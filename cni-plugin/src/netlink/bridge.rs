@@ -1,10 +1,13 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
 use dataplane::address;
 use dataplane::link::{self, Device, Kind, Link, LinkChange};
 use dataplane::netlink::{KernelError, Request, Socket};
 use dataplane::sysctl;
-use dataplane::types::{Family, IfName, Mac};
+use dataplane::types::{Family, IfName, Mac, RouteProtocol};
 use ipnetwork::IpNetwork;
 
 use super::{if_there, mac_for, on_link, step};
@@ -12,8 +15,8 @@ use crate::attachment::fnv1a;
 use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
 
-/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read.
-/// `present` is the result of [`find`].
+/// Makes or changes the bridge as `conf` has it, with the address of each of `gateways`, and gives the link as it was read. The node
+/// forwards their families. `present` is the result of [`find`].
 ///
 /// # Errors
 /// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
@@ -28,6 +31,12 @@ pub fn ensure(
         Some(bridge) => bridge,
         None => make(host, conf, mac)?,
     };
+    forward(host, gateways)?;
+    let addressing = if conf.is_gateway { addressing(host, conf, &bridge, gateways)? } else { Vec::new() };
+    // Later ADDs find the bridge in use, with its addresses and so with its settings.
+    if !bridge.carrier || !addressing.is_empty() {
+        settle(&conf.name, gateways)?;
+    }
     let mut requests = Vec::new();
     let change = LinkChange {
         up: (!bridge.up).then_some(true),
@@ -38,9 +47,7 @@ pub fn ensure(
     if change != LinkChange::default() {
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
-    if conf.is_gateway {
-        requests.extend(addressing(host, conf, &bridge, gateways)?);
-    }
+    requests.extend(addressing);
     for outcome in host.batch(&requests) {
         // The ADD of another pod may have added or removed the same at this time.
         let outcome = outcome.or_else(|error| if error.is_exists() { Ok(()) } else { Err(error) });
@@ -82,7 +89,7 @@ fn addressing(
     gateways: &[IpNetwork],
 ) -> Result<Vec<Request>, CniError> {
     let mut present: Vec<IpNetwork> = Vec::new();
-    for family in Family::BOTH.into_iter().filter(|family| gateways.iter().any(|g| Family::of(g.ip()) == *family)) {
+    for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let of_family = host.addresses(Some(bridge.index), Some(family));
         let of_family = of_family.map_err(step(format_args!("read addresses of {}", conf.name)))?;
         present.extend(of_family.iter().filter_map(on_link));
@@ -102,6 +109,11 @@ fn addressing(
         }
         requests.push(address::add(bridge.index, wanted.ip(), wanted.prefix()));
     }
+    // The address that the kernel would make, but usable at once, since the kernel asks for a pod's hardware address by it.
+    let is_link_local = |one: &IpNetwork| matches!(one.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
+    if let Some(mac) = bridge.mac.filter(|_| has(gateways, Family::V6) && !present.iter().any(is_link_local)) {
+        requests.push(address::add(bridge.index, link_local(mac).into(), 64));
+    }
     // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
     // would lose their gateway when a port comes or goes. Setting the address fixes it.
     if let (false, Some(mac)) = (requests.is_empty(), bridge.mac) {
@@ -109,6 +121,17 @@ fn addressing(
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
     Ok(requests)
+}
+
+/// The link-local address that follows from a hardware address (RFC 4291, appendix A).
+fn link_local(mac: Mac) -> Ipv6Addr {
+    let mut octets = [0; 16];
+    octets[..2].copy_from_slice(&[0xfe, 0x80]);
+    octets[8..11].copy_from_slice(&mac.0[..3]);
+    octets[8] ^= 2;
+    octets[11..13].copy_from_slice(&[0xff, 0xfe]);
+    octets[13..].copy_from_slice(&mac.0[3..]);
+    octets.into()
 }
 
 /// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the
@@ -124,18 +147,78 @@ fn named_mac(name: &IfName) -> Mac {
     Mac::local(octets)
 }
 
+/// The most ports that the kernel has on one bridge (`BR_MAX_PORTS`, less number 0).
+pub const MAX_PORTS: usize = 1023;
+
+/// The error where the bridge has all its ports.
+pub fn full(name: &IfName) -> CniError {
+    let message =
+        format!("bridge {name} is full: the kernel allows {MAX_PORTS} ports on one bridge; delete pods of this node");
+    CniError::new(Code::TryAgainLater, message)
+}
+
+/// What the bridge needs of each family that it is the gateway of, whatever the node's defaults for new links: it forwards,
+/// and has IPv6 addresses, which the kernel does not try before it uses them.
+const SETTINGS: [(Family, &str, &str); 4] = [
+    (Family::V4, "forwarding", "1"),
+    (Family::V6, "accept_dad", "0"),
+    (Family::V6, "disable_ipv6", "0"),
+    (Family::V6, "forwarding", "1"),
+];
+
+fn settle(name: &IfName, gateways: &[IpNetwork]) -> Result<(), CniError> {
+    ignore_advertisements(name)?;
+    for (family, setting, value) in SETTINGS.into_iter().filter(|(family, ..)| has(gateways, *family)) {
+        let folder = if family == Family::V4 { "ipv4" } else { "ipv6" };
+        let key = format!("net/{folder}/conf/{name}/{setting}");
+        if_there(sysctl::ensure(&key, value), format_args!("set {key} to {value}"))?;
+    }
+    Ok(())
+}
+
+fn has(gateways: &[IpNetwork], family: Family) -> bool {
+    gateways.iter().any(|gateway| Family::of(gateway.ip()) == family)
+}
+
 /// Lets the node forward the families of `gateways`.
-///
-/// # Errors
-/// Where the kernel does not have the family, or refuses.
-pub fn forward(gateways: &[IpNetwork]) -> Result<(), CniError> {
-    for family in Family::BOTH {
+fn forward(host: &mut Socket, gateways: &[IpNetwork]) -> Result<(), CniError> {
+    for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
             Family::V6 => "net/ipv6/conf/all/forwarding",
         };
-        if gateways.iter().any(|gateway| Family::of(gateway.ip()) == family) {
-            sysctl::ensure(key, "1").map_err(step(format_args!("let the node forward {family}")))?;
+        let fault = || step(format!("let the node forward {family}"));
+        if sysctl::read(key).map_err(fault())? == "1" {
+            continue;
+        }
+        if family == Family::V6 {
+            keep_routers(host)?;
+        }
+        sysctl::write(key, "1").map_err(fault())?;
+    }
+    Ok(())
+}
+
+/// The protocol of routes that a router has announced.
+const ROUTER: RouteProtocol = RouteProtocol(9);
+
+/// Lets the links that are configured by a router be so also while the node forwards: the kernel removes their default routes
+/// otherwise, for good.
+fn keep_routers(host: &mut Socket) -> Result<(), CniError> {
+    let read = step("read what routers have announced");
+    let announced = host.routes(Family::V6).and_then(|routes| {
+        let addresses = host.addresses(None, Some(Family::V6))?.into_iter().filter(|one| one.global && !one.permanent);
+        let routes = routes.into_iter().filter(|route| route.protocol == ROUTER).map(|route| route.index);
+        let indexes: BTreeSet<u32> = routes.chain(addresses.map(|address| address.index)).collect();
+        Ok(host.links()?.into_iter().filter(|link| indexes.contains(&link.index)).collect::<Vec<_>>())
+    });
+    for link in announced.map_err(read)? {
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            if_there(
+                sysctl::write(&key, "2"),
+                format_args!("keep the router of {} while the node forwards", link.name),
+            )?;
         }
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! The namespace that the runtime names in `CNI_NETNS`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use dataplane::netns;
+use nix::libc::O_NONBLOCK;
 
 use crate::call::Target;
 use crate::cni_error::{CniError, Code};
@@ -34,7 +34,8 @@ impl Namespace {
             let reason = "the container's namespace is gone, or was never made";
             CniError::new(Code::UnknownContainer, format!("failed to open netns {path:?}: {reason}: {error}"))
         };
-        let file = File::open(path).map_err(fault)?;
+        // A pipe would make the plugin wait for a writer.
+        let file = OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(path).map_err(fault)?;
         let (theirs, own) = (file.metadata().map_err(fault)?, fs::metadata(OWN).map_err(fault)?);
         // The files of namespaces are all in one file system, nsfs, which has no other files.
         if theirs.dev() != own.dev() {
@@ -51,11 +52,17 @@ impl Namespace {
     /// Runs `body` inside.
     ///
     /// # Errors
-    /// Where the namespace is gone, or is of another kind; the error of `body`.
+    /// Where the plugin may not, or the namespace is of another kind; the error of `body`.
     pub fn visit<T>(&self, body: impl FnOnce() -> Result<T, CniError>) -> Result<T, CniError> {
-        let code = |missing| if missing { Code::UnknownContainer } else { Code::InvalidEnvironment };
-        let visited = netns::visit(Path::new(&self.path), body);
-        visited.map_err(|error| CniError::of(code(error.is_missing()), &error))?
+        netns::visit(&self.file, body).map_err(|error| {
+            let path = &self.path;
+            if error.kind() == io::ErrorKind::PermissionDenied {
+                let needs =
+                    "the plugin needs the capability CAP_SYS_ADMIN there and in its own namespace, as root has it";
+                return CniError::new(Code::Kernel, format!("cannot enter the network namespace {path}: {needs}"));
+            }
+            CniError::new(Code::InvalidEnvironment, format!("cannot enter the network namespace {path}: {error}"))
+        })?
     }
 
     /// The open file.

@@ -22,16 +22,18 @@ pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, CniError>
     pod.link(ifname).map_err(step(format_args!("read link {ifname} in the container")))
 }
 
-/// Gives the interface its addresses and routes and sets it up, in one send.
+/// Gives the interface its addresses and routes and sets it up, in one send. A route that is there stays: another interface's, or the
+/// subnet's own. `result` keeps the routes that were made.
 ///
 /// # Errors
 /// The first step that the kernel refuses.
-pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Result<(), CniError> {
+pub fn configure(pod: &mut Socket, ifname: &IfName, result: &mut CniResult) -> Result<(), CniError> {
     let missing =
         || step(format_args!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
     let index = link::index_of(ifname).ok_or_else(missing)?;
     announce(ifname, &result.ips)?;
     let mut steps = Vec::new();
+    let before_routes = result.ips.len() + 1;
     for Ip { address, .. } in &result.ips {
         let request = address::add(index, address.ip(), address.prefix());
         steps.push((format!("add address {address} to {ifname}"), request));
@@ -54,9 +56,16 @@ pub fn configure(pod: &mut Socket, ifname: &IfName, result: &CniResult) -> Resul
         steps.push((format!("add route {}", route.dst), on_link.add()));
     }
     let (actions, requests): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
-    for (action, outcome) in actions.into_iter().zip(pod.batch(&requests)) {
-        outcome.map_err(step(format_args!("{action} in the container")))?;
+    let mut made = Vec::new();
+    for (place, (action, outcome)) in actions.into_iter().zip(pod.batch(&requests)).enumerate() {
+        match outcome {
+            Err(error) if error.is_exists() && place >= before_routes => made.push(false),
+            Err(error) => return Err(step(format_args!("{action} in the container"))(error)),
+            Ok(()) => made.push(true),
+        }
     }
+    let mut made = made.into_iter().skip(before_routes);
+    result.routes.retain(|_| made.next() == Some(true));
     Ok(())
 }
 

@@ -7,10 +7,11 @@ use dataplane::link::{self, Device, Link, NewVeth};
 use dataplane::netlink::Socket;
 use dataplane::process;
 use dataplane::types::{IfName, Mac};
+use nix::libc::EXFULL;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 
 use super::namespace::Namespace;
-use super::{if_there, step};
+use super::{bridge, if_there, step};
 use crate::attachment::Attachment;
 use crate::cni_error::{CniError, Code};
 use crate::conf::plugin_conf::BridgeConf;
@@ -65,6 +66,7 @@ pub fn make(
             let message = format!("link {name} already exists: the attachment was added before; DEL removes it");
             return Err(CniError::new(Code::AlreadyThere, message));
         }
+        Some(Err(error)) if error.errno() == Some(EXFULL) => return Err(bridge::full(&conf.name)),
         Some(Err(error)) => return Err(step(format_args!("create veth {name}"))(error)),
         _ => {}
     }

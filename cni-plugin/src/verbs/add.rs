@@ -13,7 +13,7 @@ use crate::conf::Document;
 use crate::conf::plugin_conf::PluginConf;
 use crate::ipam::Reservations;
 use crate::netlink::namespace::Namespace;
-use crate::netlink::{bridge, mac_for, pod, step, veth};
+use crate::netlink::{bridge, mac_for, pod, ports, step, veth};
 use crate::result::{CniResult, Interface, Ip, Route};
 
 /// What ADD has made so far, and removes where a later step fails.
@@ -30,6 +30,12 @@ pub(super) fn add(document: &Document, target: &Target) -> Result<Value, CniErro
     let conf = super::read_conf(document, &target.args, Code::TryAgainLater)?;
     let namespace = Namespace::open(target)?;
     let attachment = super::attachment_of(document, target);
+    let (length, room) = (attachment.container.as_str().len(), attachment.room());
+    if length > room {
+        let reason =
+            format!("it has {length} letters, and beside the names of the network and the interface {room} fit");
+        return Err(CniError::new(Code::InvalidEnvironment, format!("CNI_CONTAINERID is too long: {reason}")));
+    }
     let mut host = Socket::open().map_err(step("open a netlink socket"))?;
     let add = Add { conf: &conf, attachment: &attachment, namespace: &namespace };
     let mut made = Made::default();
@@ -52,44 +58,41 @@ struct Add<'a> {
 
 impl Add<'_> {
     fn attach(&self, host: &mut Socket, made: &mut Made) -> Result<CniResult, CniError> {
-        let name = &self.conf.bridge.name;
-        let bridge = bridge::find(host, name)?;
-        let had_ports = bridge.as_ref().is_some_and(|bridge| bridge.carrier);
-        let result = self.namespace.visit(|| self.attach_inside(host, bridge, made))?;
-        // These are files of the node's namespace.
-        bridge::ignore_advertisements(name)?;
-        bridge::ignore_advertisements(&self.attachment.host_veth())?;
-        bridge::forward(&self.gateways(&result.ips))?;
-        veth::await_forwarding(host, self.attachment)?;
-        if !had_ports {
-            // The first port gives the bridge a carrier. The kernel handles that change later, up to a second, and until then
-            // the bridge sends nothing. Reading the link makes the kernel handle it now, as for the port.
-            bridge::find(host, name)?;
-        }
-        Ok(result)
-    }
-
-    /// The part that runs in the pod's namespace.
-    fn attach_inside(&self, host: &mut Socket, bridge: Option<Link>, made: &mut Made) -> Result<CniResult, CniError> {
         let Self { conf, attachment, namespace } = self;
-        let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
-        if link::index_of(&attachment.ifname).is_some() {
-            let message = format!("interface {} already exists in the container's namespace", attachment.ifname);
-            return Err(CniError::new(Code::AlreadyThere, message));
-        }
+        let present = bridge::find(host, &conf.bridge.name)?;
+        let had_ports = present.as_ref().is_some_and(|bridge| bridge.carrier);
+        let mut container = namespace.visit(|| self.enter())?;
         let ips = Reservations::lock(&conf.data_dir, &attachment.network)?.allocate(
             attachment,
             &conf.ranges,
             &conf.requested.ips,
+            || ports::read(host, &conf.bridge.name, &attachment.network),
         )?;
         made.addresses = true;
-        let bridge = bridge::ensure(host, &conf.bridge, bridge, &self.gateways(&ips))?;
+        let bridge = bridge::ensure(host, &conf.bridge, present, &self.gateways(&ips))?;
         let pod_mac = conf.requested.mac.unwrap_or_else(|| mac_for(ips[0].address.ip()));
         veth::make(host, attachment, &bridge, &conf.bridge, pod_mac, namespace)?;
         made.veth = true;
-        let result = self.result(&bridge, pod_mac, ips);
-        pod::configure(&mut container, &attachment.ifname, &result)?;
+        let mut result = self.result(&bridge, pod_mac, ips);
+        namespace.visit(|| pod::configure(&mut container, &attachment.ifname, &mut result))?;
+        bridge::ignore_advertisements(&attachment.host_veth())?;
+        veth::await_forwarding(host, attachment)?;
+        if !had_ports {
+            // The first port gives the bridge a carrier. The kernel handles that change later, up to a second, and until then
+            // the bridge sends nothing. Reading the link makes the kernel handle it now, as for the port.
+            bridge::find(host, &conf.bridge.name)?;
+        }
         Ok(result)
+    }
+
+    /// A socket of the pod's namespace, in which the interface must not be yet.
+    fn enter(&self) -> Result<Socket, CniError> {
+        let container = Socket::open().map_err(step("open a netlink socket in the container"))?;
+        if link::index_of(&self.attachment.ifname).is_none() {
+            return Ok(container);
+        }
+        let message = format!("interface {} already exists in the container's namespace", self.attachment.ifname);
+        Err(CniError::new(Code::AlreadyThere, message))
     }
 
     /// Removes what ADD has made. An error here is not reported: the first error is the one to report, and DEL removes the rest.

@@ -96,9 +96,24 @@ impl Socket {
     /// The addresses of the namespace, where given of one link and of one family. A family's addresses wait for no change of another
     /// link that is under way.
     pub fn addresses(&mut self, index: Option<u32>, of: Option<Family>) -> Result<Vec<Address>, KernelError> {
+        self.addresses_in(None, index, of)
+    }
+
+    /// The addresses of a link in another namespace, by the number that this one has for it. Nobody has to enter that one.
+    pub fn addresses_beyond(&mut self, namespace: i32, index: u32) -> Result<Vec<Address>, KernelError> {
+        self.addresses_in(Some(namespace), Some(index), None)
+    }
+
+    fn addresses_in(
+        &mut self,
+        namespace: Option<i32>,
+        index: Option<u32>,
+        of: Option<Family>,
+    ) -> Result<Vec<Address>, KernelError> {
         let mut message = AddressMessage::default();
         message.header.family = of.map_or(AddressFamily::Unspec, family);
         message.header.index = index.unwrap_or(0);
+        message.attributes.extend(namespace.map(AddressAttribute::TargetNetNsId));
         self.dump(RouteNetlinkMessage::GetAddress(message), move |message| {
             Address::from_message(message).filter(|address| index.is_none_or(|index| address.index == index))
         })

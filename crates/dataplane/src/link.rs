@@ -317,6 +317,18 @@ impl Socket {
         })
     }
 
+    /// The ends of veth pairs here whose other end is in another namespace, with the number that this namespace has for it.
+    pub fn veths(&mut self) -> Result<Vec<(Link, i32)>, KernelError> {
+        self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+            let RouteNetlinkMessage::NewLink(link) = &message else { return None };
+            let namespace = link.attributes.iter().find_map(|attribute| match attribute {
+                LinkAttribute::LinkNetNsId(number) => Some(*number),
+                _ => None,
+            })?;
+            Link::from_message(message).filter(|link| link.kind == Kind::Veth).map(|link| (link, namespace))
+        })
+    }
+
     /// The link of this name.
     pub fn link(&mut self, name: &IfName) -> Result<Option<Link>, KernelError> {
         let mut message = LinkMessage::default();

@@ -82,10 +82,24 @@ impl Template {
 
     /// The text to install. The plugin will read `subnet_file`.
     pub fn render(&self, subnet_file: &Path) -> Result<String, ConflistError> {
+        Ok(format!("{:#}\n", self.list_for(subnet_file)?))
+    }
+
+    /// netd's entry as a runtime passes it to the plugin.
+    pub fn entry(&self, subnet_file: &Path) -> Result<Value, ConflistError> {
+        let list = self.list_for(subnet_file)?;
+        let mut entry = list["plugins"][self.own].clone();
+        for key in ["name", "cniVersion"] {
+            entry[key] = list[key].clone();
+        }
+        Ok(entry)
+    }
+
+    fn list_for(&self, subnet_file: &Path) -> Result<Value, ConflistError> {
         let unnamed = || ConflistError::Render(subnet_file.to_owned());
         let mut list = self.list.clone();
         list["plugins"][self.own]["subnetFile"] = json!(subnet_file.to_str().ok_or_else(unnamed)?);
-        Ok(format!("{list:#}\n"))
+        Ok(list)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use network::chain;
+use serde_json::Value;
 
 use crate::config::Config;
 use crate::conflist::{self, Template};
@@ -42,7 +43,11 @@ impl PluginFiles {
             tracing::info!(path = %path.display(), "CNI configuration installed");
         }
         self.written = Some(env);
-        Ok(!std::mem::replace(&mut self.are_ready, true))
+        let is_first = !std::mem::replace(&mut self.are_ready, true);
+        if is_first && let Ok(entry) = self.template.entry(&config.subnet_file) {
+            take_back_addresses(entry);
+        }
+        Ok(is_first)
     }
 
     /// True where files that were written are gone. They are written again by the next full run.
@@ -55,6 +60,21 @@ impl PluginFiles {
             self.written = None;
         }
         gone
+    }
+}
+
+/// Frees the addresses whose pods went without a DEL, as at a power cut. A thread of its own waits for plugins that have the lock.
+fn take_back_addresses(entry: Value) {
+    let take_back = move || match netd_cni::verbs::take_back(entry.to_string().as_bytes()) {
+        Ok(free) if free.is_empty() => {}
+        Ok(free) => {
+            let free: Vec<_> = free.iter().map(ToString::to_string).collect();
+            tracing::info!(addresses = free.join(" "), "addresses of pods that are gone are free again");
+        }
+        Err(error) => tracing::warn!(%error, "addresses of pods that are gone stay reserved"),
+    };
+    if let Err(error) = std::thread::Builder::new().spawn(take_back) {
+        tracing::warn!(%error, "addresses of pods that are gone stay reserved");
     }
 }
 

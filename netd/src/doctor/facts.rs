@@ -9,6 +9,7 @@ use dataplane::address::Address;
 use dataplane::link::Link;
 use dataplane::nft::{BaseChainFacts, Rule, TableId};
 use dataplane::types::{Family, IfName};
+use netd_cni::attachment::Port;
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::observe::Host;
 use network::overlay::Outcome;
@@ -58,6 +59,8 @@ pub(super) struct KernelFacts {
     pub chains: BTreeSet<(TableId, String)>,
     /// The rules of the chains that drop forwarded packets by policy.
     pub rules: BTreeMap<(TableId, String), Vec<Rule>>,
+    /// The ports of the pods' bridge, and what is behind them.
+    pub ports: Vec<Port>,
     /// Which devices make checksums.
     pub tx_checksum: BTreeMap<IfName, bool>,
 }

@@ -4,18 +4,21 @@ use std::collections::BTreeMap;
 use std::io;
 
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::netlink::KernelError;
+use dataplane::netlink::{KernelError, Socket};
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
+use netd_cni::attachment::Port;
+use netd_cni::netlink::ports;
 use network::model::Admission;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
 
-use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{BRIDGE, ConfDir, Facts, KernelFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
 use crate::config::{CniConfig, Config, RulesConfig};
+use crate::conflist::NETWORK;
 use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
 use crate::relaxed_rp_filter;
@@ -73,6 +76,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         chains: chains.into_iter().collect(),
         rules: rules(&mut kernel, &host)?,
         host,
+        ports: ports(),
         tx_checksum: BTreeMap::new(),
     };
     let mut facts = Facts {
@@ -104,6 +108,12 @@ fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), 
         Ok(((chain.table.clone(), chain.chain.clone()), read.collect()))
     });
     rules.collect()
+}
+
+/// The pods of netd's network; none where the kernel cannot be asked about other namespaces.
+fn ports() -> Vec<Port> {
+    let read = || ports::read(&mut Socket::open().ok()?, &BRIDGE.parse().ok()?, &NETWORK.parse().ok()?).ok();
+    read().unwrap_or_default()
 }
 
 fn conf_dir(config: &CniConfig) -> ConfDir {

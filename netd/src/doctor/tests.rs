@@ -45,6 +45,7 @@ fn well(network: &Network) -> Facts {
             sysctls: BTreeMap::new(),
             chains: BTreeSet::new(),
             rules: BTreeMap::new(),
+            ports: Vec::new(),
             tx_checksum: BTreeMap::new(),
         },
         subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },

@@ -25,6 +25,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("ten pods at once on a node without a bridge", at_once),
         test("another address on the bridge", other_address),
         test("subnet.env is where addresses and MTU come from", subnet_env),
+        test("a node whose new links do not forward forwards for its pods", new_links_do_not_forward),
+        test("a node whose new links have no IPv6 has pods with IPv6", new_links_have_no_ipv6),
+        test("a node's first pod is reached over IPv6 by others at once", first_pod),
+        test("a bridge with all its ports is an error that says so", all_ports),
+        test("routes that are there stay, and are not in the result", routes_that_are_there),
+        test("pods whose reservations were lost keep their addresses, also quiet ones and others'", lost_reservations),
     ]
 }
 
@@ -262,4 +268,127 @@ fn subnet_env() -> Outcome {
     std::fs::write(&file, "FLANNEL_SUBNET").context("cut subnet.env")?;
     bed.quiet("DEL")?;
     bed.is_clean()
+}
+
+/// A pod of both families on a node, and another host that is behind the node.
+fn with_other_host() -> Outcome<(Bed, Namespace)> {
+    let mut bed = Bed::new()?;
+    bed.conf["ipam"]["ranges"] = json!([[{"subnet": "fd00:9::/64"}]]);
+    let other = Namespace::new("other")?;
+    bed.node.ip(&format!("link add lan type veth peer name eth0 netns {}", other.name()))?;
+    for (host, link, number) in [(&bed.node, "lan", 1), (&other, "eth0", 2)] {
+        host.ip(&format!(
+            "addr add 10.8.0.{number}/24 dev {link}\naddr add fd00:8::{number}/64 dev {link} nodad\nlink set {link} up"
+        ))?;
+    }
+    other.ip("route add 10.9.0.0/24 via 10.8.0.1\nroute add fd00:9::/64 via fd00:8::1")?;
+    bed.node.sysctl("net/ipv4/conf/lan/forwarding", "1")?;
+    // Until its neighbours are known, the first packet may take its time.
+    other.run("ping -c 1 -W 2 10.8.0.1")?;
+    other.run("ping -c 1 -W 2 fd00:8::1")?;
+    Ok((bed, other))
+}
+
+fn reached(bed: &Bed, other: &Namespace) -> Outcome {
+    bed.succeed("ADD")?;
+    for address in ["10.9.0.2", "fd00:9::2"] {
+        other.run(&format!("ping -c 2 -i 0.2 -W 0.5 {address}"))?;
+    }
+    Ok(())
+}
+
+fn new_links_do_not_forward() -> Outcome {
+    let (bed, other) = with_other_host()?;
+    bed.node.sysctl("net/ipv4/ip_forward", "1")?;
+    bed.node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+    for family in ["ipv4", "ipv6"] {
+        bed.node.sysctl(&format!("net/{family}/conf/default/forwarding"), "0")?;
+    }
+    reached(&bed, &other)?;
+    let value = bed.node.run("cat /proc/sys/net/ipv4/conf/default/forwarding")?;
+    ensure!(value.trim() == "0", "the node's default is its own: {value}");
+    Ok(())
+}
+
+fn new_links_have_no_ipv6() -> Outcome {
+    let (bed, other) = with_other_host()?;
+    bed.node.sysctl("net/ipv6/conf/default/disable_ipv6", "1")?;
+    reached(&bed, &other)
+}
+
+fn first_pod() -> Outcome {
+    let (bed, other) = with_other_host()?;
+    // As on a host: these namespaces try no addresses otherwise.
+    bed.node.sysctl("net/ipv6/conf/default/accept_dad", "1")?;
+    bed.succeed("ADD")?;
+    let bridge = bed.node.run(&format!("ip -6 addr show dev {BRIDGE} scope link"))?;
+    ensure!(bridge.matches("fe80:").count() == 1 && !bridge.contains("tentative"), "{bridge}");
+    other.run("ping -c 1 -W 0.5 fd00:9::2").map(drop)
+}
+
+fn all_ports() -> Outcome {
+    let mut bed = Bed::new()?;
+    bed.conf["cniVersion"] = json!("1.1.0");
+    bed.succeed("ADD")?;
+    let pair = |n| format!("link add a{n} master {BRIDGE} type veth peer name b{n}\nlink set b{n} master {BRIDGE}");
+    let pairs: Vec<String> = (0..511).map(pair).collect();
+    bed.node.ip(&pairs.join("\n"))?;
+    let late = Namespace::new("late")?;
+    bed.set("CNI_NETNS", late.path().to_string_lossy()).set("CNI_CONTAINERID", "late");
+    let text = format!("bridge {BRIDGE} is full: the kernel allows 1023 ports on one bridge");
+    bed.refused("ADD", &[11], &text)?;
+    bed.refused("STATUS", &[50], &text)?;
+    ensure!(bed.reservations() == ["10.9.0.2"], "it leaves nothing: {:?}", bed.reservations());
+    bed.node.ip("link del a0")?;
+    bed.quiet("STATUS")?;
+    bed.succeed("ADD").map(drop)
+}
+
+fn routes_that_are_there() -> Outcome {
+    let mut bed = Bed::new()?;
+    bed.succeed("ADD")?;
+    let conf = bed.conf.clone();
+    bed.conf["name"] = json!("net1");
+    bed.conf["bridge"] = json!("tbr1");
+    bed.conf["ipam"]["subnet"] = json!("10.7.0.0/24");
+    bed.conf["ipam"]["routes"] = json!([{"dst": "10.7.0.0/24"}, {"dst": "10.77.0.0/16"}]);
+    let result = bed.set("CNI_IFNAME", "net1").succeed("ADD")?;
+    ensure!(result["routes"] == json!([{"dst": "10.77.0.0/16"}]), "what it made: {result}");
+    let routes = bed.pod.run("ip route show default")?;
+    ensure!(routes.starts_with("default via 10.9.0.1 dev eth0"), "the first interface keeps its place: {routes}");
+    bed.conf["prevResult"] = result;
+    bed.quiet("CHECK")?;
+    bed.quiet("DEL")?;
+    bed.conf = conf;
+    bed.set("CNI_IFNAME", "eth0").quiet("DEL")?;
+    bed.is_clean()
+}
+
+fn lost_reservations() -> Outcome {
+    let mut bed = Bed::new()?;
+    bed.conf["ipam"]["ranges"] = json!([[{"subnet": "fd00:9::/64"}]]);
+    bed.succeed("ADD")?;
+    let pods = [Namespace::new("theirs")?, Namespace::new("deleted")?, Namespace::new("next")?];
+    bed.node.ip(&format!(
+        "link add theirs master {BRIDGE} type veth peer name eth0 netns {}\nlink set theirs up",
+        pods[0].name()
+    ))?;
+    pods[0].ip("addr add 10.9.0.3/24 dev eth0\nlink set eth0 up")?;
+    let add = |bed: &mut Bed, name: &str, pod: &Namespace| {
+        bed.set("CNI_NETNS", pod.path().to_string_lossy()).set("CNI_CONTAINERID", name);
+        bed.succeed("ADD")
+    };
+    add(&mut bed, "deleted", &pods[1])?;
+    // The bridge has forgotten where pods are that say nothing.
+    bed.node.run(&format!("ip link set {BRIDGE} type bridge fdb_flush"))?;
+    bed.node.shell(&format!("rm -rf {}/net0/*", bed.disk.path().display()))?;
+    // A DEL that comes first finds no reservation; it must not count as a look at the pods.
+    bed.quiet("DEL")?;
+    let result = add(&mut bed, "next", &pods[2])?;
+    let addresses = [&result["ips"][0]["address"], &result["ips"][1]["address"]];
+    ensure!(addresses == ["10.9.0.4/24", "fd00:9::3/64"], "the others are taken: {result}");
+    bed.set("CNI_CONTAINERID", "cid0").set("CNI_NETNS", "").quiet("DEL")?;
+    let left = bed.reservations();
+    ensure!(left == ["10.9.0.3", "10.9.0.4", "fd00:9::3"], "DEL finds what was restored: {left:?}");
+    Ok(())
 }

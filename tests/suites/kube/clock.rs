@@ -22,7 +22,9 @@ fn jumps() -> Outcome {
     for (n, (to, ahead)) in (201..).zip(wall_clock::jumps()) {
         clock.set(ahead)?;
         bed.add_peer(&format!("peer-{n}"), n).context(to)?;
-        routed(bed.node("n1"), &format!("10.244.{n}.0/24"), true).context(to).map_err(|failure| failure.with("netd", &daemon.log()))?;
+        routed(bed.node("n1"), &format!("10.244.{n}.0/24"), true)
+            .context(to)
+            .map_err(|failure| failure.with("netd", &daemon.log()))?;
     }
     ensure!(!daemon.log().contains(" WARN "), "nothing was wrong, but it said:\n{}", daemon.log());
 

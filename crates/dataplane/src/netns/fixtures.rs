@@ -11,7 +11,15 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::NetnsError;
+/// Why a namespace could not be entered, made or removed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} the network namespace {path}")]
+pub struct NetnsError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
 
 /// The folder in which `ip netns` keeps its names.
 const NAMED: &str = "/run/netns";

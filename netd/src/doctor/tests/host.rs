@@ -9,8 +9,9 @@ use dataplane::nft::{
 use dataplane::op::Op;
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::{Family, RouteProtocol};
+use netd_cni::attachment::Port;
 
-use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, reverse_path};
+use super::super::{Verdict, bridge_netfilter, forward_policy, forwarding, mtu, network, pods, reverse_path};
 use super::{Facts, findings_of, well};
 use crate::doctor::facts::SubnetFile;
 
@@ -186,4 +187,20 @@ fn mtus_agree() {
     facts.kernel.host.links.extend([bridge, port].map(|link| (link.name.clone(), link)));
     let subjects: Vec<_> = findings_of(mtu::judge, &facts).into_iter().map(|(subject, _, _)| subject).collect();
     assert_eq!(subjects, ["flannel.1", "/run/flannel/subnet.env", "cni0", "cni0"], "device, file, pods and bridge");
+}
+
+#[test]
+fn an_address_of_two_pods_is_named_with_their_ports() {
+    let port = |link: &str, addresses: &[&str]| Port {
+        name: name(link),
+        attachment: None,
+        addresses: addresses.iter().map(|text| text.parse().expect("an address")).collect(),
+    };
+    let mut facts = well(&vxlan(DUAL, DUAL));
+    facts.kernel.ports = vec![port("veth1", &["10.244.1.2", "fd00:10:244:1::2"]), port("veth2", &["10.244.1.3"])];
+    assert_eq!(findings_of(pods::judge, &facts), []);
+    facts.kernel.ports.push(port("veth3", &["10.244.1.2", "fd00:10:244:1::3"]));
+    let [(subject, Verdict::Fault, remedy)] = &findings_of(pods::judge, &facts)[..] else { panic!("one fault") };
+    assert_eq!(subject, "10.244.1.2");
+    assert!(remedy.contains("ip link delete veth1 or veth3"), "{remedy}");
 }
