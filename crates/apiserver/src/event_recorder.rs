@@ -59,8 +59,47 @@ impl EventRecorder {
         component: &'static str,
         regarding: impl Fn() -> Option<ObjectReference> + Send + Sync,
     ) -> (Self, impl Future<Output = ()> + Send) {
-        let (orders, receiver) = mpsc::unbounded_channel();
-        (Self { orders }, run(server, component, regarding, receiver))
+        let (orders, mut receiver) = mpsc::unbounded_channel();
+        let task = async move {
+            let mut queue = Queue::default();
+            let (mut retry_at, mut wait, mut complaint) = (None::<Instant>, WAIT.0, None);
+            loop {
+                let order = match retry_at {
+                    Some(at) => time::timeout_at(at, receiver.recv()).await,
+                    None => Ok(receiver.recv().await),
+                };
+                match order {
+                    Ok(Some(order)) => queue.take(order),
+                    Ok(None) => return,
+                    Err(_) => retry_at = None,
+                }
+                while retry_at.is_none()
+                    && let Some(warning) = queue.waiting.front()
+                {
+                    let Some(object) = regarding() else {
+                        queue.waiting.clear();
+                        break;
+                    };
+                    let Err(error) = post(&server, component, object, warning).await else {
+                        queue.waiting.pop_front();
+                        (wait, complaint) = (WAIT.0, None);
+                        continue;
+                    };
+                    if error.is_transient() {
+                        retry_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(wait));
+                        wait = (wait * 2).min(WAIT.1);
+                    } else {
+                        queue.waiting.clear();
+                    }
+                    let text = format!("Events cannot be recorded: {}: {}", error.advice(), chain(&error));
+                    if complaint.as_ref() != Some(&text) {
+                        tracing::warn!("{text}");
+                        complaint = Some(text);
+                    }
+                }
+            }
+        };
+        (Self { orders }, task)
     }
 
     /// Records a warning. The same one with the same text is recorded again only after it was over.
@@ -72,51 +111,6 @@ impl EventRecorder {
     /// The warning is over, whatever its text was.
     pub fn over(&self, warning: Warning) {
         let _ = self.orders.send(Order::Over(warning));
-    }
-}
-
-async fn run(
-    server: ApiServer,
-    component: &'static str,
-    regarding: impl Fn() -> Option<ObjectReference> + Send + Sync,
-    mut orders: mpsc::UnboundedReceiver<Order>,
-) {
-    let mut queue = Queue::default();
-    let (mut retry_at, mut wait, mut complaint) = (None::<Instant>, WAIT.0, None);
-    loop {
-        let order = match retry_at {
-            Some(at) => time::timeout_at(at, orders.recv()).await,
-            None => Ok(orders.recv().await),
-        };
-        match order {
-            Ok(Some(order)) => queue.take(order),
-            Ok(None) => return,
-            Err(_) => retry_at = None,
-        }
-        while retry_at.is_none()
-            && let Some(warning) = queue.waiting.front()
-        {
-            let Some(object) = regarding() else {
-                queue.waiting.clear();
-                break;
-            };
-            let Err(error) = post(&server, component, object, warning).await else {
-                queue.waiting.pop_front();
-                (wait, complaint) = (WAIT.0, None);
-                continue;
-            };
-            if error.is_transient() {
-                retry_at = Some(Instant::now() + error.retry_after().unwrap_or_default().max(wait));
-                wait = (wait * 2).min(WAIT.1);
-            } else {
-                queue.waiting.clear();
-            }
-            let text = format!("Events cannot be recorded: {}: {}", error.advice(), chain(&error));
-            if complaint.as_ref() != Some(&text) {
-                tracing::warn!("{text}");
-                complaint = Some(text);
-            }
-        }
     }
 }
 

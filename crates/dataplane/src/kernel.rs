@@ -171,21 +171,15 @@ impl Application<'_> {
     }
 
     fn request(&mut self, op: &Op) -> Result<Request, KernelError> {
+        if let Op::AddTunnel { name, .. } | Op::AddBridge { name, .. } | Op::DeleteLink(name) = op {
+            self.indexes.remove(name);
+        }
         Ok(match op {
-            Op::AddTunnel { name, tunnel, mac, mtu, .. } => {
-                self.indexes.remove(name);
-                link::add_tunnel(name, tunnel, *mac, *mtu)
-            }
-            Op::AddBridge { name, mac, mtu } => {
-                self.indexes.remove(name);
-                link::add_bridge(name, *mac, Some(*mtu))
-            }
+            Op::AddTunnel { name, tunnel, mac, mtu, .. } => link::add_tunnel(name, tunnel, *mac, *mtu),
+            Op::AddBridge { name, mac, mtu } => link::add_bridge(name, *mac, Some(*mtu)),
             Op::SetHairpin(name) => link::set_hairpin(Device::Name(name)),
             Op::SetPort { name, bridge } => link::set_master(Device::Name(name), self.index(bridge)?),
-            Op::DeleteLink(name) => {
-                self.indexes.remove(name);
-                link::delete(Device::Name(name))
-            }
+            Op::DeleteLink(name) => link::delete(Device::Name(name)),
             Op::SetLink { name, change } => link::set(Device::Name(name), change),
             Op::AddAddress(a) => address::add(self.index(&a.device)?, a.address, a.prefix_len),
             Op::DeleteAddress(a) => address::delete(self.index(&a.device)?, a.address, a.prefix_len),

@@ -2,14 +2,10 @@
 
 use std::io;
 
-use netlink_packet_core::NetlinkBuffer;
+use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_ERROR, NetlinkBuffer};
 
 use crate::attribute;
 
-const NLMSG_ERROR: u16 = 2;
-/// The request's payload is not repeated in the answer.
-const NLM_F_CAPPED: u16 = 0x100;
-const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// `struct nlmsghdr`.
@@ -60,6 +56,7 @@ fn sentence(flags: u16, request: &[u8]) -> Option<String> {
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
+    // The answer repeats the request, capped to its header if the flag says so.
     let repeated = if flags & NLM_F_CAPPED == 0 {
         u32::from_ne_bytes(request.get(..4)?.try_into().ok()?) as usize
     } else {

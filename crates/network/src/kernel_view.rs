@@ -259,7 +259,7 @@ impl KernelView {
     fn edit(&self, key: Key, desired: &Desired, engine: &mut Engine, change: impl FnOnce(&mut Value)) {
         let is_ours = !matches!(key, Key::Route(destination) if !self.filter.identity.covers(destination));
         let wanted = desired.value(&key);
-        let mut value = engine.deviation(&key).unwrap_or(&wanted).clone();
+        let mut value = engine.deviations().get(&key).unwrap_or(&wanted).clone();
         change(&mut value);
         engine.observe(key, value, &wanted, is_ours);
     }

@@ -25,7 +25,7 @@ pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired,
         ..Observed::default()
     };
     for key in keys {
-        let value = engine.deviation(key).cloned().unwrap_or_else(|| desired.value(key));
+        let value = engine.deviations().get(key).cloned().unwrap_or_else(|| desired.value(key));
         if let (Key::Element(_, set, element), Some(table)) = (key, &mut observed.table) {
             let set = table.sets.get_mut(set).map(|set| &mut set.elements);
             match set {
@@ -91,8 +91,9 @@ pub(crate) fn widen(keys: &mut BTreeSet<Key>, engine: &Engine, desired: &Desired
     let hops: Vec<_> = wanted.filter_map(|route| route.gateway.filter(|hop| route.onlink && hop.is_ipv6())).collect();
     for hop in hops {
         let ranges = (1..=Family::V6.bits()).filter_map(|len| Prefix::new(hop, len));
-        let known = ranges
-            .filter(|range| desired.routes.contains_key(range) || engine.deviation(&Key::Route(*range)).is_some());
+        let known = ranges.filter(|range| {
+            desired.routes.contains_key(range) || engine.deviations().get(&Key::Route(*range)).is_some()
+        });
         keys.extend(known.map(Key::Route));
     }
 }

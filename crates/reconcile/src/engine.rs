@@ -107,12 +107,7 @@ impl<K: ObjectKey, V: PartialEq> Engine<K, V> {
         &self.dirty
     }
 
-    /// The observed value of a key, where it differs from the desired one.
-    pub fn deviation(&self, key: &K) -> Option<&V> {
-        self.deviations.get(key)
-    }
-
-    /// Every deviation.
+    /// The observed value of each key where it differs from the desired one.
     pub fn deviations(&self) -> &BTreeMap<K, V> {
         &self.deviations
     }

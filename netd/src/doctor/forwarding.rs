@@ -11,14 +11,22 @@ const ANNOUNCED: u8 = 9;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
-    families.flat_map(|family| if family == Family::V4 { ipv4(facts) } else { ipv6(facts) }).collect()
+    families.flat_map(|family| of_family(facts, family)).collect()
+}
+
+fn of_family(facts: &Facts, family: Family) -> Vec<Finding> {
+    let (key, judge): (_, fn(&Facts) -> Vec<Finding>) = match family {
+        Family::V4 => (sysctl::IP_FORWARD, ipv4),
+        Family::V6 => (sysctl::IPV6_FORWARDING, ipv6),
+    };
+    if facts.sysctl(key) != Some("0") {
+        return judge(facts);
+    }
+    let what = format!("the kernel forwards no {family} packet, so none of a pod leaves its node");
+    vec![Finding::fault(family, what).remedy(sysctl::command(key, "1"))]
 }
 
 fn ipv4(facts: &Facts) -> Vec<Finding> {
-    if facts.sysctl(sysctl::IP_FORWARD) == Some("0") {
-        let what = "the kernel forwards no IPv4 packet, so none of a pod leaves its node";
-        return vec![Finding::fault("IPv4", what).remedy(sysctl::command(sysctl::IP_FORWARD, "1"))];
-    }
     let off = facts.devices().filter(|device| facts.sysctl(&sysctl::forwarding(device)) == Some("0"));
     off.map(|device| {
         Finding::fault(device, "IPv4 packets that come in by this device are not forwarded")
@@ -29,10 +37,6 @@ fn ipv4(facts: &Facts) -> Vec<Finding> {
 
 /// IPv6 has one switch for all devices; that of a device makes it a host or a router in other respects.
 fn ipv6(facts: &Facts) -> Vec<Finding> {
-    if facts.sysctl(sysctl::IPV6_FORWARDING) == Some("0") {
-        let what = "the kernel forwards no IPv6 packet, so none of a pod leaves its node";
-        return vec![Finding::fault("IPv6", what).remedy(sysctl::command(sysctl::IPV6_FORWARDING, "1"))];
-    }
     let underlay = &facts.node.underlay;
     let announced = facts.kernel.host.routes.iter().any(|route| {
         route.index == underlay.index

@@ -69,11 +69,11 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     }
     let host = observe::host(&mut kernel, &node.identity)?;
     let text = std::fs::read_to_string(&config.subnet_file).ok();
-    let chains = nft::Socket::open().and_then(|mut nft| nft.chain_names()).map_err(KernelError::from)?;
+    let chains = nft::Socket::open().and_then(|mut nft| nft.chains()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
         addresses: kernel.addresses()?,
         sysctls: BTreeMap::new(),
-        chains: chains.into_iter().collect(),
+        chains: chains.into_iter().map(|(table, name, _)| (table, name)).collect(),
         rules: rules(&mut kernel, &host)?,
         host,
         ports: ports(),

@@ -1,6 +1,8 @@
 //! Reading: one object, or a whole table that starts over when it changed on the way.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
+};
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::{Request, Socket};
@@ -8,7 +10,6 @@ use crate::error::KernelError;
 use crate::netlink_message::{messages, parse_answer};
 use crate::netlink_socket::Received;
 
-const NLMSG_DONE: u16 = 3;
 /// A table that changes during each of this many reads is an error.
 const ATTEMPTS: u32 = 20;
 

@@ -10,8 +10,6 @@ macro_rules! numbers {
 pub(super) const SUBSYSTEM: u8 = 10;
 pub(super) const BATCH_BEGIN: u16 = 0x10;
 pub(super) const BATCH_END: u16 = 0x11;
-pub(super) const NLMSG_ERROR: u16 = 2;
-pub(super) const NLMSG_DONE: u16 = 3;
 /// The name of the table in every message about an object (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, ...).
 pub(super) const TABLE: u16 = 1;
 /// A member of a list (`NFTA_LIST_ELEM`).

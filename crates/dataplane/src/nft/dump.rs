@@ -53,12 +53,8 @@ impl Socket {
         Ok(chains.filter_map(|(table, chain, base)| Some(BaseChainFacts { table, chain, base: base? })).collect())
     }
 
-    /// Every chain by its table and name.
-    pub fn chain_names(&mut self) -> Result<Vec<(TableId, String)>, Error> {
-        Ok(self.chains()?.into_iter().map(|(table, name, _)| (table, name)).collect())
-    }
-
-    fn chains(&mut self) -> Result<Vec<(TableId, String, Option<Base>)>, Error> {
+    /// Every chain of all tables: its table, its name, and its hook where it has one.
+    pub fn chains(&mut self) -> Result<Vec<(TableId, String, Option<Base>)>, Error> {
         let payloads = self.dump(message::GETCHAIN, ANY_FAMILY, &[])?;
         let chains = payloads.into_iter().filter_map(|payload| match payload {
             Payload::Chain(table, name, base) => Some((table, name, base)),

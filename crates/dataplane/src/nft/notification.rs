@@ -40,7 +40,7 @@ pub enum Subject {
     Other,
 }
 
-/// A change of one object. Several elements of one set, changed by one transaction, may be one change.
+/// A change of one object. Several elements of one set that come or go one after the other may be one change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableChange {
     /// The table.
@@ -49,8 +49,6 @@ pub struct TableChange {
     pub subject: Subject,
     /// Whether the object came or went.
     pub action: Action,
-    /// The lower 16 bits of the generation that the transaction made.
-    pub generation: u16,
     /// The port of the socket that asked for the change, as [`super::Socket::port`] gives it.
     pub origin: u32,
 }
@@ -61,7 +59,7 @@ impl TableChange {
         if *self == next {
             return None;
         }
-        let place = |change: &Self| (change.action, change.generation, change.origin);
+        let place = |change: &Self| (change.action, change.origin);
         let is_same = place(self) == place(&next) && self.table == next.table;
         let Subject::Elements { set, elements: Some(elements) } = &mut self.subject else { return Some(next) };
         match next {
@@ -138,8 +136,7 @@ impl RawMessage<'_> {
             message::DELOBJ | message::DELFLOWTABLE => (Subject::Other, Deleted),
             _ => return None,
         };
-        let (table, generation, origin) = (table.clone(), self.generation, self.origin);
-        Some(TableChange { table, subject, action, generation, origin })
+        Some(TableChange { table: table.clone(), subject, action, origin: self.origin })
     }
 
     fn elements(&self, filter: &TableFilter) -> Option<Subject> {

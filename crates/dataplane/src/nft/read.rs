@@ -1,6 +1,6 @@
 //! Messages of the kernel as values. Pure, and safe to feed with any bytes.
 
-use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
 
 use super::abi::{
     self, TABLE, chain, compat_match, element_list, generation, hook, message, rule, set, set_data, set_desc, set_flag,
@@ -66,8 +66,6 @@ pub(crate) struct RawMessage<'m> {
     /// The port of the socket whose request made the change.
     pub(super) origin: u32,
     family: u8,
-    /// The lower 16 bits of the ruleset's generation.
-    pub(super) generation: u16,
     pub(super) attributes: Attributes<'m>,
 }
 
@@ -81,7 +79,6 @@ impl<'m> RawMessage<'m> {
             kind: (subsystem == abi::SUBSYSTEM).then_some(kind),
             origin: header.port_number(),
             family: body.first().copied().unwrap_or(0),
-            generation: body.get(2..FAMILY_HEADER_BYTES).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]])),
             attributes: Attributes(body.get(FAMILY_HEADER_BYTES..).unwrap_or_default()),
         })
     }
@@ -108,10 +105,10 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
     let header = NetlinkBuffer::new(bytes);
     let payload = match (header.message_type(), raw.kind) {
-        (abi::NLMSG_ERROR, _) => {
+        (NLMSG_ERROR, _) => {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
         }
-        (abi::NLMSG_DONE, _) => {
+        (NLMSG_DONE, _) => {
             let errno =
                 bytes[HEADER_BYTES..].first_chunk().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg());
             Payload::Answer(if errno == 0 { Ok(()) } else { Err(Refusal { errno, reason: None }) })

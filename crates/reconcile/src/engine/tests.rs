@@ -135,7 +135,7 @@ impl World {
         let keys = if is_full { None } else { self.engine.take_keys() };
         let dump = |values: &Values| values.iter().map(|(place, value)| (*place, *value)).collect::<Vec<_>>();
         let differing = if let Some(keys) = &keys {
-            keys.iter().copied().filter(|key| self.engine.deviation(key).is_some()).collect()
+            keys.iter().copied().filter(|key| self.engine.deviations().get(key).is_some()).collect()
         } else {
             self.full_runs += 1;
             self.notifications.clear();

@@ -339,7 +339,7 @@ pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Event::New(Object::Fdb(*entry))));
     let tables = before.tables.keys().chain(after.tables.keys());
     let change = |table: &nft::TableId, subject, action| {
-        Event::Table(nft::TableChange { table: table.clone(), subject, action, generation: 0, origin })
+        Event::Table(nft::TableChange { table: table.clone(), subject, action, origin })
     };
     for id in tables.collect::<BTreeSet<_>>() {
         let (former, now) = (before.tables.get(id), after.tables.get(id));
