@@ -10,7 +10,7 @@ use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::types::{IfName, PerFamily};
 use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
-use network::interface::{self, InterfaceError, Underlay};
+use network::interface::{self, InterfaceError, InterfaceOptions, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
 use network::net_conf::{NetConf, NetConfError};
 use network::observe;
@@ -53,6 +53,13 @@ pub enum NodeError {
     NoName(#[source] std::io::Error),
 }
 
+impl NodeError {
+    /// True where the host has no default route yet, as at a boot.
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::Interface(InterfaceError::NoDefaultRoute))
+    }
+}
+
 /// What is known of the node.
 #[derive(Debug)]
 pub struct Node {
@@ -79,7 +86,8 @@ impl Node {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
         let public = store.public_addresses(&name).await?;
-        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, kernel)?;
+        let recorded = store.lease(&name).await?.map(|lease| lease.public).unwrap_or_default();
+        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, recorded, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
@@ -88,7 +96,7 @@ impl Node {
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
     pub fn follow_underlay(&mut self, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, self.underlay.addresses, kernel)?;
         let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
         (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
@@ -103,7 +111,7 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, tunnel_devices) = place(config, &conf, self.public, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &conf, self.public, self.underlay.addresses, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
@@ -139,18 +147,19 @@ impl Node {
     }
 }
 
-/// Chooses the interface, and checks that it can carry the network.
+/// Chooses the interface, and checks that it can carry the network. `in_use` are the node's addresses so far.
 fn place(
     config: &UnderlayConfig,
     conf: &NetConf,
     public: PerFamily<IpAddr>,
+    in_use: PerFamily<IpAddr>,
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
-    let mut options = config.interface_options(conf);
+    let mut options = InterfaceOptions { in_use, ..config.interface_options(conf) };
     for (family, address) in public.iter() {
         *options.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &options)?;
+    let underlay = interface::choose(&host::facts(kernel, config)?, &options)?;
     let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }
