@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::conflist;
+use crate::host;
 use crate::node::{self, Node};
 use crate::status::NodeStatus;
 use crate::status::listeners;
@@ -122,7 +123,8 @@ impl Daemon {
             }
         };
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
+        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf)?);
+        let request = node.request(&links, elsewhere, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
         tracing::info!(

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::types::{Family, Mtu, PerFamily};
+use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 use netd_cni::attachment::Attachment;
 use network::interface::{DefaultRoute, HostFacts, LinkFacts, RouteLookup};
+use network::net_conf::NetConf;
+use network::overlay::PROTOCOL;
 
 use crate::config::UnderlayConfig;
 use crate::conflist::NETWORK;
@@ -54,6 +56,22 @@ pub fn facts(kernel: &mut Linux, config: &UnderlayConfig) -> Result<HostFacts, K
         None => None,
     };
     Ok(HostFacts { links, default_routes, lookup })
+}
+
+/// The ranges inside the pods' networks that other devices have by their addresses or by routes of others. A wider range does no harm, since
+/// more precise routes go first.
+pub fn ranges(kernel: &mut Linux, conf: &NetConf) -> Result<Vec<Prefix>, KernelError> {
+    let own = own_devices(kernel.links()?.iter());
+    let addresses = kernel.addresses()?.into_iter().filter(|address| !own.contains(&address.index));
+    let mut ranges: Vec<_> = addresses.filter_map(|address| address.prefix()).collect();
+    for family in Family::BOTH {
+        let routes = kernel.routes(family)?.into_iter();
+        let of_others = routes.filter(|route| route.protocol != PROTOCOL && !own.contains(&route.index));
+        ranges.extend(of_others.map(|route| route.destination));
+    }
+    let networks = conf.prefixes();
+    ranges.retain(|range| networks.iter().any(|(_, network)| network.covers(*range) && network != range));
+    Ok(ranges)
 }
 
 /// The indexes of the tunnels of netd and flannel, of the pods' bridge and of all its ports. They are never the interface between nodes.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::types::{IfName, PerFamily};
+use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
 use network::interface::{self, InterfaceError, InterfaceOptions, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
@@ -39,6 +39,20 @@ pub enum NodeError {
     /// No interface fits.
     #[error("cannot choose the interface for packets between nodes")]
     Interface(#[from] InterfaceError),
+    /// An address of the node is one that a pod could get.
+    #[error(
+        "{field} {network} contains this node's own address {address} on {ifname}: give the pods a network that no node's address is in"
+    )]
+    InsideNetwork {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The field's value.
+        network: Prefix,
+        /// The address.
+        address: IpAddr,
+        /// The interface.
+        ifname: IfName,
+    },
     /// The interface cannot carry the network.
     #[error("cannot carry the network over that interface")]
     TunnelDevice(#[from] TunnelDeviceError),
@@ -130,8 +144,14 @@ impl Node {
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that
-    /// peers need not learn new ones.
-    pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
+    /// peers need not learn new ones. `elsewhere` are the ranges of other devices.
+    pub fn request(
+        &self,
+        links: &BTreeMap<IfName, Link>,
+        elsewhere: Vec<Prefix>,
+        stored: Option<&Lease>,
+        subnet_file: &Path,
+    ) -> LeaseRequest {
         let (node, devices) = (&self.name, &self.tunnel_devices);
         let stored = stored.map(Lease::advertisement);
         let data = self.conf.backend.data_requests(&OwnState { node, devices, links, stored });
@@ -143,6 +163,7 @@ impl Node {
             previous: std::fs::read_to_string(subnet_file)
                 .map(|text| subnet_env::previous_subnets(&text))
                 .unwrap_or_default(),
+            elsewhere,
         }
     }
 }
@@ -160,6 +181,12 @@ fn place(
         *options.public.slot(family) = Some(*address);
     }
     let underlay = interface::choose(&host::facts(kernel, config)?, &options)?;
+    for (family, &address) in underlay.addresses.iter() {
+        if let Some(&network) = conf.prefixes().get(family).filter(|network| network.contains(address)) {
+            let field = if family == Family::V4 { "Network" } else { "IPv6Network" };
+            return Err(NodeError::InsideNetwork { field, network, address, ifname: underlay.ifname });
+        }
+    }
     let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }
