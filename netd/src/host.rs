@@ -90,3 +90,6 @@ pub fn own_devices<'a>(links: impl Iterator<Item = &'a Link> + Clone) -> BTreeSe
     let own = ports.chain(on_bridge).chain(links.filter(is_tunnel)).map(|link| link.index);
     own.chain(bridges.iter().copied()).collect()
 }
+
+#[cfg(test)]
+mod tests;

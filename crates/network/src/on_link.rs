@@ -36,3 +36,6 @@ impl OnLink {
         best.is_some_and(|route| route.gateway.is_none() && route.index == self.underlay)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,3 +79,6 @@ fn gateway(value: &[u8]) -> Option<RouteAddress> {
     let v4 = <[u8; 4]>::try_from(value).map(|octets| RouteAddress::Inet(octets.into()));
     v4.or_else(|_| <[u8; 16]>::try_from(value).map(|octets| RouteAddress::Inet6(octets.into()))).ok()
 }
+
+#[cfg(test)]
+mod tests;

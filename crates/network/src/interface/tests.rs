@@ -33,8 +33,8 @@ fn link(name: &str, index: u32, addresses: &[&str]) -> LinkFacts {
 }
 
 /// A default route without a gateway.
-fn route(index: u32) -> Option<DefaultRoute> {
-    Some(DefaultRoute { index, gateway: None, source: None })
+fn route(index: u32) -> DefaultRoute {
+    DefaultRoute { index, gateway: None, source: None }
 }
 
 fn host() -> HostFacts {
@@ -44,7 +44,7 @@ fn host() -> HostFacts {
             link("eth1", 3, &["198.51.100.10"]),
             link("dummy0", 4, &["1.10.100.1", "192.168.200.128", "172.16.30.18", "172.16.32.100"]),
         ],
-        default_routes: PerFamily { v4: route(2), v6: route(2) },
+        default_routes: PerFamily { v4: Some(route(2)), v6: Some(route(2)) },
         lookup: None,
     }
 }
@@ -110,7 +110,7 @@ fn i2_an_ipv6_address_names_the_interface_of_both_families() {
 
 #[test]
 fn i2_default_routes_that_disagree_are_an_error_for_dual_stack_alone() {
-    let host = HostFacts { default_routes: PerFamily { v4: route(3), v6: route(2) }, ..host() };
+    let host = HostFacts { default_routes: PerFamily { v4: Some(route(3)), v6: Some(route(2)) }, ..host() };
     let dual = InterfaceOptions { pods: vec![Family::V4, Family::V6], ..options() };
     let error = choose(&host, &dual).expect_err("two interfaces").to_string();
     assert!(
@@ -125,7 +125,7 @@ fn i2_default_routes_that_disagree_are_an_error_for_dual_stack_alone() {
 fn pods_of_one_family_run_over_the_other_one() {
     let host = HostFacts {
         links: vec![link("eth0", 2, &["fe80::1", "2001:db8::10"])],
-        default_routes: PerFamily { v4: None, v6: route(2) },
+        default_routes: PerFamily { v4: None, v6: Some(route(2)) },
         lookup: None,
     };
     assert_eq!(chosen(&host, &options()), ["eth0", "", "", "2001:db8::10"].map(str::to_owned));
@@ -209,7 +209,7 @@ fn the_address_in_use_stays_and_one_that_may_float_is_the_last_choice() {
     ] {
         let source = source.map(|source: Address| source.address);
         let v4 = Some(DefaultRoute { index: 2, gateway: Some(ip("192.0.2.1")), source });
-        let mut host = HostFacts { default_routes: PerFamily { v4, v6: route(2) }, ..host() };
+        let mut host = HostFacts { default_routes: PerFamily { v4, v6: Some(route(2)) }, ..host() };
         host.links[0].addresses = addresses.clone();
         let family = Family::of(chosen.address);
         let mut options = InterfaceOptions { pods: vec![family], ..options() };
@@ -221,7 +221,7 @@ fn the_address_in_use_stays_and_one_that_may_float_is_the_last_choice() {
 
 #[test]
 fn the_interface_in_use_stays_while_it_is_up_and_has_the_address() {
-    let mut host = HostFacts { default_routes: PerFamily { v4: route(3), v6: None }, ..host() };
+    let mut host = HostFacts { default_routes: PerFamily { v4: Some(route(3)), v6: None }, ..host() };
     let in_use = InterfaceOptions { in_use: PerFamily { v4: Some(ip("192.0.2.10")), v6: None }, ..options() };
     assert_eq!(chosen(&host, &options())[0], "eth1");
     assert_eq!(chosen(&host, &in_use)[0], "eth0");
