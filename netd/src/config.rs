@@ -164,6 +164,7 @@ impl UnderlayConfig {
             public: PerFamily { v4: self.public_ip.map(IpAddr::from), v6: self.public_ipv6.map(IpAddr::from) },
             pods: conf.networks.families().collect(),
             nat: conf.backend.allows_nat(),
+            in_use: PerFamily::none(),
         }
     }
 }

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::conflist;
+use crate::host;
 use crate::node::{self, Node};
 use crate::status::NodeStatus;
 use crate::status::listeners;
@@ -101,8 +102,8 @@ struct Daemon {
 }
 
 impl Daemon {
-    /// Discovers the node, and acquires the lease. It waits for the store where that is away or lacks something. Nothing in the kernel is
-    /// changed.
+    /// Discovers the node, and acquires the lease. It waits for the store where that is away or lacks something, and for a default route.
+    /// Nothing in the kernel is changed.
     async fn start(config: &mut Config, store: &Arc<Store>, status: &StatusPublisher) -> Result<Self, StartError> {
         // Before the peers' leases are read.
         let epoch = Instant::now();
@@ -113,9 +114,17 @@ impl Daemon {
         }
         let mut kernel = Linux::open()?;
         let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, &**store, &mut kernel).await?;
+        let node = loop {
+            match Node::discover(config, store, &mut kernel).await {
+                Err(error) if error.is_for_now() => {
+                    bootstrap::await_default_route(config, &mut kernel, status, &error).await?;
+                }
+                discovered => break discovered?,
+            }
+        };
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
+        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf)?);
+        let request = node.request(&links, elsewhere, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
         tracing::info!(

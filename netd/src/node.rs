@@ -8,9 +8,9 @@ use std::sync::Arc;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::types::{IfName, PerFamily};
+use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
-use network::interface::{self, InterfaceError, Underlay};
+use network::interface::{self, InterfaceError, InterfaceOptions, Underlay};
 use network::model::{Lease, NodeName, NodeNameError};
 use network::net_conf::{NetConf, NetConfError};
 use network::observe;
@@ -39,6 +39,20 @@ pub enum NodeError {
     /// No interface fits.
     #[error("cannot choose the interface for packets between nodes")]
     Interface(#[from] InterfaceError),
+    /// An address of the node is one that a pod could get.
+    #[error(
+        "{field} {network} contains this node's own address {address} on {ifname}: give the pods a network that no node's address is in"
+    )]
+    InsideNetwork {
+        /// The field of the configuration.
+        field: &'static str,
+        /// The field's value.
+        network: Prefix,
+        /// The address.
+        address: IpAddr,
+        /// The interface.
+        ifname: IfName,
+    },
     /// The interface cannot carry the network.
     #[error("cannot carry the network over that interface")]
     TunnelDevice(#[from] TunnelDeviceError),
@@ -51,6 +65,13 @@ pub enum NodeError {
     /// The host has no name.
     #[error("cannot read the host's name: give one by --node-name")]
     NoName(#[source] std::io::Error),
+}
+
+impl NodeError {
+    /// True where the host has no default route yet, as at a boot.
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::Interface(InterfaceError::NoDefaultRoute))
+    }
 }
 
 /// What is known of the node.
@@ -79,7 +100,8 @@ impl Node {
             tracing::debug!(%key, "net-conf.json has a key that netd does not know");
         }
         let public = store.public_addresses(&name).await?;
-        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, kernel)?;
+        let recorded = store.lease(&name).await?.map(|lease| lease.public).unwrap_or_default();
+        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, recorded, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
@@ -88,7 +110,7 @@ impl Node {
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
     pub fn follow_underlay(&mut self, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, self.underlay.addresses, kernel)?;
         let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
         (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
@@ -103,7 +125,7 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, tunnel_devices) = place(config, &conf, self.public, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &conf, self.public, self.underlay.addresses, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
@@ -122,8 +144,14 @@ impl Node {
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that
-    /// peers need not learn new ones.
-    pub fn request(&self, links: &BTreeMap<IfName, Link>, stored: Option<&Lease>, subnet_file: &Path) -> LeaseRequest {
+    /// peers need not learn new ones. `elsewhere` are the ranges of other devices.
+    pub fn request(
+        &self,
+        links: &BTreeMap<IfName, Link>,
+        elsewhere: Vec<Prefix>,
+        stored: Option<&Lease>,
+        subnet_file: &Path,
+    ) -> LeaseRequest {
         let (node, devices) = (&self.name, &self.tunnel_devices);
         let stored = stored.map(Lease::advertisement);
         let data = self.conf.backend.data_requests(&OwnState { node, devices, links, stored });
@@ -135,22 +163,30 @@ impl Node {
             previous: std::fs::read_to_string(subnet_file)
                 .map(|text| subnet_env::previous_subnets(&text))
                 .unwrap_or_default(),
+            elsewhere,
         }
     }
 }
 
-/// Chooses the interface, and checks that it can carry the network.
+/// Chooses the interface, and checks that it can carry the network. `in_use` are the node's addresses so far.
 fn place(
     config: &UnderlayConfig,
     conf: &NetConf,
     public: PerFamily<IpAddr>,
+    in_use: PerFamily<IpAddr>,
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
-    let mut options = config.interface_options(conf);
+    let mut options = InterfaceOptions { in_use, ..config.interface_options(conf) };
     for (family, address) in public.iter() {
         *options.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, config.can_reach)?, &options)?;
+    let underlay = interface::choose(&host::facts(kernel, config)?, &options)?;
+    for (family, &address) in underlay.addresses.iter() {
+        if let Some(&network) = conf.prefixes().get(family).filter(|network| network.contains(address)) {
+            let field = if family == Family::V4 { "Network" } else { "IPv6Network" };
+            return Err(NodeError::InsideNetwork { field, network, address, ifname: underlay.ifname });
+        }
+    }
     let tunnel_devices = conf.backend.tunnel_devices(conf.networks.families(), &underlay)?;
     Ok((underlay, tunnel_devices))
 }

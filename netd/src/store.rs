@@ -185,6 +185,8 @@ pub struct LeaseRequest {
     /// The subnets that this node's pods used before, from subnet.env. A node without a lease gets them where they are free and
     /// suit the configuration.
     pub previous: PerFamily<Prefix>,
+    /// Ranges of other devices of this node. No new subnet overlaps one.
+    pub elsewhere: Vec<Prefix>,
 }
 
 /// A change in a store.

@@ -27,6 +27,10 @@ pub struct Address {
     pub temporary: bool,
     /// No longer to be used for new connections.
     pub deprecated: bool,
+    /// The kernel still asks whether another machine has it, and sends nothing from it yet.
+    pub tentative: bool,
+    /// Another machine has it (`dadfailed`).
+    pub duplicate: bool,
     /// Configured for good, not learned for a lifetime.
     pub permanent: bool,
 }
@@ -54,8 +58,16 @@ impl Address {
             global: message.header.scope == AddressScope::Universe,
             temporary: flags.contains(AddressFlags::Secondary) && local.or(address)?.is_ipv6(),
             deprecated: flags.contains(AddressFlags::Deprecated),
+            tentative: flags.contains(AddressFlags::Tentative) && !flags.contains(AddressFlags::Optimistic),
+            duplicate: flags.contains(AddressFlags::Dadfailed),
             permanent: flags.contains(AddressFlags::Permanent),
         })
+    }
+
+    /// True for an address alone, without a subnet, and for good: as programs set that share an address between machines, such as
+    /// keepalived. One of DHCP has a lifetime.
+    pub fn may_float(&self) -> bool {
+        self.prefix_len == Family::of(self.address).bits() && self.permanent
     }
 
     /// The prefix that the address is in.

@@ -154,9 +154,17 @@ impl Fake {
         if self.addresses.iter().any(same) {
             return Err(refused(nix::libc::EEXIST));
         }
-        let (temporary, deprecated) = (false, false);
-        let made = Address { index, address, prefix_len, global: true, temporary, deprecated, permanent: true };
-        self.addresses.push(made);
+        self.addresses.push(Address {
+            index,
+            address,
+            prefix_len,
+            global: true,
+            temporary: false,
+            deprecated: false,
+            tentative: false,
+            duplicate: false,
+            permanent: true,
+        });
         Ok(())
     }
 

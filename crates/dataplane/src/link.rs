@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BridgePortState, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
-    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Prop,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
@@ -306,6 +306,23 @@ impl Socket {
     /// Every link of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, KernelError> {
         self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), Link::from_message)
+    }
+
+    /// The alternative names of links (`ip link property`), with the links' indexes.
+    pub fn alternative_names(&mut self) -> Result<Vec<(u32, String)>, KernelError> {
+        let names = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), |message| {
+            let RouteNetlinkMessage::NewLink(message) = message else { return None };
+            let of_attribute = |attribute: &LinkAttribute| match attribute {
+                LinkAttribute::PropList(properties) => properties.clone(),
+                _ => Vec::new(),
+            };
+            let names = message.attributes.iter().flat_map(of_attribute).filter_map(|property| match property {
+                Prop::AltIfName(name) => Some((message.header.index, name)),
+                _ => None,
+            });
+            Some(names.collect::<Vec<_>>())
+        })?;
+        Ok(names.into_iter().flatten().collect())
     }
 
     /// The ports of one bridge.

@@ -5,6 +5,7 @@
 
 mod dump;
 pub(crate) mod index;
+mod nexthop;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;

@@ -215,15 +215,53 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
     }
 }
 
+fn nexthop_object(message: &RouteNetlinkMessage) -> Option<u32> {
+    changed(message)?.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::NhId(id) => Some(*id),
+        _ => None,
+    })
+}
+
+fn source(message: &RouteNetlinkMessage) -> Option<IpAddr> {
+    changed(message)?.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(address) => ip(address),
+        _ => None,
+    })
+}
+
 impl Socket {
     /// The routes of the main table, of one family. One of several next hops is as many routes: so the kernel keeps
     /// those of IPv6, and takes them away one by one.
     pub fn routes(&mut self, of: Family) -> Result<Vec<Route>, KernelError> {
+        Ok(self.routes_with_sources(of)?.into_iter().map(|(route, _)| route).collect())
+    }
+
+    /// The same, with the source address that the kernel prefers for packets that take the route.
+    pub fn routes_with_sources(&mut self, of: Family) -> Result<Vec<(Route, Option<IpAddr>)>, KernelError> {
         let mut message = RouteMessage::default();
         message.header.address_family = family(of);
         message.header.table = RouteHeader::RT_TABLE_MAIN;
-        let routes = self.dump(RouteNetlinkMessage::GetRoute(message), Route::each_hop)?;
-        Ok(routes.into_iter().flatten().collect())
+        let read = self.dump(RouteNetlinkMessage::GetRoute(message), |message| match Route::each_hop(message) {
+            Some(hops) => Some(Ok((hops, source(message)))),
+            None => Some(Err((nexthop_object(message)?, message.clone()))),
+        })?;
+        let mut routes = Vec::new();
+        for read in read {
+            let (hops, source) = match read {
+                Ok(read) => read,
+                Err((id, message)) => (self.through(id, &message)?.into_iter().collect(), source(&message)),
+            };
+            routes.extend(hops.into_iter().map(|hop| (hop, source)));
+        }
+        Ok(routes)
+    }
+
+    /// A route by a nexthop object as one with that next hop. With `nexthop_compat_mode` 0 the kernel gives the object's number alone.
+    fn through(&mut self, id: u32, message: &RouteNetlinkMessage) -> Result<Option<Route>, KernelError> {
+        let (Some(hop), Some(route)) = (self.nexthop(id)?, changed(message)) else { return Ok(None) };
+        let mut route = route.clone();
+        route.attributes.extend(hop);
+        Ok(Route::from_message(&RouteNetlinkMessage::NewRoute(route)))
     }
 
     /// The source address and the link's index that the kernel would take to reach `destination`.
@@ -232,17 +270,13 @@ impl Socket {
         message.header.address_family = family(Family::of(destination));
         message.header.destination_prefix_length = Family::of(destination).bits();
         message.attributes.push(RouteAttribute::Destination(destination.into()));
-        let Some(RouteNetlinkMessage::NewRoute(answer)) = self.get(RouteNetlinkMessage::GetRoute(message))? else {
-            return Ok(None);
-        };
-        let (mut source, mut index) = (None, None);
-        for attribute in &answer.attributes {
-            match attribute {
-                RouteAttribute::PrefSource(address) => source = ip(address),
-                RouteAttribute::Oif(oif) => index = Some(*oif),
-                _ => {}
-            }
-        }
-        Ok(source.zip(index))
+        let Some(answer) = self.get(RouteNetlinkMessage::GetRoute(message))? else { return Ok(None) };
+        let index = changed(&answer).and_then(|route| {
+            route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Oif(oif) => Some(*oif),
+                _ => None,
+            })
+        });
+        Ok(source(&answer).zip(index))
     }
 }

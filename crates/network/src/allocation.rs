@@ -12,7 +12,7 @@ const CHOICE: usize = 100;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "out of subnets: Network {} with SubnetLen {} has {total} subnets from {} to {}, and all are taken \
-     ({leases} leases there): remove the leases of nodes that are gone, or set a larger Network or a longer SubnetLen",
+     ({leases} leases and ranges of other devices there): remove the leases of nodes that are gone, or set a larger Network or a longer SubnetLen",
     range.network, range.subnet_len, range.min, range.max
 )]
 pub struct OutOfSubnets {

@@ -14,10 +14,21 @@ use regex_lite::Regex;
 pub struct HostFacts {
     /// The interfaces that can be chosen, in the kernel's order.
     pub links: Vec<LinkFacts>,
-    /// The index of the interface of each family's default route.
-    pub default_routes: PerFamily<u32>,
+    /// Each family's default route, where one leads out of such an interface.
+    pub default_routes: PerFamily<DefaultRoute>,
     /// The route to the address of `--iface-can-reach`; none where the host has no route.
     pub lookup: Option<RouteLookup>,
+}
+
+/// A default route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The index of the interface.
+    pub index: u32,
+    /// The next hop.
+    pub gateway: Option<IpAddr>,
+    /// The source address that the route prefers.
+    pub source: Option<IpAddr>,
 }
 
 /// An interface.
@@ -25,6 +36,8 @@ pub struct HostFacts {
 pub struct LinkFacts {
     /// The interface's name.
     pub name: IfName,
+    /// The interface's alternative names, where a flag names interfaces.
+    pub alternative_names: Vec<String>,
     /// The interface's index.
     pub index: u32,
     /// The interface's MTU.
@@ -59,6 +72,14 @@ pub struct InterfaceOptions {
     pub pods: Vec<Family>,
     /// Whether the public address may differ from the interface's address: false for host-gw.
     pub nat: bool,
+    /// The node's addresses so far. Their interface and they are chosen again where nothing else is asked for.
+    pub in_use: PerFamily<IpAddr>,
+}
+
+impl InterfaceOptions {
+    fn uses(&self, address: IpAddr) -> bool {
+        self.in_use.get(Family::of(address)) == Some(&address)
+    }
 }
 
 /// The interface and the addresses that packets between nodes have.
@@ -146,33 +167,33 @@ struct Pick<'a> {
 /// interface has, then the default routes.
 pub fn choose(host: &HostFacts, options: &InterfaceOptions) -> Result<Underlay, InterfaceError> {
     let pick = if !options.ifaces.is_empty() || !options.regexes.is_empty() {
-        by_name_or_address(&host.links, options)?
+        by_name_or_address(host, options)?
     } else if let Some(target) = options.can_reach {
         let found = host.lookup.and_then(|RouteLookup { index, source }| {
             Some(Pick { link: by_index(&host.links, index)?, address: Some(source) })
         });
         found.ok_or(InterfaceError::CannotReach(target))?
     } else if let Some(pick) =
-        options.public.iter().find_map(|(_, public)| by_address(&host.links, |address| address == *public))
+        options.public.iter().find_map(|(_, public)| by_address(host, options, |address| address == *public))
     {
         pick
     } else {
-        by_default_route(host, &options.pods)?
+        by_default_route(host, options)?
     };
-    underlay(pick, options)
+    underlay(pick, host, options)
 }
 
 /// Tries the names and expressions in their order. Skips interfaces that are down or have no address.
-fn by_name_or_address<'a>(links: &'a [LinkFacts], options: &InterfaceOptions) -> Result<Pick<'a>, InterfaceError> {
+fn by_name_or_address<'a>(host: &'a HostFacts, options: &InterfaceOptions) -> Result<Pick<'a>, InterfaceError> {
     let mut tried = Vec::new();
-    let named = options.ifaces.iter().map(|iface| (iface.as_str(), by_iface(links, iface)));
-    let matched = options.regexes.iter().map(|regex| (regex.as_str(), by_regex(links, regex)));
+    let named = options.ifaces.iter().map(|iface| (iface.as_str(), by_iface(host, options, iface)));
+    let matched = options.regexes.iter().map(|regex| (regex.as_str(), by_regex(host, options, regex)));
     for (text, pick) in named.chain(matched) {
         let Some(pick) = pick else {
             tried.push(format!("{text}: no interface has that name or address"));
             continue;
         };
-        match local_addresses(pick, &PerFamily::none()) {
+        match local_addresses(pick, host, options) {
             Ok(_) => return Ok(pick),
             Err(fault) => tried.push(format!("{text}: {fault}")),
         }
@@ -180,24 +201,29 @@ fn by_name_or_address<'a>(links: &'a [LinkFacts], options: &InterfaceOptions) ->
     Err(InterfaceError::NotFound(tried.join("; ")))
 }
 
-fn by_iface<'a>(links: &'a [LinkFacts], iface: &str) -> Option<Pick<'a>> {
+fn by_iface<'a>(host: &'a HostFacts, options: &InterfaceOptions, iface: &str) -> Option<Pick<'a>> {
     match iface.parse::<IpAddr>() {
-        Ok(address) => by_address(links, |candidate| candidate == address),
-        Err(_) => links.iter().find(|link| link.name.as_str() == iface).map(|link| Pick { link, address: None }),
+        Ok(address) => by_address(host, options, |candidate| candidate == address),
+        Err(_) => by_name(host, |name| name == iface),
     }
 }
 
-fn by_regex<'a>(links: &'a [LinkFacts], regex: &Regex) -> Option<Pick<'a>> {
-    by_address(links, |address| regex.is_match(&address.to_string())).or_else(|| {
-        let link = links.iter().find(|link| regex.is_match(link.name.as_str()))?;
-        Some(Pick { link, address: None })
-    })
+fn by_regex<'a>(host: &'a HostFacts, options: &InterfaceOptions, regex: &Regex) -> Option<Pick<'a>> {
+    by_address(host, options, |address| regex.is_match(&address.to_string()))
+        .or_else(|| by_name(host, |name| regex.is_match(name)))
 }
 
-fn by_address(links: &[LinkFacts], fits: impl Fn(IpAddr) -> bool) -> Option<Pick<'_>> {
-    links.iter().find_map(|link| {
-        let address = link.addresses.iter().map(|facts| facts.address).find(|address| fits(*address))?;
-        Some(Pick { link, address: Some(address) })
+fn by_name(host: &HostFacts, fits: impl Fn(&str) -> bool) -> Option<Pick<'_>> {
+    let has = |link: &&LinkFacts| fits(link.name.as_str()) || link.alternative_names.iter().any(|name| fits(name));
+    host.links.iter().find(has).map(|link| Pick { link, address: None })
+}
+
+/// The first interface with an address that fits, and the best one of these.
+fn by_address<'a>(host: &'a HostFacts, options: &InterfaceOptions, fits: impl Fn(IpAddr) -> bool) -> Option<Pick<'a>> {
+    host.links.iter().find_map(|link| {
+        let fitting = link.addresses.iter().filter(|facts| fits(facts.address));
+        let best = fitting.min_by_key(|facts| Reverse(rank(facts, link, host, options)))?;
+        Some(Pick { link, address: Some(best.address) })
     })
 }
 
@@ -205,11 +231,16 @@ fn by_index(links: &[LinkFacts], index: u32) -> Option<&LinkFacts> {
     links.iter().find(|link| link.index == index)
 }
 
-/// The interface of the default routes of the pods' families; where these have no default route, of the other family's. Both default
-/// routes must lead out of one interface.
-fn by_default_route<'a>(host: &'a HostFacts, pods: &[Family]) -> Result<Pick<'a>, InterfaceError> {
-    let link = |family| host.default_routes.get(family).and_then(|index| by_index(&host.links, *index));
-    let mut routes = PerFamily::from_fn(|family| link(family).filter(|_| pods.contains(&family)));
+/// The interface in use, as long as it is up and has an address in use. Else that of the default routes of the pods' families; where these
+/// have no default route, of the other family's. Both default routes must lead out of one interface.
+fn by_default_route<'a>(host: &'a HostFacts, options: &InterfaceOptions) -> Result<Pick<'a>, InterfaceError> {
+    let link = |family| host.default_routes.get(family).and_then(|route| by_index(&host.links, route.index));
+    let of_routes = Family::BOTH.into_iter().filter_map(link);
+    let is_in_use = |link: &&LinkFacts| link.up && link.addresses.iter().any(|facts| options.uses(facts.address));
+    if let Some(link) = of_routes.chain(&host.links).find(is_in_use) {
+        return Ok(Pick { link, address: None });
+    }
+    let mut routes = PerFamily::from_fn(|family| link(family).filter(|_| options.pods.contains(&family)));
     if routes.is_empty() {
         routes = PerFamily::from_fn(link);
     }
@@ -223,8 +254,8 @@ fn by_default_route<'a>(host: &'a HostFacts, pods: &[Family]) -> Result<Pick<'a>
 }
 
 /// The underlay on the chosen interface.
-fn underlay(pick: Pick<'_>, options: &InterfaceOptions) -> Result<Underlay, InterfaceError> {
-    let addresses = local_addresses(pick, &options.public)?;
+fn underlay(pick: Pick<'_>, host: &HostFacts, options: &InterfaceOptions) -> Result<Underlay, InterfaceError> {
+    let addresses = local_addresses(pick, host, options)?;
     let ifname = pick.link.name.clone();
     for (family, &address) in options.public.iter() {
         match addresses.get(family) {
@@ -244,29 +275,56 @@ fn underlay(pick: Pick<'_>, options: &InterfaceOptions) -> Result<Underlay, Inte
 
 /// The source addresses on the chosen interface: the public address if the interface has it, else the address by which the interface
 /// was found, else the best one.
-fn local_addresses(pick: Pick<'_>, public: &PerFamily<IpAddr>) -> Result<PerFamily<IpAddr>, InterfaceError> {
+fn local_addresses(
+    pick: Pick<'_>,
+    host: &HostFacts,
+    options: &InterfaceOptions,
+) -> Result<PerFamily<IpAddr>, InterfaceError> {
     let link = pick.link;
     if !link.up {
         return Err(InterfaceError::Down(link.name.clone()));
     }
     let addresses = PerFamily::from_fn(|family| {
-        let has = |address: &IpAddr| link.addresses.iter().any(|facts| facts.address == *address);
+        let of_family = || link.addresses.iter().filter(move |facts| Family::of(facts.address) == family);
+        let has = |address: &IpAddr| of_family().any(|facts| facts.address == *address);
         let picked = pick.address.filter(|address| Family::of(*address) == family);
-        public.get(family).copied().filter(has).or(picked).or_else(|| best(link, family))
+        let best = || {
+            of_family().filter(|facts| is_usable(facts)).min_by_key(|facts| Reverse(rank(facts, link, host, options)))
+        };
+        options.public.get(family).copied().filter(has).or(picked).or_else(|| Some(best()?.address))
     });
     if addresses.is_empty() { Err(InterfaceError::NoAddress(link.name.clone())) } else { Ok(addresses) }
 }
 
-/// The best address of an interface: global scope first, temporary addresses last (RFC 8981), then the kernel's order.
-fn best(link: &LinkFacts, family: Family) -> Option<IpAddr> {
-    let usable = link.addresses.iter().filter(|facts| {
-        let address = facts.address;
-        // Peers cannot use a link-local IPv6 address: it is valid on one link only.
-        let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        Family::of(address) == family && !facts.deprecated && !is_link_local && !address.is_loopback()
-    });
-    // `min_by_key` returns the first of equal elements, `max_by_key` the last.
-    usable.min_by_key(|facts| Reverse((facts.global, !facts.temporary))).map(|facts| facts.address)
+/// False for addresses that are never the node's. Peers cannot use a link-local one: it is valid on one link only.
+fn is_usable(facts: &Address) -> bool {
+    let is_link_local = match facts.address {
+        IpAddr::V4(v4) => v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    };
+    !facts.deprecated && !facts.duplicate && !is_link_local && !facts.address.is_loopback()
+}
+
+/// How good an address of an interface is: larger is better, and of equal ones the first in the kernel's order counts. The kernel lists the
+/// newest IPv6 address first. One that may float is used where there is no other, and not held.
+fn rank(facts: &Address, link: &LinkFacts, host: &HostFacts, options: &InterfaceOptions) -> impl Ord + use<> {
+    let (is_in_use, stays) = (options.uses(facts.address), !facts.may_float());
+    let route = host.default_routes.get(Family::of(facts.address)).filter(|route| route.index == link.index);
+    let is_preferred = route.is_some_and(|route| route.source == Some(facts.address));
+    let gateway = route.and_then(|route| route.gateway);
+    let is_beside_gateway = gateway.is_some_and(|gateway| facts.prefix().is_some_and(|range| range.contains(gateway)));
+    (
+        is_usable(facts),
+        is_in_use && stays,
+        facts.global,
+        !facts.tentative,
+        // Temporary addresses last for a day (RFC 8981).
+        !facts.temporary,
+        is_preferred,
+        is_beside_gateway,
+        stays,
+        is_in_use,
+    )
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Pure.
 
+use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use dataplane::route::Route;
@@ -13,7 +14,8 @@ pub const PROTOCOL: RouteProtocol = RouteProtocol(110);
 /// What can be reached on the underlay's link itself.
 #[derive(Debug, Clone)]
 pub struct OnLink {
-    /// Routes of others, the longest prefix first and the lowest metric first within a length.
+    /// Routes of others, the longest prefix first. Within a length those out of the underlay's interface go first, the lowest metric first
+    /// of these: routes to peers name that interface, so another one in the same subnet does not matter.
     routes: Vec<Route>,
     underlay: u32,
 }
@@ -21,8 +23,10 @@ pub struct OnLink {
 impl OnLink {
     /// From all routes of the main table and the index of the underlay's interface.
     pub fn new(routes: &[Route], underlay: u32) -> Self {
-        let mut routes: Vec<_> = routes.iter().filter(|route| route.protocol != PROTOCOL).copied().collect();
-        routes.sort_by_key(|route| (std::cmp::Reverse(route.destination.len()), route.metric));
+        // A default route without a gateway says that a router answers for all the world, not that a peer is on the link.
+        let of_others = |route: &&Route| route.protocol != PROTOCOL && !route.destination.is_default();
+        let mut routes: Vec<_> = routes.iter().filter(of_others).copied().collect();
+        routes.sort_by_key(|route| (Reverse(route.destination.len()), route.index != underlay, route.metric));
         Self { routes, underlay }
     }
 
@@ -32,3 +36,6 @@ impl OnLink {
         best.is_some_and(|route| route.gateway.is_none() && route.index == self.underlay)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,17 @@
 //! Why the daemon cannot begin, and what it shows while it waits for the store.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
+use dataplane::kernel::Linux;
 use dataplane::netlink::KernelError;
 use network::chain;
 use tokio::sync::watch;
+use tokio::time;
 
+use crate::config::Config;
 use crate::conflist;
+use crate::host;
 use crate::node::NodeError;
 use crate::problem::{Kind, Problem};
 use crate::status::StoreTrouble;
@@ -67,6 +72,24 @@ pub(super) async fn show_waiting(
         }
     }
     std::future::pending().await
+}
+
+/// Shows that the node waits for a default route, and does so.
+pub(super) async fn await_default_route(
+    config: &Config,
+    kernel: &mut Linux,
+    status: &StatusPublisher,
+    error: &NodeError,
+) -> Result<(), KernelError> {
+    let what = chain(error);
+    tracing::warn!("waiting: {what}");
+    status.update(|status, now| status.store.trouble = Some(StoreTrouble { what, since: now }));
+    while host::facts(kernel, &config.underlay)?.default_routes.is_empty() {
+        time::sleep(Duration::from_millis(500)).await;
+    }
+    tracing::info!("the host has a default route now");
+    status.update(|status, _| status.store.trouble = None);
+    Ok(())
 }
 
 #[cfg(test)]

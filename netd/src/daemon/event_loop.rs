@@ -195,7 +195,8 @@ impl Daemon {
         tracing::info!(from = ?former.backend, to = ?self.node.conf.backend, "the network configuration has changed");
         // Links are read again by the full run; without them the addresses in the lease count.
         let links = node::links(&mut self.kernel.kernel).unwrap_or_default();
-        let request = self.node.request(&links, Some(&self.cluster.own), &self.config.subnet_file);
+        let elsewhere = self.lease.request.elsewhere.clone();
+        let request = self.node.request(&links, elsewhere, Some(&self.cluster.own), &self.config.subnet_file);
         let own = &mut self.cluster.own;
         own.backend = request.backend.clone();
         own.data = request.data.map(|family, request| request.data(own.data.get(family)));

@@ -16,10 +16,8 @@ use network::overlay::Outcome;
 use network::plan::Plan;
 
 use super::probe::{Answer, Questions};
+pub(super) use crate::host::BRIDGE;
 use crate::node::Node;
-
-/// The bridge that the plugin makes.
-pub(super) const BRIDGE: &str = "cni0";
 
 /// Everything that checks judge.
 #[derive(Debug)]

@@ -1,7 +1,10 @@
 //! What another pod network has left on this node, or still does there. Pure.
 
 use dataplane::nft::Family as TableFamily;
+use dataplane::types::Family;
 use network::flannel::{CHAINS, TABLES};
+
+use crate::host;
 
 use super::facts::{BRIDGE, Facts};
 use super::finding::Finding;
@@ -9,6 +12,7 @@ use super::finding::Finding;
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let mut findings = conf_dir(facts);
     findings.extend(bridge(facts));
+    findings.extend(default_routes(facts));
     findings.extend(flannel(facts));
     findings
 }
@@ -48,6 +52,21 @@ fn bridge(facts: &Facts) -> Vec<Finding> {
             let (ip, len) = (other.address, other.prefix_len);
             let what = format!("it has the address {ip}/{len}, which is of another pod network or of a former subnet: the plugin refuses pods");
             Finding::fault(BRIDGE, what).remedy(format!("ip address delete {ip}/{len} dev {BRIDGE}"))
+        })
+        .collect()
+}
+
+/// Default routes out of netd's and the pods' devices, as a DHCP client adds that takes every interface for its own.
+fn default_routes(facts: &Facts) -> Vec<Finding> {
+    let host = &facts.kernel.host;
+    let own = host::own_devices(host.links.values());
+    let routes = host.routes.iter().filter(|route| route.destination.is_default() && own.contains(&route.index));
+    routes
+        .filter_map(|route| {
+            let (device, metric) = (facts.name_of(route.index)?, route.metric);
+            let what = format!("a default route of metric {metric} leads to {device}, which is for pods: let no DHCP client or other program take care of that interface");
+            let family = if route.destination.family() == Family::V6 { "-6 " } else { "" };
+            Some(Finding::warning(device, what).remedy(format!("ip {family}route delete default dev {device} metric {metric}")))
         })
         .collect()
 }

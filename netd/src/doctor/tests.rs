@@ -82,6 +82,8 @@ fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
         global: true,
         temporary: false,
         deprecated: false,
+        tentative: false,
+        duplicate: false,
         permanent: true,
     });
 }

@@ -52,7 +52,7 @@ impl Socket {
     }
 
     /// Reads the answers to the request that was sent last; `None` where they are not one consistent state.
-    fn entries<T>(
+    pub(super) fn entries<T>(
         &mut self,
         read: &impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
     ) -> Result<Option<Vec<T>>, KernelError> {

@@ -8,18 +8,33 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn facts(text: &str) -> Address {
-    let (address, flag) = (ip(text), false);
-    Address { index: 0, address, prefix_len: 24, global: true, temporary: flag, deprecated: flag, permanent: flag }
+    Address {
+        index: 0,
+        address: ip(text),
+        prefix_len: 24,
+        global: true,
+        temporary: false,
+        deprecated: false,
+        tentative: false,
+        duplicate: false,
+        permanent: true,
+    }
 }
 
 fn link(name: &str, index: u32, addresses: &[&str]) -> LinkFacts {
     LinkFacts {
         name: name.parse().expect("name"),
+        alternative_names: Vec::new(),
         index,
         mtu: Mtu::try_from(1500).expect("MTU"),
         up: true,
         addresses: addresses.iter().map(|text| facts(text)).collect(),
     }
+}
+
+/// A default route without a gateway.
+fn route(index: u32) -> DefaultRoute {
+    DefaultRoute { index, gateway: None, source: None }
 }
 
 fn host() -> HostFacts {
@@ -29,7 +44,7 @@ fn host() -> HostFacts {
             link("eth1", 3, &["198.51.100.10"]),
             link("dummy0", 4, &["1.10.100.1", "192.168.200.128", "172.16.30.18", "172.16.32.100"]),
         ],
-        default_routes: PerFamily { v4: Some(2), v6: Some(2) },
+        default_routes: PerFamily { v4: Some(route(2)), v6: Some(route(2)) },
         lookup: None,
     }
 }
@@ -42,6 +57,7 @@ fn options() -> InterfaceOptions {
         public: PerFamily::none(),
         pods: vec![Family::V4],
         nat: true,
+        in_use: PerFamily::none(),
     }
 }
 
@@ -79,6 +95,14 @@ fn i1_six_ways_to_an_interface() {
 }
 
 #[test]
+fn an_interface_has_alternative_names_too() {
+    let mut host = host();
+    host.links[1].alternative_names = vec!["enp1s0".to_owned()];
+    assert_eq!(chosen(&host, &by_iface("enp1s0"))[0], "eth1");
+    assert_eq!(chosen(&host, &by_regex("^enp"))[0], "eth1");
+}
+
+#[test]
 fn i2_an_ipv6_address_names_the_interface_of_both_families() {
     let dual = InterfaceOptions { pods: vec![Family::V4, Family::V6], ..by_iface("2001:db8::10") };
     assert_eq!(chosen(&host(), &dual), ["eth0", "192.0.2.10", "192.0.2.10", "2001:db8::10"].map(str::to_owned));
@@ -86,7 +110,7 @@ fn i2_an_ipv6_address_names_the_interface_of_both_families() {
 
 #[test]
 fn i2_default_routes_that_disagree_are_an_error_for_dual_stack_alone() {
-    let host = HostFacts { default_routes: PerFamily { v4: Some(3), v6: Some(2) }, ..host() };
+    let host = HostFacts { default_routes: PerFamily { v4: Some(route(3)), v6: Some(route(2)) }, ..host() };
     let dual = InterfaceOptions { pods: vec![Family::V4, Family::V6], ..options() };
     let error = choose(&host, &dual).expect_err("two interfaces").to_string();
     assert!(
@@ -101,7 +125,7 @@ fn i2_default_routes_that_disagree_are_an_error_for_dual_stack_alone() {
 fn pods_of_one_family_run_over_the_other_one() {
     let host = HostFacts {
         links: vec![link("eth0", 2, &["fe80::1", "2001:db8::10"])],
-        default_routes: PerFamily { v4: None, v6: Some(2) },
+        default_routes: PerFamily { v4: None, v6: Some(route(2)) },
         lookup: None,
     };
     assert_eq!(chosen(&host, &options()), ["eth0", "", "", "2001:db8::10"].map(str::to_owned));
@@ -149,6 +173,62 @@ fn lasting_global_addresses_come_first_and_deprecated_ones_never() {
         address("2001:db8::2", true, false, false),
     ];
     assert_eq!(chosen(&host, &options()), ["eth0", "192.0.2.10", "192.0.2.10", "2001:db8::2"].map(str::to_owned));
+}
+
+#[test]
+fn the_address_in_use_stays_and_one_that_may_float_is_the_last_choice() {
+    let of = |address: &str, prefix_len: u8| Address { prefix_len, ..facts(address) };
+    let of_dhcp = Address { permanent: false, ..of("2001:db8::11", 128) };
+    let (own, floating, other) = (of("192.0.2.10", 24), of("192.0.2.100", 32), of("203.0.113.9", 16));
+    let (own6, floating6) = (of("2001:db8::10", 64), of("2001:db8::100", 128));
+    let tentative = Address { tentative: true, ..of("192.0.2.12", 24) };
+    let duplicate = Address { duplicate: true, ..tentative };
+    let second = of("192.0.2.61", 24);
+    // The addresses in the kernel's order, the route's source, the address in use, and the one that is chosen.
+    for (addresses, source, in_use, chosen) in [
+        (vec![floating, own], None, None, own),
+        (vec![floating, own], None, Some(own), own),
+        (vec![floating, own], None, Some(floating), own),
+        (vec![floating], None, Some(own), floating),
+        (vec![own, second], None, None, own),
+        (vec![own, second], Some(second), None, second),
+        (vec![own, second], Some(second), Some(own), own),
+        (vec![own, second], None, Some(second), second),
+        (vec![other, own], None, None, own),
+        (vec![other, own], None, Some(other), other),
+        (vec![of("169.254.9.9", 16), own], None, None, own),
+        (vec![duplicate, own], None, Some(duplicate), own),
+        (vec![tentative, own], None, None, own),
+        (vec![tentative], None, None, tentative),
+        (vec![tentative, own], None, Some(tentative), tentative),
+        (vec![floating, of("192.0.2.101", 32)], None, Some(of("192.0.2.101", 32)), of("192.0.2.101", 32)),
+        (vec![floating6, own6], None, Some(own6), own6),
+        (vec![floating6, own6], None, None, own6),
+        (vec![of("2001:db8:b::1", 64), own6], None, Some(own6), own6),
+        (vec![own6, of_dhcp], None, Some(of_dhcp), of_dhcp),
+    ] {
+        let source = source.map(|source: Address| source.address);
+        let v4 = Some(DefaultRoute { index: 2, gateway: Some(ip("192.0.2.1")), source });
+        let mut host = HostFacts { default_routes: PerFamily { v4, v6: Some(route(2)) }, ..host() };
+        host.links[0].addresses = addresses.clone();
+        let family = Family::of(chosen.address);
+        let mut options = InterfaceOptions { pods: vec![family], ..options() };
+        *options.in_use.slot(family) = in_use.map(|facts| facts.address);
+        let got = choose(&host, &options).expect("an interface").addresses;
+        assert_eq!(got.get(family), Some(&chosen.address), "of {addresses:?}, source {source:?}, in use {in_use:?}");
+    }
+}
+
+#[test]
+fn the_interface_in_use_stays_while_it_is_up_and_has_the_address() {
+    let mut host = HostFacts { default_routes: PerFamily { v4: Some(route(3)), v6: None }, ..host() };
+    let in_use = InterfaceOptions { in_use: PerFamily { v4: Some(ip("192.0.2.10")), v6: None }, ..options() };
+    assert_eq!(chosen(&host, &options())[0], "eth1");
+    assert_eq!(chosen(&host, &in_use)[0], "eth0");
+    let named = InterfaceOptions { ifaces: vec!["dummy0".to_owned()], ..in_use.clone() };
+    assert_eq!(chosen(&host, &named)[0], "dummy0", "what the operator asks for goes first");
+    host.links[0].up = false;
+    assert_eq!(chosen(&host, &in_use)[0], "eth1");
 }
 
 #[test]

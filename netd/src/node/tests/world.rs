@@ -169,7 +169,7 @@ impl Node {
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
         let (conf, public) = (self.conf.clone(), PerFamily::none());
         let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public };
-        let request = place.request(&self.links, Some(&self.own), Path::new("/nowhere"));
+        let request = place.request(&self.links, Vec::new(), Some(&self.own), Path::new("/nowhere"));
         self.own.backend = request.backend;
         self.own.data = request.data.map(|family, request| request.data(self.own.data.get(family)));
     }

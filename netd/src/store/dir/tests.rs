@@ -50,6 +50,7 @@ fn request(node: &str) -> LeaseRequest {
         backend: BackendType::Vxlan,
         data: data(None, 1),
         previous: PerFamily::none(),
+        elsewhere: Vec::new(),
     }
 }
 

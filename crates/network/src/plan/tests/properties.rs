@@ -98,15 +98,16 @@ fn strangers(fake: &mut Fake) {
         link.alias = Some("other".to_owned());
     }
     for (index, own, prefix_len) in [(1, "192.168.1.1", 24), (1, "10.244.1.7", 32), (cni0, "10.244.1.1", 24)] {
-        let (temporary, deprecated) = (false, false);
         let own = address(own);
         fake.addresses.push(Address {
             index,
             address: own,
             prefix_len,
             global: true,
-            temporary,
-            deprecated,
+            temporary: false,
+            deprecated: false,
+            tentative: false,
+            duplicate: false,
             permanent: true,
         });
     }
