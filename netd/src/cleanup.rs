@@ -27,6 +27,7 @@ use crate::relaxed_rp_filter;
 use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
+use crate::whole_file;
 
 /// The bridge that the plugin makes.
 const BRIDGE: &str = "cni0";
@@ -55,7 +56,7 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         plugin(bin_dir, &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
-    match socket::remove_stale(&config.status_socket()) {
+    match socket::remove_stale(&config.status_socket()).await {
         Err(ClaimError::NoSocket { .. }) => {}
         removed => drop(done(removed, &mut left)),
     }
@@ -125,7 +126,7 @@ fn bridge(kernel: &mut Linux) -> Result<Option<(Link, usize)>, KernelError> {
 
 /// The plugin's bridge, if it has this node's gateway address and no pods.
 fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
-    let subnets = subnet_env::previous_subnets(&fs::read_to_string(subnet_file).unwrap_or_default());
+    let subnets = subnet_env::previous_subnets(&whole_file::read(subnet_file).unwrap_or_default());
     let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
     let Some((link, pods)) = bridge(kernel)?.filter(|(link, _)| link.kind == Kind::Bridge) else { return Ok(None) };
     if !kernel.addresses()?.iter().any(|a| a.index == link.index && gateways.contains(&a.address)) {

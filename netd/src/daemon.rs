@@ -25,7 +25,6 @@ use std::sync::Arc;
 use dataplane::kernel::Linux;
 use dataplane::monitor::AsyncMonitor;
 use network::model::Cluster;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use tokio::time::Instant;
@@ -33,6 +32,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::conflist;
 use crate::node::{self, Node};
+use crate::service_manager;
 use crate::status::NodeStatus;
 use crate::status::listeners;
 use crate::status::publisher::StatusPublisher;
@@ -68,7 +68,7 @@ pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
         }
         None => {}
     }
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    service_manager::notify("STOPPING=1");
     tracing::info!("ending; the data path stays as it is");
     Ok(())
 }
@@ -113,7 +113,7 @@ impl Daemon {
         }
         let mut kernel = Linux::open()?;
         let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, &**store, &mut kernel).await?;
+        let node = Node::discover(config, store, &mut kernel).await?;
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;

@@ -8,13 +8,13 @@ use network::chain;
 use network::model::Admission;
 use network::overlay::transition::Transition;
 use network::state::FullRun;
-use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
 use crate::reconciler::Incremental;
+use crate::service_manager;
 use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
@@ -44,6 +44,7 @@ impl Daemon {
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
         let mut found = problems::of_run(&report, &planned.outcome);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(problems::of_unusable(&self.store.unusable));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
         found.extend(remembered.err().into_iter().chain(restored.err()));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);
@@ -135,7 +136,7 @@ impl Daemon {
         if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             self.lease.publisher.notify(Notice::Ready);
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
+            service_manager::notify("READY=1");
         }
         Ok(true)
     }

@@ -20,6 +20,7 @@ use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
 use crate::relaxed_rp_filter;
 use crate::store::{Store, StoreError};
+use crate::whole_file;
 
 /// Where runtimes look for CNI configurations by default.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -65,7 +66,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
-    let text = std::fs::read_to_string(&config.subnet_file).ok();
+    let text = whole_file::read(&config.subnet_file).ok();
     let chains = nft::Socket::open().and_then(|mut nft| nft.chain_names()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
         addresses: kernel.addresses()?,

@@ -78,7 +78,18 @@ pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
     })
 }
 
-/// More contested objects of one kind are one problem.
+/// The nodes whose records cannot be used.
+pub fn of_unusable(unusable: &BTreeMap<NodeName, String>) -> impl Iterator<Item = Problem> {
+    let many = unusable.len() > FEW;
+    unusable.iter().take(if many { 1 } else { FEW }).map(move |(node, reason)| {
+        let detail = "cannot be used: the node is left out, or stays as its former record has it";
+        let others =
+            if many { format!("of {} nodes, such as node {node},", unusable.len()) } else { format!("of node {node}") };
+        Problem::new(Kind::NodeLeftOut, format!("the record {others}"), format!("{detail}: {reason}"))
+    })
+}
+
+/// More contested objects of one kind are one problem, and so are more records.
 const FEW: usize = 8;
 
 /// The contested objects.
