@@ -190,6 +190,7 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
             outcome.desired.preconditions.push(SysctlPrecondition { key: accept_ra, from: "1", to: "2", before: key });
         }
     }
+    masquerade::exempt_tunnels(input, &mut outcome.desired);
     if input.forward_rules {
         (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
     }

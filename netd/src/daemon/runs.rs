@@ -65,7 +65,16 @@ impl Daemon {
             self.node.identity.former = PerFamily::none();
         }
         let Planned { outcome, observed, peers, .. } = planned;
-        self.keep(FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean: clean });
+        let unmade = problems::unmade(&report);
+        self.keep(FullRun {
+            outcome,
+            peers,
+            admission,
+            observed,
+            conflicts: report.conflicts,
+            unmade,
+            is_clean: clean,
+        });
         self.schedule.ran(begun.elapsed(), clean, Deadline::now());
     }
 
