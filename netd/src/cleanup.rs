@@ -17,6 +17,7 @@ use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
+use crate::accept_ra;
 use crate::config::Config;
 use crate::conflist;
 use crate::install;
@@ -45,7 +46,9 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
-    for file in shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file)]) {
+    for file in
+        shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file), accept_ra::file(&config.subnet_file)])
+    {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -79,8 +82,13 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
     let mut kernel = Linux::open()?;
     let identity = owned::identity(config, store).await;
     let host = observe::host(&mut kernel, &identity)?;
-    // Reverse-path filters that a change of the backend has relaxed get their former values.
-    let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };
+    // Reverse-path filters that a change of the backend has relaxed get their former values, and so does `accept_ra`.
+    let mut sysctls = relaxed_rp_filter::read(&config.subnet_file);
+    let (before, after) = accept_ra::VALUES;
+    let changed = accept_ra::read(&config.subnet_file).into_iter();
+    let changed = changed.filter(|key| kernel.sysctl(key).is_ok_and(|value| value == after));
+    sysctls.extend(changed.map(|key| (key, before.to_owned())));
+    let nothing = Desired { sysctls, ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     // A running netd removes flannel's objects, so these are of a flannel that was started later.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();

@@ -3,6 +3,7 @@
 //! The program around these rooms is `main.rs`; nothing depends on this crate.
 #![forbid(unsafe_code)]
 
+pub mod accept_ra;
 mod access_error;
 pub mod bridge;
 pub mod cleanup;

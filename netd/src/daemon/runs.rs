@@ -11,6 +11,7 @@ use network::state::FullRun;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
+use crate::accept_ra;
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
 use crate::reconciler::Incremental;
@@ -32,6 +33,7 @@ impl Daemon {
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let remembered = self.transition.remember(&planned.outcome.relaxes);
+        let noted = accept_ra::remember(&self.config.subnet_file, &planned.plan.ops);
         let (report, deferred) = self.apply(trigger, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
@@ -46,7 +48,7 @@ impl Daemon {
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
         found.extend(problems::of_unusable(&self.store.unusable));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
-        found.extend(remembered.err().into_iter().chain(restored.err()));
+        found.extend([remembered, noted, restored].into_iter().filter_map(Result::err));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);
         found.extend(written.err());
         let problems = self.reporter.set_run_problems(found).clone();

@@ -11,7 +11,7 @@ use dataplane::nft::{BaseChainFacts, Rule, TableId};
 use dataplane::types::{Family, IfName};
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::observe::Host;
-use network::overlay::Outcome;
+use network::overlay::{self, Outcome};
 use network::plan::Plan;
 
 use super::probe::{Answer, Questions};
@@ -128,6 +128,11 @@ impl Facts {
                 || name.as_str() == BRIDGE
                 || self.outcome.desired.devices.contains_key(*name)
         })
+    }
+
+    /// The links with an IPv6 default route that a router has announced.
+    pub(super) fn announced(&self) -> impl Iterator<Item = &IfName> {
+        overlay::announced(&self.kernel.host.routes, &self.kernel.host.links)
     }
 
     /// The peers.

@@ -88,7 +88,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         questions: Questions::new(),
         answers: BTreeMap::new(),
     };
-    let keys = sysctl::all(facts.devices(), &facts.node.underlay.ifname);
+    let keys = sysctl::all(facts.devices(), facts.announced());
     // A missing sysctl belongs to a module or a family that the kernel does not have.
     facts.kernel.sysctls = keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect();
     facts.kernel.tx_checksum =
