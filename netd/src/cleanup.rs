@@ -5,7 +5,6 @@
 //! A failure does not stop it. All failures are reported at the end.
 
 use std::error::Error;
-use std::fs;
 use std::path::Path;
 
 use dataplane::kernel::{Kernel, Linux};
@@ -16,6 +15,7 @@ use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
+use crate::accept_ra;
 use crate::config::Config;
 use crate::conflist;
 use crate::install;
@@ -44,7 +44,8 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
-    for file in shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file)]) {
+    let remembered = [relaxed_rp_filter::file(&config.subnet_file), accept_ra::file(&config.subnet_file)];
+    for file in shared.into_iter().chain(remembered) {
         match whole_file::remove(&file) {
             Ok(true) => tracing::info!(path = %file.display(), "file removed"),
             Ok(false) => {}
@@ -55,7 +56,7 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         plugin(bin_dir, &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
-    match socket::remove_stale(&config.status_socket()) {
+    match socket::remove_stale(&config.status_socket()).await {
         Err(ClaimError::NoSocket { .. }) => {}
         removed => drop(done(removed, &mut left)),
     }
@@ -78,8 +79,13 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
     let mut kernel = Linux::open()?;
     let identity = owned::identity(config, store).await;
     let host = observe::host(&mut kernel, &identity)?;
-    // Reverse-path filters that a change of the backend has relaxed get their former values.
-    let nothing = Desired { sysctls: relaxed_rp_filter::read(&config.subnet_file), ..Desired::default() };
+    // Reverse-path filters that a change of the backend has relaxed get their former values, and so does `accept_ra`.
+    let mut sysctls = relaxed_rp_filter::read(&config.subnet_file);
+    let (before, after) = accept_ra::VALUES;
+    let changed = accept_ra::read(&config.subnet_file).into_iter();
+    let changed = changed.filter(|key| kernel.sysctl(key).is_ok_and(|value| value == after));
+    sysctls.extend(changed.map(|key| (key, before.to_owned())));
+    let nothing = Desired { sysctls, ..Desired::default() };
     let mut observed = observe::observed(&mut kernel, host, &identity, &nothing)?;
     // A running netd removes flannel's objects, so these are of a flannel that was started later.
     let is_flannels = !std::mem::take(&mut observed.leftovers).is_empty();
@@ -125,7 +131,7 @@ fn bridge(kernel: &mut Linux) -> Result<Option<(Link, usize)>, KernelError> {
 
 /// The plugin's bridge, if it has this node's gateway address and no pods.
 fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
-    let subnets = subnet_env::previous_subnets(&fs::read_to_string(subnet_file).unwrap_or_default());
+    let subnets = subnet_env::previous_subnets(&whole_file::read(subnet_file).unwrap_or_default());
     let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
     let Some((link, pods)) = bridge(kernel)?.filter(|(link, _)| link.kind == Kind::Bridge) else { return Ok(None) };
     if !kernel.addresses()?.iter().any(|a| a.index == link.index && gateways.contains(&a.address)) {

@@ -34,7 +34,7 @@ fn built_in() -> Value {
 pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, SourceError> {
     let Some(path) = source else { return Ok(Template::default()) };
     let advice = "name the mounted cni-conf.json, or leave the flag out";
-    let text = fs::read_to_string(path)
+    let text = whole_file::read(path)
         .map_err(|error| AccessError::new("read --cni-conf-source", path.display(), advice, error))?;
     Template::parse(&text, subnet_file).map_err(|source| SourceError::Invalid { path: path.to_owned(), source })
 }
@@ -71,7 +71,7 @@ pub enum ConflistError {
 pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<bool, ConflistError> {
     let text = template.render(subnet_file)?;
     whole_file::sweep(path);
-    if fs::read(path).is_ok_and(|present| present == text.as_bytes()) {
+    if whole_file::read(path).is_ok_and(|present| present == text) {
         return Ok(false);
     }
     let advice = "look at --cni-conf-dir, that folder's permissions and free space";
@@ -93,7 +93,7 @@ pub fn remove(folder: &Path, subnet_file: &Path) -> Result<Vec<PathBuf>, AccessE
     };
     let mut gone = Vec::new();
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
-        if fs::read_to_string(&path).is_ok_and(|text| template::is_for(&text, subnet_file)) {
+        if whole_file::read(&path).is_ok_and(|text| template::is_for(&text, subnet_file)) {
             fs::remove_file(&path).map_err(|error| failed(&path, error))?;
             gone.push(path);
         }

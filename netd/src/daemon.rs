@@ -25,7 +25,6 @@ use std::sync::Arc;
 use dataplane::kernel::Linux;
 use dataplane::monitor::AsyncMonitor;
 use network::model::Cluster;
-use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use tokio::time::Instant;
@@ -34,6 +33,7 @@ use crate::config::Config;
 use crate::conflist;
 use crate::host;
 use crate::node::{self, Node};
+use crate::service_manager;
 use crate::status::NodeStatus;
 use crate::status::listeners;
 use crate::status::publisher::StatusPublisher;
@@ -69,7 +69,7 @@ pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
         }
         None => {}
     }
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    service_manager::notify("STOPPING=1");
     tracing::info!("ending; the data path stays as it is");
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! The program around these rooms is `main.rs`; nothing depends on this crate.
 #![forbid(unsafe_code)]
 
+pub mod accept_ra;
 mod access_error;
 pub mod bridge;
 pub mod cleanup;
@@ -14,12 +15,14 @@ pub mod doctor;
 pub mod host;
 pub mod identity;
 pub mod install;
+mod lock;
 pub mod node;
 mod owned;
 pub mod problem;
 pub mod reconcile;
 pub mod reconciler;
 pub mod relaxed_rp_filter;
+mod service_manager;
 pub mod status;
 pub mod store;
 pub mod subnet_env;

@@ -3,6 +3,7 @@
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use dataplane::kernel::Linux;
@@ -79,7 +80,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // With several providers linked in, rustls chooses none by itself.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
-    runtime.block_on(async {
+    let done = runtime.block_on(async {
         let store = Store::new(store, cli.command.is_none()).context("there is no store")?;
         // The daemon asks the store later, when `netd status` can already show what it waits for.
         if config.node_name.is_none() && !matches!(cli.command, None | Some(Command::Status(_))) {
@@ -98,7 +99,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 Ok(ExitCode::SUCCESS)
             }
         }
-    })
+    });
+    // A file system that does not answer must not keep netd from ending.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+    done
 }
 
 async fn plan(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {

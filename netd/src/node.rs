@@ -21,6 +21,7 @@ use crate::host;
 use crate::identity;
 use crate::store::{LeaseRequest, Store, StoreError};
 use crate::subnet_env;
+use crate::whole_file;
 
 /// Why the node cannot take part in the network as it is configured.
 #[derive(Debug, thiserror::Error)]
@@ -103,7 +104,7 @@ impl Node {
         let recorded = store.lease(&name).await?.map(|lease| lease.public).unwrap_or_default();
         let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, recorded, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
-        let previous = std::fs::read_to_string(&config.subnet_file).unwrap_or_default();
+        let previous = whole_file::read(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
         Ok(Self { name, conf, underlay, tunnel_devices, identity, public })
     }
@@ -160,9 +161,7 @@ impl Node {
             public: self.underlay.public,
             backend: self.conf.backend.kind(),
             data,
-            previous: std::fs::read_to_string(subnet_file)
-                .map(|text| subnet_env::previous_subnets(&text))
-                .unwrap_or_default(),
+            previous: whole_file::read(subnet_file).map(|text| subnet_env::previous_subnets(&text)).unwrap_or_default(),
             elsewhere,
         }
     }

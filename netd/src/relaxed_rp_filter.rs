@@ -1,10 +1,11 @@
 //! The record of reverse-path filters that a change of the backend has relaxed: a file beside the subnet file, so both are of this boot.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use network::overlay::transition::Transition;
+
+use crate::whole_file;
 
 /// The file.
 pub fn file(subnet_file: &Path) -> PathBuf {
@@ -15,7 +16,7 @@ pub fn file(subnet_file: &Path) -> PathBuf {
 
 /// The filters that a daemon has relaxed and not restored: their former values, by sysctl.
 pub fn read(subnet_file: &Path) -> BTreeMap<String, String> {
-    let text = fs::read_to_string(file(subnet_file)).unwrap_or_default();
+    let text = whole_file::read(&file(subnet_file)).unwrap_or_default();
     let lines = text.lines().filter_map(|line| line.split_once('='));
     // The sysctls in the file are written: nothing but these filters may be among them.
     let filters = lines.filter(|(key, value)| {

@@ -24,6 +24,7 @@ use self::etcd::{EndpointError, EtcdStore};
 use self::kube::KubeStore;
 use crate::access_error::{AccessError, Cause};
 use crate::config::StoreConfig;
+use crate::lock::LockError;
 use crate::problem::Problem;
 
 /// A source of truth about the network.
@@ -201,6 +202,8 @@ pub enum StoreEvent {
     InitDone,
     /// A node's lease is gone.
     Removed(NodeName),
+    /// A node's record cannot be used, with the reason; `None` once it can be used, or is gone. A former lease of the node counts.
+    Unusable(NodeName, Option<String>),
     /// The network configuration is this text now.
     NetConf(String),
     /// The store cannot be watched, with the reason for a person. The last reported state remains valid until
@@ -223,18 +226,9 @@ pub enum StoreError {
     /// A read or a write failed.
     #[error(transparent)]
     Access(AccessError),
-    /// Another node has locked the store for too long.
-    #[error(
-        "{lock} has been locked for {seconds} s: held by {holder}; see whether netd hangs there (its log, or `fuser -v {lock}`) and restart it"
-    )]
-    Busy {
-        /// The lock file.
-        lock: String,
-        /// How long this node waited for the lock.
-        seconds: u64,
-        /// Who holds the lock.
-        holder: String,
-    },
+    /// The lock for an allocation cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// No subnet could be allocated.
     #[error("no subnet for node {node}")]
     Allocate {

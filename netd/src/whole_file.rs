@@ -1,10 +1,42 @@
 //! Files that readers see whole or not at all.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// The largest file that is read: no configuration and no lease is this large.
+pub(crate) const LARGEST: u64 = 64 * 1024;
+
+/// Opens a regular file of at most `largest` bytes for reading.
+pub(crate) fn open(path: &Path, largest: u64) -> io::Result<(File, Metadata)> {
+    // Without O_NONBLOCK, opening a pipe without a writer would block.
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if metadata.len() > largest {
+        let size = metadata.len();
+        return Err(io::Error::other(format!("it has {size} bytes: netd reads at most {} kB", largest / 1024)));
+    }
+    Ok((file, metadata))
+}
+
+/// Reads a text of at most [`LARGEST`] bytes.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    read_up_to(path, LARGEST)
+}
+
+/// Reads a text of at most `largest` bytes.
+pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open(path, largest)?.0.take(largest).read_to_string(&mut text)?;
+    Ok(text)
+}
 
 /// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file
 /// stays behind.
@@ -35,8 +67,10 @@ pub(crate) fn remove(path: &Path) -> io::Result<bool> {
 fn put(path: &Path, contents: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let name = path.file_name().ok_or_else(|| io::Error::other("it is no file's path"))?;
-    let mut file = tempfile::Builder::new().prefix(&prefix(name)).suffix(SUFFIX).tempfile_in(folder)?;
-    file.write_all(contents)?;
+    let temporary = tempfile::Builder::new().prefix(&prefix(name)).suffix(SUFFIX).tempfile_in(folder);
+    // The error names the temporary file, which nobody knows and which differs each time.
+    let file = temporary.map_err(|error| io::Error::from(error.kind()))?;
+    file.as_file().write_all(contents)?;
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     // The file is closed first: a program that is open for writing cannot be executed.

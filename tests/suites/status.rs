@@ -68,24 +68,29 @@ fn running() -> Outcome {
     let mut cluster = Cluster::start(&Topology::two_segments(Stack::Dual), &conf, &[])?;
     Peer::host_gw("stranger", "10.244.200.0/24", "192.168.1.200").write(&cluster.fabric.store)?;
     let n1 = cluster.node("n1");
-    let mut seen = Value::Null;
-    eventually(seconds(10), "n1 knows the others", || {
-        seen = document(n1)?;
+    let own = peer::read(n1.store(), "n1")?;
+    // The routes to a peer follow what the two have published by then, so they may change a few times.
+    eventually(seconds(10), "n1 knows the others and the routes to them", || {
+        let seen = document(n1)?;
         ensure!(seen["peers"].as_object().is_some_and(|peers| peers.len() == 3), "its status is {seen:#}");
+        ensure!(seen["running"] == true && seen["ready"] == true, "its status is {seen:#}");
+        ensure!(seen["node"]["lease"]["subnets"][0] == own["Subnet"], "its lease is {:#}", seen["node"]["lease"]);
+        let (near, far) = (&seen["peers"]["n2"]["ways"], &seen["peers"]["n3"]["ways"]);
+        for family in 0..2 {
+            ensure!(near[family]["way"] == "direct" && near[family]["programmed"] == true, "the way to n2 is {near:#}");
+            ensure!(far[family]["way"] == "tunnel" && far[family]["programmed"] == true, "the way to n3 is {far:#}");
+        }
+        ensure!(far[0]["to"] == "192.168.2.13", "the way to n3 is {far:#}");
+        let none = &seen["peers"]["stranger"]["ways"][0];
+        ensure!(
+            none["way"] == "none" && none["why"].to_string().contains("host-gw"),
+            "the way to stranger is {none:#}"
+        );
+        let problems = &seen["problems"];
+        ensure!(problems.to_string().contains("stranger"), "a full run has not told of stranger yet: {problems:#}");
+        ensure!(seen["lastReconcile"]["failed"] == 0 && seen["lastFullRead"].is_string(), "its status is {seen:#}");
         Ok(())
     })?;
-    ensure!(seen["running"] == true && seen["ready"] == true, "its status is {seen:#}");
-    let own = peer::read(n1.store(), "n1")?;
-    ensure!(seen["node"]["lease"]["subnets"][0] == own["Subnet"], "its lease is {:#}", seen["node"]["lease"]);
-    let (near, far) = (&seen["peers"]["n2"]["ways"], &seen["peers"]["n3"]["ways"]);
-    for family in 0..2 {
-        ensure!(near[family]["way"] == "direct" && near[family]["programmed"] == true, "the way to n2 is {near:#}");
-        ensure!(far[family]["way"] == "tunnel" && far[family]["programmed"] == true, "the way to n3 is {far:#}");
-    }
-    ensure!(far[0]["to"] == "192.168.2.13", "the way to n3 is {far:#}");
-    let none = &seen["peers"]["stranger"]["ways"][0];
-    ensure!(none["way"] == "none" && none["why"].to_string().contains("host-gw"), "the way to stranger is {none:#}");
-    ensure!(seen["lastReconcile"]["failed"] == 0 && seen["lastFullRead"].is_string(), "its status is {seen:#}");
 
     let (code, table) = status(n1, &[])?;
     ensure!(code == Some(0) && table.starts_with("netd ") && table.contains(" on n1: ready\n"), "{code:?}: {table}");

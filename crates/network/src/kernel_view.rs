@@ -54,6 +54,8 @@ pub struct KernelView {
     pub(crate) links: BTreeMap<IfName, Link>,
     /// The devices that are ours, or will be.
     ours: BTreeSet<IfName>,
+    /// The devices that the last run could not make: the kernel notifies each attempt, which is no news. The next attempt has its time.
+    pub(crate) unmade: BTreeSet<IfName>,
     /// Sysctls of ours have changed: which ones, has to be read.
     sysctls_changed: bool,
 }
@@ -65,7 +67,7 @@ impl KernelView {
         let marked = links.values().filter(|link| filter.identity.owns(link)).map(|link| link.name.clone());
         let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
         links.retain(|name, link| link.tunnel().is_some() || ours.contains(name) || *name == filter.underlay.1);
-        Self { filter, names, links, ours, sysctls_changed: false }
+        Self { filter, names, links, ours, unmade: BTreeSet::new(), sysctls_changed: false }
     }
 
     /// The notifications that matter.
@@ -133,6 +135,7 @@ impl KernelView {
     /// An object is there with the notified value, or has been deleted.
     fn object(&mut self, object: Object, is_there: bool, desired: &Desired, engine: &mut Engine) {
         match object {
+            Object::Link(link) if self.unmade.contains(&link.name) => {}
             Object::Link(link) if is_there => self.link_changed(*link, desired, engine),
             Object::Link(link) => self.link_deleted(&link, desired, engine),
             Object::Address(address) => {

@@ -167,6 +167,15 @@ pub struct Outcome {
     pub blockers: Vec<forward::Blocker>,
 }
 
+/// The links with an IPv6 default route that a router has announced (`RTPROT_RA`).
+pub fn announced<'h>(routes: &'h [Route], links: &'h BTreeMap<IfName, Link>) -> impl Iterator<Item = &'h IfName> {
+    const ANNOUNCED: u8 = 9;
+    let is_announced =
+        |route: &&Route| route.protocol.0 == ANNOUNCED && route.destination == Family::V6.default_route();
+    let link = |route: &Route| links.values().find(|link| link.index == route.index);
+    routes.iter().filter(is_announced).filter_map(move |route| link(route).map(|link| &link.name))
+}
+
 /// What the kernel should look like, with the index to which further changes of peers are made.
 ///
 /// # Errors
@@ -185,11 +194,15 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
         if is_v6 {
             // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
-            // switch, the kernel drops the default route that it had from them (`rt6_purge_dflt_routers`).
-            let accept_ra = format!("net/ipv6/conf/{}/accept_ra", input.underlay.ifname);
-            outcome.desired.preconditions.push(SysctlPrecondition { key: accept_ra, from: "1", to: "2", before: key });
+            // switch, the kernel drops the default routes that it had from them (`rt6_purge_dflt_routers`).
+            let devices: BTreeSet<_> = announced(input.routes, input.links).chain([&input.underlay.ifname]).collect();
+            outcome.desired.preconditions.extend(devices.into_iter().map(|device| {
+                let accept_ra = format!("net/ipv6/conf/{device}/accept_ra");
+                SysctlPrecondition { key: accept_ra, from: "1", to: "2", before: key }
+            }));
         }
     }
+    masquerade::exempt_tunnels(input, &mut outcome.desired);
     if input.forward_rules {
         (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
     }

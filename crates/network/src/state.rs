@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataplane::monitor::{Event, Filter};
-use dataplane::types::{PerFamily, Prefix};
+use dataplane::types::{IfName, PerFamily, Prefix};
 
 pub use crate::kernel_view::{Engine, WatchFilter};
 
@@ -41,6 +41,8 @@ pub struct FullRun {
     pub observed: Observed,
     /// Where objects of others stand in the place of ours.
     pub conflicts: Vec<Conflict>,
+    /// The devices that the run could not make.
+    pub unmade: BTreeSet<IfName>,
     /// Whether everything else was done.
     pub is_clean: bool,
 }
@@ -48,7 +50,7 @@ pub struct FullRun {
 impl State {
     /// Goes on from a full run. The notifications of what the run changed are still to come.
     pub fn new(full: FullRun, filter: WatchFilter, engine: &mut Engine) -> Self {
-        let FullRun { outcome, peers, admission, observed, conflicts, is_clean } = full;
+        let FullRun { outcome, peers, admission, observed, conflicts, unmade, is_clean } = full;
         let of_route = |conflict: &Conflict| {
             if let Conflict::Route { wanted, .. } = conflict { Some(Key::Route(wanted.destination)) } else { None }
         };
@@ -57,7 +59,8 @@ impl State {
         let has_devices = reported.len() == conflicts.len();
         let deviations = observed.deviations(&outcome.desired, |destination| filter.tracks(destination));
         engine.adopt(deviations, reported, is_clean && has_devices && outcome.settled);
-        let view = KernelView::new(observed.links, &outcome.desired, filter);
+        let mut view = KernelView::new(observed.links, &outcome.desired, filter);
+        view.unmade = unmade;
         Self { outcome, peers, admission, view }
     }
 

@@ -155,6 +155,11 @@ impl Daemon {
                 }
                 self.store.remove(node, &self.node.name);
             }
+            StoreEvent::Unusable(node, reason) => {
+                if self.store.set_unusable(node, reason) {
+                    self.schedule.request(Trigger::StoreChanged);
+                }
+            }
             StoreEvent::NetConf(text) => {
                 if self.reconfigure(&text) {
                     self.kernel.reconciler.forget();

@@ -8,13 +8,14 @@ use network::chain;
 use network::model::Admission;
 use network::overlay::transition::Transition;
 use network::state::FullRun;
-use sd_notify::NotifyState;
 use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
+use crate::accept_ra;
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
 use crate::reconciler::Incremental;
+use crate::service_manager;
 use crate::status::run::{Run, Scope};
 use crate::store::Notice;
 use crate::subnet_env::SubnetEnv;
@@ -32,6 +33,7 @@ impl Daemon {
             Err(error) => return self.give_up(trigger, begun, &error),
         };
         let remembered = self.transition.remember(&planned.outcome.relaxes);
+        let noted = accept_ra::remember(&self.config.subnet_file, &planned.plan.ops);
         let (report, deferred) = self.apply(trigger, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());
         let restored = if planned.outcome.one_way && report.is_clean() { self.transition.forget() } else { Ok(()) };
@@ -44,8 +46,9 @@ impl Daemon {
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
         let mut found = problems::of_run(&report, &planned.outcome);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(problems::of_unusable(&self.store.unusable));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
-        found.extend(remembered.err().into_iter().chain(restored.err()));
+        found.extend([remembered, noted, restored].into_iter().filter_map(Result::err));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);
         found.extend(written.err());
         let problems = self.reporter.set_run_problems(found).clone();
@@ -64,7 +67,16 @@ impl Daemon {
             self.node.identity.former = PerFamily::none();
         }
         let Planned { outcome, observed, peers, .. } = planned;
-        self.keep(FullRun { outcome, peers, admission, observed, conflicts: report.conflicts, is_clean: clean });
+        let unmade = problems::unmade(&report);
+        self.keep(FullRun {
+            outcome,
+            peers,
+            admission,
+            observed,
+            conflicts: report.conflicts,
+            unmade,
+            is_clean: clean,
+        });
         self.schedule.ran(begun.elapsed(), clean, Deadline::now());
     }
 
@@ -135,7 +147,7 @@ impl Daemon {
         if self.plugin.write(&self.config, env)? {
             tracing::info!(peers = self.cluster.peers.len(), "ready");
             self.lease.publisher.notify(Notice::Ready);
-            let _ = sd_notify::notify(&[NotifyState::Ready]);
+            service_manager::notify("READY=1");
         }
         Ok(true)
     }

@@ -12,7 +12,7 @@ use dataplane::types::{Family, IfName};
 use netd_cni::attachment::Port;
 use network::model::{Cluster, Lease, NodeName, Rejected};
 use network::observe::Host;
-use network::overlay::Outcome;
+use network::overlay::{self, Outcome};
 use network::plan::Plan;
 
 use super::probe::{Answer, Questions};
@@ -129,6 +129,11 @@ impl Facts {
                 || name.as_str() == BRIDGE
                 || self.outcome.desired.devices.contains_key(*name)
         })
+    }
+
+    /// The links with an IPv6 default route that a router has announced.
+    pub(super) fn announced(&self) -> impl Iterator<Item = &IfName> {
+        overlay::announced(&self.kernel.host.routes, &self.kernel.host.links)
     }
 
     /// The peers.

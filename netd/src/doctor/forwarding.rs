@@ -6,9 +6,6 @@ use super::facts::Facts;
 use super::finding::Finding;
 use super::sysctl;
 
-/// Made by routers' announcements (`RTPROT_RA`).
-const ANNOUNCED: u8 = 9;
-
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let families = facts.node.identity.networks.families();
     families.flat_map(|family| of_family(facts, family)).collect()
@@ -37,16 +34,10 @@ fn ipv4(facts: &Facts) -> Vec<Finding> {
 
 /// IPv6 has one switch for all devices; that of a device makes it a host or a router in other respects.
 fn ipv6(facts: &Facts) -> Vec<Finding> {
-    let underlay = &facts.node.underlay;
-    let announced = facts.kernel.host.routes.iter().any(|route| {
-        route.index == underlay.index
-            && route.protocol.0 == ANNOUNCED
-            && route.destination == Family::V6.default_route()
-    });
-    let key = sysctl::accept_ra(&underlay.ifname);
-    if announced && facts.sysctl(&key) == Some("1") {
+    let expires = facts.announced().filter(|device| facts.sysctl(&sysctl::accept_ra(device)) == Some("1"));
+    let finding = |device| {
         let what = "its IPv6 default route is one that a router announced; a machine that forwards takes no announcement more, so it expires";
-        return vec![Finding::warning(&underlay.ifname, what).remedy(sysctl::command(&key, "2"))];
-    }
-    Vec::new()
+        Finding::warning(device, what).remedy(sysctl::command(&sysctl::accept_ra(device), "2"))
+    };
+    expires.map(finding).collect()
 }

@@ -23,6 +23,7 @@ use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
 use crate::relaxed_rp_filter;
 use crate::store::{Store, StoreError};
+use crate::whole_file;
 
 /// Where runtimes look for CNI configurations by default.
 const CONF_DIR: &str = "/etc/cni/net.d";
@@ -68,7 +69,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
-    let text = std::fs::read_to_string(&config.subnet_file).ok();
+    let text = whole_file::read(&config.subnet_file).ok();
     let chains = nft::Socket::open().and_then(|mut nft| nft.chains()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
         addresses: kernel.addresses()?,
@@ -91,7 +92,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         questions: Questions::new(),
         answers: BTreeMap::new(),
     };
-    let keys = sysctl::all(facts.devices(), &facts.node.underlay.ifname);
+    let keys = sysctl::all(facts.devices(), facts.announced());
     // A missing sysctl belongs to a module or a family that the kernel does not have.
     facts.kernel.sysctls = keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect();
     facts.kernel.tx_checksum =

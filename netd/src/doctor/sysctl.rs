@@ -31,8 +31,14 @@ pub(super) fn command(key: &str, value: &str) -> String {
 }
 
 /// All of them.
-pub(super) fn all<'d>(devices: impl Iterator<Item = &'d IfName>, underlay: &IfName) -> impl Iterator<Item = String> {
+pub(super) fn all<'d>(
+    devices: impl Iterator<Item = &'d IfName>,
+    announced: impl Iterator<Item = &'d IfName>,
+) -> impl Iterator<Item = String> {
     let of_devices = devices.flat_map(|device| [forwarding(device), rp_filter(device.as_str())]);
-    let of_all = [IP_FORWARD.to_owned(), IPV6_FORWARDING.to_owned(), rp_filter("all"), accept_ra(underlay)];
-    of_devices.chain(of_all).chain(Family::BOTH.map(|family| bridge_nf_call(family).to_owned()))
+    let of_all = [IP_FORWARD.to_owned(), IPV6_FORWARDING.to_owned(), rp_filter("all")];
+    of_devices
+        .chain(announced.map(accept_ra))
+        .chain(of_all)
+        .chain(Family::BOTH.map(|family| bridge_nf_call(family).to_owned()))
 }

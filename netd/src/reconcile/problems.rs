@@ -2,22 +2,35 @@
 //!
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::reconcile::ObjectKey;
+use dataplane::link::Tunnel;
+use dataplane::netlink::KernelError;
+use dataplane::op::Op;
+use dataplane::types::IfName;
 use network::chain;
 use network::key::Key;
 use network::model::{NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
 use network::plan::Conflict;
+use nix::errno::Errno;
 
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
 
 /// The problems in the kernel and among the peers.
 pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
-    let failed = report.failed.iter().map(|(op, error)| {
+    let unmade = unmade(report);
+    // Without its device nothing on it can be done: the device is the cause.
+    let causes = report.failed.iter().filter(|(op, _)| op.device().is_none_or(|device| !unmade.contains(device)));
+    let failed = causes.map(|(op, error)| {
+        if let Some(port) = taken_port(op, error) {
+            let detail = format!("is taken by another program, so a tunnel device cannot be made: {}", chain(error));
+            return Problem::new(Kind::OperationFailed, format!("UDP port {port}"), detail)
+                .with_remedy(format!("ss -aunp 'sport = :{port}'"));
+        }
         let detail = format!("is refused by the kernel: {}", chain(error));
         Problem::new(Kind::OperationFailed, format!("`{}`", first_line(op)), detail)
     });
@@ -33,6 +46,25 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
     let conflicts = report.conflicts.iter().map(of_conflict);
     let blockers = outcome.blockers.iter().map(of_blocker);
     failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect()
+}
+
+/// The devices that a run could not make.
+pub fn unmade(report: &Report) -> BTreeSet<IfName> {
+    let unmade = report.failed.iter().filter_map(|(op, _)| match op {
+        Op::AddTunnel { name, .. } | Op::AddBridge { name, .. } => Some(name.clone()),
+        _ => None,
+    });
+    unmade.collect()
+}
+
+/// The port of a tunnel that another program has.
+fn taken_port(op: &Op, error: &KernelError) -> Option<u16> {
+    match op {
+        Op::AddTunnel { tunnel: Tunnel::Vxlan(vxlan), .. } if error.errno() == Some(Errno::EADDRINUSE as i32) => {
+            Some(vxlan.port)
+        }
+        _ => None,
+    }
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
@@ -78,7 +110,18 @@ pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
     })
 }
 
-/// More contested objects of one kind are one problem.
+/// The nodes whose records cannot be used.
+pub fn of_unusable(unusable: &BTreeMap<NodeName, String>) -> impl Iterator<Item = Problem> {
+    let many = unusable.len() > FEW;
+    unusable.iter().take(if many { 1 } else { FEW }).map(move |(node, reason)| {
+        let detail = "cannot be used: the node is left out, or stays as its former record has it";
+        let others =
+            if many { format!("of {} nodes, such as node {node},", unusable.len()) } else { format!("of node {node}") };
+        Problem::new(Kind::NodeLeftOut, format!("the record {others}"), format!("{detail}: {reason}"))
+    })
+}
+
+/// More contested objects of one kind are one problem, and so are more records.
 const FEW: usize = 8;
 
 /// The contested objects.

@@ -1,13 +1,14 @@
 //! How the listeners take connections.
 
+use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
-/// Accepts connections until the future is dropped, and answers so many at a time; others wait.
+/// Accepts connections until the future is dropped, and answers at most so many at a time. The oldest makes room for one more: slow
+/// clients keep nobody else waiting.
 pub(super) async fn accept_all<S, A, Accepted, Answered>(
     accept: impl Fn() -> Accepted,
     most: usize,
@@ -16,19 +17,17 @@ pub(super) async fn accept_all<S, A, Accepted, Answered>(
     Accepted: Future<Output = io::Result<(S, A)>>,
     Answered: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(most));
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // The semaphore is never closed.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let Ok((stream, _)) = accept().await else {
             // Too many open files: there is nothing to do but wait.
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let answer = answer(stream);
-        tokio::spawn(async move {
-            answer.await;
-            drop(place);
-        });
+        connections.retain(|connection| !connection.is_finished());
+        if connections.len() == most {
+            connections.pop_front().inspect(AbortHandle::abort);
+        }
+        connections.push_back(tokio::spawn(answer(stream)).abort_handle());
     }
 }

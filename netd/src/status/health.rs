@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use super::accept::accept_all;
 use super::publisher::StatusPublisher;
 
-/// Connections at a time; others wait.
+/// Connections at a time; the oldest makes room for one more.
 const CONNECTIONS: usize = 64;
 /// How long a connection may last: each has one request.
 const TIMEOUT: Duration = Duration::from_secs(10);

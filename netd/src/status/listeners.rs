@@ -49,7 +49,7 @@ pub async fn open(config: &Config, publisher: &StatusPublisher) -> Result<Listen
         let listener = TcpListener::bind(address).await.map_err(|source| ListenError::Port { address, source })?;
         servers.spawn(health::serve(listener, publisher.clone()));
     }
-    let claim = match Claim::take(&config.status_socket()) {
+    let claim = match Claim::take(&config.status_socket()).await {
         Ok((claim, listener)) => {
             servers.spawn(server::serve(listener, publisher.clone()));
             Some(claim)

@@ -2,7 +2,6 @@
 //!
 //! Parts that cannot be read are listed among the problems; the rest is reported all the same.
 
-use std::fs;
 use std::sync::Arc;
 
 use dataplane::kernel::{Kernel, Linux};
@@ -19,6 +18,7 @@ use crate::node::node_name;
 use crate::owned;
 use crate::store::Store;
 use crate::subnet_env;
+use crate::whole_file;
 
 /// The offline status.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ async fn lease(config: &Config, store: &Store, networks: &PerFamily<Prefix>, sta
         (status.lease, status.lease_from) = (Some((&*lease).into()), "the store".to_owned());
         return;
     }
-    let text = fs::read_to_string(&config.subnet_file).unwrap_or_default();
+    let text = whole_file::read(&config.subnet_file).unwrap_or_default();
     let subnets: PerFamily<Prefix> = subnet_env::previous_subnets(&text);
     let subnets: Vec<Prefix> = subnets.iter().map(|(_, subnet)| *subnet).collect();
     if !subnets.is_empty() {

@@ -16,7 +16,7 @@ use super::publisher::StatusPublisher;
 pub(super) const WATCH: &str = "watch";
 /// The request for one document.
 pub(super) const ONCE: &str = "status";
-/// Clients at a time; others wait.
+/// Clients at a time; the oldest makes room for one more.
 const CLIENTS: usize = 32;
 /// How long a client may take to send its line, and to read a document.
 const TIMEOUT: Duration = Duration::from_secs(10);

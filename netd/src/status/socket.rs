@@ -1,15 +1,21 @@
 //! The file of the status socket: one running daemon at a time has it; the file of a killed daemon is replaced.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
 use tokio::net::UnixListener;
 
+use crate::access_error::Cause;
+use crate::lock::{self, Lock};
 use crate::whole_file;
+
+/// How long another daemon may take to open its socket.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The socket cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +30,7 @@ pub enum ClaimError {
     NoSocket(PathBuf),
     /// The socket cannot be made.
     #[error("cannot listen on {}: netd status cannot ask this netd; choose another file by --status-socket", .0.display())]
-    Make(PathBuf, #[source] io::Error),
+    Make(PathBuf, #[source] Cause),
 }
 
 /// The file of our socket. Dropping the claim removes the file.
@@ -38,12 +44,11 @@ pub struct Claim {
 
 impl Claim {
     /// Listens on `path`, mode 0600. The file of a killed daemon is replaced.
-    pub fn take(path: &Path) -> Result<(Self, UnixListener), ClaimError> {
-        let failed = |source| ClaimError::Make(path.to_owned(), source);
-        let folder = folder(path);
-        whole_file::make_folder(folder).map_err(failed)?;
+    pub async fn take(path: &Path) -> Result<(Self, UnixListener), ClaimError> {
+        let failed = |source: io::Error| ClaimError::Make(path.to_owned(), source.into());
+        whole_file::make_folder(folder(path)).map_err(failed)?;
         // If two daemons start at once, the second must see the first's socket.
-        let _lock = lock(folder).map_err(failed)?;
+        let _lock = lock(path).await?;
         remove_dead(path)?;
         let before = umask(Mode::from_bits_truncate(0o177));
         let listener = UnixListener::bind(path);
@@ -56,7 +61,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let Ok(_lock) = lock(folder(&self.path)) else { return };
+        let Ok(Some(_lock)) = lock::try_take(&lock_file(&self.path), HOLDER) else { return };
         if identity(&self.path).is_ok_and(|file| file == self.file) {
             // The next daemon replaces a file that stays.
             let _ = fs::remove_file(&self.path);
@@ -68,12 +73,11 @@ impl Drop for Claim {
 ///
 /// # Errors
 /// If the file cannot be removed, or a daemon answers on it.
-pub fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
-    let folder = folder(path);
-    if !folder.is_dir() {
+pub async fn remove_stale(path: &Path) -> Result<bool, ClaimError> {
+    if !folder(path).is_dir() {
         return Ok(false);
     }
-    let _lock = lock(folder).map_err(|source| ClaimError::Make(path.to_owned(), source))?;
+    let _lock = lock(path).await?;
     remove_dead(path)
 }
 
@@ -81,11 +85,18 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Locks the folder until the value is dropped. A lock file would stay behind.
-fn lock(folder: &Path) -> io::Result<File> {
-    let folder = File::open(folder)?;
-    folder.lock()?;
-    Ok(folder)
+/// The holder in the lock file.
+const HOLDER: &str = "netd";
+
+fn lock_file(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    name.into()
+}
+
+async fn lock(path: &Path) -> Result<Lock, ClaimError> {
+    let lock = lock::take(&lock_file(path), HOLDER, LOCK_TIMEOUT).await;
+    lock.map_err(|error| ClaimError::Make(path.to_owned(), error.into()))
 }
 
 /// Removes the file, unless a daemon answers on it. True if there was one.
@@ -98,12 +109,12 @@ fn remove_dead(path: &Path) -> Result<bool, ClaimError> {
     match UnixStream::connect(&path).map(drop) {
         Ok(()) => return Err(ClaimError::Alive(path)),
         Err(error) if is_dead(&error) => {}
-        Err(source) => return Err(ClaimError::Make(path, source)),
+        Err(source) => return Err(ClaimError::Make(path, source.into())),
     }
     match fs::remove_file(&path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(ClaimError::Make(path, source)),
+        Err(source) => Err(ClaimError::Make(path, source.into())),
     }
 }
 

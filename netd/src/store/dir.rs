@@ -7,7 +7,6 @@ mod file_batch;
 mod files;
 mod fingerprint;
 mod lease_file;
-mod lock;
 mod watcher;
 
 use std::future;
@@ -25,6 +24,7 @@ use self::files::Layout;
 use self::lease_file::{LeaseFile, LeaseFiles};
 use self::watcher::{Notifications, PrimedWatch};
 use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
+use crate::lock;
 
 /// How often the files are polled, for mounts on which the kernel sends no notifications.
 pub const POLL: Duration = Duration::from_secs(10);
@@ -87,7 +87,7 @@ impl DirStore {
         self.run(Layout::make_dirs).await?;
         // The watch must begin before the files are read: changes during the read are notified then.
         let notifications = self.own.set(request.node.clone()).is_ok().then(|| Notifications::new(&self.layout));
-        let lock = lock::take(&self.layout, &request.node, self.lock_timeout).await?;
+        let lock = lock::take(&self.layout.lock_file(), &format!("node {}", request.node), self.lock_timeout).await?;
         let (request, conf) = (request.clone(), conf.clone());
         let acquired = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);

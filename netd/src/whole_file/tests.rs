@@ -53,3 +53,17 @@ fn what_a_killed_writer_left_is_swept_and_nothing_else() {
     expected.sort_unstable();
     assert_eq!(names, expected);
 }
+
+#[test]
+fn only_regular_files_of_a_bounded_size_are_read() {
+    let room = tempfile::tempdir().expect("a folder");
+    let (pipe, large) = (room.path().join("pipe"), room.path().join("large"));
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).expect("a pipe");
+    fs::write(&large, "x".repeat(64 * 1024 + 1)).expect("a file");
+    for (path, why) in [(&*pipe, "no regular file"), (Path::new("/dev/zero"), "no regular file"), (&*large, "64 kB")] {
+        let error = read(path).expect_err("not to be read").to_string();
+        assert!(error.contains(why), "{}: {error}", path.display());
+    }
+    fs::write(&large, "x".repeat(64 * 1024)).expect("a file");
+    assert_eq!(read(&large).expect("a file").len(), 64 * 1024);
+}

@@ -163,7 +163,12 @@ pub(crate) fn await_ready(node: &Node) -> Outcome {
 
 /// All findings of `netd doctor` but the good ones.
 pub(crate) fn troubles(node: &Node) -> Outcome<Vec<Value>> {
-    let output = node.run_netd("doctor", &["-o", "json"])?;
+    troubles_by(node, &[])
+}
+
+/// The same with more arguments.
+pub(crate) fn troubles_by(node: &Node, arguments: &[&str]) -> Outcome<Vec<Value>> {
+    let output = node.run_netd("doctor", &[&["-o", "json"], arguments].concat())?;
     let findings: Vec<Value> =
         serde_json::from_slice(&output.stdout).context(format!("read what doctor printed: {}", said(&output)))?;
     Ok(findings.into_iter().filter(|finding| finding["verdict"] != "ok").collect())

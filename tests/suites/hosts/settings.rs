@@ -16,7 +16,7 @@ use netd_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::hostile_bed::{Bed, await_ready, backends, fabric, said, status, sysctl, troubles, vxlan};
+use crate::hostile_bed::{Bed, await_ready, backends, fabric, said, status, sysctl, troubles, troubles_by, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -72,12 +72,15 @@ fn routers_by_netd() -> Outcome {
 
     daemon.terminate()?;
     n1.namespace().sysctl("net/ipv6/conf/eth1/accept_ra", "1")?;
-    let found = troubles(n1)?;
+    let found = troubles_by(n1, &["--iface=eth0"])?;
     let named =
         |finding: &&Value| finding["subject"] == "eth1" && finding["remedy"].to_string().contains("accept_ra=2");
     let remedy = found.iter().find(named).context(format!("doctor says {}", Value::from(found.clone())))?;
     n1.namespace().run(remedy["remedy"].as_str().unwrap_or_default())?;
-    ensure!(!troubles(n1)?.iter().any(|finding| finding["subject"] == "eth1"), "doctor still speaks of eth1");
+    ensure!(
+        !troubles_by(n1, &["--iface=eth0"])?.iter().any(|finding| finding["subject"] == "eth1"),
+        "doctor still speaks of eth1"
+    );
     let output = n1.run_netd("cleanup", &[])?;
     ensure!(output.status.success() && accept_ra(n1.namespace(), "eth1")? == "1", "after cleanup: {}", said(&output));
     Ok(())

@@ -252,6 +252,8 @@ pub enum Statement {
     Counter,
     /// `meta mark set`.
     SetMark(Expression),
+    /// The packet belongs to no connection.
+    NoTrack,
     /// Gives the packet the address of the interface that it leaves by.
     Masquerade(NatFlags),
     /// Decides.

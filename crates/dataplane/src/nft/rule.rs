@@ -29,6 +29,7 @@ pub(super) fn write(writer: &mut Writer, statement: &Statement) {
         Statement::Compare { left, op, right } => compare::write(writer, left, *op, right),
         Statement::Lookup { key, op, set } => lookup::write(writer, key, *op, set),
         Statement::Counter => expression(writer, "counter", |_| ()),
+        Statement::NoTrack => expression(writer, "notrack", |_| ()),
         Statement::SetMark(value) => {
             load::write(writer, value, 0);
             expression(writer, "meta", |writer| {
@@ -83,6 +84,7 @@ impl Reader {
         let statement = match name {
             "cmp" => self.compare(attributes)?,
             "counter" => self.alone(Statement::Counter)?,
+            "notrack" => self.alone(Statement::NoTrack)?,
             IMMEDIATE if attributes.number(DREG)? == REGISTER_VERDICT => {
                 self.alone(Statement::Verdict(Verdict::read(attributes.nest(immediate::DATA))?))?
             }

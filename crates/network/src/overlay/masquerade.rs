@@ -6,13 +6,14 @@
 
 use std::net::IpAddr;
 
+use dataplane::link::Tunnel;
 use dataplane::nft::{
-    self, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement, Table, Type,
-    Value, Verdict,
+    self, AddressType, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement,
+    Table, Type, Value, Verdict, protocol,
 };
 use dataplane::types::{Family, Prefix};
 
-use super::Input;
+use super::{Desired, Input};
 use crate::key::Key;
 
 /// The bit of the packet mark by which kube-proxy asks for masquerading; other bits are other programs'.
@@ -20,6 +21,8 @@ const KUBE_PROXY_MARK: u32 = 0x4000;
 /// After the routing decision, where source addresses are rewritten (`NF_IP_PRI_NAT_SRC`).
 const SRCNAT: i32 = 100;
 const FILTER: i32 = 0;
+/// Before connections are tracked (`NF_IP_PRI_RAW`).
+const RAW: i32 = -300;
 
 /// How masquerading picks source ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +62,41 @@ pub(super) fn table(input: &Input<'_>) -> Option<Table> {
         table = table.with_chain("forward", Chain::base(ChainType::Filter, Hook::Forward, FILTER).with_rules(rules));
     }
     (!table.chains.is_empty()).then_some(table)
+}
+
+/// Keeps the tunnels' own packets out of the table of connections, where each inner flow would have entries. A family in which this node
+/// has another public address is left out: a translation between needs the entries.
+pub(super) fn exempt_tunnels(input: &Input<'_>, desired: &mut Desired) {
+    let Some(table) = &mut desired.table else { return };
+    let (mut received, mut sent) = (Vec::new(), Vec::new());
+    for device in desired.devices.values() {
+        let Tunnel::Vxlan(vxlan) = &device.tunnel else { continue };
+        let Some(local) = vxlan.local.filter(|local| has_address(input, *local)) else { continue };
+        let packets = [
+            Statement::family(Family::of(local)),
+            Statement::eq(Expression::Protocol, Value::Protocol(protocol::UDP)),
+            Statement::eq(Expression::Port(Side::Destination), Value::Service(vxlan.port)),
+        ];
+        let is_received = Statement::eq(Expression::DestinationType, Value::AddressType(AddressType::Local));
+        for (rules, condition) in [(&mut received, Some(is_received)), (&mut sent, None)] {
+            let rule = Rule::new([&packets[..], condition.as_slice(), &[Statement::NoTrack]].concat());
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+    }
+    for (name, hook, rules) in [("received", Hook::Prerouting, received), ("sent", Hook::Output, sent)] {
+        if !rules.is_empty() {
+            let chain = Chain::base(ChainType::Filter, hook, RAW).with_rules(rules);
+            table.chains.insert(format!("tunnel-{name}"), chain);
+        }
+    }
+}
+
+/// True where peers send to the address that the interface has.
+fn has_address(input: &Input<'_>, local: IpAddr) -> bool {
+    let family = Family::of(local);
+    input.underlay.public.get(family) == input.underlay.addresses.get(family)
 }
 
 /// The key of a node's element; `None` where the table has no set for the node.

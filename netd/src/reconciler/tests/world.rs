@@ -166,7 +166,7 @@ impl World {
         self.waiting = events(&before, &self.kernel, OWN);
         self.cluster.own.encapsulations = Some(outcome.advertised.clone());
         let (is_clean, conflicts) = (report.is_clean(), report.conflicts);
-        let full = FullRun { outcome, peers, admission, observed, conflicts, is_clean };
+        let full = FullRun { outcome, peers, admission, observed, conflicts, unmade: BTreeSet::new(), is_clean };
         self.reconciler.adopt(full, &self.node, OWN, false);
     }
 

@@ -3,19 +3,15 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 
 use network::record;
-use nix::fcntl::OFlag;
 
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
-
-/// Larger files are not read: no lease is this large.
-const LARGEST: u64 = 64 * 1024;
+use crate::whole_file::{self, LARGEST};
 
 /// How many files a batch holds.
 const BATCH: usize = 64;
@@ -32,8 +28,8 @@ pub(super) enum LeaseFileError {
     /// The file cannot be read.
     #[error("cannot read it")]
     Read(#[from] io::Error),
-    /// Not a regular file, not a node's file name, or too large.
-    #[error("it is no file of a lease's size")]
+    /// Not a node's file name.
+    #[error("its name is not that of a node")]
     Foreign,
     /// The content is no lease.
     #[error("it is no lease")]
@@ -63,20 +59,12 @@ impl FileBatch {
     }
 
     fn read_entry(&mut self, layout: &Layout, path: &Path, name: &str) -> Option<Entry> {
-        // O_NONBLOCK, since opening a pipe without a writer would block.
-        let file = match File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path) {
-            Ok(file) => file,
+        let (file, metadata) = match whole_file::open(path, LARGEST) {
+            Ok(opened) => opened,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => return Some((layout.fingerprint(name)?, Err(error.into()))),
         };
-        let metadata = match file.metadata() {
-            Ok(metadata) => metadata,
-            Err(error) => return Some((Fingerprint::UNREADABLE, Err(error.into()))),
-        };
         let fingerprint = Fingerprint::from(&metadata);
-        if !fingerprint.regular || metadata.len() > LARGEST {
-            return Some((fingerprint, Err(LeaseFileError::Foreign)));
-        }
         let start = self.buffer.len();
         let content = append(&file, metadata.len(), &mut self.buffer).map(|()| start..self.buffer.len());
         Some((fingerprint, content.map_err(LeaseFileError::from)))

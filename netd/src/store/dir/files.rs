@@ -1,6 +1,5 @@
 //! The store's paths, and how its files are written and removed.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -30,7 +29,7 @@ impl Layout {
     }
 
     pub(super) fn lock_file(&self) -> PathBuf {
-        self.dir.join("lock")
+        self.dir.join("netd.lock")
     }
 
     /// The directory of the network configuration.
@@ -45,7 +44,7 @@ impl Layout {
 
     pub(super) fn read_net_conf(&self) -> Result<String, StoreError> {
         let advice = r#"it must hold the network configuration, such as {"Network": "10.244.0.0/16", "Backend": {"Type": "vxlan"}}"#;
-        fs::read_to_string(&self.net_conf).map_err(|error| StoreError::read(self.net_conf.display(), advice, error))
+        whole_file::read(&self.net_conf).map_err(|error| StoreError::read(self.net_conf.display(), advice, error))
     }
 
     pub(super) fn make_dirs(&self) -> Result<(), StoreError> {

@@ -90,7 +90,7 @@ fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {
 }
 
 /// The node whose file has this name; `None` for a foreign file.
-fn node_of(name: &str) -> Option<NodeName> {
+pub(super) fn node_of(name: &str) -> Option<NodeName> {
     name.strip_suffix(".json")?.parse().ok()
 }
 

@@ -94,6 +94,15 @@ struct FileState {
     fault: Option<String>,
 }
 
+impl FileState {
+    /// Remembers what is wrong with the file of this name; gives the event, where that has changed.
+    fn set_fault(&mut self, name: &str, fault: Option<String>) -> Option<StoreEvent> {
+        let former = std::mem::replace(&mut self.fault, fault.clone());
+        let node = lease_file::node_of(name).filter(|_| former != fault)?;
+        Some(StoreEvent::Unusable(node, fault))
+    }
+}
+
 /// The store's files as last reported.
 struct WatchedFiles {
     layout: Layout,
@@ -239,7 +248,9 @@ impl WatchedFiles {
             return;
         }
         self.missing.remove(name);
-        if let Some(lease) = self.files.remove(name).and_then(|state| state.lease) {
+        let Some(mut state) = self.files.remove(name) else { return };
+        events.extend(state.set_fault(name, None));
+        if let Some(lease) = state.lease {
             events.push(StoreEvent::Removed(lease.node.clone()));
         }
     }
@@ -274,14 +285,14 @@ impl WatchedFiles {
                     events.push(StoreEvent::Lease(Arc::clone(&lease)));
                     state.lease = Some(lease);
                 }
-                state.fault = None;
+                events.extend(state.set_fault(&name, None));
             }
             Err(error) => {
                 // The same fault in a rewritten file is not logged again.
                 let text = chain(&error);
                 if state.fault.as_ref() != Some(&text) {
                     lease_file::log_skipped(&name, &error);
-                    state.fault = Some(text);
+                    events.extend(state.set_fault(&name, Some(text)));
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! An endpoint of etcd with its certificates. The files are read again for each connection, since certificates are renewed.
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,6 +8,10 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use super::record::{CONFIG, SUBNETS};
 use crate::access_error::Cause;
 use crate::config::EtcdConfig;
+use crate::whole_file;
+
+/// The largest file of certificates: a system's bundle has some hundred kB.
+const LARGEST: u64 = 4 * 1024 * 1024;
 
 /// The deadline for TCP, and the one for TLS.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -66,7 +69,7 @@ impl EtcdConfig {
     }
 }
 
-fn read(flag: &str, path: &Path) -> Result<Vec<u8>, EndpointError> {
+fn read(flag: &str, path: &Path) -> Result<String, EndpointError> {
     let unreadable = || format!("{flag} names {}, which cannot be read", path.display());
-    fs::read(path).map_err(|error| EndpointError::new(unreadable(), error))
+    whole_file::read_up_to(path, LARGEST).map_err(|error| EndpointError::new(unreadable(), error))
 }

@@ -22,6 +22,8 @@ use crate::whole_file;
 const BATCH: Duration = Duration::from_secs(2);
 /// The least time between two writes.
 const INTERVAL: Duration = Duration::from_mins(1);
+/// The largest file: thousands of leases.
+const LARGEST: u64 = 64 * 1024 * 1024;
 
 /// The contents of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,7 +86,7 @@ impl CachedNetwork {
 
     /// Reads the file of an earlier run. `None` where it is missing or cannot be used; the latter is logged.
     pub(super) fn load(path: &Path) -> Option<Self> {
-        let text = match std::fs::read_to_string(path) {
+        let text = match whole_file::read_up_to(path, LARGEST) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
             Err(error) => {

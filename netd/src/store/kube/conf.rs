@@ -17,6 +17,7 @@ use super::Shared;
 use super::store_events::StoreEvents;
 use crate::config::NetConfSource;
 use crate::store::{Closed, StoreError, StoreEvent};
+use crate::whole_file;
 
 const TASK: &str = "configuration";
 const KEY: &str = "net-conf.json";
@@ -43,7 +44,7 @@ pub(super) async fn read(server: &ApiServer, source: &NetConfSource) -> Result<S
 fn read_file(path: &Path) -> Result<String, StoreError> {
     let advice =
         "mount the ConfigMap with net-conf.json there, or name it by --net-config-path or --net-conf-configmap";
-    std::fs::read_to_string(path).map_err(|error| StoreError::read(path.display(), advice, error))
+    whole_file::read(path).map_err(|error| StoreError::read(path.display(), advice, error))
 }
 
 fn net_conf(map: Option<&ConfigMap>) -> Result<String, &'static str> {

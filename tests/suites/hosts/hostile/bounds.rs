@@ -68,7 +68,7 @@ fn conf_later(how: &str) -> Outcome {
         put(how, &bed.cluster.fabric.store.join("net-conf.json"))?;
         eventually(seconds(8), "status names the file", || {
             let seen = status(bed.node())?;
-            ensure!(seen["problems"].to_string().contains("net-conf.json"), "{}", seen["problems"]);
+            ensure!(seen["store"].to_string().contains("net-conf.json"), "{}", seen["store"]);
             Ok(())
         })?;
         bed.caught_up()

@@ -29,7 +29,7 @@ pub(in super::super) fn check(family: Family, rule: &Rule) -> Outcome {
                 }
             }
             Statement::Opaque { .. } => return Err("it holds an expression that was read but is not understood"),
-            Statement::Counter | Statement::Masquerade(_) | Statement::Verdict(_) => {}
+            Statement::Counter | Statement::NoTrack | Statement::Masquerade(_) | Statement::Verdict(_) => {}
         }
         network = network.or_else(|| statement.network());
     }

@@ -119,6 +119,7 @@ impl Display for Statement {
             Statement::Compare { left, op, right } => write!(f, "{left} {}{right}", op.sign()),
             Statement::Lookup { key, op, set } => write!(f, "{} {}@{set}", joined(key, " . "), op.sign()),
             Statement::Counter => f.write_str("counter"),
+            Statement::NoTrack => f.write_str("notrack"),
             Statement::SetMark(value) => write!(f, "meta mark set {value}"),
             Statement::Masquerade(flags) if *flags == NatFlags::default() => f.write_str("masquerade"),
             Statement::Masquerade(flags) => write!(f, "masquerade {flags}"),

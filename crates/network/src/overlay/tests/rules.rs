@@ -60,6 +60,16 @@ fn masquerading_of_ipv4() {
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random comment "pods to the world"
 		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random comment "others to pods of other nodes"
 	}
+
+	chain tunnel-received {
+		type filter hook prerouting priority -300; policy accept;
+		meta nfproto ipv4 meta l4proto udp th dport 8472 fib daddr type local notrack
+	}
+
+	chain tunnel-sent {
+		type filter hook output priority -300; policy accept;
+		meta nfproto ipv4 meta l4proto udp th dport 8472 notrack
+	}
 }"#
     );
 }
@@ -97,6 +107,18 @@ fn masquerading_of_both_with_a_near_peer() {
 		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr @direct-nodes-v6 return comment "pods to nodes on a plain route"
 		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr != ff00::/8 masquerade comment "pods to the world"
 		meta nfproto ipv6 ip6 saddr != fd00:10::/48 ip6 daddr fd00:10::/48 masquerade comment "others to pods of other nodes"
+	}
+
+	chain tunnel-received {
+		type filter hook prerouting priority -300; policy accept;
+		meta nfproto ipv6 meta l4proto udp th dport 8472 fib daddr type local notrack
+		meta nfproto ipv4 meta l4proto udp th dport 8472 fib daddr type local notrack
+	}
+
+	chain tunnel-sent {
+		type filter hook output priority -300; policy accept;
+		meta nfproto ipv6 meta l4proto udp th dport 8472 notrack
+		meta nfproto ipv4 meta l4proto udp th dport 8472 notrack
 	}
 }"#
     );
