@@ -236,7 +236,8 @@ fn by_index(links: &[LinkFacts], index: u32) -> Option<&LinkFacts> {
 fn by_default_route<'a>(host: &'a HostFacts, options: &InterfaceOptions) -> Result<Pick<'a>, InterfaceError> {
     let link = |family| host.default_routes.get(family).and_then(|route| by_index(&host.links, route.index));
     let of_routes = Family::BOTH.into_iter().filter_map(link);
-    let is_in_use = |link: &&LinkFacts| link.up && link.addresses.iter().any(|facts| options.uses(facts.address));
+    let in_use = |facts: &Address| options.uses(facts.address) && is_usable(facts);
+    let is_in_use = |link: &&LinkFacts| link.up && link.addresses.iter().any(in_use);
     if let Some(link) = of_routes.chain(&host.links).find(is_in_use) {
         return Ok(Pick { link, address: None });
     }
