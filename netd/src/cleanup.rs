@@ -17,6 +17,7 @@ use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
+use crate::bridge::Memory;
 use crate::config::Config;
 use crate::conflist;
 use crate::install;
@@ -44,7 +45,8 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
-    for file in shared.into_iter().chain([relaxed_rp_filter::file(&config.subnet_file)]) {
+    let own = [relaxed_rp_filter::file(&config.subnet_file), Memory::file(&config.subnet_file)];
+    for file in shared.into_iter().chain(own) {
         match fs::remove_file(&file) {
             Ok(()) => tracing::info!(path = %file.display(), "file removed"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
