@@ -10,9 +10,6 @@ use super::{Conflict, Diff};
 use crate::backend::{self, DeviceTexts};
 use crate::overlay::Device;
 
-/// The least MTU of a link with IPv6 (`IPV6_MIN_MTU`).
-const IPV6_MTU: u32 = 1280;
-
 impl<'a> Diff<'a> {
     pub(super) fn devices(&mut self) {
         let mut to_make = Vec::new();
@@ -86,8 +83,8 @@ impl<'a> Diff<'a> {
             (None, _) => {
                 self.replaced.insert(name);
                 self.push(Op::AddBridge { name: name.clone(), mac: bridge.mac, mtu: bridge.mtu });
-                // Pods must not configure the node by router advertisements. The kernel has no IPv6 on a link of a smaller MTU.
-                if bridge.mtu.get() >= IPV6_MTU {
+                // Pods must not configure the node by router advertisements.
+                if bridge.mtu.carries_ipv6() {
                     let key = format!("net/ipv6/conf/{name}/accept_ra");
                     self.push(Op::SetSysctl { key, value: "0".to_owned() });
                 }
