@@ -200,8 +200,8 @@ impl KernelView {
         // A link without a name is new, and not notified yet.
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
         let route = DeviceRoute::of(route, device.clone());
-        let is_connected = route.protocol == KERNEL && route.gateway.is_none();
-        if is_connected && destination.len() < destination.family().bits() && !self.ours.contains(&route.device) {
+        let is_subnet = self.filter.identity.covers(destination) && destination.len() < destination.family().bits();
+        if is_subnet && route.protocol == KERNEL && !self.ours.contains(&route.device) {
             // The plugin has made the pods' bridge.
             engine.require_full();
         }
