@@ -1,94 +1,155 @@
-//! The pods' bridge: the plugin makes it for a node's first pod, and netd restores it, with its ports, where it is removed under running
-//! pods.
+//! The pods' bridge: the plugin makes it for a node's first pod. Here it is recognized and remembered; [`network::overlay::bridge`] says
+//! what is kept of it.
 //!
-//! Pure. A port of ours is known by the alias that the plugin gave it, from which its name follows.
+//! [`look`] is pure. A port of ours is known by the alias that the plugin gave it, from which its name follows. What is remembered is in a
+//! file beside the subnet file, so both are of this boot.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use dataplane::link::{Kind, Link};
 use dataplane::monitor::{Event, Object};
-use dataplane::op::{DeviceAddress, Op};
-use dataplane::types::{IfName, Mtu, PerFamily, Prefix, RouteProtocol};
+use dataplane::route::Route;
+use dataplane::types::{IfName, Mac, Mtu, PerFamily, Prefix};
 use netd_cni::attachment::Attachment;
 use netd_cni::netlink::mac_for;
-use network::observe::Observed;
+use network::observe::Host;
+use network::overlay::bridge::{Bridge, KERNEL};
 
 use crate::conflist::NETWORK;
+use crate::whole_file;
 
 /// The bridge's name.
 const NAME: &str = "cni0";
 
-/// The protocol of the route that comes with an address.
-const KERNEL: RouteProtocol = RouteProtocol(2);
+/// The bridge as it was when it had this node's subnet first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Its index: a bridge with another one is another bridge.
+    index: u32,
+    /// The hardware address that its pods know.
+    mac: Mac,
+    /// The addresses that its pods have as gateways.
+    gateways: Vec<IpAddr>,
+}
 
-/// The state of the bridge.
+impl Memory {
+    /// The file.
+    pub fn file(subnet_file: &Path) -> PathBuf {
+        let mut name = subnet_file.as_os_str().to_owned();
+        name.push(".bridge");
+        name.into()
+    }
+
+    /// What a daemon has written; none where there is nothing, or something else.
+    pub fn read(subnet_file: &Path) -> Option<Self> {
+        let text = fs::read_to_string(Self::file(subnet_file)).ok()?;
+        let mut words = text.split_whitespace();
+        let (index, mac) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+        Some(Self { index, mac, gateways: words.map(str::parse).collect::<Result<_, _>>().ok()? })
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    /// Where that cannot be written.
+    pub fn write(&self, subnet_file: &Path) -> io::Result<()> {
+        let file = Self::file(subnet_file);
+        whole_file::sweep(&file);
+        whole_file::install(&file, format!("{self}\n").as_bytes(), whole_file::FILE)
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.index, self.mac)?;
+        self.gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))
+    }
+}
+
+/// What the daemon knows of the bridge.
 #[derive(Debug, Default)]
-pub struct Bridge {
-    /// The bridge has had this node's subnet, so that pods without a bridge were on ours: another daemon on the host has pods too.
-    had_subnet: bool,
+pub struct BridgeWatch {
+    /// What is remembered.
+    pub memory: Option<Memory>,
+    /// The index and the hardware address of a bridge that has been made.
+    made: Option<(u32, Mac)>,
 }
 
-impl Bridge {
-    /// Takes a notification of the kernel; true where the bridge is gone, so that [`Bridge::repair`] has to run.
-    pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) -> bool {
+impl BridgeWatch {
+    /// Goes on where an earlier daemon ended.
+    pub fn resume(subnet_file: &Path) -> Self {
+        Self { memory: Memory::read(subnet_file), made: None }
+    }
+
+    /// Takes a notification of the kernel: a bridge may get this node's subnet and lose it before a full run looks.
+    pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) {
         match event {
-            Event::New(Object::Route(route)) => {
-                self.had_subnet |=
-                    has(subnets, route.destination) && route.gateway.is_none() && route.protocol == KERNEL;
-                false
+            Event::New(Object::Link(link)) if link.name.as_str() == NAME && link.kind == Kind::Bridge => {
+                self.made =
+                    self.made.filter(|(index, _)| *index == link.index).or(link.mac.map(|mac| (link.index, mac)));
             }
-            Event::Deleted(Object::Link(link)) => link.name.as_str() == NAME && link.kind == Kind::Bridge,
-            _ => false,
-        }
-    }
-
-    /// The ops that restore the bridge and its ports. `subnets` are this node's, `mtu` is that of its pods.
-    pub fn repair(&mut self, observed: &Observed, subnets: &PerFamily<Prefix>, mtu: Mtu) -> Vec<Op> {
-        let Ok(name) = NAME.parse::<IfName>() else { return Vec::new() };
-        let mut ops = Vec::new();
-        if let Some(bridge) = observed.links.get(&name) {
-            // The kernel adds the subnet's route with the bridge's address.
-            let has_subnet = bridge.kind == Kind::Bridge
-                && observed
-                    .routes
-                    .iter()
-                    .any(|route| route.device == name && route.gateway.is_none() && has(subnets, route.destination));
-            self.had_subnet |= has_subnet;
-            if !has_subnet {
-                return Vec::new();
+            Event::New(Object::Route(route)) if is_connected(route, subnets) => {
+                let is_known = self.memory.as_ref().is_some_and(|memory| memory.index == route.index);
+                if let Some((index, mac)) = self.made.filter(|(index, _)| *index == route.index && !is_known) {
+                    self.memory = Some(Memory { index, mac, gateways: gateways(subnets) });
+                }
             }
+            _ => {}
         }
-        let orphans: Vec<&IfName> =
-            observed.links.values().filter(|link| is_orphan(link)).map(|link| &link.name).collect();
-        let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| Some((subnet.nth(1)?, subnet.len()))).collect();
-        let Some((first, _)) = gateways.first().filter(|_| self.had_subnet && !orphans.is_empty()) else {
-            return Vec::new();
-        };
-        if !observed.links.contains_key(&name) {
-            ops.push(Op::AddBridge { name: name.clone(), mac: mac_for(*first), mtu });
-            // Pods must not configure the node by router advertisements.
-            let key = format!("net/ipv6/conf/{name}/accept_ra");
-            ops.push(Op::SetSysctl { key, value: "0".to_owned() });
-            ops.extend(gateways.iter().map(|&(address, prefix_len)| {
-                Op::AddAddress(DeviceAddress { device: name.clone(), address, prefix_len })
-            }));
-        }
-        for port in orphans {
-            ops.push(Op::SetPort { name: port.clone(), bridge: name.clone() });
-            // The plugin sets the ports of netd's own configuration so.
-            ops.push(Op::SetHairpin(port.clone()));
-        }
-        ops
     }
 }
 
-fn has(subnets: &PerFamily<Prefix>, range: Prefix) -> bool {
-    subnets.iter().any(|(_, subnet)| *subnet == range)
+fn gateways(subnets: &PerFamily<Prefix>) -> Vec<IpAddr> {
+    subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect()
 }
 
-/// True for a pod's interface on the node that is on no bridge. A new pod's interface gets its bridge before its alias.
-fn is_orphan(link: &Link) -> bool {
+/// True for the route that the kernel adds with a gateway's address.
+fn is_connected(route: &Route, subnets: &PerFamily<Prefix>) -> bool {
+    let is_own = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
+    is_own && route.gateway.is_none() && route.protocol == KERNEL
+}
+
+/// The bridge to be kept, and what to remember of it. `subnets` are this node's, `mtu` is for a bridge that has to be made.
+///
+/// None is kept before it has had this node's subnet: pods may be those of another daemon on the host.
+pub fn look(
+    host: &Host,
+    subnets: &PerFamily<Prefix>,
+    mtu: Mtu,
+    memory: Option<Memory>,
+) -> (Option<Bridge>, Option<Memory>) {
+    let Ok(name) = NAME.parse::<IfName>() else { return (None, memory) };
+    let gateways = gateways(subnets);
+    let Some(first) = gateways.first().copied() else { return (None, memory) };
+    let link = host.links.get(&name);
+    let bridge = link.filter(|link| link.kind == Kind::Bridge);
+    let has_subnet =
+        |bridge: &&Link| host.routes.iter().any(|route| route.index == bridge.index && is_connected(route, subnets));
+    let known = memory.clone().filter(|memory| memory.gateways == gateways);
+    let is_same = |memory: &Memory| bridge.is_none_or(|bridge| bridge.index == memory.index);
+    let seen = bridge.filter(has_subnet).map(|bridge| match &known {
+        Some(memory) if is_same(memory) => memory.clone(),
+        _ => Memory { index: bridge.index, mac: bridge.mac.unwrap_or(mac_for(first)), gateways },
+    });
+    let ports: Vec<&Link> = host.links.values().filter(|link| is_port(link, bridge)).collect();
+    let lost = known.filter(|memory| !ports.is_empty() || link.is_some() && is_same(memory));
+    let kept = seen.clone().or(lost).map(|Memory { mac, .. }| {
+        let ports = ports.into_iter().map(|link| link.name.clone()).collect();
+        Bridge { name, mac, mtu, ports }
+    });
+    (kept, seen.or(memory))
+}
+
+/// True for a pod's interface on the node that is on this bridge or on none. A new pod's interface gets its bridge before its alias.
+fn is_port(link: &Link, bridge: Option<&Link>) -> bool {
     let attachment = link.alias.as_deref().and_then(Attachment::from_alias);
     let is_ours = |of: Attachment| of.network.as_str() == NETWORK && of.host_veth() == link.name;
-    link.kind == Kind::Veth && link.master.is_none() && attachment.is_some_and(is_ours)
+    let is_elsewhere = link.master.is_some() && link.master != bridge.map(|bridge| bridge.index);
+    link.kind == Kind::Veth && !is_elsewhere && attachment.is_some_and(is_ours)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use network::plan::Plan;
 use network::{chain, observe};
 
 use crate::accept_ra;
+use crate::bridge::Memory;
 use crate::config::Config;
 use crate::conflist;
 use crate::install;
@@ -44,7 +45,7 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         }
     }
     let shared = (!is_flannels).then(|| config.subnet_file.clone());
-    let remembered = [relaxed_rp_filter::file(&config.subnet_file), accept_ra::file(&config.subnet_file)];
+    let remembered = [relaxed_rp_filter::file, accept_ra::file, Memory::file].map(|file| file(&config.subnet_file));
     for file in shared.into_iter().chain(remembered) {
         match whole_file::remove(&file) {
             Ok(true) => tracing::info!(path = %file.display(), "file removed"),

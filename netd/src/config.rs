@@ -41,6 +41,10 @@ pub struct Config {
     #[command(flatten)]
     pub rules: RulesConfig,
 
+    /// flanneld's; netd always has a route by which packets to addresses of the pod network that no node has end here.
+    #[arg(long, default_value_t = false, value_name = "BOOL")]
+    pub ip_blackhole_route: bool,
+
     /// Seconds between two comparisons of the kernel with the desired state [default: 10].
     #[arg(long = "iptables-resync", value_parser = seconds, value_name = "SECONDS")]
     pub resync: Option<Duration>,

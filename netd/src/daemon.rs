@@ -29,6 +29,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use tokio::time::Instant;
 
+use crate::bridge::BridgeWatch;
 use crate::config::Config;
 use crate::conflist;
 use crate::host;
@@ -112,6 +113,7 @@ impl Daemon {
         if config.node_name.is_none() {
             config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }
+        let bridge = BridgeWatch::resume(&config.subnet_file);
         let mut kernel = Linux::open()?;
         let monitor = AsyncMonitor::open()?;
         let node = loop {
@@ -138,7 +140,7 @@ impl Daemon {
         Ok(Self {
             node,
             store: StoreView::default(),
-            kernel: KernelSync::new(kernel, monitor, epoch),
+            kernel: KernelSync::new(kernel, monitor, bridge, epoch),
             lease: LocalLease::new(Publisher::start(store), request, &own, epoch),
             cluster: Cluster { own, peers: BTreeMap::new() },
             transition: BackendTransition::resume(&config.subnet_file),

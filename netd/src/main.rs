@@ -12,7 +12,7 @@ use netd::config::Config;
 use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
-use netd::{cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
+use netd::{bridge, cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
 use network::model::Admission;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
@@ -120,6 +120,7 @@ async fn plan(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
         &cluster,
         config.rules,
         &relaxed_rp_filter::transition(&config.subnet_file),
+        bridge::Memory::read(&config.subnet_file),
     )?;
     for peer in admission.rejected() {
         println!("# node {} is left out: {}", peer.node, peer.reason);

@@ -18,6 +18,7 @@ use network::overlay::transition::{self, Transition};
 use network::overlay::{self, Desired, Input, Outcome};
 use network::plan::{Conflict, Plan};
 
+use crate::bridge;
 use crate::config::RulesConfig;
 use crate::node::Node;
 
@@ -94,6 +95,8 @@ pub struct Planned {
     pub observed: Observed,
     /// The peers from which it follows.
     pub peers: PeerIndex,
+    /// What to remember of the pods' bridge.
+    pub memory: Option<bridge::Memory>,
 }
 
 /// Compares the kernel with what it should be, and gives the plan. Changes nothing.
@@ -103,11 +106,13 @@ pub fn plan(
     cluster: &Cluster,
     rules: RulesConfig,
     transition: &Transition,
+    memory: Option<bridge::Memory>,
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
     let wanted = transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining);
     let unsupported = observe::unsupported(kernel, &host.links, &node.conf.backend, &node.underlay, wanted)?;
+    let (bridge, memory) = bridge::look(&host, &cluster.own.subnets, node.underlay.mtu, memory);
     let transition = &Transition { unsupported, ..transition.clone() };
     let input = Input {
         conf: &node.conf,
@@ -122,11 +127,12 @@ pub fn plan(
         transition,
         forward_chains: &host.base_chains,
         others: &host.others,
+        bridge: bridge.as_ref(),
     };
     let (outcome, peers) = overlay::build(&input)?;
     let observed = observe::observed(kernel, host, &node.identity, &outcome.desired)?;
     let plan = Plan::diff(&observed, &outcome.desired, &node.identity);
-    Ok(Planned { plan, outcome, observed, peers })
+    Ok(Planned { plan, outcome, observed, peers, memory })
 }
 
 /// Carries a plan out. A change that is refused does not stop the others.

@@ -127,6 +127,10 @@ fn strip_volatile(item: &mut Value, without: &[&str]) {
         Value::Object(fields) => {
             let stays = |name: &str| !VOLATILE.contains(&name) && !name.ends_with("_timer") && !without.contains(&name);
             fields.retain(|name, _| stays(name));
+            if fields.get("scope").is_some_and(|scope| scope == "link") {
+                // A link-local address is as good where the kernel has made it.
+                fields.remove("nodad");
+            }
             fields.values_mut().for_each(|field| strip_volatile(field, without));
         }
         Value::Array(items) => items.iter_mut().for_each(|item| strip_volatile(item, without)),

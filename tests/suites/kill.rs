@@ -282,7 +282,7 @@ impl Machine {
         let right = devices.iter().all(|(_, data)| data["id"] == vni);
         ensure!(devices.len() == wanted && right, "the devices are {devices:?}");
         for family in ["-4", "-6"].iter().take(families) {
-            let routes = namespace.json(&format!("ip -j {family} route show proto 110"))?.len();
+            let routes = namespace.json(&format!("ip -j {family} route show type unicast proto 110"))?.len();
             ensure!(routes == world.peers.len(), "{} peers, {routes} routes", world.peers.len());
         }
         let received = peer::read(self.node().store(), "n1")?["Receives"].as_array().map_or(0, Vec::len);

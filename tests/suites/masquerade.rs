@@ -188,7 +188,10 @@ fn opened(blocker: Blocker, family: Family) -> Outcome {
     let address = d.address(family)?;
     for name in ["n1", "n3"] {
         eventually(seconds(5), "routes to both peers in both families", || {
-            let routes = cluster.node(name).namespace().shell("ip route show proto 110; ip -6 route show proto 110")?;
+            let routes = cluster
+                .node(name)
+                .namespace()
+                .shell("ip route show type unicast proto 110; ip -6 route show type unicast proto 110")?;
             ensure!(routes.lines().count() == 4, "{name} has the routes {routes}");
             Ok(())
         })?;

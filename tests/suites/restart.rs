@@ -131,7 +131,10 @@ fn left() -> Outcome {
     let mut cluster = Cluster::start(&Topology::one_segment(Stack::Dual), &conf, &[])?;
     let ours = |cluster: &Cluster| {
         let namespace = cluster.node("n1").namespace();
-        Ok([namespace.run("ip route show proto 110")?, namespace.run("ip -6 route show proto 110")?])
+        Ok([
+            namespace.run("ip route show type unicast proto 110")?,
+            namespace.run("ip -6 route show type unicast proto 110")?,
+        ])
     };
     eventually(seconds(10), "routes to both peers", || {
         let routes = ours(&cluster)?;

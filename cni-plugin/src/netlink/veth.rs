@@ -58,7 +58,7 @@ pub fn make(
     };
     let mut outcomes = host.batch(&[
         link::add_veth(&pair),
-        link::set_port(Device::Name(&name), conf.hairpin, conf.port_isolation, &attachment.alias()),
+        link::set_port(Device::Name(&name), conf.hairpin, conf.port_isolation, &attachment.alias(), conf.mtu),
     ]);
     let port = outcomes.pop();
     match outcomes.pop() {

@@ -270,13 +270,13 @@ pub fn set_master(device: Device<'_>, bridge: u32) -> Request {
 }
 
 /// The request that sets a bridge port's hairpin mode and isolation, and its alias. The port gets no address from IPv6:
-/// nothing uses it, and making one sends packets to every other port.
-pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str) -> Request {
+/// nothing uses it, and making one sends packets to every other port. `mtu` is the port's, where it is not the kernel's default: the
+/// kernel refuses to set anything of IPv6 where it has none.
+pub fn set_port(device: Device<'_>, hairpin: bool, isolated: bool, alias: &str, mtu: Option<Mtu>) -> Request {
     let no_address = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
-    let message = device
-        .builder::<LinkBridgePort>()
+    let no_address = LinkAttribute::AfSpecUnspec(vec![no_address]);
+    let message = with(device.builder::<LinkBridgePort>(), [mtu.is_none_or(Mtu::carries_ipv6).then_some(no_address)])
         .alias(alias)
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_address]))
         .set_port_kind(InfoPortKind::Bridge)
         .hairpin(hairpin)
         .isolated(isolated)

@@ -212,10 +212,14 @@ impl Op {
         }
     }
 
-    /// True where `error` says that the object to remove does not exist, so that the op has nothing to do.
+    /// True where `error` says that the object to remove does not exist, or that the address to add does, so that the op has nothing to
+    /// do. The kernel and the plugin add addresses too.
     ///
     /// A missing object of one operation refuses a whole transaction: one of several operations has still to be done.
     pub fn is_done_despite(&self, error: &KernelError) -> bool {
+        if matches!(self, Op::AddAddress(_)) {
+            return error.is_exists();
+        }
         let is_single = !matches!(self, Op::Nft(transaction) if transaction.operations.len() > 1);
         self.is_removal() && is_single && error.is_missing()
     }

@@ -79,7 +79,7 @@ pub struct Route {
 
 /// The loopback's index in every network namespace (`LOOPBACK_IFINDEX`). The kernel itself gives it to IPv6 routes that
 /// lead nowhere, and none to those of IPv4.
-const LOOPBACK: u32 = 1;
+pub const LOOPBACK: u32 = 1;
 
 impl Route {
     /// The metric that the kernel gives a route by default.

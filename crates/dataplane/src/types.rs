@@ -237,6 +237,11 @@ impl Vni {
 }
 
 impl Mtu {
+    /// True where the kernel has IPv6 on a link of this MTU (`IPV6_MIN_MTU`).
+    pub fn carries_ipv6(self) -> bool {
+        self.0 >= 1280
+    }
+
     /// What is left under an encapsulation that costs `overhead` bytes.
     pub fn minus(self, overhead: u32) -> Result<Self, ValueError> {
         Self::try_from(i64::from(self.0) - i64::from(overhead))

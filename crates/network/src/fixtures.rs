@@ -36,6 +36,7 @@ use crate::interface::Underlay;
 use crate::model::{Cluster, Lease, NodeName};
 use crate::net_conf::NetConf;
 use crate::observe;
+use crate::overlay::bridge::Bridge;
 use crate::overlay::masquerade::Ports;
 use crate::overlay::transition::Transition;
 use crate::overlay::{Identity, Input, Outcome, build};
@@ -139,6 +140,8 @@ pub struct Network {
     pub masquerade: Option<Ports>,
     /// Whether pods' packets are let through.
     pub forward_rules: bool,
+    /// The pods' bridge.
+    pub bridge: Option<Bridge>,
 }
 
 /// A network of VXLAN and two peers, one on each segment, without rules.
@@ -153,6 +156,7 @@ pub fn vxlan(pods: PerFamily<()>, underlay: PerFamily<()>) -> Network {
         nat: false,
         masquerade: None,
         forward_rules: false,
+        bridge: None,
     }
 }
 
@@ -293,6 +297,7 @@ impl Network {
             transition: &Transition::default(),
             forward_chains: &host.base_chains,
             others: &host.others,
+            bridge: self.bridge.as_ref(),
         };
         Ok(build(&input)?.0)
     }

@@ -13,6 +13,7 @@ use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Prefix};
 
 use crate::key::Key;
+use crate::overlay::bridge::KERNEL;
 use crate::overlay::{Desired, Identity, forward};
 use crate::plan::devices::adjustment;
 use crate::value::{Item, Value};
@@ -65,7 +66,8 @@ impl KernelView {
     pub fn new(mut links: BTreeMap<IfName, Link>, desired: &Desired, filter: WatchFilter) -> Self {
         let names = links.values().map(|link| (link.index, link.name.clone())).collect();
         let marked = links.values().filter(|link| filter.identity.owns(link)).map(|link| link.name.clone());
-        let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).collect();
+        let bridge = desired.bridge.iter().map(|bridge| bridge.name.clone());
+        let ours: BTreeSet<IfName> = marked.chain(desired.devices.keys().cloned()).chain(bridge).collect();
         links.retain(|name, link| link.tunnel().is_some() || ours.contains(name) || *name == filter.underlay.1);
         Self { filter, names, links, ours, unmade: BTreeSet::new(), sysctls_changed: false }
     }
@@ -140,7 +142,7 @@ impl KernelView {
             Object::Link(link) => self.link_deleted(&link, desired, engine),
             Object::Address(address) => {
                 let (is_of_underlay, device) = (address.index == self.filter.underlay.0, self.device(address.index));
-                match device.filter(|_| address.global) {
+                match device.filter(|_| address.global || !is_there) {
                     _ if is_of_underlay && is_there => engine.require_full(),
                     // Without notifications, the kernel deletes the IPv4 routes and neighbours that go with a device's last address.
                     device if !is_there && (is_of_underlay || device.is_some()) => engine.require_resync(),
@@ -160,12 +162,12 @@ impl KernelView {
                 true
             }),
             Object::Neighbour(entry) => {
-                let Some(device) = self.device(entry.index) else { return };
+                let Some(device) = self.tunnel(entry.index, desired) else { return };
                 let mac = entry.mac.filter(|_| is_there && entry.permanent).map(Item::Mac).into_iter();
                 self.edit(Key::Neighbour(device, entry.address), desired, engine, |value| *value = mac.collect());
             }
             Object::Fdb(entry) => {
-                let Some(device) = self.device(entry.index) else { return };
+                let Some(device) = self.tunnel(entry.index, desired) else { return };
                 self.edit(Key::Fdb(device, entry.mac), desired, engine, |endpoints| {
                     let endpoint = Item::Endpoint(entry.destination);
                     if !is_there || !entry.permanent {
@@ -201,6 +203,11 @@ impl KernelView {
         // A link without a name is new, and not notified yet.
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
         let route = DeviceRoute::of(route, device.clone());
+        let is_subnet = self.filter.identity.covers(destination) && destination.len() < destination.family().bits();
+        if is_subnet && route.protocol == KERNEL && !self.ours.contains(&route.device) {
+            // The plugin has made the pods' bridge.
+            engine.require_full();
+        }
         let mut says_all = true;
         self.edit(Key::Route(destination), desired, engine, |routes| says_all = change(routes, route));
         if !says_all {
@@ -211,6 +218,12 @@ impl KernelView {
     /// A device of ours.
     fn device(&self, index: u32) -> Option<IfName> {
         self.names.get(&index).filter(|name| self.ours.contains(*name)).cloned()
+    }
+
+    /// A device of ours on which all entries are ours. The neighbours on the bridge are pods.
+    fn tunnel(&self, index: u32, desired: &Desired) -> Option<IfName> {
+        let is_bridge = |name: &IfName| desired.bridge.as_ref().is_some_and(|bridge| bridge.name == *name);
+        self.device(index).filter(|name| !is_bridge(name))
     }
 
     /// A link is there. Of most links only the name counts: a node's pods come and go all the time.
@@ -227,9 +240,11 @@ impl KernelView {
             if known.is_some_and(|known| known.index == link.index && drops_entries(known, &link)) {
                 engine.require_resync();
             }
-            let device = desired.devices.get(&link.name);
             let mark = &self.filter.identity.mark;
-            let change = device.and_then(|device| adjustment(&link, device, mark));
+            let change = match (desired.devices.get(&link.name), &desired.bridge) {
+                (Some(device), _) => adjustment(&link, device, mark),
+                (None, bridge) => bridge.as_ref().and_then(|bridge| bridge.adjustment(&link)),
+            };
             let is_as_desired = change.is_some_and(|change| change == dataplane::link::LinkChange::default());
             let item = if is_as_desired { Item::AsDesired } else { Item::Other };
             self.edit(Key::Device(link.name.clone()), desired, engine, |value| *value = Value::from([item]));

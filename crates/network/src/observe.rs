@@ -20,6 +20,7 @@ use crate::backend::{Backend, Encapsulation};
 use crate::chain;
 use crate::flannel;
 use crate::interface::Underlay;
+use crate::overlay::bridge::serves;
 use crate::overlay::forward::{Accept, Others};
 use crate::overlay::transition::reverse_path_key;
 use crate::overlay::{Desired, Identity, forward};
@@ -167,11 +168,15 @@ pub fn observed(
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();
-    let addresses = kernel.addresses()?.into_iter().filter(|address| address.global);
-    let on_ours = addresses.filter_map(|Address { index, address, prefix_len, .. }| {
-        Some(DeviceAddress { device: ours.get(&index)?.clone(), address, prefix_len })
+    let addresses = kernel.addresses()?;
+    let on_ours = addresses.iter().filter(|address| address.global).filter_map(|found| {
+        Some(DeviceAddress {
+            device: ours.get(&found.index)?.clone(),
+            address: found.address,
+            prefix_len: found.prefix_len,
+        })
     });
-    observed.addresses = on_ours.collect();
+    observed.addresses = on_ours.chain(on_bridge(&host, &addresses, desired)).collect();
     // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {
@@ -195,6 +200,17 @@ pub fn observed(
     observed.leftovers = flannel::leftovers(kernel, &host.base_chains, identity)?;
     observed.links = host.links;
     Ok(observed)
+}
+
+/// The desired addresses that the pods' bridge has. All others there are somebody else's.
+fn on_bridge(host: &Host, addresses: &[Address], desired: &Desired) -> Vec<DeviceAddress> {
+    let Some(link) = desired.bridge.as_ref().and_then(|bridge| host.links.get(&bridge.name)) else { return Vec::new() };
+    let wanted = desired.addresses.iter().filter(|wanted| wanted.device == link.name);
+    let there = wanted.flat_map(|wanted| {
+        let same = addresses.iter().filter(|found| found.index == link.index && serves(found.address, wanted.address));
+        same.map(|found| DeviceAddress { prefix_len: found.prefix_len, ..wanted.clone() })
+    });
+    there.collect()
 }
 
 fn our_rules(

@@ -2,6 +2,7 @@
 //!
 //! Pure. [`build`] is a function of the cluster, the configuration and what was observed of the host; it touches nothing.
 
+pub mod bridge;
 pub mod forward;
 pub mod masquerade;
 pub mod peer_index;
@@ -15,7 +16,7 @@ use std::net::IpAddr;
 use dataplane::link::{Link, Tunnel};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
-use dataplane::route::Route;
+use dataplane::route::{LOOPBACK, Route, RouteKind};
 use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix};
 
 use crate::backend::{NoPeerRoute, PeerRoute, TunnelDeviceError};
@@ -23,6 +24,7 @@ use crate::interface::Underlay;
 use crate::model::{Cluster, Encapsulation, EncapsulationSupport, NodeName};
 use crate::net_conf::NetConf;
 pub use crate::on_link::PROTOCOL;
+use bridge::Bridge;
 use peer_index::PeerIndex;
 
 /// By what our objects are known: another daemon on the same host has another mark, and other networks.
@@ -81,6 +83,8 @@ pub struct Input<'a> {
     pub forward_chains: &'a [nft::BaseChainFacts],
     /// What others do with those packets.
     pub others: &'a forward::Others,
+    /// The pods' bridge, where this node has one, or had one that pods are left of.
+    pub bridge: Option<&'a Bridge>,
 }
 
 /// The kernel as it should be: all that is ours, and nothing else.
@@ -88,7 +92,9 @@ pub struct Input<'a> {
 pub struct Desired {
     /// Tunnel devices.
     pub devices: BTreeMap<IfName, Device>,
-    /// The addresses of those devices.
+    /// The pods' bridge.
+    pub bridge: Option<Bridge>,
+    /// The addresses of those devices and of the bridge.
     pub addresses: BTreeSet<DeviceAddress>,
     /// Permanent neighbour entries on those devices.
     pub neighbours: BTreeMap<(IfName, IpAddr), Mac>,
@@ -188,6 +194,11 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         peers.add(peer, &mut outcome, &mut None);
     }
     transition::receive(input, peers.tunnels(), &mut outcome);
+    let loopback = input.links.values().find(|link| link.index == LOOPBACK);
+    let networks = input.identity.networks.iter().map(|(_, network)| *network);
+    let nowhere = networks.filter_map(|network| Some((network, nowhere(network, loopback?.name.clone()))));
+    outcome.desired.routes.extend(nowhere);
+    bridge::want(input, &mut outcome);
     for family in input.cluster.own.subnets.families() {
         let is_v6 = family == Family::V6;
         let key = if is_v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
@@ -207,6 +218,24 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         (outcome.desired.accepts, outcome.blockers) = forward::accepts(input);
     }
     Ok((outcome, peers))
+}
+
+/// Just below the metrics that mean "never" to routing daemons: any other route to the network comes first (the kernel's
+/// `Documentation/networking/vrf.rst`).
+const LAST: u32 = 4_278_198_272;
+
+/// The route for packets to addresses of the pod network that no node has. By the default route they would leave for a router that may
+/// send them back.
+fn nowhere(network: Prefix, loopback: IfName) -> DeviceRoute {
+    DeviceRoute {
+        destination: network,
+        gateway: None,
+        device: loopback,
+        onlink: false,
+        protocol: PROTOCOL,
+        metric: LAST,
+        kind: RouteKind::Unreachable,
+    }
 }
 
 #[cfg(test)]

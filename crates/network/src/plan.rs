@@ -82,9 +82,11 @@ impl Plan {
             plan: Plan::default(),
         };
         diff.devices();
+        diff.bridge();
         // A link on which IPv6 is switched off takes no IPv6 address.
         diff.sysctls();
         diff.addresses_to_add();
+        diff.ports();
         diff.peers_to_add();
         diff.rules();
         diff.peers_to_remove();

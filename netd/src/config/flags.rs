@@ -74,7 +74,7 @@ pub enum Output {
 }
 
 /// Flanneld's flags for features that netd does not have (yet).
-const NOT_SUPPORTED: [&str; 5] = ["ip-blackhole-route", "v", "vmodule", "log_backtrace_at", "log-backtrace-at"];
+const NOT_SUPPORTED: [&str; 4] = ["v", "vmodule", "log_backtrace_at", "log-backtrace-at"];
 
 /// The command line is not accepted, or asks for help.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,8 @@ use network::{chain, observe};
 use tokio::time::Instant;
 
 use super::Daemon;
-use crate::bridge::Bridge;
+use crate::bridge::{BridgeWatch, Memory};
+use crate::problem::{Kind, Problem};
 use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
 use crate::reconciler::Reconciler;
 
@@ -26,7 +27,7 @@ pub(super) struct KernelSync {
     /// Notifications wait that have not been read: what the kernel has now is not known.
     pub(super) is_behind: bool,
     pub(super) reconciler: Reconciler,
-    bridge: Bridge,
+    bridge: BridgeWatch,
     /// What no notification tells of, as the last full run left it.
     polled: Option<PolledState>,
     /// What times are counted from.
@@ -34,9 +35,9 @@ pub(super) struct KernelSync {
 }
 
 impl KernelSync {
-    pub(super) fn new(kernel: Linux, mut monitor: AsyncMonitor, epoch: Instant) -> Self {
-        let (reconciler, bridge) = (Reconciler::default(), Bridge::default());
+    pub(super) fn new(kernel: Linux, mut monitor: AsyncMonitor, bridge: BridgeWatch, epoch: Instant) -> Self {
         let subscription = monitor.subscribe(Filter::all());
+        let reconciler = Reconciler::default();
         Self { kernel, monitor, subscription, is_behind: false, reconciler, bridge, polled: None, epoch }
     }
 
@@ -52,7 +53,7 @@ impl KernelSync {
 }
 
 impl Daemon {
-    /// Takes the notifications that wait. A full run puts the pods' bridge back.
+    /// Takes the notifications that wait.
     pub(super) fn receive(&mut self) {
         let kernel = &mut self.kernel;
         kernel.is_behind = false;
@@ -61,9 +62,8 @@ impl Daemon {
                 Ok(false) => return,
                 Ok(true) => {
                     let events = kernel.monitor.take(kernel.subscription);
-                    let subnets = &self.cluster.own.subnets;
-                    if events.iter().filter(|event| kernel.bridge.notify(event, subnets)).count() > 0 {
-                        self.schedule.request(Trigger::KernelChanged);
+                    for event in &events {
+                        kernel.bridge.notify(event, &self.cluster.own.subnets);
                     }
                     kernel.reconciler.notify(events);
                 }
@@ -109,10 +109,24 @@ impl Daemon {
     pub(super) fn plan(&mut self) -> Result<Planned, ReconcileError> {
         let transition = self.transition();
         let (node, cluster, kernel) = (&self.node, &self.cluster, &mut self.kernel);
-        let mut planned = reconcile::plan(&mut kernel.kernel, node, cluster, self.config.rules, &transition)?;
-        let pod_mtu = planned.outcome.pod_mtu.unwrap_or(node.underlay.mtu);
-        planned.plan.ops.extend(kernel.bridge.repair(&planned.observed, &cluster.own.subnets, pod_mtu));
+        let memory = kernel.bridge.memory.clone();
+        let planned = reconcile::plan(&mut kernel.kernel, node, cluster, self.config.rules, &transition, memory)?;
+        kernel.bridge.memory.clone_from(&planned.memory);
         Ok(planned)
+    }
+
+    /// Writes down what is remembered of the pods' bridge, for the next start.
+    ///
+    /// # Errors
+    /// Where that cannot be written, for a person.
+    pub(super) fn remember_bridge(&self) -> Result<(), Problem> {
+        let file = &self.config.subnet_file;
+        let unwritten =
+            self.kernel.bridge.memory.as_ref().filter(|memory| Memory::read(file).as_ref() != Some(*memory));
+        unwritten.map_or(Ok(()), |memory| memory.write(file)).map_err(|error| {
+            let detail = format!("cannot be written, so a restart would not know the pods' bridge: {error}");
+            Problem::new(Kind::FileNotWritten, Memory::file(file).display().to_string(), detail)
+        })
     }
 
     /// Applies a plan, but for the repairs that have to wait.

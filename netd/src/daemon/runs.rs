@@ -32,7 +32,7 @@ impl Daemon {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
-        let remembered = self.transition.remember(&planned.outcome.relaxes);
+        let remembered = self.transition.remember(&planned.outcome.relaxes).and(self.remember_bridge());
         let noted = accept_ra::remember(&self.config.subnet_file, &planned.plan.ops);
         let (report, deferred) = self.apply(trigger, &mut planned);
         logging::log_full(trigger, &report, self.cluster.peers.len(), begun.elapsed());

@@ -17,6 +17,7 @@ use network::plan::Plan;
 use super::facts::{BRIDGE, ConfDir, Facts, KernelFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
+use crate::bridge;
 use crate::config::{CniConfig, Config, RulesConfig};
 use crate::conflist::NETWORK;
 use crate::node::{Node, NodeError};
@@ -64,7 +65,8 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         // Chains that drop packets are reported even if netd is configured not to accept forwarded packets.
         let rules = RulesConfig { accept_forwarded: true, ..config.rules };
         let transition = relaxed_rp_filter::transition(&config.subnet_file);
-        let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition)?;
+        let memory = bridge::Memory::read(&config.subnet_file);
+        let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition, memory)?;
         (plan, outcome) = (planned.plan, planned.outcome);
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }

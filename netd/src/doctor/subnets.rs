@@ -50,7 +50,9 @@ fn routes(facts: &Facts, reported: &BTreeSet<u32>) -> Vec<Finding> {
     let does_harm = |route: &Route| {
         let goes_before = |ours: &DeviceRoute| {
             let is_same = ours.destination == route.destination;
-            ours.destination.covers(route.destination) && (!is_same || route.metric < ours.metric)
+            ours.kind.is_unicast()
+                && ours.destination.covers(route.destination)
+                && (!is_same || route.metric < ours.metric)
         };
         route.kind.is_unicast() || wanted.values().any(goes_before)
     };

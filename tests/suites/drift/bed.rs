@@ -98,7 +98,7 @@ impl Bed {
         let mut routes = Vec::new();
         for family in self.pods.families() {
             let flag = if family == Family::V4 { "-4" } else { "-6" };
-            for route in self.n1().json(&format!("ip -j {flag} route show proto 110"))? {
+            for route in self.n1().json(&format!("ip -j {flag} route show type unicast proto 110"))? {
                 let text = |field: &str| route[field].as_str().unwrap_or_default().to_owned();
                 // One of its protocol, and not netd's.
                 if text("dst") == "10.99.0.0/16" {

@@ -11,7 +11,7 @@ const OFTEN: usize = 12;
 
 pub(crate) fn lost(bed: &Bed) -> Outcome {
     let n1 = bed.cluster.node("n1");
-    let routes = n1.namespace().json("ip -j route show root 10.244.0.0/16 proto 110")?;
+    let routes = n1.namespace().json("ip -j route show type unicast root 10.244.0.0/16 proto 110")?;
     let range =
         routes.first().and_then(|route| route["dst"].as_str()).context("there is a route to a peer")?.to_owned();
     let is_back = || {

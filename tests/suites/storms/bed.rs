@@ -56,7 +56,7 @@ impl Bed {
                 let route = kernel::route(namespace, Family::V4, &peer.subnet())?;
                 ensure!(route.is_some(), "there is no route to {}", peer.subnet());
             }
-            let routes = namespace.json("ip -j route show proto 110")?.len();
+            let routes = namespace.json("ip -j route show type unicast proto 110")?.len();
             ensure!(routes == peers.len() + 1, "{} routes for {} peers and n2", routes, peers.len());
             Ok(())
         })

@@ -209,7 +209,8 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
             };
             let veth0 = name("veth0");
             let device = link::Device::Name(&veth0);
-            let outcomes = socket.batch(&[link::add_veth(&new), link::set_port(device, true, false, "net pod eth0")]);
+            let outcomes =
+                socket.batch(&[link::add_veth(&new), link::set_port(device, true, false, "net pod eth0", None)]);
             assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
             let ports = socket.ports(bridge).expect("dump");
             assert_eq!(ports.len(), 1);

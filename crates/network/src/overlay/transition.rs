@@ -173,6 +173,7 @@ fn tunnel_ends(
             mtu: *mtu,
         });
         *macs.slot(family) = device.mac;
+        desired.sysctls.insert(format!("net/ipv4/conf/{name}/forwarding"), "1".to_owned());
         let (address, prefix_len) = (subnet.address(), family.bits());
         desired.addresses.insert(DeviceAddress { device: name.clone(), address, prefix_len });
         if family == Family::V6 {

@@ -7,7 +7,7 @@ use dataplane::op::Op;
 use dataplane::types::IfName;
 
 use super::{Conflict, Diff};
-use crate::backend;
+use crate::backend::{self, DeviceTexts};
 use crate::overlay::Device;
 
 impl<'a> Diff<'a> {
@@ -73,6 +73,40 @@ impl<'a> Diff<'a> {
         }
         if change != LinkChange::default() {
             self.push(Op::SetLink { name: link.name.clone(), change });
+        }
+    }
+
+    pub(super) fn bridge(&mut self) {
+        let Some(bridge) = &self.desired.bridge else { return };
+        let (name, link) = (&bridge.name, self.observed.links.get(&bridge.name));
+        match (link, link.and_then(|link| bridge.adjustment(link))) {
+            (None, _) => {
+                self.replaced.insert(name);
+                self.push(Op::AddBridge { name: name.clone(), mac: bridge.mac, mtu: bridge.mtu });
+                // Pods must not configure the node by router advertisements.
+                if bridge.mtu.carries_ipv6() {
+                    let key = format!("net/ipv6/conf/{name}/accept_ra");
+                    self.push(Op::SetSysctl { key, value: "0".to_owned() });
+                }
+            }
+            (Some(_), None) => {
+                self.blocked.insert(name);
+                let texts = DeviceTexts { kind: "bridge", identity: "name", remedy: "" };
+                self.plan.conflicts.push(Conflict::Name { name: name.clone(), texts });
+            }
+            (Some(link), Some(change)) => self.adjust(link, change),
+        }
+    }
+
+    /// Puts pods that are on no bridge back on theirs.
+    pub(super) fn ports(&mut self) {
+        let Some(bridge) = self.desired.bridge.as_ref().filter(|bridge| self.usable(&bridge.name)) else { return };
+        let is_alone = |port: &IfName| self.observed.links.get(port).is_some_and(|link| link.master.is_none());
+        let ports: Vec<&IfName> = bridge.ports.iter().filter(|port| is_alone(port)).collect();
+        for port in ports {
+            self.push(Op::SetPort { name: port.clone(), bridge: bridge.name.clone() });
+            // The plugin sets the ports of netd's own configuration so.
+            self.push(Op::SetHairpin(port.clone()));
         }
     }
 

@@ -8,6 +8,7 @@ use dataplane::op::{DeviceAddress, DeviceRoute, Op};
 use dataplane::types::{Family, IfName, Prefix};
 
 use super::{Conflict, Diff};
+use crate::overlay::bridge::KERNEL;
 
 impl Diff<'_> {
     pub(super) fn addresses_to_add(&mut self) {
@@ -53,7 +54,7 @@ impl Diff<'_> {
         }
         for (destination, wanted) in &self.desired.routes {
             let there = self.present.get(&(*destination, wanted.metric)).map_or(&[][..], Vec::as_slice);
-            if there.contains(&wanted) || !self.usable(&wanted.device) {
+            if there.contains(&wanted) || !self.usable(&wanted.device) || self.comes_by_itself(wanted) {
                 continue;
             }
             match there.iter().find(|route| !self.owns(route)) {
@@ -64,6 +65,16 @@ impl Diff<'_> {
                 None => self.put_route(wanted),
             }
         }
+    }
+
+    /// True for the route of an address that this plan adds or whose device it takes up: the kernel adds the route then.
+    fn comes_by_itself(&self, route: &DeviceRoute) -> bool {
+        let brings = |op: &Op| match op {
+            Op::AddAddress(address) => address.device == route.device && route.destination.contains(address.address),
+            Op::SetLink { name, change } => *name == route.device && change.up == Some(true),
+            _ => false,
+        };
+        route.protocol == KERNEL && self.plan.ops.iter().any(brings)
     }
 
     fn put_route(&mut self, wanted: &DeviceRoute) {

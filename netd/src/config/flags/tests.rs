@@ -115,7 +115,7 @@ fn a_wrong_value_names_flag_value_and_variable() {
 
 #[test]
 fn flannels_flags_that_netd_lacks_are_refused_aloud() {
-    for flag in ["--ip-blackhole-route", "-v=4", "--vmodule=a=1"] {
+    for flag in ["-v=4", "--vmodule=a=1"] {
         assert!(refusal(&[flag], &[]).contains("netd does not support"), "{flag}");
     }
     assert!(refusal(&[], &[("FLANNELD_VMODULE", "/x")]).contains("FLANNELD_VMODULE"));

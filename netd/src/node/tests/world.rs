@@ -203,6 +203,7 @@ impl Node {
             },
             forward_chains: &[],
             others: &forward::Others::default(),
+            bridge: None,
         })
         .expect("a network that can be carried")
         .0

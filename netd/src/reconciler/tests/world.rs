@@ -161,7 +161,7 @@ impl World {
         self.cluster = cluster;
         self.waiting.clear();
         let before = self.kernel.clone();
-        let Planned { plan, outcome, observed, peers } = self.planned();
+        let Planned { plan, outcome, observed, peers, .. } = self.planned();
         let report = reconcile::apply(&mut self.kernel, plan);
         self.waiting = events(&before, &self.kernel, OWN);
         self.cluster.own.encapsulations = Some(outcome.advertised.clone());
@@ -171,7 +171,7 @@ impl World {
     }
 
     fn planned(&mut self) -> Planned {
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &self.transition);
+        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &self.transition, None);
         planned.expect("a network that can be carried")
     }
 

@@ -2,13 +2,28 @@
 
 use crate::fixtures::{DUAL, Network, V4, V6, far, host_gw, near, vxlan};
 
-/// Asserts that a network's plan, on a host that has nothing of ours, prints so; sysctls of the whole host aside.
+/// Asserts that a network's plan, on a host that has nothing of ours, prints so; sysctls of the whole host and what is
+/// there for each device and network aside.
 fn assert_plan(network: &Network, expected: &str) {
     let plan = network.settle(&mut network.fake()).to_string();
-    let of_host = |line: &&str| line.contains("/ip_forward=") || line.contains("/all/forwarding=");
-    let lines: Vec<_> = plan.lines().filter(|line| !of_host(line)).collect();
+    let of_each = |line: &&str| ["/ip_forward=", "/forwarding=1", "unreachable"].iter().any(|part| line.contains(part));
+    let lines: Vec<_> = plan.lines().filter(|line| !of_each(line)).collect();
     let expected: Vec<_> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert_eq!(lines, expected, "the plan for\n{network:?}\nis\n{}", lines.join("\n"));
+}
+
+#[test]
+fn the_tunnels_forward_and_what_no_node_has_is_unreachable() {
+    let network = vxlan(DUAL, DUAL).peers([]);
+    let plan = network.settle(&mut network.fake()).to_string();
+    let expected = [
+        "sysctl -q -w net/ipv4/conf/flannel-v6.1/forwarding=1",
+        "sysctl -q -w net/ipv4/conf/flannel.1/forwarding=1",
+        "ip route add unreachable 10.244.0.0/16 proto 110 metric 4278198272",
+        "ip route add unreachable fd00:10::/48 proto 110 metric 4278198272",
+    ];
+    let missing: Vec<_> = expected.iter().filter(|line| !plan.lines().any(|other| other == **line)).collect();
+    assert!(missing.is_empty(), "{missing:?} is missing in\n{plan}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use proptest::sample::{Index, select, subsequence};
 
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, address, host_gw, mac, name, near, prefix, snapshot, vxlan};
 use crate::model::BackendType;
+use crate::overlay::PROTOCOL;
 use crate::overlay::masquerade::Ports;
 
 fn families() -> impl Strategy<Value = PerFamily<()>> {
@@ -249,6 +250,8 @@ proptest! {
         let nothing = Network { pods: networks[0].pods, ..host_gw(V4, DUAL).peers([]) };
         follow(&nothing, &mut fake);
         assert_untouched(&before, &fake);
+        // What no node has stays unreachable.
+        fake.routes.retain(|route| route.kind.is_unicast() || route.protocol != PROTOCOL);
         let mut expected = before;
         nothing.set_underlay(&mut expected);
         assert_eq!(snapshot(&fake), snapshot(&expected), "only strangers are left");

@@ -1,0 +1,88 @@
+//! The pods' bridge, which the plugin makes for a node's first pod: what the plugin gave it is kept.
+//!
+//! Pure.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv6Addr};
+
+use dataplane::link::{Kind, Link, LinkChange};
+use dataplane::op::{DeviceAddress, DeviceRoute};
+use dataplane::route::RouteKind;
+use dataplane::types::{Family, IfName, Mac, Mtu, RouteProtocol};
+
+use super::{Input, Outcome};
+
+/// The protocol of the route that the kernel adds with an address.
+pub const KERNEL: RouteProtocol = RouteProtocol(2);
+/// The metric of that route over IPv6 (`IP6_RT_PRIO_ADDRCONF`).
+const ADDRCONF: u32 = 256;
+
+/// The bridge to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bridge {
+    /// Its name.
+    pub name: IfName,
+    /// The hardware address that the pods know.
+    pub mac: Mac,
+    /// Its MTU in bytes where it has to be made. Else the MTU is the plugin's.
+    pub mtu: Mtu,
+    /// The pods' interfaces on the node that are on this bridge or on none.
+    pub ports: BTreeSet<IfName>,
+}
+
+impl Bridge {
+    /// What makes a link like this bridge; `None` where the link is no bridge.
+    pub(crate) fn adjustment(&self, link: &Link) -> Option<LinkChange> {
+        (link.kind == Kind::Bridge).then(|| LinkChange {
+            up: (!link.up).then_some(true),
+            mac: (link.mac != Some(self.mac)).then_some(self.mac),
+            ..LinkChange::default()
+        })
+    }
+}
+
+/// Wants the bridge, with this node's gateway addresses and what follows from them.
+pub(super) fn want(input: &Input<'_>, outcome: &mut Outcome) {
+    let Some(bridge) = input.bridge else { return };
+    let (name, desired) = (&bridge.name, &mut outcome.desired);
+    desired.sysctls.insert(format!("net/ipv4/conf/{name}/forwarding"), "1".to_owned());
+    for (family, subnet) in input.cluster.own.subnets.iter() {
+        let Some(gateway) = subnet.nth(1) else { continue };
+        let mut address = |address, prefix_len| {
+            desired.addresses.insert(DeviceAddress { device: name.clone(), address, prefix_len });
+        };
+        address(gateway, subnet.len());
+        if family == Family::V6 {
+            address(link_local(bridge.mac), 64);
+            desired.sysctls.insert(format!("net/ipv6/conf/{name}/disable_ipv6"), "0".to_owned());
+        }
+        let connected = DeviceRoute {
+            destination: *subnet,
+            gateway: None,
+            device: name.clone(),
+            onlink: false,
+            protocol: KERNEL,
+            metric: if family == Family::V6 { ADDRCONF } else { 0 },
+            kind: RouteKind::Unicast,
+        };
+        desired.routes.insert(*subnet, connected);
+    }
+    desired.bridge = Some(Bridge { mtu: outcome.pod_mtu.unwrap_or(bridge.mtu), ..bridge.clone() });
+}
+
+/// The address that the kernel makes of a hardware address (RFC 4291, appendix A). Without one of its own, the kernel asks for no
+/// neighbour, so that no pod can be reached over IPv6.
+fn link_local(mac: Mac) -> IpAddr {
+    let (vendor, device) = mac.0.split_at(3);
+    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+    octets[8..11].copy_from_slice(vendor);
+    octets[13..].copy_from_slice(device);
+    octets[8] ^= 2; // "universal" is inverted
+    Ipv6Addr::from(octets).into()
+}
+
+/// True for an address that stands for the wanted one: of link-local addresses, any does.
+pub(crate) fn serves(address: IpAddr, wanted: IpAddr) -> bool {
+    let is_link_local = |address| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    address == wanted || is_link_local(address) && is_link_local(wanted)
+}
