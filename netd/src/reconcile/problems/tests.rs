@@ -47,3 +47,30 @@ fn a_contested_object_is_reported_without_its_counts_and_many_are_one_problem() 
                 ever more rarely: find out what does it (`ip monitor route`)";
     assert_eq!(sentences(&of_contested(&deferred(FEW + 1))), [many]);
 }
+
+#[test]
+fn a_taken_port_is_one_problem() {
+    let network = vxlan(V4, V4).peers([near(2)]);
+    let mut kernel = network.fake();
+    kernel.refuse = vec!["link add flannel.1".to_owned(), "dev flannel.1".to_owned(), "set flannel.1".to_owned()];
+    let plan = network.plan(&mut kernel);
+    let mut report = crate::reconcile::apply(&mut kernel, plan);
+    assert!(report.failed.len() > 1, "what is on the device fails with the device: {report:?}");
+    assert_eq!(of_run(&report, &Outcome::default()).len(), 1, "the device is the cause");
+    let refusal = dataplane::netlink_message::Refusal { errno: Errno::EADDRINUSE as i32, reason: None };
+    report.failed[0].1 = KernelError::Refused(refusal);
+    let [problem] = &Vec::from_iter(of_run(&report, &Outcome::default()))[..] else { panic!("one problem") };
+    assert_eq!(problem.subject, "UDP port 8472");
+    assert_eq!(problem.remedy.as_deref(), Some("ss -aunp 'sport = :8472'"));
+}
+
+#[test]
+fn few_unusable_records_are_named_and_many_are_counted() {
+    let unusable = |count: usize| {
+        let record = |n| (format!("n{n}").parse().expect("a name"), "it is no regular file".to_owned());
+        (0..count).map(record).collect::<BTreeMap<NodeName, String>>()
+    };
+    assert_eq!(of_unusable(&unusable(FEW)).count(), FEW);
+    let many: Vec<String> = of_unusable(&unusable(3000)).map(|problem| problem.to_string()).collect();
+    assert!(matches!(&many[..], [one] if one.contains("3000 nodes") && one.contains("regular file")), "{many:?}");
+}
