@@ -79,6 +79,11 @@ impl Store {
         }
     }
 
+    /// True where nodes do not take their subnets themselves: they may be of any length.
+    pub fn gives_subnets(&self) -> bool {
+        matches!(self, Self::Kube(_))
+    }
+
     /// Reads one node's lease; `None` where there is no valid one. Writes nothing.
     pub async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         each!(self, store => store.lease(node).await)

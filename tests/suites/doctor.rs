@@ -233,7 +233,7 @@ fn spoilt_checksums() -> Outcome {
 
 fn many_peers() -> Outcome {
     let cluster = start(&vxlan(), &Topology::one_segment(Stack::V4), Stack::V4)?;
-    let down = Peer::vxlan("down", "10.244.240.0/28", "172.20.0.1", "02:00:00:02:00:00");
+    let down = Peer::vxlan("down", "10.244.240.0/24", "172.20.0.1", "02:00:00:02:00:00");
     down.write(&cluster.fabric.store)?;
     let begun = Instant::now();
     trouble(&cluster, "n1", "peers")?;

@@ -3,11 +3,13 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ::reconcile::ObjectKey;
+use dataplane::op::Op;
 use network::chain;
 use network::key::Key;
-use network::model::{NodeName, Rejected};
+use network::model::{Lease, NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
 use network::plan::Conflict;
@@ -15,11 +17,14 @@ use network::plan::Conflict;
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
 
+type Peers = BTreeMap<NodeName, Arc<Lease>>;
+
 /// The problems in the kernel and among the peers.
-pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
+pub fn of_run(report: &Report, outcome: &Outcome, peers: &Peers) -> Problems {
     let failed = report.failed.iter().map(|(op, error)| {
         let detail = format!("is refused by the kernel: {}", chain(error));
-        Problem::new(Kind::OperationFailed, format!("`{}`", first_line(op)), detail)
+        let peer = peer_of(op, peers).map(|node| format!(" for node {node}")).unwrap_or_default();
+        Problem::new(Kind::OperationFailed, format!("`{}`{peer}", first_line(op)), detail)
     });
     let pods = |node: &NodeName, family| format!("{family} pods of node {node}");
     let unreachable = outcome.unreachable.iter().map(|((node, family), why)| {
@@ -33,6 +38,21 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
     let conflicts = report.conflicts.iter().map(of_conflict);
     let blockers = outcome.blockers.iter().map(of_blocker);
     failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect()
+}
+
+/// The peer whose pods need an entry.
+fn peer_of<'p>(op: &Op, peers: &'p Peers) -> Option<&'p NodeName> {
+    let key = Key::of(op);
+    let is_of = |lease: &Lease| {
+        let mut subnets = lease.subnets.iter().map(|(_, subnet)| *subnet);
+        match &key {
+            Key::Route(destination) => subnets.any(|subnet| subnet == *destination),
+            Key::Neighbour(_, address) => subnets.any(|subnet| subnet.address() == *address),
+            Key::Fdb(_, mac) => lease.all_macs().any(|other| other == *mac),
+            _ => false,
+        }
+    };
+    peers.iter().find(|(_, lease)| is_of(lease)).map(|(node, _)| node)
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
@@ -72,10 +92,27 @@ fn of_blocker(blocker: &Blocker) -> Problem {
 }
 
 /// The nodes that are left out.
-pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
-    rejected.iter().map(|peer| {
+pub fn of_rejected(rejected: &[Rejected]) -> Problems {
+    let each = rejected.iter().map(|peer| {
         Problem::new(Kind::NodeLeftOut, format!("node {}", peer.node), format!("is left out: {}", peer.reason))
-    })
+    });
+    counted(each)
+}
+
+/// More problems of one kind with the records of a store are one problem.
+pub const MOST: usize = 20;
+
+/// The problems, or one about how many there are, with the first.
+pub fn counted(each: impl ExactSizeIterator<Item = Problem>) -> Problems {
+    let count = each.len();
+    if count <= MOST {
+        return each.collect();
+    }
+    let first = each.take(1).map(|first| {
+        let subject = format!("{count} nodes or records");
+        Problem::new(first.kind, subject, format!("are left out, the first of them: {first}"))
+    });
+    first.collect()
 }
 
 /// More contested objects of one kind are one problem.

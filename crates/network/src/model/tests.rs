@@ -41,7 +41,9 @@ fn believed(
     previous: Option<&Cluster>,
     networks: &PerFamily<Prefix>,
 ) -> (Cluster, Vec<Rejected>) {
-    let (cluster, admission) = Admission::new(own, candidates, previous, networks);
+    let rules = AdmissionRules { networks: *networks, ..AdmissionRules::default() };
+    let was_first = |lease: &Lease| previous.is_some_and(|previous| previous.has_all_of(lease));
+    let (cluster, admission) = Admission::new(own, candidates, was_first, rules);
     (cluster, admission.rejected())
 }
 

@@ -15,9 +15,11 @@ fn a_run_reports_what_is_refused_and_what_is_in_the_way() {
     let plan = network.plan(&mut kernel);
     let outcome = network.outcome(&mut kernel).expect("a network that can be carried");
     let mut report = crate::reconcile::apply(&mut kernel, plan);
-    let [failed] = &sentences(&of_run(&report, &outcome))[..] else { panic!("one op is refused: {report:?}") };
+    let [failed] = &sentences(&of_run(&report, &outcome, &network.cluster().peers))[..] else {
+        panic!("one op is refused: {report:?}")
+    };
     assert!(failed.starts_with("`bridge fdb replace 0a:00:00:00:00:03 "), "{failed}");
-    assert!(failed.contains("` is refused by the kernel: "), "{failed}");
+    assert!(failed.contains("` for node node-3 is refused by the kernel: "), "{failed}");
 
     let mut routes = outcome.desired.routes.values().cloned();
     let mut next = || Box::new(routes.next().expect("two routes"));
@@ -25,7 +27,7 @@ fn a_run_reports_what_is_refused_and_what_is_in_the_way() {
     let (text, remedy) = (wanted.to_string(), format!("ip route delete {present}"));
     report.failed.clear();
     report.conflicts.push(Conflict::Route { wanted, present });
-    let problems = of_run(&report, &outcome);
+    let problems = of_run(&report, &outcome, &network.cluster().peers);
     let problem = problems.first().expect("a conflict");
     assert_eq!((problem.kind, problem.subject.as_str()), (Kind::Conflict, format!("route {text}").as_str()));
     assert_eq!(problem.remedy.as_deref(), Some(remedy.as_str()));
