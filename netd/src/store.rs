@@ -192,6 +192,15 @@ pub struct LeaseRequest {
     pub previous: PerFamily<Prefix>,
 }
 
+impl LeaseRequest {
+    /// True for a lease with an address of this node and the subnets that its pods use. The address alone is no proof, since two nodes
+    /// may have been given the same one.
+    fn was_given(&self, lease: &Lease) -> bool {
+        let mut public = lease.public.iter();
+        lease.subnets == self.previous && public.any(|(family, address)| self.public.get(family) == Some(address))
+    }
+}
+
 /// A change in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
@@ -204,6 +213,9 @@ pub enum StoreEvent {
     InitDone,
     /// A node's lease is gone.
     Removed(NodeName),
+    /// A record is passed over, with the reason for a person; without one it is not any more. What was reported of the node before stays
+    /// valid.
+    Fault(String, Option<String>),
     /// The network configuration is this text now.
     NetConf(String),
     /// The store cannot be watched, with the reason for a person. The last reported state remains valid until

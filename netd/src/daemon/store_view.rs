@@ -15,6 +15,8 @@ pub(super) type Leases = BTreeMap<NodeName, Arc<Lease>>;
 pub(super) struct StoreView {
     /// Every node's lease, this node's too.
     pub(super) leases: Leases,
+    /// The records that are passed over, and why.
+    pub(super) faults: BTreeMap<String, String>,
     /// The list that the store is sending, until it is complete.
     listing: Option<Leases>,
     /// The first list is complete. Before it is, nothing in the kernel may change.

@@ -12,6 +12,17 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
                 .remedy("start netd on this node, and look at its log"),
         );
     }
+    let public = facts.cluster.as_ref().map(|cluster| cluster.own.public).unwrap_or(facts.node.underlay.public);
+    for (family, stored) in public
+        .iter()
+        .filter(|(family, stored)| facts.node.underlay.public.get(*family).is_some_and(|own| own != *stored))
+    {
+        let what =
+            format!("the store has the {family} address {stored} for this node, which this machine does not have");
+        let remedy =
+            "start netd here; where another machine has this node's name, give one of the two another --node-name";
+        findings.push(Finding::fault(name, what).remedy(remedy));
+    }
     if facts.subnet_file.text.is_none() {
         let path = facts.subnet_file.path.display();
         findings.push(

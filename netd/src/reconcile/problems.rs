@@ -99,6 +99,14 @@ pub fn of_rejected(rejected: &[Rejected]) -> Problems {
     counted(each)
 }
 
+/// The records that are passed over.
+pub fn of_faults(faults: &BTreeMap<String, String>) -> Problems {
+    counted(faults.iter().map(|(record, fault)| {
+        let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
+        problem.with_remedy("write it anew or delete it")
+    }))
+}
+
 /// More problems of one kind with the records of a store are one problem.
 pub const MOST: usize = 20;
 

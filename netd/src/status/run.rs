@@ -19,7 +19,7 @@ use super::{
     ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values,
 };
 use crate::node::Node;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Kind, Problem, Problems};
 use crate::reconcile::problems::MOST;
 use crate::reconcile::{Deferred, Report, Trigger};
 
@@ -92,6 +92,7 @@ impl Status {
         let failed = report.failed.len() + report.conflicts.len();
         // A refused change of a peer's is a problem of that peer.
         self.daemon.ready = published && report.is_ready && report.conflicts.is_empty();
+        self.daemon.ready &= !self.is_name_taken();
         self.deferred(run.deferred, now);
         self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),
@@ -132,6 +133,11 @@ impl Status {
         };
         let all = problems.iter().map(|problem| ProblemSince { problem: problem.clone(), since: since(problem) });
         self.problems = all.collect();
+        self.daemon.ready &= !self.is_name_taken();
+    }
+
+    fn is_name_taken(&self) -> bool {
+        self.problems.iter().any(|known| known.problem.kind == Kind::NodeNameTaken)
     }
 
     /// Updates some peers and their routes.

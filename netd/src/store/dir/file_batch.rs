@@ -14,9 +14,6 @@ use nix::fcntl::OFlag;
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
 
-/// Larger files are not read: no lease is this large.
-const LARGEST: u64 = 64 * 1024;
-
 /// How many files a batch holds.
 const BATCH: usize = 64;
 
@@ -32,9 +29,12 @@ pub(super) enum LeaseFileError {
     /// The file cannot be read.
     #[error("cannot read it")]
     Read(#[from] io::Error),
-    /// Not a regular file, not a node's file name, or too large.
-    #[error("it is no file of a lease's size")]
+    /// Not a node's file name.
+    #[error("its name is no node's")]
     Foreign,
+    /// A folder, a pipe or a device.
+    #[error("it is no regular file")]
+    Irregular,
     /// The content is no lease.
     #[error("it is no lease")]
     Content(#[from] record::RecordError),
@@ -74,11 +74,15 @@ impl FileBatch {
             Err(error) => return Some((Fingerprint::UNREADABLE, Err(error.into()))),
         };
         let fingerprint = Fingerprint::from(&metadata);
-        if !fingerprint.regular || metadata.len() > LARGEST {
-            return Some((fingerprint, Err(LeaseFileError::Foreign)));
+        if !fingerprint.regular {
+            return Some((fingerprint, Err(LeaseFileError::Irregular)));
+        }
+        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
+        if let Err(error) = record::check_size(size) {
+            return Some((fingerprint, Err(error.into())));
         }
         let start = self.buffer.len();
-        let content = append(&file, metadata.len(), &mut self.buffer).map(|()| start..self.buffer.len());
+        let content = append(&file, size, &mut self.buffer).map(|()| start..self.buffer.len());
         Some((fingerprint, content.map_err(LeaseFileError::from)))
     }
 
@@ -90,9 +94,8 @@ impl FileBatch {
     }
 }
 
-/// Appends a file of about `size` bytes to the buffer, at most [`LARGEST`] bytes.
-fn append(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let size = usize::try_from(size).unwrap_or_default();
+/// Appends a file of about `size` bytes to the buffer, at most [`record::LARGEST`] bytes.
+fn append(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     let start = buffer.len();
     buffer.resize(start + size + 1, 0);
     let read = file.read(&mut buffer[start..])?;
@@ -101,8 +104,8 @@ fn append(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
     if read == size {
         return Ok(());
     }
-    let left = LARGEST.saturating_sub(u64::try_from(read).unwrap_or(LARGEST));
-    file.take(left).read_to_end(buffer).map(drop)
+    let left = record::LARGEST.saturating_sub(read);
+    file.take(u64::try_from(left).unwrap_or_default()).read_to_end(buffer).map(drop)
 }
 
 impl Layout {

@@ -13,6 +13,7 @@ use tokio::{task, time};
 
 use self::notifications::Changed;
 pub(super) use self::notifications::Notifications;
+use super::file_batch::LeaseFileError;
 use super::files::Layout;
 use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
 use super::lease_file::{self, LeaseFile, LeaseFiles};
@@ -239,7 +240,11 @@ impl WatchedFiles {
             return;
         }
         self.missing.remove(name);
-        if let Some(lease) = self.files.remove(name).and_then(|state| state.lease) {
+        let Some(state) = self.files.remove(name) else { return };
+        if state.fault.is_some() {
+            events.push(StoreEvent::Fault(lease_file::title(name), None));
+        }
+        if let Some(lease) = state.lease {
             events.push(StoreEvent::Removed(lease.node.clone()));
         }
     }
@@ -274,13 +279,19 @@ impl WatchedFiles {
                     events.push(StoreEvent::Lease(Arc::clone(&lease)));
                     state.lease = Some(lease);
                 }
-                state.fault = None;
+                if state.fault.take().is_some() {
+                    events.push(StoreEvent::Fault(lease_file::title(&name), None));
+                }
             }
             Err(error) => {
                 // The same fault in a rewritten file is not logged again.
                 let text = chain(&error);
                 if state.fault.as_ref() != Some(&text) {
-                    lease_file::log_skipped(&name, &error);
+                    if matches!(error, LeaseFileError::Foreign) {
+                        lease_file::log_skipped(&name, &error);
+                    } else {
+                        events.push(StoreEvent::Fault(lease_file::title(&name), Some(text.clone())));
+                    }
                     state.fault = Some(text);
                 }
             }

@@ -12,7 +12,7 @@ use netd_tests::{
 use serde_json::{Value, json};
 
 use crate::hostile_bed::{
-    Bed, await_ready, backends, direct, fabric, receives, refuses, said, sends, status, stranger, sysctl, vxlan,
+    Bed, await_ready, backends, fabric, receives, refuses, said, sends, status, stranger, sysctl, vxlan,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
