@@ -12,7 +12,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
                 .remedy("start netd on this node, and look at its log"),
         );
     }
-    let public = facts.cluster.as_ref().map(|cluster| cluster.own.public).unwrap_or(facts.node.underlay.public);
+    let public = facts.cluster.as_ref().map_or(facts.node.underlay.public, |cluster| cluster.own.public);
     for (family, stored) in public
         .iter()
         .filter(|(family, stored)| facts.node.underlay.public.get(*family).is_some_and(|own| own != *stored))

@@ -117,8 +117,7 @@ pub fn counted(each: impl ExactSizeIterator<Item = Problem>) -> Problems {
         return each.collect();
     }
     let first = each.take(1).map(|first| {
-        let subject = format!("{count} nodes or records");
-        Problem::new(first.kind, subject, format!("are left out, the first of them: {first}"))
+        Problem::new(first.kind, "many nodes or records", format!("are left out ({count}), the first of them: {first}"))
     });
     first.collect()
 }

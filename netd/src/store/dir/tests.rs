@@ -57,8 +57,15 @@ async fn acquire(room: &Path, node: &str) -> Lease {
     store(room).acquire(&request(node), &conf(NET_CONF)).await.expect("lease")
 }
 
+/// The next event about a valid file.
 async fn next(events: &mut mpsc::Receiver<StoreEvent>) -> StoreEvent {
-    time::timeout(LIMIT, events.recv()).await.expect("an event in time").expect("a store that is followed")
+    loop {
+        let event = time::timeout(LIMIT, events.recv()).await.expect("an event in time");
+        match event.expect("a store that is followed") {
+            StoreEvent::Fault(..) => {}
+            event => return event,
+        }
+    }
 }
 
 /// The first list: the names in it.

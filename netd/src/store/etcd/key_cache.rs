@@ -74,7 +74,9 @@ impl KeyCache {
         let listed: BTreeSet<&str> = kvs.iter().filter_map(|kv| self.name(&kv.key)).collect();
         let gone: Vec<String> =
             self.invalid.keys().chain(&self.foreign).filter(|key| !listed.contains(key.as_str())).cloned().collect();
-        gone.iter().for_each(|key| self.is_well(key));
+        for key in gone {
+            self.is_well(&key);
+        }
         self.nodes.clear();
         self.missing.clear();
         for kv in kvs {
@@ -98,7 +100,9 @@ impl KeyCache {
             }
         }
         let nodes: Vec<NodeName> = self.nodes.keys().cloned().collect();
-        nodes.iter().for_each(|node| self.note_foreign(node));
+        for node in &nodes {
+            self.note_foreign(node);
+        }
         events.extend(StoreEvent::list(self.nodes.keys().filter_map(|node| self.lease(node)).cloned()));
         events
     }
@@ -195,7 +199,9 @@ impl KeyCache {
         let before: BTreeMap<NodeName, Arc<Lease>> =
             nodes.iter().filter_map(|node| Some((node.clone(), self.lease(node)?.clone()))).collect();
         self.set(key, entry);
-        nodes.iter().for_each(|node| self.note_foreign(node));
+        for node in &nodes {
+            self.note_foreign(node);
+        }
         let (mut removed, mut written) = (Vec::new(), Vec::new());
         for node in nodes {
             match (before.get(&node), self.lease(&node)) {
