@@ -101,7 +101,11 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
         tracing::info!(op = %op, "removing");
     }
     let report = reconcile::apply(&mut kernel, plan);
-    left.extend(problems::of_run(&report, &Outcome::default()).iter().map(ToString::to_string));
+    left.extend(
+        problems::of_run(&report, &Outcome::default(), &std::collections::BTreeMap::new())
+            .iter()
+            .map(ToString::to_string),
+    );
     if let Some(bridge) = idle_bridge(&mut kernel, &config.subnet_file)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));

@@ -13,7 +13,6 @@ use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
 use netd::{bridge, cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
-use network::model::Admission;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -113,7 +112,7 @@ async fn plan(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
         println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
         return Ok(ExitCode::from(CHANGES));
     };
-    let (cluster, admission) = Admission::new(own, leases, None, &node.identity.networks);
+    let (cluster, admission) = reconcile::admit(&mut kernel, &node, own, &leases, None)?;
     let reconcile::Planned { plan, outcome, .. } = reconcile::plan(
         &mut kernel,
         &node,

@@ -5,13 +5,14 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use dataplane::address::Address;
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
 use network::interface::{self, InterfaceError, InterfaceOptions, Underlay};
-use network::model::{Lease, NodeName, NodeNameError};
+use network::model::{AdmissionRules, Lease, NodeName, NodeNameError};
 use network::net_conf::{NetConf, NetConfError};
 use network::observe;
 use network::overlay::Identity;
@@ -90,6 +91,8 @@ pub struct Node {
     pub identity: Identity,
     /// The public addresses that the store has for it, in place of the configured ones.
     pub public: PerFamily<IpAddr>,
+    /// The length of each node's subnet; none where the store gives nodes subnets of any length.
+    pub subnet_len: PerFamily<u8>,
 }
 
 impl Node {
@@ -106,7 +109,9 @@ impl Node {
         check_kernel(&conf, &underlay, kernel)?;
         let previous = whole_file::read(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
-        Ok(Self { name, conf, underlay, tunnel_devices, identity, public })
+        let subnet_len =
+            if store.gives_subnets() { PerFamily::none() } else { conf.networks.map(|_, range| range.subnet_len) };
+        Ok(Self { name, conf, underlay, tunnel_devices, identity, public, subnet_len })
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
@@ -142,6 +147,12 @@ impl Node {
         let mut own = lease.clone();
         own.keep_families(|family| self.conf.networks.get(family).is_some());
         own
+    }
+
+    /// What peers' leases are judged by, on a host with these addresses.
+    pub fn admission_rules(&self, addresses: &[Address]) -> AdmissionRules {
+        let host = addresses.iter().map(|address| (address.address, address.prefix_len)).collect();
+        AdmissionRules { networks: self.identity.networks, subnet_len: self.subnet_len, host }
     }
 
     /// What the node asks the store for. A device that is there keeps its hardware address, and a lease its own, so that

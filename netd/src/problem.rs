@@ -30,6 +30,8 @@ pub enum Kind {
     PodCidrChanged,
     /// This node's lease is not in the store.
     LeaseLost,
+    /// Another machine has this node's name.
+    NodeNameTaken,
     /// This node's lease in the store is not up to date, so its peers are not either.
     LeaseNotPublished,
     /// The peers' leases cannot be read.

@@ -5,13 +5,14 @@
 pub mod problems;
 
 use std::fmt;
+use std::sync::Arc;
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use network::backend::TunnelDeviceError;
 use network::key::Key;
-use network::model::Cluster;
+use network::model::{Admission, Cluster, Lease};
 use network::observe::{self, Observed};
 use network::overlay::peer_index::PeerIndex;
 use network::overlay::transition::{self, Transition};
@@ -99,6 +100,32 @@ pub struct Planned {
     pub memory: Option<bridge::Memory>,
 }
 
+/// Takes in the nodes that can be believed. Of two that claim the same, the one stays that was believed in `previous`, or where there is no
+/// previous list, the one to which the kernel sends. Changes nothing.
+pub fn admit(
+    kernel: &mut impl Kernel,
+    node: &Node,
+    own: Lease,
+    leases: &[Arc<Lease>],
+    previous: Option<&Cluster>,
+) -> Result<(Cluster, Admission), KernelError> {
+    let rules = node.admission_rules(&kernel.addresses()?);
+    let leases = || leases.iter().cloned();
+    if let Some(previous) = previous {
+        return Ok(Admission::new(own, leases(), |lease| previous.has_all_of(lease), rules));
+    }
+    let (cluster, admission) = Admission::new(own.clone(), leases(), |_| false, rules.clone());
+    if !admission.is_disputed() {
+        return Ok((cluster, admission));
+    }
+    let endpoints = observe::endpoints(kernel)?;
+    let is_sent_to = |lease: &Lease| {
+        let mut ranges = lease.subnets.iter();
+        ranges.any(|(_, subnet)| lease.public.iter().any(|(_, address)| endpoints.contains(&(*subnet, *address))))
+    };
+    Ok(Admission::new(own, leases(), is_sent_to, rules))
+}
+
 /// Compares the kernel with what it should be, and gives the plan. Changes nothing.
 pub fn plan(
     kernel: &mut impl Kernel,
@@ -110,7 +137,8 @@ pub fn plan(
 ) -> Result<Planned, ReconcileError> {
     let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
-    let wanted = transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining);
+    let wanted =
+        transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining, &host.links, &node.identity);
     let unsupported = observe::unsupported(kernel, &host.links, &node.conf.backend, &node.underlay, wanted)?;
     let (bridge, memory) = bridge::look(&host, &cluster.own.subnets, node.underlay.mtu, memory);
     let transition = &Transition { unsupported, ..transition.clone() };

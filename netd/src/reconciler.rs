@@ -76,12 +76,11 @@ impl Reconciler {
     pub fn update(
         &mut self,
         kernel: &mut impl Kernel,
-        node: &Node,
         cluster: &mut Cluster,
         leases: BTreeMap<NodeName, Option<Arc<Lease>>>,
         now: Duration,
     ) -> Option<Incremental> {
-        let done = self.try_update(kernel, node, cluster, leases, now);
+        let done = self.try_update(kernel, cluster, leases, now);
         if done.is_none() {
             self.engine.give_up();
         }
@@ -91,7 +90,6 @@ impl Reconciler {
     fn try_update(
         &mut self,
         kernel: &mut impl Kernel,
-        node: &Node,
         cluster: &mut Cluster,
         leases: BTreeMap<NodeName, Option<Arc<Lease>>>,
         now: Duration,
@@ -102,7 +100,7 @@ impl Reconciler {
         }
         let kind = RunKind { repairs: leases.is_empty(), full: false };
         let nodes = leases.keys().filter(|node| **node != cluster.own.node).cloned().collect();
-        if !leases.is_empty() && !state.update_peers(cluster, leases, &node.identity.networks, engine) {
+        if !leases.is_empty() && !state.update_peers(cluster, leases, engine) {
             return None;
         }
         let (plan, keys) = state.plan(engine)?;

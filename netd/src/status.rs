@@ -41,7 +41,7 @@ pub struct Status {
     pub node: Option<NodeStatus>,
     /// The other nodes, by name.
     pub peers: BTreeMap<String, PeerStatus>,
-    /// The nodes that are left out, with the reason.
+    /// The nodes that are left out, with the reason: the first of them where there are many.
     pub left_out: BTreeMap<String, String>,
     /// The last run.
     pub last_reconcile: Option<LastReconcile>,
@@ -255,6 +255,9 @@ pub struct Operations {
 pub struct StoreStatus {
     /// When the store last had an event.
     pub last_event: Option<Timestamp>,
+    /// How many nodes of the store are left out.
+    #[serde(default)]
+    pub left_out: usize,
     /// Why the store cannot be followed, if it cannot.
     pub trouble: Option<StoreTrouble>,
 }

@@ -80,6 +80,11 @@ impl Store {
         }
     }
 
+    /// True where nodes do not take their subnets themselves: they may be of any length.
+    pub fn gives_subnets(&self) -> bool {
+        matches!(self, Self::Kube(_))
+    }
+
     /// Reads one node's lease; `None` where there is no valid one. Writes nothing.
     pub async fn lease(&self, node: &NodeName) -> Result<Option<Lease>, StoreError> {
         each!(self, store => store.lease(node).await)
@@ -190,6 +195,15 @@ pub struct LeaseRequest {
     pub elsewhere: Vec<Prefix>,
 }
 
+impl LeaseRequest {
+    /// True for a lease with an address of this node and the subnets that its pods use. The address alone is no proof, since two nodes
+    /// may have been given the same one.
+    fn was_given(&self, lease: &Lease) -> bool {
+        let mut public = lease.public.iter();
+        lease.subnets == self.previous && public.any(|(family, address)| self.public.get(family) == Some(address))
+    }
+}
+
 /// A change in a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StoreEvent {
@@ -202,8 +216,9 @@ pub enum StoreEvent {
     InitDone,
     /// A node's lease is gone.
     Removed(NodeName),
-    /// A node's record cannot be used, with the reason; `None` once it can be used, or is gone. A former lease of the node counts.
-    Unusable(NodeName, Option<String>),
+    /// A record is passed over, with the reason for a person; without one it is not any more. What was reported of the node before stays
+    /// valid.
+    Fault(String, Option<String>),
     /// The network configuration is this text now.
     NetConf(String),
     /// The store cannot be watched, with the reason for a person. The last reported state remains valid until

@@ -27,6 +27,7 @@ use crate::interface::Underlay;
 use crate::net_conf_error::NetConfError;
 use crate::on_link::OnLink;
 use crate::record_error::RecordError;
+use crate::text::printable;
 pub use advertisement::{Advertisement, EncapsulationSupport};
 pub(crate) use peer_route::Entries;
 pub use peer_route::{NoPeerRoute, PeerRoute};
@@ -55,7 +56,7 @@ pub enum BackendType {
     HostGw,
     /// `ipip`: a tunnel for IPv4, or plain routes to on-link peers with `DirectRouting`.
     Ipip,
-    /// Any other name, in lower case: a node that we cannot talk to.
+    /// Any other name, in lower case and [`printable`]: a node that we cannot talk to.
     Other(String),
 }
 
@@ -91,7 +92,11 @@ impl From<&str> for BackendType {
     /// Reads a name in any case.
     fn from(name: &str) -> Self {
         let name = name.to_lowercase();
-        KNOWN.iter().find(|known| known.as_str() == name).cloned().unwrap_or(BackendType::Other(name))
+        KNOWN
+            .iter()
+            .find(|known| known.as_str() == name)
+            .cloned()
+            .unwrap_or_else(|| BackendType::Other(printable(&name)))
     }
 }
 
@@ -129,7 +134,7 @@ impl Backend {
                 return Err(NetConfError::Backend(problem));
             }
             BackendType::Other(_) => {
-                let problem = format!("unknown backend type: {name} (Backend.Type must be {TYPES})");
+                let problem = format!("unknown backend type: {} (Backend.Type must be {TYPES})", printable(&name));
                 return Err(NetConfError::Backend(problem));
             }
         };

@@ -9,6 +9,8 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::text::printable;
+
 /// A JSON object whose fields are still text: parts of the text that it was read from.
 #[derive(Default)]
 pub struct Object<'t> {
@@ -78,8 +80,8 @@ impl<'t> Object<'t> {
 fn shortened(json: &str) -> String {
     let line = json.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(LIMIT) {
-        Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
+        Some((end, _)) => printable(&line[..end]) + "...",
+        None => printable(&line),
     }
 }
 
@@ -99,7 +101,9 @@ impl<'de> Deserialize<'de> for Object<'de> {
                 while let Some((Key(key), value)) = map.next_entry()? {
                     if let Some((first, _)) = fields.iter().find(|(known, _)| is_same_key(known, &key)) {
                         return Err(A::Error::custom(format_args!(
-                            "{key:?} is given although {first:?} was given before: only one of them can count"
+                            "\"{}\" is given although \"{}\" was given before: only one of them can count",
+                            printable(&key),
+                            printable(first)
                         )));
                     }
                     fields.push((key, value));

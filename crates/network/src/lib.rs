@@ -44,6 +44,7 @@ pub mod record;
 pub mod record_error;
 pub mod state;
 mod subset;
+pub mod text;
 pub mod value;
 
 /// An error with its causes, on one line.

@@ -13,7 +13,7 @@ use dataplane::types::{Family, Mac, PerFamily, Prefix};
 use crate::backend::Advertisement;
 pub use crate::backend::{BackendData, BackendType, Encapsulation, EncapsulationSupport};
 pub use crate::node_name::{NodeName, NodeNameError};
-pub use admit::{Admission, PeerChange, Rejected};
+pub use admit::{Admission, AdmissionRules, PeerChange, Rejected};
 
 /// What one node holds and publishes for its peers. The pods' family and the underlay's are independent: IPv4 pods may run over an IPv6
 /// underlay and the other way round.

@@ -14,7 +14,7 @@ use dataplane::netlink::KernelError;
 use dataplane::nft::{BaseChainFacts, Operation, RuleWithHandle, TableId};
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::Route;
-use dataplane::types::{Family, IfName, Mac, PerFamily};
+use dataplane::types::{Family, IfName, Mac, PerFamily, Prefix};
 
 use crate::backend::{Backend, Encapsulation};
 use crate::chain;
@@ -118,6 +118,27 @@ pub fn reverse_path(kernel: &mut impl Kernel, host: &Host, underlay: &IfName) ->
     let keys = tunnels.chain(["all", "default", underlay.as_str()]).map(reverse_path_key);
     // A link that was deleted meanwhile has none.
     keys.filter_map(|key| Some((key.clone(), kernel.sysctl(&key).ok()?))).collect()
+}
+
+/// Where packets to each range go by now: the range with the end of the tunnel, or with the next hop.
+pub fn endpoints(kernel: &mut impl Kernel) -> Result<BTreeSet<(Prefix, IpAddr)>, KernelError> {
+    let (mut macs, mut ends) = (BTreeMap::new(), BTreeMap::new());
+    for index in kernel.links()?.iter().filter(|link| link.tunnel().is_some()).map(|link| link.index) {
+        for family in Family::BOTH {
+            let entries = kernel.neighbours(index, family)?.into_iter();
+            macs.extend(entries.filter_map(|entry| Some(((index, entry.address), entry.mac?))));
+        }
+        ends.extend(kernel.fdb(index)?.into_iter().map(|entry| ((index, entry.mac), entry.destination)));
+    }
+    let mut endpoints = BTreeSet::new();
+    for family in Family::BOTH {
+        for route in kernel.routes(family)? {
+            let Some(gateway) = route.gateway else { continue };
+            let end = macs.get(&(route.index, gateway)).and_then(|mac| ends.get(&(route.index, *mac)));
+            endpoints.insert((route.destination, *end.unwrap_or(&gateway)));
+        }
+    }
+    Ok(endpoints)
 }
 
 /// The tunnel devices that bear our mark.

@@ -14,6 +14,12 @@ use crate::caseless::{FieldError, Object};
 use crate::model::{BackendData, BackendType, Encapsulation, EncapsulationSupport, Lease, NodeName};
 pub use crate::record_error::RecordError;
 
+/// How many bytes a record has at most.
+pub const LARGEST: usize = 64 * 1024;
+
+/// How many entries a list has at most.
+const LONGEST: usize = 16;
+
 /// The fields in the order in which they are written. `None` is `null`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -79,6 +85,7 @@ pub fn of(lease: &Lease) -> impl Serialize + '_ {
 
 /// Reads the lease of `node`.
 pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
+    check_size(text.len())?;
     let mut object: Object = serde_json::from_str(text)?;
     let subnets = PerFamily {
         v4: subnet(&mut object, "Subnet", Family::V4)?,
@@ -95,6 +102,11 @@ pub fn parse(node: &NodeName, text: &str) -> Result<Lease, RecordError> {
     let data = take_data(&mut object, &backend)?;
     let encapsulations = encapsulations(&mut object)?;
     Ok(Lease { node: node.clone(), subnets, public, backend, data, encapsulations })
+}
+
+/// Refuses a record that is too large to be one.
+pub fn check_size(bytes: usize) -> Result<(), RecordError> {
+    if bytes > LARGEST { Err(RecordError::Large(bytes)) } else { Ok(()) }
 }
 
 /// The public addresses; flannel's 0.0.0.0 is none.
@@ -138,6 +150,7 @@ pub fn encapsulations(object: &mut Object) -> Result<Option<EncapsulationSupport
 
 /// Reads both lists, each of which is a text of its own.
 pub fn encapsulations_of_texts(receives: &str, sends: &str) -> Result<EncapsulationSupport, RecordError> {
+    check_size(receives.len() + sends.len())?;
     support(&serde_json::from_str::<Vec<&RawValue>>(receives)?, &serde_json::from_str::<Vec<&RawValue>>(sends)?)
 }
 
@@ -148,6 +161,11 @@ pub fn texts_of_encapsulations(support: &EncapsulationSupport) -> (String, Strin
 }
 
 fn support(receives: &[&RawValue], sends: &[&RawValue]) -> Result<EncapsulationSupport, RecordError> {
+    for (field, list) in [("Receives", receives), ("Sends", sends)] {
+        if list.len() > LONGEST {
+            return Err(RecordError::Long(field, list.len()));
+        }
+    }
     let mut support = EncapsulationSupport::default();
     for entry in receives {
         match Encapsulation::parse(serde_json::from_str(entry.get())?)? {

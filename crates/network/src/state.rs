@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use dataplane::monitor::{Event, Filter};
-use dataplane::types::{IfName, PerFamily, Prefix};
+use dataplane::types::IfName;
 
 pub use crate::kernel_view::{Engine, WatchFilter};
 
@@ -90,10 +90,9 @@ impl State {
         &mut self,
         cluster: &mut Cluster,
         leases: BTreeMap<NodeName, Option<Arc<Lease>>>,
-        networks: &PerFamily<Prefix>,
         engine: &mut Engine,
     ) -> bool {
-        let (changes, same_left_out) = self.admission.update(cluster, leases, networks);
+        let (changes, same_left_out) = self.admission.update(cluster, leases);
         let mut former = Some(BTreeMap::new());
         let is_local = self.peers.update(&changes, &mut self.outcome, &mut former);
         for (key, value) in former.into_iter().flatten() {

@@ -12,7 +12,7 @@ use super::Daemon;
 use super::publisher::Answer;
 use crate::node;
 use crate::problem::{Kind, Problem};
-use crate::reconcile::Trigger;
+use crate::reconcile::{Trigger, problems};
 use crate::store::{Notice, StoreEvent};
 
 impl Daemon {
@@ -93,7 +93,10 @@ impl Daemon {
         if self.lease.proceed(stored.as_ref(), &self.node.conf, &mut self.store) {
             self.follow_advertisement();
         }
-        self.reporter.set_lease_problems(&self.lease.condition.problems);
+        let is_taken = self.lease.condition.is_name_taken();
+        if self.reporter.set_lease_problems(&self.lease.condition.problems) && !is_taken {
+            self.schedule.request(Trigger::StoreChanged);
+        }
     }
 
     /// This node's lease says in plans all that peers may have read.
@@ -130,8 +133,12 @@ impl Daemon {
         let mut taken = vec![first];
         taken.extend(std::iter::from_fn(|| events.try_recv().ok()));
         self.reporter.status.record_events(&taken);
+        let has_faults = taken.iter().any(|event| matches!(event, StoreEvent::Fault(..)));
         for event in taken {
             self.take_event(event);
+        }
+        if has_faults {
+            self.reporter.set_store_problems(problems::of_faults(&self.store.faults));
         }
     }
 
@@ -155,11 +162,8 @@ impl Daemon {
                 }
                 self.store.remove(node, &self.node.name);
             }
-            StoreEvent::Unusable(node, reason) => {
-                if self.store.set_unusable(node, reason) {
-                    self.schedule.request(Trigger::StoreChanged);
-                }
-            }
+            StoreEvent::Fault(record, Some(fault)) => drop(self.store.faults.insert(record, fault)),
+            StoreEvent::Fault(record, None) => drop(self.store.faults.remove(&record)),
             StoreEvent::NetConf(text) => {
                 if self.reconfigure(&text) {
                     self.kernel.reconciler.forget();

@@ -7,6 +7,7 @@ use std::error::Error;
 use ::reconcile::problem::{Changes, changes};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
+use network::model::Lease;
 
 use crate::problem::{Kind, Problem, Problems};
 use crate::store::{Notice, StoreError};
@@ -23,6 +24,19 @@ pub(super) fn other_subnets(stored: PerFamily<Prefix>, used: PerFamily<Prefix>) 
 pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
     let detail = format!("has taken {} that this node's pods use", listed(used));
     Problem::new(Kind::LeaseLost, "another node", detail).with_remedy(REMEDY)
+}
+
+/// Another machine has put its address into this node's lease.
+pub(super) fn name_taken(stored: &Lease, own: &Lease) -> Problem {
+    let listed =
+        |lease: &Lease| lease.public.iter().map(|(_, address)| address.to_string()).collect::<Vec<_>>().join(" ");
+    let detail = format!(
+        "is another machine's too: its lease has the address {} now, and this machine has {}",
+        listed(stored),
+        listed(own)
+    );
+    let remedy = "give one of the two another --node-name, or clean up there (`netd cleanup`)";
+    Problem::new(Kind::NodeNameTaken, format!("the node name {}", own.node), detail).with_remedy(remedy)
 }
 
 /// The lease is gone, and the store does not take it.
@@ -57,6 +71,11 @@ pub(super) struct LeaseCondition {
 }
 
 impl LeaseCondition {
+    /// True where another machine has this node's name.
+    pub(super) fn is_name_taken(&self) -> bool {
+        self.problems.iter().any(|problem| problem.kind == Kind::NodeNameTaken)
+    }
+
     /// This is wrong now, or nothing is. Gives the notices to pass on.
     pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
         let now: Problems = problem.into_iter().collect();

@@ -1,8 +1,10 @@
 //! This node's own lease: published as the kernel has it, and restored where the store has lost or altered it. The work is the
 //! publisher's; here is decided what to ask it for, and what its answers mean.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use dataplane::types::PerFamily;
 use network::chain;
 use network::model::{EncapsulationSupport, Lease};
 use network::net_conf::NetConf;
@@ -36,13 +38,24 @@ pub(super) struct LocalLease {
     pub(super) retry: Option<(Duration, Duration)>,
     /// What times are counted from: before the peers' leases were read.
     epoch: Instant,
+    /// The addresses that this machine has published.
+    addresses: Vec<PerFamily<IpAddr>>,
 }
 
 impl LocalLease {
     /// Goes on from the lease that was acquired at the start.
     pub(super) fn new(publisher: Publisher, request: LeaseRequest, acquired: &Lease, epoch: Instant) -> Self {
         let (advertisement, condition) = (Advertisement::new(acquired), LeaseCondition::default());
-        Self { publisher, advertisement, request, condition, in_progress: None, retry: None, epoch }
+        Self {
+            publisher,
+            advertisement,
+            request,
+            condition,
+            in_progress: None,
+            retry: None,
+            epoch,
+            addresses: vec![acquired.public],
+        }
     }
 
     /// A full run has left the kernel as this lease says. Where some of its changes have `failed`, the kernel may still be as peers know
@@ -78,6 +91,11 @@ impl LocalLease {
                 self.report(Some(problem));
                 needs_read.then_some(Request::Read)
             }
+            Some(stored) if stored.public != wanted.public && !self.addresses.contains(&stored.public) => {
+                let problem = lease_condition::name_taken(stored, wanted);
+                self.report(Some(problem));
+                needs_read.then_some(Request::Read)
+            }
             Some(stored) if stored == wanted => {
                 if !needs_read {
                     self.report(None);
@@ -93,7 +111,9 @@ impl LocalLease {
         };
         let Some(request) = request else { return false };
         let writes = !matches!(request, Request::Read);
-        if !writes {
+        if writes && !self.addresses.contains(&self.advertisement.wanted.public) {
+            self.addresses.push(self.advertisement.wanted.public);
+        } else if !writes {
             view.begin_read();
         }
         self.in_progress = Some(now);

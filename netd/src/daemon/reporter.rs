@@ -3,7 +3,7 @@
 use ::reconcile::problem::{Changes, changes};
 
 use super::logging::LogThrottle;
-use crate::problem::Problems;
+use crate::problem::{Kind, Problems};
 use crate::status::listeners::Listeners;
 use crate::status::publisher::StatusPublisher;
 
@@ -16,7 +16,9 @@ pub(super) struct Reporter {
     of_run: Problems,
     /// What is wrong with this node's lease.
     of_lease: Problems,
-    /// Both, as the log has them.
+    /// What is wrong with records of the store.
+    of_store: Problems,
+    /// All, as the log has them.
     logged: Problems,
     /// Open as long as the daemon runs.
     _listeners: Listeners,
@@ -24,8 +26,9 @@ pub(super) struct Reporter {
 
 impl Reporter {
     pub(super) fn new(status: StatusPublisher, listeners: Listeners) -> Self {
-        let (of_run, of_lease, logged) = (Problems::new(), Problems::new(), Problems::new());
-        Self { status, throttle: LogThrottle::default(), of_run, of_lease, logged, _listeners: listeners }
+        let none = Problems::new;
+        let (of_run, of_lease, of_store, logged) = (none(), none(), none(), none());
+        Self { status, throttle: LogThrottle::default(), of_run, of_lease, of_store, logged, _listeners: listeners }
     }
 
     /// A full run has found this wrong, and nothing else. Gives all that is wrong.
@@ -35,8 +38,9 @@ impl Reporter {
         &self.logged
     }
 
-    /// This is wrong with the lease.
-    pub(super) fn set_lease_problems(&mut self, problems: &Problems) {
+    /// This is wrong with the lease. True where another machine had this node's name before.
+    pub(super) fn set_lease_problems(&mut self, problems: &Problems) -> bool {
+        let was_taken = self.of_lease.iter().any(|problem| problem.kind == Kind::NodeNameTaken);
         let says_the_same = self.of_lease.len() == problems.len()
             && self.of_lease.iter().zip(problems).all(|(known, problem)| problem.says_the_same_as(known));
         if !says_the_same {
@@ -44,11 +48,19 @@ impl Reporter {
             self.log();
             self.status.update(|status, now| status.set_problems(&self.logged, now));
         }
+        was_taken
+    }
+
+    /// This is wrong with records of the store.
+    pub(super) fn set_store_problems(&mut self, problems: Problems) {
+        self.of_store = problems;
+        self.log();
+        self.status.update(|status, now| status.set_problems(&self.logged, now));
     }
 
     /// Logs the problems that are new, and those that have ended.
     fn log(&mut self) {
-        let now = self.of_run.union(&self.of_lease).cloned().collect();
+        let now = [&self.of_run, &self.of_lease, &self.of_store].into_iter().flatten().cloned().collect();
         let Changes { new, over } = changes(&self.logged, &now);
         for problem in new {
             tracing::warn!("{problem}");

@@ -3,6 +3,7 @@
 
 use std::time::Instant;
 
+use dataplane::netlink::KernelError;
 use dataplane::types::{Mtu, PerFamily};
 use network::chain;
 use network::model::Admission;
@@ -13,7 +14,7 @@ use tokio::time::Instant as Deadline;
 use super::{Daemon, logging};
 use crate::accept_ra;
 use crate::problem::{Kind, Problem};
-use crate::reconcile::{Planned, ReconcileError, Trigger, problems};
+use crate::reconcile::{self, Planned, ReconcileError, Trigger, problems};
 use crate::reconciler::Incremental;
 use crate::service_manager;
 use crate::status::run::{Run, Scope};
@@ -26,12 +27,12 @@ impl Daemon {
         let begun = Instant::now();
         let (has_moved, underlay_problem) = self.follow_underlay();
         let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
-        let admission = self.admit();
-        let rejected = admission.rejected();
-        let mut planned = match self.plan() {
+        let planned = self.admit().map_err(ReconcileError::from).and_then(|admission| Ok((admission, self.plan()?)));
+        let (admission, mut planned) = match planned {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
+        let rejected = admission.rejected();
         let remembered = self.transition.remember(&planned.outcome.relaxes).and(self.remember_bridge());
         let noted = accept_ra::remember(&self.config.subnet_file, &planned.plan.ops);
         let (report, deferred) = self.apply(trigger, &mut planned);
@@ -44,9 +45,8 @@ impl Daemon {
         self.plugin.network_ready = report.is_ready;
         let written = self.write_plugin_files(planned.outcome.pod_mtu);
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
-        let mut found = problems::of_run(&report, &planned.outcome);
+        let mut found = problems::of_run(&report, &planned.outcome, &self.cluster.peers);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
-        found.extend(problems::of_unusable(&self.store.unusable));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
         found.extend([remembered, noted, restored].into_iter().filter_map(Result::err));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);
@@ -81,13 +81,14 @@ impl Daemon {
     }
 
     /// Takes in the nodes that the store has and that can be believed.
-    fn admit(&mut self) -> Admission {
+    fn admit(&mut self) -> Result<Admission, KernelError> {
         self.store.take_news();
-        let candidates = self.store.leases.values().cloned();
-        let networks = &self.node.identity.networks;
-        let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        let leases: Vec<_> = self.store.leases.values().cloned().collect();
+        let (kernel, own) = (&mut self.kernel.kernel, self.cluster.own.clone());
+        let previous = Some(&self.cluster).filter(|cluster| !cluster.peers.is_empty());
+        let (cluster, admission) = reconcile::admit(kernel, &self.node, own, &leases, previous)?;
         self.cluster = cluster;
-        admission
+        Ok(admission)
     }
 
     pub(super) fn transition(&self) -> Transition {
@@ -166,7 +167,7 @@ impl Daemon {
         let trigger = self.cause();
         let news = self.store.take_news();
         let (now, kernel) = (self.kernel.now(), &mut self.kernel.kernel);
-        let done = self.kernel.reconciler.update(kernel, &self.node, &mut self.cluster, news, now);
+        let done = self.kernel.reconciler.update(kernel, &mut self.cluster, news, now);
         let Some(Incremental { report, deferred, nodes }) = done else {
             return self.schedule.request(trigger);
         };

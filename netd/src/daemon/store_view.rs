@@ -15,12 +15,12 @@ pub(super) type Leases = BTreeMap<NodeName, Arc<Lease>>;
 pub(super) struct StoreView {
     /// Every node's lease, this node's too.
     pub(super) leases: Leases,
+    /// The records that are passed over, and why.
+    pub(super) faults: BTreeMap<String, String>,
     /// The list that the store is sending, until it is complete.
     listing: Option<Leases>,
     /// The first list is complete. Before it is, nothing in the kernel may change.
     pub(super) is_listed: bool,
-    /// Nodes whose records cannot be used, with the reasons.
-    pub(super) unusable: BTreeMap<NodeName, String>,
     /// Nodes whose leases have changed since the last run.
     news: BTreeSet<NodeName>,
     /// Nodes of which an event came since the read in progress began: the event is the newer of the two.
@@ -81,15 +81,6 @@ impl StoreView {
         if self.leases.remove(&node).is_some() || node == *own {
             self.note(node);
         }
-    }
-
-    /// A node's record cannot be used, or can be used again. True where the next full run has to tell.
-    pub(super) fn set_unusable(&mut self, node: NodeName, reason: Option<String>) -> bool {
-        match reason {
-            Some(reason) => drop(self.unusable.insert(node, reason)),
-            None => drop(self.unusable.remove(&node)),
-        }
-        self.is_listed
     }
 
     fn note(&mut self, node: NodeName) {

@@ -9,7 +9,6 @@ use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
 use netd_cni::attachment::Port;
 use netd_cni::netlink::ports;
-use network::model::Admission;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
@@ -61,7 +60,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     let (mut cluster, mut rejected) = (None, Vec::new());
     let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {
-        let (admitted, admission) = Admission::new(own, leases, None, &node.identity.networks);
+        let (admitted, admission) = reconcile::admit(&mut kernel, &node, own, &leases, None)?;
         // Chains that drop packets are reported even if netd is configured not to accept forwarded packets.
         let rules = RulesConfig { accept_forwarded: true, ..config.rules };
         let transition = relaxed_rp_filter::transition(&config.subnet_file);

@@ -34,6 +34,7 @@ fn well(network: &Network) -> Facts {
             tunnel_devices: PerFamily::none(),
             identity,
             public: PerFamily::none(),
+            subnet_len: PerFamily::none(),
         },
         cluster: Some(cluster),
         rejected: Vec::new(),

@@ -15,6 +15,7 @@ impl From<&Network> for Node {
             tunnel_devices: network.tunnel_devices(),
             identity: network.identity(),
             public: PerFamily::none(),
+            subnet_len: PerFamily::none(),
         }
     }
 }

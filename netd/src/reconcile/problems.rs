@@ -3,6 +3,7 @@
 //! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ::reconcile::ObjectKey;
 use dataplane::link::Tunnel;
@@ -11,7 +12,7 @@ use dataplane::op::Op;
 use dataplane::types::IfName;
 use network::chain;
 use network::key::Key;
-use network::model::{NodeName, Rejected};
+use network::model::{Lease, NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
 use network::plan::Conflict;
@@ -20,8 +21,10 @@ use nix::errno::Errno;
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
 
+type Peers = BTreeMap<NodeName, Arc<Lease>>;
+
 /// The problems in the kernel and among the peers.
-pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
+pub fn of_run(report: &Report, outcome: &Outcome, peers: &Peers) -> Problems {
     let unmade = unmade(report);
     // Without its device nothing on it can be done: the device is the cause.
     let causes = report.failed.iter().filter(|(op, _)| op.device().is_none_or(|device| !unmade.contains(device)));
@@ -32,7 +35,8 @@ pub fn of_run(report: &Report, outcome: &Outcome) -> Problems {
                 .with_remedy(format!("ss -aunp 'sport = :{port}'"));
         }
         let detail = format!("is refused by the kernel: {}", chain(error));
-        Problem::new(Kind::OperationFailed, format!("`{}`", first_line(op)), detail)
+        let peer = peer_of(op, peers).map(|node| format!(" for node {node}")).unwrap_or_default();
+        Problem::new(Kind::OperationFailed, format!("`{}`{peer}", first_line(op)), detail)
     });
     let pods = |node: &NodeName, family| format!("{family} pods of node {node}");
     let unreachable = outcome.unreachable.iter().map(|((node, family), why)| {
@@ -65,6 +69,21 @@ fn taken_port(op: &Op, error: &KernelError) -> Option<u16> {
         }
         _ => None,
     }
+}
+
+/// The peer whose pods need an entry.
+fn peer_of<'p>(op: &Op, peers: &'p Peers) -> Option<&'p NodeName> {
+    let key = Key::of(op);
+    let is_of = |lease: &Lease| {
+        let mut subnets = lease.subnets.iter().map(|(_, subnet)| *subnet);
+        match &key {
+            Key::Route(destination) => subnets.any(|subnet| subnet == *destination),
+            Key::Neighbour(_, address) => subnets.any(|subnet| subnet.address() == *address),
+            Key::Fdb(_, mac) => lease.all_macs().any(|other| other == *mac),
+            _ => false,
+        }
+    };
+    peers.iter().find(|(_, lease)| is_of(lease)).map(|(node, _)| node)
 }
 
 fn of_conflict(conflict: &Conflict) -> Problem {
@@ -104,24 +123,37 @@ fn of_blocker(blocker: &Blocker) -> Problem {
 }
 
 /// The nodes that are left out.
-pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
-    rejected.iter().map(|peer| {
+pub fn of_rejected(rejected: &[Rejected]) -> Problems {
+    let each = rejected.iter().map(|peer| {
         Problem::new(Kind::NodeLeftOut, format!("node {}", peer.node), format!("is left out: {}", peer.reason))
-    })
+    });
+    counted(each)
 }
 
-/// The nodes whose records cannot be used.
-pub fn of_unusable(unusable: &BTreeMap<NodeName, String>) -> impl Iterator<Item = Problem> {
-    let many = unusable.len() > FEW;
-    unusable.iter().take(if many { 1 } else { FEW }).map(move |(node, reason)| {
-        let detail = "cannot be used: the node is left out, or stays as its former record has it";
-        let others =
-            if many { format!("of {} nodes, such as node {node},", unusable.len()) } else { format!("of node {node}") };
-        Problem::new(Kind::NodeLeftOut, format!("the record {others}"), format!("{detail}: {reason}"))
-    })
+/// The records that are passed over.
+pub fn of_faults(faults: &BTreeMap<String, String>) -> Problems {
+    counted(faults.iter().map(|(record, fault)| {
+        let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
+        problem.with_remedy("write it anew or delete it")
+    }))
 }
 
-/// More contested objects of one kind are one problem, and so are more records.
+/// More problems of one kind with the records of a store are one problem.
+pub const MOST: usize = 20;
+
+/// The problems, or one about how many there are, with the first.
+pub fn counted(each: impl ExactSizeIterator<Item = Problem>) -> Problems {
+    let count = each.len();
+    if count <= MOST {
+        return each.collect();
+    }
+    let first = each.take(1).map(|first| {
+        Problem::new(first.kind, "many nodes or records", format!("are left out ({count}), the first of them: {first}"))
+    });
+    first.collect()
+}
+
+/// More contested objects of one kind are one problem.
 const FEW: usize = 8;
 
 /// The contested objects.

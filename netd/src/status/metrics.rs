@@ -71,7 +71,7 @@ impl Metrics {
             ),
             ("netd_peers_desired", "Other nodes that should be reachable", status.peers.len()),
             ("netd_peers_programmed", "Other nodes whose routes are in the kernel", programmed),
-            ("netd_peers_left_out", "Nodes of the store that are left out", status.left_out.len()),
+            ("netd_peers_left_out", "Nodes of the store that are left out", status.store.left_out),
             ("netd_backend_changing", "1 while the backend is being changed", usize::from(status.daemon.changing)),
             ("netd_problems", "What netd status lists as problems", status.problems.len()),
             ("netd_contested_objects", "What something else undoes again and again", status.contested.len()),

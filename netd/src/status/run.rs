@@ -19,7 +19,8 @@ use super::{
     ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values,
 };
 use crate::node::Node;
-use crate::problem::{Problem, Problems};
+use crate::problem::{Kind, Problem, Problems};
+use crate::reconcile::problems::MOST;
 use crate::reconcile::{Deferred, Report, Trigger};
 
 /// A run that has ended.
@@ -71,7 +72,8 @@ impl Status {
             Scope::Full { rejected, problems, published } => {
                 self.node = Some(NodeStatus::of(run.node, &run.cluster.own, Some(run.outcome)));
                 self.daemon.changing = !run.outcome.settled;
-                let left_out = rejected.iter().map(|peer| (peer.node.to_string(), peer.reason.clone()));
+                self.store.left_out = rejected.len();
+                let left_out = rejected.iter().take(MOST).map(|peer| (peer.node.to_string(), peer.reason.clone()));
                 self.left_out = left_out.collect();
                 let names: BTreeSet<&str> = run.cluster.peers.keys().map(NodeName::as_str).collect();
                 self.peers.retain(|node, _| names.contains(node.as_str()));
@@ -88,7 +90,9 @@ impl Status {
             sum.repairs += if run.trigger.repairs() { count.applied } else { 0 };
         }
         let failed = report.failed.len() + report.conflicts.len();
-        self.daemon.ready = published && failed == 0;
+        // A refused change of a peer's is a problem of that peer.
+        self.daemon.ready = published && report.is_ready && report.conflicts.is_empty();
+        self.daemon.ready &= !self.is_name_taken();
         self.deferred(run.deferred, now);
         self.last_reconcile = Some(LastReconcile {
             trigger: run.trigger.name().into(),
@@ -129,6 +133,11 @@ impl Status {
         };
         let all = problems.iter().map(|problem| ProblemSince { problem: problem.clone(), since: since(problem) });
         self.problems = all.collect();
+        self.daemon.ready &= !self.is_name_taken();
+    }
+
+    fn is_name_taken(&self) -> bool {
+        self.problems.iter().any(|known| known.problem.kind == Kind::NodeNameTaken)
     }
 
     /// Updates some peers and their routes.

@@ -69,6 +69,8 @@ pub fn running(status: &Status, now: Timestamp) -> String {
     head.push(row(&[&"running", &format!("for {}", age(status.daemon.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
     let left_out = status.left_out.iter().map(|(node, why)| row(&[&node, &why]));
+    let more = status.store.left_out.saturating_sub(status.left_out.len());
+    let left_out = left_out.chain((more > 0).then(|| vec![format!("and {more} more")]));
     section(&mut text, "LEFT OUT", &left_out.collect::<Vec<_>>());
     section(&mut text, "CONTESTED", &contested(status, now));
     let problems = status.problems.iter().map(|known| row(&[&age(known.since, now), &known.problem]));

@@ -121,10 +121,21 @@ impl DirStore {
 /// the new one. The caller holds the lock.
 fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<LeaseFiles>), StoreError> {
     layout.remove_partial_lease(&request.node);
-    let stored = layout.read_lease(&request.node);
-    let stored = stored.as_ref();
+    let named = layout.read_lease(&request.node);
+    let mut files = if named.as_ref().is_some_and(|lease| lease_builder::is_sufficient(conf, lease.subnets)) {
+        None
+    } else {
+        Some(layout.read_all()?)
+    };
+    // The host had another name: its record has its address, and the subnets that its pods use.
+    let leases = files.iter().flatten().filter_map(|(_, file)| file.lease.as_ref().ok());
+    let renamed =
+        leases.filter(|_| named.is_none()).find(|lease| request.was_given(lease)).map(|lease| (**lease).clone());
+    if let (Some(renamed), Some(files)) = (&renamed, &mut files) {
+        files.remove(&format!("{}.json", renamed.node));
+    }
+    let stored = named.as_ref().or(renamed.as_ref());
     let former = stored.map(|lease| lease.subnets).unwrap_or_default();
-    let mut files = if lease_builder::is_sufficient(conf, former) { None } else { Some(layout.read_all()?) };
     let leases = files.iter().flatten().filter_map(|(_, file)| file.lease.as_ref().ok());
     let others: Vec<_> = leases.filter(|lease| lease.node != request.node).map(|lease| lease.subnets).collect();
     let subnets = lease_builder::subnets(request, conf, former, &others)?;
@@ -135,6 +146,9 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(L
         if let Some((files, file)) = files.as_mut().zip(layout.read(&name)) {
             files.insert(name, file);
         }
+    }
+    if let Some(renamed) = &renamed {
+        layout.remove_lease(&renamed.node)?;
     }
     Ok((lease, files))
 }

@@ -26,7 +26,9 @@ pub(super) fn subnets(
     for (family, range) in conf.networks.iter() {
         // The node's pods use its stored subnet, so the node keeps it even where another lease overlaps it.
         let kept = stored.get(family).copied().filter(|subnet| range.suits(*subnet));
+        // Nodes leave records with subnets of another size out of the network.
         let of_nodes = others.iter().filter_map(|subnets| subnets.get(family).copied());
+        let of_nodes = of_nodes.filter(|subnet| subnet.len() == range.subnet_len);
         let taken = of_nodes.chain(request.elsewhere.iter().copied());
         // A number derived from the node's name, so that a node that lost its state tends to get its former subnet again.
         let seed = fnv(request.node.as_str().as_bytes());

@@ -103,7 +103,9 @@ impl Bed {
 
 /// Waits until netd on a node has read all that was written so far: a record that anybody believes has its route then.
 pub(crate) fn caught_up(node: &Node, fabric: &Fabric) -> Outcome {
-    let honest = stranger("honest", 222);
+    // Nodes of each backend reach it.
+    let tunnel = json!({ "Type": "vxlan", "VNI": 1, "Port": 8472, "VtepMAC": "02:00:00:00:02:de" });
+    let honest = stranger("honest", 222).set("Receives", json!([tunnel, { "Type": "host-gw" }]));
     honest.write(&fabric.store)?;
     let route = |there: bool| netd_tests::node::routed(node, "10.244.222.0/24", there);
     route(true).context("an honest peer comes")?;

@@ -41,7 +41,10 @@ fn believed(
     previous: Option<&Cluster>,
     networks: &PerFamily<Prefix>,
 ) -> (Cluster, Vec<Rejected>) {
-    let (cluster, admission) = Admission::new(own, candidates, previous, networks);
+    let host = ["192.0.2.1", "192.0.2.99"].map(|address| (address.parse().expect("address"), 24)).into();
+    let rules = AdmissionRules { networks: *networks, subnet_len: PerFamily::none(), host };
+    let was_first = |lease: &Lease| previous.is_some_and(|previous| previous.has_all_of(lease));
+    let (cluster, admission) = Admission::new(own, candidates, was_first, rules);
     (cluster, admission.rejected())
 }
 
@@ -71,10 +74,17 @@ fn backend_types_are_read_in_any_case_and_print_flannels_names() {
 #[test]
 fn a_peer_that_lies_is_left_out_and_the_others_stay() {
     type Lie = fn(&mut Lease);
+    fn receives(l: &mut Lease, mac: Mac) {
+        let received =
+            (Encapsulation::Vxlan(TunnelId { vni: Vni::ONE, port: 8472 }), PerFamily { v4: Some(mac), v6: None });
+        l.encapsulations =
+            Some(EncapsulationSupport { receives: [received].into(), ..EncapsulationSupport::default() });
+    }
     let good = || lease("good", "10.244.9.0/24", "192.0.2.9", 9);
-    let lies: [(Lie, &str); 12] = [
+    let before = believed(own(), vec![good()], None, &networks()).0;
+    let lies: [(Lie, &str); 23] = [
         (|l| l.subnets.v4 = Some(prefix("10.244.1.0/25")), "overlaps this node's own 10.244.1.0/24"),
-        (|l| l.subnets.v4 = Some(prefix("10.244.0.0/16")), "overlaps this node's own"),
+        (|l| l.subnets.v4 = Some(prefix("10.244.0.0/16")), "overlaps"),
         (|l| l.subnets.v4 = Some(prefix("10.245.2.0/24")), "is not inside the Network 10.244.0.0/16"),
         (|l| l.subnets.v4 = Some(prefix("fd00::/64")), "its IPv4 subnet fd00::/64 is not IPv4"),
         (|l| l.subnets.v6 = Some(prefix("fd00:10:245::/64")), "is not inside the Network fd00:10:244::/56"),
@@ -83,13 +93,24 @@ fn a_peer_that_lies_is_left_out_and_the_others_stay() {
         (|l| l.public.v4 = "127.0.0.1".parse().ok(), "cannot be a node's"),
         (|l| l.public.v4 = "10.244.7.7".parse().ok(), "inside the pods' Network 10.244.0.0/16"),
         (|l| l.public = PerFamily { v4: None, v6: "2001:db8::1".parse().ok() }, "that this node can send from (IPv4)"),
+        (|l| l.public.v4 = "192.0.2.99".parse().ok(), "its public address 192.0.2.99 is this node's own"),
+        (|l| l.public.v4 = "192.0.2.9".parse().ok(), "its public address 192.0.2.9 is that of node good"),
+        (|l| l.public.v4 = "192.0.2.255".parse().ok(), "broadcast address of 192.0.2.0/24"),
+        (|l| l.public.v4 = "255.255.255.255".parse().ok(), "unicast"),
+        (|l| l.public.v4 = "240.0.0.1".parse().ok(), "unicast"),
+        (|l| l.public.v4 = "169.254.169.254".parse().ok(), "unicast"),
+        (|l| l.public.v6 = "fe80::1".parse().ok(), "unicast"),
+        (|l| l.public.v6 = "::ffff:192.0.2.7".parse().ok(), "unicast"),
+        (|l| receives(l, Mac::local([0x10; 6])), "is that of node me"),
+        (|l| receives(l, Mac::local([9; 6])), "is that of node good"),
+        (|l| receives(l, Mac([0; 6])), "cannot be a device's"),
         (|l| l.data = own().data, "is that of node me"),
         (|l| l.data.v4 = Some(BackendData::Vxlan(Vtep { vni: Vni::ONE, mac: Mac([1; 6]) })), "cannot be a device's"),
     ];
     for (lie, expected) in lies {
         let mut bad = lease("bad", "10.244.2.0/24", "192.0.2.2", 2);
         lie(&mut bad);
-        let (peers, told) = admit(vec![bad, good()], None);
+        let (peers, told) = admit(vec![bad, good()], Some(&before));
         assert_eq!(peers, ["good"], "{expected}");
         assert!(told.len() == 1 && told[0].0 == "bad" && told[0].1.contains(expected), "{expected}: {told:?}");
     }
@@ -172,4 +193,36 @@ fn encapsulations_beside_former_ones_take_nothing_back() {
         support(1, false, 9).receives[&tunnel(1)],
         "a hardware address is the new one"
     );
+}
+
+#[test]
+fn subnets_of_another_size_than_the_configured_are_refused() {
+    let rules = |v4| {
+        let subnet_len = PerFamily { v4, v6: None };
+        AdmissionRules { networks: networks(), subnet_len, ..AdmissionRules::default() }
+    };
+    let half = lease("half", "10.244.128.0/17", "192.0.2.2", 2);
+    let (cluster, admission) = Admission::new(own(), [half.clone()], |_| false, rules(Some(24)));
+    assert!(cluster.peers.is_empty(), "{:?}", cluster.peers);
+    assert!(
+        admission.rejected()[0].reason.contains("its subnet 10.244.128.0/17 is no /24"),
+        "{:?}",
+        admission.rejected()
+    );
+    assert_eq!(Admission::new(own(), [half], |_| false, rules(None)).0.peers.len(), 1, "the store gives subnets");
+}
+
+#[test]
+fn a_node_that_is_left_out_comes_in_when_the_holder_of_its_place_goes() {
+    let claim = |node: &str, mac| Arc::new(lease(node, "10.244.2.0/24", &format!("192.0.2.{mac}"), mac));
+    let rules = AdmissionRules { networks: networks(), ..AdmissionRules::default() };
+    let (mut cluster, mut admission) = Admission::new(own(), [claim("a", 2), claim("b", 3)], |_| false, rules);
+    let other = Arc::new(lease("c", "10.244.3.0/24", "192.0.2.4", 4));
+    let (changes, same) = admission.update(&mut cluster, [(name("c"), Some(other))].into());
+    assert_eq!((changes.len(), same, admission.rejected().len()), (1, true, 1), "b waits for a alone");
+    let (changes, same) = admission.update(&mut cluster, [(name("a"), None)].into());
+    assert_eq!((changes.len(), same, admission.rejected().len()), (2, false, 0));
+    assert!(cluster.peers.keys().eq(&[name("b"), name("c")]));
+    let (_, same) = admission.update(&mut cluster, [(name("a"), Some(claim("a", 2)))].into());
+    assert!(!same && admission.is_disputed() && cluster.peers.contains_key(&name("b")), "b was first this time");
 }

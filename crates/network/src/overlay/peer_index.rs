@@ -9,11 +9,11 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName, Prefix};
 
 use super::peer_route::{self, Tunnels};
-use super::transition::Transition;
+use super::transition::{self, Transition};
 use super::{Desired, Input, Outcome, masquerade};
 use crate::backend::{Entries, NoPeerRoute, PeerRoute};
 use crate::key::Key;
-use crate::model::{Encapsulation, Lease, PeerChange};
+use crate::model::{Encapsulation, EncapsulationSupport, Lease, PeerChange};
 use crate::net_conf::NetConf;
 use crate::on_link::OnLink;
 use crate::value::Value;
@@ -23,8 +23,10 @@ use crate::value::Value;
 pub struct PeerIndex {
     conf: NetConf,
     configured: BTreeSet<Encapsulation>,
+    /// The encapsulations of former configurations of which something is left ([`transition::former`]).
+    pub(super) former: BTreeSet<Encapsulation>,
     underlay: IfName,
-    tunnels: Tunnels,
+    pub(super) tunnels: Tunnels,
     on_link: OnLink,
     transition: Transition,
     /// To how many ranges packets travel in each encapsulation.
@@ -39,9 +41,12 @@ pub type FormerValues = Option<BTreeMap<Key, Value>>;
 impl PeerIndex {
     /// Without peers.
     pub(super) fn new(input: &Input<'_>, tunnels: Tunnels) -> Self {
+        let (backend, draining) = (&input.conf.backend, &input.transition.draining);
+        let ours = transition::devices_of(input.links, input.identity);
         Self {
             conf: input.conf.clone(),
-            configured: input.conf.backend.encapsulations().into_iter().collect(),
+            configured: backend.encapsulations().into_iter().collect(),
+            former: transition::former(backend, input.cluster, draining, ours),
             underlay: input.underlay.ifname.clone(),
             tunnels,
             transition: input.transition.clone(),
@@ -49,11 +54,6 @@ impl PeerIndex {
             encapsulations: BTreeMap::new(),
             direct: BTreeMap::new(),
         }
-    }
-
-    /// The tunnels of this node.
-    pub fn tunnels(&self) -> &Tunnels {
-        &self.tunnels
     }
 
     /// True where routes of others decide which route packets to peers take.
@@ -115,7 +115,7 @@ impl PeerIndex {
         outcome: &mut Outcome,
     ) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
         let to = |may_send: &dyn Fn(&Encapsulation) -> bool| {
-            peer_route::to(&self.conf, &self.tunnels, lease, family, &self.on_link, may_send)
+            peer_route::to(&self.conf, &self.tunnels, lease, family, &self.on_link, &self.former, may_send)
         };
         let chosen = to(&|_| true);
         match &chosen {
@@ -165,10 +165,10 @@ impl PeerIndex {
         if let Some(((neighbour, mac), (end, endpoint))) = tunnel {
             record(former, desired, || Key::Neighbour(neighbour.0.clone(), neighbour.1));
             record(former, desired, || Key::Fdb(end.0.clone(), end.1));
-            set(&mut desired.neighbours, neighbour, is_wanted.then_some(mac));
-            set(&mut desired.fdb, end, is_wanted.then_some(endpoint));
+            put(&mut desired.neighbours, neighbour, mac, is_wanted);
+            put(&mut desired.fdb, end, endpoint, is_wanted);
         }
-        set(&mut desired.routes, route.destination, is_wanted.then_some(route));
+        put(&mut desired.routes, route.destination, route, is_wanted);
     }
 
     /// The entries for one range of pods; none for a tunnel that this node does not have.
@@ -180,13 +180,10 @@ impl PeerIndex {
         Some(route.encapsulation.entries(&route, subnet, device))
     }
 
-    /// True where the peer speaks of nothing but what is configured here: it is not changing its backend, and no other tunnel has to be
-    /// kept for it.
+    /// True where the peer speaks of nothing that is left of a former configuration here: no tunnel has to be kept for it.
     fn is_as_configured(&self, lease: &Lease) -> bool {
-        lease.encapsulations.as_ref().is_none_or(|support| {
-            let mut tunnels = support.receives.keys().filter(|encapsulation| !encapsulation.is_direct());
-            tunnels.all(|tunnel| self.configured.contains(tunnel)) && support.sends.is_subset(&self.configured)
-        })
+        let named = lease.encapsulations.iter().flat_map(EncapsulationSupport::all);
+        self.former.is_empty() || !named.into_iter().any(|encapsulation| self.former.contains(&encapsulation))
     }
 }
 
@@ -203,6 +200,15 @@ fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
     let before = counts.get(&key).copied().unwrap_or(0);
     let now = if is_more { before + 1 } else { before.saturating_sub(1) };
     set(counts, key, (now > 0).then_some(now));
+}
+
+/// Puts a value, or takes it out; another value at the key is another owner's, and stays.
+fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V, is_wanted: bool) {
+    if is_wanted {
+        map.insert(key, value);
+    } else if map.get(&key) == Some(&value) {
+        map.remove(&key);
+    }
 }
 
 fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {

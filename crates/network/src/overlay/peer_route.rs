@@ -2,7 +2,7 @@
 //!
 //! Pure. Whether a peer is on-link follows from the routes that were observed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::types::{Family, PerFamily};
 
@@ -15,7 +15,7 @@ use crate::on_link::OnLink;
 pub type Tunnels = BTreeMap<Encapsulation, PerFamily<TunnelDevice>>;
 
 /// Chooses the route to the pods of one family behind a peer: in the first encapsulation of this node's configuration that the peer
-/// receives, else in any that both know. A peer that does not publish what it receives has to be configured as this node is.
+/// receives, else in one of a `former` configuration. A peer that does not publish what it receives has to be configured as this node is.
 /// With the route goes why it is none of the configuration's, where it is not.
 /// Only encapsulations are chosen for which `may_send` is true.
 pub fn to(
@@ -24,12 +24,13 @@ pub fn to(
     peer: &Lease,
     family: Family,
     on_link: &OnLink,
+    former: &BTreeSet<Encapsulation>,
     may_send: impl Fn(&Encapsulation) -> bool,
 ) -> Result<(PeerRoute, Option<NoPeerRoute>), NoPeerRoute> {
     let configured = conf.backend.encapsulations();
     let mut reason = None;
     let received = peer.encapsulations.iter().flat_map(|support| support.receives.keys().copied());
-    let others = received.filter(|encapsulation| !configured.contains(encapsulation));
+    let others = received.filter(|encapsulation| former.contains(encapsulation));
     for encapsulation in configured.iter().copied().chain(others) {
         let route = if may_send(&encapsulation) {
             by(encapsulation, conf, tunnels, peer, family, on_link)

@@ -1,8 +1,8 @@
 //! From one backend to another without a lost packet: which tunnels stand beside the configured one, and for how long.
 //!
 //! Pure. A node follows two rules, whatever its peers do and in whatever order. It sends to a peer only in an encapsulation that the
-//! peer has published as received ([`super::peer_route`]). It receives in each encapsulation that a peer has published as sent. So both
-//! ends of the former tunnel stay until no node sends in it.
+//! peer has published as received ([`super::peer_route`]). It receives in each encapsulation of its present and former configurations
+//! that a peer has published as sent. So both ends of the former tunnel stay until no node sends in it.
 //!
 //! One node may start to send in an encapsulation while another stops receiving it, however long one of them stalls. A node that starts
 //! to send first publishes the encapsulation, then reads what its peers receive. A node that stops receiving first publishes that, then
@@ -14,18 +14,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use dataplane::link::Link;
 use dataplane::op::DeviceAddress;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
 
+use super::peer_index::PeerIndex;
 use super::peer_route::Tunnels;
-use super::{Device, Input, Outcome};
+use super::{Device, Identity, Input, Outcome};
 use crate::backend::{
     Backend, BackendData, Encapsulation, TunnelDevice, TunnelDeviceError, encapsulation_of, tunnel_device,
 };
 use crate::model::{Cluster, EncapsulationSupport};
-
-/// Tunnels beside the configured one that a node takes part in. More would be a peer's mistake, not a change of backend.
-const MOST_OTHERS: usize = 4;
 
 /// What the daemon remembers of a change of the backend.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -49,15 +48,50 @@ impl Transition {
     }
 }
 
-/// The configured tunnel first, then those in the leases of the peers or of this node: the configured one has the usual name where two
-/// that are new could.
-pub fn tunnels_in_use(backend: &Backend, cluster: &Cluster, draining: &BTreeSet<Encapsulation>) -> Vec<Encapsulation> {
-    let configured: Vec<Encapsulation> = backend.encapsulations().into_iter().filter(|e| !e.is_direct()).collect();
-    let leases = cluster.peers.values().map(AsRef::as_ref).chain([&cluster.own]);
-    let published = leases.filter_map(|lease| lease.encapsulations.as_ref()).flat_map(EncapsulationSupport::all);
-    let is_other = |encapsulation: &Encapsulation| !encapsulation.is_direct() && !configured.contains(encapsulation);
-    let others: BTreeSet<Encapsulation> = published.chain(draining.iter().copied()).filter(is_other).collect();
-    configured.iter().copied().chain(others.into_iter().take(MOST_OTHERS)).collect()
+/// The encapsulations of former configurations of which something is left: they are published, draining, or have a device by which a
+/// peer sends. A node
+/// that joins during a change takes part in what more than half of its peers receive. What single peers name is nothing that a node
+/// opens.
+pub(super) fn former(
+    backend: &Backend,
+    cluster: &Cluster,
+    draining: &BTreeSet<Encapsulation>,
+    ours: impl IntoIterator<Item = Encapsulation>,
+) -> BTreeSet<Encapsulation> {
+    let mut counts: BTreeMap<Encapsulation, usize> = BTreeMap::new();
+    let telling: Vec<_> = cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref()).collect();
+    for received in telling.iter().flat_map(|support| support.receives.keys()) {
+        *counts.entry(*received).or_default() += 1;
+    }
+    let ours = ours.into_iter().filter(|ours| telling.iter().any(|support| support.sends.contains(ours)));
+    let usual = counts.into_iter().filter(|(_, count)| count * 2 > telling.len()).map(|(received, _)| received);
+    let published = cluster.own.encapsulations.iter().flat_map(EncapsulationSupport::all);
+    let configured = backend.encapsulations();
+    let all = published.chain(draining.iter().copied()).chain(ours).chain(usual);
+    all.filter(|encapsulation| !configured.contains(encapsulation)).collect()
+}
+
+/// The tunnels of this node's present and former configurations, the configured one first: it has the usual name where two that are new
+/// could.
+pub fn tunnels_in_use(
+    backend: &Backend,
+    cluster: &Cluster,
+    draining: &BTreeSet<Encapsulation>,
+    links: &BTreeMap<IfName, Link>,
+    identity: &Identity,
+) -> Vec<Encapsulation> {
+    let configured = backend.encapsulations();
+    let others = former(backend, cluster, draining, devices_of(links, identity));
+    configured.into_iter().chain(others).filter(|encapsulation| !encapsulation.is_direct()).collect()
+}
+
+/// The tunnels of which this node has devices.
+pub(super) fn devices_of<'l>(
+    links: &'l BTreeMap<IfName, Link>,
+    identity: &'l Identity,
+) -> impl Iterator<Item = Encapsulation> {
+    let ours = links.values().filter(|link| identity.owns(link));
+    ours.filter_map(|link| Some(encapsulation_of(link)?.0))
 }
 
 /// The sysctl of a link's reverse-path filter. IPv6 has none.
@@ -65,12 +99,12 @@ pub fn reverse_path_key(link: &str) -> String {
     format!("net/ipv4/conf/{link}/rp_filter")
 }
 
-/// The configured tunnel, and those in the leases of the peers or of this node.
+/// The devices of the tunnels of this node's present and former configurations.
 pub(super) fn tunnels(input: &Input<'_>) -> Result<Tunnels, TunnelDeviceError> {
     let (backend, transition) = (&input.conf.backend, input.transition);
     let configured = backend.encapsulations();
-    let mut wanted = tunnels_in_use(backend, input.cluster, &transition.draining);
-    // Without the device, the peers that send in it are reported as unreachable.
+    let mut wanted = tunnels_in_use(backend, input.cluster, &transition.draining, input.links, input.identity);
+    // Without the device, the peers that receive in nothing else are reported as unreachable.
     wanted.retain(|encapsulation| {
         configured.contains(encapsulation) || !transition.unsupported.contains_key(encapsulation)
     });
@@ -116,19 +150,19 @@ fn published<'a>(input: &Input<'a>) -> Option<&'a EncapsulationSupport> {
 }
 
 /// Decides what this node receives, wants the devices for it, and says what to publish.
-pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, outcome: &mut Outcome) {
+pub(super) fn receive(input: &Input<'_>, peers: &PeerIndex, outcome: &mut Outcome) {
     let configured: BTreeSet<Encapsulation> = input.conf.backend.encapsulations().into_iter().collect();
     let sends = outcome.peer_routes.values().map(|route| route.encapsulation);
     let sends: BTreeSet<Encapsulation> = sends.chain(outcome.unpublished.iter().copied()).collect();
-    let peers = input.cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
+    let leases = input.cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
     // Leases do not say to whom a peer sends, so each encapsulation of a peer counts.
-    let sent_to_us = peers.flat_map(|support| &support.sends);
+    let sent_to_us = leases.flat_map(|support| &support.sends).filter(|sent| peers.former.contains(sent));
     let receives: BTreeSet<Encapsulation> = configured.iter().chain(&sends).chain(sent_to_us).copied().collect();
     let mut advertised = EncapsulationSupport { sends, ..EncapsulationSupport::default() };
     let direct = receives.iter().filter(|encapsulation| encapsulation.is_direct());
     advertised.receives.extend(direct.map(|direct| (*direct, PerFamily::none())));
     let mut mtus = Vec::new();
-    for (encapsulation, devices) in tunnels {
+    for (encapsulation, devices) in &peers.tunnels {
         let in_use = receives.contains(encapsulation);
         // Peers rely on what was published until they have read something else, and a little longer.
         let relied_on = published(input).is_some_and(|support| support.receives.contains_key(encapsulation));

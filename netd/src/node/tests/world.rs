@@ -167,8 +167,8 @@ impl Node {
         let devices = self.conf.backend.tunnel_devices([Family::V4].into_iter(), &underlay);
         let tunnel_devices = devices.expect("a network that can be carried");
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
-        let (conf, public) = (self.conf.clone(), PerFamily::none());
-        let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public };
+        let (conf, public, subnet_len) = (self.conf.clone(), PerFamily::none(), PerFamily::none());
+        let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public, subnet_len };
         let request = place.request(&self.links, Vec::new(), Some(&self.own), Path::new("/nowhere"));
         self.own.backend = request.backend;
         self.own.data = request.data.map(|family, request| request.data(self.own.data.get(family)));

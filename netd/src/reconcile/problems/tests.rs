@@ -15,9 +15,11 @@ fn a_run_reports_what_is_refused_and_what_is_in_the_way() {
     let plan = network.plan(&mut kernel);
     let outcome = network.outcome(&mut kernel).expect("a network that can be carried");
     let mut report = crate::reconcile::apply(&mut kernel, plan);
-    let [failed] = &sentences(&of_run(&report, &outcome))[..] else { panic!("one op is refused: {report:?}") };
+    let [failed] = &sentences(&of_run(&report, &outcome, &network.cluster().peers))[..] else {
+        panic!("one op is refused: {report:?}")
+    };
     assert!(failed.starts_with("`bridge fdb replace 0a:00:00:00:00:03 "), "{failed}");
-    assert!(failed.contains("` is refused by the kernel: "), "{failed}");
+    assert!(failed.contains("` for node node-3 is refused by the kernel: "), "{failed}");
 
     let mut routes = outcome.desired.routes.values().cloned();
     let mut next = || Box::new(routes.next().expect("two routes"));
@@ -25,7 +27,7 @@ fn a_run_reports_what_is_refused_and_what_is_in_the_way() {
     let (text, remedy) = (wanted.to_string(), format!("ip route delete {present}"));
     report.failed.clear();
     report.conflicts.push(Conflict::Route { wanted, present });
-    let problems = of_run(&report, &outcome);
+    let problems = of_run(&report, &outcome, &network.cluster().peers);
     let problem = problems.first().expect("a conflict");
     assert_eq!((problem.kind, problem.subject.as_str()), (Kind::Conflict, format!("route {text}").as_str()));
     assert_eq!(problem.remedy.as_deref(), Some(remedy.as_str()));
@@ -56,21 +58,12 @@ fn a_taken_port_is_one_problem() {
     let plan = network.plan(&mut kernel);
     let mut report = crate::reconcile::apply(&mut kernel, plan);
     assert!(report.failed.len() > 1, "what is on the device fails with the device: {report:?}");
-    assert_eq!(of_run(&report, &Outcome::default()).len(), 1, "the device is the cause");
+    assert_eq!(of_run(&report, &Outcome::default(), &BTreeMap::new()).len(), 1, "the device is the cause");
     let refusal = dataplane::netlink_message::Refusal { errno: Errno::EADDRINUSE as i32, reason: None };
     report.failed[0].1 = KernelError::Refused(refusal);
-    let [problem] = &Vec::from_iter(of_run(&report, &Outcome::default()))[..] else { panic!("one problem") };
+    let [problem] = &Vec::from_iter(of_run(&report, &Outcome::default(), &BTreeMap::new()))[..] else {
+        panic!("one problem")
+    };
     assert_eq!(problem.subject, "UDP port 8472");
     assert_eq!(problem.remedy.as_deref(), Some("ss -aunp 'sport = :8472'"));
-}
-
-#[test]
-fn few_unusable_records_are_named_and_many_are_counted() {
-    let unusable = |count: usize| {
-        let record = |n| (format!("n{n}").parse().expect("a name"), "it is no regular file".to_owned());
-        (0..count).map(record).collect::<BTreeMap<NodeName, String>>()
-    };
-    assert_eq!(of_unusable(&unusable(FEW)).count(), FEW);
-    let many: Vec<String> = of_unusable(&unusable(3000)).map(|problem| problem.to_string()).collect();
-    assert!(matches!(&many[..], [one] if one.contains("3000 nodes") && one.contains("regular file")), "{many:?}");
 }

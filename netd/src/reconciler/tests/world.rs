@@ -136,7 +136,7 @@ impl World {
             let news = std::mem::take(&mut self.news);
             // Each run is at a time of its own, so that no key becomes contested.
             self.now += ::reconcile::backoff::WINDOW;
-            let updated = self.reconciler.update(&mut self.kernel, &self.node, &mut self.cluster, news, self.now);
+            let updated = self.reconciler.update(&mut self.kernel, &mut self.cluster, news, self.now);
             self.waiting.extend(events(&before, &self.kernel, OWN));
             if updated.is_none() || needs_full {
                 self.full();
@@ -155,9 +155,10 @@ impl World {
     fn full(&mut self) {
         self.full_runs += 1;
         self.news.clear();
-        let networks = &self.node.identity.networks;
         let candidates = self.leases.values().cloned();
-        let (cluster, admission) = Admission::new(self.cluster.own.clone(), candidates, Some(&self.cluster), networks);
+        let rules = self.node.admission_rules(&[]);
+        let (cluster, admission) =
+            Admission::new(self.cluster.own.clone(), candidates, |lease| self.cluster.has_all_of(lease), rules);
         self.cluster = cluster;
         self.waiting.clear();
         let before = self.kernel.clone();

@@ -65,8 +65,9 @@ impl FileBatch {
             Err(error) => return Some((layout.fingerprint(name)?, Err(error.into()))),
         };
         let fingerprint = Fingerprint::from(&metadata);
+        let size = usize::try_from(metadata.len()).unwrap_or(usize::MAX);
         let start = self.buffer.len();
-        let content = append(&file, metadata.len(), &mut self.buffer).map(|()| start..self.buffer.len());
+        let content = append(&file, size, &mut self.buffer).map(|()| start..self.buffer.len());
         Some((fingerprint, content.map_err(LeaseFileError::from)))
     }
 
@@ -78,9 +79,8 @@ impl FileBatch {
     }
 }
 
-/// Appends a file of about `size` bytes to the buffer, at most [`LARGEST`] bytes.
-fn append(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let size = usize::try_from(size).unwrap_or_default();
+/// Appends a file of about `size` bytes to the buffer, at most [`record::LARGEST`] bytes.
+fn append(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<()> {
     let start = buffer.len();
     buffer.resize(start + size + 1, 0);
     let read = file.read(&mut buffer[start..])?;
@@ -89,8 +89,8 @@ fn append(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<()> {
     if read == size {
         return Ok(());
     }
-    let left = LARGEST.saturating_sub(u64::try_from(read).unwrap_or(LARGEST));
-    file.take(left).read_to_end(buffer).map(drop)
+    let left = record::LARGEST.saturating_sub(read);
+    file.take(u64::try_from(left).unwrap_or_default()).read_to_end(buffer).map(drop)
 }
 
 impl Layout {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use network::model::{Lease, NodeName};
 use network::record;
+use network::text::printable;
 
 use super::file_batch::{FileBatch, LeaseFileError, RawFile};
 use super::files::Layout;
@@ -92,6 +93,11 @@ fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {
 /// The node whose file has this name; `None` for a foreign file.
 pub(super) fn node_of(name: &str) -> Option<NodeName> {
     name.strip_suffix(".json")?.parse().ok()
+}
+
+/// A node's file, for a person.
+pub(super) fn title(name: &str) -> String {
+    format!("the file nodes/{}", printable(name))
 }
 
 /// Logs that a file is skipped, and why.

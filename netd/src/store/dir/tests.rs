@@ -58,18 +58,20 @@ async fn acquire(room: &Path, node: &str) -> Lease {
     store(room).acquire(&request(node), &conf(NET_CONF)).await.expect("lease")
 }
 
+/// The next event about a valid file.
 async fn next(events: &mut mpsc::Receiver<StoreEvent>) -> StoreEvent {
-    time::timeout(LIMIT, events.recv()).await.expect("an event in time").expect("a store that is followed")
+    past_faults(events).await.1
 }
 
-/// The next event but those about records that cannot be used, and those.
-async fn past_unusable(events: &mut mpsc::Receiver<StoreEvent>) -> (BTreeSet<String>, StoreEvent) {
-    let mut nodes = BTreeSet::new();
+/// The next event about a valid file, and the records that are passed over by then.
+async fn past_faults(events: &mut mpsc::Receiver<StoreEvent>) -> (BTreeSet<String>, StoreEvent) {
+    let mut records = BTreeSet::new();
     loop {
-        match next(events).await {
-            StoreEvent::Unusable(node, Some(_)) => drop(nodes.insert(node.to_string())),
-            StoreEvent::Unusable(node, None) => drop(nodes.remove(node.as_str())),
-            event => return (nodes, event),
+        let event = time::timeout(LIMIT, events.recv()).await.expect("an event in time");
+        match event.expect("a store that is followed") {
+            StoreEvent::Fault(record, Some(_)) => drop(records.insert(record)),
+            StoreEvent::Fault(record, None) => drop(records.remove(&record)),
+            event => return (records, event),
         }
     }
 }
@@ -80,7 +82,7 @@ async fn first_list(events: &mut mpsc::Receiver<StoreEvent>) -> Vec<String> {
     assert_eq!(next(events).await, StoreEvent::Init);
     let mut names = Vec::new();
     loop {
-        match past_unusable(events).await.1 {
+        match next(events).await {
             StoreEvent::Lease(lease) => names.push(lease.node.to_string()),
             event => {
                 assert_eq!(event, StoreEvent::InitDone);
@@ -253,11 +255,11 @@ async fn invalid_files_leave_the_others_valid() {
     // The last valid lease of a file counts while the file is invalid; a valid content counts again.
     fs::write(nodes.join("good.json"), "{").expect("broken");
     fs::write(nodes.join("half.json"), whole.replace("10.244.", "10.245.")).expect("whole");
-    let (unusable, event) = past_unusable(&mut events).await;
+    let (faults, event) = past_faults(&mut events).await;
     assert!(matches!(event, StoreEvent::Lease(lease) if lease.node.as_str() == "half"));
-    assert!(unusable.is_empty() || unusable == BTreeSet::from(["good".to_owned()]), "{unusable:?}");
+    assert!(faults.is_empty() || faults == BTreeSet::from(["the file nodes/good.json".to_owned()]), "{faults:?}");
     fs::write(nodes.join("good.json"), whole.replace("192.0.2.1", "192.0.2.5")).expect("whole");
-    let (_, StoreEvent::Lease(lease)) = past_unusable(&mut events).await else { panic!("a lease was expected") };
+    let (_, StoreEvent::Lease(lease)) = past_faults(&mut events).await else { panic!("a lease was expected") };
     assert_eq!((lease.node.as_str(), lease.public.v4), ("good", Some(IpAddr::from([192, 0, 2, 5]))));
 }
 

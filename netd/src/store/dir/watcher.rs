@@ -13,6 +13,7 @@ use tokio::{task, time};
 
 use self::notifications::Changed;
 pub(super) use self::notifications::Notifications;
+use super::file_batch::LeaseFileError;
 use super::files::Layout;
 use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
 use super::lease_file::{self, LeaseFile, LeaseFiles};
@@ -92,15 +93,6 @@ struct FileState {
     lease: Option<Arc<Lease>>,
     /// What is wrong with the content, as it was logged.
     fault: Option<String>,
-}
-
-impl FileState {
-    /// Remembers what is wrong with the file of this name; gives the event, where that has changed.
-    fn set_fault(&mut self, name: &str, fault: Option<String>) -> Option<StoreEvent> {
-        let former = std::mem::replace(&mut self.fault, fault.clone());
-        let node = lease_file::node_of(name).filter(|_| former != fault)?;
-        Some(StoreEvent::Unusable(node, fault))
-    }
 }
 
 /// The store's files as last reported.
@@ -248,8 +240,10 @@ impl WatchedFiles {
             return;
         }
         self.missing.remove(name);
-        let Some(mut state) = self.files.remove(name) else { return };
-        events.extend(state.set_fault(name, None));
+        let Some(state) = self.files.remove(name) else { return };
+        if state.fault.is_some() {
+            events.push(StoreEvent::Fault(lease_file::title(name), None));
+        }
         if let Some(lease) = state.lease {
             events.push(StoreEvent::Removed(lease.node.clone()));
         }
@@ -285,14 +279,20 @@ impl WatchedFiles {
                     events.push(StoreEvent::Lease(Arc::clone(&lease)));
                     state.lease = Some(lease);
                 }
-                events.extend(state.set_fault(&name, None));
+                if state.fault.take().is_some() {
+                    events.push(StoreEvent::Fault(lease_file::title(&name), None));
+                }
             }
             Err(error) => {
                 // The same fault in a rewritten file is not logged again.
                 let text = chain(&error);
                 if state.fault.as_ref() != Some(&text) {
-                    lease_file::log_skipped(&name, &error);
-                    events.extend(state.set_fault(&name, Some(text)));
+                    if matches!(error, LeaseFileError::Foreign) {
+                        lease_file::log_skipped(&name, &error);
+                    } else {
+                        events.push(StoreEvent::Fault(lease_file::title(&name), Some(text.clone())));
+                    }
+                    state.fault = Some(text);
                 }
             }
         }

@@ -1,6 +1,7 @@
 //! The keys of etcd as last reported. Converts lists and changes of keys into events about nodes.
 //!
-//! Pure. While a node changes its subnet it may have two keys; the key that was written last is valid.
+//! Pure. While a node changes its subnet it may have two keys; the key that was written last is valid. A later key with
+//! another address than the node's first one is somebody else's.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,8 +12,27 @@ use super::key_value::KeyValue;
 use super::record::{self, CONFIG, SUBNETS};
 use crate::store::StoreEvent;
 
-/// A lease, and the revision that wrote its key.
-type Entry = (i64, Arc<Lease>);
+/// A lease, and the revisions that created its key and wrote it last.
+#[derive(Debug, Clone)]
+struct Entry {
+    created: i64,
+    written: i64,
+    lease: Arc<Lease>,
+}
+
+impl Entry {
+    fn new(kv: &KeyValue, lease: Arc<Lease>) -> Self {
+        Self { created: kv.create_revision, written: kv.mod_revision, lease }
+    }
+
+    fn shares_address(&self, other: &Entry) -> bool {
+        shares_address(&self.lease, &other.lease)
+    }
+}
+
+fn shares_address(one: &Lease, other: &Lease) -> bool {
+    one.public.iter().any(|(family, address)| other.public.get(family) == Some(address))
+}
 
 /// The keys below a prefix. Keys are named without the prefix.
 #[derive(Debug, Default)]
@@ -27,8 +47,10 @@ pub(super) struct KeyCache {
     pub(super) missing: BTreeSet<String>,
     /// Invalid keys, and the revision for which a warning was given.
     invalid: BTreeMap<String, i64>,
-    /// For the log: keys that became invalid, and why.
-    pub(super) warnings: Vec<String>,
+    /// Keys that name a node which has an older key with another address.
+    foreign: BTreeSet<String>,
+    /// Keys that became invalid, and why; those without a reason are not any more.
+    pub(super) faults: Vec<(String, Option<String>)>,
 }
 
 impl KeyCache {
@@ -49,27 +71,37 @@ impl KeyCache {
             events.push(StoreEvent::NetConf(net_conf));
         }
         let before = std::mem::take(&mut self.entries);
+        let listed: BTreeSet<&str> = kvs.iter().filter_map(|kv| self.name(&kv.key)).collect();
+        let gone: Vec<String> =
+            self.invalid.keys().chain(&self.foreign).filter(|key| !listed.contains(key.as_str())).cloned().collect();
+        for key in gone {
+            self.is_well(&key);
+        }
         self.nodes.clear();
         self.missing.clear();
         for kv in kvs {
             let Some(key) = self.name(&kv.key).map(str::to_owned) else { continue };
             let entry = match self.parse(&key, kv) {
-                Content::Lease(lease) => Some((kv.mod_revision, lease)),
+                Content::Lease(lease) => Some(Entry::new(kv, lease)),
                 Content::NoLease => None,
                 Content::Invalid => before.get(&key).cloned(),
             };
             self.set(&key, entry);
         }
         if keep_missing {
-            let listed: BTreeSet<&str> = kvs.iter().filter_map(|kv| self.name(&kv.key)).collect();
             let is_missing = |key: &str, node: &NodeName| {
                 !listed.contains(key) && !self.nodes.contains_key(node) && Some(node) != own
             };
-            let missing: Vec<_> = before.into_iter().filter(|(key, (_, lease))| is_missing(key, &lease.node)).collect();
+            let missing: Vec<_> =
+                before.into_iter().filter(|(key, entry)| is_missing(key, &entry.lease.node)).collect();
             for (key, entry) in missing {
                 self.set(&key, Some(entry));
                 self.missing.insert(key);
             }
+        }
+        let nodes: Vec<NodeName> = self.nodes.keys().cloned().collect();
+        for node in &nodes {
+            self.note_foreign(node);
         }
         events.extend(StoreEvent::list(self.nodes.keys().filter_map(|node| self.lease(node)).cloned()));
         events
@@ -96,7 +128,7 @@ impl KeyCache {
         match self.parse(&key, kv) {
             Content::Lease(lease) => {
                 let former = self.take_missing_of(&lease.node);
-                let mut events = self.change(&key, Some((kv.mod_revision, lease)));
+                let mut events = self.change(&key, Some(Entry::new(kv, lease)));
                 events.extend(former.iter().flat_map(|key| self.change(key, None)));
                 events
             }
@@ -114,14 +146,42 @@ impl KeyCache {
             return Vec::new();
         }
         self.missing.remove(&key);
-        self.invalid.remove(&key);
+        self.is_well(&key);
         self.change(&key, None)
     }
 
-    /// A node's lease.
+    /// A node's lease: that of its oldest key, or of a later one with the same address.
     fn lease(&self, node: &NodeName) -> Option<&Arc<Lease>> {
-        let (_, key) = self.nodes.get(node)?.last()?;
-        self.entries.get(key).map(|(_, lease)| lease)
+        let entries = || self.nodes.get(node).into_iter().flatten().filter_map(|(_, key)| self.entries.get(key));
+        let first = entries().min_by_key(|entry| entry.created)?;
+        entries().rfind(|entry| entry.shares_address(first)).map(|entry| &entry.lease)
+    }
+
+    /// Finds the keys that name the node and are not its own.
+    fn note_foreign(&mut self, node: &NodeName) {
+        let Some(lease) = self.lease(node).cloned() else { return };
+        let keys = self.nodes.get(node).into_iter().flatten().map(|(_, key)| key);
+        let (own, foreign): (Vec<&String>, Vec<&String>) =
+            keys.partition(|key| self.entries.get(*key).is_some_and(|entry| shares_address(&entry.lease, &lease)));
+        for key in own {
+            if self.foreign.remove(key) {
+                self.faults.push((key.clone(), None));
+            }
+        }
+        for key in foreign {
+            if self.foreign.insert(key.clone()) {
+                let subnets: Vec<_> = lease.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();
+                let fault = format!("it names node {node}, which has {} and another address", subnets.join(" "));
+                self.faults.push((key.clone(), Some(fault)));
+            }
+        }
+    }
+
+    /// Nothing is wrong with a key any more.
+    fn is_well(&mut self, key: &str) {
+        if self.invalid.remove(key).is_some() | self.foreign.remove(key) {
+            self.faults.push((key.to_owned(), None));
+        }
     }
 
     /// Takes the missing keys of a node, which has written another key now.
@@ -134,11 +194,14 @@ impl KeyCache {
 
     /// Sets or removes an entry; gives the events for the nodes that had the key or have it now.
     fn change(&mut self, key: &str, entry: Option<Entry>) -> Vec<StoreEvent> {
-        let nodes = self.entries.get(key).into_iter().chain(&entry).map(|(_, lease)| lease.node.clone());
+        let nodes = self.entries.get(key).into_iter().chain(&entry).map(|entry| entry.lease.node.clone());
         let nodes: BTreeSet<NodeName> = nodes.collect();
         let before: BTreeMap<NodeName, Arc<Lease>> =
             nodes.iter().filter_map(|node| Some((node.clone(), self.lease(node)?.clone()))).collect();
         self.set(key, entry);
+        for node in &nodes {
+            self.note_foreign(node);
+        }
         let (mut removed, mut written) = (Vec::new(), Vec::new());
         for node in nodes {
             match (before.get(&node), self.lease(&node)) {
@@ -152,17 +215,17 @@ impl KeyCache {
     }
 
     fn set(&mut self, key: &str, entry: Option<Entry>) {
-        if let Some((revision, lease)) = self.entries.remove(key)
-            && let Some(keys) = self.nodes.get_mut(&lease.node)
+        if let Some(former) = self.entries.remove(key)
+            && let Some(keys) = self.nodes.get_mut(&former.lease.node)
         {
-            keys.remove(&(revision, key.to_owned()));
+            keys.remove(&(former.written, key.to_owned()));
             if keys.is_empty() {
-                self.nodes.remove(&lease.node);
+                self.nodes.remove(&former.lease.node);
             }
         }
-        if let Some((revision, lease)) = entry {
-            self.nodes.entry(lease.node.clone()).or_default().insert((revision, key.to_owned()));
-            self.entries.insert(key.to_owned(), (revision, lease));
+        if let Some(entry) = entry {
+            self.nodes.entry(entry.lease.node.clone()).or_default().insert((entry.written, key.to_owned()));
+            self.entries.insert(key.to_owned(), entry);
         }
     }
 
@@ -172,15 +235,16 @@ impl KeyCache {
             None => "its name is no subnet's, such as 10.1.5.0-24".to_owned(),
             Some(subnets) => match record::parse(subnets, &kv.value) {
                 Ok(record) => {
-                    self.invalid.remove(key);
+                    if self.invalid.remove(key).is_some() {
+                        self.faults.push((key.to_owned(), None));
+                    }
                     return record.lease.map_or(Content::NoLease, |lease| Content::Lease(Arc::new(lease)));
                 }
                 Err(error) => network::chain(&error),
             },
         };
         if self.invalid.insert(key.to_owned(), kv.mod_revision) != Some(kv.mod_revision) {
-            let warning = format!("etcd's key {} is passed over: {fault}; write it anew or delete it", kv.key);
-            self.warnings.push(warning);
+            self.faults.push((key.to_owned(), Some(fault)));
         }
         Content::Invalid
     }

@@ -115,6 +115,7 @@ pub(super) fn render_reservation(public: PerFamily<IpAddr>) -> String {
 
 /// Parses a value.
 pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, RecordError> {
+    record::check_size(value.len())?;
     let mut object: Object = serde_json::from_slice(value)?;
     let public = record::public(&mut object)?;
     if public.is_empty() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use etcd_client::{EventType, WatchResponse};
 use network::chain;
 use network::model::NodeName;
+use network::text::printable;
 use tokio::sync::mpsc;
 use tokio::task;
 use tokio::time::{self, Instant};
@@ -153,11 +154,14 @@ impl KeyWatcher {
         Ok(())
     }
 
-    /// Logs the cache's warnings and sends its events.
-    async fn send(&mut self, events: Vec<StoreEvent>) -> Result<(), Closed> {
-        for warning in self.cache.warnings.drain(..) {
-            tracing::warn!("{warning}");
-        }
+    /// Sends the cache's faults and events.
+    async fn send(&mut self, mut events: Vec<StoreEvent>) -> Result<(), Closed> {
+        let prefix = &self.client.config.prefix;
+        let faults = self.cache.faults.drain(..);
+        events.extend(faults.map(|(key, fault)| {
+            let title = format!("etcd's key {}", printable(&format!("{prefix}{key}")));
+            StoreEvent::Fault(title, fault)
+        }));
         send(&self.events, events).await
     }
 }

@@ -218,6 +218,9 @@ fn cheap_changes() -> Outcome {
     let fabric = fabric(Stack::V4, &vxlan(), &[])?;
     let n1 = fabric.node("n1");
     let daemon = n1.start_netd(&[])?;
+    // With one that stays, the changes are of one peer alone: the first and the last peer are more than that.
+    stranger("steady", 221).write(&fabric.store)?;
+    netd_tests::node::routed(n1, "10.244.221.0/24", true)?;
     let cost = || -> Outcome<u64> {
         let before = ticks(daemon.id())?;
         (0..10).try_for_each(|_| caught_up(n1, &fabric))?;

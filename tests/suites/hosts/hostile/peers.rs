@@ -12,7 +12,7 @@ use netd_tests::{
 use serde_json::{Value, json};
 
 use crate::hostile_bed::{
-    Bed, await_ready, backends, direct, fabric, receives, refuses, said, sends, status, stranger, sysctl, vxlan,
+    Bed, await_ready, backends, fabric, receives, refuses, said, sends, status, stranger, sysctl, vxlan,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -40,10 +40,6 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(test("a subnet of another size than SubnetLen is refused", sizes));
     trials.push(test("a record of the whole network keeps no new node from a subnet", whole_network));
     trials.push(test("a key of etcd that names another node does not move that node", foreign_key));
-    for (name, backend) in [("DirectRouting", direct()), ("host-gw", json!({ "Type": "host-gw" }))] {
-        let title = "a host that a record names as a node is masqueraded to as before";
-        trials.push(test(format!("{title}/{name}"), move || named_host(&backend)));
-    }
     trials.push(test("an operation that the kernel refuses is a problem of that peer", refused_operation));
     trials
 }
@@ -298,20 +294,6 @@ fn foreign_key() -> Outcome {
         ensure!(named.contains("10.244.77.0"), "nobody hears of the key: {named}");
         Ok(())
     })
-}
-
-/// A host on the segment that is no node sees the node's address, whatever a record says of it.
-fn named_host(backend: &Value) -> Outcome {
-    let bed = Bed::start(Stack::V4, backend, &["outside"])?;
-    let (outside, own) = (bed.cluster.node("outside"), bed.node().address(Family::V4));
-    let seen = || flow::tcp(bed.a.namespace(), outside.namespace(), outside.address(Family::V4));
-    ensure!(seen()? == own, "it is not masqueraded before");
-    let address = outside.address(Family::V4).to_string();
-    bed.write(&in_words_of(backend, stranger("liar", 66).set("PublicIP", address.as_str())))?;
-    bed.caught_up()?;
-    let now = seen().context("a host outside that a record names as a node")?;
-    ensure!(now == own, "a host outside sees {now}");
-    Ok(())
 }
 
 fn refused_operation() -> Outcome {

@@ -36,7 +36,7 @@ fn short(events: &[StoreEvent]) -> Vec<String> {
 fn listed(kvs: &[KeyValue]) -> KeyCache {
     let mut cache = KeyCache::new(PREFIX.to_owned());
     cache.list(kvs, false, None);
-    assert!(cache.warnings.is_empty());
+    assert!(cache.faults.is_empty());
     cache
 }
 
@@ -115,10 +115,23 @@ fn an_invalid_value_is_logged_once_and_the_last_valid_one_counts() {
     let mut cache = listed(&[config(1), node("10.1.1.0", "n1", 2)]);
     let garbage = kv("subnets/10.1.1.0-24", "{", 3);
     assert!(cache.put(&garbage).is_empty());
-    let warnings = std::mem::take(&mut cache.warnings);
-    assert!(warnings[0].contains("/coreos.com/network/subnets/10.1.1.0-24"), "{warnings:?}");
-    assert!(cache.put(&garbage).is_empty() && cache.warnings.is_empty(), "once");
+    let faults = std::mem::take(&mut cache.faults);
+    assert!(matches!(&faults[..], [(key, Some(_))] if key == "subnets/10.1.1.0-24"), "{faults:?}");
+    assert!(cache.put(&garbage).is_empty() && cache.faults.is_empty(), "once");
     assert_eq!(short(&cache.list(&[config(1), garbage], false, None)), ["[", "+n1 10.1.1.0/24", "]"]);
     let foreign = cache.put(&kv("subnets/rack-7", "{}", 4));
-    assert_eq!((foreign.len(), cache.warnings.len()), (0, 1));
+    assert_eq!((foreign.len(), cache.faults.len()), (0, 1));
+}
+
+#[test]
+fn a_later_key_with_another_address_moves_no_node_before_the_first_is_gone() {
+    let mut cache = listed(&[config(1), node("10.1.1.0", "n1", 2)]);
+    let value = r#"{"PublicIP":"192.168.1.77","BackendType":"host-gw","Node":"n1"}"#;
+    let foreign = KeyValue { create_revision: 3, ..kv("subnets/10.1.77.0-24", value, 3) };
+    assert_eq!(short(&cache.put(&foreign)), [""; 0]);
+    let faults = std::mem::take(&mut cache.faults);
+    let [(key, Some(fault))] = &faults[..] else { panic!("one fault: {faults:?}") };
+    assert!(key == "subnets/10.1.77.0-24" && fault.contains("n1") && fault.contains("10.1.1.0/24"), "{faults:?}");
+    assert_eq!(short(&cache.delete(&format!("{PREFIX}subnets/10.1.1.0-24"))), ["+n1 10.1.77.0/24"]);
+    assert_eq!(cache.faults, [("subnets/10.1.77.0-24".to_owned(), None)]);
 }
