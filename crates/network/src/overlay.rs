@@ -178,7 +178,7 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
     for peer in input.cluster.peers.values() {
         peers.add(peer, &mut outcome, &mut None);
     }
-    transition::receive(input, &peers, &mut outcome);
+    transition::receive(input, &peers.tunnels, &peers.former, &mut outcome);
     for family in input.cluster.own.subnets.families() {
         let is_v6 = family == Family::V6;
         let key = if is_v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
