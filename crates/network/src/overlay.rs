@@ -193,7 +193,7 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
     for peer in input.cluster.peers.values() {
         peers.add(peer, &mut outcome, &mut None);
     }
-    transition::receive(input, &peers, &mut outcome);
+    transition::receive(input, &peers.tunnels, &peers.former, &mut outcome);
     let loopback = input.links.values().find(|link| link.index == LOOPBACK);
     let networks = input.identity.networks.iter().map(|(_, network)| *network);
     let nowhere = networks.filter_map(|network| Some((network, nowhere(network, loopback?.name.clone()))));

@@ -18,7 +18,6 @@ use dataplane::link::Link;
 use dataplane::op::DeviceAddress;
 use dataplane::types::{Family, IfName, Mac, PerFamily};
 
-use super::peer_index::PeerIndex;
 use super::peer_route::Tunnels;
 use super::{Device, Identity, Input, Outcome};
 use crate::backend::{
@@ -150,19 +149,19 @@ fn published<'a>(input: &Input<'a>) -> Option<&'a EncapsulationSupport> {
 }
 
 /// Decides what this node receives, wants the devices for it, and says what to publish.
-pub(super) fn receive(input: &Input<'_>, peers: &PeerIndex, outcome: &mut Outcome) {
+pub(super) fn receive(input: &Input<'_>, tunnels: &Tunnels, former: &BTreeSet<Encapsulation>, outcome: &mut Outcome) {
     let configured: BTreeSet<Encapsulation> = input.conf.backend.encapsulations().into_iter().collect();
     let sends = outcome.peer_routes.values().map(|route| route.encapsulation);
     let sends: BTreeSet<Encapsulation> = sends.chain(outcome.unpublished.iter().copied()).collect();
     let leases = input.cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
     // Leases do not say to whom a peer sends, so each encapsulation of a peer counts.
-    let sent_to_us = leases.flat_map(|support| &support.sends).filter(|sent| peers.former.contains(sent));
+    let sent_to_us = leases.flat_map(|support| &support.sends).filter(|sent| former.contains(sent));
     let receives: BTreeSet<Encapsulation> = configured.iter().chain(&sends).chain(sent_to_us).copied().collect();
     let mut advertised = EncapsulationSupport { sends, ..EncapsulationSupport::default() };
     let direct = receives.iter().filter(|encapsulation| encapsulation.is_direct());
     advertised.receives.extend(direct.map(|direct| (*direct, PerFamily::none())));
     let mut mtus = Vec::new();
-    for (encapsulation, devices) in &peers.tunnels {
+    for (encapsulation, devices) in tunnels {
         let in_use = receives.contains(encapsulation);
         // Peers rely on what was published until they have read something else, and a little longer.
         let relied_on = published(input).is_some_and(|support| support.receives.contains_key(encapsulation));
