@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ::reconcile::ObjectKey;
-use dataplane::link::Tunnel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::types::IfName;
@@ -15,7 +14,6 @@ use network::model::{NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
 use network::plan::Conflict;
-use nix::errno::Errno;
 
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
@@ -60,9 +58,7 @@ pub fn unmade(report: &Report) -> BTreeSet<IfName> {
 /// The port of a tunnel that another program has.
 fn taken_port(op: &Op, error: &KernelError) -> Option<u16> {
     match op {
-        Op::AddTunnel { tunnel: Tunnel::Vxlan(vxlan), .. } if error.errno() == Some(Errno::EADDRINUSE as i32) => {
-            Some(vxlan.port)
-        }
+        Op::AddTunnel { tunnel, .. } if error.is_taken() => tunnel.udp().map(|(port, _)| port),
         _ => None,
     }
 }
@@ -114,7 +110,8 @@ pub fn of_rejected(rejected: &[Rejected]) -> impl Iterator<Item = Problem> {
 pub fn of_unusable(unusable: &BTreeMap<NodeName, String>) -> impl Iterator<Item = Problem> {
     let many = unusable.len() > FEW;
     unusable.iter().take(if many { 1 } else { FEW }).map(move |(node, reason)| {
-        let detail = "cannot be used: the node is left out, or stays as its former record has it";
+        let detail =
+            "cannot be used, write it anew or delete it: the node is left out, or stays as its former record has it";
         let others =
             if many { format!("of {} nodes, such as node {node},", unusable.len()) } else { format!("of node {node}") };
         Problem::new(Kind::NodeLeftOut, format!("the record {others}"), format!("{detail}: {reason}"))

@@ -291,7 +291,10 @@ impl WatchedFiles {
                 // The same fault in a rewritten file is not logged again.
                 let text = chain(&error);
                 if state.fault.as_ref() != Some(&text) {
-                    lease_file::log_skipped(&name, &error);
+                    // The daemon logs the records of nodes as problems.
+                    if lease_file::node_of(&name).is_none() {
+                        lease_file::log_skipped(&name, &error);
+                    }
                     events.extend(state.set_fault(&name, Some(text)));
                 }
             }
