@@ -58,6 +58,11 @@ impl KernelError {
         }
     }
 
+    /// True where another program has the port (`EADDRINUSE`).
+    pub fn is_taken(&self) -> bool {
+        self.errno() == Some(nix::libc::EADDRINUSE)
+    }
+
     /// True where the object exists already (`EEXIST`).
     pub fn is_exists(&self) -> bool {
         self.errno() == Some(nix::libc::EEXIST)

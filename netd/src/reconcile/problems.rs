@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ::reconcile::ObjectKey;
-use dataplane::link::Tunnel;
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
 use dataplane::types::IfName;
@@ -16,7 +15,6 @@ use network::model::{Lease, NodeName, Rejected};
 use network::overlay::Outcome;
 use network::overlay::forward::Blocker;
 use network::plan::Conflict;
-use nix::errno::Errno;
 
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
@@ -64,9 +62,7 @@ pub fn unmade(report: &Report) -> BTreeSet<IfName> {
 /// The port of a tunnel that another program has.
 fn taken_port(op: &Op, error: &KernelError) -> Option<u16> {
     match op {
-        Op::AddTunnel { tunnel: Tunnel::Vxlan(vxlan), .. } if error.errno() == Some(Errno::EADDRINUSE as i32) => {
-            Some(vxlan.port)
-        }
+        Op::AddTunnel { tunnel, .. } if error.is_taken() => tunnel.udp().map(|(port, _)| port),
         _ => None,
     }
 }

@@ -17,6 +17,14 @@ pub enum Tunnel {
 }
 
 impl Tunnel {
+    /// The UDP port of its packets, and the address that they leave from; `None` for kinds without ports.
+    pub fn udp(&self) -> Option<(u16, Option<std::net::IpAddr>)> {
+        match self {
+            Self::Vxlan(vxlan) => Some((vxlan.port, vxlan.local)),
+            Self::Ipip(_) => None,
+        }
+    }
+
     /// True where both are of one kind of device.
     pub fn is_like(&self, other: &Self) -> bool {
         self.kind() == other.kind()

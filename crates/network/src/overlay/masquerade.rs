@@ -6,7 +6,6 @@
 
 use std::net::IpAddr;
 
-use dataplane::link::Tunnel;
 use dataplane::nft::{
     self, AddressType, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement,
     Table, Type, Value, Verdict, protocol,
@@ -70,12 +69,14 @@ pub(super) fn exempt_tunnels(input: &Input<'_>, desired: &mut Desired) {
     let Some(table) = &mut desired.table else { return };
     let (mut received, mut sent) = (Vec::new(), Vec::new());
     for device in desired.devices.values() {
-        let Tunnel::Vxlan(vxlan) = &device.tunnel else { continue };
-        let Some(local) = vxlan.local.filter(|local| has_address(input, *local)) else { continue };
+        let Some((port, Some(local))) = device.tunnel.udp() else { continue };
+        if !has_address(input, local) {
+            continue;
+        }
         let packets = [
             Statement::family(Family::of(local)),
             Statement::eq(Expression::Protocol, Value::Protocol(protocol::UDP)),
-            Statement::eq(Expression::Port(Side::Destination), Value::Service(vxlan.port)),
+            Statement::eq(Expression::Port(Side::Destination), Value::Service(port)),
         ];
         let is_received = Statement::eq(Expression::DestinationType, Value::AddressType(AddressType::Local));
         for (rules, condition) in [(&mut received, Some(is_received)), (&mut sent, None)] {

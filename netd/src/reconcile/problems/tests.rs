@@ -1,6 +1,8 @@
 use dataplane::op::DeviceRoute;
 use network::fixtures::{V4, far, near, vxlan};
 
+use nix::errno::Errno;
+
 use super::*;
 
 fn sentences(problems: &Problems) -> Vec<String> {
