@@ -115,7 +115,7 @@ impl Daemon {
         let bridge = BridgeWatch::resume(&config.subnet_file);
         let mut kernel = Linux::open()?;
         let monitor = AsyncMonitor::open()?;
-        let node = Node::discover(config, &**store, &mut kernel).await?;
+        let node = Node::discover(config, store, &mut kernel).await?;
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
         let request = node.request(&node::links(&mut kernel)?, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
