@@ -25,7 +25,13 @@ type Peers = BTreeMap<NodeName, Arc<Lease>>;
 pub fn of_run(report: &Report, outcome: &Outcome, peers: &Peers) -> Problems {
     let unmade = unmade(report);
     // Without its device nothing on it can be done: the device is the cause.
-    let causes = report.failed.iter().filter(|(op, _)| op.device().is_none_or(|device| !unmade.contains(device)));
+    let is_effect = |op: &Op| match op {
+        Op::SetSysctl { key, .. } => {
+            key.split('/').nth(3).is_some_and(|name| unmade.iter().any(|one| one.as_str() == name))
+        }
+        op => op.device().is_some_and(|device| unmade.contains(device)),
+    };
+    let causes = report.failed.iter().filter(|(op, _)| !is_effect(op));
     let failed = causes.map(|(op, error)| {
         if let Some(port) = taken_port(op, error) {
             let detail = format!("is taken by another program, so a tunnel device cannot be made: {}", chain(error));

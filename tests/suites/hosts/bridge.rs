@@ -239,7 +239,9 @@ fn too_many() -> Outcome {
     bed.n1().namespace().ip(&links.join("\n"))?;
     let traffic = bed.traffic()?;
     let namespace = Namespace::new("late")?;
-    let late = plugin::attachment(bed.n1(), "late", &namespace)?;
+    let mut entry = plugin::conf(bed.n1())?;
+    entry["cniVersion"] = json!("1.1.0");
+    let late = plugin::attachment_by(bed.n1(), "late", &namespace, entry)?;
     let words = "the kernel allows 1023 ports on one bridge";
     for (verb, code) in [("ADD", 11), ("STATUS", 50)] {
         let output = late.call(verb)?;
