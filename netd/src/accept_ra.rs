@@ -39,12 +39,14 @@ pub fn remember(subnet_file: &Path, ops: &[Op]) -> Result<(), Problem> {
         Op::SetSysctl { key, value } if is_ours(key) && value == VALUES.1 => Some(key.clone()),
         _ => None,
     });
-    let mut keys = keys.peekable();
-    if keys.peek().is_none() {
+    let former = read(subnet_file);
+    let all: BTreeSet<String> = former.iter().cloned().chain(keys).collect();
+    // A daemon that was killed between the file and the sysctl has written the key already.
+    if all == former {
         return Ok(());
     }
     let path = file(subnet_file);
-    let text: String = read(subnet_file).into_iter().chain(keys).flat_map(|key| [key, "\n".to_owned()]).collect();
+    let text: String = all.into_iter().flat_map(|key| [key, "\n".to_owned()]).collect();
     whole_file::install(&path, text.as_bytes(), whole_file::FILE).map_err(|error| {
         let detail = format!("cannot be written, so clean-up would not put accept_ra back: {error}");
         Problem::new(Kind::FileNotWritten, path.display().to_string(), detail)

@@ -177,7 +177,9 @@ impl World {
         match change {
             Some(Change::Peers) => {
                 for _ in 0..=self.chance.below(12) {
-                    let (number, host) = (1 + self.chance.below(60), 100 + self.chance.below(100));
+                    let number = 1 + self.chance.below(60);
+                    // One of two addresses that no other peer has: a node believes but one peer of an address.
+                    let host = 100 + 2 * number + self.chance.below(2);
                     if self.peers.remove(&number).is_none() || self.chance.below(2) == 0 {
                         self.peers.insert(number, host);
                     }

@@ -1,7 +1,7 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dataplane::address;
 use dataplane::link::{self, Device, Kind, Link, LinkChange};
@@ -112,7 +112,7 @@ fn addressing(
     // The address that the kernel would make, but usable at once, since the kernel asks for a pod's hardware address by it.
     let is_link_local = |one: &IpNetwork| matches!(one.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
     if let Some(mac) = bridge.mac.filter(|_| has(gateways, Family::V6) && !present.iter().any(is_link_local)) {
-        requests.push(address::add(bridge.index, link_local(mac).into(), 64));
+        requests.push(address::add(bridge.index, mac.link_local().into(), 64));
     }
     // Where another program made the bridge without a hardware address, the kernel gives it the lowest of its ports': pods
     // would lose their gateway when a port comes or goes. Setting the address fixes it.
@@ -121,17 +121,6 @@ fn addressing(
         requests.push(link::set(Device::Index(bridge.index), &change));
     }
     Ok(requests)
-}
-
-/// The link-local address that follows from a hardware address (RFC 4291, appendix A).
-fn link_local(mac: Mac) -> Ipv6Addr {
-    let mut octets = [0; 16];
-    octets[..2].copy_from_slice(&[0xfe, 0x80]);
-    octets[8..11].copy_from_slice(&mac.0[..3]);
-    octets[8] ^= 2;
-    octets[11..13].copy_from_slice(&[0xff, 0xfe]);
-    octets[13..].copy_from_slice(&mac.0[3..]);
-    octets.into()
 }
 
 /// Whether an address must go: a second IPv4 address would become the source of the node's packets to pods; IPv6 chooses the

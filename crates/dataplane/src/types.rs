@@ -263,6 +263,16 @@ impl Mac {
         Self(octets)
     }
 
+    /// The IPv6 link-local address that the kernel makes of it (RFC 4291, appendix A).
+    pub fn link_local(self) -> Ipv6Addr {
+        let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
+        octets[8..11].copy_from_slice(&self.0[..3]);
+        octets[13..].copy_from_slice(&self.0[3..]);
+        // The bit "universal" is inverted.
+        octets[8] ^= 2;
+        octets.into()
+    }
+
     /// True for a group address or all zeros, neither of which a device can have as its own.
     pub fn is_unusable(self) -> bool {
         self.0[0] & 1 == 1 || self.0 == [0; 6]

@@ -121,8 +121,9 @@ impl StorePeer {
         format!("10.244.{}.0/24", self.number)
     }
 
+    /// No two peers have one: a node believes but one of them.
     pub(crate) fn address(self) -> String {
-        format!("192.168.1.{}", self.host)
+        format!("172.20.{}.{}", self.number, self.host)
     }
 
     pub(crate) fn mac(self) -> String {

@@ -53,7 +53,7 @@ fn broken() -> Outcome {
         for _ in 0..200 {
             put(&store, "broken", "{ \"Subnet\": \"10.244.8")?;
             // A liar is no other's trouble either.
-            put(&store, "liar", &StorePeer { number, host: 11 }.text())?;
+            put(&store, "liar", &good.text().replace(&good.address(), "192.168.1.11"))?;
             sleep(Duration::from_millis(5));
         }
         good.write(&store)?;

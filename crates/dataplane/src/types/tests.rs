@@ -56,3 +56,8 @@ fn words_are_plain_text_and_numbers_in_files() {
     assert_eq!(name.to_string(), "eth0");
     assert_eq!(format!("{name:>6}"), "  eth0");
 }
+
+#[test]
+fn a_link_local_address_follows_from_a_hardware_address() {
+    assert_eq!(Mac([0x0a, 0x58, 0x0a, 0xf4, 0x01, 0x01]).link_local().to_string(), "fe80::858:aff:fef4:101");
+}

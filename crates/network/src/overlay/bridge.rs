@@ -3,7 +3,7 @@
 //! Pure.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dataplane::link::{Kind, Link, LinkChange};
 use dataplane::op::{DeviceAddress, DeviceRoute};
@@ -53,7 +53,8 @@ pub(super) fn want(input: &Input<'_>, outcome: &mut Outcome) {
         };
         address(gateway, subnet.len());
         if family == Family::V6 {
-            address(link_local(bridge.mac), 64);
+            // Without one of its own the kernel asks for no neighbour, so that no pod can be reached over IPv6.
+            address(bridge.mac.link_local().into(), 64);
             desired.sysctls.insert(format!("net/ipv6/conf/{name}/disable_ipv6"), "0".to_owned());
         }
         let connected = DeviceRoute {
@@ -68,17 +69,6 @@ pub(super) fn want(input: &Input<'_>, outcome: &mut Outcome) {
         desired.routes.insert(*subnet, connected);
     }
     desired.bridge = Some(Bridge { mtu: outcome.pod_mtu.unwrap_or(bridge.mtu), ..bridge.clone() });
-}
-
-/// The address that the kernel makes of a hardware address (RFC 4291, appendix A). Without one of its own, the kernel asks for no
-/// neighbour, so that no pod can be reached over IPv6.
-fn link_local(mac: Mac) -> IpAddr {
-    let (vendor, device) = mac.0.split_at(3);
-    let mut octets = [0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xfe, 0, 0, 0];
-    octets[8..11].copy_from_slice(vendor);
-    octets[13..].copy_from_slice(device);
-    octets[8] ^= 2; // "universal" is inverted
-    Ipv6Addr::from(octets).into()
 }
 
 /// True for an address that stands for the wanted one: of link-local addresses, any does.
