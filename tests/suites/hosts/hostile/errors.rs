@@ -125,11 +125,12 @@ fn on_full_disk(n1: &Node, folder: &Path) -> Outcome {
     ensure!(!file_name, "it names a file that nobody knows: {named}");
     // Some tries later it is the same one, of the same age.
     let tries = |log: &str| log.lines().filter(|line| line.contains("No space left on device")).count();
+    daemon.await_log("No space left on device", seconds(8))?;
     let first = tries(&daemon.log());
     netd_tests::sleep(seconds(3));
     ensure!(problem()? == named, "it was {named} and is {}", problem()?);
     let more = tries(&daemon.log()) - first;
-    ensure!(more == 0, "the log has {more} more lines of one cause");
+    ensure!(more == 0, "the log has {more} more lines of one cause:\n{}", daemon.log());
     std::fs::remove_file(&filler).context("make room")?;
     daemon.await_ready()?;
     daemon.terminate().map(drop)
