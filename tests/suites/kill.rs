@@ -95,7 +95,7 @@ fn in_world(world: usize, pods: Stack) -> Outcome {
 }
 
 fn live(seed: u64, pods: Stack, story: &mut String) -> Outcome {
-    let peers = (1..=50).map(|number| (number, number + 100)).collect();
+    let peers = (1..=50).map(|number| (number, 100 + 2 * number)).collect();
     let mut world = World { pods, backend: 0, masquerade: false, peers, chance: Chance::new(seed) };
     let [mut victim, mut twin] = [Machine::new()?, Machine::new()?];
     world.write(&victim)?;

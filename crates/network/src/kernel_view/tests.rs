@@ -55,11 +55,13 @@ struct Node {
 
 impl Node {
     fn new() -> Self {
-        // Without an address of its own making, which would be told of a second later.
+        // Without an address of its own making, of which the kernel would notify a second later; and with a carrier that the kernel
+        // has seen, since the change of the underlay's state would ask for a full run.
         sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 addrgenmode none; \
             ip link set eth0 up; ip link set wire up; \
             ip address add 192.168.1.1/24 dev eth0; ip route add default via 192.168.1.254; \
-            ip address add fd00:1::1/64 dev eth0 nodad; ip route add default via fd00:1::fe dev eth0");
+            ip address add fd00:1::1/64 dev eth0 nodad; ip route add default via fd00:1::fe dev eth0; \
+            until ip link show eth0 | grep -q 'state UP'; do sleep 0.01; done");
         let network = Network { masquerade: Some(Ports::Kernel), ..vxlan(DUAL, DUAL).peers([near(2), far(3)]) };
         let mut kernel = Linux::open().expect("netlink sockets");
         network.settle(&mut kernel);
