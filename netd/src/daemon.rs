@@ -115,11 +115,11 @@ impl Daemon {
         }
         let bridge = BridgeWatch::resume(&config.subnet_file);
         let mut kernel = Linux::open()?;
-        let monitor = AsyncMonitor::open()?;
+        let mut monitor = AsyncMonitor::open()?;
         let node = loop {
             match Node::discover(config, store, &mut kernel).await {
                 Err(error) if error.is_for_now() => {
-                    bootstrap::await_default_route(config, &mut kernel, status, &error).await?;
+                    bootstrap::await_default_route(config, (&mut kernel, &mut monitor), status, &error).await?;
                 }
                 discovered => break discovered?,
             }

@@ -9,7 +9,7 @@ use super::step;
 use crate::attachment::{Attachment, Id, Port};
 use crate::cni_error::CniError;
 
-/// Reads the ports of the bridge, whoever made them, and the network's other ones.
+/// Reads the ports of the bridge, also those that other programs have made, and the network's other ones.
 ///
 /// # Errors
 /// Where the kernel cannot be asked.

@@ -1,13 +1,12 @@
 //! Why the daemon cannot begin, and what it shows while it waits for the store.
 
 use std::convert::Infallible;
-use std::time::Duration;
 
 use dataplane::kernel::Linux;
+use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
 use network::chain;
 use tokio::sync::watch;
-use tokio::time;
 
 use crate::config::Config;
 use crate::conflist;
@@ -77,7 +76,7 @@ pub(super) async fn show_waiting(
 /// Shows that the node waits for a default route, and does so.
 pub(super) async fn await_default_route(
     config: &Config,
-    kernel: &mut Linux,
+    (kernel, monitor): (&mut Linux, &mut AsyncMonitor),
     status: &StatusPublisher,
     error: &NodeError,
 ) -> Result<(), KernelError> {
@@ -85,7 +84,9 @@ pub(super) async fn await_default_route(
     tracing::warn!("waiting: {what}");
     status.update(|status, now| status.store.trouble = Some(StoreTrouble { what, since: now }));
     while host::facts(kernel, &config.underlay)?.default_routes.is_empty() {
-        time::sleep(Duration::from_millis(500)).await;
+        // The monitor is older than the read: a route that has come since is not missed. The first full run reads everything.
+        monitor.changed().await;
+        monitor.receive(usize::MAX)?;
     }
     tracing::info!("the host has a default route now");
     status.update(|status, _| status.store.trouble = None);

@@ -34,7 +34,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         .collect()
 }
 
-/// A port and whose it is, as far as its alias tells.
+/// A port, with the container that its alias names.
 fn called(port: &Port) -> String {
     let name = &port.name;
     port.attachment
