@@ -16,7 +16,7 @@ use netd_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::hostile_bed::{Bed, await_ready, fabric, said, status, sysctl, troubles_by, vxlan};
+use crate::hostile_bed::{Bed, await_ready, backends, fabric, said, status, sysctl, troubles, troubles_by, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -27,6 +27,19 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a socket that nobody listens on is a warning", no_socket),
         test("the tunnel's packets are tracked where a NAT is between", tracked_behind_nat),
     ];
+    for (name, backend) in backends() {
+        let again = backend.clone();
+        trials.push(test(format!("a policy rule that diverts pods is named, with what to type/{name}"), move || {
+            diverted(Stack::V4, &backend)
+        }));
+        if name == "vxlan" {
+            trials.push(test(
+                format!("a policy rule that diverts pods is named, with what to type/{name} dual"),
+                move || diverted(Stack::Dual, &again),
+            ));
+        }
+    }
+    trials.push(test("a policy rule that diverts the node's own pods is named", own_diverted));
     for stack in [Stack::V4, Stack::V6] {
         trials.push(test(
             format!("the tunnel's packets leave no entries in the table of connections/{stack:?}"),
@@ -160,6 +173,67 @@ fn no_socket() -> Outcome {
         ensure!(warned, "its log is {log}");
         Ok(())
     })
+}
+
+/// A VPN's table before main.
+fn divert(namespace: &Namespace, range: &str) -> Outcome {
+    let family = if range.contains(':') { "-6" } else { "-4" };
+    namespace
+        .shell(&format!(
+            "ip link show vpn0 >/dev/null 2>&1 || ip link add vpn0 type bridge; ip link set vpn0 up
+             ip {family} route add {range} dev vpn0 table 52
+             ip {family} rule add pref 5270 lookup 52"
+        ))
+        .map(drop)
+}
+
+fn diverted(pods: Stack, backend: &Value) -> Outcome {
+    let bed = Bed::start(pods, backend, &[])?;
+    for family in pods.families() {
+        let range = if family == Family::V4 { netd_tests::cluster::NETWORK } else { netd_tests::cluster::IPV6_NETWORK };
+        divert(bed.n1(), range)?;
+        let (from, to) = (bed.a.namespace(), bed.b.address(family)?);
+        ensure!(from.run(&format!("ping -n -q -c 1 -W 0.3 {to}")).is_err(), "the rule diverts nothing over {family}");
+        let found = Value::from(troubles(bed.node())?).to_string();
+        ensure!(!found.contains("UDP"), "doctor blames the tunnel: {found}");
+        eventually(seconds(10), "status names the rule and its table", || {
+            let problems = status(bed.node())?["problems"].to_string();
+            ensure!(problems.contains("5270") && problems.contains("table 52"), "{problems}");
+            Ok(())
+        })?;
+        heal(&bed, family)?;
+        flow::ping(from, to)?;
+    }
+    Ok(())
+}
+
+/// Types what the doctor says of the rule of a family until it says nothing more.
+fn heal(bed: &Bed, family: Family) -> Outcome {
+    for _ in 0..4 {
+        let found = troubles(bed.node())?;
+        let Some(first) = found.first() else { return Ok(()) };
+        let text = first.to_string();
+        let remedy = first["remedy"].as_str().unwrap_or_default();
+        ensure!(
+            text.contains("5270") && text.contains("52") && remedy.contains("rule"),
+            "over {family} it says {text}"
+        );
+        bed.n1().shell(remedy)?;
+    }
+    let found = troubles(bed.node())?;
+    ensure!(found.is_empty(), "having typed what it says, it says {}", Value::from(found));
+    Ok(())
+}
+
+fn own_diverted() -> Outcome {
+    let bed = Bed::start(Stack::V4, &vxlan(), &[])?;
+    divert(bed.n1(), &bed.record("n1", "Subnet")?)?;
+    let (from, to) = (bed.b.namespace(), bed.a.address(Family::V4)?);
+    ensure!(from.run(&format!("ping -n -q -c 1 -W 0.3 {to}")).is_err(), "the rule diverts nothing");
+    let found = Value::from(troubles(bed.node())?).to_string();
+    ensure!(found.contains("5270") && found.contains("table 52"), "it says {found}");
+    heal(&bed, Family::V4)?;
+    flow::ping(from, to)
 }
 
 /// Entries of a node's table of connections that are for the tunnel's port.
