@@ -17,6 +17,7 @@ mod network;
 mod path;
 mod peers;
 mod pods;
+mod policy_rules;
 mod probe;
 mod reverse_path;
 mod subnets;
@@ -34,7 +35,7 @@ pub use gather::FactsError;
 type Judge = fn(&Facts) -> Vec<Finding>;
 
 /// The checks: name, what to report if nothing is wrong, and judgement. Causes come before their effects.
-const CHECKS: [(&str, &str, Judge); 13] = [
+const CHECKS: [(&str, &str, Judge); 14] = [
     ("lease", "this node has its subnets, and the plugin's file is there", lease::judge),
     ("network", "the kernel has every device, entry and route of the network", network::judge),
     ("forwarding", "the kernel forwards packets of pods", forwarding::judge),
@@ -48,6 +49,7 @@ const CHECKS: [(&str, &str, Judge); 13] = [
     ("subnets", "the pod network overlaps nothing else, and no two nodes' subnets do", subnets::judge),
     ("pods", "no two pods of this node have one address", pods::judge),
     ("leftovers", "no other pod network has left its configuration, rules or addresses here", leftovers::judge),
+    ("policy rules", "no policy rule keeps packets to pods from netd's routes", policy_rules::judge),
     ("mtu", "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", mtu::judge),
     ("peers", "every peer answers the way that pods' packets take", peers::judge),
     ("path mtu", "the largest packets of pods arrive at every peer that answers", path::judge),

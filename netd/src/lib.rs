@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod conflist;
 pub mod daemon;
+pub mod diversion;
 pub mod doctor;
 pub mod host;
 pub mod identity;

@@ -50,6 +50,8 @@ pub enum Kind {
     Contested,
     /// The host's firewall drops forwarded packets of pods.
     ForwardingBlocked,
+    /// A policy rule of the host's sends packets to pods elsewhere.
+    PodsDiverted,
     /// A node of the store is left out.
     NodeLeftOut,
     /// The pods of a node cannot be reached.

@@ -21,6 +21,7 @@ pub mod op;
 pub mod probe;
 pub mod process;
 pub mod route;
+pub mod rule;
 pub mod sysctl;
 pub mod types;
 pub mod xtables;

@@ -82,8 +82,8 @@ impl Monitor {
     fn attach(&mut self) {
         let wanted = self.subscribers.iter().fold(Filter::default(), |wanted, one| wanted.or(&one.filter));
         let former = std::mem::replace(&mut self.accepted, wanted);
-        let Filter { links, routes, devices, tables, commits } = &self.accepted;
-        if (former.links, &former.routes, &former.devices) != (*links, routes, devices) {
+        let Filter { links, routes, rules, devices, tables, commits } = &self.accepted;
+        if (former.links, &former.routes, former.rules, &former.devices) != (*links, routes, *rules, devices) {
             bpf::attach_to_rtnetlink(&self.rtnetlink.inner, &self.accepted);
         }
         if (&former.tables, former.commits) != (tables, *commits) {

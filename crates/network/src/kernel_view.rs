@@ -83,7 +83,7 @@ impl KernelView {
         let tables = forward::shared_chains().chain([(self.filter.table.clone(), own)]);
         let tables = tables.map(|(id, filter)| (id, filter.without_own(self.filter.port))).collect();
         let (devices, tables) = (Devices::Only { indexes, newest }, Tables::Only(tables));
-        Filter { links: true, routes, devices, tables, commits: false }
+        Filter { links: true, routes, rules: true, devices, tables, commits: false }
     }
 
     /// True where sysctls have changed since the last call.
@@ -110,8 +110,8 @@ impl KernelView {
                 self.sysctls_changed |= device.is_none_or(is_ours);
             }
             Event::Table(change) if change.origin != self.filter.port => self.table_changed(change, desired, engine),
-            // What is changed through the own socket is known.
-            Event::Table(_) | Event::Committed { .. } => {}
+            // What is changed through the own socket is known. Nothing that is desired follows from policy rules.
+            Event::Table(_) | Event::Committed { .. } | Event::Rules => {}
         }
     }
 

@@ -62,7 +62,7 @@ impl Daemon {
         if self.schedule.tick(now) && self.polled_state_differs() {
             self.schedule.request(Trigger::Periodic);
         }
-        if self.sysctls_differ() {
+        if self.sysctls_differ() || self.kernel.rules_changed && self.diversions_differ() {
             self.schedule.request(Trigger::KernelChanged);
         }
         if self.kernel.next_repair().is_some_and(|at| at <= now) {

@@ -5,12 +5,14 @@ use std::time::Duration;
 use dataplane::kernel::Linux;
 use dataplane::monitor::{AsyncMonitor, Event, Filter, Subscription};
 use network::observe::PolledState;
+use network::overlay::Outcome;
 use network::state::FullRun;
 use network::{chain, observe};
 use tokio::time::Instant;
 
 use super::Daemon;
 use crate::bridge::{BridgeWatch, Memory};
+use crate::diversion::{self, Diversion};
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
 use crate::reconciler::Reconciler;
@@ -30,6 +32,10 @@ pub(super) struct KernelSync {
     bridge: BridgeWatch,
     /// What no notification tells of, as the last full run left it.
     polled: Option<PolledState>,
+    /// The policy rules that the last full run has found to divert packets to pods.
+    diversions: Vec<Diversion>,
+    /// Policy rules have come or gone since.
+    pub(super) rules_changed: bool,
     /// What times are counted from.
     epoch: Instant,
 }
@@ -38,7 +44,18 @@ impl KernelSync {
     pub(super) fn new(kernel: Linux, mut monitor: AsyncMonitor, bridge: BridgeWatch, epoch: Instant) -> Self {
         let subscription = monitor.subscribe(Filter::all());
         let reconciler = Reconciler::default();
-        Self { kernel, monitor, subscription, is_behind: false, reconciler, bridge, polled: None, epoch }
+        Self {
+            kernel,
+            monitor,
+            subscription,
+            is_behind: false,
+            reconciler,
+            bridge,
+            polled: None,
+            diversions: Vec::new(),
+            rules_changed: false,
+            epoch,
+        }
     }
 
     /// When an object that something else changes again and again is repaired next.
@@ -64,6 +81,7 @@ impl Daemon {
                     let events = kernel.monitor.take(kernel.subscription);
                     for event in &events {
                         kernel.bridge.notify(event, &self.cluster.own.subnets);
+                        kernel.rules_changed |= *event == Event::Rules;
                     }
                     kernel.reconciler.notify(events);
                 }
@@ -93,7 +111,26 @@ impl Daemon {
 
     /// True where something that no notification tells of is not as the last full run left it.
     pub(super) fn polled_state_differs(&mut self) -> bool {
-        self.plugin.are_gone(&self.config) || self.poll() != self.kernel.polled
+        self.plugin.are_gone(&self.config) || self.poll() != self.kernel.polled || self.diversions_differ()
+    }
+
+    /// True where the policy rules that divert packets to pods are not those that the last full run has found. The kernel notifies of rules
+    /// ([`KernelSync::rules_changed`]); notifications of routes in a VPN's table are not wanted.
+    pub(super) fn diversions_differ(&mut self) -> bool {
+        let kernel = &mut self.kernel;
+        kernel.rules_changed = false;
+        let Some(outcome) = kernel.reconciler.outcome() else { return false };
+        let networks = &self.node.identity.networks;
+        diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome, 1) != kernel.diversions
+    }
+
+    /// The policy rules that divert packets to pods, as a full run finds them. One peer stands for all.
+    pub(super) fn look_for_diversions(&mut self, outcome: &Outcome) -> &[Diversion] {
+        let kernel = &mut self.kernel;
+        kernel.rules_changed = false;
+        let networks = &self.node.identity.networks;
+        kernel.diversions = diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome, 1);
+        &kernel.diversions
     }
 
     fn poll(&mut self) -> Option<PolledState> {

@@ -13,6 +13,7 @@ use tokio::time::Instant as Deadline;
 
 use super::{Daemon, logging};
 use crate::accept_ra;
+use crate::diversion::Diversion;
 use crate::problem::{Kind, Problem};
 use crate::reconcile::{self, Planned, ReconcileError, Trigger, problems};
 use crate::reconciler::Incremental;
@@ -47,6 +48,7 @@ impl Daemon {
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
         let mut found = problems::of_run(&report, &planned.outcome, &self.cluster.peers);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
+        found.extend(self.look_for_diversions(&planned.outcome).iter().map(Diversion::problem));
         found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
         found.extend([remembered, noted, restored].into_iter().filter_map(Result::err));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);

@@ -16,6 +16,7 @@ use network::overlay::{self, Outcome};
 use network::plan::Plan;
 
 use super::probe::{Answer, Questions};
+use crate::diversion::Diversion;
 pub(super) use crate::host::BRIDGE;
 use crate::node::Node;
 
@@ -32,6 +33,8 @@ pub(super) struct Facts {
     pub outcome: Outcome,
     /// The difference between the kernel and the desired state.
     pub plan: Plan,
+    /// The policy rules that send packets to pods elsewhere.
+    pub diversions: Vec<Diversion>,
     /// The kernel.
     pub kernel: KernelFacts,
     /// The file with the subnets for the plugin.
@@ -134,6 +137,11 @@ impl Facts {
     /// The links with an IPv6 default route that a router has announced.
     pub(super) fn announced(&self) -> impl Iterator<Item = &IfName> {
         overlay::announced(&self.kernel.host.routes, &self.kernel.host.links)
+    }
+
+    /// True where a policy rule sends packets to a peer's pods elsewhere.
+    pub(super) fn is_diverted(&self, peer: &NodeName, family: Family) -> bool {
+        self.diversions.iter().any(|diversion| diversion.rule.family == family && diversion.peers.contains(peer))
     }
 
     /// The peers.

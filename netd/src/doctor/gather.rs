@@ -19,6 +19,7 @@ use super::{peers, sysctl};
 use crate::bridge;
 use crate::config::{CniConfig, Config, RulesConfig};
 use crate::conflist::NETWORK;
+use crate::diversion;
 use crate::node::{Node, NodeError};
 use crate::reconcile::{self, ReconcileError};
 use crate::relaxed_rp_filter;
@@ -57,7 +58,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await?;
     let own = node.own_among(&leases);
-    let (mut cluster, mut rejected) = (None, Vec::new());
+    let (mut cluster, mut rejected, mut diversions) = (None, Vec::new(), Vec::new());
     let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {
         let (admitted, admission) = reconcile::admit(&mut kernel, &node, own, &leases, None)?;
@@ -67,6 +68,8 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         let memory = bridge::Memory::read(&config.subnet_file);
         let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition, memory)?;
         (plan, outcome) = (planned.plan, planned.outcome);
+        let networks = &node.identity.networks;
+        diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome, usize::MAX);
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
@@ -87,6 +90,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         rejected,
         outcome,
         plan,
+        diversions,
         kernel: kernel_facts,
         subnet_file: SubnetFile { path: config.subnet_file.clone(), text },
         conf_dir: conf_dir(&config.cni),

@@ -50,7 +50,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 
 fn of_peer(facts: &Facts, name: &NodeName, family: Family, question: &Question, answer: Answer) -> Option<Finding> {
     let Question { route, device, inner: (inner, certain), outer, .. } = question;
-    if answer.inner {
+    // A packet that never leaves the way to the peer says nothing of that way.
+    if answer.inner || facts.is_diverted(name, family) {
         return None;
     }
     let here = facts.node.underlay.addresses.get(Family::of(*outer)).copied();

@@ -40,6 +40,7 @@ fn well(network: &Network) -> Facts {
         rejected: Vec::new(),
         outcome: network.outcome(&mut kernel).expect("a network that can be carried"),
         plan: network.plan(&mut kernel),
+        diversions: Vec::new(),
         kernel: KernelFacts {
             addresses: kernel.addresses().expect("a readable kernel"),
             host,

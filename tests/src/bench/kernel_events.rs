@@ -136,7 +136,7 @@ fn notification(event: Event) -> Outcome<KernelEvent> {
         Event::Replaced(route) => KernelEvent::Route(route.destination, route.gateway),
         Event::Netconf(netconf) => netconf.forwards.map_or(KernelEvent::Other, KernelEvent::Forwarding),
         Event::Committed { .. } => KernelEvent::Committed,
-        Event::Unparsed | Event::Table(_) => KernelEvent::Other,
+        Event::Unparsed | Event::Table(_) | Event::Rules => KernelEvent::Other,
         Event::Overrun => crate::fail!("notifications were lost: nothing can be measured"),
     })
 }

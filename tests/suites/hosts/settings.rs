@@ -16,7 +16,9 @@ use netd_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::hostile_bed::{Bed, await_ready, backends, fabric, said, status, sysctl, troubles, troubles_by, vxlan};
+use crate::hostile_bed::{
+    Bed, await_ready, backends, caught_up, fabric, said, status, sysctl, troubles, troubles_by, vxlan,
+};
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
@@ -40,6 +42,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials.push(test("a policy rule that diverts the node's own pods is named", own_diverted));
+    trials.push(test("a policy rule that refuses pods' packets is named as long as it is there", refused_by_rule));
+    trials.push(test("a policy rule for what is not the pods' is none of netd's business", harmless_rules));
     for stack in [Stack::V4, Stack::V6] {
         trials.push(test(
             format!("the tunnel's packets leave no entries in the table of connections/{stack:?}"),
@@ -203,6 +207,11 @@ fn diverted(pods: Stack, backend: &Value) -> Outcome {
         })?;
         heal(&bed, family)?;
         flow::ping(from, to)?;
+        eventually(seconds(10), "the problem ends with what the doctor says", || {
+            let problems = status(bed.node())?["problems"].to_string();
+            ensure!(problems == "[]", "{problems}");
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -234,6 +243,54 @@ fn own_diverted() -> Outcome {
     ensure!(found.contains("5270") && found.contains("table 52"), "it says {found}");
     heal(&bed, Family::V4)?;
     flow::ping(from, to)
+}
+
+/// No time comes to look again: netd learns of the rule from the kernel alone.
+fn refused_by_rule() -> Outcome {
+    let fabric = fabric(Stack::Dual, &vxlan(), &[])?;
+    let bed = Bed::on(fabric, &["--ip-masq", "--iptables-resync=3600"])?;
+    for (family, range) in [(Family::V4, netd_tests::cluster::NETWORK), (Family::V6, netd_tests::cluster::IPV6_NETWORK)]
+    {
+        let (of, to) = (if family == Family::V6 { "-6" } else { "-4" }, bed.b.address(family)?);
+        for action in ["unreachable", "prohibit", "blackhole"] {
+            bed.n1().run(&format!("ip {of} rule add pref 5270 to {range} {action}"))?;
+            eventually(seconds(5), "status names the rule", || {
+                let status = status(bed.node())?;
+                let problems = status["problems"].to_string();
+                ensure!(problems.contains(&format!("5270: from all to {range} {action}")), "{problems}");
+                ensure!(status["ready"] == true, "netd's own part is done, but it is not ready: {problems}");
+                Ok(())
+            })?;
+            let found = Value::from(troubles(bed.node())?).to_string();
+            ensure!(found.contains(action) && !found.contains("UDP"), "over {family} doctor says {found}");
+            bed.n1().run(&format!("ip {of} rule del pref 5270"))?;
+            eventually(seconds(5), "the problem ends with the rule", || {
+                let problems = status(bed.node())?["problems"].to_string();
+                ensure!(problems == "[]", "{problems}");
+                Ok(())
+            })?;
+        }
+        flow::ping(bed.a.namespace(), to)?;
+    }
+    Ok(())
+}
+
+/// What VPNs add that leave the pods alone: the rules of a mark, and those that ask main for all but its default route first.
+fn harmless_rules() -> Outcome {
+    let bed = Bed::start(Stack::V4, &vxlan(), &[])?;
+    bed.n1().shell(
+        "ip link add vpn0 type bridge; ip link set vpn0 up
+         ip route add default dev vpn0 table 51820
+         ip rule add pref 5210 fwmark 0x80000/0xff0000 lookup 51820
+         ip rule add pref 5220 not fwmark 0xca6c lookup 51820
+         ip rule add pref 5215 lookup main suppress_prefixlength 0",
+    )?;
+    let found = troubles(bed.node())?;
+    ensure!(found.is_empty(), "doctor says {}", Value::from(found));
+    caught_up(bed.node(), &bed.cluster.fabric)?;
+    let problems = status(bed.node())?["problems"].to_string();
+    ensure!(problems == "[]", "status says {problems}");
+    flow::ping(bed.a.namespace(), bed.b.address(Family::V4)?)
 }
 
 /// Entries of a node's table of connections that are for the tunnel's port.

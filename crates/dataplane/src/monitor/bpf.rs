@@ -22,6 +22,7 @@ const MESSAGES: [usize; 4] = [128, 64, 32, 16];
 // `RTM_NEW...` and `RTM_DEL...`.
 const LINKS: [u16; 4] = [16, 17, 80, 81]; // and sysctls
 const ROUTES: [u16; 2] = [24, 25];
+const RULES: [u16; 2] = [32, 33];
 const ADDRESSES_AND_NEIGHBOURS: [u16; 4] = [20, 21, 28, 29];
 /// `NFNL_SUBSYS_NFTABLES` and `NFT_MSG_NEWGEN`.
 const NEWGEN: u16 = 10 << 8 | 15;
@@ -65,6 +66,7 @@ pub(super) fn attach_to_rtnetlink(socket: &impl AsRawFd, filter: &Filter) {
     // rtnetlink sends one message in a datagram.
     let mut program = if_of_type(&LINKS, vec![verdict(filter.links)]);
     program.extend(if_of_type(&ROUTES, route));
+    program.extend(if_of_type(&RULES, vec![verdict(filter.rules)]));
     program.extend(if_of_type(&ADDRESSES_AND_NEIGHBOURS, device));
     program.push(ACCEPT);
     attach_first(socket, [program]);

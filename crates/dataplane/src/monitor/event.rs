@@ -51,6 +51,8 @@ pub enum Event {
     /// A route of the main table has changed that [`Route`] cannot express, such as one of several next hops: routes have to
     /// be read again.
     Unparsed,
+    /// A policy rule (`ip rule`) has come or gone.
+    Rules,
     /// An object of an nftables table has changed.
     Table(TableChange),
     /// A transaction of nftables is committed. This is the ruleset's generation now.

@@ -13,6 +13,8 @@ pub struct Filter {
     pub links: bool,
     /// Routes of the main table.
     pub routes: Routes,
+    /// Policy rules.
+    pub rules: bool,
     /// Addresses, neighbours and forwarding entries.
     pub devices: Devices,
     /// Tables of nftables.
@@ -58,19 +60,27 @@ impl Default for Filter {
     fn default() -> Self {
         let devices = Devices::Only { indexes: BTreeSet::new(), newest: u32::MAX };
         let tables = Tables::Only(BTreeMap::new());
-        Self { links: false, routes: Routes::Within(Vec::new()), devices, tables, commits: false }
+        Self { links: false, routes: Routes::Within(Vec::new()), rules: false, devices, tables, commits: false }
     }
 }
 
 impl Filter {
     /// Every notification.
     pub fn all() -> Self {
-        Self { links: true, routes: Routes::All, devices: Devices::All, tables: Tables::All, commits: true }
+        Self {
+            links: true,
+            routes: Routes::All,
+            rules: true,
+            devices: Devices::All,
+            tables: Tables::All,
+            commits: true,
+        }
     }
 
     /// The filter of a program for both: all that one of them wants.
     pub(super) fn or(mut self, other: &Self) -> Self {
         self.links |= other.links;
+        self.rules |= other.rules;
         self.commits |= other.commits;
         match (&mut self.routes, &other.routes) {
             (Routes::Within(prefixes), Routes::Within(others)) => prefixes.extend(others),

@@ -11,13 +11,15 @@ use crate::netlink::parse;
 use crate::route::Route;
 
 /// The groups that are joined.
-pub(super) const GROUPS: [MulticastGroup; 8] = [
+pub(super) const GROUPS: [MulticastGroup; 10] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
     MulticastGroup::Ipv4Netconf,
     MulticastGroup::Ipv6Netconf,
 ];
@@ -29,6 +31,9 @@ impl Filter {
             return self.links.then_some(Event::Netconf(change));
         }
         let message = parse(bytes).ok()?;
+        if matches!(message, Message::NewRule(_) | Message::DelRule(_)) {
+            return self.rules.then_some(Event::Rules);
+        }
         let Some(object) = Object::from_message(&message) else {
             let destination = Route::destination_in_main_table(&message)?;
             return self.wants_route(destination).then_some(Event::Unparsed);

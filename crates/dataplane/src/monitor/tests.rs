@@ -415,3 +415,18 @@ fn links_are_received_before_what_is_on_them() {
         assert!(order.is_sorted(), "{order:?} of {events:?}");
     });
 }
+
+#[test]
+fn policy_rules_are_received_where_they_are_wanted() {
+    in_namespace(|| {
+        let (mut deaf, _) = monitor(Filter { rules: false, ..Filter::all() });
+        let (mut monitor, subscription) = monitor(Filter { rules: true, ..Filter::default() });
+        for command in
+            ["ip rule add pref 5270 lookup 52", "ip -6 rule add pref 5270 lookup 52", "ip rule del pref 5270"]
+        {
+            shell(command);
+            assert_eq!(monitor.drain(subscription).expect("a working monitor"), [Event::Rules], "{command}");
+            assert!(!wakes(&mut deaf), "{command} wakes one who does not want it");
+        }
+    });
+}

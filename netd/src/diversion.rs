@@ -1,0 +1,144 @@
+//! Policy rules of the host's (`ip rule`) by which packets to pods never come to the main table, where netd's routes are: VPNs add such.
+//!
+//! Reads, changes nothing. The kernel is asked for a route only where a rule may divert.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use dataplane::netlink::Socket;
+use dataplane::rule::{Action, Flow, Found, Rule};
+use dataplane::types::{Family, IfName, PerFamily, Prefix};
+use network::model::{Cluster, NodeName};
+use network::overlay::Outcome;
+use nix::libc::EXDEV;
+
+use crate::host::BRIDGE;
+use crate::problem::{Kind, Problem};
+
+/// A rule that diverts packets to pods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diversion {
+    /// The rule.
+    pub rule: Rule,
+    /// The table by which the packets go, and out of which link; none where the rule refuses them.
+    pub route: Option<(u32, Option<IfName>)>,
+    /// The peers to whose pods the packets are.
+    pub peers: BTreeSet<NodeName>,
+    /// Packets to this node's own pods are diverted.
+    pub own: bool,
+    /// What to type.
+    pub remedy: String,
+}
+
+impl Diversion {
+    /// The rule, for a sentence.
+    pub fn subject(&self) -> String {
+        format!("{} policy rule `{}`", self.rule.family, self.rule)
+    }
+
+    /// What it does: with the subject a sentence.
+    pub fn detail(&self) -> String {
+        let of_peers = self.peers.first().map(|first| format!("of other nodes, such as {first}"));
+        let of_own = self.own.then(|| "of this node".to_owned());
+        let pods: Vec<_> = of_peers.into_iter().chain(of_own).collect();
+        let pods = pods.join(", and ");
+        let before = "before the main table with netd's routes is asked";
+        match &self.route {
+            None => format!("refuses packets to pods {pods}, {before}"),
+            Some((table, device)) => {
+                let device = device.as_ref().map_or_else(|| "nowhere".to_owned(), |device| format!("out of {device}"));
+                format!("sends packets to pods {pods}, {device} by table {table}, {before}")
+            }
+        }
+    }
+
+    /// The problem of it.
+    pub fn problem(&self) -> Problem {
+        Problem::new(Kind::PodsDiverted, self.subject(), self.detail()).with_remedy(self.remedy.clone())
+    }
+}
+
+/// The rules that divert packets to this node's pods and to those of so many peers of each family.
+pub fn find(
+    socket: &mut Socket,
+    networks: &PerFamily<Prefix>,
+    cluster: &Cluster,
+    outcome: &Outcome,
+    peers: usize,
+) -> Vec<Diversion> {
+    let mut found = Vec::new();
+    for (family, network) in networks.iter() {
+        // A kernel without policy rules has none that divert.
+        let rules = socket.rules(family).unwrap_or_default();
+        let mut search = Search { socket, rules, network: *network, found: &mut found };
+        let own = cluster.own.subnets.get(family).and_then(|subnet| subnet.nth(2));
+        let routed = outcome.peer_routes.keys().filter(|(_, of)| *of == family).map(|(name, _)| name);
+        let pods = routed.filter_map(|name| Some((name, pod(cluster, name, family)?)));
+        for (name, to) in pods.take(peers) {
+            let from_pod = own.and_then(|from| search.bridge().map(|(bridge, index)| (from, bridge, index)));
+            let from_pod = from_pod.map(|forwarded| Flow { to, forwarded: Some(forwarded) });
+            let flows = from_pod.into_iter().chain([Flow { to, forwarded: None }]);
+            search.first_of(flows, |diversion| {
+                diversion.peers.insert(name.clone());
+            });
+        }
+        // Before the first pod there is no route to it.
+        if let Some(to) = own.filter(|_| outcome.desired.bridge.is_some()) {
+            search.first_of([Flow { to, forwarded: None }], |diversion| diversion.own = true);
+        }
+    }
+    found
+}
+
+/// An address that a pod of a peer may have.
+fn pod(cluster: &Cluster, name: &NodeName, family: Family) -> Option<IpAddr> {
+    cluster.peers.get(name)?.subnets.get(family)?.nth(2)
+}
+
+struct Search<'s> {
+    socket: &'s mut Socket,
+    rules: Vec<Rule>,
+    network: Prefix,
+    found: &'s mut Vec<Diversion>,
+}
+
+impl Search<'_> {
+    fn bridge(&self) -> Option<(IfName, u32)> {
+        let name: IfName = BRIDGE.parse().ok()?;
+        let index = self.socket.index(&name).ok()??;
+        Some((name, index))
+    }
+
+    /// Notes the rule that diverts the first of these packets that one does.
+    fn first_of(&mut self, flows: impl IntoIterator<Item = Flow>, note: impl FnOnce(&mut Diversion)) {
+        let Some((rule, route)) = flows.into_iter().find_map(|flow| self.rule_for(&flow)) else { return };
+        let known = self.found.iter().position(|known| known.rule == rule);
+        let place = known.unwrap_or_else(|| {
+            let route = route.map(|Found { table, index }| (table, index.and_then(|index| self.name_of(index))));
+            let remedy = rule.bypass(&self.rules, self.network);
+            self.found.push(Diversion { rule, route, peers: BTreeSet::new(), own: false, remedy });
+            self.found.len() - 1
+        });
+        note(&mut self.found[place]);
+    }
+
+    /// The rule by which a packet does not come to the main table.
+    fn rule_for(&mut self, flow: &Flow) -> Option<(Rule, Option<Found>)> {
+        let mut before = Rule::before_main(&self.rules, flow).peekable();
+        before.peek()?;
+        match self.socket.lookup(flow) {
+            Ok(found) => {
+                let leads_there =
+                    |rule: &&Rule| matches!(rule.action, Action::Lookup { table, .. } if table == found.table);
+                before.find(leads_there).map(|rule| (rule.clone(), Some(found)))
+            }
+            // The reverse-path filter says nothing of the way there.
+            Err(error) if error.errno() == Some(EXDEV) => None,
+            Err(_) => before.find(|rule| matches!(rule.action, Action::Refuse(_))).map(|rule| (rule.clone(), None)),
+        }
+    }
+
+    fn name_of(&mut self, index: u32) -> Option<IfName> {
+        self.socket.links().ok()?.into_iter().find(|link| link.index == index).map(|link| link.name)
+    }
+}
