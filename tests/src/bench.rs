@@ -6,6 +6,7 @@ mod bed;
 mod change;
 pub mod cluster;
 mod cold;
+mod conntrack;
 mod drift;
 mod figures;
 mod foreign;
@@ -21,7 +22,7 @@ use crate::failure::Outcome;
 type Part = (&'static str, fn() -> Outcome);
 
 /// The parts, in the order in which they are measured.
-const PARTS: [Part; 7] = [
+const PARTS: [Part; 8] = [
     ("cold", cold::measure),
     ("change", change::measure),
     ("idle", idle::measure),
@@ -29,6 +30,7 @@ const PARTS: [Part; 7] = [
     ("foreign", foreign::measure),
     ("join", join::measure),
     ("throughput", throughput::measure),
+    ("conntrack", conntrack::measure),
 ];
 
 /// Few peers, and as many as the figures are about.

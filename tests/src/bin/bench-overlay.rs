@@ -1,6 +1,6 @@
 //! `scripts/bench overlay`: what the daemon costs and how quick it is, on the real kernel in namespaces of its own.
 //!
-//! Arguments choose parts: `cold`, `change`, `idle`, `drift`, `join`, `throughput`; none means all.
+//! Arguments choose parts: `cold`, `change`, `idle`, `drift`, `foreign`, `join`, `throughput`, `conntrack`; none means all.
 
 use std::process::ExitCode;
 

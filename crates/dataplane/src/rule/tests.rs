@@ -34,6 +34,7 @@ fn the_rules_before_main_are_those_that_a_packet_meets() {
              ip rule add pref 120 from 10.244.1.0/24 to 10.244.0.0/16 iif cni0 lookup 53
              ip rule add pref 130 ipproto tcp dport 80 lookup 54
              ip rule add pref 140 to 10.244.3.0/24 unreachable
+             ip rule add pref 145 iif eth7 lookup 55
              ip rule add pref 150 iif lo prohibit
              ip rule add pref 160 lookup main suppress_prefixlength 0
              ip rule add pref 170 blackhole
@@ -48,7 +49,15 @@ fn the_rules_before_main_are_those_that_a_packet_meets() {
         let refused = forwarded("10.244.2.2", "10.244.3.2");
         assert_eq!(before_main(&rules, &refused), [inverted, "140: from all to 10.244.3.0/24 unreachable"]);
         assert_eq!(before_main(&rules, &own("10.244.2.2")), [inverted, "150: from all iif lo prohibit"], "the host's");
+        let bypass = |of: &str, rules: &[Rule], to: &str| {
+            let (rule, to) = (rules.iter().find(|rule| rule.to_string().starts_with(of)).expect(of), ip(to));
+            rule.bypass(rules, Prefix::new(to, 16).expect("a range"))
+        };
+        assert_eq!(bypass("140:", &rules, "10.244.0.0"), "ip rule add pref 130 to 10.244.0.0/16 lookup main");
+        let behind = bypass("150:", &rules, "10.244.0.0");
+        assert_eq!(behind, "ip rule add pref 145 to 10.244.0.0/16 lookup main", "not before an earlier rule");
         let rules = socket.rules(Family::V6).expect("rules");
+        assert_eq!(bypass("100:", &rules, "fd00::"), "ip -6 rule add pref 90 to fd00::/16 lookup main");
         assert_eq!(before_main(&rules, &own("fd00:244::2")), ["100: from all to fd00:244::/56 blackhole"]);
         assert!(before_main(&rules, &own("fd00:245::2")).is_empty(), "elsewhere");
     })
