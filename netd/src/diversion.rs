@@ -124,18 +124,26 @@ impl Search<'_> {
 
     /// The rule by which a packet does not come to the main table.
     fn rule_for(&mut self, flow: &Flow) -> Option<(Rule, Option<Found>)> {
+        let socket = &mut *self.socket;
         let mut before = Rule::before_main(&self.rules, flow).peekable();
         before.peek()?;
-        match self.socket.lookup(flow) {
-            Ok(found) => {
-                let leads_there =
-                    |rule: &&Rule| matches!(rule.action, Action::Lookup { table, .. } if table == found.table);
-                before.find(leads_there).map(|rule| (rule.clone(), Some(found)))
-            }
+        let found = match socket.lookup(flow) {
+            Ok(found) => Some(found),
             // The reverse-path filter says nothing of the way there.
-            Err(error) if error.errno() == Some(EXDEV) => None,
-            Err(_) => before.find(|rule| matches!(rule.action, Action::Refuse(_))).map(|rule| (rule.clone(), None)),
-        }
+            Err(error) if error.errno() == Some(EXDEV) => return None,
+            Err(_) => None,
+        };
+        before.find_map(|rule| {
+            let route = match (rule.action, found) {
+                (Action::Lookup { table, .. }, Some(found)) => (table == found.table).then_some(Some(found)),
+                (Action::Lookup { table, .. }, None) => {
+                    socket.refuses(table, flow.to).ok()?.then_some(Some(Found { table, index: None }))
+                }
+                (Action::Refuse(_), None) => Some(None),
+                _ => None,
+            };
+            route.map(|route| (rule.clone(), route))
+        })
     }
 
     fn name_of(&mut self, index: u32) -> Option<IfName> {

@@ -123,17 +123,23 @@ impl Route {
     pub(crate) fn destination_in_main_table(message: &RouteNetlinkMessage) -> Option<Prefix> {
         let message = changed(message)?;
         let header = &message.header;
-        let of = Family::BOTH.into_iter().find(|of| family(*of) == header.address_family)?;
-        let (mut destination, mut table) = (of.unspecified(), header.table.into());
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Destination(address) => destination = ip(address)?,
-                RouteAttribute::Table(number) => table = *number,
-                _ => {}
-            }
-        }
-        let is_listed = table == u32::from(RouteHeader::RT_TABLE_MAIN) && !header.flags.contains(RouteFlags::Cloned);
-        Prefix::new(destination, header.destination_prefix_length).filter(|_| is_listed)
+        let number = message.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Table(number) => Some(*number),
+            _ => None,
+        });
+        let is_main = number.unwrap_or(header.table.into()) == u32::from(RouteHeader::RT_TABLE_MAIN);
+        Self::destination_of(message).filter(|_| is_main && !header.flags.contains(RouteFlags::Cloned))
+    }
+
+    /// The destination of a route of any table.
+    pub(crate) fn destination_of(message: &RouteMessage) -> Option<Prefix> {
+        let of = Family::BOTH.into_iter().find(|of| family(*of) == message.header.address_family)?;
+        let mut addresses = message.attributes.iter().filter_map(|attribute| match attribute {
+            RouteAttribute::Destination(address) => Some(ip(address)),
+            _ => None,
+        });
+        let destination = addresses.next().unwrap_or(Some(of.unspecified()))?;
+        Prefix::new(destination, message.header.destination_prefix_length)
     }
 
     /// Reads a route of any number of next hops as one route for each.

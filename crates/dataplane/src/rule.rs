@@ -4,12 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType};
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 use crate::address::family;
 use crate::error::KernelError;
 use crate::netlink::Socket;
+use crate::route::Route;
 use crate::types::{Family, IfName, Prefix};
 
 /// The kernel's name for where a host's own packets come from.
@@ -192,6 +193,21 @@ impl Socket {
         let mut message = RuleMessage::default();
         message.header.family = family(of);
         self.dump(RouteNetlinkMessage::GetRule(message), Rule::from_message)
+    }
+
+    /// True where a table has a route to an address that lets no packet through: of those a lookup gives no table.
+    pub fn refuses(&mut self, table: u32, to: IpAddr) -> Result<bool, KernelError> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(Family::of(to));
+        message.attributes.push(RouteAttribute::Table(table));
+        let refuses = self.dump(RouteNetlinkMessage::GetRoute(message), |message| {
+            let RouteNetlinkMessage::NewRoute(route) = message else { return None };
+            let lets_through =
+                !matches!(route.header.kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
+            let destination = Route::destination_of(route)?;
+            (!lets_through && destination.contains(to)).then_some(())
+        });
+        Ok(!refuses?.is_empty())
     }
 
     /// The route that the kernel would give a packet now. Where it would give none, that is an error.

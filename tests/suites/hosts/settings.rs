@@ -271,6 +271,16 @@ fn refused_by_rule() -> Outcome {
             })?;
         }
         flow::ping(bed.a.namespace(), to)?;
+        // What keeps packets from going anywhere else than into the VPN.
+        bed.n1().shell(&format!(
+            "ip {of} route add unreachable {range} table 52
+             ip {of} rule add pref 5265 lookup 53
+             ip {of} rule add pref 5270 lookup 52"
+        ))?;
+        let found = Value::from(troubles(bed.node())?).to_string();
+        ensure!(found.contains("5270: from all lookup 52") && !found.contains("UDP"), "over {family} it says {found}");
+        heal(&bed, family)?;
+        flow::ping(bed.a.namespace(), to)?;
     }
     Ok(())
 }
