@@ -3,7 +3,7 @@
 //! Pure. A range counts as open only where all of its packets pass for sure: by a rule that matches one address range, or the pods'
 //! bridge, and nothing else, before any rule that ends all packets' way through the chain.
 
-use dataplane::nft::{BaseChainFacts, Expression, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict};
+use dataplane::nft::{BaseChainFacts, Comparison, Expression, Operand, Policy, Rule, Side, Statement, Value, Verdict};
 use dataplane::types::{Family, Prefix};
 use dataplane::xtables;
 
@@ -158,7 +158,7 @@ fn family(statement: &Statement) -> Option<Family> {
     match statement {
         Statement::Compare {
             left: Expression::NetworkProtocol,
-            op: Op::Eq,
+            op: Comparison::Eq,
             right: Operand::Value(Value::NetworkProtocol(family)),
         } => Some(*family),
         _ => None,
@@ -167,7 +167,7 @@ fn family(statement: &Statement) -> Option<Family> {
 
 /// The end of packets for which a statement asks that they pass the pods' bridge.
 fn of_bridge(statement: &Statement) -> Option<Side> {
-    let Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
+    let Statement::Compare { left, op: Comparison::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
         return None;
     };
     match left {
@@ -181,9 +181,11 @@ fn of_bridge(statement: &Statement) -> Option<Side> {
 /// The range of addresses that a statement asks for.
 fn range(statement: &Statement) -> Option<(Side, Prefix)> {
     match statement {
-        Statement::Compare { left: Expression::Address(_, side), op: Op::Eq, right: Operand::Prefix(range) } => {
-            Some((*side, *range))
-        }
+        Statement::Compare {
+            left: Expression::Address(_, side),
+            op: Comparison::Eq,
+            right: Operand::Prefix(range),
+        } => Some((*side, *range)),
         _ => None,
     }
 }
