@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,10 +10,24 @@ use network::model::{Lease, NodeName};
 use network::record;
 use network::text::printable;
 
-use super::file_batch::{FileBatch, LeaseFileError, RawFile};
 use super::files::Layout;
 use super::fingerprint::Fingerprint;
 use crate::store::StoreError;
+use crate::whole_file::{self, LARGEST};
+
+/// Why a node's file yields no lease.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LeaseFileError {
+    /// The file cannot be read.
+    #[error("cannot read it")]
+    Read(#[from] io::Error),
+    /// Not a node's file name.
+    #[error("its name is not that of a node")]
+    Foreign,
+    /// The content is no lease.
+    #[error("it is no lease")]
+    Content(#[from] record::RecordError),
+}
 
 /// A node's file as it was read.
 #[derive(Debug)]
@@ -45,20 +59,19 @@ impl Layout {
             // The first node may have created the directory after the failed attempt to list it.
             names => names.or_else(|_| self.names())?,
         };
-        let mut files = LeaseFiles::new();
-        self.read_files(names.into_iter(), |name, raw| {
-            let file = parse(&name, raw);
-            files.insert(name, file);
-        });
-        Ok(files)
+        Ok(names.into_iter().filter_map(|name| self.read(&name).map(|file| (name, file))).collect())
     }
 
     /// A file in the directory of nodes; `None` where there is none of this name.
     pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
-        let (mut batch, mut file) = (FileBatch::default(), None);
-        batch.read(self, &mut self.nodes_dir(), name.to_owned());
-        batch.for_each(|name, raw| file = Some(parse(&name, raw)));
-        file
+        let (file, metadata) = match whole_file::open(&self.nodes_dir().join(name), LARGEST) {
+            Ok(opened) => opened,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            Err(error) => return Some(LeaseFile { fingerprint: self.fingerprint(name)?, lease: Err(error.into()) }),
+        };
+        let content = io::read_to_string(file.take(LARGEST)).map_err(LeaseFileError::from);
+        let lease = content.and_then(|text| parse(name, &text));
+        Some(LeaseFile { fingerprint: Fingerprint::from(&metadata), lease })
     }
 
     /// The fingerprints of the files in the directory of nodes, by file name.
@@ -81,13 +94,9 @@ fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
     StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
-fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {
-    let parsed = |content: &[u8]| {
-        let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
-        let text = str::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(record::parse(&node, text)?.into())
-    };
-    LeaseFile { fingerprint, lease: content.and_then(parsed) }
+fn parse(name: &str, text: &str) -> Result<Arc<Lease>, LeaseFileError> {
+    let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
+    Ok(record::parse(&node, text)?.into())
 }
 
 /// The node whose file has this name; `None` for a foreign file.

@@ -11,12 +11,10 @@ use network::model::{Lease, NodeName};
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
-use self::notifications::Changed;
-pub(super) use self::notifications::Notifications;
-use super::file_batch::LeaseFileError;
+use self::notifications::{Changed, Notifications};
 use super::files::Layout;
 use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
-use super::lease_file::{self, LeaseFile, LeaseFiles};
+use super::lease_file::{self, LeaseFile, LeaseFileError};
 use crate::store::{StoreError, StoreEvent, send};
 
 /// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
@@ -26,23 +24,10 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 /// How soon an unavailable store is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A watch that has begun already, and the files that were read since.
-#[derive(Debug)]
-pub(super) struct PrimedWatch {
-    pub(super) notifications: Notifications,
-    pub(super) files: Option<LeaseFiles>,
-}
-
-/// Continues a primed watch until the receiver is dropped.
-pub(super) fn start(
-    layout: Layout,
-    poll: Duration,
-    own: Option<&NodeName>,
-    primed: PrimedWatch,
-) -> mpsc::Receiver<StoreEvent> {
+/// Watches the files until the receiver is dropped.
+pub(super) fn start(layout: Layout, poll: Duration, own: Option<&NodeName>) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    let state = WatchedFiles::new(layout, poll, own, primed.files);
-    task::spawn(run(state, primed.notifications, events));
+    task::spawn(run(WatchedFiles::new(layout, poll, own), Notifications::new(), events));
     receiver
 }
 
@@ -102,8 +87,6 @@ struct WatchedFiles {
     /// The file name of this daemon's node.
     own: Option<String>,
     files: BTreeMap<String, FileState>,
-    /// Files that were read since the watch began; they are the first list.
-    primed: Option<LeaseFiles>,
     /// Missing files, and when their nodes count as gone.
     missing: BTreeMap<String, Instant>,
     net_conf: Option<String>,
@@ -115,13 +98,12 @@ struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, primed: Option<LeaseFiles>) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>) -> Self {
         Self {
             layout,
             poll,
             own: own.map(|node| format!("{node}.json")),
             files: BTreeMap::new(),
-            primed,
             missing: BTreeMap::new(),
             net_conf: None,
             listed: false,
@@ -175,7 +157,7 @@ impl WatchedFiles {
 
     /// The first list.
     fn list(&mut self, now: Now, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
-        let files = self.primed.take().map_or_else(|| self.layout.read_all(), Ok)?;
+        let files = self.layout.read_all()?;
         events.reserve(files.len() + 2);
         events.push(StoreEvent::Init);
         for (name, file) in files {

@@ -10,7 +10,7 @@ fn a_file_with_a_timestamp_in_the_future_is_not_read_at_every_update() {
     fs::write(room.path().join("net-conf.json"), "{}").expect("net-conf.json");
     fs::write(&file, "no lease").expect("a node's file");
     let poll = Duration::from_secs(5);
-    let mut watched = WatchedFiles::new(Layout::new(room.path().to_owned(), None), poll, None, None);
+    let mut watched = WatchedFiles::new(Layout::new(room.path().to_owned(), None), poll, None);
     let (start, year) = (Instant::now(), Duration::from_hours(365 * 24));
     let mut is_unsettled = |after: Duration| {
         let wall = SystemTime::now() - year;
