@@ -188,16 +188,14 @@ fn forward(host: &mut RouteSocket, gateways: &[IpNetwork]) -> Result<(), CniErro
     Ok(())
 }
 
-/// The protocol of routes that a router has announced.
-const ROUTER: RouteProtocol = RouteProtocol(9);
-
 /// Lets the links that are configured by a router be so also while the node forwards: the kernel removes their default routes
 /// otherwise, for good.
 fn keep_routers(host: &mut RouteSocket) -> Result<(), CniError> {
     let read = step("read what routers have announced");
     let announced = host.routes(Family::V6).and_then(|routes| {
         let addresses = host.addresses(None, Some(Family::V6))?.into_iter().filter(|one| one.global && !one.permanent);
-        let routes = routes.into_iter().filter(|route| route.protocol == ROUTER).map(|route| route.index);
+        let routes =
+            routes.into_iter().filter(|route| route.protocol == RouteProtocol::ROUTER).map(|route| route.index);
         let indexes: BTreeSet<u32> = routes.chain(addresses.map(|address| address.index)).collect();
         Ok(host.links()?.into_iter().filter(|link| indexes.contains(&link.index)).collect::<Vec<_>>())
     });

@@ -11,9 +11,6 @@ use super::{if_there, step};
 use crate::cni_error::CniError;
 use crate::result::{CniResult, Ip};
 
-/// What `ip route` prints without `proto`: `boot`, as for a route that `ip route add` made.
-const BOOT: RouteProtocol = RouteProtocol(3);
-
 /// The interface of this name.
 ///
 /// # Errors
@@ -49,7 +46,7 @@ pub fn configure(pod: &mut RouteSocket, ifname: &IfName, result: &mut CniResult)
             gateway: route.gw.or_else(|| gateways.find(|gateway| Family::of(*gateway) == route.dst.family())),
             index,
             onlink: false,
-            protocol: BOOT,
+            protocol: RouteProtocol::BOOT,
             metric: 0,
             kind: RouteKind::Unicast,
         };

@@ -17,7 +17,7 @@ use dataplane::link::{Link, Tunnel};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::{LOOPBACK, Route, RouteKind};
-use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix};
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::backend::{NoPeerRoute, PeerRoute, TunnelDeviceError};
 use crate::interface::Underlay;
@@ -175,9 +175,8 @@ pub struct Outcome {
 
 /// The links with an IPv6 default route that a router has announced (`RTPROT_RA`).
 pub fn announced<'h>(routes: &'h [Route], links: &'h BTreeMap<IfName, Link>) -> impl Iterator<Item = &'h IfName> {
-    const ANNOUNCED: u8 = 9;
     let is_announced =
-        |route: &&Route| route.protocol.0 == ANNOUNCED && route.destination == Family::V6.default_route();
+        |route: &&Route| route.protocol == RouteProtocol::ROUTER && route.destination == Family::V6.default_route();
     let link = |route: &Route| links.values().find(|link| link.index == route.index);
     routes.iter().filter(is_announced).filter_map(move |route| link(route).map(|link| &link.name))
 }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dataplane::op::{DeviceRoute, Op};
-use dataplane::types::{IfName, Prefix};
+use dataplane::types::{IfName, Prefix, RouteProtocol};
 
 use crate::backend::DeviceTexts;
 use crate::observe::Observed;
@@ -158,15 +158,13 @@ impl Diff<'_> {
     /// daemon that had these devices before are adopted. A route of protocol "boot" (`ip route` without `proto`) in the place of one of
     /// ours is one of ours that somebody changed by hand.
     fn owns(&self, route: &DeviceRoute) -> bool {
-        const KERNEL: u8 = 2;
-        const BOOT: u8 = 3;
         let on_our_device = self.desired.devices.contains_key(&route.device) && self.usable(&route.device)
             || self.observed.links.get(&route.device).is_some_and(|link| self.identity.owns(link));
         let in_our_place = self.desired.routes.get(&route.destination).is_some_and(|ours| ours.metric == route.metric);
         self.identity.covers(route.destination)
             && (route.protocol == PROTOCOL
-                || on_our_device && route.protocol.0 != KERNEL
-                || in_our_place && route.protocol.0 == BOOT)
+                || on_our_device && route.protocol != RouteProtocol::KERNEL
+                || in_our_place && route.protocol == RouteProtocol::BOOT)
     }
 }
 

@@ -38,7 +38,7 @@ pub enum StartError {
     Kernel(#[from] KernelError),
     /// The operator's CNI configuration is not one.
     #[error(transparent)]
-    Conflist(#[from] conflist::SourceError),
+    Conflist(#[from] conflist::ConflistError),
     /// Signals cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),

@@ -12,8 +12,6 @@ use dataplane::types::{Family, IfName, Mac, Mtu, RouteProtocol};
 
 use super::{Input, Outcome};
 
-/// The protocol of the route that the kernel adds with an address.
-pub const KERNEL: RouteProtocol = RouteProtocol(2);
 /// The metric of that route over IPv6 (`IP6_RT_PRIO_ADDRCONF`).
 const ADDRCONF: u32 = 256;
 
@@ -62,7 +60,7 @@ pub(super) fn want(input: &Input<'_>, outcome: &mut Outcome) {
             gateway: None,
             device: name.clone(),
             onlink: false,
-            protocol: KERNEL,
+            protocol: RouteProtocol::KERNEL,
             metric: if family == Family::V6 { ADDRCONF } else { 0 },
             kind: RouteKind::Unicast,
         };
