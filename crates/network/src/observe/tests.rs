@@ -89,7 +89,7 @@ fn what_an_operator_typed_against_a_blocker_is_seen() {
         sh(&format!("{zones} ip saddr 10.244.0.0/16 goto filter_FWD_trusted"));
         let after = told(&mut kernel);
         let [firewalld] = after.as_slice() else { panic!("only IPv6 is not trusted yet, but: {after:#?}") };
-        assert!(firewalld.contains("does not trust fd00:10::/48:"), "IPv4 is trusted: {firewalld}");
+        assert!(firewalld.contains("does not trust fd00:10::/48;"), "IPv4 is trusted: {firewalld}");
         sh(&format!("{zones} ip6 saddr fd00:10::/48 goto filter_FWD_trusted"));
         assert_eq!(told(&mut kernel), [""; 0], "nothing blocks any more");
     })

@@ -163,7 +163,7 @@ fn other_chains_are_the_operators() {
          nft insert rule inet mine fwd ip6 saddr fd00:10::/48 accept && \
          nft insert rule inet mine fwd ip6 daddr fd00:10::/48 accept",
         "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust \
-         10.244.0.0/16 and fd00:10::/48: if pods cannot talk, firewall-cmd --permanent --zone=trusted --add-source=10.244.0.0/16 && \
+         10.244.0.0/16 and fd00:10::/48; if pods cannot talk: firewall-cmd --permanent --zone=trusted --add-source=10.244.0.0/16 && \
          firewall-cmd --permanent --zone=trusted --add-source=fd00:10::/48 && firewall-cmd --reload",
         "chain f of table ip6 six drops forwarded packets of pods; to let them pass: \
          nft insert rule ip6 six f ip6 saddr fd00:10::/48 accept && nft insert rule ip6 six f ip6 daddr fd00:10::/48 accept",
@@ -268,7 +268,7 @@ fn firewalld_is_told_until_it_trusts_the_pods() {
     let zones = vec![to("filter_FWD_trusted", "10.244.0.0/16"), to("filter_FWD_public", "fd00:10::/48")];
     host.others.rules.insert((table.clone(), "filter_FORWARD_ZONES".to_owned()), zones.clone());
     let expected = "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust \
-                    fd00:10::/48: if pods cannot talk, \
+                    fd00:10::/48; if pods cannot talk: \
                     firewall-cmd --permanent --zone=trusted --add-source=fd00:10::/48 && firewall-cmd --reload";
     assert_eq!(told(&network, &host), [expected], "the network in another zone is told");
     let zones = [zones, vec![to("filter_FWD_trusted", "fd00:10::/48")]].concat();

@@ -298,7 +298,7 @@ fn a_foreign_route_to_our_destination_is_told_with_the_way_out() {
     assert_eq!(
         plan.conflicts[0].to_string(),
         "route 10.244.2.0/24 via 10.244.2.0 dev flannel.1 proto 110 onlink cannot be added, since another one is there that \
-         is not ours: ip route delete 10.244.2.0/24 via 192.168.1.254 dev eth0 proto 4"
+         is not netd's: ip route delete 10.244.2.0/24 via 192.168.1.254 dev eth0 proto 4"
     );
     assert!(plan.to_string().starts_with("# route 10.244.2.0/24 "), "a printed plan has it as a comment");
 }
