@@ -4,7 +4,6 @@
 //! model decides which leases are valid.
 
 mod files;
-mod fingerprint;
 mod lease_file;
 mod watcher;
 
@@ -20,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task;
 
 use self::files::Layout;
-use self::lease_file::{LeaseFile, LeaseFiles};
+use self::lease_file::LeaseFiles;
 use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
 use crate::lock;
 
@@ -69,14 +68,12 @@ impl DirStore {
         let files = self.run(Layout::read_all).await?;
         // The watch of a daemon logs each file that it skips, once.
         let is_watched = self.own.get().is_some();
-        let lease = |(name, file): (String, LeaseFile)| match file.lease {
-            Err(error) if !is_watched => {
-                lease_file::log_skipped(&name, &error);
-                None
+        for (name, error) in files.iter().filter_map(|(name, file)| Some((name, file.as_ref().err()?))) {
+            if !is_watched {
+                lease_file::log_skipped(name, error);
             }
-            lease => lease.ok(),
-        };
-        Ok(files.into_iter().filter_map(lease).collect())
+        }
+        Ok(files.into_values().filter_map(Result::ok).collect())
     }
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
@@ -110,7 +107,7 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Le
     let named = layout.read_lease(&request.node);
     let is_sufficient = named.as_ref().is_some_and(|lease| lease_builder::is_sufficient(conf, lease.subnets));
     let files = if is_sufficient { LeaseFiles::new() } else { layout.read_all()? };
-    let leases = || files.values().filter_map(|file| file.lease.as_deref().ok());
+    let leases = || files.values().filter_map(|file| file.as_deref().ok());
     // The host had another name: its record has its address, and the subnets that its pods use.
     let renamed = leases().filter(|_| named.is_none()).find(|lease| request.was_given(lease));
     let stored = named.as_ref().or(renamed);
