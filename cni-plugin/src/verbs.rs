@@ -10,7 +10,7 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use serde_json::{Value, json};
 
 use crate::attachment::Attachment;
@@ -59,7 +59,7 @@ pub fn take_back(stdin: &[u8]) -> Result<Vec<IpAddr>, CniError> {
 fn take_back_by(document: &Document, conf: &PluginConf) -> Result<Vec<IpAddr>, CniError> {
     let network = &document.network;
     let Some(mut reservations) = Reservations::lock_existing(&conf.data_dir, network)? else { return Ok(Vec::new()) };
-    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+    let mut host = RouteSocket::open().map_err(step("open a netlink socket"))?;
     reservations.take_back(&conf.ranges, &ports::read(&mut host, &conf.bridge.name, network)?)
 }
 

@@ -13,17 +13,15 @@ use std::path::{Path, PathBuf};
 use dataplane::link::{Kind, Link};
 use dataplane::monitor::{Event, Object};
 use dataplane::route::Route;
-use dataplane::types::{IfName, Mac, Mtu, PerFamily, Prefix};
+use dataplane::types::{IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
 use netd_cni::netlink::mac_for;
 use network::observe::Host;
-use network::overlay::bridge::{Bridge, KERNEL};
+use network::overlay::bridge::Bridge;
 
 use crate::conflist::NETWORK;
+use crate::host::BRIDGE;
 use crate::whole_file;
-
-/// The bridge's name.
-const NAME: &str = "cni0";
 
 /// The bridge as it was when it had this node's subnet first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,7 +86,7 @@ impl BridgeWatch {
     /// Takes a notification of the kernel: a bridge may get this node's subnet and lose it before a full run looks.
     pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) {
         match event {
-            Event::New(Object::Link(link)) if link.name.as_str() == NAME && link.kind == Kind::Bridge => {
+            Event::New(Object::Link(link)) if link.name.as_str() == BRIDGE && link.kind == Kind::Bridge => {
                 self.made =
                     self.made.filter(|(index, _)| *index == link.index).or(link.mac.map(|mac| (link.index, mac)));
             }
@@ -110,7 +108,7 @@ fn gateways(subnets: &PerFamily<Prefix>) -> Vec<IpAddr> {
 /// True for the route that the kernel adds with a gateway's address.
 fn is_connected(route: &Route, subnets: &PerFamily<Prefix>) -> bool {
     let is_own = subnets.iter().any(|(_, subnet)| *subnet == route.destination);
-    is_own && route.gateway.is_none() && route.protocol == KERNEL
+    is_own && route.gateway.is_none() && route.protocol == RouteProtocol::KERNEL
 }
 
 /// The bridge to be kept, and what to remember of it. `subnets` are this node's, `mtu` is for a bridge that has to be made.
@@ -122,7 +120,7 @@ pub fn look(
     mtu: Mtu,
     memory: Option<Memory>,
 ) -> (Option<Bridge>, Option<Memory>) {
-    let Ok(name) = NAME.parse::<IfName>() else { return (None, memory) };
+    let Ok(name) = BRIDGE.parse::<IfName>() else { return (None, memory) };
     let gateways = gateways(subnets);
     let Some(first) = gateways.first().copied() else { return (None, memory) };
     let link = host.links.get(&name);

@@ -19,6 +19,7 @@ use crate::accept_ra;
 use crate::bridge::Memory;
 use crate::config::Config;
 use crate::conflist;
+use crate::host::BRIDGE;
 use crate::install;
 use crate::node::node_name;
 use crate::owned;
@@ -28,9 +29,6 @@ use crate::status::socket::{self, ClaimError};
 use crate::store::Store;
 use crate::subnet_env;
 use crate::whole_file;
-
-/// The bridge that the plugin makes.
-const BRIDGE: &str = "cni0";
 
 /// Removes everything. Gives the failures, as sentences.
 pub async fn run(config: &Config, store: &Store) -> Vec<String> {

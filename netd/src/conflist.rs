@@ -31,21 +31,21 @@ fn built_in() -> Value {
 }
 
 /// Reads the operator's list; the built-in one if no file is named.
-pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, SourceError> {
+pub fn template(source: Option<&Path>, subnet_file: &Path) -> Result<Template, ConflistError> {
     let Some(path) = source else { return Ok(Template::default()) };
     let advice = "name the mounted cni-conf.json, or leave the flag out";
     let text = whole_file::read(path)
         .map_err(|error| AccessError::new("read --cni-conf-source", path.display(), advice, error))?;
-    Template::parse(&text, subnet_file).map_err(|source| SourceError::Invalid { path: path.to_owned(), source })
+    Template::parse(&text, subnet_file).map_err(|source| ConflistError::Invalid { path: path.to_owned(), source })
 }
 
-/// The operator's list cannot be used.
+/// The list cannot be used or installed.
 #[derive(Debug, thiserror::Error)]
-pub enum SourceError {
-    /// The file cannot be read.
+pub enum ConflistError {
+    /// A file cannot be read or written.
     #[error(transparent)]
-    Read(#[from] AccessError),
-    /// The list is not valid.
+    Access(#[from] AccessError),
+    /// The operator's list is not valid.
     #[error("{} (--cni-conf-source) cannot be used", path.display())]
     Invalid {
         /// The file.
@@ -53,17 +53,9 @@ pub enum SourceError {
         /// What is wrong.
         source: TemplateError,
     },
-}
-
-/// The list cannot be installed.
-#[derive(Debug, thiserror::Error)]
-pub enum ConflistError {
     /// JSON has only Unicode text.
     #[error("cannot name --subnet-file {} in a CNI configuration: choose a path in UTF-8", .0.display())]
     Render(PathBuf),
-    /// The file cannot be written.
-    #[error(transparent)]
-    Write(AccessError),
 }
 
 /// Puts the list at `path` in one step: a temporary file beside it, then a rename, which is what runtimes notice. A file that holds it
@@ -76,7 +68,7 @@ pub fn install(path: &Path, template: &Template, subnet_file: &Path) -> Result<b
     }
     let advice = "look at --cni-conf-dir, that folder's permissions and free space";
     whole_file::install(path, text.as_bytes(), whole_file::FILE)
-        .map_err(|error| ConflistError::Write(AccessError::new("write", path.display(), advice, error)))?;
+        .map_err(|error| AccessError::new("write", path.display(), advice, error))?;
     Ok(true)
 }
 

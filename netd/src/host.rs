@@ -7,15 +7,13 @@ use dataplane::link::Link;
 use dataplane::netlink::KernelError;
 use dataplane::types::{Family, Mtu, PerFamily, Prefix};
 use netd_cni::attachment::Attachment;
+pub use netd_cni::conf::plugin_conf::BRIDGE;
 use network::interface::{DefaultRoute, HostFacts, LinkFacts, RouteLookup};
 use network::net_conf::NetConf;
 use network::overlay::PROTOCOL;
 
 use crate::config::UnderlayConfig;
 use crate::conflist::NETWORK;
-
-/// The bridge that the plugin makes.
-pub const BRIDGE: &str = "cni0";
 
 /// Reads the facts for the choice.
 pub fn facts(kernel: &mut Linux, config: &UnderlayConfig) -> Result<HostFacts, KernelError> {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::access_error::AccessError;
 use crate::config::{CniConfig, Config};
-use crate::conflist::{self, SourceError};
+use crate::conflist::{self, ConflistError};
 use crate::whole_file;
 
 /// The plugin's name for runtimes.
@@ -34,7 +34,7 @@ pub enum InstallError {
     },
     /// The configuration to install is not valid.
     #[error(transparent)]
-    Conflist(#[from] SourceError),
+    Conflist(#[from] ConflistError),
     /// A plugin that the configuration names is missing.
     #[error(
         "the CNI configuration {} (--cni-conf-source) names the plugin {name:?}, which is not in {}: install the plugins of the CNI \

@@ -1,7 +1,7 @@
 //! Files that readers see whole or not at all.
 
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -11,8 +11,13 @@ use nix::fcntl::OFlag;
 /// The largest file that is read: no configuration and no lease is this large.
 pub(crate) const LARGEST: u64 = 64 * 1024;
 
-/// Opens a regular file of at most `largest` bytes for reading.
-pub(crate) fn open(path: &Path, largest: u64) -> io::Result<(File, Metadata)> {
+/// Reads a text of at most [`LARGEST`] bytes.
+pub(crate) fn read(path: &Path) -> io::Result<String> {
+    read_up_to(path, LARGEST)
+}
+
+/// Reads a text of at most `largest` bytes from a regular file.
+pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
     // Without O_NONBLOCK, opening a pipe without a writer would block.
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -23,19 +28,7 @@ pub(crate) fn open(path: &Path, largest: u64) -> io::Result<(File, Metadata)> {
         let size = metadata.len();
         return Err(io::Error::other(format!("it has {size} bytes: netd reads at most {} kB", largest / 1024)));
     }
-    Ok((file, metadata))
-}
-
-/// Reads a text of at most [`LARGEST`] bytes.
-pub(crate) fn read(path: &Path) -> io::Result<String> {
-    read_up_to(path, LARGEST)
-}
-
-/// Reads a text of at most `largest` bytes.
-pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
-    let mut text = String::new();
-    open(path, largest)?.0.take(largest).read_to_string(&mut text)?;
-    Ok(text)
+    io::read_to_string(file.take(largest))
 }
 
 /// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file

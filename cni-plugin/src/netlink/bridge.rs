@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use dataplane::address;
 use dataplane::link::{self, Device, Kind, Link, LinkChange};
-use dataplane::netlink::{KernelError, Request, Socket};
+use dataplane::netlink::{KernelError, Request, RouteSocket};
 use dataplane::sysctl;
 use dataplane::types::{Family, IfName, Mac, RouteProtocol};
 use ipnetwork::IpNetwork;
@@ -21,7 +21,7 @@ use crate::conf::plugin_conf::BridgeConf;
 /// # Errors
 /// Where the name is another link's, the bridge has another subnet's address, or the kernel refuses.
 pub fn ensure(
-    host: &mut Socket,
+    host: &mut RouteSocket,
     conf: &BridgeConf,
     present: Option<Link>,
     gateways: &[IpNetwork],
@@ -60,7 +60,7 @@ pub fn ensure(
 ///
 /// # Errors
 /// Where the name is another link's.
-pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, CniError> {
+pub fn find(host: &mut RouteSocket, name: &IfName) -> Result<Option<Link>, CniError> {
     match host.link(name).map_err(step(format_args!("read link {name}")))? {
         Some(link) if link.kind != Kind::Bridge => Err(CniError::new(
             Code::InvalidConfiguration,
@@ -71,7 +71,7 @@ pub fn find(host: &mut Socket, name: &IfName) -> Result<Option<Link>, CniError> 
 }
 
 /// Makes the bridge, or reads the one that another pod's ADD has just made.
-fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, CniError> {
+fn make(host: &mut RouteSocket, conf: &BridgeConf, mac: Mac) -> Result<Link, CniError> {
     let name = &conf.name;
     let make = || step(format!("create bridge {name}"));
     match host.request(link::add_bridge(name, mac, conf.mtu)) {
@@ -83,7 +83,7 @@ fn make(host: &mut Socket, conf: &BridgeConf, mac: Mac) -> Result<Link, CniError
 
 /// The requests that give the bridge its addresses; none where it has them.
 fn addressing(
-    host: &mut Socket,
+    host: &mut RouteSocket,
     conf: &BridgeConf,
     bridge: &Link,
     gateways: &[IpNetwork],
@@ -170,7 +170,7 @@ fn has(gateways: &[IpNetwork], family: Family) -> bool {
 }
 
 /// Lets the node forward the families of `gateways`.
-fn forward(host: &mut Socket, gateways: &[IpNetwork]) -> Result<(), CniError> {
+fn forward(host: &mut RouteSocket, gateways: &[IpNetwork]) -> Result<(), CniError> {
     for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
@@ -188,16 +188,14 @@ fn forward(host: &mut Socket, gateways: &[IpNetwork]) -> Result<(), CniError> {
     Ok(())
 }
 
-/// The protocol of routes that a router has announced.
-const ROUTER: RouteProtocol = RouteProtocol(9);
-
 /// Lets the links that are configured by a router be so also while the node forwards: the kernel removes their default routes
 /// otherwise, for good.
-fn keep_routers(host: &mut Socket) -> Result<(), CniError> {
+fn keep_routers(host: &mut RouteSocket) -> Result<(), CniError> {
     let read = step("read what routers have announced");
     let announced = host.routes(Family::V6).and_then(|routes| {
         let addresses = host.addresses(None, Some(Family::V6))?.into_iter().filter(|one| one.global && !one.permanent);
-        let routes = routes.into_iter().filter(|route| route.protocol == ROUTER).map(|route| route.index);
+        let routes =
+            routes.into_iter().filter(|route| route.protocol == RouteProtocol::ROUTER).map(|route| route.index);
         let indexes: BTreeSet<u32> = routes.chain(addresses.map(|address| address.index)).collect();
         Ok(host.links()?.into_iter().filter(|link| indexes.contains(&link.index)).collect::<Vec<_>>())
     });

@@ -2,7 +2,7 @@
 
 use dataplane::address;
 use dataplane::link::{self, Device, Link, LinkChange};
-use dataplane::netlink::{KernelError, Socket};
+use dataplane::netlink::{KernelError, RouteSocket};
 use dataplane::route::{Route, RouteKind};
 use dataplane::sysctl;
 use dataplane::types::{Family, IfName, RouteProtocol};
@@ -11,14 +11,11 @@ use super::{if_there, step};
 use crate::cni_error::CniError;
 use crate::result::{CniResult, Ip};
 
-/// What `ip route` prints without `proto`: `boot`, as for a route that `ip route add` made.
-const BOOT: RouteProtocol = RouteProtocol(3);
-
 /// The interface of this name.
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, CniError> {
+pub fn find(pod: &mut RouteSocket, ifname: &IfName) -> Result<Option<Link>, CniError> {
     pod.link(ifname).map_err(step(format_args!("read link {ifname} in the container")))
 }
 
@@ -27,7 +24,7 @@ pub fn find(pod: &mut Socket, ifname: &IfName) -> Result<Option<Link>, CniError>
 ///
 /// # Errors
 /// The first step that the kernel refuses.
-pub fn configure(pod: &mut Socket, ifname: &IfName, result: &mut CniResult) -> Result<(), CniError> {
+pub fn configure(pod: &mut RouteSocket, ifname: &IfName, result: &mut CniResult) -> Result<(), CniError> {
     let missing =
         || step(format_args!("find link {ifname} in the container"))(KernelError::Missing(ifname.to_string()));
     let index = link::index_of(ifname).ok_or_else(missing)?;
@@ -49,7 +46,7 @@ pub fn configure(pod: &mut Socket, ifname: &IfName, result: &mut CniResult) -> R
             gateway: route.gw.or_else(|| gateways.find(|gateway| Family::of(*gateway) == route.dst.family())),
             index,
             onlink: false,
-            protocol: BOOT,
+            protocol: RouteProtocol::BOOT,
             metric: 0,
             kind: RouteKind::Unicast,
         };

@@ -1,7 +1,7 @@
 //! The pods of a network that are on the node, as the kernel has them: no file is read.
 
 use dataplane::link;
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use dataplane::types::IfName;
 use nix::libc::EINVAL;
 
@@ -13,7 +13,7 @@ use crate::cni_error::CniError;
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn read(host: &mut Socket, bridge: &IfName, network: &Id) -> Result<Vec<Port>, CniError> {
+pub fn read(host: &mut RouteSocket, bridge: &IfName, network: &Id) -> Result<Vec<Port>, CniError> {
     let bridge = link::index_of(bridge);
     let mut ports = Vec::new();
     for (link, namespace) in host.veths().map_err(step("read the links"))? {

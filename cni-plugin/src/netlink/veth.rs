@@ -4,7 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::link::{self, Device, Link, NewVeth};
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use dataplane::process;
 use dataplane::types::{IfName, Mac};
 use nix::libc::EXFULL;
@@ -39,7 +39,7 @@ fn wait_until(mut is_done: impl FnMut() -> Result<bool, CniError>) -> Result<boo
 /// # Errors
 /// Where the kernel refuses; then there is no pair.
 pub fn make(
-    host: &mut Socket,
+    host: &mut RouteSocket,
     attachment: &Attachment,
     bridge: &Link,
     conf: &BridgeConf,
@@ -81,7 +81,7 @@ pub fn make(
 ///
 /// # Errors
 /// Where the kernel cannot be asked.
-pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, CniError> {
+pub fn find(host: &mut RouteSocket, attachment: &Attachment) -> Result<Option<Link>, CniError> {
     let name = attachment.host_veth();
     let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
     // A link without an alias is ours by its name.
@@ -95,7 +95,7 @@ pub fn find(host: &mut Socket, attachment: &Attachment) -> Result<Option<Link>, 
 ///
 /// # Errors
 /// Where it does not within the timeout.
-pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<(), CniError> {
+pub fn await_forwarding(host: &mut RouteSocket, attachment: &Attachment) -> Result<(), CniError> {
     let name = attachment.host_veth();
     let is_forwarding = || {
         let link = host.link(&name).map_err(step(format_args!("read link {name}")))?;
@@ -108,7 +108,7 @@ pub fn await_forwarding(host: &mut Socket, attachment: &Attachment) -> Result<()
     Err(CniError::new(Code::TryAgainLater, message))
 }
 
-fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), CniError> {
+fn remove_waiting(host: &mut RouteSocket, name: &IfName) -> Result<(), CniError> {
     if_there(host.request(link::delete(Device::Name(name))), format_args!("remove link {name}"))
 }
 
@@ -119,7 +119,7 @@ fn remove_waiting(host: &mut Socket, name: &IfName) -> Result<(), CniError> {
 ///
 /// # Errors
 /// Where the link stays.
-pub fn remove(host: &mut Socket, attachment: &Attachment) -> Result<(), CniError> {
+pub fn remove(host: &mut RouteSocket, attachment: &Attachment) -> Result<(), CniError> {
     let name = attachment.host_veth();
     let request = link::delete(Device::Name(&name));
     let detached = process::detach(|| {

@@ -1,7 +1,7 @@
 //! ADD: checks everything, then makes it, and undoes what it has made where a later step fails.
 
 use dataplane::link::{self, Device, Link};
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use dataplane::types::{Family, IfName, Mac, Mtu};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub(super) fn add(document: &Document, target: &Target) -> Result<Value, CniErro
             format!("it has {length} letters, and beside the names of the network and the interface {room} fit");
         return Err(CniError::new(Code::InvalidEnvironment, format!("CNI_CONTAINERID is too long: {reason}")));
     }
-    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+    let mut host = RouteSocket::open().map_err(step("open a netlink socket"))?;
     let add = Add { conf: &conf, attachment: &attachment, namespace: &namespace };
     let mut made = Made::default();
     let result = add.attach(&mut host, &mut made).and_then(|result| {
@@ -57,7 +57,7 @@ struct Add<'a> {
 }
 
 impl Add<'_> {
-    fn attach(&self, host: &mut Socket, made: &mut Made) -> Result<CniResult, CniError> {
+    fn attach(&self, host: &mut RouteSocket, made: &mut Made) -> Result<CniResult, CniError> {
         let Self { conf, attachment, namespace } = self;
         let present = bridge::find(host, &conf.bridge.name)?;
         let had_ports = present.as_ref().is_some_and(|bridge| bridge.carrier);
@@ -86,8 +86,8 @@ impl Add<'_> {
     }
 
     /// A socket of the pod's namespace, in which the interface must not be yet.
-    fn enter(&self) -> Result<Socket, CniError> {
-        let container = Socket::open().map_err(step("open a netlink socket in the container"))?;
+    fn enter(&self) -> Result<RouteSocket, CniError> {
+        let container = RouteSocket::open().map_err(step("open a netlink socket in the container"))?;
         if link::index_of(&self.attachment.ifname).is_none() {
             return Ok(container);
         }
@@ -96,7 +96,7 @@ impl Add<'_> {
     }
 
     /// Removes what ADD has made. An error here is not reported: the first error is the one to report, and DEL removes the rest.
-    fn undo(&self, host: &mut Socket, made: &Made) {
+    fn undo(&self, host: &mut RouteSocket, made: &Made) {
         if made.veth {
             let _ = host.request(link::delete(Device::Name(&self.attachment.host_veth())));
         }

@@ -1,7 +1,7 @@
 //! CHECK: whether the attachment is as the chain's final result has it. CRI-O calls it right after each ADD.
 
 use dataplane::link::{Kind, Link};
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use dataplane::types::Family;
 use ipnetwork::IpNetwork;
 
@@ -26,7 +26,7 @@ pub(super) fn check(document: &Document, target: &Target) -> Result<(), CniError
         .ok_or_else(|| differs(format!("prevResult has no interface {} in {}", attachment.ifname, target.netns)))?;
     let ips: Vec<&Ip> = wanted.ips.iter().filter(|ip| ip.interface.is_none_or(|of| of == place)).collect();
     check_reservations(&conf, &attachment, &ips)?;
-    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+    let mut host = RouteSocket::open().map_err(step("open a netlink socket"))?;
     let bridge = check_bridge(&mut host, &conf, wanted, &ips)?;
     let port = check_port(&mut host, &attachment, wanted, &bridge)?;
     let inside = || check_pod(&attachment, wanted, place, &ips, &port);
@@ -43,7 +43,7 @@ fn expect(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), CniErro
 }
 
 /// The addresses of a link.
-fn addresses(socket: &mut Socket, link: &Link) -> Result<Vec<IpNetwork>, CniError> {
+fn addresses(socket: &mut RouteSocket, link: &Link) -> Result<Vec<IpNetwork>, CniError> {
     let addresses =
         socket.addresses(Some(link.index), None).map_err(step(format_args!("read addresses of {}", link.name)))?;
     Ok(addresses.iter().filter_map(on_link).collect())
@@ -60,7 +60,7 @@ fn check_reservations(conf: &PluginConf, attachment: &Attachment, ips: &[&Ip]) -
     expect(!reserved.is_empty(), || failed)
 }
 
-fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &[&Ip]) -> Result<Link, CniError> {
+fn check_bridge(host: &mut RouteSocket, conf: &PluginConf, wanted: &CniResult, ips: &[&Ip]) -> Result<Link, CniError> {
     let name = &conf.bridge.name;
     let bridge = bridge::find(host, name)?.ok_or_else(|| differs(format!("bridge {name} is gone")))?;
     expect(bridge.up, || format!("bridge {name} is down"))?;
@@ -76,7 +76,12 @@ fn check_bridge(host: &mut Socket, conf: &PluginConf, wanted: &CniResult, ips: &
 }
 
 /// The host end: ours by its name, or the reference's by its name in the result.
-fn check_port(host: &mut Socket, attachment: &Attachment, wanted: &CniResult, bridge: &Link) -> Result<Link, CniError> {
+fn check_port(
+    host: &mut RouteSocket,
+    attachment: &Attachment,
+    wanted: &CniResult,
+    bridge: &Link,
+) -> Result<Link, CniError> {
     let mut port = veth::find(host, attachment)?;
     let others = wanted.interfaces.iter().filter(|one| one.sandbox.is_none() && one.name != bridge.name.as_str());
     for name in others.filter_map(|one| one.name.parse().ok()) {
@@ -103,7 +108,7 @@ fn check_pod(
     port: &Link,
 ) -> Result<(), CniError> {
     let name = &attachment.ifname;
-    let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
+    let mut container = RouteSocket::open().map_err(step("open a netlink socket in the container"))?;
     let gone = || differs(format!("interface {name} is gone from the container"));
     let link = pod::find(&mut container, name)?.ok_or_else(gone)?;
     let is_peer = link.kind == Kind::Veth && link.lower == Some(port.index);
@@ -118,7 +123,7 @@ fn check_pod(
     check_routes(&mut container, wanted, &link)
 }
 
-fn check_routes(container: &mut Socket, wanted: &CniResult, link: &Link) -> Result<(), CniError> {
+fn check_routes(container: &mut RouteSocket, wanted: &CniResult, link: &Link) -> Result<(), CniError> {
     for family in Family::BOTH {
         let mut expected = wanted.routes.iter().filter(|route| route.dst.family() == family).peekable();
         if expected.peek().is_none() {

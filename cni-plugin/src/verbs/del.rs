@@ -4,7 +4,7 @@
 use std::fs;
 
 use dataplane::link::{self, Device, Kind};
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 
 use crate::attachment::Attachment;
 use crate::call::Target;
@@ -18,7 +18,7 @@ use crate::netlink::{bridge, if_there, pod, step, veth};
 pub(super) fn del(document: &Document, target: &Target) -> Result<(), CniError> {
     let conf = TeardownConf::read(&document.fields());
     let attachment = super::attachment_of(document, target);
-    let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+    let mut host = RouteSocket::open().map_err(step("open a netlink socket"))?;
     if veth::find(&mut host, &attachment)?.is_some() {
         veth::remove(&mut host, &attachment)?;
     } else {
@@ -39,7 +39,7 @@ fn remove_foreign(
     conf: &TeardownConf,
     attachment: &Attachment,
     target: &Target,
-    host: &mut Socket,
+    host: &mut RouteSocket,
 ) -> Result<(), CniError> {
     let namespace = match Namespace::open(target) {
         Ok(namespace) => namespace,
@@ -57,7 +57,7 @@ fn remove_foreign(
         ports = host.ports(bridge.index).map_err(step(format_args!("read the ports of {name}")))?;
     }
     let remove = || {
-        let mut container = Socket::open().map_err(step("open a netlink socket in the container"))?;
+        let mut container = RouteSocket::open().map_err(step("open a netlink socket in the container"))?;
         let Some(link) = pod::find(&mut container, &attachment.ifname)? else { return Ok(()) };
         let is_port = link.kind == Kind::Veth && ports.iter().any(|port| Some(port.index) == link.lower);
         if !has_address && !is_port {

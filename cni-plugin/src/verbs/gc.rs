@@ -1,7 +1,7 @@
 //! GC: removes the reservations and the host ends that belong to no valid attachment, and goes on after an error.
 
 use dataplane::link::{self, Device, Link};
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 
 use crate::attachment::{Attachment, ValidAttachments};
 use crate::cni_error::CniError;
@@ -28,7 +28,7 @@ pub(super) fn gc(document: &Document) -> Result<(), CniError> {
 /// Removes the host ends whose alias names an attachment that is not valid. Where a pod's namespace is gone, the kernel has
 /// removed its pair already; a pair that is left has a namespace that a process still holds.
 fn sweep_links(document: &Document, valid: &ValidAttachments) -> Vec<CniError> {
-    let links = Socket::open().and_then(|mut host| Ok((host.links()?, host)));
+    let links = RouteSocket::open().and_then(|mut host| Ok((host.links()?, host)));
     let (links, mut host) = match links.map_err(step("read the links")) {
         Ok(read) => read,
         Err(error) => return vec![error],

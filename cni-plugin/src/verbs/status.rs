@@ -1,6 +1,6 @@
 //! STATUS: whether ADD would succeed now.
 
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 
 use crate::cni_error::{CniError, Code};
 use crate::conf::Document;
@@ -10,7 +10,7 @@ use crate::netlink::{bridge, step};
 pub(super) fn status(document: &Document) -> Result<(), CniError> {
     let conf = super::read_conf(document, "", Code::NotAvailable)?;
     let can_add = || {
-        let mut host = Socket::open().map_err(step("open a netlink socket"))?;
+        let mut host = RouteSocket::open().map_err(step("open a netlink socket"))?;
         if let Some(found) = bridge::find(&mut host, &conf.bridge.name)?
             && host.ports(found.index).map_err(step("count the bridge's ports"))?.len() >= bridge::MAX_PORTS
         {

@@ -8,7 +8,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::AddressMessageBuilder;
 
 use crate::error::KernelError;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{Request, RouteSocket};
 use crate::types::{Family, Prefix};
 
 /// An address on a link.
@@ -104,7 +104,7 @@ pub(crate) fn family(family: Family) -> AddressFamily {
     }
 }
 
-impl Socket {
+impl RouteSocket {
     /// The addresses of the namespace, where given of one link and of one family. A family's addresses wait for no change of another
     /// link that is under way.
     pub fn addresses(&mut self, index: Option<u32>, of: Option<Family>) -> Result<Vec<Address>, KernelError> {

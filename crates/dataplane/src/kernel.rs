@@ -7,7 +7,7 @@ use crate::address::{self, Address};
 use crate::error::KernelError;
 use crate::link::{self, Device, Link, Tunnel};
 use crate::neighbour::{self, Fdb, Neighbour};
-use crate::netlink::{PER_SEND, Request, Socket};
+use crate::netlink::{PER_SEND, Request, RouteSocket};
 use crate::nft;
 use crate::op::Op;
 use crate::route::Route;
@@ -48,14 +48,14 @@ pub trait Kernel {
 /// Sysctls and iptables-legacy's tables are those of the calling thread's namespace: use it where it was opened.
 #[derive(Debug)]
 pub struct Linux {
-    route: Socket,
+    route: RouteSocket,
     nft: nft::Socket,
 }
 
 impl Linux {
     /// Opens the sockets in the calling thread's network namespace.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self { route: Socket::open()?, nft: nft::Socket::open()? })
+        Ok(Self { route: RouteSocket::open()?, nft: nft::Socket::open()? })
     }
 
     /// The port of the nftables socket: notifications of what is changed through it bear it.
@@ -64,7 +64,7 @@ impl Linux {
     }
 
     /// The routing-netlink socket, for what the trait does not offer.
-    pub fn socket(&mut self) -> &mut Socket {
+    pub fn socket(&mut self) -> &mut RouteSocket {
         &mut self.route
     }
 }

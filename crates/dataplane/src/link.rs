@@ -15,7 +15,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec};
 
 use crate::error::KernelError;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{Request, RouteSocket};
 use crate::types::{IfName, Mac, Mtu};
 pub use ipip::Ipip;
 pub(crate) use tunnel::probe;
@@ -296,13 +296,13 @@ pub fn delete(device: Device<'_>) -> Request {
     Request::new(RouteNetlinkMessage::DelLink(device.builder::<LinkUnspec>().build()), 0)
 }
 
-/// The index of the link of this name in the calling thread's namespace. Unlike [`Socket::link`] it waits for no change
+/// The index of the link of this name in the calling thread's namespace. Unlike [`RouteSocket::link`] it waits for no change
 /// of another link that is under way.
 pub fn index_of(name: &IfName) -> Option<u32> {
     nix::net::if_::if_nametoindex(name.as_str()).ok()
 }
 
-impl Socket {
+impl RouteSocket {
     /// Every link of the namespace.
     pub fn links(&mut self) -> Result<Vec<Link>, KernelError> {
         self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()), Link::from_message)

@@ -10,7 +10,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::address::family;
 use crate::error::KernelError;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{Request, RouteSocket};
 use crate::types::{Family, Mac};
 
 /// A neighbour entry: which hardware address an address on a link has.
@@ -146,7 +146,7 @@ fn message(index: u32, family: AddressFamily, destination: IpAddr, mac: Option<M
     message
 }
 
-impl Socket {
+impl RouteSocket {
     /// The neighbour entries of one link, of one family.
     pub fn neighbours(&mut self, index: u32, of: Family) -> Result<Vec<Neighbour>, KernelError> {
         let mut message = NeighbourMessage::default();

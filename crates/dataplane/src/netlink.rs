@@ -38,12 +38,12 @@ impl Request {
 
 /// A routing-netlink socket of the network namespace that it was opened in, for its whole life.
 #[derive(Debug)]
-pub struct Socket {
+pub struct RouteSocket {
     inner: NetlinkSocket,
     sequence: u32,
 }
 
-impl Socket {
+impl RouteSocket {
     /// Opens a socket in the calling thread's network namespace, with extended ACKs and kernel-side dump filters.
     pub fn open() -> Result<Self, KernelError> {
         let inner = NetlinkSocket::request(NETLINK_ROUTE)?;

@@ -28,7 +28,7 @@ mod writer;
 pub use encode::Invalid;
 pub use error::Error;
 pub use expression::{
-    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
+    AddressType, Comparison, Expression, NatFlags, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
 };
 pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, Transaction};

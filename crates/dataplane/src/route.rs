@@ -11,7 +11,7 @@ use netlink_packet_route::route::{
 
 use crate::address::family;
 use crate::error::KernelError;
-use crate::netlink::{Request, Socket};
+use crate::netlink::{Request, RouteSocket};
 use crate::types::{Family, Prefix, RouteProtocol};
 
 /// What becomes of packets that a route takes.
@@ -235,7 +235,7 @@ fn source(message: &RouteNetlinkMessage) -> Option<IpAddr> {
     })
 }
 
-impl Socket {
+impl RouteSocket {
     /// The routes of the main table, of one family. One of several next hops is as many routes: so the kernel keeps
     /// those of IPv6, and takes them away one by one.
     pub fn routes(&mut self, of: Family) -> Result<Vec<Route>, KernelError> {

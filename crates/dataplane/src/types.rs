@@ -252,6 +252,15 @@ impl Mtu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RouteProtocol(pub u8);
 
+impl RouteProtocol {
+    /// The kernel, with an address (`RTPROT_KERNEL`).
+    pub const KERNEL: Self = Self(2);
+    /// `ip route add` where it is given no `proto` (`RTPROT_BOOT`).
+    pub const BOOT: Self = Self(3);
+    /// A router that announces itself (`RTPROT_RA`).
+    pub const ROUTER: Self = Self(9);
+}
+
 /// A hardware address of six octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Mac(pub [u8; 6]);

@@ -196,11 +196,7 @@ impl Backend {
         let configured = self.encapsulations();
         match (configured.contains(&route.encapsulation), configured.len()) {
             (false, _) => format!("{}: it does not receive by this node's backend yet", route.encapsulation).into(),
-            (true, 1) => match self {
-                Backend::Vxlan(_) => "backend vxlan".into(),
-                Backend::HostGw => "backend host-gw".into(),
-                Backend::Ipip(_) => "backend ipip".into(),
-            },
+            (true, 1) => format!("backend {}", self.kind()).into(),
             (true, _) if route.is_direct() => "on this node's link (DirectRouting)".into(),
             (true, _) => "not on this node's link".into(),
         }
@@ -213,19 +209,13 @@ impl Backend {
 
     /// The backend and its options, for people.
     pub fn facts(&self) -> BackendFacts {
-        let kind = self.kind().to_string();
-        match self {
-            Backend::Vxlan(options) => BackendFacts {
-                kind,
-                vni: Some(options.vni),
-                port: Some(options.tunnel().port),
-                direct_routing: Some(options.direct_routing),
-            },
-            Backend::HostGw => BackendFacts { kind, ..BackendFacts::default() },
-            Backend::Ipip(options) => {
-                BackendFacts { kind, direct_routing: Some(options.direct_routing), ..BackendFacts::default() }
-            }
-        }
+        let (tunnel, direct_routing) = match self {
+            Backend::Vxlan(options) => (Some(options.tunnel()), Some(options.direct_routing)),
+            Backend::HostGw => (None, None),
+            Backend::Ipip(options) => (None, Some(options.direct_routing)),
+        };
+        let (vni, port) = (tunnel.map(|id| id.vni), tunnel.map(|id| id.port));
+        BackendFacts { kind: self.kind().to_string(), vni, port, direct_routing }
     }
 }
 

@@ -10,10 +10,9 @@ use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, 
 use dataplane::nft::{Action, Element, Subject, TableChange, TableFilter, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
-use dataplane::types::{Family, IfName, Prefix};
+use dataplane::types::{Family, IfName, Prefix, RouteProtocol};
 
 use crate::key::Key;
-use crate::overlay::bridge::KERNEL;
 use crate::overlay::{Desired, Identity, forward};
 use crate::plan::devices::adjustment;
 use crate::value::{Item, Value};
@@ -204,7 +203,7 @@ impl KernelView {
         let Some(device) = self.names.get(&route.index) else { return engine.require_resync() };
         let route = DeviceRoute::of(route, device.clone());
         let is_subnet = self.filter.identity.covers(destination) && destination.len() < destination.family().bits();
-        if is_subnet && route.protocol == KERNEL && !self.ours.contains(&route.device) {
+        if is_subnet && route.protocol == RouteProtocol::KERNEL && !self.ours.contains(&route.device) {
             // The plugin has made the pods' bridge.
             engine.require_full();
         }

@@ -17,7 +17,7 @@ use dataplane::link::{Link, Tunnel};
 use dataplane::nft;
 use dataplane::op::{DeviceAddress, DeviceRoute};
 use dataplane::route::{LOOPBACK, Route, RouteKind};
-use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix};
+use dataplane::types::{Family, IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 
 use crate::backend::{NoPeerRoute, PeerRoute, TunnelDeviceError};
 use crate::interface::Underlay;
@@ -175,9 +175,8 @@ pub struct Outcome {
 
 /// The links with an IPv6 default route that a router has announced (`RTPROT_RA`).
 pub fn announced<'h>(routes: &'h [Route], links: &'h BTreeMap<IfName, Link>) -> impl Iterator<Item = &'h IfName> {
-    const ANNOUNCED: u8 = 9;
     let is_announced =
-        |route: &&Route| route.protocol.0 == ANNOUNCED && route.destination == Family::V6.default_route();
+        |route: &&Route| route.protocol == RouteProtocol::ROUTER && route.destination == Family::V6.default_route();
     let link = |route: &Route| links.values().find(|link| link.index == route.index);
     routes.iter().filter(is_announced).filter_map(move |route| link(route).map(|link| &link.name))
 }
@@ -204,7 +203,7 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         let key = if is_v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
         outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
         if is_v6 {
-            // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
+            // A host that forwards takes no router advertisements, unless it is set to take them all the same (2); with the
             // switch, the kernel drops the default routes that it had from them (`rt6_purge_dflt_routers`).
             let devices: BTreeSet<_> = announced(input.routes, input.links).chain([&input.underlay.ifname]).collect();
             outcome.desired.preconditions.extend(devices.into_iter().map(|device| {
@@ -227,15 +226,8 @@ const LAST: u32 = 4_278_198_272;
 /// The route for packets to addresses of the pod network that no node has. By the default route they would leave for a router that may
 /// send them back.
 fn nowhere(network: Prefix, loopback: IfName) -> DeviceRoute {
-    DeviceRoute {
-        destination: network,
-        gateway: None,
-        device: loopback,
-        onlink: false,
-        protocol: PROTOCOL,
-        metric: LAST,
-        kind: RouteKind::Unreachable,
-    }
+    let kind = RouteKind::Unreachable;
+    DeviceRoute { protocol: PROTOCOL, metric: LAST, kind, ..DeviceRoute::new(network, loopback) }
 }
 
 #[cfg(test)]

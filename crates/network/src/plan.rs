@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use dataplane::op::{DeviceRoute, Op};
-use dataplane::types::{IfName, Prefix};
+use dataplane::types::{IfName, Prefix, RouteProtocol};
+use reconcile::problem::Problem;
 
 use crate::backend::DeviceTexts;
 use crate::observe::Observed;
@@ -29,10 +30,9 @@ pub struct Plan {
 }
 
 /// An object of somebody else in the place of a desired one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Conflict {
     /// A route to one of our destinations.
-    #[error("route {wanted} cannot be added, since another one is there that is not ours: ip route delete {present}")]
     Route {
         /// Ours.
         wanted: Box<DeviceRoute>,
@@ -40,7 +40,6 @@ pub enum Conflict {
         present: Box<DeviceRoute>,
     },
     /// A device of another kind has our device's name.
-    #[error("{} device {name} cannot be made, since a device of another kind has its name: ip link delete {name}", texts.kind)]
     Name {
         /// The name.
         name: IfName,
@@ -48,10 +47,6 @@ pub enum Conflict {
         texts: DeviceTexts,
     },
     /// A device of another name and of the kind of ours keeps the kernel from making ours.
-    #[error(
-        "{} device {name} cannot be made, since {other} has the same {}: ip link delete {other}{}",
-        texts.kind, texts.identity, texts.remedy
-    )]
     Tunnel {
         /// Our device.
         name: IfName,
@@ -60,6 +55,33 @@ pub enum Conflict {
         /// About the kind of both.
         texts: DeviceTexts,
     },
+}
+
+impl Conflict {
+    /// The conflict as a problem of this kind.
+    pub fn problem<K>(&self, kind: K) -> Problem<K> {
+        let (subject, detail, remedy) = match self {
+            Conflict::Route { wanted, present } => {
+                let detail = "cannot be added, since another one is there that is not netd's".to_owned();
+                (format!("route {wanted}"), detail, format!("ip route delete {present}"))
+            }
+            Conflict::Name { name, texts } => {
+                let detail = "cannot be made, since a device of another kind has its name".to_owned();
+                (format!("{} device {name}", texts.kind), detail, format!("ip link delete {name}"))
+            }
+            Conflict::Tunnel { name, other, texts } => {
+                let detail = format!("cannot be made, since {other} has the same {}", texts.identity);
+                (format!("{} device {name}", texts.kind), detail, format!("ip link delete {other}{}", texts.remedy))
+            }
+        };
+        Problem::new(kind, subject, detail).with_remedy(remedy)
+    }
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem(()).fmt(f)
+    }
 }
 
 impl Plan {
@@ -158,15 +180,13 @@ impl Diff<'_> {
     /// daemon that had these devices before are adopted. A route of protocol "boot" (`ip route` without `proto`) in the place of one of
     /// ours is one of ours that somebody changed by hand.
     fn owns(&self, route: &DeviceRoute) -> bool {
-        const KERNEL: u8 = 2;
-        const BOOT: u8 = 3;
         let on_our_device = self.desired.devices.contains_key(&route.device) && self.usable(&route.device)
             || self.observed.links.get(&route.device).is_some_and(|link| self.identity.owns(link));
         let in_our_place = self.desired.routes.get(&route.destination).is_some_and(|ours| ours.metric == route.metric);
         self.identity.covers(route.destination)
             && (route.protocol == PROTOCOL
-                || on_our_device && route.protocol.0 != KERNEL
-                || in_our_place && route.protocol.0 == BOOT)
+                || on_our_device && route.protocol != RouteProtocol::KERNEL
+                || in_our_place && route.protocol == RouteProtocol::BOOT)
     }
 }
 

@@ -55,7 +55,7 @@ impl Scene {
         let outcomes = self.kernel.apply(ops);
         assert!(outcomes.iter().all(Result::is_ok), "all is carried out: {outcomes:?}");
         // So the kernel does with a bridge's address.
-        let Some(bridge) = self.kernel.links.iter().find(|link| link.name.as_str() == NAME).map(|link| link.index)
+        let Some(bridge) = self.kernel.links.iter().find(|link| link.name.as_str() == BRIDGE).map(|link| link.index)
         else {
             return;
         };
@@ -73,8 +73,8 @@ impl Scene {
     fn make_bridge(&mut self, mac: Mac) {
         let mtu = 1450_i64.try_into().expect("an MTU");
         self.apply(&[
-            Op::AddBridge { name: name(NAME), mac, mtu },
-            Op::SetPort { name: self.port.clone(), bridge: name(NAME) },
+            Op::AddBridge { name: name(BRIDGE), mac, mtu },
+            Op::SetPort { name: self.port.clone(), bridge: name(BRIDGE) },
         ]);
     }
 
@@ -82,18 +82,18 @@ impl Scene {
         let addresses = [("10.244.1.1", 24), ("fd00:10:0:1::1", 64)];
         self.apply(&addresses.map(|(address, prefix_len)| {
             let address = address.parse().expect("an address");
-            Op::AddAddress(DeviceAddress { device: name(NAME), address, prefix_len })
+            Op::AddAddress(DeviceAddress { device: name(BRIDGE), address, prefix_len })
         }));
     }
 
     fn lose_bridge(&mut self) {
-        self.kernel.apply(&[Op::DeleteLink(name(NAME))]);
+        self.kernel.apply(&[Op::DeleteLink(name(BRIDGE))]);
         self.kernel.links.iter_mut().for_each(|link| link.master = None);
     }
 }
 
 fn connected(destination: Prefix, index: u32, metric: u32) -> Route {
-    let (gateway, onlink, protocol, kind) = (None, false, KERNEL, RouteKind::Unicast);
+    let (gateway, onlink, protocol, kind) = (None, false, RouteProtocol::KERNEL, RouteKind::Unicast);
     Route { destination, gateway, index, onlink, protocol, metric, kind }
 }
 
@@ -139,17 +139,17 @@ fn a_bridge_that_was_removed_under_pods_comes_back_with_their_ports() {
 #[test]
 fn what_is_changed_on_the_bridge_is_put_right() {
     let mut scene = kept(ours());
-    let change = |change| Op::SetLink { name: name(NAME), change };
+    let change = |change| Op::SetLink { name: name(BRIDGE), change };
     scene.apply(&[change(LinkChange { mac: Some(mac(0x66)), ..LinkChange::default() })]);
     assert_eq!(scene.repair(), ["ip link set cni0 address 0a:58:0a:f4:01:01"]);
     scene.kernel.routes.retain(|route| route.destination != prefix("10.244.1.0/24"));
     assert_eq!(scene.repair(), ["ip route add 10.244.1.0/24 dev cni0 proto 2"]);
     scene.apply(&[change(LinkChange { up: Some(false), ..LinkChange::default() })]);
-    scene.kernel.routes.retain(|route| route.protocol != KERNEL);
+    scene.kernel.routes.retain(|route| route.protocol != RouteProtocol::KERNEL);
     assert_eq!(scene.repair()[0], "ip link set cni0 up");
-    let bridge = scene.kernel.links.iter().find(|link| link.name.as_str() == NAME).expect("the bridge").index;
+    let bridge = scene.kernel.links.iter().find(|link| link.name.as_str() == BRIDGE).expect("the bridge").index;
     scene.kernel.addresses.retain(|address| address.index != bridge);
-    scene.kernel.routes.retain(|route| route.protocol != KERNEL);
+    scene.kernel.routes.retain(|route| route.protocol != RouteProtocol::KERNEL);
     let addresses = [
         "ip address add 10.244.1.1/24 dev cni0",
         "ip address add fd00:10:0:1::1/64 dev cni0 nodad",
@@ -163,7 +163,7 @@ fn what_is_changed_on_the_bridge_is_put_right() {
 fn a_device_of_another_kind_in_the_bridges_place_is_a_conflict() {
     let mut scene = kept(ours());
     scene.lose_bridge();
-    scene.kernel.add_link(&name(NAME), 1500);
+    scene.kernel.add_link(&name(BRIDGE), 1500);
     let expected =
         "bridge device cni0 cannot be made, since a device of another kind has its name: ip link delete cni0";
     assert_eq!(scene.repair(), [expected]);
@@ -186,7 +186,7 @@ fn without_pods_no_bridge_is_made() {
     assert_eq!(scene.repair(), [""; 0], "the plugin makes it for the next one");
     // The next one has another hardware address.
     let mtu = 1450_i64.try_into().expect("an MTU");
-    scene.apply(&[Op::AddBridge { name: name(NAME), mac: mac(9), mtu }]);
+    scene.apply(&[Op::AddBridge { name: name(BRIDGE), mac: mac(9), mtu }]);
     assert_eq!(scene.repair(), [""; 0], "nothing is known of it yet");
     scene.address_bridge();
     scene.repair();
@@ -198,7 +198,7 @@ fn what_happens_between_two_full_runs_is_heard() {
     let mut scene = Scene::new();
     let subnets = scene.subnets();
     scene.make_bridge(mac(0x66));
-    let link = scene.kernel.links.iter().find(|link| link.name == name(NAME)).expect("the bridge").clone();
+    let link = scene.kernel.links.iter().find(|link| link.name == name(BRIDGE)).expect("the bridge").clone();
     scene.watch.notify(&Event::New(Object::Link(Box::new(link.clone()))), &subnets);
     let changed = Link { mac: Some(mac(1)), ..link.clone() };
     scene.watch.notify(&Event::New(Object::Link(Box::new(changed))), &subnets);

@@ -25,7 +25,7 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] ListenError),
     /// The node's name is not known.
-    #[error("cannot tell which node this is")]
+    #[error("cannot find out which node this is")]
     Name(#[source] StoreError),
     /// The node cannot take part.
     #[error(transparent)]
@@ -38,7 +38,7 @@ pub enum StartError {
     Kernel(#[from] KernelError),
     /// The operator's CNI configuration is not one.
     #[error(transparent)]
-    Conflist(#[from] conflist::SourceError),
+    Conflist(#[from] conflist::ConflistError),
     /// Signals cannot be received.
     #[error("cannot wait for signals")]
     Signals(#[source] std::io::Error),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use dataplane::kernel::{Kernel, Linux};
-use dataplane::netlink::{KernelError, Socket};
+use dataplane::netlink::{KernelError, RouteSocket};
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
 use netd_cni::attachment::Port;
@@ -118,7 +118,7 @@ fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), 
 
 /// The pods of netd's network; none where the kernel cannot be asked about other namespaces.
 fn ports() -> Vec<Port> {
-    let read = || ports::read(&mut Socket::open().ok()?, &BRIDGE.parse().ok()?, &NETWORK.parse().ok()?).ok();
+    let read = || ports::read(&mut RouteSocket::open().ok()?, &BRIDGE.parse().ok()?, &NETWORK.parse().ok()?).ok();
     read().unwrap_or_default()
 }
 

@@ -13,8 +13,6 @@ use network::chain;
 use network::key::Key;
 use network::model::{Lease, NodeName, Rejected};
 use network::overlay::Outcome;
-use network::overlay::forward::Blocker;
-use network::plan::Conflict;
 
 use super::{Deferred, Report, first_line};
 use crate::problem::{Kind, Problem, Problems};
@@ -51,8 +49,8 @@ pub fn of_run(report: &Report, outcome: &Outcome, peers: &Peers) -> Problems {
         let detail = format!("are reached by {encapsulation}, not as configured: {why}");
         Some(Problem::new(Kind::PeerRouteDegraded, pods(node, *family), detail))
     });
-    let conflicts = report.conflicts.iter().map(of_conflict);
-    let blockers = outcome.blockers.iter().map(of_blocker);
+    let conflicts = report.conflicts.iter().map(|conflict| conflict.problem(Kind::Conflict));
+    let blockers = outcome.blockers.iter().map(|blocker| blocker.problem(Kind::ForwardingBlocked));
     failed.chain(conflicts).chain(blockers).chain(unreachable).chain(degraded).collect()
 }
 
@@ -86,42 +84,6 @@ fn peer_of<'p>(op: &Op, peers: &'p Peers) -> Option<&'p NodeName> {
         }
     };
     peers.iter().find(|(_, lease)| is_of(lease)).map(|(node, _)| node)
-}
-
-fn of_conflict(conflict: &Conflict) -> Problem {
-    let device = |kind, name| format!("{kind} device {name}");
-    let (subject, detail, remedy) = match conflict {
-        Conflict::Route { wanted, present } => {
-            let detail = "cannot be added, since another one is there that is not netd's".to_owned();
-            (format!("route {wanted}"), detail, format!("ip route delete {present}"))
-        }
-        Conflict::Name { name, texts } => {
-            let detail = "cannot be made, since a device of another kind has its name".to_owned();
-            (device(texts.kind, name), detail, format!("ip link delete {name}"))
-        }
-        Conflict::Tunnel { name, other, texts } => {
-            let detail = format!("cannot be made, since {other} has the same {}", texts.identity);
-            (device(texts.kind, name), detail, format!("ip link delete {other}{}", texts.remedy))
-        }
-    };
-    Problem::new(Kind::Conflict, subject, detail).with_remedy(remedy)
-}
-
-fn of_blocker(blocker: &Blocker) -> Problem {
-    let drops = "drops forwarded packets of pods; to let them pass".to_owned();
-    let (subject, detail, remedy) = match blocker {
-        Blocker::Chain { table, chain, remedy } => (format!("chain {chain} of table {table}"), drops, remedy),
-        Blocker::Legacy { command, remedy } => (format!("chain FORWARD of {command}"), drops, remedy),
-        Blocker::Firewalld { networks, remedy } => {
-            let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
-            let detail = format!(
-                "rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}; if pods cannot talk",
-                networks.join(" and ")
-            );
-            ("firewalld".to_owned(), detail, remedy)
-        }
-    };
-    Problem::new(Kind::ForwardingBlocked, subject, detail).with_remedy(remedy)
 }
 
 /// The nodes that are left out.

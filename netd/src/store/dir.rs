@@ -3,16 +3,14 @@
 //! Several daemons use the directory at once, on one machine or over a shared mount. The store reports what the files contain; the
 //! model decides which leases are valid.
 
-mod file_batch;
 mod files;
-mod fingerprint;
 mod lease_file;
 mod watcher;
 
 use std::future;
 use std::panic;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use network::model::{Lease, NodeName};
@@ -21,8 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task;
 
 use self::files::Layout;
-use self::lease_file::{LeaseFile, LeaseFiles};
-use self::watcher::{Notifications, PrimedWatch};
+use self::lease_file::LeaseFiles;
 use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
 use crate::lock;
 
@@ -37,8 +34,6 @@ pub struct DirStore {
     lock_timeout: Duration,
     /// The node that allocated its subnets through this store.
     own: OnceLock<NodeName>,
-    /// The watch that began with that allocation; the files are not read twice.
-    primed: Mutex<Option<PrimedWatch>>,
 }
 
 impl DirStore {
@@ -46,7 +41,7 @@ impl DirStore {
     /// the poll interval ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
         let (layout, lock_timeout) = (Layout::new(dir, net_conf), Duration::from_secs(15));
-        Self { layout, poll, lock_timeout, own: OnceLock::new(), primed: Mutex::default() }
+        Self { layout, poll, lock_timeout, own: OnceLock::new() }
     }
 
     /// Works on the files, outside of the runtime's own threads.
@@ -73,30 +68,22 @@ impl DirStore {
         let files = self.run(Layout::read_all).await?;
         // The watch of a daemon logs each file that it skips, once.
         let is_watched = self.own.get().is_some();
-        let lease = |(name, file): (String, LeaseFile)| match file.lease {
-            Err(error) if !is_watched => {
-                lease_file::log_skipped(&name, &error);
-                None
+        for (name, error) in files.iter().filter_map(|(name, file)| Some((name, file.as_ref().err()?))) {
+            if !is_watched {
+                lease_file::log_skipped(name, error);
             }
-            lease => lease.ok(),
-        };
-        Ok(files.into_iter().filter_map(lease).collect())
+        }
+        Ok(files.into_values().filter_map(Result::ok).collect())
     }
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.run(Layout::make_dirs).await?;
-        // The watch must begin before the files are read: changes during the read are notified then.
-        let notifications = self.own.set(request.node.clone()).is_ok().then(|| Notifications::new(&self.layout));
+        self.own.get_or_init(|| request.node.clone());
         let lock = lock::take(&self.layout.lock_file(), &format!("node {}", request.node), self.lock_timeout).await?;
         let (request, conf) = (request.clone(), conf.clone());
         let acquired = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
-        let (lease, files) = acquired?;
-        if let Some(notifications) = notifications {
-            let primed = PrimedWatch { notifications, files };
-            *self.primed.lock().unwrap_or_else(PoisonError::into_inner) = Some(primed);
-        }
-        Ok(lease)
+        acquired
     }
 
     pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -110,47 +97,32 @@ impl DirStore {
     }
 
     pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        let primed = self.primed.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let primed =
-            primed.unwrap_or_else(|| PrimedWatch { notifications: Notifications::new(&self.layout), files: None });
-        watcher::start(self.layout.clone(), self.poll, self.own.get(), primed)
+        watcher::start(self.layout.clone(), self.poll, self.own.get())
     }
 }
 
-/// Allocates the node's subnets and writes its lease. Where every file had to be read for that, the files are returned too, including
-/// the new one. The caller holds the lock.
-fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<LeaseFiles>), StoreError> {
+/// Allocates the node's subnets and writes its lease. The caller holds the lock.
+fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
     layout.remove_partial_lease(&request.node);
     let named = layout.read_lease(&request.node);
-    let mut files = if named.as_ref().is_some_and(|lease| lease_builder::is_sufficient(conf, lease.subnets)) {
-        None
-    } else {
-        Some(layout.read_all()?)
-    };
+    let is_sufficient = named.as_ref().is_some_and(|lease| lease_builder::is_sufficient(conf, lease.subnets));
+    let files = if is_sufficient { LeaseFiles::new() } else { layout.read_all()? };
+    let leases = || files.values().filter_map(|file| file.as_deref().ok());
     // The host had another name: its record has its address, and the subnets that its pods use.
-    let leases = files.iter().flatten().filter_map(|(_, file)| file.lease.as_ref().ok());
-    let renamed =
-        leases.filter(|_| named.is_none()).find(|lease| request.was_given(lease)).map(|lease| (**lease).clone());
-    if let (Some(renamed), Some(files)) = (&renamed, &mut files) {
-        files.remove(&format!("{}.json", renamed.node));
-    }
-    let stored = named.as_ref().or(renamed.as_ref());
+    let renamed = leases().filter(|_| named.is_none()).find(|lease| request.was_given(lease));
+    let stored = named.as_ref().or(renamed);
     let former = stored.map(|lease| lease.subnets).unwrap_or_default();
-    let leases = files.iter().flatten().filter_map(|(_, file)| file.lease.as_ref().ok());
-    let others: Vec<_> = leases.filter(|lease| lease.node != request.node).map(|lease| lease.subnets).collect();
+    let is_other = |lease: &&Lease| lease.node != request.node && Some(*lease) != renamed;
+    let others: Vec<_> = leases().filter(is_other).map(|lease| lease.subnets).collect();
     let subnets = lease_builder::subnets(request, conf, former, &others)?;
     let lease = lease_builder::lease(request, subnets, stored);
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
-        let name = format!("{}.json", lease.node);
-        if let Some((files, file)) = files.as_mut().zip(layout.read(&name)) {
-            files.insert(name, file);
-        }
     }
-    if let Some(renamed) = &renamed {
+    if let Some(renamed) = renamed {
         layout.remove_lease(&renamed.node)?;
     }
-    Ok((lease, files))
+    Ok(lease)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::*;
 use crate::link::{self, Device, Kind};
-use crate::netlink::Socket;
+use crate::netlink::RouteSocket;
 use crate::netns::scratch;
 use crate::nft::{
     Action, Chain, ChainType, Data, DataType, Element, Elements, Family, Hook, Key, Operation, Rule, Set, SetFlags,
@@ -49,7 +49,7 @@ fn wakes(monitor: &mut Monitor) -> bool {
     monitor.receive(usize::MAX).expect("a working monitor")
 }
 
-fn bridge(socket: &mut Socket, device: &str) -> u32 {
+fn bridge(socket: &mut RouteSocket, device: &str) -> u32 {
     socket.request(link::add_bridge(&name(device), Mac::local([2, 0, 0, 0, 0, 1]), None)).expect("a bridge");
     socket.index(&name(device)).expect("an answer").expect("the bridge")
 }
@@ -289,7 +289,7 @@ fn lost_notifications_are_an_event_and_not_the_end() {
 #[test]
 fn entries_of_other_devices_wake_nobody() {
     in_namespace(|| {
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let (own, other) = (bridge(&mut socket, "own"), bridge(&mut socket, "other"));
         let devices = Devices::Only { indexes: [own].into(), newest: other };
         let (mut monitor, subscription) = monitor(Filter { devices, ..Filter::default() });
@@ -335,7 +335,7 @@ fn route(destination: &str, kind: RouteKind) -> Route {
 #[test]
 fn routes_are_received_within_the_wanted_prefixes() {
     in_namespace(|| {
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let routes =
             Routes::Within(vec!["10.1.0.0/16".parse().expect("a prefix"), "fd01::/32".parse().expect("a prefix")]);
         let (mut monitor, subscription) = monitor(Filter { routes, ..Filter::default() });
@@ -359,7 +359,7 @@ fn routes_are_received_within_the_wanted_prefixes() {
 #[test]
 fn a_replaced_route_and_one_of_several_hops_are_received_as_such() {
     in_namespace(|| {
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         bridge(&mut socket, "u0");
         shell("ip address add 192.168.9.1/24 dev u0");
         let (mut monitor, subscription) = monitor(Filter { routes: Routes::All, ..Filter::default() });
@@ -375,7 +375,7 @@ fn a_replaced_route_and_one_of_several_hops_are_received_as_such() {
 #[test]
 fn sysctls_are_received_when_they_are_set() {
     in_namespace(|| {
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let index = bridge(&mut socket, "u0");
         let (mut monitor, subscription) = monitor(Filter { links: true, ..Filter::default() });
         let (all, device) = (None, Some(index));
@@ -398,7 +398,7 @@ fn sysctls_are_received_when_they_are_set() {
 #[test]
 fn links_are_received_before_what_is_on_them() {
     in_namespace(|| {
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let (mut monitor, subscription) = monitor(Filter::all());
         let index = bridge(&mut socket, "u0");
         socket.request(address::add(index, ip("192.168.9.1"), 24)).expect("an address");

@@ -5,7 +5,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 
-use super::{Request, Socket};
+use super::{Request, RouteSocket};
 use crate::error::KernelError;
 use crate::netlink_message::{messages, parse_answer};
 use crate::netlink_socket::Received;
@@ -13,7 +13,7 @@ use crate::netlink_socket::Received;
 /// A table that changes during each of this many reads is an error.
 const ATTEMPTS: u32 = 20;
 
-impl Socket {
+impl RouteSocket {
     /// Reads a table whole: `keep` turns messages into entries and passes over what is not wanted.
     ///
     /// It starts over where the kernel says that the table changed meanwhile (`NLM_F_DUMP_INTR`) or dropped a part

@@ -5,12 +5,12 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::libc;
 
-use super::Socket;
+use super::RouteSocket;
 use crate::error::KernelError;
 use crate::netlink_socket::SocketError;
 use crate::types::IfName;
 
-impl Socket {
+impl RouteSocket {
     /// The index of the link of this name; `None` where there is none. Costs less than reading the whole link: a run of a few ops looks up each device once.
     pub fn index(&self, name: &IfName) -> Result<Option<u32>, KernelError> {
         let mut request = request(name);

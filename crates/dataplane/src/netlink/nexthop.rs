@@ -3,7 +3,7 @@
 use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute};
 
-use super::Socket;
+use super::RouteSocket;
 use crate::attribute;
 use crate::error::KernelError;
 use crate::netlink_message::HEADER_BYTES;
@@ -23,7 +23,7 @@ struct Nexthop {
     member: Option<u32>,
 }
 
-impl Socket {
+impl RouteSocket {
     /// The attributes that a route by this object would have otherwise; of a group those of its first member. `None` where there is no
     /// such object.
     pub(crate) fn nexthop(&mut self, id: u32) -> Result<Option<Vec<RouteAttribute>>, KernelError> {

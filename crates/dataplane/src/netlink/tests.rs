@@ -18,7 +18,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 /// A namespace with an underlay `u0` (`192.168.9.1/24`, `fd00:9::1/64`) over which tunnels can be made; its index.
-fn underlay(socket: &mut Socket) -> u32 {
+fn underlay(socket: &mut RouteSocket) -> u32 {
     let mac = Mac::local([2, 0, 0, 0, 0, 1]);
     socket.request(link::add_bridge(&name("u0"), mac, None)).expect("bridge");
     let index = socket.link(&name("u0")).expect("read").expect("u0").index;
@@ -36,7 +36,7 @@ fn vxlan(underlay: u32, local: IpAddr, vni: i64) -> Vxlan {
 #[test]
 fn a_vxlan_device_reads_back_as_it_was_made() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let index = underlay(&mut socket);
         for (vni, local, gbp, learning) in [(1, "192.168.9.1", false, false), (2, "fd00:9::1", true, true)] {
             let mac = Mac::local([2, 0, 0, 0, 1, u8::try_from(vni).expect("small")]);
@@ -55,20 +55,20 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
 #[test]
 fn an_index_is_that_of_the_sockets_namespace() {
     let (socket, index) = netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let index = underlay(&mut socket);
         (socket, index)
     })
     .expect("namespace");
     assert_eq!(socket.index(&name("u0")).expect("asked"), Some(index));
     assert_eq!(socket.index(&name("u1")).expect("asked"), None, "there is no such link");
-    assert_eq!(Socket::open().expect("socket").index(&name("u0")).expect("asked"), None, "nor here");
+    assert_eq!(RouteSocket::open().expect("socket").index(&name("u0")).expect("asked"), None, "nor here");
 }
 
 #[test]
 fn each_request_of_a_batch_gets_its_own_answer() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let index = underlay(&mut socket);
         let route = |third: u8, gateway: &str| Route {
             destination: Prefix::new(IpAddr::from([10, 9, third, 0]), 24).expect("prefix"),
@@ -97,7 +97,7 @@ fn each_request_of_a_batch_gets_its_own_answer() {
 #[test]
 fn routes_read_back_in_both_families_and_across_them() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let index = underlay(&mut socket);
         let wanted = [
             ("10.1.0.0/24", "192.168.9.7", false),
@@ -142,7 +142,7 @@ fn routes_read_back_in_both_families_and_across_them() {
 #[test]
 fn neighbours_and_forwarding_entries_are_replaced_in_place() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let underlay = underlay(&mut socket);
         let mtu = Mtu::try_from(1400).expect("MTU");
         let new = vxlan(underlay, ip("192.168.9.1"), 5);
@@ -179,25 +179,25 @@ fn neighbours_and_forwarding_entries_are_replaced_in_place() {
 #[test]
 fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let bridge = underlay(&mut socket);
-        let (tell, hear) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let socket = &mut socket;
         std::thread::scope(move |scope| {
             scope.spawn(move || {
                 netns::scratch(move || {
                     let pod = std::fs::File::open("/proc/thread-self/ns/net").expect("namespace");
-                    tell.send(pod).expect("heard");
+                    sender.send(pod).expect("received");
                     wait.recv().expect("made");
-                    let mut inside = Socket::open().expect("socket");
+                    let mut inside = RouteSocket::open().expect("socket");
                     let eth0 = inside.link(&name("eth0")).expect("read").expect("there");
                     assert_eq!((eth0.up, eth0.mtu), (false, 1400));
                 })
                 .expect("namespace");
             });
             let done = done; // dropped when an assertion fails, so that the other thread ends
-            let pod = hear.recv().expect("namespace");
+            let pod = receiver.recv().expect("namespace");
             let new = NewVeth {
                 name: &name("veth0"),
                 mac: None,
@@ -216,7 +216,7 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
             assert_eq!(ports.len(), 1);
             assert_eq!(ports[0].alias.as_deref(), Some("net pod eth0"));
             assert!(ports[0].port.expect("a port").hairpin);
-            done.send(()).expect("heard");
+            done.send(()).expect("received");
         });
     })
     .expect("namespace");
@@ -225,7 +225,7 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
 #[test]
 fn routes_that_lead_nowhere_read_back_as_they_were_made() {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("socket");
+        let mut socket = RouteSocket::open().expect("socket");
         let kinds = [RouteKind::Blackhole, RouteKind::Unreachable, RouteKind::Prohibit, RouteKind::Throw];
         for (destination, kind) in
             ["10.1.0.0/24", "fd01:1::/64"].into_iter().flat_map(|to| kinds.map(|kind| (to, kind)))

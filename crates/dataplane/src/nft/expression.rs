@@ -159,7 +159,7 @@ impl Expression {
 
 /// How two sides are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Op {
+pub enum Comparison {
     /// Is, or is in.
     Eq,
     /// Is not, or is not in.
@@ -235,7 +235,7 @@ pub enum Statement {
         /// What is read.
         left: Expression,
         /// How.
-        op: Op,
+        op: Comparison,
         /// What it should be.
         right: Operand,
     },
@@ -244,7 +244,7 @@ pub enum Statement {
         /// One expression per type of the set's key.
         key: Vec<Expression>,
         /// Whether it must be in or out.
-        op: Op,
+        op: Comparison,
         /// The set's name.
         set: String,
     },
@@ -270,12 +270,12 @@ pub enum Statement {
 impl Statement {
     /// Goes on where `left` is `right`.
     pub fn eq(left: Expression, right: impl Into<Operand>) -> Self {
-        Self::Compare { left, op: Op::Eq, right: right.into() }
+        Self::Compare { left, op: Comparison::Eq, right: right.into() }
     }
 
     /// Goes on where `left` is not `right`.
     pub fn ne(left: Expression, right: impl Into<Operand>) -> Self {
-        Self::Compare { left, op: Op::Ne, right: right.into() }
+        Self::Compare { left, op: Comparison::Ne, right: right.into() }
     }
 
     /// Goes on for packets of this network protocol. Needed in `inet` tables before anything that reads an address.
@@ -285,7 +285,7 @@ impl Statement {
 
     /// Goes on where `key` is in the set.
     pub fn is_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
-        Self::Lookup { key: key.into(), op: Op::Eq, set: set.into() }
+        Self::Lookup { key: key.into(), op: Comparison::Eq, set: set.into() }
     }
 
     /// The network protocol that the statement leaves as the only one.
@@ -293,7 +293,7 @@ impl Statement {
         match self {
             Self::Compare {
                 left: Expression::NetworkProtocol,
-                op: Op::Eq,
+                op: Comparison::Eq,
                 right: Operand::Value(Value::NetworkProtocol(family)),
             } => Some(*family),
             _ => None,

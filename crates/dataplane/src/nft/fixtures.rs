@@ -2,7 +2,7 @@
 
 use std::ops::BitOr;
 
-use super::{Data, DataType, Element, Expression, Interval, Key, Op, Set, SetFlags, Statement, Type};
+use super::{Comparison, Data, DataType, Element, Expression, Interval, Key, Set, SetFlags, Statement, Type};
 
 impl Set {
     /// An empty map from this key.
@@ -53,6 +53,6 @@ impl Expression {
 impl Statement {
     /// Goes on where `key` is not in the set.
     pub(crate) fn is_not_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
-        Self::Lookup { key: key.into(), op: Op::Ne, set: set.into() }
+        Self::Lookup { key: key.into(), op: Comparison::Ne, set: set.into() }
     }
 }

@@ -9,7 +9,7 @@
 
 use super::abi::{self, DREG, REGISTER_VERDICT, immediate, masq, meta, meta_key};
 use super::attributes::Attributes;
-use super::expression::{Expression, NatFlags, Op, Statement, Type, Value, Verdict};
+use super::expression::{Comparison, Expression, NatFlags, Statement, Type, Value, Verdict};
 use super::source::IMMEDIATE;
 use super::table::Family;
 use super::writer::Writer;
@@ -152,10 +152,10 @@ fn word(register: u32) -> Option<u32> {
     }
 }
 
-impl Op {
+impl Comparison {
     /// `NFT_CMP_EQ` or `NFT_CMP_NEQ`; in a lookup, whether `NFT_LOOKUP_F_INV` is set.
     fn from_number(number: u32) -> Option<Self> {
-        [Op::Eq, Op::Ne].into_iter().find(|op| *op as u32 == number)
+        [Comparison::Eq, Comparison::Ne].into_iter().find(|op| *op as u32 == number)
     }
 }
 

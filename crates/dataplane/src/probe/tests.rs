@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::packet::Token;
 use super::{Checksum, Echo, Reply, echoes, path_mtu, refusals};
 use crate::link::{self, Device};
-use crate::netlink::Socket;
+use crate::netlink::RouteSocket;
 use crate::netns;
 use crate::types::Family;
 
@@ -37,7 +37,7 @@ fn an_answer_is_known_by_its_token() {
 /// Runs in a namespace with nothing but loopback.
 fn alone<T: Send>(body: impl FnOnce() -> T + Send) -> T {
     netns::scratch(|| {
-        let mut socket = Socket::open().expect("a netlink socket");
+        let mut socket = RouteSocket::open().expect("a netlink socket");
         let lo = "lo".parse().expect("a name");
         let up = link::LinkChange { up: Some(true), ..Default::default() };
         socket.request(link::set(Device::Name(&lo), &up)).expect("loopback up");

@@ -183,15 +183,13 @@ impl Admission {
         claims_of(lease).find_map(|claim| {
             let (taken, holder) = self.holder(claim)?;
             let reason = match (claim, taken) {
-                (Claim::Subnet(subnet), Claim::Subnet(taken)) if *holder == own.node => {
-                    format!(
-                        "its subnet {subnet} overlaps this node's own {taken}: remove the lease of the one that is wrong"
-                    )
-                }
                 (Claim::Subnet(subnet), Claim::Subnet(taken)) => {
-                    format!(
-                        "its subnet {subnet} overlaps {taken} of node {holder}: remove the lease of the one that is wrong"
-                    )
+                    let taken = if *holder == own.node {
+                        format!("this node's own {taken}")
+                    } else {
+                        format!("{taken} of node {holder}")
+                    };
+                    format!("its subnet {subnet} overlaps {taken}: remove the lease of the one that is wrong")
                 }
                 (Claim::Mac(mac), _) => mac_fault(mac, Some(holder)),
                 (Claim::Public(address), _) if *holder == own.node => {

@@ -198,8 +198,10 @@ fn record(former: &mut FormerValues, desired: &Desired, key: impl FnOnce() -> Ke
 
 fn count<K: Ord>(counts: &mut BTreeMap<K, usize>, key: K, is_more: bool) {
     let before = counts.get(&key).copied().unwrap_or(0);
-    let now = if is_more { before + 1 } else { before.saturating_sub(1) };
-    set(counts, key, (now > 0).then_some(now));
+    match if is_more { before + 1 } else { before.saturating_sub(1) } {
+        0 => drop(counts.remove(&key)),
+        now => drop(counts.insert(key, now)),
+    }
 }
 
 /// Puts a value, or takes it out; another value at the key is another owner's, and stays.
@@ -208,12 +210,5 @@ fn put<K: Ord, V: PartialEq>(map: &mut BTreeMap<K, V>, key: K, value: V, is_want
         map.insert(key, value);
     } else if map.get(&key) == Some(&value) {
         map.remove(&key);
-    }
-}
-
-fn set<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
-    match value {
-        Some(value) => drop(map.insert(key, value)),
-        None => drop(map.remove(&key)),
     }
 }

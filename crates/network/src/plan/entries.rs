@@ -5,10 +5,9 @@
 use std::collections::BTreeSet;
 
 use dataplane::op::{DeviceAddress, DeviceRoute, Op};
-use dataplane::types::{Family, IfName, Prefix};
+use dataplane::types::{Family, IfName, Prefix, RouteProtocol};
 
 use super::{Conflict, Diff};
-use crate::overlay::bridge::KERNEL;
 
 impl Diff<'_> {
     pub(super) fn addresses_to_add(&mut self) {
@@ -74,7 +73,7 @@ impl Diff<'_> {
             Op::SetLink { name, change } => *name == route.device && change.up == Some(true),
             _ => false,
         };
-        route.protocol == KERNEL && self.plan.ops.iter().any(brings)
+        route.protocol == RouteProtocol::KERNEL && self.plan.ops.iter().any(brings)
     }
 
     fn put_route(&mut self, wanted: &DeviceRoute) {

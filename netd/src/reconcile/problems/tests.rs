@@ -1,5 +1,6 @@
 use dataplane::op::DeviceRoute;
 use network::fixtures::{V4, far, near, vxlan};
+use network::plan::Conflict;
 
 use nix::errno::Errno;
 

@@ -10,19 +10,26 @@ use network::model::{Lease, NodeName};
 use network::record;
 use network::text::printable;
 
-use super::file_batch::{FileBatch, LeaseFileError, RawFile};
 use super::files::Layout;
-use super::fingerprint::Fingerprint;
 use crate::store::StoreError;
+use crate::whole_file;
 
-/// A node's file as it was read.
-#[derive(Debug)]
-pub(super) struct LeaseFile {
-    /// Taken no later than the content.
-    pub(super) fingerprint: Fingerprint,
-    /// The lease in the file.
-    pub(super) lease: Result<Arc<Lease>, LeaseFileError>,
+/// Why a node's file yields no lease.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LeaseFileError {
+    /// The file cannot be read.
+    #[error("cannot read it")]
+    Read(#[from] io::Error),
+    /// Not a node's file name.
+    #[error("its name is not that of a node")]
+    Foreign,
+    /// The content is no lease.
+    #[error("it is no lease")]
+    Content(#[from] record::RecordError),
 }
+
+/// The lease in a node's file.
+pub(super) type LeaseFile = Result<Arc<Lease>, LeaseFileError>;
 
 /// Nodes' files by file name.
 pub(super) type LeaseFiles = BTreeMap<String, LeaseFile>;
@@ -31,40 +38,33 @@ impl Layout {
     /// The node's lease. A file without a valid lease is logged and counts as none.
     pub(super) fn read_lease(&self, node: &NodeName) -> Option<Lease> {
         let name = format!("{node}.json");
-        let lease = self.read(&name)?.lease.inspect_err(|error| log_skipped(&name, error)).ok()?;
+        let lease = self.read(&name)?.inspect_err(|error| log_skipped(&name, error)).ok()?;
         Some(Arc::unwrap_or_clone(lease))
     }
 
-    /// Every node's file.
+    /// Every node's file; none before the first node has written.
     pub(super) fn read_all(&self) -> Result<LeaseFiles, StoreError> {
-        let names = match self.names() {
-            // Before the first node has written, a store has no directory of nodes.
+        match self.read_files() {
+            // Without a node, a store has no directory of nodes.
             Err(_) if !self.nodes_dir().exists() && self.nodes_dir().parent().is_some_and(Path::is_dir) => {
-                BTreeSet::new()
+                Ok(LeaseFiles::new())
             }
             // The first node may have created the directory after the failed attempt to list it.
-            names => names.or_else(|_| self.names())?,
-        };
-        let mut files = LeaseFiles::new();
-        self.read_files(names.into_iter(), |name, raw| {
-            let file = parse(&name, raw);
-            files.insert(name, file);
-        });
-        Ok(files)
+            files => files.or_else(|_| self.read_files()),
+        }
+    }
+
+    /// The files in the directory of nodes, which must exist.
+    pub(super) fn read_files(&self) -> Result<LeaseFiles, StoreError> {
+        Ok(self.names()?.into_iter().filter_map(|name| self.read(&name).map(|file| (name, file))).collect())
     }
 
     /// A file in the directory of nodes; `None` where there is none of this name.
     pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
-        let (mut batch, mut file) = (FileBatch::default(), None);
-        batch.read(self, &mut self.nodes_dir(), name.to_owned());
-        batch.for_each(|name, raw| file = Some(parse(&name, raw)));
-        file
-    }
-
-    /// The fingerprints of the files in the directory of nodes, by file name.
-    pub(super) fn fingerprints(&self) -> Result<BTreeMap<String, Fingerprint>, StoreError> {
-        let names = self.names()?.into_iter();
-        Ok(names.filter_map(|name| self.fingerprint(&name).map(|fingerprint| (name, fingerprint))).collect())
+        match whole_file::read(&self.nodes_dir().join(name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            text => Some(text.map_err(LeaseFileError::from).and_then(|text| parse(name, &text))),
+        }
     }
 
     /// The names of the files in the directory of nodes. Hidden files are left out: those are being written.
@@ -81,13 +81,9 @@ fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
     StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
-fn parse(name: &str, (fingerprint, content): RawFile<'_>) -> LeaseFile {
-    let parsed = |content: &[u8]| {
-        let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
-        let text = str::from_utf8(content).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
-        Ok(record::parse(&node, text)?.into())
-    };
-    LeaseFile { fingerprint, lease: content.and_then(parsed) }
+fn parse(name: &str, text: &str) -> LeaseFile {
+    let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
+    Ok(record::parse(&node, text)?.into())
 }
 
 /// The node whose file has this name; `None` for a foreign file.

@@ -4,19 +4,16 @@ mod notifications;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use network::chain;
 use network::model::{Lease, NodeName};
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
-use self::notifications::Changed;
-pub(super) use self::notifications::Notifications;
-use super::file_batch::LeaseFileError;
+use self::notifications::{Changed, Notifications};
 use super::files::Layout;
-use super::fingerprint::{Fingerprint, TIMESTAMP_STEP};
-use super::lease_file::{self, LeaseFile, LeaseFiles};
+use super::lease_file::{self, LeaseFile, LeaseFileError};
 use crate::store::{StoreError, StoreEvent, send};
 
 /// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
@@ -26,23 +23,10 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 /// How soon an unavailable store is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A watch that has begun already, and the files that were read since.
-#[derive(Debug)]
-pub(super) struct PrimedWatch {
-    pub(super) notifications: Notifications,
-    pub(super) files: Option<LeaseFiles>,
-}
-
-/// Continues a primed watch until the receiver is dropped.
-pub(super) fn start(
-    layout: Layout,
-    poll: Duration,
-    own: Option<&NodeName>,
-    primed: PrimedWatch,
-) -> mpsc::Receiver<StoreEvent> {
+/// Watches the files until the receiver is dropped.
+pub(super) fn start(layout: Layout, poll: Duration, own: Option<&NodeName>) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    let state = WatchedFiles::new(layout, poll, own, primed.files);
-    task::spawn(run(state, primed.notifications, events));
+    task::spawn(run(WatchedFiles::new(layout, poll, own), Notifications::new(), events));
     receiver
 }
 
@@ -57,7 +41,7 @@ async fn run(mut state: WatchedFiles, mut notifications: Notifications, events: 
             next_poll = Instant::now() + poll;
         }
         let updated = task::spawn_blocking(move || {
-            let sent = state.update(&changed, Now { monotonic: Instant::now(), wall: SystemTime::now() });
+            let sent = state.update(&changed, Instant::now());
             (state, sent)
         });
         let Ok((returned, sent)) = updated.await else { return };
@@ -76,19 +60,9 @@ async fn run(mut state: WatchedFiles, mut notifications: Notifications, events: 
     }
 }
 
-/// The time at which an update begins, by the monotonic clock and by the clock of the files' timestamps.
-#[derive(Debug, Clone, Copy)]
-struct Now {
-    monotonic: Instant,
-    wall: SystemTime,
-}
-
 /// The last state of a node's file.
 #[derive(Default)]
 struct FileState {
-    fingerprint: u64,
-    /// When this fingerprint was seen first, as long as the content may still change without another fingerprint.
-    unsettled: Option<Instant>,
     /// The last valid lease of the file; it counts while the content is invalid.
     lease: Option<Arc<Lease>>,
     /// What is wrong with the content, as it was logged.
@@ -102,8 +76,6 @@ struct WatchedFiles {
     /// The file name of this daemon's node.
     own: Option<String>,
     files: BTreeMap<String, FileState>,
-    /// Files that were read since the watch began; they are the first list.
-    primed: Option<LeaseFiles>,
     /// Missing files, and when their nodes count as gone.
     missing: BTreeMap<String, Instant>,
     net_conf: Option<String>,
@@ -115,13 +87,12 @@ struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, primed: Option<LeaseFiles>) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>) -> Self {
         Self {
             layout,
             poll,
             own: own.map(|node| format!("{node}.json")),
             files: BTreeMap::new(),
-            primed,
             missing: BTreeMap::new(),
             net_conf: None,
             listed: false,
@@ -140,7 +111,7 @@ impl WatchedFiles {
     }
 
     /// Reads what may have changed; gives the events that result.
-    fn update(&mut self, changed: &Changed, now: Now) -> Vec<StoreEvent> {
+    fn update(&mut self, changed: &Changed, now: Instant) -> Vec<StoreEvent> {
         let mut events = Vec::new();
         let net_conf = self.update_net_conf(&mut events);
         let nodes = match changed {
@@ -156,7 +127,7 @@ impl WatchedFiles {
                 }
             }
             Err(error) => {
-                if self.retry.replace(now.monotonic + RETRY.min(self.poll)).is_none() {
+                if self.retry.replace(now + RETRY.min(self.poll)).is_none() {
                     events.push(StoreEvent::Unavailable(chain(&error)));
                 }
             }
@@ -174,36 +145,35 @@ impl WatchedFiles {
     }
 
     /// The first list.
-    fn list(&mut self, now: Now, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
-        let files = self.primed.take().map_or_else(|| self.layout.read_all(), Ok)?;
+    fn list(&mut self, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+        let files = self.layout.read_all()?;
         events.reserve(files.len() + 2);
         events.push(StoreEvent::Init);
         for (name, file) in files {
-            self.take_file(name, file, now, events);
+            self.take_file(name, file, events);
         }
         events.push(StoreEvent::InitDone);
         self.listed = true;
         Ok(())
     }
 
-    fn update_all(&mut self, now: Now, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
+    fn update_all(&mut self, now: Instant, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
         if !self.listed {
-            return self.list(now, events);
+            return self.list(events);
         }
-        let fingerprints = self.layout.fingerprints().inspect_err(|_| {
+        let files = self.layout.read_files().inspect_err(|_| {
             self.was_unavailable = true;
             // The whole store is missing, which says nothing about single nodes.
             self.missing.clear();
         })?;
         let gone_after = if self.was_unavailable { self.poll.max(GONE_AFTER) } else { GONE_AFTER };
         self.was_unavailable = false;
-        let missing: Vec<String> =
-            self.files.keys().filter(|name| !fingerprints.contains_key(*name)).cloned().collect();
+        let missing: Vec<String> = self.files.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
         for name in missing {
             self.file_is_missing(&name, now, gone_after, events);
         }
-        for (name, fingerprint) in fingerprints {
-            self.file_exists(name, fingerprint, now, events);
+        for (name, file) in files {
+            self.take_file(name, file, events);
         }
         Ok(())
     }
@@ -211,18 +181,18 @@ impl WatchedFiles {
     fn update_names(
         &mut self,
         names: &BTreeSet<String>,
-        now: Now,
+        now: Instant,
         events: &mut Vec<StoreEvent>,
     ) -> Result<(), StoreError> {
-        let due = self.missing.iter().filter(|(_, due)| **due <= now.monotonic).map(|(name, _)| name.clone());
+        let due = self.missing.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
         let names: BTreeSet<String> = names.iter().cloned().chain(due).collect();
-        let found: Vec<_> = names.into_iter().map(|name| (self.layout.fingerprint(&name), name)).collect();
-        if found.iter().any(|(fingerprint, _)| fingerprint.is_none()) && !self.layout.nodes_dir().is_dir() {
+        let found: Vec<_> = names.into_iter().map(|name| (self.layout.read(&name), name)).collect();
+        if found.iter().any(|(file, _)| file.is_none()) && !self.layout.nodes_dir().is_dir() {
             return self.update_all(now, events);
         }
-        for (fingerprint, name) in found {
-            match fingerprint {
-                Some(fingerprint) => self.file_exists(name, fingerprint, now, events),
+        for (file, name) in found {
+            match file {
+                Some(file) => self.take_file(name, file, events),
                 None => self.file_is_missing(&name, now, GONE_AFTER, events),
             }
         }
@@ -230,13 +200,12 @@ impl WatchedFiles {
     }
 
     /// A file does not exist. Its node counts as gone once the file has been missing for `gone_after`.
-    fn file_is_missing(&mut self, name: &str, now: Now, gone_after: Duration, events: &mut Vec<StoreEvent>) {
-        let at = now.monotonic;
-        if !self.files.contains_key(name) || *self.missing.entry(name.to_owned()).or_insert(at + gone_after) > at {
+    fn file_is_missing(&mut self, name: &str, now: Instant, gone_after: Duration, events: &mut Vec<StoreEvent>) {
+        if !self.files.contains_key(name) || *self.missing.entry(name.to_owned()).or_insert(now + gone_after) > now {
             return;
         }
         if self.is_emptied() && self.own.as_deref() != Some(name) {
-            self.missing.insert(name.to_owned(), at + self.poll.max(GONE_AFTER));
+            self.missing.insert(name.to_owned(), now + self.poll.max(GONE_AFTER));
             return;
         }
         self.missing.remove(name);
@@ -255,25 +224,11 @@ impl WatchedFiles {
         self.own.is_some() && self.missing.len() == self.files.len()
     }
 
-    /// A file exists. It is read unless its content is known.
-    fn file_exists(&mut self, name: String, fingerprint: Fingerprint, now: Now, events: &mut Vec<StoreEvent>) {
-        self.missing.remove(&name);
-        let is_known = |state: &FileState| state.unsettled.is_none() && state.fingerprint == fingerprint.digest;
-        if self.files.get(&name).is_some_and(is_known) {
-            return;
-        }
-        // A file that was deleted after its fingerprint was taken has a notification of its own.
-        if let Some(file) = self.layout.read(&name) {
-            self.take_file(name, file, now, events);
-        }
-    }
-
     /// Takes a file that was read. Reports a changed lease; logs an invalid content once.
-    fn take_file(&mut self, name: String, file: LeaseFile, now: Now, events: &mut Vec<StoreEvent>) {
+    fn take_file(&mut self, name: String, file: LeaseFile, events: &mut Vec<StoreEvent>) {
+        self.missing.remove(&name);
         let mut state = self.files.remove(&name).unwrap_or_default();
-        let fingerprint = file.fingerprint.digest;
-        let since = state.unsettled.filter(|_| state.fingerprint == fingerprint).unwrap_or(now.monotonic);
-        match file.lease {
+        match file {
             Ok(lease) => {
                 if state.lease.as_ref() != Some(&lease) {
                     events.push(StoreEvent::Lease(Arc::clone(&lease)));
@@ -296,14 +251,6 @@ impl WatchedFiles {
                 }
             }
         }
-        // A timestamp in the future (a clock was set back, or another machine's clock is ahead) must not make every update read the
-        // file. Twice the step, since the file may have changed while the update that saw it was running.
-        let is_recent = now.monotonic.saturating_duration_since(since) <= 2 * TIMESTAMP_STEP;
-        state.unsettled = (is_recent && !file.fingerprint.is_settled(now.wall)).then_some(since);
-        state.fingerprint = fingerprint;
         self.files.insert(name, state);
     }
 }
-
-#[cfg(test)]
-mod tests;

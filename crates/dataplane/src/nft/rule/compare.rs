@@ -2,13 +2,13 @@
 
 use super::super::abi::cmp;
 use super::super::attributes::Attributes;
-use super::super::expression::{Expression, Op, Operand, Statement, Type, Value};
+use super::super::expression::{Comparison, Expression, Operand, Statement, Type, Value};
 use super::super::wire::IFNAME_BYTES;
 use super::super::writer::Writer;
 use super::{Reader, expression, load, register};
 use crate::types::{self, Prefix};
 
-pub(super) fn write(writer: &mut Writer, left: &Expression, op: Op, right: &Operand) {
+pub(super) fn write(writer: &mut Writer, left: &Expression, op: Comparison, right: &Operand) {
     let mut bytes = match right {
         Operand::Value(value) => value.to_bytes(),
         Operand::NamesLike(name) => name.as_str().as_bytes().to_vec(),
@@ -38,7 +38,7 @@ impl Reader {
     pub(super) fn compare(&self, attributes: Attributes<'_>) -> Option<Statement> {
         let load = self.only(attributes.number(cmp::SREG)?)?;
         let left = load.loaded.clone();
-        let op = Op::from_number(attributes.number(cmp::OP)?)?;
+        let op = Comparison::from_number(attributes.number(cmp::OP)?)?;
         let bytes = attributes.value(cmp::DATA)?;
         let right = match left {
             Expression::Address(family, _) => {

@@ -2,7 +2,7 @@
 
 use super::super::abi::lookup;
 use super::super::attributes::Attributes;
-use super::super::expression::{Expression, Op, Statement};
+use super::super::expression::{Comparison, Expression, Statement};
 use super::super::writer::Writer;
 use super::{Load, Reader, expression, load, register, word};
 
@@ -11,7 +11,7 @@ fn words(part: &Expression) -> u32 {
     u32::try_from(part.kind().bytes().div_ceil(4)).unwrap_or(0)
 }
 
-pub(super) fn write(writer: &mut Writer, key: &[Expression], op: Op, set: &str) {
+pub(super) fn write(writer: &mut Writer, key: &[Expression], op: Comparison, set: &str) {
     let mut word = 0;
     for part in key {
         load::write(writer, part, word);
@@ -20,7 +20,7 @@ pub(super) fn write(writer: &mut Writer, key: &[Expression], op: Op, set: &str) 
     expression(writer, "lookup", |writer| {
         writer.text(lookup::SET, set);
         writer.number(lookup::SREG, register(0));
-        if op == Op::Ne {
+        if op == Comparison::Ne {
             writer.number(lookup::FLAGS, op as u32);
         }
     });
@@ -39,7 +39,7 @@ impl Reader {
             key.push(loaded.clone());
         }
         (!key.is_empty()).then_some(())?;
-        let op = Op::from_number(attributes.number(lookup::FLAGS).unwrap_or(0))?;
+        let op = Comparison::from_number(attributes.number(lookup::FLAGS).unwrap_or(0))?;
         Some(Statement::Lookup { key, op, set: attributes.text(lookup::SET)? })
     }
 }

@@ -85,7 +85,7 @@ fn what_cannot_be_written_is_not_sent() {
     let wrong = [
         rule(Statement::eq(saddr.clone(), prefix("fd00::/64"))),
         rule(Statement::eq(Expression::Mark, Value::Service(1))),
-        rule(Statement::Compare { left: saddr, op: Op::Eq, right: Operand::Value(address("fd00::1")) }),
+        rule(Statement::Compare { left: saddr, op: Comparison::Eq, right: Operand::Value(address("fd00::1")) }),
         rule(Statement::is_in([], "s")),
         rule(Statement::SetMark(Expression::Protocol)),
         rule(Statement::Opaque { name: "xt".into(), data: Vec::new() }),

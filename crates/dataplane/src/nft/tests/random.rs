@@ -11,8 +11,8 @@ fn side() -> impl Strategy<Value = Side> {
     select(vec![Side::Source, Side::Destination])
 }
 
-fn op() -> impl Strategy<Value = Op> {
-    select(vec![Op::Eq, Op::Ne])
+fn op() -> impl Strategy<Value = Comparison> {
+    select(vec![Comparison::Eq, Comparison::Ne])
 }
 
 fn name() -> impl Strategy<Value = types::IfName> {

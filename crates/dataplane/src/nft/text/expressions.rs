@@ -2,7 +2,9 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::super::expression::{Expression, NatFlags, Op, Operand, Statement, Type, Value, Verdict, protocol, state};
+use super::super::expression::{
+    Comparison, Expression, NatFlags, Operand, Statement, Type, Value, Verdict, protocol, state,
+};
 use super::joined;
 use crate::types;
 
@@ -105,13 +107,13 @@ impl Display for Statement {
         match self {
             Statement::Compare {
                 left: Expression::Bits { of, mask, xor: 0 },
-                op: Op::Ne,
+                op: Comparison::Ne,
                 right: Operand::Value(Value::ConnectionState(0)),
             } if let Some(names) = state_names(*mask) => write!(f, "{of} {names}"),
             // Without a sign, `nft` takes a set of bits for one that shares a bit.
             Statement::Compare {
                 left: bits @ (Expression::Bits { .. } | Expression::ConnectionState),
-                op: Op::Eq,
+                op: Comparison::Eq,
                 right,
             } => {
                 write!(f, "{bits} == {right}")
@@ -129,11 +131,11 @@ impl Display for Statement {
     }
 }
 
-impl Op {
+impl Comparison {
     fn sign(self) -> &'static str {
         match self {
-            Op::Eq => "",
-            Op::Ne => "!= ",
+            Comparison::Eq => "",
+            Comparison::Ne => "!= ",
         }
     }
 }

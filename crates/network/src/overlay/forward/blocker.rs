@@ -3,9 +3,12 @@
 //! Pure. A range counts as open only where all of its packets pass for sure: by a rule that matches one address range, or the pods'
 //! bridge, and nothing else, before any rule that ends all packets' way through the chain.
 
-use dataplane::nft::{BaseChainFacts, Expression, Op, Operand, Policy, Rule, Side, Statement, Value, Verdict};
+use std::fmt;
+
+use dataplane::nft::{BaseChainFacts, Comparison, Expression, Operand, Policy, Rule, Side, Statement, Value, Verdict};
 use dataplane::types::{Family, Prefix};
 use dataplane::xtables;
+use reconcile::problem::Problem;
 
 use super::Others;
 
@@ -17,10 +20,9 @@ pub(super) const FIREWALLD: &str = "firewalld";
 pub(super) const FIREWALLD_ZONES: [&str; 2] = ["filter_FORWARD_IN_ZONES", "filter_FORWARD_ZONES"];
 
 /// What keeps pods' packets from being forwarded, with the commands that open the way.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Blocker {
     /// A chain of nftables.
-    #[error("chain {chain} of table {table} drops forwarded packets of pods; to let them pass: {remedy}")]
     Chain {
         /// `FAMILY NAME` as `nft` takes them.
         table: String,
@@ -30,10 +32,6 @@ pub enum Blocker {
         remedy: String,
     },
     /// firewalld, of whose rules only its trusted zone is judged here.
-    #[error(
-        "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}: if pods cannot talk, {remedy}",
-        ranges(networks)
-    )]
     Firewalld {
         /// The networks that are in no trusted zone.
         networks: Vec<Prefix>,
@@ -41,7 +39,6 @@ pub enum Blocker {
         remedy: String,
     },
     /// iptables-legacy.
-    #[error("chain FORWARD of {command} drops forwarded packets of pods; to let them pass: {remedy}")]
     Legacy {
         /// `iptables-legacy` or `ip6tables-legacy`.
         command: &'static str,
@@ -50,8 +47,10 @@ pub enum Blocker {
     },
 }
 
-fn ranges(networks: &[Prefix]) -> String {
-    networks.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+impl fmt::Display for Blocker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.problem(()).fmt(f)
+    }
 }
 
 /// Commands that a shell carries out one after the other, as long as none fails.
@@ -61,6 +60,24 @@ fn in_turn(commands: impl Iterator<Item = String>) -> Option<String> {
 }
 
 impl Blocker {
+    /// The blocker as a problem of this kind.
+    pub fn problem<K>(&self, kind: K) -> Problem<K> {
+        let drops = "drops forwarded packets of pods; to let them pass".to_owned();
+        let (subject, detail, remedy) = match self {
+            Blocker::Chain { table, chain, remedy } => (format!("chain {chain} of table {table}"), drops, remedy),
+            Blocker::Legacy { command, remedy } => (format!("chain FORWARD of {command}"), drops, remedy),
+            Blocker::Firewalld { networks, remedy } => {
+                let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+                let detail = format!(
+                    "rejects forwarded packets that none of its zones and policies lets pass, and does not trust {}; if pods cannot talk",
+                    networks.join(" and ")
+                );
+                ("firewalld".to_owned(), detail, remedy)
+            }
+        };
+        Problem::new(kind, subject, detail).with_remedy(remedy)
+    }
+
     /// A chain of nftables whose policy is to drop.
     pub(super) fn of_chain(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
         let table = format!("{} {}", facts.table.family, facts.table.name);
@@ -158,7 +175,7 @@ fn family(statement: &Statement) -> Option<Family> {
     match statement {
         Statement::Compare {
             left: Expression::NetworkProtocol,
-            op: Op::Eq,
+            op: Comparison::Eq,
             right: Operand::Value(Value::NetworkProtocol(family)),
         } => Some(*family),
         _ => None,
@@ -167,7 +184,7 @@ fn family(statement: &Statement) -> Option<Family> {
 
 /// The end of packets for which a statement asks that they pass the pods' bridge.
 fn of_bridge(statement: &Statement) -> Option<Side> {
-    let Statement::Compare { left, op: Op::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
+    let Statement::Compare { left, op: Comparison::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
         return None;
     };
     match left {
@@ -181,9 +198,11 @@ fn of_bridge(statement: &Statement) -> Option<Side> {
 /// The range of addresses that a statement asks for.
 fn range(statement: &Statement) -> Option<(Side, Prefix)> {
     match statement {
-        Statement::Compare { left: Expression::Address(_, side), op: Op::Eq, right: Operand::Prefix(range) } => {
-            Some((*side, *range))
-        }
+        Statement::Compare {
+            left: Expression::Address(_, side),
+            op: Comparison::Eq,
+            right: Operand::Prefix(range),
+        } => Some((*side, *range)),
         _ => None,
     }
 }

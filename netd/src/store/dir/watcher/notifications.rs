@@ -23,14 +23,14 @@ pub(super) enum Changed {
 
 /// The inotify watches. Where inotify is not available, only the watcher's poll sees changes.
 #[derive(Debug)]
-pub(in crate::store::dir) struct Notifications {
+pub(super) struct Notifications {
     stream: Option<EventStream<Vec<u8>>>,
     nodes: Option<WatchDescriptor>,
 }
 
 impl Notifications {
-    /// Watches the directories from now on. Must be called within a tokio runtime.
-    pub(in crate::store::dir) fn new(layout: &Layout) -> Self {
+    /// Watches nothing yet. Must be called within a tokio runtime.
+    pub(super) fn new() -> Self {
         let stream = Inotify::init().and_then(|inotify| inotify.into_event_stream(vec![0; 16 * 1024]));
         if let Err(error) = &stream {
             tracing::warn!(
@@ -39,9 +39,7 @@ impl Notifications {
                  raise the sysctl fs.inotify.max_user_instances"
             );
         }
-        let mut notifications = Self { stream: stream.ok(), nodes: None };
-        notifications.watch(layout);
-        notifications
+        Self { stream: stream.ok(), nodes: None }
     }
 
     /// Watches the directories that exist now. Watching a directory again changes nothing; a missing one is left to the next call.
