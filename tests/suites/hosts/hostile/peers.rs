@@ -34,6 +34,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         trials.push(test(format!("addresses that no other node can have are refused/{name}"), move || ends(&backend)));
         let taken = "a later record with another's subnet does not win after a restart";
         trials.push(test(format!("{taken}/{name}"), move || later(&again)));
+        for (families, stack) in [("IPv4", Stack::V4), ("dual", Stack::Dual)] {
+            let (named, other) = (backend_named(name), backend_named(name));
+            let name = format!("{name}/{families}");
+            trials.push(test(format!("a host that a record names sees the node's own address/{name}"), move || {
+                named_host(stack, &named)
+            }));
+            trials.push(test(format!("a pod reaches another node's own address/{name}"), move || {
+                node_address(stack, &other)
+            }));
+        }
     }
     trials.push(test("IPv6 addresses that no other node can have are refused", ends_v6));
     trials.push(test("a later record with another's hardware address does not win after a restart", later_mac));
@@ -42,6 +52,50 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(test("a key of etcd that names another node does not move that node", foreign_key));
     trials.push(test("an operation that the kernel refuses is a problem of that peer", refused_operation));
     trials
+}
+
+fn backend_named(name: &str) -> Value {
+    backends().into_iter().find(|(other, _)| *other == name).map(|(_, backend)| backend).unwrap_or_default()
+}
+
+/// A host without a route to pods answers them before and after a record names the host as a node.
+fn named_host(stack: Stack, backend: &Value) -> Outcome {
+    let bed = Bed::start(stack, backend, &["host"])?;
+    let host = bed.cluster.node("host");
+    let sees_n1 = |when: &str| -> Outcome {
+        for (family, address) in host.addresses().iter() {
+            let seen = flow::tcp(bed.a.namespace(), host.namespace(), *address)
+                .map_err(|failure| bed.cluster.with_logs(failure))?;
+            let own = bed.node().address(family);
+            ensure!(seen == own, "{when}, the host saw {seen}, and n1 is {own}");
+        }
+        Ok(())
+    };
+    sees_n1("before the record")?;
+    let address = host.address(Family::V4).to_string();
+    let mut liar = in_words_of(backend, stranger("liar", 66)).set("PublicIP", address);
+    if stack == Stack::Dual {
+        liar = in_words_of(backend, dual(stranger("liar", 66), 66)).set("PublicIP", host.address(Family::V4).to_string());
+        liar = liar.set("PublicIPv6", host.address(Family::V6).to_string());
+    }
+    bed.write(&liar)?;
+    netd_tests::node::routed(bed.node(), "10.244.66.0/24", true)?;
+    sees_n1("with the record")?;
+    bed.cluster.talk(&bed.a, &bed.b)
+}
+
+/// A pod's packets reach a node's own address from the address of the pod's node.
+fn node_address(stack: Stack, backend: &Value) -> Outcome {
+    let bed = Bed::start(stack, backend, &[])?;
+    for (from, own, to) in [(&bed.a, "n1", "n2"), (&bed.b, "n2", "n1")] {
+        for (family, address) in bed.cluster.node(to).addresses().iter() {
+            flow::ping(from.namespace(), *address).map_err(|failure| bed.cluster.with_logs(failure))?;
+            let seen = flow::tcp(from.namespace(), bed.cluster.node(to).namespace(), *address)?;
+            let expected = bed.cluster.node(own).address(family);
+            ensure!(seen == expected, "{to} saw {seen}, and {own} is {expected}");
+        }
+    }
+    Ok(())
 }
 
 /// A record of a node that is not there, as a node with this backend would write it.
