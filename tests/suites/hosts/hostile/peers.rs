@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials.push(test("a peer that sends by a busy port leaves the node ready", busy_port));
     trials.push(test("a peer opens no ports on other nodes and loosens no filter", ports));
+    trials.push(test("the only peer opens no ports on a node that joins", only_peer));
     trials.push(test("a peer that sends by many ports costs a change of the backend no packet", crowded));
     for (name, backend) in backends() {
         let again = backend.clone();
@@ -190,6 +191,18 @@ fn ports() -> Outcome {
         let filter = sysctl(bed.n1(), &format!("net/ipv4/conf/{device}/rp_filter"))?;
         ensure!(filter == "1", "the filter of {device} is {filter}");
     }
+    Ok(())
+}
+
+fn only_peer() -> Outcome {
+    let fabric = fabric(Stack::V4, &vxlan(), &[])?;
+    let of_port = |port: u16| json!({ "Type": "vxlan", "VNI": 1, "Port": port, "VtepMAC": "02:00:00:00:02:42" });
+    stranger("liar", 66).set("Receives", json!([of_port(8472), of_port(4500)])).write(&fabric.store)?;
+    let n1 = fabric.node("n1");
+    let _daemon = n1.start_netd(&[])?;
+    netd_tests::node::routed(n1, "10.244.66.0/24", true)?;
+    let devices: Vec<String> = kernel::vxlans(n1.namespace())?.into_iter().map(|(name, _)| name).collect();
+    ensure!(devices == ["flannel.1"], "n1 has the devices {devices:?}");
     Ok(())
 }
 
