@@ -13,6 +13,8 @@ mod credentials;
 mod families;
 #[path = "kube/flannel.rs"]
 mod flannel;
+#[path = "kube/identity.rs"]
+mod identity;
 #[path = "kube/proxy.rs"]
 mod proxy;
 #[path = "kube/trouble.rs"]
@@ -29,7 +31,7 @@ use netd_tests::suite::{from_the_start, test};
 use netd_tests::{
     Context, Outcome, Stack, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use bed::{Bed, PREFIX, path, routed, topology, vxlan};
 
@@ -47,8 +49,6 @@ fn main() -> ExitCode {
                 test("dual stack, a peer changes only one public address", only_one),
                 test("two podCIDRs in any order, and never three", orders),
                 test("strangers' annotations stop nobody", strangers),
-                test("of two machines with one name the first says so and does not fight/vxlan", || twin("vxlan")),
-                test("of two machines with one name the first says so and does not fight/host-gw", || twin("host-gw")),
                 test("a node that takes no part any more is gone", leaves),
                 test("pods of three nodes talk", talk),
                 test("netd cleanup takes netd's annotations away", cleanup),
@@ -62,6 +62,7 @@ fn main() -> ExitCode {
             trials.extend(families::trials());
             trials.extend(flannel::trials());
             trials.extend(two::trials());
+            trials.extend(identity::trials());
             trials.push(from_the_start("drift is repaired while the API server hangs for a minute", trouble::hangs));
             trials
         },
@@ -287,65 +288,6 @@ fn strangers() -> Outcome {
     bed.add_peer("next", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)
-}
-
-/// The machine that came second has the record. Nothing tells it from a node that has got another address.
-fn twin(backend: &str) -> Outcome {
-    let bed = Bed::with(&net_conf(Stack::V4, &json!({ "Type": backend })))?;
-    // With a peer from the beginning, n1 needs to publish nothing for later ones.
-    let annotations = |n: u8| {
-        let mut annotations = bed::flannels(n);
-        if backend == "host-gw" {
-            (annotations["backend-type"], annotations["backend-data"]) = ("host-gw".into(), "null".into());
-        }
-        annotations
-    };
-    bed.add_node("peer", &["10.244.77.0/24"], &annotations(77))?;
-    let first = bed.start("n1", &[])?;
-    routed(bed.node("n1"), "10.244.77.0/24", true).map_err(|failure| failure.with("netd on n1", &first.log()))?;
-    let twin = bed.start("n2", &["--node-name", "n1"])?;
-    let document = || -> Outcome<Value> {
-        let flags = [bed.flags("n1"), vec!["-o".to_owned(), "json".to_owned()]].concat();
-        let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-        let output = bed.node("n1").run_netd("status", &flags)?;
-        serde_json::from_slice(&output.stdout).context("read the status")
-    };
-    let with_logs = |failure: netd_tests::Failure| {
-        failure.with("netd on n1", &first.log()).with("netd on n2", &twin.log())
-    };
-    eventually(seconds(20), "n1 says that its name is taken, and is not ready", || {
-        let seen = document()?;
-        let says = seen["problems"].to_string().contains("192.168.1.12");
-        ensure!(says && seen["ready"] == false, "ready: {}, {}", seen["ready"], seen["problems"]);
-        Ok(())
-    })
-    .map_err(with_logs)?;
-    bed.await_event("n1", "NodeNameTaken", "192.168.1.12").map_err(with_logs)?;
-    // Both have read all that was before.
-    let passes_on = |n: u8| {
-        let range = format!("10.244.{n}.0/24");
-        bed.add_node(&format!("after-{n}"), &[&range], &annotations(n))?;
-        ["n1", "n2"].iter().try_for_each(|node| routed(bed.node(node), &range, true)).map_err(with_logs)
-    };
-    passes_on(78)?;
-    let version = || Ok::<_, netd_tests::Failure>(bed.server.get(&path("n1"))?["metadata"]["resourceVersion"].clone());
-    let before = version()?;
-    passes_on(79)?;
-    ensure!(version()? == before, "the Node is written again and again");
-    ensure!(bed.annotation("n1", "public-ip")? == "192.168.1.12", "n1 has taken its Node back");
-
-    twin.terminate()?;
-    let flags = [bed.flags("n2"), vec!["--node-name".to_owned(), "n1".to_owned()]].concat();
-    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    let output = bed.node("n2").run_netd("cleanup", &flags)?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    bed.await_annotation("n1", "public-ip", "192.168.1.11")?;
-    eventually(seconds(20), "n1 is ready again", || {
-        let seen = document()?;
-        ensure!(seen["ready"] == true, "{}", seen["problems"]);
-        Ok(())
-    })
-    .map_err(|failure| failure.with("netd on n1", &first.log()))
 }
 
 fn leaves() -> Outcome {

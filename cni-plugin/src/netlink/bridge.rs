@@ -221,7 +221,8 @@ fn keep_routers(host: &mut Socket, accept_ra_file: Option<&Path>) -> Result<(), 
 
 /// Adds a line to a file.
 fn note(path: &Path, line: &str) -> Result<(), CniError> {
-    let file = OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let file =
+        OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
     let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
     written.map_err(|error| CniError::new(Code::Io, format!("cannot note {line} in {}: {error}", path.display())))
 }

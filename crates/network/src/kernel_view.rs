@@ -113,7 +113,8 @@ impl KernelView {
             // of our table is a stranger's, and a dump says what to undo.
             Event::Table(change)
                 if change.origin != self.filter.port
-                    && (change.table == self.filter.table || forward::is_of_shared_chain(&change.table, &change.subject)) =>
+                    && (change.table == self.filter.table
+                        || forward::is_of_shared_chain(&change.table, &change.subject)) =>
             {
                 engine.require_full();
             }

@@ -17,11 +17,7 @@ use crate::value::Item;
 /// What the kernel has for these keys: the desired values, but for the deviations.
 pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
     let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.links.get(name)?.clone())));
-    let mut observed = Observed {
-        links: links.collect(),
-        addresses: desired.addresses.clone(),
-        ..Observed::default()
-    };
+    let mut observed = Observed { links: links.collect(), addresses: desired.addresses.clone(), ..Observed::default() };
     for key in keys {
         let value = engine.deviations().get(key).cloned().unwrap_or_else(|| desired.value(key));
         for item in value {
@@ -44,11 +40,7 @@ impl Desired {
     /// What the kernel should have for these keys.
     #[must_use]
     pub fn subset(&self, keys: &BTreeSet<Key>) -> Self {
-        let mut subset = Self {
-            devices: self.devices.clone(),
-            addresses: self.addresses.clone(),
-            ..Self::default()
-        };
+        let mut subset = Self { devices: self.devices.clone(), addresses: self.addresses.clone(), ..Self::default() };
         for (key, item) in keys.iter().flat_map(|key| self.value(key).into_iter().map(move |item| (key, item))) {
             match (key, item) {
                 (Key::Neighbour(device, address), Item::Mac(mac)) => {

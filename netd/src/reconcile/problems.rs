@@ -134,10 +134,13 @@ pub fn of_rejected(rejected: &[Rejected]) -> Problems {
 
 /// The records that are passed over.
 pub fn of_faults(faults: &BTreeMap<String, String>) -> Problems {
-    counted(MANY_RECORDS, faults.iter().map(|(record, fault)| {
-        let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
-        problem.with_remedy("write it anew or delete it")
-    }))
+    counted(
+        MANY_RECORDS,
+        faults.iter().map(|(record, fault)| {
+            let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
+            problem.with_remedy("write it anew or delete it")
+        }),
+    )
 }
 
 /// More problems of one kind with the records of a store are one problem.
@@ -157,9 +160,9 @@ fn counted(subject: &str, each: impl ExactSizeIterator<Item = Problem>) -> Probl
     if count <= MOST {
         return each.collect();
     }
-    let first = each.take(1).map(|first| {
-        Problem::new(first.kind, subject, format!("are left out ({count}), the first of them: {first}"))
-    });
+    let first = each
+        .take(1)
+        .map(|first| Problem::new(first.kind, subject, format!("are left out ({count}), the first of them: {first}")));
     first.collect()
 }
 

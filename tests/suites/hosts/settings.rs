@@ -96,7 +96,8 @@ fn plugin_cleanup() -> Outcome {
     let fabric = fabric(Stack::Dual, &vxlan(), &[])?;
     let n1 = no_default_of_its_own(&fabric)?;
     let _router = Router::plug(n1.namespace(), "eth1")?;
-    let env = "FLANNEL_IPV6_NETWORK=fd00:9::/48\nFLANNEL_IPV6_SUBNET=fd00:9::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
+    let env =
+        "FLANNEL_IPV6_NETWORK=fd00:9::/48\nFLANNEL_IPV6_SUBNET=fd00:9::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
     std::fs::write(n1.subnet_file(), env).context("write subnet.env")?;
     let pod = Namespace::new("pod")?;
     let conf = json!({

@@ -65,7 +65,8 @@ pub(super) fn former(
         *counts.entry(*received).or_default() += 1;
     }
     let ours = ours.into_iter().filter(|ours| telling.iter().any(|support| support.sends.contains(ours)));
-    let usual = counts.into_iter().filter(|(_, count)| *count > 1 && count * 2 > telling.len()).map(|(received, _)| received);
+    let usual =
+        counts.into_iter().filter(|(_, count)| *count > 1 && count * 2 > telling.len()).map(|(received, _)| received);
     let published = cluster.own.encapsulations.iter().flat_map(EncapsulationSupport::all);
     let configured = backend.encapsulations();
     let all = published.chain(draining.iter().copied()).chain(ours).chain(usual);

@@ -19,7 +19,8 @@ const TASK: &str = "nodes";
 
 /// Follows the Nodes until the daemon receives no more. `problem` is what has kept the Nodes from being read so far.
 pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, problem: Option<String>) {
-    let mut follower = NodeFollower { shared, events: events.clone(), faults: BTreeMap::new(), news: Vec::new(), problem, list: None };
+    let mut follower =
+        NodeFollower { shared, events: events.clone(), faults: BTreeMap::new(), news: Vec::new(), problem, list: None };
     tokio::select! {
         _ = follower.run() => {}
         () = events.closed() => {}

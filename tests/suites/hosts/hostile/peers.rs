@@ -31,20 +31,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(test("the only peer opens no ports on a node that joins", only_peer));
     trials.push(test("a peer that sends by many ports costs a change of the backend no packet", crowded));
     for (name, backend) in backends() {
+        for (families, stack) in [("IPv4", Stack::V4), ("dual", Stack::Dual)] {
+            for (case, of_case) in NODE_ADDRESSES {
+                let backend = backend.clone();
+                trials.push(test(format!("{case}/{name}/{families}"), move || of_case(stack, &backend)));
+            }
+        }
         let again = backend.clone();
         trials.push(test(format!("addresses that no other node can have are refused/{name}"), move || ends(&backend)));
         let taken = "a later record with another's subnet does not win after a restart";
         trials.push(test(format!("{taken}/{name}"), move || later(&again)));
-        for (families, stack) in [("IPv4", Stack::V4), ("dual", Stack::Dual)] {
-            let (named, other) = (backend_named(name), backend_named(name));
-            let name = format!("{name}/{families}");
-            trials.push(test(format!("a host that a record names sees the node's own address/{name}"), move || {
-                named_host(stack, &named)
-            }));
-            trials.push(test(format!("a pod reaches another node's own address/{name}"), move || {
-                node_address(stack, &other)
-            }));
-        }
     }
     trials.push(test("IPv6 addresses that no other node can have are refused", ends_v6));
     trials.push(test("a later record with another's hardware address does not win after a restart", later_mac));
@@ -55,9 +51,12 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn backend_named(name: &str) -> Value {
-    backends().into_iter().find(|(other, _)| *other == name).map(|(_, backend)| backend).unwrap_or_default()
-}
+type OfBackend = fn(Stack, &Value) -> Outcome;
+
+const NODE_ADDRESSES: [(&str, OfBackend); 2] = [
+    ("a host that a record names sees the node's own address", named_host),
+    ("a pod reaches another node's own address", node_address),
+];
 
 /// A host without a route to pods answers them before and after a record names the host as a node.
 fn named_host(stack: Stack, backend: &Value) -> Outcome {
@@ -73,12 +72,11 @@ fn named_host(stack: Stack, backend: &Value) -> Outcome {
         Ok(())
     };
     sees_n1("before the record")?;
-    let address = host.address(Family::V4).to_string();
-    let mut liar = in_words_of(backend, stranger("liar", 66)).set("PublicIP", address);
+    let mut liar = stranger("liar", 66);
     if stack == Stack::Dual {
-        liar = in_words_of(backend, dual(stranger("liar", 66), 66)).set("PublicIP", host.address(Family::V4).to_string());
-        liar = liar.set("PublicIPv6", host.address(Family::V6).to_string());
+        liar = dual(liar, 66).set("PublicIPv6", host.address(Family::V6).to_string());
     }
+    let liar = in_words_of(backend, liar).set("PublicIP", host.address(Family::V4).to_string());
     bed.write(&liar)?;
     netd_tests::node::routed(bed.node(), "10.244.66.0/24", true)?;
     sees_n1("with the record")?;
