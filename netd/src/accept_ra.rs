@@ -1,10 +1,11 @@
-//! The record of interfaces on which netd has set `accept_ra` to 2, so that they keep their routers once IPv6 is forwarded: a file beside
+//! The record of interfaces on which netd or its plugin has set `accept_ra` to 2, so that they keep their routers once IPv6 is forwarded: a file beside
 //! the subnet file, so both are of this boot. Clean-up puts the former value back.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use dataplane::op::Op;
+use netd_cni::conf::plugin_conf::accept_ra_file;
 
 use crate::problem::{Kind, Problem};
 use crate::whole_file;
@@ -14,9 +15,7 @@ pub const VALUES: (&str, &str) = ("1", "2");
 
 /// The file.
 pub fn file(subnet_file: &Path) -> PathBuf {
-    let mut name = subnet_file.as_os_str().to_owned();
-    name.push(".accept_ra");
-    name.into()
+    accept_ra_file(subnet_file)
 }
 
 fn is_ours(key: &str) -> bool {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dataplane::netlink::Socket;
+use dataplane::netlink::RouteSocket;
 use dataplane::rule::{Action, Flow, Found, Rule};
 use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use network::model::{Cluster, NodeName};
@@ -60,7 +60,7 @@ impl Diversion {
 
 /// The rules that divert packets to this node's pods and to those of so many peers of each family.
 pub fn find(
-    socket: &mut Socket,
+    socket: &mut RouteSocket,
     networks: &PerFamily<Prefix>,
     cluster: &Cluster,
     outcome: &Outcome,
@@ -96,7 +96,7 @@ fn pod(cluster: &Cluster, name: &NodeName, family: Family) -> Option<IpAddr> {
 }
 
 struct Search<'s> {
-    socket: &'s mut Socket,
+    socket: &'s mut RouteSocket,
     rules: Vec<Rule>,
     network: Prefix,
     found: &'s mut Vec<Diversion>,

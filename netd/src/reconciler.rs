@@ -9,7 +9,6 @@ use std::time::Duration;
 use dataplane::kernel::Kernel;
 use dataplane::monitor::Event;
 use dataplane::types::PerFamily;
-use network::key::Key;
 use network::model::{Cluster, Lease, NodeName};
 use network::overlay::{Identity, Outcome};
 use network::state::{Engine, FullRun, State, WatchFilter};
@@ -103,16 +102,12 @@ impl Reconciler {
         if !leases.is_empty() && !state.update_peers(cluster, leases, engine) {
             return None;
         }
-        let (plan, keys) = state.plan(engine)?;
+        let plan = state.plan(engine)?;
         let desired = &state.outcome().desired;
         let apply = |ops: &[_]| reconcile::carry_out(kernel, ops);
         let (report, deferred) = engine.run(desired, plan.ops, plan.conflicts, (kind, now), apply);
         if !report.is_clean() {
             return None;
-        }
-        // Own changes of nftables are not notified.
-        for key in keys.iter().filter(|key| matches!(key, Key::Element(..)) && deferred.ops.is_empty()) {
-            engine.settle(key);
         }
         Some(Incremental { report, deferred, nodes })
     }

@@ -18,8 +18,8 @@ use std::process::ExitCode;
 use dataplane::types::Family;
 use netd_tests::peers::{ETCD, ETCDCTL, FLANNELD};
 use netd_tests::suite::{from_the_start, test};
-use netd_tests::{Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds, wall_clock};
-use serde_json::json;
+use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, kernel, net_conf, peers, seconds, wall_clock};
+use serde_json::{Value, json};
 
 use bed::{Bed, ENDPOINT, foreign, key_of, routed, vxlan};
 
@@ -36,6 +36,7 @@ fn main() -> ExitCode {
                     "a node with another name goes on with its subnet, one with another's address does not take it",
                     names,
                 ),
+                test("of two machines with one name the first says so and does not fight", twin),
                 test("the subnet of subnet.env is taken where it is free and suits", previous),
                 test("nodes that race for the last subnets get one each/V4", || race(Stack::V4)),
                 test("nodes that race for the last subnets get one each/Dual", || race(Stack::Dual)),
@@ -153,6 +154,57 @@ fn names() -> Outcome {
     let owners = |name: &str| keys.iter().filter(|(_, value, _)| value.contains(name)).count();
     ensure!(keys.len() == 2 && owners("rack-7") == 1 && owners("\"n2\"") == 1, "etcd has {keys:?}");
     Ok(())
+}
+
+/// The machine that came second has the record. Nothing tells it from a node that has got another address.
+fn twin() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let n1 = bed.node("n1");
+    // With a peer from the beginning, n1 needs to publish nothing for later ones.
+    bed.put("subnets/10.244.77.0-24", &foreign(77))?;
+    let _first = n1.start_netd(&[ENDPOINT])?;
+    routed(n1, "10.244.77.0/24", true)?;
+    let as_n1 = [ENDPOINT, "--node-name", "n1"];
+    let twin = bed.node("n2").start_netd(&as_n1)?;
+    let document = || -> Outcome<Value> {
+        let output = n1.run_netd("status", &[ENDPOINT, "-o", "json"])?;
+        serde_json::from_slice(&output.stdout).context("read the status")
+    };
+    eventually(seconds(20), "n1 says that its name is taken, and is not ready", || {
+        let seen = document()?;
+        let says = seen["problems"].to_string().contains("192.168.1.12");
+        ensure!(says && seen["ready"] == false, "ready: {}, {}", seen["ready"], seen["problems"]);
+        Ok(())
+    })?;
+    let (key, _, _) = key_of(&bed.etcd, bed.machine(), 12)?;
+    ensure!(bed.subnets()?.len() == 2, "etcd has {:?}", bed.subnets()?);
+    // Both have read all that was before.
+    bed.put("subnets/10.244.200.0-24", &foreign(200))?;
+    for node in ["n1", "n2"] {
+        routed(bed.node(node), "10.244.200.0/24", true)?;
+    }
+    let path = format!("/coreos.com/network/subnets/{key}");
+    let version = || -> Outcome<Option<String>> {
+        let fields = bed.ctl(&["get", "-w", "fields", &path])?;
+        Ok(fields.lines().find(|line| line.starts_with("\"Version\"")).map(str::to_owned))
+    };
+    let written = version()?;
+    bed.put("subnets/10.244.201.0-24", &foreign(201))?;
+    for node in ["n1", "n2"] {
+        routed(bed.node(node), "10.244.201.0/24", true)?;
+    }
+    let now = version()?;
+    ensure!(written.is_some() && now == written, "the record was written again: {written:?}, then {now:?}");
+
+    twin.terminate()?;
+    let output = bed.node("n2").run_netd("cleanup", &as_n1)?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    eventually(seconds(20), "n1 is ready again", || {
+        let seen = document()?;
+        ensure!(seen["ready"] == true, "{}", seen["problems"]);
+        Ok(())
+    })?;
+    key_of(&bed.etcd, bed.machine(), 11).map(drop)
 }
 
 fn previous() -> Outcome {

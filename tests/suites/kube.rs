@@ -13,6 +13,8 @@ mod credentials;
 mod families;
 #[path = "kube/flannel.rs"]
 mod flannel;
+#[path = "kube/identity.rs"]
+mod identity;
 #[path = "kube/proxy.rs"]
 mod proxy;
 #[path = "kube/trouble.rs"]
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
             trials.extend(families::trials());
             trials.extend(flannel::trials());
             trials.extend(two::trials());
+            trials.extend(identity::trials());
             trials.push(from_the_start("drift is repaired while the API server hangs for a minute", trouble::hangs));
             trials
         },
@@ -268,9 +271,20 @@ fn strangers() -> Outcome {
     for word in ["thief", "double", "overlaps this node's own"] {
         ensure!(status.contains(word), "netd status does not say {word:?}: {status}");
     }
+    let passed_over = |node: &str, why: &str| {
+        eventually(seconds(10), &format!("netd status says that {node} is passed over"), || {
+            let status = bed.run("n1", "status")?;
+            let named = |line: &str| line.contains(&format!("Node {node} is passed over")) && line.contains(why);
+            ensure!(status.lines().any(named), "netd status is {status}");
+            Ok(())
+        })
+    };
+    for (node, why) in [("bad-100", "backend-data"), ("bad-102", "no address"), ("bad-103", "backend-type")] {
+        passed_over(node, why)?;
+    }
     // What a node said last stands while it talks nonsense.
     bed.annotate("good", &json!({ "backend-data": "{{{" }))?;
-    daemon.await_log("the annotations of a Node are ignored", seconds(10))?;
+    passed_over("good", "{{{")?;
     bed.add_peer("next", 78)?;
     routed(bed.node("n1"), "10.244.78.0/24", true)?;
     routed(bed.node("n1"), "10.244.77.0/24", true)

@@ -73,6 +73,9 @@ pub struct BridgeConf {
     pub promiscuous: bool,
     /// Ports do not see each other.
     pub port_isolation: bool,
+    /// Where links are noted that accept router advertisements although the node forwards: the daemon's clean-up reads it. None without a
+    /// daemon.
+    pub accept_ra_file: Option<PathBuf>,
 }
 
 /// The attachment that ADD makes and CHECK expects.
@@ -94,6 +97,13 @@ pub struct PluginConf {
     pub dns: Dns,
     /// The result of the plugins before this one; for CHECK, of the whole chain.
     pub prev_result: Option<CniResult>,
+}
+
+/// Beside a subnet file: the sysctls that were changed so that links keep their routers once the node forwards, one a line.
+pub fn accept_ra_file(subnet_file: &Path) -> PathBuf {
+    let mut name = subnet_file.as_os_str().to_owned();
+    name.push(".accept_ra");
+    name.into()
 }
 
 /// The file that has to be read before [`PluginConf::read`]; `None` where the configuration says everything itself.
@@ -136,7 +146,10 @@ impl PluginConf {
         let is_default_gateway = fields.flag("isDefaultGateway")?.unwrap_or(given_gateway.unwrap_or(true));
         let is_gateway = given_gateway.unwrap_or(true) || is_default_gateway;
         Ok(Self {
-            bridge: bridge_of(&fields, is_gateway, env)?,
+            bridge: BridgeConf {
+                accept_ra_file: subnet_file(document)?.map(accept_ra_file),
+                ..bridge_of(&fields, is_gateway, env)?
+            },
             requested,
             ranges,
             routes: routes_of(&ipam, env)?,
@@ -165,6 +178,7 @@ fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> 
         hairpin: hairpin.unwrap_or(!promiscuous),
         promiscuous,
         port_isolation: fields.flag("portIsolation")?.unwrap_or(false),
+        accept_ra_file: None,
     })
 }
 

@@ -1,7 +1,11 @@
 //! The bridge of the node's pods. The first ADD makes it; several may run at a time.
 
 use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 use dataplane::address;
 use dataplane::link::{self, Device, Kind, Link, LinkChange};
@@ -9,6 +13,7 @@ use dataplane::netlink::{KernelError, Request, RouteSocket};
 use dataplane::sysctl;
 use dataplane::types::{Family, IfName, Mac, RouteProtocol};
 use ipnetwork::IpNetwork;
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 
 use super::{if_there, mac_for, on_link, step};
 use crate::attachment::fnv1a;
@@ -31,7 +36,7 @@ pub fn ensure(
         Some(bridge) => bridge,
         None => make(host, conf, mac)?,
     };
-    forward(host, gateways)?;
+    forward(host, gateways, conf.accept_ra_file.as_deref())?;
     let addressing = if conf.is_gateway { addressing(host, conf, &bridge, gateways)? } else { Vec::new() };
     // Later ADDs find the bridge in use, with its addresses and so with its settings.
     if !bridge.carrier || !addressing.is_empty() {
@@ -170,7 +175,7 @@ fn has(gateways: &[IpNetwork], family: Family) -> bool {
 }
 
 /// Lets the node forward the families of `gateways`.
-fn forward(host: &mut RouteSocket, gateways: &[IpNetwork]) -> Result<(), CniError> {
+fn forward(host: &mut RouteSocket, gateways: &[IpNetwork], accept_ra_file: Option<&Path>) -> Result<(), CniError> {
     for family in Family::BOTH.into_iter().filter(|family| has(gateways, *family)) {
         let key = match family {
             Family::V4 => "net/ipv4/ip_forward",
@@ -181,7 +186,7 @@ fn forward(host: &mut RouteSocket, gateways: &[IpNetwork]) -> Result<(), CniErro
             continue;
         }
         if family == Family::V6 {
-            keep_routers(host)?;
+            keep_routers(host, accept_ra_file)?;
         }
         sysctl::write(key, "1").map_err(fault())?;
     }
@@ -189,8 +194,8 @@ fn forward(host: &mut RouteSocket, gateways: &[IpNetwork]) -> Result<(), CniErro
 }
 
 /// Lets the links that are configured by a router be so also while the node forwards: the kernel removes their default routes
-/// otherwise, for good.
-fn keep_routers(host: &mut RouteSocket) -> Result<(), CniError> {
+/// otherwise, for good. Which ones, is noted first, so that the daemon's clean-up finds them even if this process is killed.
+fn keep_routers(host: &mut RouteSocket, accept_ra_file: Option<&Path>) -> Result<(), CniError> {
     let read = step("read what routers have announced");
     let announced = host.routes(Family::V6).and_then(|routes| {
         let addresses = host.addresses(None, Some(Family::V6))?.into_iter().filter(|one| one.global && !one.permanent);
@@ -202,6 +207,7 @@ fn keep_routers(host: &mut RouteSocket) -> Result<(), CniError> {
     for link in announced.map_err(read)? {
         let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
         if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            accept_ra_file.map_or(Ok(()), |file| note(file, &key))?;
             if_there(
                 sysctl::write(&key, "2"),
                 format_args!("keep the router of {} while the node forwards", link.name),
@@ -209,6 +215,14 @@ fn keep_routers(host: &mut RouteSocket) -> Result<(), CniError> {
         }
     }
     Ok(())
+}
+
+/// Adds a line to a file.
+fn note(path: &Path, line: &str) -> Result<(), CniError> {
+    let file =
+        OpenOptions::new().append(true).create(true).mode(0o644).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let written = file.and_then(|mut file| file.write_all(format!("{line}\n").as_bytes()));
+    written.map_err(|error| CniError::new(Code::Io, format!("cannot note {line} in {}: {error}", path.display())))
 }
 
 /// Makes a link of the node ignore router advertisements: pods must not configure the node.

@@ -9,7 +9,7 @@ use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessa
 
 use crate::address::family;
 use crate::error::KernelError;
-use crate::netlink::Socket;
+use crate::netlink::RouteSocket;
 use crate::route::Route;
 use crate::types::{Family, IfName, Prefix};
 
@@ -187,7 +187,7 @@ pub struct Found {
     pub index: Option<u32>,
 }
 
-impl Socket {
+impl RouteSocket {
     /// The policy rules of one family, in their order.
     pub fn rules(&mut self, of: Family) -> Result<Vec<Rule>, KernelError> {
         let mut message = RuleMessage::default();
@@ -204,7 +204,7 @@ impl Socket {
             let RouteNetlinkMessage::NewRoute(route) = message else { return None };
             let lets_through =
                 !matches!(route.header.kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
-            let destination = Route::destination_of(route)?;
+            let destination = Route::destination_of(&route)?;
             (!lets_through && destination.contains(to)).then_some(())
         });
         Ok(!refuses?.is_empty())

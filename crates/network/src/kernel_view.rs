@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::link::Link;
 use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
-use dataplane::nft::{Action, Element, Subject, TableChange, TableFilter, TableId};
+use dataplane::nft::{TableFilter, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Prefix, RouteProtocol};
@@ -108,28 +108,17 @@ impl KernelView {
                 let is_ours = |index| index == self.filter.underlay.0 || self.device(index).is_some();
                 self.sysctls_changed |= device.is_none_or(is_ours);
             }
-            Event::Table(change) if change.origin != self.filter.port => self.table_changed(change, desired, engine),
-            // What is changed through the own socket is known. Nothing that is desired follows from policy rules.
-            Event::Table(_) | Event::Committed { .. } | Event::Rules => {}
-        }
-    }
-
-    fn table_changed(&self, change: TableChange, desired: &Desired, engine: &mut Engine) {
-        let TableChange { table, subject, action, .. } = change;
-        match subject {
-            Subject::Elements { set, elements: Some(elements) }
-                if table == self.filter.table && elements.values().all(|element| *element == Element::default()) =>
+            // What is changed through the own socket is known. Rules and elements of ours do not come and go with peers: any other change
+            // of our table is a stranger's, and a dump says what to undo.
+            Event::Table(change)
+                if change.origin != self.filter.port
+                    && (change.table == self.filter.table
+                        || forward::is_of_shared_chain(&change.table, &change.subject)) =>
             {
-                for element in elements.into_keys() {
-                    let item = (action == Action::New).then_some(Item::AsDesired);
-                    let key = Key::Element(table.clone(), set.clone(), element);
-                    self.edit(key, desired, engine, |value| *value = item.into_iter().collect());
-                }
-            }
-            subject if table == self.filter.table || forward::is_of_shared_chain(&table, &subject) => {
                 engine.require_full();
             }
-            _ => {}
+            // Nothing that is desired follows from policy rules.
+            Event::Table(_) | Event::Committed { .. } | Event::Rules => {}
         }
     }
 

@@ -27,8 +27,6 @@ pub enum Key {
     Sysctl(String),
     /// An nftables table.
     Table(TableId),
-    /// An element of a set of an nftables table.
-    Element(TableId, String, nft::Key),
     /// Rules of ours in a chain of others.
     Rules(TableId, String),
 }
@@ -43,7 +41,7 @@ impl ObjectKey for Key {
     }
 
     fn is_incremental(&self) -> bool {
-        matches!(self, Key::Neighbour(..) | Key::Fdb(..) | Key::Route(_) | Key::Element(..))
+        matches!(self, Key::Neighbour(..) | Key::Fdb(..) | Key::Route(_))
     }
 }
 
@@ -58,7 +56,6 @@ impl Key {
             Key::Route(_) => ("route", "`ip monitor route`"),
             Key::Sysctl(_) => ("sysctl", "look into /etc/sysctl.d and what else sets it"),
             Key::Table(_) => ("table", "`nft monitor`"),
-            Key::Element(..) => ("element", "`nft monitor`"),
             Key::Rules(..) => ("rules", "`nft monitor`"),
         }
     }
@@ -93,13 +90,6 @@ fn of_nft(transaction: &Transaction) -> Key {
             | Operation::DeleteRule { table, chain, .. },
             ..,
         ] => Key::Rules(table.clone(), chain.clone()),
-        [Operation::AddElements(elements) | Operation::DeleteElements(elements)] => {
-            let mut keys = elements.elements.keys();
-            match (keys.next(), keys.next()) {
-                (Some(only), None) => Key::Element(elements.table.clone(), elements.set.clone(), only.clone()),
-                _ => Key::Table(elements.table.clone()),
-            }
-        }
         [other, ..] => Key::Table(other.table().clone()),
         // An empty transaction changes nothing.
         [] => Key::Table(TableId::new(nft::Family::Inet, "")),
@@ -116,9 +106,6 @@ impl fmt::Display for Key {
             Key::Route(destination) => write!(f, "route {destination}"),
             Key::Sysctl(key) => write!(f, "sysctl {key}"),
             Key::Table(table) => write!(f, "nftables table {} {}", table.family, table.name),
-            Key::Element(table, set, key) => {
-                write!(f, "element {key} of nftables set {} {} {set}", table.family, table.name)
-            }
             Key::Rules(table, chain) => {
                 write!(f, "netd's rules in nftables chain {} {} {chain}", table.family, table.name)
             }

@@ -102,8 +102,8 @@ impl State {
         is_local && same_left_out
     }
 
-    /// What makes the dirty keys as desired, with these keys; `None` where only a full run can.
-    pub fn plan(&self, engine: &mut Engine) -> Option<(Plan, BTreeSet<Key>)> {
+    /// What makes the dirty keys as desired; `None` where only a full run can.
+    pub fn plan(&self, engine: &mut Engine) -> Option<Plan> {
         let desired = &self.outcome.desired;
         let mut keys = engine.take_keys()?;
         subset::widen(&mut keys, engine, desired);
@@ -112,6 +112,6 @@ impl State {
         }
         let observed = subset::observed(&keys, engine, desired, &self.view);
         let plan = Plan::diff(&observed, &desired.subset(&keys), &self.view.filter.identity);
-        plan.is_of_entries().then_some((plan, keys))
+        plan.is_of_entries().then_some(plan)
     }
 }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 
-use dataplane::nft::{self, Table};
 use dataplane::op::Op;
 use dataplane::types::{Family, Prefix};
 
@@ -18,22 +17,9 @@ use crate::value::Item;
 /// What the kernel has for these keys: the desired values, but for the deviations.
 pub(crate) fn observed(keys: &BTreeSet<Key>, engine: &Engine, desired: &Desired, view: &KernelView) -> Observed {
     let links = desired.devices.keys().filter_map(|name| Some((name.clone(), view.links.get(name)?.clone())));
-    let mut observed = Observed {
-        links: links.collect(),
-        addresses: desired.addresses.clone(),
-        table: table(keys, desired),
-        ..Observed::default()
-    };
+    let mut observed = Observed { links: links.collect(), addresses: desired.addresses.clone(), ..Observed::default() };
     for key in keys {
         let value = engine.deviations().get(key).cloned().unwrap_or_else(|| desired.value(key));
-        if let (Key::Element(_, set, element), Some(table)) = (key, &mut observed.table) {
-            let set = table.sets.get_mut(set).map(|set| &mut set.elements);
-            match set {
-                Some(elements) if value.is_empty() => drop(elements.remove(element)),
-                Some(elements) => drop(elements.entry(element.clone()).or_default()),
-                None => {}
-            }
-        }
         for item in value {
             match (key, item) {
                 (Key::Neighbour(device, address), Item::Mac(mac)) => {
@@ -54,12 +40,7 @@ impl Desired {
     /// What the kernel should have for these keys.
     #[must_use]
     pub fn subset(&self, keys: &BTreeSet<Key>) -> Self {
-        let mut subset = Self {
-            devices: self.devices.clone(),
-            addresses: self.addresses.clone(),
-            table: table(keys, self),
-            ..Self::default()
-        };
+        let mut subset = Self { devices: self.devices.clone(), addresses: self.addresses.clone(), ..Self::default() };
         for (key, item) in keys.iter().flat_map(|key| self.value(key).into_iter().map(move |item| (key, item))) {
             match (key, item) {
                 (Key::Neighbour(device, address), Item::Mac(mac)) => {
@@ -74,14 +55,6 @@ impl Desired {
         }
         subset
     }
-}
-
-/// Our table with no other elements than these; none where no element is among the keys.
-fn table(keys: &BTreeSet<Key>, desired: &Desired) -> Option<Table> {
-    let elements =
-        keys.iter().filter_map(|key| if let Key::Element(_, _, element) = key { Some(element) } else { None });
-    let elements: BTreeSet<nft::Key> = elements.cloned().collect();
-    desired.table.as_ref().filter(|_| !elements.is_empty()).map(|table| table.narrowed(&elements))
 }
 
 /// Adds the keys of the routes that lead to the next hops of routes among these keys: for IPv6, they decide how a route can be put.
@@ -102,10 +75,7 @@ impl Plan {
     /// True where the plan changes nothing but entries. An op on a device, a rule or an object of somebody else is for a run after a
     /// dump.
     pub fn is_of_entries(&self) -> bool {
-        let of_entry = |op: &Op| match op {
-            Op::Nft(transaction) => transaction.is_of_elements(),
-            op => reconcile::ObjectKey::is_incremental(&Key::of(op)),
-        };
+        let of_entry = |op: &Op| reconcile::ObjectKey::is_incremental(&Key::of(op));
         self.conflicts.is_empty() && self.ops.iter().all(of_entry)
     }
 }

@@ -4,6 +4,7 @@ use ::reconcile::problem::{Changes, changes};
 
 use super::logging::LogThrottle;
 use crate::problem::{Kind, Problems};
+use crate::reconcile::problems::is_count;
 use crate::status::listeners::Listeners;
 use crate::status::publisher::StatusPublisher;
 
@@ -58,11 +59,12 @@ impl Reporter {
         self.status.update(|status, now| status.set_problems(&self.logged, now));
     }
 
-    /// Logs the problems that are new, and those that have ended.
+    /// Logs the problems that are new, and those that have ended. A count of records is logged when there begin to be many, and when they
+    /// are few again.
     fn log(&mut self) {
         let now = [&self.of_run, &self.of_lease, &self.of_store].into_iter().flatten().cloned().collect();
         let Changes { new, over } = changes(&self.logged, &now);
-        for problem in new {
+        for problem in new.into_iter().filter(|problem| !is_count(problem) || !self.logged.contains(*problem)) {
             tracing::warn!("{problem}");
         }
         for problem in over {

@@ -8,14 +8,18 @@ use network::overlay::PROTOCOL;
 
 use super::facts::{BRIDGE, Facts};
 use super::finding::Finding;
+use crate::reconcile::problems::MOST;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let rejected = facts
         .rejected
         .iter()
+        .take(MOST)
         .map(|peer| Finding::fault(&peer.node, format!("this node is left out of the network: {}", peer.reason)));
+    let more = facts.rejected.len().saturating_sub(MOST);
+    let more = (more > 0).then(|| Finding::fault("other nodes", format!("{more} more are left out of the network")));
     let (addresses, reported) = addresses(facts);
-    rejected.chain(addresses).chain(routes(facts, &reported)).collect()
+    rejected.chain(more).chain(addresses).chain(routes(facts, &reported)).collect()
 }
 
 /// Addresses of other devices inside the network, and those devices' indexes. The underlay's own among them.

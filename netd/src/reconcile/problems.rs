@@ -91,29 +91,40 @@ pub fn of_rejected(rejected: &[Rejected]) -> Problems {
     let each = rejected.iter().map(|peer| {
         Problem::new(Kind::NodeLeftOut, format!("node {}", peer.node), format!("is left out: {}", peer.reason))
     });
-    counted(each)
+    counted(MANY_NODES, each)
 }
 
 /// The records that are passed over.
 pub fn of_faults(faults: &BTreeMap<String, String>) -> Problems {
-    counted(faults.iter().map(|(record, fault)| {
-        let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
-        problem.with_remedy("write it anew or delete it")
-    }))
+    counted(
+        MANY_RECORDS,
+        faults.iter().map(|(record, fault)| {
+            let problem = Problem::new(Kind::NodeLeftOut, record.clone(), format!("is passed over, since {fault}"));
+            problem.with_remedy("write it anew or delete it")
+        }),
+    )
 }
 
 /// More problems of one kind with the records of a store are one problem.
 pub const MOST: usize = 20;
 
+const MANY_NODES: &str = "many nodes";
+const MANY_RECORDS: &str = "many records";
+
+/// True for a problem that says how many there are: with another number it is no news.
+pub fn is_count(problem: &Problem) -> bool {
+    problem.kind == Kind::NodeLeftOut && [MANY_NODES, MANY_RECORDS].contains(&problem.subject.as_str())
+}
+
 /// The problems, or one about how many there are, with the first.
-pub fn counted(each: impl ExactSizeIterator<Item = Problem>) -> Problems {
+fn counted(subject: &str, each: impl ExactSizeIterator<Item = Problem>) -> Problems {
     let count = each.len();
     if count <= MOST {
         return each.collect();
     }
-    let first = each.take(1).map(|first| {
-        Problem::new(first.kind, "many nodes or records", format!("are left out ({count}), the first of them: {first}"))
-    });
+    let first = each
+        .take(1)
+        .map(|first| Problem::new(first.kind, subject, format!("are left out ({count}), the first of them: {first}")));
     first.collect()
 }
 

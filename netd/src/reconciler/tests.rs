@@ -132,7 +132,6 @@ fn an_injured_entry_asks_for_no_full_run() {
     world.work();
     let before = world.full_runs;
     for injury in [
-        Injury::ElementGone,
         Injury::RouteGone,
         Injury::RouteBent,
         Injury::RouteToNowhere,

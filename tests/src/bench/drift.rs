@@ -31,7 +31,6 @@ pub(super) fn measure() -> Outcome {
     let [few, many] = SIZES;
     head("drift to healed");
     Patient::new(Backend::Vxlan, few)?.all()?;
-    Patient::new(Backend::HostGw, few)?.set()?;
     Patient::new(Backend::Vxlan, many)?.entries()?;
     note(
         "each from rest; the kernel sends no notification of accept_ra and disable_ipv6: the next full read finds them (--iptables-resync)",
@@ -186,17 +185,6 @@ impl Patient {
                 nft::Operation::DeleteRule { table, chain, handle }
             };
             Ok(rules.into_iter().map(delete).collect())
-        })
-    }
-
-    /// The set of nodes on plain routes, which only host-gw fills.
-    fn set(mut self) -> Outcome {
-        let name = "direct-nodes-v4".to_owned();
-        let set = self.table()?.sets.get(&name).context("there is no set")?.clone();
-        self.nft("masquerading set flushed (host-gw)", |_, id| {
-            let (table, elements) = (id.clone(), set.elements.clone());
-            let elements = nft::Elements { table, set: name.clone(), flags: set.flags, elements };
-            Ok(nft::Operation::DeleteElements(elements).into())
         })
     }
 

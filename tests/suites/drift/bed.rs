@@ -78,7 +78,6 @@ impl Bed {
         let routes = self.routes()?;
         let places: Vec<String> = match injury.to {
             To::Node => vec![String::new()],
-            To::DirectNode => routes.iter().filter(|route| !route.is_tunnel).map(|_| String::new()).take(1).collect(),
             To::EachRoute => routes.iter().map(|route| route.variables.clone()).collect(),
             To::EachTunnel => {
                 routes.iter().filter(|route| route.is_tunnel).map(|route| route.variables.clone()).collect()

@@ -22,8 +22,6 @@ pub(crate) enum To {
     EachDevice,
     /// The node, once.
     Node,
-    /// A node that routes directly to a peer, once.
-    DirectNode,
 }
 
 pub(crate) struct Injury {
@@ -45,10 +43,6 @@ const fn each_device(harm: &'static str) -> Injury {
 
 const fn node(harm: &'static str) -> Injury {
     Injury { to: To::Node, harm }
-}
-
-const fn direct_node(harm: &'static str) -> Injury {
-    Injury { to: To::DirectNode, harm }
 }
 
 /// Changes of which the kernel sends netd notifications.
@@ -106,8 +100,7 @@ pub(crate) const INJURIES: &[Injury] = &[
     node("nft add chain $TABLE input '{ type filter hook input priority 0; policy drop; }'"),
     node("nft add table $TABLE '{ flags dormant; }'"),
     node("nft add set $TABLE extra '{ type ipv4_addr; }'"),
-    direct_node("for set in v4 v6; do nft flush set $TABLE direct-nodes-$set 2>/dev/null || true; done"),
-    direct_node("nft add element $TABLE direct-nodes-v4 '{ 192.168.1.99 }' || nft add element $TABLE direct-nodes-v6 '{ fd00::99 }'"),
+    node("nft add set $TABLE extra '{ type ipv4_addr; }'; nft add element $TABLE extra '{ 192.168.1.99 }'"),
 ];
 
 /// Something that a person does to the underlay, which the network has to follow; and the way back.

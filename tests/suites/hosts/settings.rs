@@ -24,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
         test("another interface keeps the router that it has received when netd starts", routers_by_netd),
         test("another interface keeps the router that it has received when the plugin adds a pod", routers_by_plugin),
+        test("what the plugin set for an interface with a router goes with netd's clean-up", plugin_cleanup),
         test("a program on the tunnel's port is one problem, and tries become rare", taken_port),
         test("an abstract socket is notified that netd is ready", abstract_socket),
         test("a socket that nobody listens on is a warning", no_socket),
@@ -105,6 +106,26 @@ fn routers_by_plugin() -> Outcome {
     ensure!(sysctl(n1.namespace(), "net/ipv6/conf/all/forwarding")? == "1", "the plugin switched no forwarding on");
     n1.namespace().run("ping -n -q -c 3 -i 0.1 -W 1 fd00:9::2")?;
     stream.nothing_lost()
+}
+
+/// The plugin alone, with a file that an earlier netd has left; then netd's clean-up.
+fn plugin_cleanup() -> Outcome {
+    let fabric = fabric(Stack::Dual, &vxlan(), &[])?;
+    let n1 = no_default_of_its_own(&fabric)?;
+    let _router = Router::plug(n1.namespace(), "eth1")?;
+    let env =
+        "FLANNEL_IPV6_NETWORK=fd00:9::/48\nFLANNEL_IPV6_SUBNET=fd00:9::1/64\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n";
+    std::fs::write(n1.subnet_file(), env).context("write subnet.env")?;
+    let pod = Namespace::new("pod")?;
+    let conf = json!({
+        "cniVersion": "1.0.0", "name": "alone", "type": "netd", "bridge": "cni9", "subnetFile": n1.subnet_file(),
+        "ipam": { "dataDir": n1.cni_data_dir() },
+    });
+    plugin::attachment_by(n1, "alone", &pod, conf)?.succeed("ADD")?;
+    ensure!(accept_ra(n1.namespace(), "eth1")? == "2", "accept_ra of eth1 is {}", accept_ra(n1.namespace(), "eth1")?);
+    let output = n1.run_netd("cleanup", &[])?;
+    ensure!(output.status.success() && accept_ra(n1.namespace(), "eth1")? == "1", "after cleanup: {}", said(&output));
+    Ok(())
 }
 
 fn taken_port() -> Outcome {

@@ -15,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         test("the ConfigMap changes the backend under flows", switch),
         test("an invalid ConfigMap changes nothing, and is said", invalid),
+        test("a stranger's text in an Event is escaped and cut", escaped),
         test("the configuration in a mounted file is followed", mounted),
     ]
 }
@@ -101,6 +102,34 @@ fn invalid() -> Outcome {
         ensure!(events.len() == 3, "the Events are {events:?}");
         Ok(())
     })
+}
+
+/// What moves the cursor, changes the direction of the text, or begins a line of its own.
+fn escaped() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    let daemon = bed.start("n1", &[])?;
+    let kind = format!("bogus\n\u{1b}[2J\u{202e}{}", "x".repeat(2000));
+    let mut conf = net_conf(Stack::V4, &json!({ "Type": kind }));
+    bed.configure(&conf.to_string())?;
+    let message = |word: &str| -> Outcome<String> {
+        let event = bed
+            .await_event("n1", "InvalidConfiguration", word)
+            .map_err(|failure| failure.with("netd", &daemon.log()))?;
+        event["message"].as_str().map(str::to_owned).context("no message")
+    };
+    let is_harmless = |text: &str| {
+        let bad = text.chars().find(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(c));
+        ensure!(bad.is_none() && text.len() < 1000, "{} bytes with {bad:?}: {text:?}", text.len());
+        Ok(())
+    };
+    is_harmless(&message("bogus")?)?;
+    // A key, a range, and text that is no JSON.
+    conf["Backend"] = json!({ "Type": "vxlan" });
+    conf["Network"] = format!("worse\n\u{1b}[2J\u{202e}{}", "x".repeat(2000)).into();
+    bed.configure(&conf.to_string())?;
+    is_harmless(&message("worse")?)?;
+    bed.configure(&format!("nonsense\n\u{1b}[2J\u{202e}{}", "x".repeat(2000)))?;
+    is_harmless(&message("one JSON object")?)
 }
 
 fn mounted() -> Outcome {

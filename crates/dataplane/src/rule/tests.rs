@@ -40,7 +40,7 @@ fn the_rules_before_main_are_those_that_a_packet_meets() {
              ip rule add pref 170 blackhole
              ip -6 rule add pref 100 to fd00:244::/56 blackhole",
         );
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let rules = socket.rules(Family::V4).expect("rules");
         let inverted = "110: not from all fwmark 0xca6c lookup 51820";
         let source = "120: from 10.244.1.0/24 to 10.244.0.0/16 iif cni0 lookup 53";
@@ -79,7 +79,7 @@ fn the_kernel_gives_the_table_and_the_link_of_a_packet() {
              ip -6 route add fd00:244::/56 dev vpn0 table 52
              ip -6 rule add pref 100 lookup 52",
         );
-        let mut socket = Socket::open().expect("a socket");
+        let mut socket = RouteSocket::open().expect("a socket");
         let [cni0, vpn0] = ["cni0", "vpn0"].map(|name| {
             let name = name.parse().expect("a name");
             (socket.index(&name).expect("an answer").expect("the link"), name)

@@ -134,6 +134,18 @@ fn a_notification_that_does_not_say_all_requires_a_resync() {
 }
 
 #[test]
+fn an_element_that_a_stranger_puts_into_our_table_requires_a_full_run() {
+    scratch(|| {
+        let mut node = Node::new();
+        sh("nft add set inet netd extra '{ type ipv4_addr; }'");
+        assert!(node.notify().full, "a set that is not ours");
+        sh("nft add element inet netd extra '{ 192.168.1.99 }'");
+        assert!(node.notify().full, "an element of it");
+    })
+    .expect("a new namespace");
+}
+
+#[test]
 fn own_changes_are_notified_by_the_time_that_they_are_made() {
     scratch(|| {
         let mut node = Node::new();

@@ -8,6 +8,7 @@ use dataplane::types::{self, Family, PerFamily, Prefix};
 
 use super::{NetConfError, NetworkRange};
 use crate::caseless::Object;
+use crate::text::printable;
 
 /// What flannel calls a family's fields, and its defaults.
 struct Terms {
@@ -78,7 +79,7 @@ impl Given {
             Ok(network) if network.family() == terms.family => Ok(network),
             _ => {
                 let problem = format!("invalid {} CIDR format", terms.family);
-                Err(NetConfError::value(problem, terms.network, &format!("{text:?}"), &example))
+                Err(NetConfError::value(problem, terms.network, &format!("\"{}\"", printable(&text)), &example))
             }
         };
         let network = network.filter(|text| !text.is_empty()).map(parse).transpose()?;

@@ -1,19 +1,18 @@
 //! Which packets leave the pod network under the node's own address: flannel's decisions, as one nftables table.
 //!
-//! Pure. Nothing between pods is rewritten, nor between pods and nodes where both directions take the same plain route.
-//! A pod's packet through the tunnel to another node's own address is rewritten: the answer would come back by another route than the
-//! packet went, and strict reverse-path filters would drop it.
+//! Pure. Nothing between pods is rewritten. A pod's packet to a node's own address is, whatever the backend. Through a tunnel, the answer
+//! would come back by another route than the packet went, and strict reverse-path filters would drop it. On a plain route, an exemption
+//! would have to believe a peer's record: a host that a record names need not have a route to pods.
 
 use std::net::IpAddr;
 
 use dataplane::nft::{
-    self, AddressType, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Set, Side, Statement,
-    Table, Type, Value, Verdict, protocol,
+    AddressType, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Side, Statement, Table,
+    Value, Verdict, protocol,
 };
 use dataplane::types::{Family, Prefix};
 
 use super::{Desired, Input};
-use crate::key::Key;
 
 /// The bit of the packet mark by which kube-proxy asks for masquerading; other bits are other programs'.
 const KUBE_PROXY_MARK: u32 = 0x4000;
@@ -32,7 +31,7 @@ pub enum Ports {
     Kernel,
 }
 
-/// Our table, before peers are added; `None` where neither masquerading nor forward rules are wanted.
+/// Our table; `None` where neither masquerading nor forward rules are wanted.
 pub(super) fn table(input: &Input<'_>) -> Option<Table> {
     let id = input.identity.table();
     let mut table = Table::new(TableFamily::Inet, id.name).with_comment("netd: the pod network");
@@ -46,7 +45,6 @@ pub(super) fn table(input: &Input<'_>) -> Option<Table> {
         ];
         for (family, network) in input.identity.networks.iter() {
             let Some(own) = input.cluster.own.subnets.get(family) else { continue };
-            table = table.with_set(nodes_set(family), Set::of([Type::Address(family)]));
             rules.extend(decisions(family, *network, *own, ports));
         }
         table =
@@ -100,37 +98,12 @@ fn has_address(input: &Input<'_>, local: IpAddr) -> bool {
     input.underlay.public.get(family) == input.underlay.addresses.get(family)
 }
 
-/// The key of a node's element; `None` where the table has no set for the node.
-pub(super) fn key(table: &Table, node: IpAddr) -> Option<Key> {
-    let set = nodes_set(Family::of(node));
-    let key = || Key::Element(table.id.clone(), set.to_owned(), nft::Key::from(Value::Address(node)));
-    table.sets.contains_key(set).then(key)
-}
-
-/// Puts a node to which plain routes lead into the set of our table, or takes the node out.
-pub(super) fn set_direct(table: Option<&mut Table>, node: IpAddr, is_direct: bool) {
-    let Some(set) = table.and_then(|table| table.sets.get_mut(nodes_set(Family::of(node)))) else { return };
-    let key = nft::Key::from(Value::Address(node));
-    if is_direct {
-        set.elements.entry(key).or_default();
-    } else {
-        set.elements.remove(&key);
-    }
-}
-
-fn nodes_set(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "direct-nodes-v4",
-        Family::V6 => "direct-nodes-v6",
-    }
-}
-
 fn address(family: Family, side: Side, range: Prefix) -> Statement {
     Statement::eq(Expression::Address(family, side), range)
 }
 
 /// The rules for one family; the first that matches decides.
-fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rule; 6] {
+fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rule; 5] {
     use Side::{Destination, Source};
     let fully_random = ports == Ports::FullyRandom;
     let masquerade = || Statement::Masquerade(NatFlags { fully_random, ..NatFlags::default() });
@@ -145,12 +118,6 @@ fn decisions(family: Family, network: Prefix, own: Prefix, ports: Ports) -> [Rul
         rule(from(own), to(network), stays(), "own pods to pods"),
         rule(from(network), to(own), stays(), "pods to own pods"),
         rule(other(Source, network), to(own), stays(), "others to own pods: the client's address is kept"),
-        rule(
-            from(network),
-            Statement::is_in([Expression::Address(family, Destination)], nodes_set(family)),
-            stays(),
-            "pods to nodes on a plain route",
-        ),
         rule(from(network), other(Destination, family.multicast()), masquerade(), "pods to the world"),
         rule(other(Source, network), to(network), masquerade(), "others to pods of other nodes"),
     ]

@@ -4,13 +4,12 @@
 //! more follows from the change than these peers' entries, only a full build is right.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use dataplane::types::{Family, IfName, Prefix};
 
 use super::peer_route::{self, Tunnels};
 use super::transition::{self, Transition};
-use super::{Desired, Input, Outcome, masquerade};
+use super::{Desired, Input, Outcome};
 use crate::backend::{Entries, NoPeerRoute, PeerRoute};
 use crate::key::Key;
 use crate::model::{Encapsulation, EncapsulationSupport, Lease, PeerChange};
@@ -31,8 +30,6 @@ pub struct PeerIndex {
     transition: Transition,
     /// To how many ranges packets travel in each encapsulation.
     encapsulations: BTreeMap<Encapsulation, usize>,
-    /// How many plain routes lead to each node.
-    direct: BTreeMap<IpAddr, usize>,
 }
 
 /// The values that keys had before a change of the desired state; none are recorded for a full build.
@@ -52,7 +49,6 @@ impl PeerIndex {
             transition: input.transition.clone(),
             on_link: OnLink::new(input.routes, input.underlay.index),
             encapsulations: BTreeMap::new(),
-            direct: BTreeMap::new(),
         }
     }
 
@@ -140,8 +136,7 @@ impl PeerIndex {
         is_as_configured
     }
 
-    /// Puts what one range of pods needs into the desired state, or takes it out: the entries, and the node in the set of our table for
-    /// nodes to which plain routes lead.
+    /// Puts the entries that one range of pods needs into the desired state, or takes them out.
     fn set_route(
         &mut self,
         route: PeerRoute,
@@ -152,13 +147,6 @@ impl PeerIndex {
         former: &mut FormerValues,
     ) {
         count(&mut self.encapsulations, route.encapsulation, is_wanted);
-        if let Some(node) = lease.public.get(family).copied().filter(|_| route.is_direct()) {
-            count(&mut self.direct, node, is_wanted);
-            if let Some(key) = desired.table.as_ref().and_then(|table| masquerade::key(table, node)) {
-                record(former, desired, || key);
-            }
-            masquerade::set_direct(desired.table.as_mut(), node, self.direct.contains_key(&node));
-        }
         let entries = lease.subnets.get(family).and_then(|subnet| self.entries(route, *subnet));
         let Some(Entries { route, tunnel }) = entries else { return };
         record(former, desired, || Key::Route(route.destination));

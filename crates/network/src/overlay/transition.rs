@@ -48,9 +48,11 @@ impl Transition {
 }
 
 /// The encapsulations of former configurations of which something is left: they are published, draining, or have a device by which a
-/// peer sends. A node
-/// that joins during a change takes part in what more than half of its peers receive. What single peers name is nothing that a node
-/// opens.
+/// peer sends.
+///
+/// A node that joins during a change has no former configuration of its own, and peers that have not read the new one yet send by the
+/// former. So such a node takes part in what more than half of its peers receive, and two at the least: what a single peer names, even
+/// the only one, is nothing that a node opens. Where the only peer has not changed yet, the two reach each other when that peer has.
 pub(super) fn former(
     backend: &Backend,
     cluster: &Cluster,
@@ -63,7 +65,8 @@ pub(super) fn former(
         *counts.entry(*received).or_default() += 1;
     }
     let ours = ours.into_iter().filter(|ours| publishing.iter().any(|support| support.sends.contains(ours)));
-    let usual = counts.into_iter().filter(|(_, count)| count * 2 > publishing.len()).map(|(received, _)| received);
+    let is_usual = |count: usize| count > 1 && count * 2 > publishing.len();
+    let usual = counts.into_iter().filter(|(_, count)| is_usual(*count)).map(|(received, _)| received);
     let published = cluster.own.encapsulations.iter().flat_map(EncapsulationSupport::all);
     let configured = backend.encapsulations();
     let all = published.chain(draining.iter().copied()).chain(ours).chain(usual);

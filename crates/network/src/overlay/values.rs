@@ -18,11 +18,6 @@ impl Desired {
             Key::Neighbour(device, address) => self.neighbours.get(&(device.clone(), *address)).copied().map(Item::Mac),
             Key::Fdb(device, mac) => self.fdb.get(&(device.clone(), *mac)).copied().map(Item::Endpoint),
             Key::Route(destination) => self.routes.get(destination).cloned().map(Item::Route),
-            Key::Element(table, set, key) => {
-                let table = self.table.as_ref().filter(|own| own.id == *table);
-                let set = table.and_then(|table| table.sets.get(set));
-                set.and_then(|set| set.elements.get(key)).map(|_| Item::AsDesired)
-            }
             Key::Sysctl(_) | Key::Table(_) | Key::Rules(..) => None,
         };
         item.into_iter().collect()

@@ -102,6 +102,9 @@ fn a_peer_that_cannot_be_believed_is_reported() {
     let reason = "its public address 192.168.1.1 is this node's own: give one of the two another --public-ip";
     facts.rejected.push(Rejected { node: node_name(7), reason: reason.to_owned() });
     assert_eq!(findings_of(subnets::judge, &facts), [("node-7".to_owned(), Verdict::Fault, String::new())]);
+    facts.rejected = vec![facts.rejected[0].clone(); 23];
+    let found = subnets::judge(&facts);
+    assert!(found.len() == 21 && found[20].what.starts_with("3 more"), "the rest is counted: {:?}", found.last());
 }
 
 #[test]

@@ -54,6 +54,22 @@ fn a_contested_object_is_reported_without_its_counts_and_many_are_one_problem() 
 }
 
 #[test]
+fn many_records_are_counted_and_nodes_and_records_apart() {
+    let rejected = |count| -> Vec<Rejected> {
+        let name = |n| format!("node-{n}").parse().expect("a name");
+        (0..count).map(|n| Rejected { node: name(n), reason: "it lies".to_owned() }).collect()
+    };
+    let few = of_rejected(&rejected(MOST));
+    assert!(few.len() == MOST && !few.iter().any(is_count));
+    let faults = |count| (0..count).map(|n| (format!("the file nodes/{n}"), "it is none".to_owned())).collect();
+    let many: Problems = of_rejected(&rejected(MOST + 1)).into_iter().chain(of_faults(&faults(MOST + 2))).collect();
+    let [nodes, records] = &sentences(&many)[..] else { panic!("one of each: {many:?}") };
+    assert!(nodes.starts_with("many nodes are left out (21), the first of them: node node-0 "), "{nodes}");
+    assert!(records.starts_with("many records are left out (22), the first of them: the file nodes/0 "), "{records}");
+    assert!(many.iter().all(is_count));
+}
+
+#[test]
 fn a_taken_port_is_one_problem() {
     let network = vxlan(V4, V4).peers([near(2)]);
     let mut kernel = network.fake();

@@ -41,11 +41,10 @@ pub(super) enum Injury {
     AliasGone,
     AddressGone,
     TableGone,
-    ElementGone,
 }
 
 impl Injury {
-    pub(super) const ALL: [Self; 19] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::RouteGone,
         Self::RouteBent,
         Self::RouteOfOurs,
@@ -64,7 +63,6 @@ impl Injury {
         Self::AliasGone,
         Self::AddressGone,
         Self::TableGone,
-        Self::ElementGone,
     ];
 }
 
@@ -277,11 +275,6 @@ fn injure(kernel: &mut Fake, injury: Injury, at: usize) {
             kernel.addresses.retain(|address| !ours(address));
         }
         Injury::TableGone => kernel.tables.clear(),
-        Injury::ElementGone => {
-            for set in kernel.tables.values_mut().flat_map(|table| table.sets.values_mut()) {
-                set.elements.pop_first();
-            }
-        }
     }
 }
 
@@ -339,25 +332,9 @@ pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     }
     events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Event::New(Object::Fdb(*entry))));
     let tables = before.tables.keys().chain(after.tables.keys());
-    let change = |table: &nft::TableId, subject, action| {
-        Event::Table(nft::TableChange { table: table.clone(), subject, action, origin })
-    };
-    for id in tables.collect::<BTreeSet<_>>() {
-        let (former, now) = (before.tables.get(id), after.tables.get(id));
-        let elements = former.zip(now).and_then(|(former, now)| former.element_changes(now));
-        match elements {
-            Some(transaction) => events.extend(transaction.operations.into_iter().filter_map(|operation| {
-                let (elements, action) = match operation {
-                    nft::Operation::AddElements(elements) => (elements, nft::Action::New),
-                    nft::Operation::DeleteElements(elements) => (elements, nft::Action::Deleted),
-                    _ => return None,
-                };
-                let subject = nft::Subject::Elements { set: elements.set, elements: Some(elements.elements) };
-                Some(change(id, subject, action))
-            })),
-            None if former != now => events.push(change(id, nft::Subject::Table, nft::Action::New)),
-            None => {}
-        }
+    for table in tables.filter(|id| before.tables.get(*id) != after.tables.get(*id)).collect::<BTreeSet<_>>() {
+        let (table, subject, action) = (table.clone(), nft::Subject::Table, nft::Action::New);
+        events.push(Event::Table(nft::TableChange { table, subject, action, origin }));
     }
     events
 }

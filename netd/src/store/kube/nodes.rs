@@ -6,6 +6,7 @@ use std::sync::Arc;
 use apiserver::{Selection, Watch, WatchEvent, watch};
 use network::chain;
 use network::model::{Lease, NodeName};
+use network::text::printable;
 
 use super::Shared;
 use super::annotations;
@@ -19,7 +20,8 @@ const TASK: &str = "nodes";
 
 /// Follows the Nodes until the daemon receives no more. `problem` is what has kept the Nodes from being read so far.
 pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, problem: Option<String>) {
-    let mut follower = NodeFollower { shared, events: events.clone(), faults: BTreeMap::new(), problem, list: None };
+    let mut follower =
+        NodeFollower { shared, events: events.clone(), faults: BTreeMap::new(), news: Vec::new(), problem, list: None };
     tokio::select! {
         _ = follower.run() => {}
         () = events.closed() => {}
@@ -29,8 +31,10 @@ pub(super) async fn follow(shared: Arc<Shared>, events: StoreEvents, problem: Op
 struct NodeFollower {
     shared: Arc<Shared>,
     events: StoreEvents,
-    /// Nodes whose annotations make no sense, and the fault that was logged.
+    /// Nodes whose annotations make no sense, and why.
     faults: BTreeMap<String, String>,
+    /// Faults that have come or gone, and that the daemon does not know of yet.
+    news: Vec<StoreEvent>,
     /// What has kept the Nodes from being read even once.
     problem: Option<String>,
     /// The list that is coming.
@@ -69,7 +73,7 @@ impl NodeFollower {
                         self.list = Some(self.take_listed(list, &node));
                     } else {
                         let event = self.take_changed(&node);
-                        self.events.send(event).await?;
+                        self.send(event).await?;
                     }
                 }
                 WatchEvent::InitDone => {
@@ -84,11 +88,12 @@ impl NodeFollower {
                 }
                 WatchEvent::Deleted(object) => {
                     let node = Node::from(object);
-                    self.faults.remove(&node.name);
+                    self.set_fault(&node.name, None);
                     if self.is_own(&node.name) {
                         self.shared.own.take_event(None);
                     }
-                    self.events.send(self.remove(&node.name)).await?;
+                    let event = self.remove(&node.name);
+                    self.send(event).await?;
                 }
                 WatchEvent::Recovered => self.events.report_ok(TASK).await?,
                 WatchEvent::Trouble(error) => {
@@ -132,12 +137,31 @@ impl NodeFollower {
         if !list.has_own {
             self.shared.own.take_answer(list.mark, None);
         }
-        self.faults.retain(|name, _| list.faulty.contains(name));
+        let gone: Vec<String> = self.faults.keys().filter(|name| !list.faulty.contains(*name)).cloned().collect();
+        gone.iter().for_each(|name| self.set_fault(name, None));
         let events: Vec<_> = StoreEvent::list(list.leases.values().cloned()).collect();
         self.shared.view.send_modify(|view| view.leases = list.leases);
         self.problem = None;
         self.events.report_ok(TASK).await?;
-        self.events.send(events).await
+        self.send(events).await
+    }
+
+    /// Sends the faults that have come or gone, and these events.
+    async fn send(&mut self, events: impl IntoIterator<Item = StoreEvent>) -> Result<(), Closed> {
+        let news = std::mem::take(&mut self.news);
+        self.events.send(news.into_iter().chain(events)).await
+    }
+
+    /// A Node's annotations make no sense, or do again.
+    fn set_fault(&mut self, node: &str, fault: Option<String>) {
+        let former = match &fault {
+            Some(fault) => self.faults.insert(node.to_owned(), fault.clone()),
+            None => self.faults.remove(node),
+        };
+        if former != fault {
+            let title = format!("the record in the annotations of Node {}", printable(node));
+            self.news.push(StoreEvent::Fault(title, fault));
+        }
     }
 
     fn take_changed(&mut self, node: &Node) -> Option<StoreEvent> {
@@ -162,8 +186,7 @@ impl NodeFollower {
         self.shared.remove_lease(&name).then_some(StoreEvent::Removed(name))
     }
 
-    /// The lease of a Node in a list with this mark, or in an event. `None` where it has none, or annotations that make no sense: that
-    /// is logged once.
+    /// The lease of a Node in a list with this mark, or in an event. `None` where it has none, or annotations that make no sense.
     fn lease(&mut self, node: &Node, mark: Option<RequestMark>) -> Option<Lease> {
         let own = &self.shared.own;
         if self.is_own(&node.name) {
@@ -181,15 +204,11 @@ impl NodeFollower {
         }
         match annotations::lease(node, &self.shared.config.annotation_prefix) {
             Ok(lease) => {
-                self.faults.remove(&node.name);
+                self.set_fault(&node.name, None);
                 lease
             }
             Err(fault) => {
-                let fault = chain(&fault);
-                if self.faults.get(&node.name) != Some(&fault) {
-                    tracing::warn!(node = %node.name, "the annotations of a Node are ignored: {fault}");
-                    self.faults.insert(node.name.clone(), fault);
-                }
+                self.set_fault(&node.name, Some(printable(&chain(&fault))));
                 None
             }
         }

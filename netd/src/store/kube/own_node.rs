@@ -43,6 +43,8 @@ struct State {
     revision: u64,
     /// The lease that the daemon wants in the annotations.
     wanted: Option<Lease>,
+    /// What the owner had peers see in place of public addresses when the lease was written last.
+    overwritten: PerFamily<IpAddr>,
     /// The API server does not want requests before this time.
     retry_at: Option<Instant>,
     /// The last fault of the owner's annotations that was logged.
@@ -133,17 +135,22 @@ impl OwnNode {
         true
     }
 
-    /// The lease that the daemon wants, where the Node has it. The daemon does not see the addresses that the owner overwrites.
+    /// The lease that the daemon wants, where the Node has it, or is about to be corrected. The daemon does not see the addresses that the
+    /// owner overwrites.
     pub(super) fn published(&self, node: &Node) -> Option<Lease> {
         let wanted = self.state().wanted.clone()?;
-        let is_written = self.changes(node, &wanted).is_empty();
+        let is_written = self.changes(node, &wanted).is_empty() || self.needs_correction(node);
         let ranges = annotations::ranges(node).ok()?;
         (is_written && has_subnets(&ranges, &wanted)).then_some(wanted)
     }
 
-    /// True where the Node has the lease that the daemon wants, but for the addresses that its owner overwrites.
+    /// True where the Node has the lease that the daemon wants, but for addresses that its owner has begun or ceased to overwrite. Where
+    /// the owner has not, another machine has written its own address: the daemon decides.
     pub(super) fn needs_correction(&self, node: &Node) -> bool {
         let Some(wanted) = self.state().wanted.clone() else { return false };
+        if self.overwrites(node) == self.state().overwritten {
+            return false;
+        }
         let public = |key: &String| Family::BOTH.into_iter().any(|family| self.keys.family_key(PUBLIC, family) == *key);
         let changes = self.changes(node, &wanted);
         !changes.is_empty() && changes.keys().all(public)
@@ -240,7 +247,10 @@ impl OwnNode {
                 text(&lease.subnets)
             ))));
         }
-        self.write(&lease.node, self.changes(&node, lease)).await.map_err(unwritable)
+        let overwrites = self.overwrites(&node);
+        self.write(&lease.node, self.changes(&node, lease)).await.map_err(unwritable)?;
+        self.state().overwritten = overwrites;
+        Ok(())
     }
 
     /// Writes these annotations, if there are any.

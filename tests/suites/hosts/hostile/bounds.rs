@@ -194,7 +194,7 @@ fn many_records() -> Outcome {
         stranger(&format!("flood{n}"), 66).set("Subnet", "10.99.0.0/24").write(&fabric.store)?;
     }
     let n1 = fabric.node("n1");
-    let _daemon = n1.start_netd(&[])?;
+    let daemon = n1.start_netd(&[])?;
     caught_up(n1, &fabric)?;
     let output = n1.run_netd("status", &[])?;
     let table = said(&output);
@@ -202,7 +202,27 @@ fn many_records() -> Outcome {
     ensure!(table.contains("3000") || table.contains("3,000"), "nobody counts them: {table}");
     let document = status(n1)?.to_string();
     ensure!(document.len() < 64_000, "the document has {} bytes", document.len());
-    Ok(())
+    let found = said(&n1.run_netd("doctor", &[])?);
+    ensure!(found.lines().count() < 100, "netd doctor prints {} lines", found.lines().count());
+    ensure!(found.contains("2980 more are left out"), "netd doctor does not count them: {found}");
+
+    // With another number they are no news, until they are few.
+    let lines = |text: &str| daemon.log().lines().filter(|line| line.contains(text)).count();
+    ensure!(lines("many nodes are left out") == 1, "the log is {}", daemon.log());
+    for n in 3000..3003_u32 {
+        stranger(&format!("flood{n}"), 66).set("Subnet", "10.99.0.0/24").write(&fabric.store)?;
+        caught_up(n1, &fabric)?;
+        eventually(seconds(10), "netd status has the new number", || {
+            let seen = status(n1)?.to_string();
+            ensure!(seen.contains(&format!("are left out ({})", n + 1)), "it says {seen}");
+            Ok(())
+        })?;
+    }
+    ensure!(lines("many nodes are left out") == 1, "the log is {}", daemon.log());
+    for n in 5..3003_u32 {
+        stranger(&format!("flood{n}"), 66).remove(&fabric.store)?;
+    }
+    daemon.await_log("no longer: many nodes are left out", seconds(10))
 }
 
 /// The processor time of a process so far, in ticks of the kernel's clock.

@@ -28,8 +28,15 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials.push(test("a peer that sends by a busy port leaves the node ready", busy_port));
     trials.push(test("a peer opens no ports on other nodes and loosens no filter", ports));
+    trials.push(test("the only peer opens no ports on a node that joins", only_peer));
     trials.push(test("a peer that sends by many ports costs a change of the backend no packet", crowded));
     for (name, backend) in backends() {
+        for (families, stack) in [("IPv4", Stack::V4), ("dual", Stack::Dual)] {
+            for (case, of_case) in NODE_ADDRESSES {
+                let backend = backend.clone();
+                trials.push(test(format!("{case}/{name}/{families}"), move || of_case(stack, &backend)));
+            }
+        }
         let again = backend.clone();
         trials.push(test(format!("addresses that no other node can have are refused/{name}"), move || ends(&backend)));
         let taken = "a later record with another's subnet does not win after a restart";
@@ -42,6 +49,52 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(test("a key of etcd that names another node does not move that node", foreign_key));
     trials.push(test("an operation that the kernel refuses is a problem of that peer", refused_operation));
     trials
+}
+
+type OfBackend = fn(Stack, &Value) -> Outcome;
+
+const NODE_ADDRESSES: [(&str, OfBackend); 2] = [
+    ("a host that a record names sees the node's own address", named_host),
+    ("a pod reaches another node's own address", node_address),
+];
+
+/// A host without a route to pods answers them before and after a record names the host as a node.
+fn named_host(stack: Stack, backend: &Value) -> Outcome {
+    let bed = Bed::start(stack, backend, &["host"])?;
+    let host = bed.cluster.node("host");
+    let sees_n1 = |when: &str| -> Outcome {
+        for (family, address) in host.addresses().iter() {
+            let seen = flow::tcp(bed.a.namespace(), host.namespace(), *address)
+                .map_err(|failure| bed.cluster.with_logs(failure))?;
+            let own = bed.node().address(family);
+            ensure!(seen == own, "{when}, the host saw {seen}, and n1 is {own}");
+        }
+        Ok(())
+    };
+    sees_n1("before the record")?;
+    let mut liar = stranger("liar", 66);
+    if stack == Stack::Dual {
+        liar = dual(liar, 66).set("PublicIPv6", host.address(Family::V6).to_string());
+    }
+    let liar = in_words_of(backend, liar).set("PublicIP", host.address(Family::V4).to_string());
+    bed.write(&liar)?;
+    netd_tests::node::routed(bed.node(), "10.244.66.0/24", true)?;
+    sees_n1("with the record")?;
+    bed.cluster.talk(&bed.a, &bed.b)
+}
+
+/// A pod's packets reach a node's own address from the address of the pod's node.
+fn node_address(stack: Stack, backend: &Value) -> Outcome {
+    let bed = Bed::start(stack, backend, &[])?;
+    for (from, own, to) in [(&bed.a, "n1", "n2"), (&bed.b, "n2", "n1")] {
+        for (family, address) in bed.cluster.node(to).addresses().iter() {
+            flow::ping(from.namespace(), *address).map_err(|failure| bed.cluster.with_logs(failure))?;
+            let seen = flow::tcp(from.namespace(), bed.cluster.node(to).namespace(), *address)?;
+            let expected = bed.cluster.node(own).address(family);
+            ensure!(seen == expected, "{to} saw {seen}, and {own} is {expected}");
+        }
+    }
+    Ok(())
 }
 
 /// A record of a node that is not there, as a node with this backend would write it.
@@ -136,6 +189,18 @@ fn ports() -> Outcome {
         let filter = sysctl(bed.n1(), &format!("net/ipv4/conf/{device}/rp_filter"))?;
         ensure!(filter == "1", "the filter of {device} is {filter}");
     }
+    Ok(())
+}
+
+fn only_peer() -> Outcome {
+    let fabric = fabric(Stack::V4, &vxlan(), &[])?;
+    let of_port = |port: u16| json!({ "Type": "vxlan", "VNI": 1, "Port": port, "VtepMAC": "02:00:00:00:02:42" });
+    stranger("liar", 66).set("Receives", json!([of_port(8472), of_port(4500)])).write(&fabric.store)?;
+    let n1 = fabric.node("n1");
+    let _daemon = n1.start_netd(&[])?;
+    netd_tests::node::routed(n1, "10.244.66.0/24", true)?;
+    let devices: Vec<String> = kernel::vxlans(n1.namespace())?.into_iter().map(|(name, _)| name).collect();
+    ensure!(devices == ["flannel.1"], "n1 has the devices {devices:?}");
     Ok(())
 }
 

@@ -194,15 +194,19 @@ fn devices_of_others_are_left_alone() {
 
 /// Node 2 has changed to ipip already; this node runs vxlan.
 fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
-    let network = vxlan(V4, V4).peers([near(2)]);
+    // A single peer opens no tunnel here.
+    let network = vxlan(V4, V4).peers([near(2), near(3)]);
     let mut cluster = network.cluster();
     let support = EncapsulationSupport {
         receives: [(Encapsulation::Ipip, PerFamily::none())].into(),
         sends: [Encapsulation::Ipip].into(),
         ..EncapsulationSupport::default()
     };
-    let peer = Lease { backend: BackendType::Ipip, encapsulations: Some(support), ..network.lease(&near(2)) };
-    cluster.peers.insert(node_name(2), peer.into());
+    for n in [2, 3] {
+        let encapsulations = Some(support.clone());
+        let peer = Lease { backend: BackendType::Ipip, encapsulations, ..network.lease(&near(n)) };
+        cluster.peers.insert(node_name(n), peer.into());
+    }
     let (conf, underlay, identity) = (network.conf(), network.underlay(1), network.identity());
     let unsupported = unsupported.iter().map(|encapsulation| (*encapsulation, "ipip")).collect();
     let transition = crate::overlay::transition::Transition { unsupported, ..Default::default() };

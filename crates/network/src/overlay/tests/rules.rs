@@ -40,10 +40,6 @@ fn masquerading_of_ipv4() {
         table(&network),
         r#"table inet netd {
 	comment "netd: the pod network"
-	set direct-nodes-v4 {
-		type ipv4_addr
-	}
-
 	chain forward {
 		type filter hook forward priority 0; policy accept;
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 accept
@@ -56,7 +52,6 @@ fn masquerading_of_ipv4() {
 		meta nfproto ipv4 ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return comment "own pods to pods"
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "pods to own pods"
 		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "others to own pods: the client's address is kept"
-		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr @direct-nodes-v4 return comment "pods to nodes on a plain route"
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade fully-random comment "pods to the world"
 		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade fully-random comment "others to pods of other nodes"
 	}
@@ -82,29 +77,17 @@ fn masquerading_of_both_with_a_near_peer() {
         table(&network),
         r#"table inet netd {
 	comment "netd: the pod network"
-	set direct-nodes-v4 {
-		type ipv4_addr
-		elements = { 192.168.1.2 }
-	}
-
-	set direct-nodes-v6 {
-		type ipv6_addr
-		elements = { fd00:1::2 }
-	}
-
 	chain postrouting {
 		type nat hook postrouting priority 100; policy accept;
 		meta mark & 0x00004000 == 0x00004000 return comment "kube-proxy masquerades this itself"
 		meta nfproto ipv4 ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return comment "own pods to pods"
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "pods to own pods"
 		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.1.0/24 return comment "others to own pods: the client's address is kept"
-		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr @direct-nodes-v4 return comment "pods to nodes on a plain route"
 		meta nfproto ipv4 ip saddr 10.244.0.0/16 ip daddr != 224.0.0.0/4 masquerade comment "pods to the world"
 		meta nfproto ipv4 ip saddr != 10.244.0.0/16 ip daddr 10.244.0.0/16 masquerade comment "others to pods of other nodes"
 		meta nfproto ipv6 ip6 saddr fd00:10:0:1::/64 ip6 daddr fd00:10::/48 return comment "own pods to pods"
 		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return comment "pods to own pods"
 		meta nfproto ipv6 ip6 saddr != fd00:10::/48 ip6 daddr fd00:10:0:1::/64 return comment "others to own pods: the client's address is kept"
-		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr @direct-nodes-v6 return comment "pods to nodes on a plain route"
 		meta nfproto ipv6 ip6 saddr fd00:10::/48 ip6 daddr != ff00::/8 masquerade comment "pods to the world"
 		meta nfproto ipv6 ip6 saddr != fd00:10::/48 ip6 daddr fd00:10::/48 masquerade comment "others to pods of other nodes"
 	}
@@ -122,15 +105,6 @@ fn masquerading_of_both_with_a_near_peer() {
 	}
 }"#
     );
-}
-
-#[test]
-fn a_node_is_exempt_only_for_the_family_whose_pods_are_on_a_plain_route() {
-    let network = vxlan(DUAL, V4).with(r#""DirectRouting": true"#).peers([near(2)]);
-    let network = Network { masquerade: Some(Ports::FullyRandom), ..network };
-    let table = table(&Network { underlay: V4, ..network });
-    assert!(table.contains("elements = { 192.168.1.2 }"), "the node's IPv4 address is exempt:\n{table}");
-    assert!(!table.contains("fd00:1::2"), "its IPv6 address is not, since IPv6 pods go through the tunnel:\n{table}");
 }
 
 #[test]

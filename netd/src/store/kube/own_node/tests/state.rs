@@ -74,6 +74,11 @@ async fn a_node_is_corrected_where_its_owner_wants_peers_to_see_another_address(
     assert!(!to_correct(&overwritten), "nothing is wanted yet");
     own.state().wanted = Some(lease());
     assert!(to_correct(&overwritten) && !to_correct(&annotations()));
+    assert_eq!(own.published(&node(5, RANGE, &overwritten)), Some(lease()), "the daemon has nothing to do");
+    let mut of_another = annotations();
+    of_another[format!("{PREFIX}public-ip")] = "203.0.113.9".into();
+    assert!(!to_correct(&of_another), "another machine has this node's name");
+    assert_eq!(own.published(&node(5, RANGE, &of_another)), None, "the daemon is told");
     overwritten[format!("{PREFIX}backend-type")] = "vxlan".into();
     assert!(!to_correct(&overwritten), "more is wrong, which the daemon puts right");
     let mut nonsense = annotations();
