@@ -138,7 +138,9 @@ impl NodeFollower {
             self.shared.own.take_answer(list.mark, None);
         }
         let gone: Vec<String> = self.faults.keys().filter(|name| !list.faulty.contains(*name)).cloned().collect();
-        gone.iter().for_each(|name| self.set_fault(name, None));
+        for name in gone {
+            self.set_fault(&name, None);
+        }
         let events: Vec<_> = StoreEvent::list(list.leases.values().cloned()).collect();
         self.shared.view.send_modify(|view| view.leases = list.leases);
         self.problem = None;
