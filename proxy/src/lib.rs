@@ -1,0 +1,17 @@
+//! Services: what Services and EndpointSlices mean for the packets of a node.
+//!
+//! ```text
+//! source (API server, directory) ── events ──▶ model::Services ── topology ──▶ Resolved, one for each service port
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | `model` | Services and endpoints as values, the state built of events, conflicts; pure |
+//! | `topology` | which endpoints of a service port take part, and why the others do not; pure |
+//! | `source` | the API's objects, converted at the border, and the directory they may come from |
+//! | `config` | kube-proxy's configuration file and flags |
+#![forbid(unsafe_code)]
+
+pub mod model;
+pub mod problem;
+pub mod topology;
