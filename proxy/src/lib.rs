@@ -1,4 +1,4 @@
-//! Services: what Services and EndpointSlices mean for the packets of a node.
+//! Services: what Services and `EndpointSlices` mean for the packets of a node.
 //!
 //! ```text
 //! source (API server, directory) ── events ──▶ model::Services ── topology ──▶ Resolved, one for each service port
@@ -14,4 +14,5 @@
 
 pub mod model;
 pub mod problem;
+pub mod source;
 pub mod topology;

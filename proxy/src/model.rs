@@ -87,7 +87,7 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// The name of an EndpointSlice. Displayed as `namespace/name`.
+/// The name of an `EndpointSlice`. Displayed as `namespace/name`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SliceName {
     /// The namespace.
@@ -228,7 +228,7 @@ impl Endpoint {
     }
 }
 
-/// An EndpointSlice: endpoints of one family, each with all of the ports.
+/// An `EndpointSlice`: endpoints of one family, each with all of the ports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Slice {
     /// The name.

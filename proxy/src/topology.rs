@@ -130,7 +130,7 @@ enum Hints {
 /// Judges the endpoints of one service port, in their order.
 pub fn judge(candidates: &[Candidate<'_>], place: Place<'_>) -> Vec<Part> {
     let endpoints = || candidates.iter().map(|candidate| candidate.endpoint);
-    let hints = hints(endpoints().filter(|endpoint| endpoint.ready), place);
+    let hints = hints(candidates, place);
     let (is_any_ready, is_local_ready) = (endpoints().any(|e| e.ready), endpoints().any(|e| e.ready && e.is_local));
     let part = |endpoint: &Endpoint| {
         let state = |is_any_ready: bool| match (endpoint.ready, endpoint.serving, endpoint.terminating) {
@@ -154,10 +154,11 @@ pub fn judge(candidates: &[Candidate<'_>], place: Place<'_>) -> Vec<Part> {
 
 /// Hints count only where every ready endpoint has one and at least one is for this node, or its zone: else a node without an endpoint of its
 /// own would have none.
-fn hints<'e>(ready: impl Iterator<Item = &'e Endpoint> + Clone, place: Place<'_>) -> Hints {
+fn hints(candidates: &[Candidate<'_>], place: Place<'_>) -> Hints {
+    let ready = || candidates.iter().map(|candidate| candidate.endpoint).filter(|endpoint| endpoint.ready);
     let count = |hints: fn(&Endpoint) -> &Box<[Arc<str>]>, own: Option<&str>| {
-        let all = ready.clone().all(|endpoint| !hints(endpoint).is_empty());
-        all && own.is_some_and(|own| ready.clone().any(|endpoint| holds(hints(endpoint), own)))
+        let all = ready().all(|endpoint| !hints(endpoint).is_empty());
+        all && own.is_some_and(|own| ready().any(|endpoint| holds(hints(endpoint), own)))
     };
     if count(|endpoint| &endpoint.node_hints, Some(place.node)) {
         Hints::Node

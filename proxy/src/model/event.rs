@@ -13,11 +13,11 @@ use crate::problem::Problem;
 pub enum Collection {
     /// Services.
     Services,
-    /// EndpointSlices.
+    /// `EndpointSlices`.
     Slices,
     /// The own Node.
     Nodes,
-    /// ServiceCIDRs.
+    /// `ServiceCIDRs`.
     ServiceCidrs,
 }
 
@@ -31,11 +31,11 @@ impl Collection {
 pub enum ObjectName {
     /// A Service.
     Service(ServiceName),
-    /// An EndpointSlice.
+    /// An `EndpointSlice`.
     Slice(SliceName),
     /// A Node.
     Node(Arc<str>),
-    /// A ServiceCIDR.
+    /// A `ServiceCIDR`.
     ServiceCidr(Arc<str>),
 }
 
@@ -67,11 +67,11 @@ impl fmt::Display for ObjectName {
 pub enum Object {
     /// A Service.
     Service(Service),
-    /// An EndpointSlice.
+    /// An `EndpointSlice`.
     Slice(Slice),
     /// The own Node.
     Node(Node),
-    /// A ServiceCIDR: its name and its ranges.
+    /// A `ServiceCIDR`: its name and its ranges.
     ServiceCidr(Arc<str>, Vec<Prefix>),
 }
 

@@ -20,7 +20,7 @@ pub struct Changed {
     pub ports: BTreeSet<PortKey>,
     /// The own Node.
     pub node: bool,
-    /// The ranges of the ServiceCIDRs.
+    /// The ranges of the `ServiceCIDRs`.
     pub service_cidrs: bool,
     /// The problems.
     pub problems: bool,
@@ -61,13 +61,13 @@ pub struct EndpointState {
     pub local: Option<LeftOut>,
 }
 
-/// All Services, slices and ServiceCIDRs, and the own Node, as the source knows them.
+/// All Services, slices and `ServiceCIDRs`, and the own Node, as the source knows them.
 #[derive(Debug, Default)]
 pub struct Services {
     node_name: Arc<str>,
     node: Option<Node>,
     names: Names,
-    services: BTreeMap<ServiceName, Entry>,
+    entries: BTreeMap<ServiceName, Entry>,
     /// The Service of each slice.
     slices: BTreeMap<SliceName, ServiceName>,
     claims: Claims,
@@ -124,14 +124,14 @@ impl Services {
         self.node.as_ref()
     }
 
-    /// The ranges of all ServiceCIDRs.
+    /// The ranges of all `ServiceCIDRs`.
     pub fn service_cidrs(&self) -> BTreeSet<Prefix> {
         self.service_cidrs.values().flatten().copied().collect()
     }
 
     /// Every service port, with or without endpoints, also where another one has its cluster IP.
     pub fn ports(&self) -> impl Iterator<Item = &Arc<ServicePort>> {
-        self.services.values().flat_map(|entry| &entry.ports)
+        self.entries.values().flat_map(|entry| &entry.ports)
     }
 
     /// What the service port means on this node. `None` where there is no such port, or another one has its cluster IP and port.
@@ -173,7 +173,7 @@ impl Services {
     }
 
     fn find(&self, key: &PortKey) -> Option<(&Entry, &Arc<ServicePort>)> {
-        let entry = self.services.get(&key.name.service)?;
+        let entry = self.entries.get(&key.name.service)?;
         let port = entry.ports.iter().find(|port| port.family == key.family && port.name == key.name)?;
         Some((entry, port))
     }
@@ -181,7 +181,7 @@ impl Services {
     fn known(&self, collection: Collection) -> Vec<ObjectName> {
         let objects: Vec<ObjectName> = match collection {
             Collection::Services => {
-                let services = self.services.iter().filter(|(_, entry)| !entry.ports.is_empty());
+                let services = self.entries.iter().filter(|(_, entry)| !entry.ports.is_empty());
                 services.map(|(name, _)| ObjectName::Service(name.clone())).collect()
             }
             Collection::Slices => self.slices.keys().cloned().map(ObjectName::Slice).collect(),
@@ -225,11 +225,11 @@ impl Services {
 
     fn set_ports(&mut self, mut service: Service) -> Changed {
         let mut changed = Changed::default();
-        if service.ports.is_empty() && !self.services.contains_key(&service.name) {
+        if service.ports.is_empty() && !self.entries.contains_key(&service.name) {
             return changed;
         }
         self.names.share_service(&mut service.name);
-        let entry = self.services.entry(service.name.clone()).or_default();
+        let entry = self.entries.entry(service.name.clone()).or_default();
         let former = std::mem::take(&mut entry.ports);
         let (mut kept, mut new) = (Vec::new(), Vec::new());
         for mut port in service.ports {
@@ -264,7 +264,7 @@ impl Services {
             changed = self.remove_slice(&slice.name);
         }
         self.slices.insert(slice.name.clone(), service.clone());
-        let entry = self.services.entry(service).or_default();
+        let entry = self.entries.entry(service).or_default();
         let place = entry.slices.iter().position(|known| known.name == slice.name);
         if let Some(place) = place {
             if entry.slices[place] != slice {
@@ -284,7 +284,7 @@ impl Services {
     fn remove_slice(&mut self, name: &SliceName) -> Changed {
         let mut changed = Changed::default();
         let Some(service) = self.slices.remove(name) else { return changed };
-        if let Some(entry) = self.services.get_mut(&service)
+        if let Some(entry) = self.entries.get_mut(&service)
             && let Some(place) = entry.slices.iter().position(|slice| slice.name == *name)
         {
             let slice = entry.slices.swap_remove(place);
@@ -298,7 +298,7 @@ impl Services {
         let mut changed = Changed { node: self.node != node, ..Changed::default() };
         let zone = |node: &Option<Node>| node.as_ref().and_then(|node| node.zone.clone());
         if zone(&self.node) != zone(&node) {
-            for entry in self.services.values() {
+            for entry in self.entries.values() {
                 let hinted =
                     entry.slices.iter().filter(|slice| slice.endpoints.iter().any(|e| !e.zone_hints.is_empty()));
                 hinted.for_each(|slice| entry.concerned(slice, &mut changed.ports));
@@ -309,8 +309,8 @@ impl Services {
     }
 
     fn forget_empty(&mut self, name: &ServiceName) {
-        if self.services.get(name).is_some_and(|entry| entry.ports.is_empty() && entry.slices.is_empty()) {
-            self.services.remove(name);
+        if self.entries.get(name).is_some_and(|entry| entry.ports.is_empty() && entry.slices.is_empty()) {
+            self.entries.remove(name);
         }
     }
 }
