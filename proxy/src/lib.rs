@@ -14,5 +14,7 @@
 
 pub mod model;
 pub mod problem;
+pub mod ruleset;
 pub mod source;
 pub mod topology;
+pub mod trace;

@@ -1,0 +1,168 @@
+//! The desired table, and what a changed service port changes in it. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dataplane::nft::{self, Data, Table, TableId};
+
+use super::element::{self, Element, Elements, Front, Pools};
+use super::name::SetName;
+use super::rules::{self, Shape};
+use super::settings::Settings;
+use crate::model::{PortKey, ServicePort};
+use crate::topology::Resolved;
+
+/// What is known of an element: `None` where there is none, else what it holds, which is something in a map alone.
+pub type Presence = Option<Option<Data>>;
+
+/// What changes in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// The sets and chains are others: those of [`Ruleset::skeleton`].
+    pub skeleton: bool,
+    /// The elements that change, each with what it was and what it is.
+    pub elements: BTreeMap<Element, (Presence, Presence)>,
+}
+
+/// A service port as it is in the table.
+#[derive(Debug)]
+struct Placed {
+    port: Arc<ServicePort>,
+    pools: Pools,
+}
+
+/// The table of one family: all service ports of that family, each with its endpoints in an order that is kept.
+#[derive(Debug)]
+pub struct Ruleset {
+    settings: Settings,
+    /// What the table has room for. It grows; what is not used any more goes when the table is made anew.
+    shape: Shape,
+    ports: BTreeMap<PortKey, Placed>,
+    /// Which service port has an address and port, or a node port.
+    fronts: BTreeMap<Front, PortKey>,
+    /// In how many service ports an element is that several may have.
+    shared: BTreeMap<Element, u32>,
+}
+
+impl Ruleset {
+    /// A table without Services.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, shape: Shape::default(), ports: BTreeMap::new(), fronts: BTreeMap::new(), shared: BTreeMap::new() }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The table's family and name.
+    pub fn id(&self) -> TableId {
+        rules::id(&self.settings)
+    }
+
+    /// Takes other settings. All that the settings decide of elements is decided anew.
+    pub fn reset(&mut self, settings: Settings) {
+        self.settings = settings;
+        let placed: Vec<_> = std::mem::take(&mut self.ports).into_iter().collect();
+        self.shared.clear();
+        for (key, placed) in placed {
+            self.place(key, placed);
+        }
+    }
+
+    /// Adds or changes a service port, or removes it. `resolved` is of the table's family.
+    pub fn set(&mut self, key: &PortKey, resolved: Option<&Resolved>) -> Change {
+        let former = self.ports.remove(key);
+        let mut change = Change::default();
+        let mut before = former.as_ref().map(|placed| self.elements(placed)).unwrap_or_default();
+        let placed = resolved.map(|resolved| {
+            let empty = Pools::default();
+            let pools = Pools::arrange(former.as_ref().map_or(&empty, |placed| &placed.pools), resolved);
+            Placed { port: resolved.port.clone(), pools }
+        });
+        for front in former.iter().flat_map(|placed| element::fronts(&placed.port)) {
+            self.fronts.remove(&front);
+        }
+        for (element, data) in placed.as_ref().map(|placed| self.elements(placed)).unwrap_or_default() {
+            let former = before.remove(&element);
+            let is_new = former.is_none();
+            if former.as_ref() == Some(&data) || is_shared(element.set) && (!is_new || !self.claim(&element)) {
+                continue;
+            }
+            change.skeleton |= is_new && self.shape.extend(element.set);
+            change.elements.insert(element, (former, Some(data)));
+        }
+        for (element, data) in before {
+            if !is_shared(element.set) || self.release(&element) {
+                change.elements.insert(element, (Some(data), None));
+            }
+        }
+        if let Some(placed) = placed {
+            self.fronts.extend(element::fronts(&placed.port).map(|front| (front, key.clone())));
+            self.ports.insert(key.clone(), placed);
+        }
+        change
+    }
+
+    /// What an element should be.
+    pub fn desired(&self, element: &Element) -> Presence {
+        if is_shared(element.set) {
+            return self.shared.contains_key(element).then_some(None);
+        }
+        let placed = self.ports.get(self.fronts.get(&element.front()?)?)?;
+        self.elements(placed).remove(element)
+    }
+
+    /// The table without the elements of Services.
+    pub fn skeleton(&self) -> Table {
+        rules::table(&self.settings, &self.shape)
+    }
+
+    /// The whole table.
+    pub fn table(&self) -> Table {
+        let mut table = self.skeleton();
+        for (element, data) in self.ports.values().flat_map(|placed| self.elements(placed)) {
+            if let Some(set) = table.sets.get_mut(&element.set.to_string()) {
+                set.elements.insert(element.key, nft::Element { data, ..nft::Element::default() });
+            }
+        }
+        table
+    }
+
+    fn elements(&self, placed: &Placed) -> Elements {
+        element::of(&placed.port, &placed.pools, &self.settings)
+    }
+
+    fn place(&mut self, key: PortKey, placed: Placed) {
+        for element in self.elements(&placed).into_keys() {
+            self.shape.extend(element.set);
+            if is_shared(element.set) {
+                self.claim(&element);
+            }
+        }
+        self.ports.insert(key, placed);
+    }
+
+    /// One more service port has the element. Returns true for the first.
+    fn claim(&mut self, element: &Element) -> bool {
+        let owners = self.shared.entry(element.clone()).or_default();
+        *owners += 1;
+        *owners == 1
+    }
+
+    /// One service port less has the element. Returns true for the last.
+    fn release(&mut self, element: &Element) -> bool {
+        let Some(owners) = self.shared.get_mut(element) else { return false };
+        *owners -= 1;
+        let is_last = *owners == 0;
+        if is_last {
+            self.shared.remove(element);
+        }
+        is_last
+    }
+}
+
+/// True for elements that several service ports may have.
+fn is_shared(set: SetName) -> bool {
+    matches!(set, SetName::ClusterIps | SetName::Hairpin)
+}
