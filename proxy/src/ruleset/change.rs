@@ -70,37 +70,41 @@ impl Ruleset {
         }
     }
 
-    /// Adds or changes a service port, or removes it. `resolved` is of the table's family.
-    pub fn set(&mut self, key: &PortKey, resolved: Option<&Resolved>) -> Change {
-        let former = self.ports.remove(key);
+    /// Adds, changes and removes service ports of the table's family. One may get a destination that another one of them had.
+    pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) -> Change {
+        let mut before = Elements::new();
+        let mut formers = BTreeMap::new();
+        for key in ports.keys() {
+            let Some(former) = self.ports.remove(key) else { continue };
+            for front in element::fronts(&former.port) {
+                self.fronts.remove(&front);
+            }
+            for (element, data) in self.elements(&former) {
+                if !is_shared(element.set) || self.release(&element) {
+                    before.insert(element, data);
+                }
+            }
+            formers.insert(key, former.pools);
+        }
         let mut change = Change::default();
-        let mut before = former.as_ref().map(|placed| self.elements(placed)).unwrap_or_default();
-        let placed = resolved.map(|resolved| {
-            let empty = Pools::default();
-            let pools = Pools::arrange(former.as_ref().map_or(&empty, |placed| &placed.pools), resolved);
-            Placed { port: resolved.port.clone(), pools }
-        });
-        for front in former.iter().flat_map(|placed| element::fronts(&placed.port)) {
-            self.fronts.remove(&front);
-        }
-        for (element, data) in placed.as_ref().map(|placed| self.elements(placed)).unwrap_or_default() {
-            let former = before.remove(&element);
-            let is_new = former.is_none();
-            if former.as_ref() == Some(&data) || is_shared(element.set) && (!is_new || !self.claim(&element)) {
-                continue;
+        for (key, resolved) in ports {
+            let Some(resolved) = resolved else { continue };
+            let former = formers.remove(key).unwrap_or_default();
+            let placed = Placed { port: resolved.port.clone(), pools: Pools::arrange(&former, resolved) };
+            for (element, data) in self.elements(&placed) {
+                if is_shared(element.set) && !self.claim(&element) {
+                    continue;
+                }
+                let former = before.remove(&element);
+                if former.as_ref() != Some(&data) {
+                    change.skeleton |= former.is_none() && self.shape.extend(element.set);
+                    change.elements.insert(element, (former, Some(data)));
+                }
             }
-            change.skeleton |= is_new && self.shape.extend(element.set);
-            change.elements.insert(element, (former, Some(data)));
-        }
-        for (element, data) in before {
-            if !is_shared(element.set) || self.release(&element) {
-                change.elements.insert(element, (Some(data), None));
-            }
-        }
-        if let Some(placed) = placed {
             self.fronts.extend(element::fronts(&placed.port).map(|front| (front, key.clone())));
             self.ports.insert(key.clone(), placed);
         }
+        change.elements.extend(before.into_iter().map(|(element, data)| (element, (Some(data), None))));
         change
     }
 

@@ -21,34 +21,34 @@ const CASES: [(&str, &str); 8] =
 const OBJECTS: [(&str, &str); 17] = files!("f1.yaml" "f2.yaml" "f2-slice.yaml" "f3.yaml" "f4.yaml" "f4-udp.yaml" "f5.yaml"
     "f5-cluster.yaml" "f6.yaml" "f7.yaml" "f7-local.yaml" "f7-two.yaml" "f7-none.yaml" "f8.yaml" "f8-53.yaml" "f8-54.yaml" "f8-55.yaml");
 
-const MORE: [(&str, &str); 2] = files!("f8-cluster.yaml" "f8-57.yaml");
+const MORE: [(&str, &str); 3] = files!("f8-cluster.yaml" "f8-57.yaml" "affinity.yaml");
 
 const NODE: &str = "test-node";
 
 /// What a case file has set up so far.
-struct World {
+pub(super) struct World {
     services: Services,
-    rulesets: [Ruleset; 2],
+    pub(super) rulesets: [Ruleset; 2],
 }
 
 impl World {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { services: Services::new(NODE), rulesets: Family::BOTH.map(|family| Ruleset::new(settings(family))) }
     }
 
     fn take(&mut self, event: Event) {
-        for key in self.services.apply(event).ports {
-            for ruleset in &mut self.rulesets {
-                if ruleset.settings().family == key.family {
-                    let before = ruleset.table();
-                    let change = ruleset.set(&key, self.services.resolve(&key).as_ref());
-                    assert_eq!(apply(before, &change, ruleset), ruleset.table(), "{key}: {change:?}");
-                }
-            }
+        let changed = self.services.apply(event).ports;
+        for ruleset in &mut self.rulesets {
+            let family = ruleset.settings().family;
+            let ports = changed.iter().filter(|key| key.family == family);
+            let ports = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
+            let before = ruleset.table();
+            let change = ruleset.update(&ports);
+            assert_eq!(apply(before, &change, ruleset), ruleset.table(), "{changed:?}: {change:?}");
         }
     }
 
-    fn apply_file(&mut self, name: &str) {
+    pub(super) fn apply_file(&mut self, name: &str) {
         let (_, text) = OBJECTS.iter().chain(&MORE).find(|(file, _)| *file == name).expect("a file of cases/");
         for document in text.split("---\n") {
             let converted = if document.contains("kind: Service\n") {
@@ -69,7 +69,7 @@ impl World {
         self.take(Event::Unset(name, Vec::new()));
     }
 
-    fn set(&mut self, name: &str, values: &[&str]) {
+    pub(super) fn set(&mut self, name: &str, values: &[&str]) {
         for ruleset in &mut self.rulesets {
             let mut settings = ruleset.settings().clone();
             let family = settings.family;
