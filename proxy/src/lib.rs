@@ -12,6 +12,7 @@
 //! | `config` | kube-proxy's configuration file and flags |
 #![forbid(unsafe_code)]
 
+pub mod keeper;
 pub mod model;
 pub mod problem;
 pub mod ruleset;

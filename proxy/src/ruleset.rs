@@ -9,6 +9,7 @@
 //!
 //! Whoever looks into the table with `nft list` can load the listing with `nft -f` again: each rule is one that `nft` can write.
 
+mod adopt;
 mod arrange;
 mod change;
 mod element;

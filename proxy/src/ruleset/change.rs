@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dataplane::nft::{self, Data, Table, TableId};
+use dataplane::nft::{self, Data, SetFlags, Table, TableId};
 
+use super::adopt::{self, Adopted};
 use super::element::{self, Element, Elements, Front, Pools};
 use super::name::SetName;
 use super::rules::{self, Shape};
@@ -42,12 +43,22 @@ pub struct Ruleset {
     fronts: BTreeMap<Front, PortKey>,
     /// In how many service ports an element is that several may have.
     shared: BTreeMap<Element, u32>,
+    /// The order of endpoints in the table of an earlier process, of service ports that are not known yet.
+    adopted: Adopted,
 }
 
 impl Ruleset {
     /// A table without Services.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, shape: Shape::default(), ports: BTreeMap::new(), fronts: BTreeMap::new(), shared: BTreeMap::new() }
+        Self { settings, shape: Shape::default(), ports: BTreeMap::new(), fronts: BTreeMap::new(), shared: BTreeMap::new(), adopted: Adopted::new() }
+    }
+
+    /// Takes up the numbers that endpoints have in a table of an earlier process, and the room that the table has: what is right in it stays.
+    pub fn adopt(&mut self, table: &Table) {
+        self.adopted = adopt::pools(table);
+        for name in adopt::sets(table) {
+            self.shape.extend(name);
+        }
     }
 
     /// The settings.
@@ -89,7 +100,7 @@ impl Ruleset {
         let mut change = Change::default();
         for (key, resolved) in ports {
             let Some(resolved) = resolved else { continue };
-            let former = formers.remove(key).unwrap_or_default();
+            let former = formers.remove(key).unwrap_or_else(|| self.take_adopted(&resolved.port));
             let placed = Placed { port: resolved.port.clone(), pools: Pools::arrange(&former, resolved) };
             for (element, data) in self.elements(&placed) {
                 if is_shared(element.set) && !self.claim(&element) {
@@ -117,6 +128,17 @@ impl Ruleset {
         self.elements(placed).remove(element)
     }
 
+    /// The service port that an element is of; `None` where several may have the element.
+    pub fn owner(&self, element: &Element) -> Option<&PortKey> {
+        if is_shared(element.set) { None } else { self.fronts.get(&element.front()?) }
+    }
+
+    /// The sets by name, with their flags.
+    pub fn sets(&self) -> BTreeMap<String, (SetName, SetFlags)> {
+        let sets = rules::sets(&self.settings, &self.shape).into_iter();
+        sets.map(|(name, set)| (name.to_string(), (name, set.flags))).collect()
+    }
+
     /// The table without the elements of Services.
     pub fn skeleton(&self) -> Table {
         rules::table(&self.settings, &self.shape)
@@ -135,6 +157,10 @@ impl Ruleset {
 
     fn elements(&self, placed: &Placed) -> Elements {
         element::of(&placed.port, &placed.pools, &self.settings)
+    }
+
+    fn take_adopted(&mut self, port: &ServicePort) -> Pools {
+        element::fronts(port).filter_map(|front| self.adopted.remove(&front)).next().unwrap_or_default()
     }
 
     fn place(&mut self, key: PortKey, placed: Placed) {

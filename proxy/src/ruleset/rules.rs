@@ -79,9 +79,14 @@ pub(super) fn table(settings: &Settings, shape: &Shape) -> Table {
     let id = id(settings);
     let rules = Rules { settings, shape };
     let mut table = Table::new(id.family, id.name).with_comment("netd: Services");
-    table.sets = rules.sets();
+    table.sets = rules.sets().into_iter().map(|(name, set)| (name.to_string(), set)).collect();
     table.chains = rules.chains();
     table
+}
+
+/// The sets of the table.
+pub(super) fn sets(settings: &Settings, shape: &Shape) -> BTreeMap<SetName, Set> {
+    Rules { settings, shape }.sets()
 }
 
 struct Rules<'r> {
@@ -90,7 +95,7 @@ struct Rules<'r> {
 }
 
 impl Rules<'_> {
-    fn sets(&self) -> BTreeMap<String, Set> {
+    fn sets(&self) -> BTreeMap<SetName, Set> {
         let address = Type::Address(self.settings.family);
         let by_address = || vec![address, Type::Protocol, Type::Service];
         let by_port = || vec![Type::Protocol, Type::Service];
@@ -139,7 +144,7 @@ impl Rules<'_> {
         if let NodePorts::Addresses(addresses) = &self.settings.node_ports {
             fill(&mut sets, SetName::NodeIps, addresses.iter().map(|address| Key::from(Value::Address(*address))));
         }
-        sets.into_iter().map(|(name, set)| (name.to_string(), set)).collect()
+        sets
     }
 
     fn chains(&self) -> BTreeMap<String, Chain> {
