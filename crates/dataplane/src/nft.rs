@@ -5,6 +5,7 @@
 //! opened it.
 
 mod abi;
+mod anonymous;
 mod attributes;
 mod changes;
 mod dump;
@@ -17,26 +18,32 @@ mod fixtures;
 mod notification;
 mod operation;
 pub mod read;
+mod records;
 mod rule;
 mod socket;
 mod source;
 mod table;
 mod text;
+mod userdata;
 mod wire;
 mod writer;
 
 pub use encode::Invalid;
 pub use error::Error;
 pub use expression::{
-    AddressType, Expression, NatFlags, Op, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
+    AddressType, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Op, Operand, Reject, Side, Statement, Type,
+    Value, Verdict, VerdictMap, protocol, state, status,
 };
 pub use notification::{Action, Subject, TableChange, TableFilter};
-pub use operation::{Elements, Operation, Transaction};
+pub use operation::{Elements, Operation, RecordList, Transaction};
 pub(crate) use read::RawMessage;
+pub use records::{
+    Difference, ELEMENTS_PER_TRANSACTION, Record, RecordChange, RecordData, Records, Unfit, transactions,
+};
 pub use socket::Socket;
 pub use table::{
-    Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,
-    RuleWithHandle, Set, SetFlags, Table, TableId,
+    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Family, Hook, Interval, Key, Policy,
+    Rule, RuleWithHandle, Set, SetFlags, Table, TableId, Usage,
 };
 
 #[cfg(test)]

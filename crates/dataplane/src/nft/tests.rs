@@ -9,6 +9,7 @@ use crate::types::{self, Prefix};
 mod kernel;
 mod random;
 mod reader;
+mod services;
 mod with_nft;
 
 const V4: types::Family = types::Family::V4;
@@ -122,7 +123,8 @@ fn sets(table: Table) -> Table {
     let mut clients = Set::map([Type::Address(V4)], DataType::Values(vec![Type::Mark]));
     clients = clients.with_flags(SetFlags::TIMEOUT | SetFlags::DYNAMIC);
     (clients.timeout, clients.size) = (Some(Duration::from_hours(3)), Some(1000));
-    let held = Element { data: Some(Data::Values(vec![Value::Mark(2)])), timeout: Some(Duration::from_mins(10)) };
+    let data = Data::Values(vec![Value::Mark(2)]);
+    let held = Element { timeout: Some(Duration::from_mins(10)), ..data.into() };
     clients.elements.insert(address("10.244.1.9").into(), held);
     let links: Key = [Value::IfName("eth0".parse().expect("a name")), Value::Mark(1)].into_iter().collect();
     table
