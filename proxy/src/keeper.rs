@@ -98,7 +98,12 @@ fn batch(ops: &[Op]) -> Vec<Operation> {
             continue;
         };
         let put = |sets: &mut Sets, held| {
-            let empty = || Elements { table: table.clone(), set: element.set.to_string(), flags: *flags, elements: BTreeMap::new() };
+            let empty = || Elements {
+                table: table.clone(),
+                set: element.set.to_string(),
+                flags: *flags,
+                elements: BTreeMap::new(),
+            };
             let set = sets.entry((table.clone(), element.set)).or_insert_with(empty);
             set.elements.insert(element.key.clone(), held);
         };

@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use dataplane::nft::{
-    AddressType, Chain, ChainType, Op, Data, Expression, Hook, Interval, Key, MapLookup, NatTarget, Operand, Side,
+    AddressType, Chain, ChainType, Data, Expression, Hook, Interval, Key, MapLookup, NatTarget, Op, Operand, Side,
     Statement, Table, Value, Verdict, VerdictMap, state, status,
 };
 use dataplane::types::{Family, IfName};
@@ -45,7 +45,9 @@ pub enum End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Passed { to, masqueraded: true } => write!(f, "goes to {to} with an address of this node as its source"),
+            End::Passed { to, masqueraded: true } => {
+                write!(f, "goes to {to} with an address of this node as its source")
+            }
             End::Passed { to, masqueraded: false } => write!(f, "goes to {to}"),
             End::Rejected => f.write_str("is rejected"),
             End::Dropped => f.write_str("is dropped"),
@@ -310,9 +312,8 @@ impl Tracer<'_> {
 
     /// Each value that an expression may have; `None` for one that the packet does not have.
     fn values(&self, expression: &Expression, flow: &Flow) -> Option<Vec<Value>> {
-        let kind = |address| {
-            Value::AddressType(if self.is_own(address) { AddressType::Local } else { AddressType::Unicast })
-        };
+        let kind =
+            |address| Value::AddressType(if self.is_own(address) { AddressType::Local } else { AddressType::Unicast });
         let end = |side| if side == Side::Source { flow.source } else { flow.destination };
         let one = match expression {
             Expression::Value(value) => value.clone(),
@@ -329,17 +330,19 @@ impl Tracer<'_> {
             Expression::SourceType => kind(flow.source.ip()),
             Expression::DestinationType => kind(flow.destination.ip()),
             Expression::ConnectionState => Value::ConnectionState(state::NEW),
-            Expression::ConnectionStatus => {
-                Value::ConnectionStatus(if flow.translated { status::DNAT } else { 0 })
-            }
+            Expression::ConnectionStatus => Value::ConnectionStatus(if flow.translated { status::DNAT } else { 0 }),
             Expression::Random { modulus, offset } => {
                 return Some((*offset..offset + modulus).map(Value::Integer).collect());
             }
             Expression::MarkFrom(MapLookup { key, map }) => {
-                return self.keys(key, flow).iter().map(|key| match self.find(map, key) {
-                    Some(Some(Data::Values(values))) => values.first().cloned(),
-                    _ => None,
-                }).collect();
+                return self
+                    .keys(key, flow)
+                    .iter()
+                    .map(|key| match self.find(map, key) {
+                        Some(Some(Data::Values(values))) => values.first().cloned(),
+                        _ => None,
+                    })
+                    .collect();
             }
             Expression::Bits { of, mask, xor } => {
                 let bits = |value: Value| match value {
@@ -359,7 +362,12 @@ impl Tracer<'_> {
         let mut keys = vec![Vec::new()];
         for expression in expressions {
             let values = self.values(expression, flow).unwrap_or_default();
-            keys = keys.iter().flat_map(|key: &Vec<Value>| values.iter().map(|value| [&key[..], std::slice::from_ref(value)].concat())).collect();
+            keys = keys
+                .iter()
+                .flat_map(|key: &Vec<Value>| {
+                    values.iter().map(|value| [&key[..], std::slice::from_ref(value)].concat())
+                })
+                .collect();
         }
         keys
     }
@@ -370,7 +378,9 @@ impl Tracer<'_> {
         let exact = Key(key.iter().cloned().map(Interval::from).collect());
         let element = set.elements.get(&exact);
         let covering = || set.elements.iter().find(|(other, _)| covers(other, key)).map(|(_, element)| element);
-        element.or_else(|| set.flags.has(dataplane::nft::SetFlags::INTERVAL).then(covering).flatten()).map(|found| &found.data)
+        element
+            .or_else(|| set.flags.has(dataplane::nft::SetFlags::INTERVAL).then(covering).flatten())
+            .map(|found| &found.data)
     }
 }
 

@@ -33,16 +33,8 @@ struct Slim {
 /// # Errors
 /// Where one of these fields is of another type than the API has it.
 pub fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let Slim {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        creation_timestamp,
-        deletion_timestamp,
-        annotations,
-        labels,
-    } = Option::deserialize(deserializer)?.unwrap_or_default();
+    let Slim { name, namespace, uid, resource_version, creation_timestamp, deletion_timestamp, annotations, labels } =
+        Option::deserialize(deserializer)?.unwrap_or_default();
     Ok(ObjectMeta {
         name,
         namespace,

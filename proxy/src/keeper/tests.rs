@@ -36,7 +36,8 @@ impl Bed {
     }
 
     fn update(&mut self, ports: &[(&str, &[u8])]) -> RunReport {
-        let ports: BTreeMap<PortKey, Option<Resolved>> = ports.iter().map(|(name, endpoints)| resolved(name, endpoints)).collect();
+        let ports: BTreeMap<PortKey, Option<Resolved>> =
+            ports.iter().map(|(name, endpoints)| resolved(name, endpoints)).collect();
         self.keeper.update(&ports);
         self.run()
     }
@@ -114,7 +115,8 @@ fn resolved(name: &str, endpoints: &[u8]) -> (PortKey, Option<Resolved>) {
         health_check_node_port: None,
         created: None,
     };
-    let cluster: Vec<SocketAddr> = endpoints.iter().map(|number| SocketAddr::from(([10, 180, 0, *number], 80))).collect();
+    let cluster: Vec<SocketAddr> =
+        endpoints.iter().map(|number| SocketAddr::from(([10, 180, 0, *number], 80))).collect();
     let key = port.key();
     let has_any = !cluster.is_empty();
     (key, Some(Resolved { port: Arc::new(port), cluster, local: Vec::new(), local_ready: 0, has_any }))

@@ -50,7 +50,14 @@ pub struct Ruleset {
 impl Ruleset {
     /// A table without Services.
     pub fn new(settings: Settings) -> Self {
-        Self { settings, shape: Shape::default(), ports: BTreeMap::new(), fronts: BTreeMap::new(), shared: BTreeMap::new(), adopted: Adopted::new() }
+        Self {
+            settings,
+            shape: Shape::default(),
+            ports: BTreeMap::new(),
+            fronts: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            adopted: Adopted::new(),
+        }
     }
 
     /// Takes up the numbers that endpoints have in a table of an earlier process, and the room that the table has: what is right in it stays.

@@ -179,7 +179,8 @@ impl Builder<'_> {
         let node = self.settings.node_address;
         let is_node_allowed = node.is_some_and(|node| ranges.iter().any(|range| range.contains(node)));
         for address in &self.port.load_balancer_ips {
-            let front = Front { address: Some(*address), protocol: self.port.name.protocol.number(), port: self.port.port };
+            let front =
+                Front { address: Some(*address), protocol: self.port.name.protocol.number(), port: self.port.port };
             let key = front.key();
             self.put(SetName::Restricted, key.clone(), None);
             // A packet of the node to a load balancer's address that the node itself has comes from that address.

@@ -103,10 +103,7 @@ impl Rules<'_> {
             Destination::Address => by_address(),
             Destination::NodePort => by_port(),
         };
-        let map = |key| Set {
-            data: Some(DataType::Values(vec![address, Type::Service])),
-            ..Set::of(key)
-        };
+        let map = |key| Set { data: Some(DataType::Values(vec![address, Type::Service])), ..Set::of(key) };
         let ranges = |key| Set { flags: SetFlags::INTERVAL, ..Set::of(key) };
         let mut sets: Vec<(SetName, Set)> = vec![
             (SetName::ClusterIps, Set::of([address])),
@@ -152,9 +149,8 @@ impl Rules<'_> {
         let filter = |hook, priority, rules| base(ChainType::Filter, hook, priority, rules);
         let nat = |hook, priority, rules| base(ChainType::Nat, hook, priority, rules);
         let jump = |chain: &str| vec![Rule::new([Verdict::Jump(chain.to_owned()).into()])];
-        let new = |chain: &str| {
-            Rule::new([Statement::connection_in(state::NEW), Verdict::Jump(chain.to_owned()).into()])
-        };
+        let new =
+            |chain: &str| Rule::new([Statement::connection_in(state::NEW), Verdict::Jump(chain.to_owned()).into()]);
         let mut chains = vec![
             ("restrict-prerouting".to_owned(), filter(Hook::Prerouting, BEFORE_DSTNAT, vec![new("restrict")])),
             ("restrict-output".to_owned(), filter(Hook::Output, BEFORE_DSTNAT, vec![new("restrict")])),
@@ -345,7 +341,8 @@ impl Rules<'_> {
         let rule = |set, last| Rule::new([of_node(), vec![self.is_in(destination, set), last]].concat());
         [
             rule(SetName::Reject(destination), self.reject()).with_comment("no endpoints"),
-            rule(SetName::Drop(destination), Verdict::Drop.into()).with_comment("no endpoint of this node, policy Local"),
+            rule(SetName::Drop(destination), Verdict::Drop.into())
+                .with_comment("no endpoint of this node, policy Local"),
         ]
     }
 

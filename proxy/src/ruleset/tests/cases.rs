@@ -106,7 +106,8 @@ impl World {
         let is_own = own.contains(&source.ip());
         let input = (!is_own).then(|| "eth0".parse().expect("a name"));
         let packet = Packet { source, destination, protocol, input };
-        let ruleset = self.rulesets.iter().find(|one| one.settings().family == Family::of(source.ip())).expect("a table");
+        let ruleset =
+            self.rulesets.iter().find(|one| one.settings().family == Family::of(source.ip())).expect("a table");
         let mut ends: Vec<End> = trace(&ruleset.table(), &packet, &own).into_iter().map(|way| way.end).collect();
         ends.sort();
         ends.dedup();
@@ -134,7 +135,9 @@ impl World {
 }
 
 fn settings(family: Family) -> Settings {
-    let of_family = |texts: [&str; 2]| texts.map(|text| text.parse::<Prefix>().expect("a range")).into_iter().find(|range| range.family() == family);
+    let of_family = |texts: [&str; 2]| {
+        texts.map(|text| text.parse::<Prefix>().expect("a range")).into_iter().find(|range| range.family() == family)
+    };
     let node = address(if family == Family::V4 { "N" } else { "N6" });
     Settings {
         family,

@@ -28,7 +28,9 @@ fn the_kernel_takes_the_tables_and_nft_can_load_what_it_lists() {
         let mut socket = Socket::open().expect("a socket");
         let operations: Vec<_> = tables.iter().cloned().map(Operation::ReplaceTable).collect();
         socket.apply(&operations).expect("tables that the kernel takes");
-        let read = |socket: &mut Socket, table: &Table| socket.read_table(table.id.family, &table.id.name).expect("a readable table");
+        let read = |socket: &mut Socket, table: &Table| {
+            socket.read_table(table.id.family, &table.id.name).expect("a readable table")
+        };
         for table in &tables {
             assert_eq!(read(&mut socket, table).as_ref(), Some(table), "the kernel holds what was written");
         }
