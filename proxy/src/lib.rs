@@ -12,8 +12,10 @@
 //! | `config` | kube-proxy's configuration file and flags |
 #![forbid(unsafe_code)]
 
+pub mod app;
 pub mod keeper;
 pub mod model;
+pub mod options;
 pub mod problem;
 pub mod ruleset;
 pub mod source;
