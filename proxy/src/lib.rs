@@ -12,7 +12,9 @@
 //! | `config` | kube-proxy's configuration file and flags |
 #![forbid(unsafe_code)]
 
+pub mod config;
 pub mod model;
 pub mod problem;
 pub mod source;
 pub mod topology;
+mod tree;
