@@ -14,10 +14,11 @@ use dataplane::types::Family;
 use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use crate::config::Config;
 use crate::keeper::Keeper;
 use crate::model::{Changed, Event, PortKey, Services};
-use crate::options::Options;
 use crate::problem::Problems;
+use crate::ruleset::Settings;
 
 /// How often everything is compared with the kernel, whatever the notifications say.
 const PERIOD: Duration = Duration::from_hours(1);
@@ -38,7 +39,7 @@ pub enum AppError {
 /// The proxy of one node.
 #[derive(Debug)]
 pub struct Proxy {
-    options: Options,
+    config: Config,
     services: Services,
     keepers: Vec<Keeper>,
     socket: nft::Socket,
@@ -59,12 +60,12 @@ impl Proxy {
     ///
     /// # Errors
     /// Where the kernel offers no such sockets.
-    pub fn open(options: Options) -> Result<Self, AppError> {
+    pub fn open(config: Config, node_name: &str) -> Result<Self, AppError> {
         let mut monitor = AsyncMonitor::open()?;
         let subscription = monitor.subscribe(Filter::default());
         let now = Instant::now();
         Ok(Self {
-            services: Services::new(&options.node_name),
+            services: Services::new(node_name),
             keepers: Vec::new(),
             socket: nft::Socket::open()?,
             monitor,
@@ -74,7 +75,7 @@ impl Proxy {
             began: now,
             next_period: now + PERIOD,
             retry: None,
-            options,
+            config,
         })
     }
 
@@ -119,7 +120,7 @@ impl Proxy {
         }
         if changed.node || changed.service_cidrs {
             for keeper in &mut self.keepers {
-                let settings = self.options.settings(keeper.ruleset().settings().family, &self.services);
+                let settings = Settings::of(&self.config, keeper.ruleset().settings().family, &self.services);
                 keeper.set_settings(settings);
             }
         }
@@ -159,7 +160,7 @@ impl Proxy {
             match keeper.run(&mut self.socket, elapsed) {
                 Ok(report) => {
                     for (op, error) in &report.failed {
-                        tracing::warn!("{op}: {:#}", anyhow::Error::msg(error.to_string()));
+                        tracing::warn!("the kernel refused `{op}`: {error}");
                     }
                     if !report.is_clean() {
                         self.retry = Some(now + RETRY);
@@ -176,7 +177,7 @@ impl Proxy {
     /// Everything is known: the tables are taken up as an earlier process left them.
     fn begin(&mut self) {
         for family in Family::BOTH {
-            let mut keeper = Keeper::new(self.options.settings(family, &self.services));
+            let mut keeper = Keeper::new(Settings::of(&self.config, family, &self.services));
             if let Err(error) = keeper.adopt(&mut self.socket) {
                 tracing::warn!("cannot read the table of an earlier process: {error}");
             }

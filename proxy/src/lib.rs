@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! source (API server, directory) ── events ──▶ model::Services ── topology ──▶ Resolved, one for each service port
+//!        Resolved ── ruleset ──▶ elements of one table for each family ── keeper ──▶ the kernel
 //! ```
 //!
 //! | room | holds |
@@ -10,14 +11,19 @@
 //! | `topology` | which endpoints of a service port take part, and why the others do not; pure |
 //! | `source` | the API's objects, converted at the border, and the directory they may come from |
 //! | `config` | kube-proxy's configuration file and flags |
+//! | `ruleset` | the rules of the table, and which elements a service port is; pure |
+//! | `keeper` | keeps the kernel's table as the ruleset says |
+//! | `app` | the loop: a source, the tables, the clock |
+//! | `trace` | what becomes of a packet in a table, without sending one; pure |
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod config;
 pub mod keeper;
 pub mod model;
-pub mod options;
 pub mod problem;
 pub mod ruleset;
 pub mod source;
 pub mod topology;
 pub mod trace;
+mod tree;

@@ -108,7 +108,7 @@ impl Rules<'_> {
         let mut sets: Vec<(SetName, Set)> = vec![
             (SetName::ClusterIps, Set::of([address])),
             (SetName::ServiceCidrs, ranges(vec![address])),
-            (SetName::NodeIps, Set::of([address])),
+            (SetName::NodeIps, ranges(vec![address])),
             (SetName::Restricted, Set::of(by_address())),
             (SetName::Allowed, ranges([by_address(), vec![address]].concat())),
             (SetName::Hairpin, Set::of([address, address])),
@@ -138,8 +138,8 @@ impl Rules<'_> {
         let mut sets: BTreeMap<SetName, Set> = sets.into_iter().collect();
         let cidrs = self.settings.service_cidrs.iter().filter(|range| range.family() == self.settings.family);
         fill(&mut sets, SetName::ServiceCidrs, cidrs.map(|range| Key::from(*range)));
-        if let NodePorts::Addresses(addresses) = &self.settings.node_ports {
-            fill(&mut sets, SetName::NodeIps, addresses.iter().map(|address| Key::from(Value::Address(*address))));
+        if let NodePorts::Within(ranges) = &self.settings.node_ports {
+            fill(&mut sets, SetName::NodeIps, ranges.iter().map(|range| Key::from(*range)));
         }
         sets
     }
@@ -255,16 +255,13 @@ impl Rules<'_> {
 
     /// Goes on for packets to an address of the node that has node ports.
     fn is_node(&self) -> Vec<Statement> {
-        match &self.settings.node_ports {
-            NodePorts::Addresses(_) => {
-                vec![Statement::is_in([self.address(Side::Destination)], SetName::NodeIps.to_string())]
-            }
-            NodePorts::All => {
-                let local = Value::AddressType(AddressType::Local);
-                let loopback = Statement::ne(self.address(Side::Destination), self.settings.family.loopback());
-                vec![Statement::eq(Expression::DestinationType, local), loopback]
-            }
-        }
+        let destination = || self.address(Side::Destination);
+        let is_own = Statement::eq(Expression::DestinationType, Value::AddressType(AddressType::Local));
+        let is_chosen = match &self.settings.node_ports {
+            NodePorts::Within(_) => Statement::is_in([destination()], SetName::NodeIps.to_string()),
+            NodePorts::All => Statement::ne(destination(), self.settings.family.loopback()),
+        };
+        vec![is_own, is_chosen]
     }
 
     /// External destinations: clients from outside under policy Local first, which only this node's endpoints serve, under the client's

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use dataplane::types::{Family, IfName, Prefix};
+use dataplane::types::{Family, IfName, PerFamily, Prefix};
+
+use crate::config::{Config, DetectLocal, NodePortAddresses};
+use crate::model::Services;
 
 /// How a packet of a pod of this node is told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +24,8 @@ pub enum LocalPods {
 pub enum NodePorts {
     /// All but those of the loopback network.
     All,
-    /// These.
-    Addresses(BTreeSet<IpAddr>),
+    /// Those of them that are in these ranges.
+    Within(BTreeSet<Prefix>),
 }
 
 /// The settings of the table of one family.
@@ -44,4 +47,43 @@ pub struct Settings {
     pub node_address: Option<IpAddr>,
     /// The ranges of which cluster IPs are given. Packets to an address of them that no Service has are dropped.
     pub service_cidrs: BTreeSet<Prefix>,
+}
+
+/// The name of the tables.
+const TABLE: &str = "netd-proxy";
+/// kube-proxy's bit of the packet mark (`nftables.masqueradeBit`).
+const MASQUERADE_MARK: u32 = 1 << 14;
+
+impl Settings {
+    /// The settings of a family that follow from the configuration, the Node and the `ServiceCIDRs`.
+    pub fn of(config: &Config, family: Family, services: &Services) -> Self {
+        let node = services.node();
+        let range = |ranges: &PerFamily<Prefix>| ranges.get(family).copied().map(LocalPods::Range);
+        let local_pods = match &config.detect_local {
+            DetectLocal::ClusterCidr(ranges) => range(ranges),
+            DetectLocal::NodeCidr => node.and_then(|node| range(&node.pod_cidrs)),
+            DetectLocal::BridgeInterface(name) => Some(LocalPods::Bridge(name.clone())),
+            DetectLocal::InterfaceNamePrefix(prefix) => Some(LocalPods::InterfacePrefix(prefix.clone())),
+        };
+        let bind = Some(config.bind_address).filter(|bind| !bind.is_unspecified() && Family::of(*bind) == family);
+        let node_address = bind.or_else(|| node?.addresses.get(family).copied());
+        Self {
+            family,
+            table: TABLE.to_owned(),
+            local_pods,
+            masquerade_all: config.masquerade_all,
+            masquerade_mark: MASQUERADE_MARK,
+            node_ports: node_ports(&config.node_port_addresses, family, node_address),
+            node_address,
+            service_cidrs: services.service_cidrs().into_iter().filter(|range| range.family() == family).collect(),
+        }
+    }
+}
+
+/// kube-proxy's rule: a family without a range has all addresses where no keyword is given.
+fn node_ports(addresses: &NodePortAddresses, family: Family, node: Option<IpAddr>) -> NodePorts {
+    let NodePortAddresses { primary, all, localhost, ranges } = addresses;
+    let of_family = ranges.iter().copied().filter(|range| range.family() == family);
+    let within: BTreeSet<Prefix> = of_family.chain(node.filter(|_| *primary).map(Prefix::host)).collect();
+    if *all || within.is_empty() && !primary && !localhost { NodePorts::All } else { NodePorts::Within(within) }
 }

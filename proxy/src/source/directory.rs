@@ -7,7 +7,6 @@
 mod contents;
 mod files;
 mod notifications;
-mod tree;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

@@ -83,8 +83,8 @@ impl World {
                 ("node-ports", ["all"]) => settings.node_ports = NodePorts::All,
                 ("node-ports", addresses) => {
                     let addresses = addresses.iter().map(|address| address.parse::<IpAddr>().expect("an address"));
-                    let own = addresses.filter(|address| Family::of(*address) == family).collect();
-                    settings.node_ports = NodePorts::Addresses(own);
+                    let own = addresses.filter(|address| Family::of(*address) == family).map(Prefix::host).collect();
+                    settings.node_ports = NodePorts::Within(own);
                 }
                 other => panic!("no such setting: {other:?}"),
             }
@@ -145,7 +145,7 @@ fn settings(family: Family) -> Settings {
         local_pods: of_family(["10.0.0.0/8", "fd00:10::/32"]).map(LocalPods::Range),
         masquerade_all: false,
         masquerade_mark: 0x4000,
-        node_ports: NodePorts::Addresses([node].into()),
+        node_ports: NodePorts::Within([Prefix::host(node)].into()),
         node_address: Some(node),
         service_cidrs: of_family(["172.30.0.0/16", "fd00:172:30::/112"]).into_iter().collect(),
     }

@@ -6,10 +6,10 @@ use std::collections::BTreeSet;
 
 use serde_saphyr::{Budget, Options};
 
-use super::tree::{Tree, TreeError};
 use crate::model::{Event, ObjectName, ServiceName, SliceName};
 use crate::problem::{Kind, Problem};
 use crate::source::objects::{Converted, EndpointSliceObject, NodeObject, ServiceCidrObject, ServiceObject};
+use crate::tree::{Tree, TreeError};
 
 /// The namespace of an object that names none.
 const NAMESPACE: &str = "default";

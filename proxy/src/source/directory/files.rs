@@ -79,7 +79,7 @@ impl Files {
         let mut events = Vec::new();
         match changed {
             Changed::Names(names) if self.is_listed && self.is_available() => {
-                self.update_names(names, now, &mut events)
+                self.update_names(names, now, &mut events);
             }
             _ => self.update_all(now, &mut events),
         }
@@ -112,7 +112,9 @@ impl Files {
             events.extend(Collection::ALL.map(Event::Init));
         }
         let missing: Vec<String> = self.states.keys().filter(|name| !names.contains(*name)).cloned().collect();
-        missing.iter().for_each(|name| self.file_is_missing(name, now, events));
+        for name in &missing {
+            self.file_is_missing(name, now, events);
+        }
         for name in names {
             let known = self.states.get(&name).map(|state| state.fingerprint);
             let is_known = || fs::metadata(self.dir.join(&name)).is_ok_and(|data| Some(fingerprint(&data)) == known);
@@ -129,7 +131,9 @@ impl Files {
     fn update_names(&mut self, names: &BTreeSet<String>, now: Instant, events: &mut Vec<Event>) {
         let due = self.missing.iter().filter(|(_, due)| **due <= now).map(|(name, _)| name.clone());
         let names: BTreeSet<String> = names.iter().cloned().chain(due).collect();
-        names.iter().for_each(|name| self.read(name, now, events));
+        for name in &names {
+            self.read(name, now, events);
+        }
     }
 
     fn names(&self) -> io::Result<BTreeSet<String>> {

@@ -52,7 +52,7 @@ impl Notifications {
             let _ = watches.remove(former);
         }
         self.watched = new;
-        self.dir = dir.to_owned();
+        dir.clone_into(&mut self.dir);
     }
 
     /// Waits for the next change. Cancellation loses no notification.

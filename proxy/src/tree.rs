@@ -10,8 +10,8 @@ use serde_saphyr::Spanned;
 
 /// A value and its line.
 #[derive(Debug)]
-pub(super) struct Tree {
-    pub(super) line: u64,
+pub(crate) struct Tree {
+    pub(crate) line: u64,
     value: Value,
 }
 
@@ -29,13 +29,13 @@ enum Value {
 
 impl Tree {
     /// The value of a key.
-    pub(super) fn get(&self, key: &str) -> Option<&Tree> {
+    pub(crate) fn get(&self, key: &str) -> Option<&Tree> {
         let Value::Map(entries) = &self.value else { return None };
         entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
     }
 
     /// The text of a key.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         match &self.get(key)?.value {
             Value::Text(text) => Some(text),
             _ => None,
@@ -43,7 +43,7 @@ impl Tree {
     }
 
     /// The values of a list.
-    pub(super) fn list(&self) -> &[Tree] {
+    pub(crate) fn list(&self) -> &[Tree] {
         match &self.value {
             Value::List(list) => list,
             _ => &[],
@@ -51,12 +51,12 @@ impl Tree {
     }
 
     /// True for a document without content.
-    pub(super) fn is_null(&self) -> bool {
+    pub(crate) fn is_null(&self) -> bool {
         matches!(self.value, Value::Null)
     }
 
     /// The line of a field such as `spec.ports[0].port`; where there is no such field, that of the last one on the way.
-    pub(super) fn line_of(&self, field: &str) -> u64 {
+    pub(crate) fn line_of(&self, field: &str) -> u64 {
         let mut tree = self;
         for part in field.split('.') {
             let (key, place) = part.split_once('[').map_or((part, None), |(key, place)| (key, Some(place)));
@@ -67,8 +67,22 @@ impl Tree {
         tree.line
     }
 
+    /// The value without lines.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Integer(value) => (*value).into(),
+            Value::Unsigned(value) => (*value).into(),
+            Value::Float(value) => (*value).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(list) => list.iter().map(Tree::to_json).collect(),
+            Value::Map(entries) => entries.iter().map(|(key, value)| (key.clone(), value.to_json())).collect(),
+        }
+    }
+
     /// Reads an object.
-    pub(super) fn read<'de, T: Deserialize<'de>>(&'de self) -> Result<T, TreeError> {
+    pub(crate) fn read<'de, T: Deserialize<'de>>(&'de self) -> Result<T, TreeError> {
         T::deserialize(self).map_err(|error| error.at(self, ""))
     }
 }
@@ -150,11 +164,11 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
 /// Why an object cannot be read.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct TreeError {
+pub(crate) struct TreeError {
     /// The line; 0 while it is not known.
-    pub(super) line: u64,
+    pub(crate) line: u64,
     /// The field.
-    pub(super) field: String,
+    pub(crate) field: String,
     message: String,
 }
 
