@@ -18,7 +18,7 @@ use crate::config::Config;
 use crate::keeper::Keeper;
 use crate::model::{Changed, Event, PortKey, Services};
 use crate::problem::Problems;
-use crate::ruleset::Settings;
+use crate::ruleset::{Settings, TABLE};
 
 /// How often everything is compared with the kernel, whatever the notifications say.
 const PERIOD: Duration = Duration::from_hours(1);
@@ -225,4 +225,18 @@ impl Proxy {
         }
         self.problems = now;
     }
+}
+
+/// Removes the tables of both families.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn clean_up() -> Result<(), AppError> {
+    let mut socket = nft::Socket::open()?;
+    for family in [nft::Family::Ip, nft::Family::Ip6] {
+        if socket.read_table_without_elements(family, TABLE)?.is_some() {
+            socket.apply(&[nft::Operation::DeleteTable(nft::TableId::new(family, TABLE))])?;
+        }
+    }
+    Ok(())
 }

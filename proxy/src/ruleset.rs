@@ -21,7 +21,7 @@ pub use arrange::arrange;
 pub use change::{Change, Presence, Ruleset};
 pub use element::Element;
 pub use name::SetName;
-pub use settings::{LocalPods, NodePorts, Settings};
+pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,9 @@ pub struct Flags {
     /// A file with a `KubeProxyConfiguration`. Most other flags are ignored then.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// A directory of Kubernetes YAML or JSON with Services and `EndpointSlices`, in place of the API server.
+    #[arg(long, value_name = "DIR")]
+    pub services_dir: Option<PathBuf>,
     /// Remove everything that the proxy has made from this node, and exit.
     #[arg(long, value_name = "BOOL")]
     pub cleanup: bool,

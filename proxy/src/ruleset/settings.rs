@@ -50,7 +50,7 @@ pub struct Settings {
 }
 
 /// The name of the tables.
-const TABLE: &str = "netd-proxy";
+pub const TABLE: &str = "netd-proxy";
 /// kube-proxy's bit of the packet mark (`nftables.masqueradeBit`).
 const MASQUERADE_MARK: u32 = 1 << 14;
 
