@@ -17,7 +17,7 @@ fn by_flags(args: &str) -> Loaded {
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
 fn file(fields: &str) -> Result<Loaded, ConfigError> {
-    Config::read(&flags("--config config.conf"), Some(("config.conf", &format!("{HEAD}{fields}"))))
+    Config::read(&Flags::default(), Some(("config.conf", &format!("{HEAD}{fields}"))))
 }
 
 fn config(fields: &str) -> Config {
@@ -188,8 +188,8 @@ fn what_is_unknown_twice_or_does_not_apply_is_told_once() {
     assert_eq!(
         loaded.expect("a valid file").warnings,
         [
-            "config.conf: unknown fields are ignored: modes, conntrack.mn",
-            "config.conf: fields that do not apply here are ignored: ipvs, featureGates, clientConnection.qps",
+            "config.conf: unknown fields are ignored: conntrack.mn, modes",
+            "config.conf: fields that do not apply here are ignored: clientConnection.qps, featureGates, ipvs",
         ]
     );
     let twice = file("oomScoreAdj: 1\noomScoreAdj: 2\n").expect("a valid file");
@@ -227,7 +227,7 @@ fn what_is_no_configuration() {
     assert!(fault("conntrack: {udpTimeout: 5}").starts_with("conntrack.udpTimeout (config.conf:3) cannot be read: "));
     assert!(fault("mode: [").starts_with("config.conf is not valid: "));
     for text in ["", "kind: KubeProxyConfiguration", "apiVersion: v1\nkind: ConfigMap\n", "- 1"] {
-        let read = Config::read(&flags("--config c"), Some(("c", text)));
+        let read = Config::read(&Flags::default(), Some(("c", text)));
         assert!(matches!(read, Err(ConfigError::Foreign(_) | ConfigError::Syntax { .. })), "{text:?}: {read:?}");
     }
 }
