@@ -305,6 +305,8 @@ fn durations_are_those_of_go() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_file_makes_a_panic(text in "((mode|conntrack|clusterCIDR|nodePortAddresses|min|ipvs|oomScoreAdj)|: |\n|  |[0-9]|-|\\[|\\]|\\{|\\}|null|\\PC){0,30}") {
         let _ = file(&text);

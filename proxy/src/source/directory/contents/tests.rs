@@ -196,6 +196,8 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_object_makes_a_panic(
         kind in prop::sample::select(vec!["v1 Service", "discovery.k8s.io/v1 EndpointSlice", "v1 Node", "networking.k8s.io/v1 ServiceCIDR", "v1 List"]),
