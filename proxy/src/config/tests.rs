@@ -29,7 +29,7 @@ fn fault(fields: &str) -> String {
     file(fields).expect_err("an invalid file").to_string()
 }
 
-/// kubeadm's ConfigMap, as it is.
+/// kubeadm's `ConfigMap`, as it is.
 const KUBEADM: &str = r#"
 bindAddress: 0.0.0.0
 bindAddressHardFail: false

@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{Node, Policy, Service, ServicePort, Services, Slice};
+use crate::model::{Node, Policy, Service, ServicePort, Slice};
+use crate::services::Services;
 
 fn read<T: DeserializeOwned>(object: &Value) -> T {
     serde_json::from_value(object.clone()).expect("an object of the API")
@@ -215,7 +216,7 @@ fn affinity() {
     );
     let wrong = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 0}}});
     let (ports, faults) = convert_service(&service(wrong));
-    assert_eq!(ports[0].affinity, Some(Duration::from_secs(10_800)));
+    assert_eq!(ports[0].affinity, Some(Duration::from_hours(3)));
     assert!(faults[0].starts_with("spec.sessionAffinityConfig.clientIP.timeoutSeconds is 0"), "{faults:?}");
 }
 

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Object, Services};
+use crate::model::Object;
+use crate::services::Services;
 
 const SERVICE: &str = "\
 apiVersion: v1
