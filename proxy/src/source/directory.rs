@@ -1,8 +1,8 @@
 //! A directory of ordinary Kubernetes YAML and JSON, followed for changes: the source for one machine, demos and tests.
 //!
 //! Every `*.yaml`, `*.yml` and `*.json` counts, with several documents and with `kind: List`. Services, `EndpointSlices`,
-//! `ServiceCIDRs` and this node's Node are taken; other kinds are ignored and counted. A file that cannot be read as a whole keeps its last objects, an
-//! object that cannot be read keeps its last version. Defaults that the API server would set are set here.
+//! `ServiceCIDRs` and this node's Node are taken; other kinds are ignored and counted. A file that cannot be read as a
+//! whole keeps its last objects, an object that cannot be read keeps its last version. Defaults that the API server would set are set here.
 
 mod contents;
 mod files;

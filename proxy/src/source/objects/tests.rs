@@ -321,7 +321,10 @@ fn slices_that_say_nothing() {
 
 #[test]
 fn ports_of_a_slice() {
-    let ports = json!([{"name": "", "port": 1}, {"port": 2}, {"name": null, "port": 3}, {"name": "a"}, {"name": "b", "port": 0}, {"name": "c", "protocol": "SCTP", "port": 4}]);
+    let ports = json!([
+        {"name": "", "port": 1}, {"port": 2}, {"name": null, "port": 3}, {"name": "a"}, {"name": "b", "port": 0},
+        {"name": "c", "protocol": "SCTP", "port": 4},
+    ]);
     let (converted, faults) = convert_slice(&slice(json!({"ports": ports})));
     let ports: Vec<_> = converted
         .expect("a slice")
@@ -340,7 +343,8 @@ fn endpoints_of_a_slice() {
     let endpoints = json!([
         {"addresses": ["10.180.0.1", "10.180.0.2"], "nodeName": "test-node"},
         {"addresses": ["10.180.0.3"], "nodeName": "other", "conditions": {"ready": false, "serving": true, "terminating": true}},
-        {"addresses": ["10.180.0.4"], "conditions": {"ready": null}, "hints": {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}, {"name": "n2"}]}},
+        {"addresses": ["10.180.0.4"], "conditions": {"ready": null},
+         "hints": {"forZones": [{"name": "z1"}], "forNodes": [{"name": "n1"}, {"name": "n2"}]}},
         {"addresses": []},
         {},
         {"addresses": ["fd00::1"]},
@@ -369,7 +373,8 @@ fn endpoints_of_a_slice() {
 
 #[test]
 fn a_hundred_thousand_endpoints_with_faults_are_few_faults() {
-    let endpoints: Vec<_> = (0..100_000).map(|n| json!({"addresses": [if n % 2 == 0 { "x".to_owned() } else { format!("10.{}.{}.1", n % 256, n / 256 % 256) }]})).collect();
+    let address = |n: u32| if n % 2 == 0 { "x".to_owned() } else { format!("10.{}.{}.1", n % 256, n / 256 % 256) };
+    let endpoints: Vec<_> = (0..100_000).map(|n| json!({"addresses": [address(n)]})).collect();
     let (converted, faults) = convert_slice(&slice(json!({"endpoints": endpoints})));
     assert_eq!((converted.expect("a slice").endpoints.len(), faults.len()), (50_000, 9));
     assert_eq!(faults[8], "endpoints has 49992 more endpoints with a wrong address");
@@ -381,7 +386,8 @@ fn the_node() {
         "metadata": {"name": "test-node", "labels": {"topology.kubernetes.io/zone": "z1"}},
         "spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd00:10:1::/64"], "taints": [{"key": "other"}]},
         "status": {"addresses": [
-            {"type": "Hostname", "address": "test-node"}, {"type": "ExternalIP", "address": "2001:db8::1"}, {"type": "ExternalIP", "address": "203.0.113.9"},
+            {"type": "Hostname", "address": "test-node"}, {"type": "ExternalIP", "address": "2001:db8::1"},
+            {"type": "ExternalIP", "address": "203.0.113.9"},
             {"type": "InternalIP", "address": "192.168.0.2"}, {"type": "InternalIP", "address": "192.168.1.2"},
         ]},
     });
