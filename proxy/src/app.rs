@@ -16,9 +16,10 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
 use crate::keeper::Keeper;
-use crate::model::{Changed, Event, PortKey, Services};
+use crate::model::{Event, PortKey};
 use crate::problem::Problems;
 use crate::ruleset::{Settings, TABLE};
+use crate::services::{Changed, Services};
 
 /// How often everything is compared with the kernel, whatever the notifications say.
 const PERIOD: Duration = Duration::from_hours(1);

@@ -1,12 +1,9 @@
-//! Services and endpoints as plain values, and the state that is built of events about them: [`Services`].
+//! Services and endpoints as plain values, and the events about them.
 //!
-//! Pure. No type of the Kubernetes API passes into this room. Names are shared texts, since a cluster has ten thousands of objects and few
-//! different namespaces, port names, zones and nodes; [`Services`] shares them.
+//! Pure. No type of the Kubernetes API passes into this room. Names are shared texts, since a cluster has ten thousands of objects and
+//! few different namespaces, port names, zones and nodes.
 
-mod claims;
 mod event;
-mod names;
-mod services;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,9 +13,7 @@ use std::time::Duration;
 use dataplane::types::{Family, PerFamily, Prefix};
 use jiff::Timestamp;
 
-pub use self::claims::{Claim, Conflict};
 pub use self::event::{Collection, Event, Object, ObjectName};
-pub use self::services::{Changed, EndpointState, Services};
 
 /// A transport protocol. Displayed as the API writes it: `TCP`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

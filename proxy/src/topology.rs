@@ -152,8 +152,8 @@ pub fn judge(candidates: &[Candidate<'_>], place: Place<'_>) -> Vec<Part> {
     endpoints().map(part).collect()
 }
 
-/// Hints count only where every ready endpoint has one and at least one is for this node, or its zone: else a node without an endpoint of its
-/// own would have none.
+/// Hints count only where every ready endpoint has one and at least one is for this node, or its zone: else a node
+/// without an endpoint of its own would have none.
 fn hints(candidates: &[Candidate<'_>], place: Place<'_>) -> Hints {
     let ready = || candidates.iter().map(|candidate| candidate.endpoint).filter(|endpoint| endpoint.ready);
     let count = |hints: fn(&Endpoint) -> &Box<[Arc<str>]>, own: Option<&str>| {

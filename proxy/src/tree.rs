@@ -24,6 +24,7 @@ enum Value {
     Float(f64),
     Text(String),
     List(Vec<Tree>),
+    /// By key.
     Map(Vec<(String, Tree)>),
 }
 
@@ -31,7 +32,7 @@ impl Tree {
     /// The value of a key.
     pub(crate) fn get(&self, key: &str) -> Option<&Tree> {
         let Value::Map(entries) = &self.value else { return None };
-        entries.iter().find(|(known, _)| known == key).map(|(_, value)| value)
+        entries.binary_search_by(|(known, _)| known.as_str().cmp(key)).ok().map(|place| &entries[place].1)
     }
 
     /// The text of a key.
@@ -154,10 +155,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut entries = Vec::new();
+        let mut entries: Vec<(String, Tree)> = Vec::new();
         while let Some(entry) = access.next_entry()? {
             entries.push(entry);
         }
+        // A key may be there twice only where the parser lets it: the last one counts.
+        entries.reverse();
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        entries.dedup_by(|(next, _), (kept, _)| next == kept);
         Ok(Value::Map(entries))
     }
 }

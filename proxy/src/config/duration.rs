@@ -41,7 +41,8 @@ impl FromStr for GoDuration {
 
 impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_zero() { f.write_str("0s") } else { f.write_str(&format!("{:#}", self.0).replace(' ', "")) }
+        let text = if self.0.is_zero() { "0s".to_owned() } else { format!("{:#}", self.0.abs()).replace(' ', "") };
+        write!(f, "{}{text}", if self.0.is_negative() { "-" } else { "" })
     }
 }
 

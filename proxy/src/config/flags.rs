@@ -186,7 +186,12 @@ impl Flags {
             }
             // Go's syntax: `--flag` and `--flag=BOOL`.
             let arg = arg.action(ArgAction::Set).num_args(0..=1).require_equals(true).default_missing_value("true");
-            arg.value_parser(boolean)
+            let arg = arg.value_parser(boolean);
+            if IGNORED.contains(&arg.get_id().as_str()) {
+                arg
+            } else {
+                arg.default_value("false").hide_default_value(true)
+            }
         });
         Self::from_arg_matches(&command.try_get_matches_from(args.into_iter().map(with_dashes))?)
     }

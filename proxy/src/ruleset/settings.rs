@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use dataplane::types::{Family, IfName, PerFamily, Prefix};
 
 use crate::config::{Config, DetectLocal, NodePortAddresses};
-use crate::model::Services;
+use crate::services::Services;
 
 /// How a packet of a pod of this node is told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! A directory of ordinary Kubernetes YAML and JSON, followed for changes: the source for one machine, demos and tests.
 //!
-//! Every `*.yaml`, `*.yml` and `*.json` counts, with several documents and with `kind: List`. Services, `EndpointSlices`, `ServiceCIDRs` and
-//! this node's Node are taken; other kinds are ignored and counted. A file that cannot be read as a whole keeps its last objects, an
-//! object that cannot be read keeps its last version. Defaults that the API server would set are set here.
+//! Every `*.yaml`, `*.yml` and `*.json` counts, with several documents and with `kind: List`. Services, `EndpointSlices`,
+//! `ServiceCIDRs` and this node's Node are taken; other kinds are ignored and counted. A file that cannot be read as a
+//! whole keeps its last objects, an object that cannot be read keeps its last version. Defaults that the API server would set are set here.
 
 mod contents;
 mod files;
@@ -58,6 +58,12 @@ async fn run(mut files: Files, poll: Duration, sender: mpsc::Sender<Vec<Event>>)
             }
         };
     }
+}
+
+/// True for the name of a file of objects.
+fn is_objects(name: &str) -> bool {
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+    !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use dataplane::types::{Family, Prefix};
 
 use super::super::{LocalPods, NodePorts, Ruleset, Settings};
 use super::apply;
-use crate::model::{Event, ObjectName, ServiceName, Services, SliceName};
+use crate::model::{Event, ObjectName, ServiceName, SliceName};
+use crate::services::Services;
 use crate::source::objects::{EndpointSliceObject, ServiceObject};
 use crate::trace::{End, Packet, trace};
 

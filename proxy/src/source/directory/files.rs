@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 
 use super::contents::{self, Contents};
+use super::is_objects;
 use super::notifications::Changed;
 use crate::model::{Collection, Event, ObjectName};
 use crate::problem::{Kind, Problem};
@@ -23,12 +24,6 @@ const GONE_AFTER: Duration = Duration::from_millis(200);
 
 /// How soon an unavailable directory is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-
-/// True for the name of a file of objects.
-pub(super) fn is_objects(name: &str) -> bool {
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension);
-    !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
-}
 
 /// The metadata by which two versions of a file differ.
 type Fingerprint = [i64; 5];

@@ -90,7 +90,7 @@ impl Notifications {
             if event.mask.contains(EventMask::CREATE) && !self.dir.join(name).is_symlink() {
                 continue;
             }
-            names.extend(name.to_str().filter(|name| super::files::is_objects(name)).map(str::to_owned));
+            names.extend(name.to_str().filter(|name| super::is_objects(name)).map(str::to_owned));
         }
         Changed::Names(names)
     }

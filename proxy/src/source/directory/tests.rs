@@ -4,7 +4,8 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::model::{PortKey, Services};
+use crate::model::PortKey;
+use crate::services::Services;
 
 /// A directory that is followed, and the state that its events make.
 struct Followed {
@@ -51,7 +52,7 @@ fn has(expected: &'static [&'static str]) -> impl Fn(&Services) -> bool {
 }
 
 fn told(services: &Services) -> String {
-    services.problems().iter().map(|problem| format!("{problem}\n")).collect()
+    services.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@ use std::fmt::Write as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Object, Services};
+use crate::model::Object;
+use crate::services::Services;
 
 const SERVICE: &str = "\
 apiVersion: v1
@@ -94,7 +95,8 @@ fn a_field_that_cannot_be_used_is_told_with_its_line() {
         said,
         [
             "spec.ports[0].nodePort of Service default/web (web.yaml:8) is 70000: it must be from 1 to 65535",
-            "endpoints[0].addresses[0] of EndpointSlice default/web-1 (web.yaml:17) is \"10.244.1.299\": it must be an address, like 10.96.0.10 or fd00:10::10",
+            "endpoints[0].addresses[0] of EndpointSlice default/web-1 (web.yaml:17) is \"10.244.1.299\": \
+             it must be an address, like 10.96.0.10 or fd00:10::10",
         ]
     );
 }
@@ -196,9 +198,13 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     #[test]
     fn no_object_makes_a_panic(
-        kind in prop::sample::select(vec!["v1 Service", "discovery.k8s.io/v1 EndpointSlice", "v1 Node", "networking.k8s.io/v1 ServiceCIDR", "v1 List"]),
+        kind in prop::sample::select(vec![
+            "v1 Service", "discovery.k8s.io/v1 EndpointSlice", "v1 Node", "networking.k8s.io/v1 ServiceCIDR", "v1 List",
+        ]),
         spec in value(), ports in value(), endpoints in value(), labels in value(),
     ) {
         let (version, kind) = kind.split_once(' ').expect("two words");
@@ -221,7 +227,9 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_a_panic(text in "(apiVersion: v1\n|kind: (Service|List)\n|spec: |ports:|\n|- |  |[a-z]{1,3}: |\\[|\\]|\\{|\\}|&a |\\*a|\"|'|---\n|[0-9]{1,3}|\\PC){0,40}") {
+    fn no_text_makes_a_panic(
+        text in "(apiVersion: v1\n|kind: (Service|List)\n|spec: |ports:|\n|- |  |[a-z]{1,3}: |[\\[\\]{}\"']|&a |\\*a|---\n|[0-9]{1,3}|\\PC){0,40}",
+    ) {
         let _ = read("any.yaml", &text, "n1");
     }
 }

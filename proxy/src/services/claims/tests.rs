@@ -1,7 +1,8 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::model::{Event, Object, Policy, PortName, Service, ServiceName, Services};
+use crate::model::{Event, Object, ObjectName, Policy, PortName, Service, ServiceName};
+use crate::services::Services;
 
 /// A Service `ns/NAME` of a port 80, made at a second.
 fn service(name: &str, created: Option<i64>, change: impl FnOnce(&mut ServicePort)) -> Event {
@@ -67,8 +68,6 @@ fn the_older_service_has_a_node_port_and_the_other_is_told() {
     assert!(changed.ports.iter().eq([&key("a"), &key("c")]), "an older one takes it: {changed:?}");
     assert_eq!((node_port(&services, "a"), node_port(&services, "c")), (None, Some(30080)));
 }
-
-use crate::model::ObjectName;
 
 #[test]
 fn an_external_address_is_one_service_ports_with_its_port_and_protocol() {

@@ -4,7 +4,7 @@ use dataplane::types::Family;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Policy, PortName, Protocol, SlicePort};
+use crate::model::{Policy, PortName, Protocol};
 
 fn port(service: &str, name: &str, last: u8) -> ServicePort {
     ServicePort {

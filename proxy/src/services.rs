@@ -1,4 +1,9 @@
 //! The state: all Services and slices of the cluster, and which service ports a change concerns.
+//!
+//! Pure.
+
+mod claims;
+mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -6,10 +11,13 @@ use std::sync::Arc;
 
 use dataplane::types::Prefix;
 
-use super::claims::{Claims, Conflict};
-use super::event::{Collection, Event, Object, ObjectName};
-use super::names::Names;
-use super::{Endpoint, Node, PortKey, Service, ServiceName, ServicePort, Slice, SliceName};
+use self::claims::Claims;
+pub use self::claims::{Claim, Conflict};
+use self::names::Names;
+use crate::model::{
+    Collection, Endpoint, Event, Node, Object, ObjectName, PortKey, Service, ServiceName, ServicePort, Slice,
+    SliceName, SlicePort,
+};
 use crate::problem::{Problem, Problems};
 use crate::topology::{self, Candidate, LeftOut, Place, Resolved};
 
@@ -343,7 +351,7 @@ impl Entry {
 /// The numbers of a slice's ports that are those of the service port.
 fn ports_of<'s>(slice: &'s Slice, port: &ServicePort) -> impl Iterator<Item = u16> + use<'s> {
     let (name, protocol) = (Arc::clone(&port.name.port), port.name.protocol);
-    let is_of = move |port: &&super::SlicePort| port.protocol == protocol && port.name == name;
+    let is_of = move |port: &&SlicePort| port.protocol == protocol && port.name == name;
     slice.ports.iter().filter(is_of).map(|port| port.port)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{Endpoint, PortName, ServiceName, Slice, SliceName};
+use crate::model::{Endpoint, PortName, ServiceName, Slice, SliceName};
 
 /// The texts.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use dataplane::types::Family;
 
-use super::{PortKey, Protocol, ServicePort};
+use crate::model::{PortKey, Protocol, ServicePort};
 use crate::problem::{Kind, Problem};
 
 /// Something that one service port alone can have.
