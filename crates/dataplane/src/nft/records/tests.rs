@@ -92,9 +92,9 @@ fn a_large_map_is_written_and_read_and_compared() {
         let found = socket.read_records(&id, "m", &endpoints()).expect("a readable map").expect("the map");
         // One goes, one changes, one comes.
         let mut other = Records::of(&endpoints()).expect("a set without ranges");
-        let [(gone, _), (changed, _)] = &of_two;
+        let [(gone, _), (other_data, _)] = &of_two;
         other.insert_element(gone, &of_two[0].1).expect("an endpoint");
-        other.insert_element(changed, &of_two[1].1).expect("an endpoint");
+        other.insert_element(other_data, &of_two[1].1).expect("an endpoint");
         socket
             .apply(&[Operation::DeleteRecords(RecordList {
                 table: id.clone(),
