@@ -66,11 +66,15 @@ impl Conntrack {
         Err(KernelError::NeverConsistent(ATTEMPTS))
     }
 
-    /// Deletes all flows that are selected: by one message where the kernel can, and one by one elsewhere.
+    /// Deletes all flows that are selected: by one message where the kernel can, and one by one elsewhere, such as those to one
+    /// address of IPv6.
     ///
     /// # Errors
     /// Where the kernel refuses.
     pub fn delete(&mut self, selector: &Selector) -> Result<(), KernelError> {
+        if !selector.is_exact_in_kernel() {
+            return self.delete_each(selector);
+        }
         match self.exchange(DELETE, NLM_F_ACK, selector.family(), |writer| selector.write(writer), |_| ()) {
             Err(error) if has_no_filter(&error) => self.delete_each(selector),
             outcome => outcome.map(drop),
@@ -104,7 +108,7 @@ impl Conntrack {
             }
         };
         let spoilt = self.exchange(GET, NLM_F_DUMP, selector.family(), body, |message| {
-            // Kernels before 5.8 pass over the filter.
+            // Kernels before 5.8 pass over the filter, and it may select more.
             flows.extend(Flow::read(message).filter(|flow| selector.matches(flow)));
         })?;
         Ok((flows, spoilt))

@@ -196,6 +196,12 @@ impl Selector {
         }
     }
 
+    /// True where the kernel's filter selects these flows alone. Of flows to one address of IPv6 it selects the others
+    /// (`ctnetlink_filter_match_tuple` of Linux 6.18 negates the comparison), so that the address is left out.
+    pub(super) fn is_exact_in_kernel(&self) -> bool {
+        !matches!(self, Selector::Destination { to, .. } if to.is_ipv6())
+    }
+
     /// True where the flow is selected.
     pub fn matches(&self, Flow { original, .. }: &Flow) -> bool {
         let (address, protocol, port) = self.parts();
@@ -208,6 +214,7 @@ impl Selector {
     /// Writes the selection: the parts of a tuple, and which of them count.
     pub(super) fn write(&self, writer: &mut Writer) {
         let (address, protocol, port) = self.parts();
+        let address = address.filter(|_| self.is_exact_in_kernel());
         writer.nest(attribute::TUPLE_ORIG, |writer| {
             if let Some(address) = address {
                 let kind = source_attribute(self.family()) + 1;

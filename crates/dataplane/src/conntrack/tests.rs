@@ -17,6 +17,9 @@ fn tracked<T: Send>(body: impl FnOnce(&mut Conntrack) -> T + Send) -> T {
         let up =
             std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip: install iproute2");
         assert!(up.success(), "the loopback device is up");
+        let more = "address add fd00::2/128 dev lo nodad".split(' ');
+        let added = std::process::Command::new("ip").args(more).status().expect("ip: install iproute2");
+        assert!(added.success(), "a second address of IPv6");
         let rule = Rule::new([Statement::connection_in(state::NEW), Statement::Counter]);
         let chain = Chain::base(ChainType::Filter, Hook::Output, 0).with_rules([rule]);
         let table = Table::new(nft::Family::Inet, "tracks").with_chain("output", chain);
@@ -57,7 +60,8 @@ fn flows_are_listed_and_deleted_by_destination_and_by_port() {
     let ways: [(&str, Delete); 2] = [("in one message", Conntrack::delete), ("one by one", Conntrack::delete_each)];
     for (way, delete) in ways {
         tracked(|conntrack| {
-            let _held = listeners(&["127.0.0.1:53", "127.0.0.1:54", "127.0.0.2:53", "[::1]:53", "[::1]:54"]);
+            let _held =
+                listeners(&["127.0.0.1:53", "127.0.0.1:54", "127.0.0.2:53", "[::1]:53", "[::1]:54", "[fd00::2]:53"]);
             for to in ["127.0.0.1:53", "127.0.0.1:54", "127.0.0.2:53"] {
                 send("127.0.0.1:4000", to);
             }
@@ -87,6 +91,12 @@ fn flows_are_listed_and_deleted_by_destination_and_by_port() {
             let to = Selector::Destination { to: socket("[::1]:53"), protocol: protocol::TCP };
             delete(conntrack, &to).expect("a deletion");
             assert_eq!(ends(conntrack, Family::V6).len(), 1, "{way}, another protocol is none of ours");
+            send("[::1]:4000", "[fd00::2]:53");
+            let to = Selector::Destination { to: socket("[::1]:53"), protocol: protocol::UDP };
+            assert_eq!(conntrack.dump(&to).expect("flows").len(), 1, "one of two addresses of IPv6");
+            delete(conntrack, &to).expect("a deletion");
+            let left = pairs(&[("[::1]:4000", "[fd00::2]:53")]);
+            assert_eq!(ends(conntrack, Family::V6), left, "{way}, the other address of IPv6 stays");
         });
     }
 }

@@ -3,6 +3,7 @@
 //! Service addresses `10.96.0.0/16` and `fd00:96::/112`, pods `10.244.0.0/16` and `fd00:10::/56`.
 
 use super::*;
+use crate::conntrack;
 use Expression::{Address, Mark, OutputName, Port, Protocol};
 use Side::{Destination, Source};
 
@@ -383,7 +384,9 @@ fn sets_and_chains_come_and_go_one_by_one() {
         with_socket(|socket| {
             for (step, expected) in steps.iter().zip(&expected) {
                 if paste_them {
-                    step.iter().for_each(|operation| with_nft::paste(&operation.to_string()));
+                    for operation in step {
+                        with_nft::paste(&operation.to_string());
+                    }
                 } else {
                     socket.apply(step).expect("one transaction");
                 }
@@ -422,5 +425,51 @@ fn what_nft_would_not_load_again_is_not_sent() {
     for change in wrong {
         let outcome = encode::Batch::of(std::slice::from_ref(&change), 1);
         assert!(outcome.is_err(), "this must be refused: {change}");
+    }
+}
+
+/// A table that translates what the namespace itself sends to port 53 of an address, by a map with a random slot.
+fn translating(family: types::Family, service_address: &str, slots: u32, end: (&str, u16)) -> Table {
+    let one = Type::Address(family);
+    let data = DataType::Values(vec![one, Type::Service]);
+    let mut backends = Set::map([one, Type::Protocol, Type::Service, Type::Integer], data);
+    for slot in 0..slots {
+        let udp = Value::Protocol(protocol::UDP);
+        let key = values([address(service_address), udp, Value::Service(53), Value::Integer(slot)]);
+        backends.elements.insert(key, Data::Values(vec![address(end.0), Value::Service(end.1)]).into());
+    }
+    let random = with(service(family), Expression::random(slots));
+    let rule = Rule::new([Statement::family(family), Statement::dnat(family, random, "backends")]);
+    let chain = Chain::base(ChainType::Nat, Hook::Output, -100).with_rules([rule]);
+    Table::new(Family::Inet, "t").with_set("backends", backends).with_chain("output", chain)
+}
+
+#[test]
+fn packets_go_where_the_map_says() {
+    for (family, to, end) in [(V4, "127.0.0.2", "127.0.0.1"), (V6, "::1", "::1")] {
+        with_socket(|socket| {
+            let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status();
+            assert!(up.expect("ip: install iproute2").success(), "the loopback device is up");
+            let endpoint = std::net::UdpSocket::bind((end, 0)).expect("a free port");
+            let port = endpoint.local_addr().expect("an address").port();
+            socket.apply(&[Operation::ReplaceTable(translating(family, to, 3, (end, port)))]).expect("a table");
+            let client = std::net::UdpSocket::bind((end, 0)).expect("a free port");
+            client.send_to(b"for the service", (to, 53)).expect("a datagram");
+            let mut buffer = [0; 32];
+            let (length, from) = endpoint.recv_from(&mut buffer).expect("the datagram");
+            assert_eq!(&buffer[..length], b"for the service", "the endpoint receives what went to the service");
+            assert_eq!(Some(from), client.local_addr().ok(), "from the client");
+            let selector = conntrack::Selector::Destination {
+                to: std::net::SocketAddr::new(to.parse().expect("an address"), 53),
+                protocol: protocol::UDP,
+            };
+            let mut conntrack = conntrack::Conntrack::open().expect("a socket");
+            let flows = conntrack.dump(&selector).expect("flows");
+            let [flow] = flows.as_slice() else { panic!("one flow to the service: {flows:?}") };
+            assert_eq!(Some(flow.reply.source), endpoint.local_addr().ok(), "the flow names the endpoint");
+            assert!(flow.status & status::DNAT != 0, "it is translated: {flow:?}");
+            conntrack.delete(&selector).expect("a deletion");
+            assert_eq!(conntrack.dump(&selector).expect("flows"), [], "the next datagram is translated anew");
+        });
     }
 }
