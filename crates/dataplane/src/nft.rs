@@ -6,7 +6,7 @@
 
 mod abi;
 mod anonymous;
-mod attributes;
+pub(crate) mod attributes;
 mod changes;
 mod dump;
 mod elements;
@@ -26,7 +26,7 @@ mod table;
 mod text;
 mod userdata;
 mod wire;
-mod writer;
+pub(crate) mod writer;
 
 pub use encode::Invalid;
 pub use error::Error;

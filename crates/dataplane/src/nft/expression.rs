@@ -314,7 +314,7 @@ pub enum NatTarget {
 /// What a sender is told of a packet that is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reject {
-    /// That the port is unreachable, by ICMP or ICMPv6. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must
+    /// That the port is unreachable, by ICMP of its family. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must
     /// come first.
     PortUnreachable(types::Family),
     /// That the port is unreachable, by the ICMP of the packet's family (`icmpx`). Not in tables of one family.

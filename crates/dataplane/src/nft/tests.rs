@@ -7,7 +7,7 @@ use crate::netns::scratch;
 use crate::types::{self, Prefix};
 
 mod kernel;
-mod random;
+pub(super) mod random;
 mod reader;
 mod services;
 mod with_nft;
@@ -24,7 +24,7 @@ fn address(text: &str) -> Value {
 }
 
 /// Runs `body` with a socket in a new namespace.
-fn with_socket<T: Send>(body: impl FnOnce(&mut Socket) -> T + Send) -> T {
+pub(super) fn with_socket<T: Send>(body: impl FnOnce(&mut Socket) -> T + Send) -> T {
     let run = || body(&mut Socket::open().expect("a netfilter socket"));
     scratch(run).expect("a new namespace: be root, or run the tests in `unshare -Urnm`")
 }

@@ -120,9 +120,9 @@ impl Set {
     fn lines(&self) -> Vec<String> {
         let by_expression = self.has_numbers();
         let noun = if by_expression { "typeof" } else { "type" };
-        let names = |types: &[Type]| match by_expression {
-            true => joined(types.iter().map(|kind| kind.typeof_text()), " . "),
-            false => joined(types, " . "),
+        let names = |types: &[Type]| {
+            let name = |kind: &Type| if by_expression { kind.typeof_text() } else { kind.to_string() };
+            joined(types.iter().map(name), " . ")
         };
         let key = names(&self.key);
         let mut lines = vec![match &self.data {

@@ -6,9 +6,10 @@ use super::super::operation::{Operation, RecordList, Transaction};
 use super::super::table::TableId;
 use super::Records;
 
-/// How many elements one transaction should have at most. While it commits one, the kernel holds a lock that every other program that
-/// changes nftables waits for.
-pub const ELEMENTS_PER_TRANSACTION: usize = 25_000;
+/// How many elements one transaction should have at most. Until a transaction is committed, the kernel holds a lock that every other
+/// program that changes nftables in this network namespace waits for: it should be free again after 50 ms. Linux 6.18 takes 16 ms, or
+/// at worst 27 ms, for 10,000 elements with keys of 28 bytes (one core, 250,000 elements); for 25,000 it takes more than 100 ms.
+pub const ELEMENTS_PER_TRANSACTION: usize = 10_000;
 
 /// How two sets of elements differ.
 #[derive(Debug, Clone, PartialEq, Eq)]

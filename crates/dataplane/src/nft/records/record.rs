@@ -104,9 +104,11 @@ impl fmt::Debug for Record<'_> {
 }
 
 impl Records {
-    /// Takes the elements of a list of the kernel's. False where one of them is not of the set's types.
-    pub(in super::super) fn read(&mut self, list: Attributes<'_>) -> bool {
-        list.list().fold(true, |all, attributes| self.read_one(attributes).is_some() && all)
+    /// Takes the elements of a list of the kernel's, without those that are not of the set's types.
+    pub(in super::super) fn read(&mut self, list: Attributes<'_>) {
+        for attributes in list.list() {
+            let _ = self.read_one(attributes);
+        }
     }
 
     fn read_one(&mut self, attributes: Attributes<'_>) -> Option<()> {

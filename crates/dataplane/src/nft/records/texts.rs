@@ -40,8 +40,7 @@ impl Texts {
 
     /// True where a sweep would probably halve the texts.
     pub(super) fn is_mostly_unused(&self) -> bool {
-        self.swept != 0 && self.bytes.len() > 2 * self.swept + SLACK_BYTES
-            || self.swept == 0 && self.bytes.len() > u32::MAX as usize / 2
+        self.bytes.len() > 2 * self.swept + SLACK_BYTES
     }
 
     /// Every text is in use.

@@ -212,7 +212,7 @@ fn comment() -> impl Strategy<Value = Option<String>> {
     proptest::option::of("[ !#-~]{0,127}")
 }
 
-pub(super) fn plain_set() -> impl Strategy<Value = Set> {
+pub(in crate::nft) fn plain_set() -> impl Strategy<Value = Set> {
     let numbered = (Just(vec![Type::Address(V6), Type::Service, Type::Integer]), Just(Some(vec![Type::Address(V6)])));
     let kinds = prop_oneof![8 => (kinds(), proptest::option::of(kinds())), 1 => numbered];
     (kinds, any::<bool>()).prop_flat_map(|((key, held), counter)| {
