@@ -37,13 +37,14 @@ fn main() -> ExitCode {
 }
 
 /// Which workspace crates each may use, in what it ships. The suites may link a program to fuzz its parsers.
-const MAY_USE: [(&str, &[&str]); 7] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("apiserver", &[]),
     ("dataplane", &[]),
     ("netd-cni", &["dataplane"]),
     ("network", &["dataplane", "reconcile"]),
     ("reconcile", &["dataplane"]),
     ("netd", &["apiserver", "dataplane", "netd-cni", "netd-proxy", "network", "reconcile"]),
+    ("netd-proxy", &["apiserver", "dataplane", "reconcile"]),
     ("netd-tests", &["dataplane"]),
 ];
 

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde::{Deserialize, Deserializer};
 
 #[derive(Default, Deserialize)]
@@ -22,16 +22,28 @@ struct Slim {
     namespace: Option<String>,
     uid: Option<String>,
     resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
     annotations: Option<BTreeMap<String, String>>,
     labels: Option<BTreeMap<String, String>>,
 }
 
-/// Reads name, namespace, uid, version, annotations and labels. The other fields are passed over.
+/// Reads name, namespace, uid, version, both timestamps, annotations and labels. The other fields are passed over.
 ///
 /// # Errors
 /// Where one of these fields is of another type than the API has it.
 pub fn slim<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let Slim { name, namespace, uid, resource_version, annotations, labels } =
+    let Slim { name, namespace, uid, resource_version, creation_timestamp, deletion_timestamp, annotations, labels } =
         Option::deserialize(deserializer)?.unwrap_or_default();
-    Ok(ObjectMeta { name, namespace, uid, resource_version, annotations, labels, ..ObjectMeta::default() })
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        creation_timestamp,
+        deletion_timestamp,
+        annotations,
+        labels,
+        ..ObjectMeta::default()
+    })
 }

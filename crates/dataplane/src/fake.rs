@@ -273,11 +273,44 @@ impl Fake {
                 Ok(())
             }
             nft::Operation::AddElements(added) => {
-                self.set(added)?.elements.extend(added.elements.clone());
+                self.set(&added.table, &added.set)?.elements.extend(added.elements.clone());
+                Ok(())
+            }
+            nft::Operation::AddRecords(added) => {
+                self.set(&added.table, &added.set)?.elements.extend(added.records.iter().map(|one| one.to_element()));
+                Ok(())
+            }
+            nft::Operation::DeleteRecords(removed) => {
+                let present = &mut self.set(&removed.table, &removed.set)?.elements;
+                let mut keys = removed.records.iter().map(|one| one.to_element().0);
+                keys.all(|key| present.remove(&key).is_some()).then_some(()).ok_or_else(|| refused(nix::libc::ENOENT))
+            }
+            nft::Operation::AddSet { table, name, set } => {
+                let sets = &mut self.nft_table(table)?.sets;
+                sets.entry(name.clone())
+                    .or_insert_with(|| set.without_elements())
+                    .elements
+                    .extend(set.elements.clone());
+                Ok(())
+            }
+            nft::Operation::DeleteSet { table, name } => {
+                self.nft_table(table)?.sets.remove(name).map(drop).ok_or_else(|| refused(nix::libc::ENOENT))
+            }
+            nft::Operation::AddChain { table, name, chain } => {
+                let chains = &mut self.nft_table(table)?.chains;
+                let present =
+                    chains.entry(name.clone()).or_insert_with(|| nft::Chain { rules: Vec::new(), ..chain.clone() });
+                present.rules.extend(chain.rules.clone());
+                Ok(())
+            }
+            nft::Operation::FlushChain { table, name } => {
+                let (rules, handles) = self.chain(table, name)?;
+                rules.clear();
+                handles.clear();
                 Ok(())
             }
             nft::Operation::DeleteElements(removed) => {
-                let present = &mut self.set(removed)?.elements;
+                let present = &mut self.set(&removed.table, &removed.set)?.elements;
                 let all_there = removed.elements.keys().all(|key| present.remove(key).is_some());
                 all_there.then_some(()).ok_or_else(|| refused(nix::libc::ENOENT))
             }
@@ -285,9 +318,12 @@ impl Fake {
         }
     }
 
-    fn set(&mut self, of: &nft::Elements) -> Result<&mut nft::Set, KernelError> {
-        let found = self.tables.get_mut(&of.table).and_then(|table| table.sets.get_mut(&of.set));
-        found.ok_or_else(|| refused(nix::libc::ENOENT))
+    fn nft_table(&mut self, id: &nft::TableId) -> Result<&mut nft::Table, KernelError> {
+        self.tables.get_mut(id).ok_or_else(|| refused(nix::libc::ENOENT))
+    }
+
+    fn set(&mut self, table: &nft::TableId, set: &str) -> Result<&mut nft::Set, KernelError> {
+        self.nft_table(table)?.sets.get_mut(set).ok_or_else(|| refused(nix::libc::ENOENT))
     }
 
     /// A chain's rules, with the handles by which they were read last.

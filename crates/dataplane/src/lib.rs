@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod attribute;
+pub mod conntrack;
 pub mod error;
 pub mod fake;
 pub mod kernel;

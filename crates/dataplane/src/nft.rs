@@ -5,7 +5,8 @@
 //! opened it.
 
 mod abi;
-mod attributes;
+mod anonymous;
+pub(crate) mod attributes;
 mod changes;
 mod dump;
 mod elements;
@@ -17,26 +18,32 @@ mod fixtures;
 mod notification;
 mod operation;
 pub mod read;
+mod records;
 mod rule;
 mod socket;
 mod source;
 mod table;
 mod text;
+mod userdata;
 mod wire;
-mod writer;
+pub(crate) mod writer;
 
 pub use encode::Invalid;
 pub use error::Error;
 pub use expression::{
-    AddressType, Comparison, Expression, NatFlags, Operand, Side, Statement, Type, Value, Verdict, protocol, state,
+    AddressType, Comparison, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Operand, Reject, Side,
+    Statement, Type, Value, Verdict, VerdictMap, protocol, state, status,
 };
 pub use notification::{Action, Subject, TableChange, TableFilter};
-pub use operation::{Elements, Operation, Transaction};
+pub use operation::{Elements, Operation, RecordList, Transaction};
 pub(crate) use read::RawMessage;
+pub use records::{
+    Difference, ELEMENTS_PER_TRANSACTION, Record, RecordChange, RecordData, Records, Unfit, transactions,
+};
 pub use socket::Socket;
 pub use table::{
-    Base, BaseChainFacts, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule,
-    RuleWithHandle, Set, SetFlags, Table, TableId,
+    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Family, Hook, Interval, Key, Policy,
+    Rule, RuleWithHandle, Set, SetFlags, Table, TableId, Usage,
 };
 
 #[cfg(test)]

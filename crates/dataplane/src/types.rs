@@ -68,6 +68,14 @@ impl Family {
             Family::V6 => Prefix { address: Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0).into(), len: 8 },
         }
     }
+
+    /// All addresses by which a machine speaks to itself alone (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3).
+    pub fn loopback(self) -> Prefix {
+        match self {
+            Family::V4 => Prefix { address: Ipv4Addr::new(127, 0, 0, 0).into(), len: 8 },
+            Family::V6 => Prefix::host(Ipv6Addr::LOCALHOST.into()),
+        }
+    }
 }
 
 impl fmt::Display for Family {

@@ -166,6 +166,39 @@ fn a_deleted_element_is_received_with_its_key() {
 }
 
 #[test]
+fn a_concatenated_key_is_received_with_its_data_and_a_dynamic_set_is_not() {
+    in_namespace(|| {
+        let v4 = Type::Address(types::Family::V4);
+        let data = DataType::Values(vec![v4, Type::Service]);
+        let dynamic = SetFlags::DYNAMIC | SetFlags::TIMEOUT;
+        let table = own()
+            .with_set("backends", Set::map([v4, Type::Protocol, Type::Service, Type::Integer], data))
+            .with_set("clients", Set::of([v4]).with_flags(dynamic).with_size(100));
+        let mut socket = nft::Socket::open().expect("a socket");
+        socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a table");
+        let wanted = Tables::Only([(table.id.clone(), TableFilter::of(&table).without_own(socket.port()))].into());
+        let (mut monitor, subscription) = monitor(Filter { tables: wanted, ..Filter::default() });
+        let parts = [Value::Address(ip("192.0.2.9")), Value::Protocol(17), Value::Service(53), Value::Integer(1)];
+        let data = Data::Values(vec![Value::Address(ip("10.0.0.1")), Value::Service(5353)]);
+        let held = Element { comment: Some("kube-system/dns".to_owned()), ..data.into() };
+        let elements = BTreeMap::from([(parts.into_iter().collect::<Key>(), held)]);
+        let of = "backends { 192.0.2.9 . udp . 53 . 1 comment \"kube-system/dns\" : 10.0.0.1 . 5353 }";
+        for (verb, action) in [("add", Action::New), ("delete", Action::Deleted)] {
+            shell(&format!("nft '{verb} element inet netd clients {{ 192.0.2.1 }}; {verb} element inet netd {of}'"));
+            let events = monitor.drain(subscription).expect("a working monitor");
+            let subject = Subject::Elements { set: "backends".to_owned(), elements: Some(elements.clone()) };
+            assert_eq!(tables(&events), [(&table.id, &subject, action)], "{verb}");
+        }
+        let set = table.sets["backends"].clone();
+        let records = nft::Records::from_elements(&set, &elements).expect("an element of the map");
+        let list = nft::RecordList { table: table.id.clone(), set: "backends".to_owned(), records };
+        socket.apply(&[Operation::AddRecords(list.clone()), Operation::DeleteRecords(list)]).expect("own changes");
+        let events = monitor.drain(subscription).expect("a working monitor");
+        assert_eq!(tables(&events), [], "what the subscriber does itself is no news");
+    });
+}
+
+#[test]
 fn ends_of_ranges_ask_for_the_set_to_be_read() {
     in_namespace(|| {
         let ranges = Set::of([Type::Address(types::Family::V4)]).with_flags(SetFlags::INTERVAL);

@@ -22,13 +22,15 @@ impl Table {
         }
     }
 
-    /// The transaction that makes this table equal to `wanted`, additions first; `None` where more than elements differs.
+    /// The transaction that makes this table equal to `wanted`, additions first; `None` where more than elements differs. Elements of
+    /// dynamic sets stay as they are.
     pub fn element_changes(&self, wanted: &Self) -> Option<Transaction> {
         let no_keys = BTreeSet::new();
         (self.narrowed(&no_keys) == wanted.narrowed(&no_keys)).then_some(())?;
         let mut additions = Vec::new();
         let mut removals = Vec::new();
-        for ((name, present), wanted) in self.sets.iter().zip(wanted.sets.values()) {
+        let sets = self.sets.iter().zip(wanted.sets.values()).filter(|((_, set), _)| !set.is_dynamic());
+        for ((name, present), wanted) in sets {
             let (added, removed) = present.changes_to(wanted)?;
             let change =
                 |elements| Elements { table: self.id.clone(), set: name.clone(), flags: present.flags, elements };
@@ -49,7 +51,7 @@ impl Set {
 
     fn with_elements(&self, elements: BTreeMap<Key, Element>) -> Self {
         let (key, data) = (self.key.clone(), self.data.clone());
-        Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, elements }
+        Self { key, data, flags: self.flags, size: self.size, timeout: self.timeout, counter: self.counter, elements }
     }
 
     /// The elements to add and those to remove; `None` where an element would have to be changed in its place.

@@ -3,15 +3,18 @@
 //! A table is read by several dumps. Where the ruleset's generation number differs after them, or a dump is marked as
 //! interrupted, the table is read again.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
+};
 use nix::libc::EINTR;
 
 use super::abi::{TABLE, element_list, message, rule};
 use super::elements;
 use super::error::Error;
-use super::read::{self, Message, Payload};
+use super::read::{self, Payload, RawMessage};
+use super::records::{Records, Unfit};
 use super::socket::Socket;
-use super::table::{Base, BaseChainFacts, Chain, Family, RuleWithHandle, Table, TableId};
+use super::table::{Base, BaseChainFacts, Chain, Family, RuleWithHandle, Set, SetFlags, Table, TableId};
 use super::writer::{Writer, nftables};
 use crate::netlink_message::messages;
 use crate::netlink_socket::Received;
@@ -36,10 +39,41 @@ impl Socket {
 
     /// Reads a table with all that is in it; `None` where there is none.
     pub fn read_table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
-        let id = TableId::new(family, name);
+        self.read_consistently(&TableId::new(family, name), true)
+    }
+
+    /// Reads a table without the elements of its sets; `None` where there is none. [`Socket::read_records`] reads the elements of
+    /// large sets.
+    pub fn read_table_without_elements(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+        self.read_consistently(&TableId::new(family, name), false)
+    }
+
+    /// Reads the elements of a set, which `definition` defines, by their bytes; `None` where there is no such set. Elements that are
+    /// not of its types are left out.
+    ///
+    /// # Errors
+    /// [`Error::Unfit`] where the definition has ranges.
+    pub fn read_records(&mut self, table: &TableId, set: &str, definition: &Set) -> Result<Option<Records>, Error> {
+        let mut records = Records::of(definition).ok_or(Error::Unfit(Unfit::Range))?;
+        let names = [(TABLE, table.name.as_str()), (element_list::SET, set)];
+        let outcome =
+            self.dump_with(message::GETSETELEM, table.family.number(), &names, &mut records, |records, one| {
+                if let Some(raw) = RawMessage::of(one) {
+                    records.read(raw.attributes.nest(element_list::ELEMENTS));
+                }
+                Ok(())
+            });
+        match outcome {
+            Ok(()) => Ok(Some(records)),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_consistently(&mut self, id: &TableId, with_elements: bool) -> Result<Option<Table>, Error> {
         for _ in 0..ATTEMPTS {
             let before = self.generation()?;
-            let outcome = self.read_table_once(&id);
+            let outcome = self.read_table_once(id, with_elements);
             if self.generation()? == before {
                 return outcome;
             }
@@ -75,7 +109,7 @@ impl Socket {
         Ok(rules.collect())
     }
 
-    fn read_table_once(&mut self, id: &TableId) -> Result<Option<Table>, Error> {
+    fn read_table_once(&mut self, id: &TableId, with_elements: bool) -> Result<Option<Table>, Error> {
         let family = id.family.number();
         let (mut payloads, _) = match self.request(message::GETTABLE, NLM_F_ACK, family, &[(TABLE, &id.name)]) {
             Err(error) if error.is_missing() => return Ok(None),
@@ -100,7 +134,8 @@ impl Socket {
                 _ => {}
             }
         }
-        for (name, set) in found.iter_mut().flat_map(|table| &mut table.sets) {
+        let wanted = |set: &Set| with_elements || set.flags.has(SetFlags::ANONYMOUS);
+        for (name, set) in found.iter_mut().flat_map(|table| &mut table.sets).filter(|(_, set)| wanted(set)) {
             let names = [(TABLE, id.name.as_str()), (element_list::SET, name)];
             let lists = self.dump(message::GETSETELEM, family, &names)?.into_iter().map(|payload| match payload {
                 Payload::Elements(elements) => elements,
@@ -108,25 +143,62 @@ impl Socket {
             });
             set.elements = elements::assemble(set, lists.flatten().collect());
         }
+        found.iter_mut().for_each(Table::take_in_anonymous_maps);
         Ok(found)
     }
 
     /// Lists all objects of a kind, again and again until nothing changed meanwhile.
     fn dump(&mut self, kind: u8, family: u8, names: Names<'_>) -> Result<Vec<Payload>, Error> {
+        let mut payloads = Vec::new();
+        self.dump_with(kind, family, names, &mut payloads, |payloads, message| {
+            payloads.push(read::parse_message(message)?.payload);
+            Ok(())
+        })?;
+        Ok(payloads)
+    }
+
+    /// Lists all objects of a kind into `collected`, again and again until nothing changed meanwhile.
+    fn dump_with<T: Clone>(
+        &mut self,
+        kind: u8,
+        family: u8,
+        names: Names<'_>,
+        collected: &mut T,
+        collect: impl Fn(&mut T, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let empty = collected.clone();
         for _ in 0..ATTEMPTS {
-            match self.request(kind, NLM_F_DUMP, family, names) {
-                Ok((payloads, false)) => return Ok(payloads),
-                Ok((_, true)) => {}
+            match self.exchange(kind, NLM_F_DUMP, family, names, |message| collect(collected, message)) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {}
                 Err(error) if error.errno() == Some(EINTR) => {}
                 Err(error) => return Err(error),
             }
+            collected.clone_from(&empty);
         }
         Err(Error::NeverConsistent(ATTEMPTS))
     }
 
-    /// Sends a request and reads all that answers it, to its end even where it is known to be of no use: the kernel begins no
-    /// second dump before. True where the ruleset changed meanwhile.
+    /// Sends a request, and gives what answers it. True where the ruleset changed meanwhile.
     fn request(&mut self, kind: u8, flags: u16, family: u8, names: Names<'_>) -> Result<(Vec<Payload>, bool), Error> {
+        let mut payloads = Vec::new();
+        let spoilt = self.exchange(kind, flags, family, names, |message| {
+            payloads.push(read::parse_message(message)?.payload);
+            Ok(())
+        })?;
+        Ok((payloads, spoilt))
+    }
+
+    /// Sends a request and visits all that answers it, to its end even where it is known to be of no use: the kernel begins no
+    /// second dump before. True where the ruleset changed meanwhile.
+    fn exchange(
+        &mut self,
+        kind: u8,
+        flags: u16,
+        family: u8,
+        names: Names<'_>,
+        mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
+    ) -> Result<bool, Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut writer = Writer::default();
         writer.message((nftables(kind), NLM_F_REQUEST | flags, self.sequence), (family, 0), |writer| {
@@ -135,7 +207,6 @@ impl Socket {
             }
         });
         self.inner.send(&writer.bytes)?;
-        let mut payloads = Vec::new();
         let mut spoilt = false;
         loop {
             let Received::Some(datagram) = self.inner.receive(0)? else {
@@ -144,13 +215,16 @@ impl Socket {
                 continue;
             };
             for bytes in messages(datagram) {
-                let Message { sequence, interrupted, payload } = read::parse_message(bytes)?;
-                if sequence != self.sequence {
+                let header = NetlinkBuffer::new(bytes);
+                if header.sequence_number() != self.sequence {
                     continue;
                 }
-                spoilt |= interrupted;
-                match payload {
-                    Payload::Answer(Ok(())) => return Ok((payloads, spoilt)),
+                spoilt |= header.flags() & NLM_F_DUMP_INTR != 0;
+                if ![NLMSG_ERROR, NLMSG_DONE].contains(&header.message_type()) {
+                    visit(bytes)?;
+                    continue;
+                }
+                match read::parse_message(bytes)?.payload {
                     Payload::Answer(Err(refusal)) => {
                         return Err(Error::Refused {
                             operation: None,
@@ -158,7 +232,7 @@ impl Socket {
                             refusal,
                         });
                     }
-                    payload => payloads.push(payload),
+                    _ => return Ok(spoilt),
                 }
             }
         }

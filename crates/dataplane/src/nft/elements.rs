@@ -5,15 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use super::abi::{self, element, element_flag};
+use super::abi::{self, counter, element, element_flag};
 use super::attributes::Attributes;
 use super::expression::{Value, Verdict};
-use super::table::{Data, DataType, Element, Interval, Key, Set, SetFlags};
-use super::wire;
+use super::table::{Counter, Data, DataType, Element, Interval, Key, Set, SetFlags, Usage};
 use super::writer::Writer;
+use super::{userdata, wire};
 
-/// Says what is wrong with a key in a set with these flags.
-pub(super) fn check(set: SetFlags, Key(key): &Key) -> Result<(), &'static str> {
+/// Says what is wrong with an element of a set with these flags.
+pub(super) fn check(set: SetFlags, Key(key): &Key, held: &Element) -> Result<(), &'static str> {
     let is_sound = |Interval { first, last }: &Interval| {
         first.kind() == last.kind() && (first == last || (first.kind().is_ordered() && first <= last))
     };
@@ -23,7 +23,7 @@ pub(super) fn check(set: SetFlags, Key(key): &Key) -> Result<(), &'static str> {
     if !set.has(SetFlags::INTERVAL) && key.iter().any(|interval| interval.first != interval.last) {
         return Err("only a set with the interval flag can hold ranges");
     }
-    Ok(())
+    userdata::comment(held.comment.as_deref()).map(drop)
 }
 
 /// Writes one element of a set with these flags.
@@ -46,6 +46,9 @@ pub(super) fn write(writer: &mut Writer, set: SetFlags, Key(key): &Key, held: &E
         }
         if let Some(timeout) = held.timeout {
             writer.milliseconds(element::TIMEOUT, timeout);
+        }
+        if let Ok(Some(comment)) = userdata::comment(held.comment.as_deref()) {
+            writer.put(element::USERDATA, &comment);
         }
     });
     // A range that reaches the highest value has no end: there is nothing outside.
@@ -99,8 +102,20 @@ fn raw(attributes: Attributes<'_>) -> Option<RawElement> {
         key: if flags & element_flag::CATCHALL == 0 { value(element::KEY)? } else { Vec::new() },
         key_end: value(element::KEY_END),
         is_end: flags & element_flag::INTERVAL_END != 0,
-        element: Element { data, timeout: attributes.milliseconds(element::TIMEOUT) },
+        element: Element {
+            data,
+            timeout: attributes.milliseconds(element::TIMEOUT),
+            comment: attributes.get(element::USERDATA).and_then(userdata::read_comment),
+            usage: Usage { counter: counter_of(attributes), expires: attributes.milliseconds(element::EXPIRATION) },
+        },
     })
+}
+
+fn counter_of(attributes: Attributes<'_>) -> Option<Counter> {
+    let expression = attributes.nest(element::EXPRESSION);
+    let counted = expression.nest(abi::expression::DATA);
+    (expression.text(abi::expression::NAME)? == "counter").then_some(())?;
+    Some(Counter { packets: counted.long_number(counter::PACKETS)?, bytes: counted.long_number(counter::BYTES)? })
 }
 
 /// Elements of a set in which each element of the kernel's is one of ours; `None` for a set of ranges of one type.

@@ -1,7 +1,7 @@
 //! Operations as one batch of netlink messages. Pure.
 //!
 //! Objects are written in an order in which each finds what it names: sets, chains, elements (verdicts name
-//! chains), rules. No userdata is written on sets: `nft` of another version crashes on it.
+//! chains), rules.
 
 use std::collections::BTreeMap;
 
@@ -11,10 +11,12 @@ use super::abi::{
     self, TABLE, chain, element_list, hook, hook_device, message, rule, set, set_data, set_desc, set_field, set_flag,
     table, table_flag,
 };
-use super::operation::Operation;
-use super::table::{Base, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
+use super::expression::{Expression, Statement, Verdict, VerdictMap};
+use super::operation::{Elements, Operation, RecordList};
+use super::rule::ANONYMOUS_MAP;
+use super::table::{Base, Data, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
 use super::writer::{Writer, nftables};
-use super::{elements, rule as rules, wire};
+use super::{elements, rule as rules, userdata, wire};
 
 /// Why an operation cannot be encoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,11 +112,25 @@ impl Batch {
                     writer.put(rule::HANDLE, &handle.to_be_bytes());
                 })
             }
-            Operation::AddElements(of) => {
-                self.elements(message::NEWSETELEM, &of.table, (&of.set, of.flags), &of.elements)
+            Operation::AddElements(of) => self.elements(message::NEWSETELEM, of.into(), &of.elements),
+            Operation::DeleteElements(of) => self.elements(message::DELSETELEM, of.into(), &of.elements),
+            Operation::AddRecords(of) => self.records(message::NEWSETELEM, of),
+            Operation::DeleteRecords(of) => self.records(message::DELSETELEM, of),
+            Operation::AddSet { table, name, set } => {
+                self.add_set(table, name, set)?;
+                self.elements_of(table, name, set)
             }
-            Operation::DeleteElements(of) => {
-                self.elements(message::DELSETELEM, &of.table, (&of.set, of.flags), &of.elements)
+            Operation::DeleteSet { table, name } => {
+                self.message(table, message::DELSET, 0, format!("set {name}"), |writer| writer.text(set::NAME, name))
+            }
+            Operation::AddChain { table, name, chain } => {
+                self.add_chain(table, name, chain.base.as_ref())?;
+                self.rules(table, name, &chain.rules)
+            }
+            Operation::FlushChain { table, name } => {
+                self.message(table, message::DELRULE, 0, format!("rules of chain {name}"), |writer| {
+                    writer.text(rule::CHAIN, name);
+                })
             }
         }
     }
@@ -131,19 +147,25 @@ impl Batch {
             self.add_chain(&table.id, name, chain.base.as_ref())?;
         }
         for (name, set) in &table.sets {
-            self.elements(message::NEWSETELEM, &table.id, (name, set.flags), &set.elements)?;
+            self.elements_of(&table.id, name, set)?;
         }
-        for (name, chain) in &table.chains {
-            for (index, rule) in (1..).zip(&chain.rules) {
-                self.rule(&table.id, name, NLM_F_APPEND, rule, &format!("rule {index}"))?;
-            }
-        }
-        Ok(())
+        table.chains.iter().try_for_each(|(name, chain)| self.rules(&table.id, name, &chain.rules))
+    }
+
+    fn elements_of(&mut self, table: &TableId, name: &str, set: &Set) -> Done {
+        let place = SetPlace { table, name, flags: set.flags, number: None };
+        self.elements(message::NEWSETELEM, place, &set.elements)
+    }
+
+    fn rules(&mut self, table: &TableId, chain: &str, rules: &[Rule]) -> Done {
+        (1..)
+            .zip(rules)
+            .try_for_each(|(index, rule)| self.rule(table, chain, NLM_F_APPEND, rule, &format!("rule {index}")))
     }
 
     fn add_table(&mut self, id: &TableId, comment: Option<&str>, dormant: bool) -> Done {
         let what = format!("table {}", id.name);
-        let userdata = userdata(comment).map_err(|fault| self.invalid(&what, fault))?;
+        let userdata = userdata::comment(comment).map_err(|fault| self.invalid(&what, fault))?;
         self.message(id, message::NEWTABLE, NLM_F_CREATE, what, |writer| {
             writer.number(table::FLAGS, if dormant { table_flag::DORMANT } else { 0 });
             if let Some(userdata) = userdata {
@@ -172,7 +194,8 @@ impl Batch {
         })
     }
 
-    fn add_set(&mut self, id: &TableId, name: &str, set: &Set) -> Done {
+    /// Writes a set without its elements, and gives the number by which the rest of the batch can find the set.
+    fn add_set(&mut self, id: &TableId, name: &str, set: &Set) -> Result<u32, Invalid> {
         let what = format!("set {name}");
         if set.flags.has(SetFlags::INTERVAL) && !set.key.iter().all(|kind| kind.is_ordered()) {
             return Err(self.invalid(&what, "only addresses, protocols and ports can be ranges"));
@@ -180,28 +203,53 @@ impl Batch {
         if set.key.is_empty() || set.data == Some(DataType::Values(Vec::new())) {
             return Err(self.invalid(&what, "it needs a type"));
         }
+        if set.has_numbers() && userdata::of_set(set).is_none() {
+            let fault = "beside a number its types can be addresses, protocols, ports and marks";
+            return Err(self.invalid(&what, fault));
+        }
         // Unlike everything else, a set is found within its own batch by a number of the sender's.
         let number = self.sequence().wrapping_add(1);
         self.message(id, message::NEWSET, NLM_F_CREATE, what, |writer| {
             writer.text(set::NAME, name);
             writer.number(set::ID, number);
             set_attributes(writer, set);
-        })
+        })?;
+        Ok(number)
+    }
+
+    /// Writes a map of a rule's own, before the rule.
+    fn anonymous_map(
+        &mut self,
+        id: &TableId,
+        key: &[Expression],
+        elements: &BTreeMap<Key, Verdict>,
+    ) -> Result<u32, Invalid> {
+        let types: Vec<_> = key.iter().map(Expression::kind).collect();
+        let set = Set::map(types, DataType::Verdict).with_flags(SetFlags::ANONYMOUS | SetFlags::CONSTANT);
+        let number = self.add_set(id, ANONYMOUS_MAP, &set)?;
+        let elements = elements.iter().map(|(key, verdict)| (key.clone(), Data::Verdict(verdict.clone()).into()));
+        let place = SetPlace { table: id, name: ANONYMOUS_MAP, flags: set.flags, number: Some(number) };
+        self.elements(message::NEWSETELEM, place, &elements.collect())?;
+        Ok(number)
     }
 
     fn rule(&mut self, id: &TableId, chain: &str, flags: u16, rule: &Rule, which: &str) -> Done {
         let what = format!("{which} of chain {chain}");
-        let checked = userdata(rule.comment.as_deref()).and_then(|userdata| {
+        let checked = userdata::comment(rule.comment.as_deref()).and_then(|userdata| {
             rules::check(id.family, rule)?;
             Ok(userdata)
         });
         let userdata = checked.map_err(|fault| self.invalid(&what, fault))?;
+        let mut maps = Vec::new();
+        for statement in &rule.statements {
+            if let Statement::VerdictFrom { key, map: VerdictMap::Anonymous(elements) } = statement {
+                maps.push(self.anonymous_map(id, key, elements)?);
+            }
+        }
         self.message(id, message::NEWRULE, NLM_F_CREATE | flags, what, |writer| {
             writer.text(rule::CHAIN, chain);
             writer.nest(rule::EXPRESSIONS, |writer| {
-                for statement in &rule.statements {
-                    rules::write(writer, statement);
-                }
+                rules::write_all(writer, id.family, &rule.statements, &maps);
             });
             if let Some(userdata) = userdata {
                 writer.put(rule::USERDATA, &userdata);
@@ -210,31 +258,61 @@ impl Batch {
     }
 
     /// Writes as many messages as the elements need.
-    fn elements(
+    fn elements(&mut self, kind: u8, set: SetPlace<'_>, elements: &BTreeMap<Key, Element>) -> Done {
+        let checked = elements.iter().try_for_each(|(key, element)| elements::check(set.flags, key, element));
+        checked.map_err(|fault| self.invalid(&format!("elements of set {}", set.name), fault))?;
+        self.list(kind, set, elements.iter(), |writer, (key, element)| {
+            elements::write(writer, set.flags, key, element);
+        })
+    }
+
+    fn records(&mut self, kind: u8, of: &RecordList) -> Done {
+        let set = SetPlace { table: &of.table, name: &of.set, flags: SetFlags::default(), number: None };
+        self.list(kind, set, of.records.iter(), |writer, record| record.write(writer))
+    }
+
+    /// Writes as many messages as the members of a list need.
+    fn list<T>(
         &mut self,
         kind: u8,
-        id: &TableId,
-        (set, flags): (&str, SetFlags),
-        elements: &BTreeMap<Key, Element>,
+        set: SetPlace<'_>,
+        members: impl Iterator<Item = T>,
+        mut write: impl FnMut(&mut Writer, T),
     ) -> Done {
-        let what = || format!("elements of set {set}");
-        let checked = elements.keys().try_for_each(|key| elements::check(flags, key));
-        checked.map_err(|fault| self.invalid(&what(), fault))?;
-        let mut rest = elements.iter().peekable();
+        let mut rest = members.peekable();
         while rest.peek().is_some() {
-            self.message(id, kind, NLM_F_CREATE, what(), |writer| {
-                writer.text(element_list::SET, set);
+            self.message(set.table, kind, NLM_F_CREATE, format!("elements of set {}", set.name), |writer| {
+                writer.text(element_list::SET, set.name);
+                if let Some(number) = set.number {
+                    writer.number(element_list::SET_ID, number);
+                }
                 writer.nest(element_list::ELEMENTS, |writer| {
                     let start = writer.bytes.len();
                     while writer.bytes.len() - start < LIST_BYTES
-                        && let Some((key, element)) = rest.next()
+                        && let Some(member) = rest.next()
                     {
-                        elements::write(writer, flags, key, element);
+                        write(writer, member);
                     }
                 });
             })?;
         }
         Ok(())
+    }
+}
+
+/// The set that a message is about.
+#[derive(Clone, Copy)]
+struct SetPlace<'p> {
+    table: &'p TableId,
+    name: &'p str,
+    flags: SetFlags,
+    /// The number that the set has in the batch, where it has no name.
+    number: Option<u32>,
+}
+
+impl<'e> From<&'e Elements> for SetPlace<'e> {
+    fn from(of: &'e Elements) -> Self {
+        SetPlace { table: &of.table, name: &of.set, flags: of.flags, number: None }
     }
 }
 
@@ -273,6 +351,12 @@ fn set_attributes(writer: &mut Writer, set: &Set) {
     if let Some(timeout) = set.timeout {
         writer.milliseconds(set::TIMEOUT, timeout);
     }
+    if let Some(userdata) = userdata::of_set(set) {
+        writer.put(set::USERDATA, &userdata);
+    }
+    if set.counter {
+        writer.nest(set::EXPRESSION, |writer| writer.text(abi::expression::NAME, "counter"));
+    }
     if set.size.is_some() || pipapo {
         writer.nest(set::DESC, |writer| {
             if let Some(size) = set.size {
@@ -286,19 +370,5 @@ fn set_attributes(writer: &mut Writer, set: &Set) {
                 });
             }
         });
-    }
-}
-
-/// `NFTNL_UDATA_COMMENT_MAXLEN`, which counts the zero at the end.
-const COMMENT_BYTES: u8 = 128;
-
-/// A comment as `nft` keeps it: type 0, length, text with a zero at its end.
-fn userdata(comment: Option<&str>) -> Result<Option<Vec<u8>>, &'static str> {
-    let Some(comment) = comment else { return Ok(None) };
-    match u8::try_from(comment.len() + 1) {
-        Ok(length @ ..=COMMENT_BYTES) if !comment.contains('\0') => {
-            Ok(Some([&[0, length], comment.as_bytes(), &[0]].concat()))
-        }
-        _ => Err("its comment may have at most 127 bytes and no zero byte"),
     }
 }

@@ -11,6 +11,9 @@ pub enum Error {
     /// An operation cannot be encoded. Nothing was sent.
     #[error("an operation cannot be written as an nftables message")]
     Invalid(#[from] super::encode::Invalid),
+    /// A set cannot be held by the bytes of its elements.
+    #[error(transparent)]
+    Unfit(#[from] super::records::Unfit),
     /// The kernel refused one operation, and with it the whole transaction.
     #[error("the kernel refused {what}: {refusal}")]
     Refused {

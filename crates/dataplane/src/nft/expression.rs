@@ -2,10 +2,13 @@
 //!
 //! These values have the form of what `nft` prints. Registers are a matter of the encoder and the reader.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::table::Key;
 use crate::types::{self, IfName, Prefix};
 
 /// The type of a key or of a value.
@@ -28,6 +31,11 @@ pub enum Type {
     AddressType,
     /// `ct_state`.
     ConnectionState,
+    /// `ct_status`.
+    ConnectionStatus,
+    /// `integer` of four bytes, as [`Expression::Random`] gives it. `nft` has no word for it: a set with such a key is declared by
+    /// `typeof`.
+    Integer,
     /// One that is not modelled.
     Other {
         /// The number that its maker gave it. The kernel attaches no meaning to it.
@@ -78,6 +86,10 @@ pub enum Value {
     AddressType(AddressType),
     /// Bits of [`state`].
     ConnectionState(u32),
+    /// Bits of [`status`].
+    ConnectionStatus(u32),
+    /// A number.
+    Integer(u32),
     /// A value of a type that is not modelled.
     Bytes(Vec<u8>),
 }
@@ -94,6 +106,14 @@ pub mod state {
     pub const NEW: u32 = 8;
     /// Was exempted from tracking.
     pub const UNTRACKED: u32 = 64;
+}
+
+/// Bits of what happened to a connection (`IPS_*` of `nf_conntrack_common.h`).
+pub mod status {
+    /// Its source is translated.
+    pub const SNAT: u32 = 0x10;
+    /// Its destination is translated.
+    pub const DNAT: u32 = 0x20;
 }
 
 /// Protocol numbers (IANA).
@@ -134,13 +154,26 @@ pub enum Expression {
     Address(types::Family, Side),
     /// `th sport`, `th dport`.
     Port(Side),
+    /// `fib saddr type`.
+    SourceType,
     /// `fib daddr type`.
     DestinationType,
     /// `ct state`.
     ConnectionState,
-    /// `(of & mask) ^ xor` of a mark or a connection's state.
+    /// `ct status`.
+    ConnectionStatus,
+    /// `numgen random mod MODULUS offset OFFSET`: a number from `offset` up to and without `offset + modulus`.
+    Random {
+        /// How many numbers there are, at least 1.
+        modulus: u32,
+        /// The lowest number.
+        offset: u32,
+    },
+    /// The mark that a map holds for a key. It cannot be compared, nor be part of a key.
+    MarkFrom(MapLookup),
+    /// `(of & mask) ^ xor` of a mark, a connection's state or its status.
     Bits {
-        /// A mark or a connection's state.
+        /// A mark, a connection's state or its status.
         of: Box<Expression>,
         /// The bits that stay.
         mask: u32,
@@ -149,11 +182,44 @@ pub enum Expression {
     },
 }
 
+/// What a map holds for a key: `KEY map @MAP`. Where the map has no such key, the rule ends.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MapLookup {
+    /// One expression per type of the map's key.
+    pub key: Vec<Expression>,
+    /// The map's name.
+    pub map: String,
+}
+
+impl MapLookup {
+    /// What the map of this name holds for this key.
+    pub fn new(key: impl Into<Vec<Expression>>, map: impl Into<String>) -> Self {
+        Self { key: key.into(), map: map.into() }
+    }
+}
+
 impl Expression {
+    /// `numgen random mod modulus`: a number below `modulus`.
+    pub fn random(modulus: u32) -> Self {
+        Self::Random { modulus, offset: 0 }
+    }
+
     /// `self & mask`.
     #[must_use]
     pub fn masked(self, mask: u32) -> Self {
         Self::Bits { of: Box::new(self), mask, xor: 0 }
+    }
+
+    /// `self | bits`.
+    #[must_use]
+    pub fn or(self, bits: u32) -> Self {
+        Self::Bits { of: Box::new(self), mask: !bits, xor: bits }
+    }
+
+    /// `self ^ bits`.
+    #[must_use]
+    pub fn xor(self, bits: u32) -> Self {
+        Self::Bits { of: Box::new(self), mask: u32::MAX, xor: bits }
     }
 }
 
@@ -209,7 +275,7 @@ pub enum Verdict {
     Goto(String),
 }
 
-/// How masquerading picks a source port (`NF_NAT_RANGE_*` of `linux/netfilter/nf_nat.h`).
+/// How a translation picks a port (`NF_NAT_RANGE_*` of `linux/netfilter/nf_nat.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct NatFlags {
     /// Random from a per-host hash.
@@ -225,6 +291,57 @@ impl NatFlags {
     pub(super) fn each(self) -> [(bool, u32, &'static str); 3] {
         [(self.random, 0x4, "random"), (self.fully_random, 0x10, "fully-random"), (self.persistent, 0x8, "persistent")]
     }
+}
+
+/// What addresses and ports are translated to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NatTarget {
+    /// One address, and one port where it is given: then a comparison of [`Expression::Protocol`] must come first.
+    Address(IpAddr, Option<u16>),
+    /// One port of whatever address the packet has. A comparison of [`Expression::Protocol`] must come first.
+    Port(u16),
+    /// What a map holds.
+    Map {
+        /// The family of the map's addresses.
+        family: types::Family,
+        /// True where the map holds an address and a port, false where it holds an address alone.
+        with_port: bool,
+        /// Where to look.
+        lookup: MapLookup,
+    },
+}
+
+/// What a sender is told of a packet that is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reject {
+    /// That the port is unreachable, by ICMP of its family. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must
+    /// come first.
+    PortUnreachable(types::Family),
+    /// That the port is unreachable, by the ICMP of the packet's family (`icmpx`). Not in tables of one family.
+    AnyPortUnreachable,
+    /// A TCP reset. A comparison of [`Expression::Protocol`] must come first.
+    TcpReset,
+}
+
+/// A map of verdicts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum VerdictMap {
+    /// A map of the table.
+    Named(String),
+    /// A map of the rule's own. [`super::Socket::read_table`] alone reads it; [`super::Socket::read_rules`] gives the name that the kernel
+    /// has for it.
+    Anonymous(BTreeMap<Key, Verdict>),
+}
+
+/// What a rule does with an element of a dynamic set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum DynamicAction {
+    /// Adds the element. One that is there stays as it is.
+    Add,
+    /// Adds the element, or lets the timeout of one that is there begin again.
+    Update,
+    /// Removes the element.
+    Delete,
 }
 
 /// One step of a rule.
@@ -248,6 +365,26 @@ pub enum Statement {
         /// The set's name.
         set: String,
     },
+    /// The map decides by the key. Where it has no such key, the rule ends.
+    VerdictFrom {
+        /// One expression per type of the map's key.
+        key: Vec<Expression>,
+        /// The map.
+        map: VerdictMap,
+    },
+    /// Changes a dynamic set. Of a map the kernel lets rules add and update elements, not delete.
+    Dynamic {
+        /// How.
+        action: DynamicAction,
+        /// The set's name.
+        set: String,
+        /// One expression per type of the set's key.
+        key: Vec<Expression>,
+        /// One expression per type of a map's data; none for a set, nor to delete.
+        data: Vec<Expression>,
+        /// The element's timeout. `None` for that of the set.
+        timeout: Option<Duration>,
+    },
     /// Counts packets and bytes. What it has counted is not part of the rule.
     Counter,
     /// `meta mark set`.
@@ -256,6 +393,17 @@ pub enum Statement {
     NoTrack,
     /// Gives the packet the address of the interface that it leaves by.
     Masquerade(NatFlags),
+    /// Translates the packet's source (`snat`) or destination (`dnat`).
+    Nat {
+        /// Which of the two.
+        side: Side,
+        /// To what.
+        to: NatTarget,
+        /// How a port is picked.
+        flags: NatFlags,
+    },
+    /// Drops the packet and tells its sender.
+    Reject(Reject),
     /// Decides.
     Verdict(Verdict),
     /// A statement that is not modelled: the kernel's name and its attributes as bytes. It is read and never written.
@@ -288,6 +436,28 @@ impl Statement {
         Self::Lookup { key: key.into(), op: Comparison::Eq, set: set.into() }
     }
 
+    /// Goes on where `key` is not in the set.
+    pub fn is_not_in(key: impl Into<Vec<Expression>>, set: impl Into<String>) -> Self {
+        Self::Lookup { key: key.into(), op: Comparison::Ne, set: set.into() }
+    }
+
+    /// Translates the destination to the address and port that the map holds.
+    pub fn dnat(family: types::Family, key: impl Into<Vec<Expression>>, map: impl Into<String>) -> Self {
+        let to = NatTarget::Map { family, with_port: true, lookup: MapLookup::new(key, map) };
+        Self::Nat { side: Side::Destination, to, flags: NatFlags::default() }
+    }
+
+    /// Decides by the map of this name.
+    pub fn vmap(key: impl Into<Vec<Expression>>, map: impl Into<String>) -> Self {
+        Self::VerdictFrom { key: key.into(), map: VerdictMap::Named(map.into()) }
+    }
+
+    /// Adds an element to a set, or lets its timeout begin again.
+    pub fn update(set: impl Into<String>, key: impl Into<Vec<Expression>>, timeout: Duration) -> Self {
+        let (action, data) = (DynamicAction::Update, Vec::new());
+        Self::Dynamic { action, set: set.into(), key: key.into(), data, timeout: Some(timeout) }
+    }
+
     /// The network protocol that the statement leaves as the only one.
     pub fn network(&self) -> Option<types::Family> {
         match self {
@@ -303,6 +473,23 @@ impl Statement {
     /// Goes on where the connection is in one of these states: bits of [`state`].
     pub fn connection_in(states: u32) -> Self {
         Self::ne(Expression::ConnectionState.masked(states), Value::ConnectionState(0))
+    }
+
+    /// Goes on where one of these bits of [`status`] is set.
+    pub fn connection_has(statuses: u32) -> Self {
+        Self::ne(Expression::ConnectionStatus.masked(statuses), Value::ConnectionStatus(0))
+    }
+
+    /// The transport protocol that the statement leaves as the only one.
+    pub(super) fn transport(&self) -> Option<u8> {
+        match self {
+            Self::Compare {
+                left: Expression::Protocol,
+                op: Comparison::Eq,
+                right: Operand::Value(Value::Protocol(number)),
+            } => Some(*number),
+            _ => None,
+        }
     }
 }
 

@@ -80,6 +80,7 @@ pub struct TableFilter {
     /// Where given, only the table itself, these chains and their rules are wanted.
     pub chains: Option<BTreeSet<String>>,
     /// The definitions of the sets whose elements are wanted with their keys. Elements in these definitions do not count.
+    /// Of the elements of dynamic sets there are no notifications.
     pub sets: BTreeMap<String, Set>,
     /// The port of the subscriber's own socket ([`super::Socket::port`]), whose changes are not wanted.
     pub own_port: Option<u32>,
@@ -130,6 +131,8 @@ impl RawMessage<'_> {
             _ if filter.chains.is_some() => return None,
             message::NEWSET => (Subject::Set(text(set::NAME)?), New),
             message::DELSET => (Subject::Set(text(set::NAME)?), Deleted),
+            // Rules fill dynamic sets: what they hold is nobody's desired state.
+            message::NEWSETELEM | message::DELSETELEM if self.is_of_dynamic_set(filter) => return None,
             message::NEWSETELEM => (self.elements(filter)?, New),
             message::DELSETELEM => (self.elements(filter)?, Deleted),
             message::NEWOBJ | message::NEWFLOWTABLE => (Subject::Other, New),
@@ -137,6 +140,11 @@ impl RawMessage<'_> {
             _ => return None,
         };
         Some(TableChange { table: table.clone(), subject, action, origin: self.origin })
+    }
+
+    fn is_of_dynamic_set(&self, filter: &TableFilter) -> bool {
+        let set = self.attributes.text(element_list::SET);
+        set.and_then(|set| filter.sets.get(&set)).is_some_and(Set::is_dynamic)
     }
 
     fn elements(&self, filter: &TableFilter) -> Option<Subject> {

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::table::{Element, Key, Rule, SetFlags, Table, TableId};
+use super::records::Records;
+use super::table::{Chain, Element, Key, Rule, Set, SetFlags, Table, TableId};
 
 /// One operation on a table. The kernel applies several as one [`Transaction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +16,38 @@ pub enum Operation {
     ReplaceTable(Table),
     /// Removes a chain that nothing jumps to, with its rules.
     DeleteChain {
+        /// The table.
+        table: TableId,
+        /// Its name.
+        name: String,
+    },
+    /// Makes a set with its elements. A set of that name with the same definition stays and gets the elements as well.
+    AddSet {
+        /// The table.
+        table: TableId,
+        /// Its name.
+        name: String,
+        /// The set.
+        set: Set,
+    },
+    /// Removes a set that no rule uses.
+    DeleteSet {
+        /// The table.
+        table: TableId,
+        /// Its name.
+        name: String,
+    },
+    /// Makes a chain with its rules. A chain of that name stays and gets the rules as well, behind its own.
+    AddChain {
+        /// The table.
+        table: TableId,
+        /// Its name.
+        name: String,
+        /// The chain.
+        chain: Chain,
+    },
+    /// Removes all rules of a chain.
+    FlushChain {
         /// The table.
         table: TableId,
         /// Its name.
@@ -51,6 +84,10 @@ pub enum Operation {
     AddElements(Elements),
     /// Removes elements. An element that does not exist is an error (`ENOENT`).
     DeleteElements(Elements),
+    /// [`Operation::AddElements`] of elements that are held by their bytes.
+    AddRecords(RecordList),
+    /// [`Operation::DeleteElements`] of elements that are held by their bytes; their keys alone count.
+    DeleteRecords(RecordList),
 }
 
 impl Operation {
@@ -60,12 +97,23 @@ impl Operation {
             Operation::ReplaceTable(table) => &table.id,
             Operation::AddTable(table)
             | Operation::DeleteTable(table)
+            | Operation::AddSet { table, .. }
+            | Operation::DeleteSet { table, .. }
+            | Operation::AddChain { table, .. }
+            | Operation::FlushChain { table, .. }
             | Operation::DeleteChain { table, .. }
             | Operation::AddRule { table, .. }
             | Operation::InsertRule { table, .. }
             | Operation::DeleteRule { table, .. } => table,
             Operation::AddElements(elements) | Operation::DeleteElements(elements) => &elements.table,
+            Operation::AddRecords(records) | Operation::DeleteRecords(records) => &records.table,
         }
+    }
+
+    /// The operations that give these elements, which are there, other data or comments. The kernel takes no element for one that
+    /// is there with other data; as parts of one transaction no packet misses the elements in between.
+    pub fn replace_elements(elements: Elements) -> [Self; 2] {
+        [Self::DeleteElements(elements.clone()), Self::AddElements(elements)]
     }
 }
 
@@ -80,14 +128,17 @@ pub struct Transaction {
 impl Transaction {
     /// True where each operation removes a table, a chain or a rule.
     pub fn is_removal(&self) -> bool {
-        use Operation::{DeleteChain, DeleteRule, DeleteTable};
-        let is_removal = |one: &_| matches!(one, DeleteTable(_) | DeleteChain { .. } | DeleteRule { .. });
+        use Operation::{DeleteChain, DeleteRule, DeleteSet, DeleteTable};
+        let is_removal =
+            |one: &_| matches!(one, DeleteTable(_) | DeleteChain { .. } | DeleteRule { .. } | DeleteSet { .. });
         !self.operations.is_empty() && self.operations.iter().all(is_removal)
     }
 
     /// True where the transaction adds and removes elements of sets and changes nothing else.
     pub fn is_of_elements(&self) -> bool {
-        let is_of_elements = |one: &_| matches!(one, Operation::AddElements(_) | Operation::DeleteElements(_));
+        use Operation::{AddElements, AddRecords, DeleteElements, DeleteRecords};
+        let is_of_elements =
+            |one: &_| matches!(one, AddElements(_) | DeleteElements(_) | AddRecords(_) | DeleteRecords(_));
         self.operations.iter().all(is_of_elements)
     }
 }
@@ -102,6 +153,17 @@ impl FromIterator<Operation> for Transaction {
     fn from_iter<T: IntoIterator<Item = Operation>>(operations: T) -> Self {
         Self { operations: operations.into_iter().collect() }
     }
+}
+
+/// Elements of one set, by their bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordList {
+    /// The table.
+    pub table: TableId,
+    /// The set's name.
+    pub set: String,
+    /// The elements.
+    pub records: Records,
 }
 
 /// Elements of one set.

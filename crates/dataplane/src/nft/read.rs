@@ -12,6 +12,7 @@ use super::expression::Statement;
 use super::table::{
     Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableId,
 };
+use super::userdata::read_comment;
 use super::{rule as rules, wire};
 use crate::netlink_message::{HEADER_BYTES, Refusal, parse_answer};
 
@@ -134,21 +135,9 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
 
 fn table_of(raw: &RawMessage<'_>) -> Option<Payload> {
     let TableId { family, name } = raw.table()?;
-    let comment = raw.attributes.get(table::USERDATA).and_then(comment);
+    let comment = raw.attributes.get(table::USERDATA).and_then(read_comment);
     let dormant = raw.attributes.number(table::FLAGS).unwrap_or(0) & table_flag::DORMANT != 0;
     Some(Payload::Table(Table { comment, dormant, ..Table::new(family, name) }))
-}
-
-/// The comment in userdata: pairs of type and length, of one byte each, before their value.
-fn comment(mut userdata: &[u8]) -> Option<String> {
-    while let [kind, length, rest @ ..] = userdata {
-        let value = rest.get(..usize::from(*length))?;
-        if *kind == 0 {
-            return text(value);
-        }
-        userdata = &rest[value.len()..];
-    }
-    None
 }
 
 fn chain_of(raw: &RawMessage<'_>) -> Option<Payload> {
@@ -179,7 +168,8 @@ fn base_of(attributes: Attributes<'_>, family: Family) -> Option<Base> {
 fn rule_of(raw: &RawMessage<'_>) -> Option<Payload> {
     let (table, chain) = (raw.table()?, raw.attributes.text(rule::CHAIN)?);
     let mut statements = rules::read(table.family, raw.attributes.nest(rule::EXPRESSIONS));
-    let comment = raw.attributes.get(rule::USERDATA).and_then(comment).or_else(|| take_match_comment(&mut statements));
+    let comment = raw.attributes.get(rule::USERDATA).and_then(read_comment);
+    let comment = comment.or_else(|| take_match_comment(&mut statements));
     let handle = raw.attributes.long_number(rule::HANDLE)?;
     Some(Payload::Rule(table, chain, RuleWithHandle { handle, rule: Rule { statements, comment } }))
 }
@@ -215,6 +205,7 @@ fn set_of(raw: &RawMessage<'_>) -> Option<Payload> {
         flags: SetFlags(flags & !(set_flag::MAP | set_flag::CONCAT)),
         size: raw.attributes.nest(set::DESC).number(set_desc::SIZE),
         timeout: raw.attributes.milliseconds(set::TIMEOUT),
+        counter: raw.attributes.nest(set::EXPRESSION).text(abi::expression::NAME).as_deref() == Some("counter"),
         ..Set::of(wire::split_type(number(set::KEY_TYPE), number(set::KEY_LEN)))
     };
     Some(Payload::Set(table, name, set))

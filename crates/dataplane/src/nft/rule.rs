@@ -7,10 +7,10 @@
 //! To add something that is read from a packet: a variant of [`Expression`], its row and its place in the list in `source.rs`. To add a
 //! statement: a variant of [`Statement`], its text, what is wrong with it in `check.rs`, and here how it is written and read.
 
-use super::abi::{self, DREG, REGISTER_VERDICT, immediate, masq, meta, meta_key};
+use super::abi::{self, DREG, REGISTER_VERDICT, immediate, lookup as lookup_attribute, masq, meta, meta_key};
 use super::attributes::Attributes;
-use super::expression::{Comparison, Expression, NatFlags, Statement, Type, Value, Verdict};
-use super::source::IMMEDIATE;
+use super::expression::{Comparison, Expression, NatFlags, Statement, Type, Value, Verdict, VerdictMap};
+use super::source::{IMMEDIATE, LOOKUP};
 use super::table::Family;
 use super::writer::Writer;
 use crate::types;
@@ -19,12 +19,29 @@ mod check;
 mod compare;
 mod load;
 mod lookup;
+mod translate;
 
 pub(super) use check::check;
 use load::Load;
 
+/// The name of a map of a rule's own; the kernel puts a number into it.
+pub(super) const ANONYMOUS_MAP: &str = "__map%d";
+
+/// Writes the statements of a rule in a table of `family`. `maps` are the numbers that the rule's anonymous maps have in the batch.
+pub(super) fn write_all(writer: &mut Writer, family: Family, statements: &[Statement], maps: &[u32]) {
+    let mut maps = maps.iter().copied();
+    for statement in statements {
+        match statement {
+            Statement::VerdictFrom { key, map: VerdictMap::Anonymous(_) } => {
+                lookup::write_verdict(writer, key, ANONYMOUS_MAP, maps.next());
+            }
+            other => write(writer, family, other),
+        }
+    }
+}
+
 /// Writes one statement.
-pub(super) fn write(writer: &mut Writer, statement: &Statement) {
+fn write(writer: &mut Writer, family: Family, statement: &Statement) {
     match statement {
         Statement::Compare { left, op, right } => compare::write(writer, left, *op, right),
         Statement::Lookup { key, op, set } => lookup::write(writer, key, *op, set),
@@ -42,12 +59,16 @@ pub(super) fn write(writer: &mut Writer, statement: &Statement) {
                 writer.number(masq::FLAGS, flags.bits());
             }
         }),
+        Statement::VerdictFrom { key, map: VerdictMap::Named(map) } => lookup::write_verdict(writer, key, map, None),
+        Statement::Dynamic { .. } => lookup::write_dynamic(writer, statement),
+        Statement::Nat { side, to, flags } => translate::write(writer, family, *side, to, *flags),
+        Statement::Reject(what) => translate::write_reject(writer, *what),
         Statement::Verdict(verdict) => expression(writer, IMMEDIATE, |writer| {
             writer.number(DREG, REGISTER_VERDICT);
             writer.nest(immediate::DATA, |writer| verdict.write(writer));
         }),
-        // `check` has refused it.
-        Statement::Opaque { .. } => {}
+        // `write_all` has written the one, and `check` has refused the other.
+        Statement::VerdictFrom { .. } | Statement::Opaque { .. } => {}
     }
 }
 
@@ -88,7 +109,15 @@ impl Reader {
             IMMEDIATE if attributes.number(DREG)? == REGISTER_VERDICT => {
                 self.alone(Statement::Verdict(Verdict::read(attributes.nest(immediate::DATA))?))?
             }
-            "lookup" => self.lookup(attributes)?,
+            LOOKUP
+                if attributes.number(lookup_attribute::DREG).is_some_and(|register| register != REGISTER_VERDICT) =>
+            {
+                return self.load_from_map(attributes);
+            }
+            LOOKUP => self.lookup(attributes)?,
+            "dynset" => self.dynamic(attributes)?,
+            "nat" => self.nat(attributes)?,
+            "reject" => self.reject(attributes)?,
             "masq" if attributes.get(masq::PROTO_MIN).is_some() => return None,
             "masq" => {
                 let flags = NatFlags::from_bits(attributes.number(masq::FLAGS).unwrap_or(0))?;
@@ -124,7 +153,7 @@ impl Reader {
             Expression::Value(Value::Bytes(bytes)) => {
                 Expression::Value(Value::Mark(u32::from_ne_bytes(bytes[..].try_into().ok()?)))
             }
-            value if value.kind() == Type::Mark => value.clone(),
+            value if [Type::Mark, Type::Integer].contains(&value.kind()) => value.clone(),
             _ => return None,
         };
         Some(Statement::SetMark(value))

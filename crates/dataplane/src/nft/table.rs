@@ -2,7 +2,10 @@
 //!
 //! Names are keys and elements are ordered, so two tables that do the same compare as equal.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::hash::{Hash, Hasher};
+use std::ops::BitOr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -44,6 +47,14 @@ impl Family {
             Family::Ip => Some(types::Family::V4),
             Family::Ip6 => Some(types::Family::V6),
             Family::Inet | Family::Arp | Family::Netdev | Family::Bridge => None,
+        }
+    }
+
+    /// The family of tables for packets of one network protocol.
+    pub(super) fn of_network(network: types::Family) -> Self {
+        match network {
+            types::Family::V4 => Family::Ip,
+            types::Family::V6 => Family::Ip6,
         }
     }
 }
@@ -102,6 +113,14 @@ impl Table {
         self.chains.insert(name.into(), chain);
         self
     }
+
+    /// True where the two do the same: the elements of dynamic sets do not count.
+    pub fn is_like(&self, other: &Self) -> bool {
+        (&self.id, &self.comment, self.dormant, &self.chains)
+            == (&other.id, &other.comment, other.dormant, &other.chains)
+            && self.sets.keys().eq(other.sets.keys())
+            && self.sets.values().zip(other.sets.values()).all(|(one, other)| one.is_like(other))
+    }
 }
 
 /// `NFT_SET_*` of `linux/netfilter/nf_tables.h`, without those that follow from the rest of the set (map, concat).
@@ -109,6 +128,8 @@ impl Table {
 pub struct SetFlags(pub u32);
 
 impl SetFlags {
+    /// It belongs to one rule and has no name of its own.
+    pub(super) const ANONYMOUS: Self = Self(0x1);
     /// Its elements do not change once a rule uses it.
     pub const CONSTANT: Self = Self(0x2);
     /// Its elements may be ranges and prefixes.
@@ -155,6 +176,8 @@ pub struct Set {
     pub size: Option<u32>,
     /// The timeout of elements without one of their own.
     pub timeout: Option<Duration>,
+    /// True where each element counts the packets that find it ([`Usage::counter`]).
+    pub counter: bool,
     /// The elements by key.
     pub elements: BTreeMap<Key, Element>,
 }
@@ -163,6 +186,44 @@ impl Set {
     /// An empty set with this key.
     pub fn of(key: impl Into<Vec<Type>>) -> Self {
         Self { key: key.into(), ..Self::default() }
+    }
+
+    /// An empty map from this key.
+    pub fn map(key: impl Into<Vec<Type>>, data: DataType) -> Self {
+        Self { data: Some(data), ..Self::of(key) }
+    }
+
+    /// The same with these flags as well.
+    #[must_use]
+    pub fn with_flags(mut self, flags: SetFlags) -> Self {
+        self.flags = self.flags | flags;
+        self
+    }
+
+    /// The same with room for so many elements.
+    #[must_use]
+    pub fn with_size(mut self, size: u32) -> Self {
+        self.size = Some(size);
+        self
+    }
+
+    /// True where rules add and remove elements, which therefore are nobody's desired state.
+    pub fn is_dynamic(&self) -> bool {
+        self.flags.has(SetFlags::DYNAMIC)
+    }
+
+    /// True where the two do the same: the elements of a dynamic set do not count.
+    pub fn is_like(&self, other: &Self) -> bool {
+        if self.is_dynamic() { self.without_elements() == other.without_elements() } else { self == other }
+    }
+
+    /// True where a part of the key or of the data is a number, which `nft` cannot name as a type.
+    pub(super) fn has_numbers(&self) -> bool {
+        let data = match &self.data {
+            Some(DataType::Values(types)) => types.as_slice(),
+            _ => &[],
+        };
+        self.key.iter().chain(data).any(|kind| *kind == Type::Integer)
     }
 
     /// True where the kernel keeps a range as two elements: its first value, and the first value behind it. So it does where the
@@ -198,6 +259,12 @@ impl From<Prefix> for Interval {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub Vec<Interval>);
 
+impl<I: Into<Interval>> FromIterator<I> for Key {
+    fn from_iter<T: IntoIterator<Item = I>>(intervals: T) -> Self {
+        Self(intervals.into_iter().map(Into::into).collect())
+    }
+}
+
 impl<I: Into<Interval>> From<I> for Key {
     fn from(interval: I) -> Self {
         Self(vec![interval.into()])
@@ -211,6 +278,66 @@ pub struct Element {
     pub data: Option<Data>,
     /// Its timeout, counted from when it was added.
     pub timeout: Option<Duration>,
+    /// A remark of up to 127 bytes that `nft list` prints.
+    pub comment: Option<String>,
+    /// What the kernel says of its use.
+    pub usage: Usage,
+}
+
+/// What the kernel has measured of an element. It is read and never written, and it is no part of a comparison: any two are equal.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Usage {
+    /// What its counter has counted, where it has one.
+    pub counter: Option<Counter>,
+    /// How long it still has, where it has a timeout.
+    pub expires: Option<Duration>,
+}
+
+/// What has been counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Counter {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of these packets.
+    pub bytes: u64,
+}
+
+impl PartialEq for Usage {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Usage {}
+
+impl PartialOrd for Usage {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Usage {
+    fn cmp(&self, _: &Self) -> Ordering {
+        Ordering::Equal
+    }
+}
+
+impl Hash for Usage {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
+}
+
+impl From<Data> for Element {
+    fn from(data: Data) -> Self {
+        Self { data: Some(data), ..Self::default() }
+    }
+}
+
+impl BitOr for SetFlags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
 }
 
 /// The type of a base chain.

@@ -7,8 +7,9 @@ use crate::netns::scratch;
 use crate::types::{self, Prefix};
 
 mod kernel;
-mod random;
+pub(super) mod random;
 mod reader;
+mod services;
 mod with_nft;
 
 const V4: types::Family = types::Family::V4;
@@ -23,7 +24,7 @@ fn address(text: &str) -> Value {
 }
 
 /// Runs `body` with a socket in a new namespace.
-fn with_socket<T: Send>(body: impl FnOnce(&mut Socket) -> T + Send) -> T {
+pub(super) fn with_socket<T: Send>(body: impl FnOnce(&mut Socket) -> T + Send) -> T {
     let run = || body(&mut Socket::open().expect("a netfilter socket"));
     scratch(run).expect("a new namespace: be root, or run the tests in `unshare -Urnm`")
 }
@@ -122,7 +123,8 @@ fn sets(table: Table) -> Table {
     let mut clients = Set::map([Type::Address(V4)], DataType::Values(vec![Type::Mark]));
     clients = clients.with_flags(SetFlags::TIMEOUT | SetFlags::DYNAMIC);
     (clients.timeout, clients.size) = (Some(Duration::from_hours(3)), Some(1000));
-    let held = Element { data: Some(Data::Values(vec![Value::Mark(2)])), timeout: Some(Duration::from_mins(10)) };
+    let data = Data::Values(vec![Value::Mark(2)]);
+    let held = Element { timeout: Some(Duration::from_mins(10)), ..data.into() };
     clients.elements.insert(address("10.244.1.9").into(), held);
     let links: Key = [Value::IfName("eth0".parse().expect("a name")), Value::Mark(1)].into_iter().collect();
     table

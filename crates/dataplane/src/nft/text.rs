@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::expression::{AddressType, Value};
-use super::operation::{Elements, Operation, Transaction};
+use super::expression::{AddressType, Type, Value};
+use super::operation::{Elements, Operation, RecordList, Transaction};
 use super::table::{
     Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table,
     TableId,
@@ -108,20 +108,27 @@ impl Display for Data {
     }
 }
 
-fn element((key, Element { data, timeout }): (&Key, &Element)) -> String {
-    let timeout = timeout.map_or_else(String::new, |timeout| format!(" timeout {}", Time(timeout)));
-    let data = data.as_ref().map_or_else(String::new, |data| format!(" : {data}"));
-    format!("{key}{timeout}{data}")
+fn element((key, held): (&Key, &Element)) -> String {
+    let timeout = held.timeout.map_or_else(String::new, |timeout| format!(" timeout {}", Time(timeout)));
+    let comment = held.comment.as_ref().map_or_else(String::new, |comment| format!(" comment \"{comment}\""));
+    let data = held.data.as_ref().map_or_else(String::new, |data| format!(" : {data}"));
+    format!("{key}{timeout}{comment}{data}")
 }
 
 impl Set {
     /// The lines between the braces.
     fn lines(&self) -> Vec<String> {
-        let key = joined(&self.key, " . ");
+        let by_expression = self.has_numbers();
+        let noun = if by_expression { "typeof" } else { "type" };
+        let names = |types: &[Type]| {
+            let name = |kind: &Type| if by_expression { kind.typeof_text() } else { kind.to_string() };
+            joined(types.iter().map(name), " . ")
+        };
+        let key = names(&self.key);
         let mut lines = vec![match &self.data {
-            None => format!("type {key}"),
-            Some(DataType::Verdict) => format!("type {key} : verdict"),
-            Some(DataType::Values(types)) => format!("type {key} : {}", joined(types, " . ")),
+            None => format!("{noun} {key}"),
+            Some(DataType::Verdict) => format!("{noun} {key} : verdict"),
+            Some(DataType::Values(types)) => format!("{noun} {key} : {}", names(types)),
         }];
         if let Some(size) = self.size {
             lines.push(format!("size {size}"));
@@ -138,6 +145,9 @@ impl Set {
         }
         if let Some(timeout) = self.timeout {
             lines.push(format!("timeout {}", Time(timeout)));
+        }
+        if self.counter {
+            lines.push("counter".to_owned());
         }
         if !self.elements.is_empty() {
             lines.push(format!("elements = {{ {} }}", joined(self.elements.iter().map(element), ", ")));
@@ -165,15 +175,22 @@ impl Display for Table {
         if self.dormant {
             writeln!(f, "{INDENT}flags dormant")?;
         }
-        let sets = self.sets.iter().map(|(name, set)| {
-            let noun = if set.data.is_some() { "map" } else { "set" };
-            block(noun, name, set.lines())
-        });
-        let chains = self.chains.iter().map(|(name, Chain { base, rules })| {
-            let rules = rules.iter().map(Rule::to_string);
-            block("chain", name, base.iter().map(Base::to_string).chain(rules))
-        });
+        let sets = self.sets.iter().map(|(name, set)| set.block(name));
+        let chains = self.chains.iter().map(|(name, chain)| chain.block(name));
         write!(f, "{}}}", joined(sets.chain(chains), "\n"))
+    }
+}
+
+impl Set {
+    fn block(&self, name: &str) -> String {
+        block(if self.data.is_some() { "map" } else { "set" }, name, self.lines())
+    }
+}
+
+impl Chain {
+    fn block(&self, name: &str) -> String {
+        let rules = self.rules.iter().map(Rule::to_string);
+        block("chain", name, self.base.iter().map(Base::to_string).chain(rules))
     }
 }
 
@@ -183,10 +200,21 @@ fn block(noun: &str, name: &str, lines: impl IntoIterator<Item = String>) -> Str
     format!("{INDENT}{noun} {name} {{\n{lines}{INDENT}}}\n")
 }
 
+/// A set and entries of it.
+fn entries(table: &TableId, set: &str, entries: impl Iterator<Item = String>) -> String {
+    format!("element {table} {set} {{ {} }}", joined(entries, ", "))
+}
+
 impl Display for Elements {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let entries = joined(self.elements.iter().map(element), ", ");
-        write!(f, "element {} {} {{ {entries} }}", self.table, self.set)
+        f.write_str(&entries(&self.table, &self.set, self.elements.iter().map(element)))
+    }
+}
+
+impl Display for RecordList {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let records = self.records.iter().map(|record| record.to_element());
+        f.write_str(&entries(&self.table, &self.set, records.map(|(key, held)| element((&key, &held)))))
     }
 }
 
@@ -196,12 +224,20 @@ impl Display for Operation {
             Operation::AddTable(id) => write!(f, "add table {id}"),
             Operation::DeleteTable(id) => write!(f, "delete table {id}"),
             Operation::ReplaceTable(table) => write!(f, "add table {0}\ndelete table {0}\n{table}", table.id),
+            Operation::AddSet { table, name, set } => {
+                write!(f, "table {table} {{\n{}}}", set.block(name))
+            }
+            Operation::DeleteSet { table, name } => write!(f, "delete set {table} {name}"),
+            Operation::AddChain { table, name, chain } => write!(f, "table {table} {{\n{}}}", chain.block(name)),
+            Operation::FlushChain { table, name } => write!(f, "flush chain {table} {name}"),
             Operation::DeleteChain { table, name } => write!(f, "delete chain {table} {name}"),
             Operation::AddRule { table, chain, rule } => write!(f, "add rule {table} {chain} {rule}"),
             Operation::InsertRule { table, chain, rule } => write!(f, "insert rule {table} {chain} {rule}"),
             Operation::DeleteRule { table, chain, handle } => write!(f, "delete rule {table} {chain} handle {handle}"),
             Operation::AddElements(elements) => write!(f, "add {elements}"),
             Operation::DeleteElements(elements) => write!(f, "delete {elements}"),
+            Operation::AddRecords(records) => write!(f, "add {records}"),
+            Operation::DeleteRecords(records) => write!(f, "delete {records}"),
         }
     }
 }

@@ -69,7 +69,7 @@ impl AddressType {
 }
 
 impl Type {
-    const MODELLED: [Type; 9] = [
+    const MODELLED: [Type; 11] = [
         Type::Address(types::Family::V4),
         Type::Address(types::Family::V6),
         Type::Protocol,
@@ -79,6 +79,8 @@ impl Type {
         Type::NetworkProtocol,
         Type::AddressType,
         Type::ConnectionState,
+        Type::ConnectionStatus,
+        Type::Integer,
     ];
 
     /// The number by which `nft` knows the type, which fits into six bits for all that we model, its length in bytes, and its
@@ -86,12 +88,14 @@ impl Type {
     fn facts(self) -> (u32, usize, &'static str) {
         match self {
             Type::NetworkProtocol => (2, 1, "nf_proto"),
+            Type::Integer => (4, 4, "integer"),
             Type::Address(types::Family::V4) => (7, 4, "ipv4_addr"),
             Type::Address(types::Family::V6) => (8, 16, "ipv6_addr"),
             Type::Protocol => (12, 1, "inet_proto"),
             Type::Service => (13, 2, "inet_service"),
             Type::Mark => (19, 4, "mark"),
             Type::ConnectionState => (26, 4, "ct_state"),
+            Type::ConnectionStatus => (28, 4, "ct_status"),
             Type::AddressType => (38, 4, "fib_addrtype"),
             Type::IfName => (41, IFNAME_BYTES, "ifname"),
             Type::Other { id, bytes } => (id, bytes as usize, ""),
@@ -163,27 +167,36 @@ impl Value {
             Value::NetworkProtocol(_) => Type::NetworkProtocol,
             Value::AddressType(_) => Type::AddressType,
             Value::ConnectionState(_) => Type::ConnectionState,
+            Value::ConnectionStatus(_) => Type::ConnectionStatus,
+            Value::Integer(_) => Type::Integer,
             Value::Bytes(bytes) => Type::Other { id: 0, bytes: u32::try_from(bytes.len()).unwrap_or(u32::MAX) },
         }
     }
 
     /// As the kernel holds it in a register.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        self.push_bytes(&mut bytes);
+        bytes
+    }
+
+    fn push_bytes(&self, bytes: &mut Vec<u8>) {
         match self {
-            Value::Address(IpAddr::V4(v4)) => v4.octets().to_vec(),
-            Value::Address(IpAddr::V6(v6)) => v6.octets().to_vec(),
-            Value::Protocol(number) => vec![*number],
-            Value::Service(port) => port.to_be_bytes().to_vec(),
-            Value::Mark(bits) | Value::ConnectionState(bits) => bits.to_ne_bytes().to_vec(),
-            Value::IfName(name) => {
-                let mut bytes = name.as_str().as_bytes().to_vec();
-                bytes.resize(IFNAME_BYTES, 0);
-                bytes
+            Value::Address(IpAddr::V4(v4)) => bytes.extend(v4.octets()),
+            Value::Address(IpAddr::V6(v6)) => bytes.extend(v6.octets()),
+            Value::Protocol(number) => bytes.push(*number),
+            Value::Service(port) => bytes.extend(port.to_be_bytes()),
+            Value::Mark(bits) | Value::ConnectionState(bits) | Value::ConnectionStatus(bits) | Value::Integer(bits) => {
+                bytes.extend(bits.to_ne_bytes());
             }
-            Value::NetworkProtocol(types::Family::V4) => vec![Family::Ip.number()],
-            Value::NetworkProtocol(types::Family::V6) => vec![Family::Ip6.number()],
-            Value::AddressType(kind) => (*kind as u32).to_ne_bytes().to_vec(),
-            Value::Bytes(bytes) => bytes.clone(),
+            Value::IfName(name) => {
+                let end = bytes.len() + IFNAME_BYTES;
+                bytes.extend(name.as_str().as_bytes());
+                bytes.resize(end, 0);
+            }
+            Value::NetworkProtocol(network) => bytes.push(Family::of_network(*network).number()),
+            Value::AddressType(kind) => bytes.extend((*kind as u32).to_ne_bytes()),
+            Value::Bytes(plain) => bytes.extend(plain),
         }
     }
 
@@ -201,6 +214,8 @@ impl Value {
             Type::Service => Some(Value::Service(u16::from_be_bytes(bytes.try_into().ok()?))),
             Type::Mark => Some(Value::Mark(u32::from_ne_bytes(bytes.try_into().ok()?))),
             Type::ConnectionState => Some(Value::ConnectionState(u32::from_ne_bytes(bytes.try_into().ok()?))),
+            Type::ConnectionStatus => Some(Value::ConnectionStatus(u32::from_ne_bytes(bytes.try_into().ok()?))),
+            Type::Integer => Some(Value::Integer(u32::from_ne_bytes(bytes.try_into().ok()?))),
             Type::IfName => Some(Value::IfName(text(bytes)?.parse().ok()?)).filter(is_it),
             Type::NetworkProtocol => types::Family::BOTH.map(Value::NetworkProtocol).into_iter().find(is_it),
             Type::AddressType => AddressType::ALL.map(Value::AddressType).into_iter().find(is_it),
@@ -249,7 +264,7 @@ pub(super) fn join<'v>(values: impl ExactSizeIterator<Item = &'v Value>) -> Vec<
     let count = values.len();
     let mut joined = Vec::new();
     for value in values {
-        joined.extend(value.to_bytes());
+        value.push_bytes(&mut joined);
         joined.resize(padded(joined.len(), count), 0);
     }
     joined

@@ -11,15 +11,15 @@ const VERSION: u8 = 0;
 
 /// The bytes so far.
 #[derive(Debug, Default)]
-pub(super) struct Writer {
-    pub(super) bytes: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) bytes: Vec<u8>,
     /// True where an attribute grew beyond what its length of 16 bits can say.
-    pub(super) overflow: bool,
+    pub(crate) overflow: bool,
 }
 
 impl Writer {
     /// Appends a message of nfnetlink: its header, then what `body` writes.
-    pub(super) fn message(
+    pub(crate) fn message(
         &mut self,
         (kind, flags, sequence): (u16, u16, u32),
         (family, resource): (u8, u16),
@@ -39,12 +39,12 @@ impl Writer {
     }
 
     /// Appends an attribute.
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) {
+    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) {
         self.attribute(kind, |writer| writer.bytes.extend(value));
     }
 
     /// Appends a text, which the kernel wants with a zero at its end.
-    pub(super) fn text(&mut self, kind: u16, text: &str) {
+    pub(crate) fn text(&mut self, kind: u16, text: &str) {
         self.attribute(kind, |writer| {
             writer.bytes.extend(text.as_bytes());
             writer.bytes.push(0);
@@ -52,27 +52,27 @@ impl Writer {
     }
 
     /// Appends a number in network byte order, as nearly all of nftables is.
-    pub(super) fn number(&mut self, kind: u16, number: u32) {
+    pub(crate) fn number(&mut self, kind: u16, number: u32) {
         self.put(kind, &number.to_be_bytes());
     }
 
     /// Appends a length in bytes.
-    pub(super) fn length(&mut self, kind: u16, bytes: usize) {
+    pub(crate) fn length(&mut self, kind: u16, bytes: usize) {
         self.number(kind, u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
     /// Appends a time.
-    pub(super) fn milliseconds(&mut self, kind: u16, time: Duration) {
+    pub(crate) fn milliseconds(&mut self, kind: u16, time: Duration) {
         self.put(kind, &u64::try_from(time.as_millis()).unwrap_or(u64::MAX).to_be_bytes());
     }
 
     /// Appends an attribute that holds what `body` writes.
-    pub(super) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
+    pub(crate) fn nest(&mut self, kind: u16, body: impl FnOnce(&mut Self)) {
         self.attribute(kind | NESTED, body);
     }
 
     /// Appends the bytes of a value as data.
-    pub(super) fn value(&mut self, kind: u16, bytes: &[u8]) {
+    pub(crate) fn value(&mut self, kind: u16, bytes: &[u8]) {
         self.nest(kind, |writer| writer.put(data::VALUE, bytes));
     }
 
@@ -91,6 +91,6 @@ impl Writer {
 }
 
 /// The number of a message of nftables.
-pub(super) fn nftables(kind: u8) -> u16 {
+pub(crate) fn nftables(kind: u8) -> u16 {
     u16::from(SUBSYSTEM) << 8 | u16::from(kind)
 }

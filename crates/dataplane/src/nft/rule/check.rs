@@ -1,7 +1,9 @@
 //! What is wrong with a rule that the kernel would take for another one than was meant. Pure.
 
-use super::super::expression::{Expression, Operand, Statement, Type, Value};
-use super::super::table::{Family, Rule};
+use super::super::expression::{
+    Expression, MapLookup, NatTarget, Operand, Reject, Statement, Type, Value, VerdictMap, protocol,
+};
+use super::super::table::{Family, Key, Rule};
 use super::super::wire::IFNAME_BYTES;
 use crate::types;
 
@@ -9,48 +11,126 @@ type Outcome = Result<(), &'static str>;
 
 /// Says what is wrong with a rule in a table of `family`.
 pub(in super::super) fn check(family: Family, rule: &Rule) -> Outcome {
-    let mut network = family.network();
+    let mut known = Known { family, network: family.network(), transport: None };
     for statement in &rule.statements {
-        match statement {
-            Statement::Compare { left, right, .. } => {
-                check_expression(family, network, left)?;
-                check_operand(left, right)?;
-            }
-            Statement::Lookup { key, .. } => {
-                if key.is_empty() || key.iter().any(|part| matches!(part, Expression::Value(_))) {
-                    return Err("a key is made of what is read from the packet");
-                }
-                key.iter().try_for_each(|part| check_expression(family, network, part))?;
-            }
-            Statement::SetMark(value) => {
-                check_expression(family, network, value)?;
-                if value.kind() != Type::Mark {
-                    return Err("a mark can only be set to a mark");
-                }
-            }
-            Statement::Opaque { .. } => return Err("it holds an expression that was read but is not understood"),
-            Statement::Counter | Statement::NoTrack | Statement::Masquerade(_) | Statement::Verdict(_) => {}
-        }
-        network = network.or_else(|| statement.network());
+        known.check(statement)?;
+        known.network = known.network.or_else(|| statement.network());
+        known.transport = known.transport.or_else(|| statement.transport());
     }
     Ok(())
 }
 
-fn check_expression(family: Family, network: Option<types::Family>, expression: &Expression) -> Outcome {
-    match expression {
-        Expression::Address(wanted, _) if network != Some(*wanted) && (network.is_some() || family == Family::Inet) => {
-            Err("an address is read without `meta nfproto` saying before that it is there")
+/// What is known of the packets that get to a statement.
+struct Known {
+    /// The family of the table.
+    family: Family,
+    /// The only network protocol.
+    network: Option<types::Family>,
+    /// The only transport protocol.
+    transport: Option<u8>,
+}
+
+impl Known {
+    fn check(&self, statement: &Statement) -> Outcome {
+        match statement {
+            Statement::Compare { left, right, .. } => {
+                self.check_expression(left)?;
+                check_operand(left, right)
+            }
+            Statement::Lookup { key, .. } | Statement::VerdictFrom { key, map: VerdictMap::Named(_) } => {
+                self.check_key(key)
+            }
+            Statement::VerdictFrom { key, map: VerdictMap::Anonymous(elements) } => {
+                self.check_key(key)?;
+                let types: Vec<_> = key.iter().map(Expression::kind).collect();
+                let fits = |Key(parts): &Key| parts.iter().map(|part| part.first.kind()).eq(types.iter().copied());
+                let is_sound = !elements.is_empty() && elements.keys().all(fits);
+                is_sound
+                    .then_some(())
+                    .ok_or("a map of verdicts needs elements with keys of the types that are looked up")
+            }
+            Statement::Dynamic { key, data, .. } => {
+                self.check_key(key)?;
+                if data.is_empty() { Ok(()) } else { self.check_key(data) }
+            }
+            Statement::SetMark(Expression::MarkFrom(MapLookup { key, .. })) => self.check_key(key),
+            Statement::SetMark(value) => {
+                self.check_expression(value)?;
+                let is_mark = [Type::Mark, Type::Integer].contains(&value.kind());
+                is_mark.then_some(()).ok_or("a mark can only be set to a mark or a number")
+            }
+            Statement::Nat { to, .. } => self.check_target(to),
+            Statement::Reject(what) => self.check_reject(*what),
+            Statement::Opaque { .. } => Err("it holds an expression that was read but is not understood"),
+            Statement::Counter | Statement::NoTrack | Statement::Masquerade(_) | Statement::Verdict(_) => Ok(()),
         }
-        Expression::Bits { of, .. } if !matches!(**of, Expression::Mark | Expression::ConnectionState) => {
-            Err("only a mark or a connection's state can be masked")
+    }
+
+    fn check_key(&self, key: &[Expression]) -> Outcome {
+        if key.is_empty() || !key.iter().all(Expression::is_read) {
+            return Err("a key is made of what is read from the packet");
         }
-        _ => Ok(()),
+        key.iter().try_for_each(|part| self.check_expression(part))
+    }
+
+    fn check_expression(&self, expression: &Expression) -> Outcome {
+        use Expression::{ConnectionState, ConnectionStatus, Mark};
+        match expression {
+            Expression::Address(wanted, _)
+                if self.network != Some(*wanted) && (self.network.is_some() || self.family == Family::Inet) =>
+            {
+                Err("an address is read without `meta nfproto` saying before that it is there")
+            }
+            Expression::Bits { of, .. } if !matches!(**of, Mark | ConnectionState | ConnectionStatus) => {
+                Err("only a mark, a connection's state or its status can be masked")
+            }
+            Expression::Random { modulus, offset } if *modulus == 0 || offset.checked_add(*modulus - 1).is_none() => {
+                Err("a random number needs a modulus of at least 1, and offset and modulus must fit into 32 bits")
+            }
+            Expression::MarkFrom(_) => Err("what a map holds can only be set as a mark"),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_target(&self, to: &NatTarget) -> Outcome {
+        let (family, has_constant_port) = match to {
+            NatTarget::Address(address, port) => (Some(types::Family::of(*address)), port.is_some()),
+            NatTarget::Port(_) => (None, true),
+            NatTarget::Map { family, lookup, .. } => {
+                self.check_key(&lookup.key)?;
+                (Some(*family), false)
+            }
+        };
+        if self.network.zip(family).is_some_and(|(network, family)| network != family) {
+            return Err("a packet of one family cannot be translated to an address of the other");
+        }
+        if has_constant_port && self.transport.is_none() {
+            return Err("a translation to a port needs a comparison of `meta l4proto` before");
+        }
+        Ok(())
+    }
+
+    fn check_reject(&self, what: Reject) -> Outcome {
+        match what {
+            Reject::PortUnreachable(family) if self.network != Some(family) => {
+                Err("a rejection by ICMP of one family needs a comparison of `meta nfproto` before")
+            }
+            Reject::AnyPortUnreachable if self.network.is_some() => {
+                Err("where the family is known, the rejection must say by which ICMP")
+            }
+            Reject::TcpReset if self.transport != Some(protocol::TCP) => {
+                Err("a TCP reset needs `meta l4proto tcp` before")
+            }
+            _ => Ok(()),
+        }
     }
 }
 
 fn check_operand(left: &Expression, right: &Operand) -> Outcome {
     match (left, right) {
-        (Expression::Value(_), _) => Err("a comparison must read something from the packet"),
+        (Expression::Value(_) | Expression::Random { .. }, _) => {
+            Err("a comparison must read something from the packet")
+        }
         (_, Operand::Value(Value::Address(_))) => Err("an address is compared with a prefix"),
         (Expression::Address(family, _), Operand::Prefix(prefix)) if *family == prefix.family() => Ok(()),
         (Expression::InputName | Expression::OutputName, Operand::NamesLike(start)) => {

@@ -40,6 +40,7 @@ impl Reader {
         let left = load.loaded.clone();
         let op = Comparison::from_number(attributes.number(cmp::OP)?)?;
         let bytes = attributes.value(cmp::DATA)?;
+        (left.is_read() && left.kind() != Type::Integer).then_some(())?;
         let right = match left {
             Expression::Address(family, _) => {
                 Operand::Prefix(prefix(family, load.prefix.unwrap_or(family.bits()), bytes)?)

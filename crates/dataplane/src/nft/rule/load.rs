@@ -1,11 +1,11 @@
 //! What is loaded into registers, and changed there. Pure.
 
-use super::super::abi::{DREG, bitwise, byteorder, immediate, payload};
+use super::super::abi::{DREG, bitwise, byteorder, immediate, numgen, payload};
 use super::super::attributes::Attributes;
 use super::super::expression::{Expression, Type, Value};
 use super::super::source::{IMMEDIATE, PAYLOAD};
 use super::super::writer::Writer;
-use super::{Reader, expression, register, word};
+use super::{Reader, expression, lookup, register, word};
 use crate::types;
 
 /// Something that was loaded and not used yet.
@@ -20,6 +20,9 @@ pub(super) struct Load {
 
 /// Writes what loads `what` into the registers from `word` on.
 pub(super) fn write(writer: &mut Writer, what: &Expression, word: u32) {
+    if let Expression::MarkFrom(map) = what {
+        return lookup::write_map(writer, map);
+    }
     write_start(writer, what, word, what.kind().bytes());
     if let Expression::Bits { mask, xor, .. } = what {
         write_bitwise(writer, word, &mask.to_ne_bytes(), &xor.to_ne_bytes());
@@ -37,8 +40,13 @@ pub(super) fn write_start(writer: &mut Writer, what: &Expression, word: u32, byt
         if source.name == PAYLOAD {
             writer.length(payload::LEN, bytes);
         }
-        if let Expression::Value(value) = what {
-            writer.value(immediate::DATA, &value.to_bytes());
+        match what {
+            Expression::Value(value) => writer.value(immediate::DATA, &value.to_bytes()),
+            Expression::Random { modulus, offset } => {
+                writer.number(numgen::MODULUS, *modulus);
+                writer.number(numgen::OFFSET, *offset);
+            }
+            _ => {}
         }
     });
 }
@@ -95,7 +103,7 @@ impl Reader {
         let is_whole = attributes.number(bitwise::LEN)? as usize == mask.len() && mask.len() == xor.len();
         (is_mask && is_whole && load.prefix.is_none()).then_some(())?;
         match &load.loaded {
-            Expression::Mark | Expression::ConnectionState => {
+            Expression::Mark | Expression::ConnectionState | Expression::ConnectionStatus => {
                 let number = |bytes: &[u8]| Some(u32::from_ne_bytes(bytes.try_into().ok()?));
                 let (mask, xor) = (number(mask)?, number(xor)?);
                 load.loaded = Expression::Bits { of: Box::new(load.loaded.clone()), mask, xor };

@@ -6,7 +6,7 @@ use super::super::encode::Batch;
 use super::*;
 use crate::netlink_message::Refusal;
 
-fn read(socket: &mut Socket, table: &Table) -> Option<Table> {
+pub(super) fn read(socket: &mut Socket, table: &Table) -> Option<Table> {
     socket.read_table(table.id.family, &table.id.name).expect("a readable table")
 }
 

@@ -37,6 +37,8 @@ fn value(kind: Type) -> BoxedStrategy<Value> {
         Type::NetworkProtocol => select(vec![V4, V6]).prop_map(Value::NetworkProtocol).boxed(),
         Type::AddressType => select(AddressType::ALL.to_vec()).prop_map(Value::AddressType).boxed(),
         Type::ConnectionState => any::<u32>().prop_map(Value::ConnectionState).boxed(),
+        Type::ConnectionStatus => any::<u32>().prop_map(Value::ConnectionStatus).boxed(),
+        Type::Integer => any::<u32>().prop_map(Value::Integer).boxed(),
         Type::Other { bytes, .. } => vec(any::<u8>(), bytes as usize).prop_map(Value::Bytes).boxed(),
     }
 }
@@ -59,9 +61,11 @@ fn compared() -> impl Strategy<Value = Statement> {
         Just(Expression::InputName),
         Just(Expression::OutputName),
         side().prop_map(Expression::Port),
+        Just(Expression::SourceType),
         Just(Expression::DestinationType),
         Just(Expression::ConnectionState),
         any::<u32>().prop_map(|mask| Expression::ConnectionState.masked(mask)),
+        any::<u32>().prop_map(|mask| Expression::ConnectionStatus.masked(mask)),
     ];
     let operand = |left: &Expression| value(left.kind()).prop_map(Operand::Value);
     let values = (plain, op()).prop_flat_map(move |(left, op)| {
@@ -94,11 +98,15 @@ fn statements() -> impl Strategy<Value = Vec<Statement>> {
             1 => Just(Statement::Counter),
             1 => mark().prop_map(Statement::SetMark),
             1 => any::<u32>().prop_map(|mark| Statement::SetMark(Expression::Value(Value::Mark(mark)))),
-            1 => op().prop_map(|op| Statement::Lookup {
-                key: vec![Expression::Port(Side::Source), Expression::Mark, Expression::Protocol],
-                op,
-                set: "looked-up".into(),
+            1 => op().prop_map(|op| Statement::Lookup { key: looked_up(), op, set: "looked-up".into() }),
+            1 => number().prop_map(Statement::SetMark),
+            1 => Just(Statement::SetMark(Expression::MarkFrom(MapLookup::new(looked_up(), "marks")))),
+            1 => Just(Statement::vmap(looked_up(), "decided")),
+            1 => btree_map(keys(vec![Type::Service, Type::Integer]), verdict(), 1..4).prop_map(|elements| {
+                let key = vec![Expression::Port(Side::Destination), Expression::random(9)];
+                Statement::VerdictFrom { key, map: VerdictMap::Anonymous(elements) }
             }),
+            1 => dynamic(),
         ],
         0..4,
     );
@@ -108,23 +116,75 @@ fn statements() -> impl Strategy<Value = Vec<Statement>> {
     })
 }
 
-fn rule() -> impl Strategy<Value = Rule> {
-    let verdict = select(vec![
+fn looked_up() -> Vec<Expression> {
+    vec![Expression::Port(Side::Source), Expression::Mark, Expression::Protocol]
+}
+
+/// A random number of which each fits into 32 bits.
+fn number() -> impl Strategy<Value = Expression> {
+    (1..=u32::MAX, any::<u32>())
+        .prop_map(|(modulus, offset)| Expression::Random { modulus, offset: offset.min(u32::MAX - modulus) })
+}
+
+fn dynamic() -> impl Strategy<Value = Statement> {
+    let seconds = proptest::option::of(1..10_000u64);
+    let action = select(vec![DynamicAction::Add, DynamicAction::Update, DynamicAction::Delete]);
+    (action, seconds, any::<bool>()).prop_map(|(action, seconds, is_map)| {
+        let is_map = is_map && action != DynamicAction::Delete;
+        Statement::Dynamic {
+            action,
+            set: if is_map { "filled-map" } else { "filled" }.into(),
+            key: looked_up(),
+            data: if is_map { vec![Expression::Protocol, Expression::random(7)] } else { vec![] },
+            timeout: seconds.filter(|_| action != DynamicAction::Delete).map(Duration::from_secs),
+        }
+    })
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    select(vec![
         Verdict::Accept,
         Verdict::Drop,
         Verdict::Return,
         Verdict::Continue,
         Verdict::Jump("target".into()),
         Verdict::Goto("target".into()),
-    ]);
-    let nat = any::<(bool, bool, bool)>().prop_map(|(random, fully_random, persistent)| {
-        Statement::Masquerade(NatFlags { random, fully_random, persistent })
-    });
-    let end = prop_oneof![Just(None), verdict.prop_map(|verdict| Some(verdict.into())), nat.prop_map(Some)];
-    (statements(), end, proptest::option::of("[ -~]{0,127}")).prop_map(|(mut statements, end, comment)| {
-        statements.extend(end);
-        Rule { statements, comment }
+    ])
+}
+
+fn flags() -> impl Strategy<Value = NatFlags> {
+    any::<(bool, bool, bool)>().prop_map(|(random, fully_random, persistent)| NatFlags {
+        random,
+        fully_random,
+        persistent,
     })
+}
+
+/// A translation, behind a comparison of the transport protocol where the translation needs one.
+fn translation() -> impl Strategy<Value = Vec<Statement>> {
+    let family = || select(vec![V4, V6]);
+    let constant = family().prop_flat_map(|family| (ip(family), proptest::option::of(any::<u16>())));
+    let to = prop_oneof![
+        constant.prop_map(|(address, port)| NatTarget::Address(address, port)),
+        any::<u16>().prop_map(NatTarget::Port),
+        family().prop_map(|family| {
+            let map = if family == V4 { "endpoints4" } else { "endpoints6" };
+            NatTarget::Map { family, with_port: true, lookup: MapLookup::new(looked_up(), map) }
+        }),
+    ];
+    (to, flags()).prop_map(|(to, flags)| {
+        let is_tcp = Statement::eq(Expression::Protocol, Value::Protocol(protocol::TCP));
+        vec![is_tcp, Statement::Nat { side: Side::Source, to, flags }]
+    })
+}
+
+/// Without a statement about addresses, any translation is sound.
+fn rule() -> impl Strategy<Value = Rule> {
+    let masquerade = flags().prop_map(|flags| vec![Statement::Masquerade(flags)]);
+    let end = prop_oneof![Just(Vec::new()), verdict().prop_map(|verdict| vec![verdict.into()]), masquerade];
+    let plain = (statements(), end).prop_map(|(statements, end)| [statements, end].concat());
+    let any = prop_oneof![4 => plain, 1 => translation()];
+    (any, proptest::option::of("[ -~]{0,127}")).prop_map(|(statements, comment)| Rule { statements, comment })
 }
 
 fn kinds() -> impl Strategy<Value = Vec<Type>> {
@@ -144,15 +204,26 @@ fn values(kinds: Vec<Type>) -> impl Strategy<Value = Vec<Value>> {
     kinds.into_iter().map(value).collect::<Vec<_>>()
 }
 
-fn plain_set() -> impl Strategy<Value = Set> {
-    (kinds(), proptest::option::of(kinds())).prop_flat_map(|(key, held)| {
+fn keys(kinds: Vec<Type>) -> impl Strategy<Value = Key> {
+    values(kinds).prop_map(|values| values.into_iter().collect())
+}
+
+fn comment() -> impl Strategy<Value = Option<String>> {
+    proptest::option::of("[ !#-~]{0,127}")
+}
+
+pub(in crate::nft) fn plain_set() -> impl Strategy<Value = Set> {
+    let numbered = (Just(vec![Type::Address(V6), Type::Service, Type::Integer]), Just(Some(vec![Type::Address(V6)])));
+    let kinds = prop_oneof![8 => (kinds(), proptest::option::of(kinds())), 1 => numbered];
+    (kinds, any::<bool>()).prop_flat_map(|((key, held), counter)| {
         let data = match &held {
             None => Just(None).boxed(),
             Some(kinds) => values(kinds.clone()).prop_map(|values| Some(Data::Values(values))).boxed(),
         };
-        let keys = values(key.clone()).prop_map(|values| values.into_iter().collect::<Key>());
-        btree_map(keys, data.prop_map(|data| Element { data, timeout: None }), 0..12).prop_map(move |elements| Set {
+        let element = (data, comment()).prop_map(|(data, comment)| Element { data, comment, ..Element::default() });
+        btree_map(keys(key.clone()), element, 0..12).prop_map(move |elements| Set {
             data: held.clone().map(DataType::Values),
+            counter,
             elements,
             ..Set::of(key.clone())
         })
@@ -178,8 +249,18 @@ pub(super) fn table() -> impl Strategy<Value = Table> {
     (sets, vec(rule(), 0..6), proptest::option::of("[ -~]{0,127}")).prop_map(|(sets, rules, comment)| {
         let chain = Chain::base(ChainType::Nat, Hook::Postrouting, -7).with_rules(rules);
         let table = Table { comment, sets, ..Table::new(Family::Inet, "any") };
+        let key = [Type::Service, Type::Mark, Type::Protocol];
+        let endpoints = |family| DataType::Values(vec![Type::Address(family), Type::Service]);
+        let filled = SetFlags::DYNAMIC | SetFlags::TIMEOUT;
+        let numbered = DataType::Values(vec![Type::Protocol, Type::Integer]);
         table
-            .with_set("looked-up", Set::of([Type::Service, Type::Mark, Type::Protocol]))
+            .with_set("looked-up", Set::of(key))
+            .with_set("marks", Set::map(key, DataType::Values(vec![Type::Mark])))
+            .with_set("decided", Set::map(key, DataType::Verdict))
+            .with_set("endpoints4", Set::map(key, endpoints(V4)))
+            .with_set("endpoints6", Set::map(key, endpoints(V6)))
+            .with_set("filled", Set::of(key).with_flags(filled).with_size(99))
+            .with_set("filled-map", Set::map(key, numbered).with_flags(filled).with_size(99))
             .with_chain("base", chain)
             .with_chain("target", Chain::regular())
     })

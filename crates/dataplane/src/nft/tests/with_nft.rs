@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use super::*;
 
 /// Runs `nft` in the calling thread's namespace, and gives what it prints. It must not complain.
-fn nft(arguments: &[&str], stdin: &str) -> String {
+pub(super) fn nft(arguments: &[&str], stdin: &str) -> String {
     let mut child = Command::new("nft")
         .args(arguments)
         .stdin(Stdio::piped())
@@ -24,7 +24,7 @@ fn nft(arguments: &[&str], stdin: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn paste(text: &str) {
+pub(super) fn paste(text: &str) {
     nft(&["-f", "-"], text);
 }
 
@@ -39,7 +39,7 @@ fn a_pasted_table_is_the_value() {
 }
 
 /// Compares texts, of which a difference can be read, before the values.
-fn similar(read: &Table, table: &Table) {
+pub(super) fn similar(read: &Table, table: &Table) {
     assert_eq!(read.to_string(), table.to_string(), "nft made of the text what it says");
     assert_eq!(read, table, "the values are the same as well");
 }

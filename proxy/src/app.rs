@@ -1,0 +1,243 @@
+//! The proxy: events of a source become changes of the kernel's tables.
+//!
+//! One task, which waits for the source, the kernel or the clock, and does then the least that answers it. Nothing is programmed before
+//! Services and endpoints are known whole: a table with half of them would refuse the other half.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+
+use dataplane::error::KernelError;
+use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
+use dataplane::nft;
+use dataplane::types::Family;
+use tokio::sync::mpsc;
+use tokio::time::{Duration, Instant, sleep_until};
+
+use crate::config::Config;
+use crate::keeper::Keeper;
+use crate::model::{Event, PortKey};
+use crate::problem::Problems;
+use crate::ruleset::{Settings, TABLE};
+use crate::services::{Changed, Services};
+
+/// How often everything is compared with the kernel, whatever the notifications say.
+const PERIOD: Duration = Duration::from_hours(1);
+/// How long a run waits after one that the kernel refused or could not answer.
+const RETRY: Duration = Duration::from_secs(5);
+
+/// Why the proxy cannot work.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// No socket to the kernel.
+    #[error("cannot speak to the kernel: netd-proxy needs the capability NET_ADMIN in the node's network namespace")]
+    Kernel(#[from] KernelError),
+    /// No socket for nftables.
+    #[error("cannot speak to nftables: netd-proxy needs the capability NET_ADMIN and a kernel with nf_tables")]
+    Nftables(#[from] nft::Error),
+}
+
+/// The proxy of one node.
+#[derive(Debug)]
+pub struct Proxy {
+    config: Config,
+    services: Services,
+    keepers: Vec<Keeper>,
+    socket: nft::Socket,
+    monitor: AsyncMonitor,
+    subscription: Subscription,
+    /// Service ports to resolve again.
+    changed: BTreeSet<PortKey>,
+    /// The problems that are logged.
+    problems: Problems,
+    began: Instant,
+    next_period: Instant,
+    /// When to try again what failed.
+    retry: Option<Instant>,
+}
+
+impl Proxy {
+    /// Opens the sockets, in the network namespace of the calling thread and within a tokio runtime.
+    ///
+    /// # Errors
+    /// Where the kernel offers no such sockets.
+    pub fn open(config: Config, node_name: &str) -> Result<Self, AppError> {
+        let mut monitor = AsyncMonitor::open()?;
+        let subscription = monitor.subscribe(Filter::default());
+        let now = Instant::now();
+        Ok(Self {
+            services: Services::new(node_name),
+            keepers: Vec::new(),
+            socket: nft::Socket::open()?,
+            monitor,
+            subscription,
+            changed: BTreeSet::new(),
+            problems: Problems::new(),
+            began: now,
+            next_period: now + PERIOD,
+            retry: None,
+            config,
+        })
+    }
+
+    /// Follows a source until it ends, or `ended` does.
+    pub async fn run(&mut self, mut events: mpsc::Receiver<Vec<Event>>, mut ended: Pin<&mut impl Future<Output = ()>>) {
+        loop {
+            let next = self.next();
+            tokio::select! {
+                () = &mut ended => return,
+                received = events.recv() => {
+                    let Some(received) = received else {
+                        tracing::error!("the source sends no more events; ending so that a restart can follow it again");
+                        return;
+                    };
+                    self.take(received);
+                    while let Ok(more) = events.try_recv() {
+                        self.take(more);
+                    }
+                }
+                () = self.monitor.changed(), if !self.keepers.is_empty() => {}
+                () = sleep_until(next) => {}
+            }
+            if self.services.is_listed() {
+                self.work();
+            }
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn next(&self) -> Instant {
+        let repairs = self.keepers.iter().filter_map(Keeper::next_repair).map(|at| self.began + at);
+        repairs.chain(self.retry).fold(self.next_period, Instant::min)
+    }
+
+    fn take(&mut self, events: Vec<Event>) {
+        let mut changed = Changed::default();
+        for event in events {
+            changed.add(self.services.apply(event));
+        }
+        if changed.node || changed.service_cidrs {
+            for keeper in &mut self.keepers {
+                let settings = Settings::of(&self.config, keeper.ruleset().settings().family, &self.services);
+                keeper.set_settings(settings);
+            }
+        }
+        if changed.problems {
+            self.log_problems();
+        }
+        self.changed.extend(changed.ports);
+    }
+
+    /// Brings the kernel up to what is known.
+    fn work(&mut self) {
+        if self.keepers.is_empty() {
+            self.begin();
+        }
+        self.notify();
+        let now = Instant::now();
+        if self.next_period <= now {
+            self.next_period = now + PERIOD;
+            self.keepers.iter_mut().for_each(Keeper::require_full);
+        }
+        self.retry = None;
+        let changed = std::mem::take(&mut self.changed);
+        for keeper in &mut self.keepers {
+            let family = keeper.ruleset().settings().family;
+            let ports = changed.iter().filter(|key| key.family == family);
+            let ports: BTreeMap<_, _> = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
+            if !ports.is_empty() {
+                keeper.update(&ports);
+            }
+        }
+        self.watch();
+        let elapsed = self.now();
+        for keeper in &mut self.keepers {
+            if !keeper.is_dirty() {
+                continue;
+            }
+            match keeper.run(&mut self.socket, elapsed) {
+                Ok(report) => {
+                    for (op, error) in &report.failed {
+                        tracing::warn!("the kernel refused `{op}`: {error}");
+                    }
+                    if !report.is_clean() {
+                        self.retry = Some(now + RETRY);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!("cannot read the table of Services: {error}");
+                    self.retry = Some(now + RETRY);
+                }
+            }
+        }
+    }
+
+    /// Everything is known: the tables are taken up as an earlier process left them.
+    fn begin(&mut self) {
+        for family in Family::BOTH {
+            let mut keeper = Keeper::new(Settings::of(&self.config, family, &self.services));
+            if let Err(error) = keeper.adopt(&mut self.socket) {
+                tracing::warn!("cannot read the table of an earlier process: {error}");
+            }
+            self.keepers.push(keeper);
+        }
+        tracing::info!(ports = self.services.ports().count(), "Services and endpoints are known");
+    }
+
+    /// Takes the kernel's notifications.
+    fn notify(&mut self) {
+        let events = match self.monitor.drain(self.subscription) {
+            Ok(events) => events,
+            Err(error) => {
+                tracing::warn!("cannot read the kernel's notifications: {error}");
+                vec![KernelEvent::Overrun]
+            }
+        };
+        for event in events {
+            match event {
+                KernelEvent::Table(change) => {
+                    let keeper = self.keepers.iter_mut().find(|keeper| keeper.ruleset().id() == change.table);
+                    keeper.into_iter().for_each(|keeper| keeper.notify(&change));
+                }
+                KernelEvent::Overrun => self.keepers.iter_mut().for_each(Keeper::lose),
+                _ => {}
+            }
+        }
+    }
+
+    /// Wants to be notified of the tables as they will be after the next run.
+    fn watch(&mut self) {
+        let port = self.socket.port();
+        let tables = self.keepers.iter().map(|keeper| keeper.filter(port)).collect();
+        self.monitor.set_filter(self.subscription, Filter { tables: Tables::Only(tables), ..Filter::default() });
+    }
+
+    fn log_problems(&mut self) {
+        let now = self.services.problems();
+        let changes = reconcile::problem::changes(&self.problems, &now);
+        for problem in changes.new {
+            tracing::warn!("{problem}");
+        }
+        for problem in changes.over {
+            tracing::info!("over: {problem}");
+        }
+        self.problems = now;
+    }
+}
+
+/// Removes the tables of both families.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn clean_up() -> Result<(), AppError> {
+    let mut socket = nft::Socket::open()?;
+    for family in [nft::Family::Ip, nft::Family::Ip6] {
+        if socket.read_table_without_elements(family, TABLE)?.is_some() {
+            socket.apply(&[nft::Operation::DeleteTable(nft::TableId::new(family, TABLE))])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,437 @@
+//! Keeps one table of the kernel as desired: full runs after a dump, and runs over dirty elements in between.
+//!
+//! The keys are elements. What the kernel has is desired but for the deviations, so no second copy of the elements is kept. Sets and chains
+//! are one key, the table: where they differ, the table is made anew in one transaction.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use dataplane::nft::{self, Action, Elements, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
+use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
+
+use crate::model::PortKey;
+use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings};
+use crate::topology::Resolved;
+
+/// An object of the table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The table with its sets and chains.
+    Table(TableId),
+    /// An element.
+    Element(Element),
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Key::Table(id) => write!(f, "nftables table {} {}", id.family, id.name),
+            Key::Element(Element { set, key }) => write!(f, "element {key} of nftables set {set}"),
+        }
+    }
+}
+
+impl ObjectKey for Key {
+    fn kind(&self) -> &'static str {
+        match self {
+            Key::Table(_) => "table",
+            Key::Element(_) => "element",
+        }
+    }
+
+    fn remedy(&self) -> &'static str {
+        "`nft monitor`"
+    }
+
+    fn is_incremental(&self) -> bool {
+        matches!(self, Key::Element(_))
+    }
+}
+
+/// A change of the table.
+#[derive(Debug, Clone)]
+pub enum Op {
+    /// Makes the table anew.
+    Replace(Box<Table>),
+    /// Makes room for more: new sets, and the rules that use them.
+    Extend(TableId, Vec<Operation>),
+    /// Adds, changes or removes an element.
+    Element {
+        /// The table.
+        table: TableId,
+        /// The element.
+        element: Element,
+        /// The set's flags.
+        flags: SetFlags,
+        /// True where the element is there.
+        is_there: bool,
+        /// What the element should be.
+        desired: Option<nft::Element>,
+    },
+}
+
+impl Op {
+    /// The operations, removals first.
+    fn operations(&self) -> Vec<Operation> {
+        match self {
+            Op::Replace(table) => vec![Operation::ReplaceTable(Table::clone(table))],
+            Op::Extend(_, operations) => operations.clone(),
+            Op::Element { .. } => batch(std::slice::from_ref(self)),
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        nft::Transaction { operations: self.operations() }.fmt(f)
+    }
+}
+
+/// The operations of several ops as one list: what makes room, then all removals of elements, then all additions, set by set.
+fn batch(ops: &[Op]) -> Vec<Operation> {
+    type Sets = BTreeMap<(TableId, SetName), Elements>;
+    let (mut operations, mut removals, mut additions) = (Vec::new(), Sets::new(), Sets::new());
+    for op in ops {
+        let Op::Element { table, element, flags, is_there, desired } = op else {
+            operations.extend(op.operations());
+            continue;
+        };
+        let put = |sets: &mut Sets, held| {
+            let empty = || Elements {
+                table: table.clone(),
+                set: element.set.to_string(),
+                flags: *flags,
+                elements: BTreeMap::new(),
+            };
+            let set = sets.entry((table.clone(), element.set)).or_insert_with(empty);
+            set.elements.insert(element.key.clone(), held);
+        };
+        if *is_there {
+            put(&mut removals, nft::Element::default());
+        }
+        if let Some(desired) = desired {
+            put(&mut additions, desired.clone());
+        }
+    }
+    operations.extend(removals.into_values().map(Operation::DeleteElements));
+    operations.extend(additions.into_values().map(Operation::AddElements));
+    operations
+}
+
+/// What the engine needs to know of ops.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules;
+
+impl Domain for Rules {
+    type Key = Key;
+    type Op = Op;
+    type Error = nft::Error;
+    type Conflict = std::convert::Infallible;
+
+    fn keyed(&self, ops: &[Op]) -> Vec<Keyed<Key>> {
+        let keyed = |op: &Op| {
+            let key = match op {
+                Op::Replace(table) => Key::Table(table.id.clone()),
+                Op::Extend(table, _) => Key::Table(table.clone()),
+                Op::Element { element, .. } => Key::Element(element.clone()),
+            };
+            Keyed { key, desired: DesiredHash::new() }
+        };
+        ops.iter().map(keyed).collect()
+    }
+
+    fn kind(op: &Op) -> &'static str {
+        match op {
+            Op::Replace(_) => "replace-table",
+            Op::Extend(..) => "extend-table",
+            Op::Element { desired: None, .. } => "delete-element",
+            Op::Element { .. } => "add-element",
+        }
+    }
+
+    fn is_removal(op: &Op) -> bool {
+        matches!(op, Op::Element { desired: None, .. })
+    }
+
+    fn is_replacement(_: &Op) -> bool {
+        false
+    }
+
+    fn is_essential(_: &Op) -> bool {
+        true
+    }
+
+    fn is_done_despite(_: &Op, _: &nft::Error) -> bool {
+        false
+    }
+}
+
+/// The result of a run.
+pub type RunReport = Report<Op, nft::Error, std::convert::Infallible>;
+
+/// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
+const MOST_OPS: usize = 10_000;
+
+/// One table, and what is known of it in the kernel.
+#[derive(Debug)]
+pub struct Keeper {
+    ruleset: Ruleset,
+    engine: Engine<Key, Presence>,
+    /// The sets of the table by name, with their flags.
+    sets: BTreeMap<String, (SetName, SetFlags)>,
+    /// What makes room for what has been added since the last run.
+    extension: Vec<Operation>,
+}
+
+impl Keeper {
+    /// The keeper of a table that is not in the kernel yet, or is from an earlier process.
+    pub fn new(settings: Settings) -> Self {
+        let ruleset = Ruleset::new(settings);
+        Self { ruleset, engine: Engine::default(), sets: BTreeMap::new(), extension: Vec::new() }
+    }
+
+    /// The desired table.
+    pub fn ruleset(&self) -> &Ruleset {
+        &self.ruleset
+    }
+
+    /// Takes other settings. The next run is a full one.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.ruleset.reset(settings);
+        self.engine.require_full();
+    }
+
+    /// The numbers that endpoints have in the kernel's table stay theirs. To be called before the first update.
+    ///
+    /// # Errors
+    /// Where the table cannot be read.
+    pub fn adopt(&mut self, socket: &mut nft::Socket) -> Result<(), nft::Error> {
+        if let Some(table) = self.read(socket)? {
+            self.ruleset.adopt(&table);
+        }
+        Ok(())
+    }
+
+    /// Service ports have changed.
+    pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) {
+        let before = self.ruleset.skeleton();
+        let Change { skeleton, elements } = self.ruleset.update(ports);
+        if skeleton {
+            let after = self.ruleset.skeleton();
+            self.extension.extend(extension(&before, &after));
+            self.sets = self.ruleset.sets();
+        }
+        for (element, (former, desired)) in elements {
+            self.engine.change(Key::Element(element), former, &desired);
+        }
+    }
+
+    /// The notifications that the keeper wants.
+    pub fn filter(&self, port: u32) -> (TableId, TableFilter) {
+        (self.ruleset.id(), TableFilter::of(&self.ruleset.skeleton()).without_own(port))
+    }
+
+    /// Takes a notification about the table.
+    pub fn notify(&mut self, change: &TableChange) {
+        let Subject::Elements { set, elements } = &change.subject else {
+            self.engine.require_resync();
+            return;
+        };
+        let Some((name, flags)) = self.sets.get(set).copied() else {
+            self.engine.require_resync();
+            return;
+        };
+        if flags.has(SetFlags::DYNAMIC) {
+            return;
+        }
+        let Some(elements) = elements else {
+            self.engine.require_resync();
+            return;
+        };
+        for (key, held) in elements {
+            let element = Element { set: name, key: key.clone() };
+            let observed = (change.action == Action::New).then(|| held.data.clone());
+            let desired = self.ruleset.desired(&element);
+            self.engine.observe(Key::Element(element), observed, &desired, true);
+        }
+    }
+
+    /// Notifications were lost.
+    pub fn lose(&mut self) {
+        self.engine.require_resync();
+    }
+
+    /// Everything is compared in the next run.
+    pub fn require_full(&mut self) {
+        self.engine.require_full();
+    }
+
+    /// True where there is something to do.
+    pub fn is_dirty(&self) -> bool {
+        self.engine.is_dirty() || !self.engine.is_incremental()
+    }
+
+    /// When a repair is due that waits.
+    pub fn next_repair(&self) -> Option<Duration> {
+        self.engine.next_repair()
+    }
+
+    /// Makes the kernel's table as desired, with a dump only where the dirty elements do not suffice.
+    ///
+    /// # Errors
+    /// Where the table cannot be read. What the kernel refuses is in the report.
+    pub fn run(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
+        if !self.engine.needs_full() && self.engine.is_incremental() {
+            let report = self.run_over_dirty(socket, now);
+            if report.is_clean() {
+                return Ok(report);
+            }
+            self.engine.give_up();
+        }
+        self.run_full(socket, now)
+    }
+
+    fn run_over_dirty(&mut self, socket: &mut nft::Socket, now: Duration) -> RunReport {
+        let id = self.ruleset.id();
+        let extension = std::mem::take(&mut self.extension);
+        let mut ops: Vec<Op> = Vec::new();
+        if !extension.is_empty() {
+            ops.push(Op::Extend(id, extension));
+        }
+        let keys = self.engine.take_keys().unwrap_or_default();
+        let deviations = self.engine.deviations();
+        let elements = keys.iter().filter_map(|key| match (key, deviations.get(key)) {
+            (Key::Element(element), Some(observed)) => Some((element.clone(), observed.clone())),
+            _ => None,
+        });
+        ops.extend(elements.map(|(element, observed)| self.op(element, &observed)).collect::<Vec<_>>());
+        let kind = RunKind { repairs: false, full: false };
+        let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
+        // Own changes are not notified.
+        if report.is_clean() && deferred.ops.is_empty() {
+            for key in &keys {
+                self.engine.settle(key);
+            }
+        }
+        report
+    }
+
+    fn run_full(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
+        self.extension.clear();
+        self.sets = self.ruleset.sets();
+        let present = self.read(socket)?;
+        let desired = self.ruleset.table();
+        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.ruleset.skeleton());
+        let (ops, is_made) = if is_same {
+            (self.differences(present.as_ref(), &desired), false)
+        } else if present.is_some() {
+            (vec![Op::Replace(Box::new(desired))], true)
+        } else {
+            // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
+            let mut ops = vec![Op::Replace(Box::new(self.ruleset.skeleton()))];
+            ops.extend(self.differences(None, &desired));
+            (ops, true)
+        };
+        let kind = RunKind { repairs: !is_made, full: true };
+        let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
+        let is_complete = report.is_clean() && deferred.ops.is_empty();
+        self.engine.adopt(BTreeMap::new(), Default::default(), is_complete);
+        if !is_complete {
+            self.engine.require_full();
+        }
+        Ok(report)
+    }
+
+    fn read(&self, socket: &mut nft::Socket) -> Result<Option<Table>, nft::Error> {
+        let TableId { family, name } = self.ruleset.id();
+        socket.read_table(family, &name)
+    }
+
+    /// A table without the elements of Services.
+    fn definition(&self, table: &Table) -> Table {
+        let mut table = table.clone();
+        for (name, set) in &mut table.sets {
+            if self.sets.get(name).is_some_and(|(name, _)| name.is_filled_by_services()) {
+                set.elements.clear();
+            }
+        }
+        table
+    }
+
+    /// The ops that make the elements of `present` those of `desired`.
+    fn differences(&self, present: Option<&Table>, desired: &Table) -> Vec<Op> {
+        let mut ops = Vec::new();
+        for (name, set) in &desired.sets {
+            let Some((name, flags)) = self.sets.get(name).copied() else { continue };
+            if flags.has(SetFlags::DYNAMIC) || !name.is_filled_by_services() {
+                continue;
+            }
+            let empty = BTreeMap::new();
+            let there = present.and_then(|table| table.sets.get(&name.to_string())).map_or(&empty, |set| &set.elements);
+            let deviating = reconcile::deviating(
+                there.iter().map(|(key, element)| (key, &element.data)),
+                set.elements.iter().map(|(key, element)| (key, &element.data)),
+            );
+            ops.extend(deviating.into_iter().map(|key| {
+                let observed = there.get(key).map(|element| element.data.clone());
+                self.op(Element { set: name, key: key.clone() }, &observed)
+            }));
+        }
+        ops
+    }
+
+    fn op(&self, element: Element, observed: &Presence) -> Op {
+        let flags = self.sets.get(&element.set.to_string()).map(|(_, flags)| *flags).unwrap_or_default();
+        let comment = self.ruleset.owner(&element).map(|owner| owner.name.to_string());
+        let desired = self.ruleset.desired(&element);
+        let desired = desired.map(|data| nft::Element { data, comment, ..nft::Element::default() });
+        Op::Element { table: self.ruleset.id(), element, flags, is_there: observed.is_some(), desired }
+    }
+}
+
+/// The operations that add the sets, chains and rules of `after` to those of `before`.
+fn extension(before: &Table, after: &Table) -> Vec<Operation> {
+    let table = &after.id;
+    let new = |name: &String| !before.sets.contains_key(name);
+    let sets = after.sets.iter().filter(|(name, _)| new(name)).map(|(name, set)| Operation::AddSet {
+        table: table.clone(),
+        name: name.clone(),
+        set: set.clone(),
+    });
+    // Chains first, all of them: the rules of one may lead to another.
+    let is_new = |name: &String| !before.chains.contains_key(name);
+    let chains = after.chains.iter().filter(|(name, _)| is_new(name)).map(|(name, chain)| Operation::AddChain {
+        table: table.clone(),
+        name: name.clone(),
+        chain: nft::Chain { base: chain.base.clone(), rules: Vec::new() },
+    });
+    let changed = after.chains.iter().filter(|(name, chain)| before.chains.get(*name) != Some(chain));
+    let rules = changed.flat_map(|(name, chain)| {
+        let flush = Operation::FlushChain { table: table.clone(), name: name.clone() };
+        let rules = chain.rules.iter().map(|rule| Operation::AddRule {
+            table: table.clone(),
+            chain: name.clone(),
+            rule: rule.clone(),
+        });
+        [flush].into_iter().chain(rules).collect::<Vec<_>>()
+    });
+    sets.chain(chains).chain(rules).collect()
+}
+
+/// Carries out ops, many in one transaction. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
+/// that is refused does not stop the others.
+fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), nft::Error>> {
+    let mut results = Vec::with_capacity(ops.len());
+    for ops in ops.chunks(MOST_OPS) {
+        match socket.apply(&batch(ops)) {
+            Ok(()) => results.extend(ops.iter().map(|_| Ok(()))),
+            Err(error) if ops.len() == 1 => results.push(Err(error)),
+            Err(_) => results.extend(ops.iter().map(|op| socket.apply(&op.operations()))),
+        }
+    }
+    results
+}
+
+#[cfg(test)]
+mod tests;

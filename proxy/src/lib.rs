@@ -1,0 +1,31 @@
+//! Services: what Services and `EndpointSlices` mean for the packets of a node.
+//!
+//! ```text
+//! source (API server, directory) ── events ──▶ services::Services ── topology ──▶ Resolved, one for each service port
+//!        Resolved ── ruleset ──▶ elements of one table for each family ── keeper ──▶ the kernel
+//! ```
+//!
+//! | room | holds |
+//! |---|---|
+//! | `model` | Services and endpoints as values, and the events about them; pure |
+//! | `services` | the state that is built of the events, and conflicts between Services; pure |
+//! | `topology` | which endpoints of a service port take part, and why the others do not; pure |
+//! | `source` | the API's objects, converted at the border, and the directory they may come from |
+//! | `config` | kube-proxy's configuration file and flags |
+//! | `ruleset` | the rules of the table, and which elements a service port is; pure |
+//! | `keeper` | keeps the kernel's table as the ruleset says |
+//! | `app` | the loop: a source, the tables, the clock |
+//! | `trace` | what becomes of a packet in a table, without sending one; pure |
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod config;
+pub mod keeper;
+pub mod model;
+pub mod problem;
+pub mod ruleset;
+pub mod services;
+pub mod source;
+pub mod topology;
+pub mod trace;
+mod tree;

@@ -1,0 +1,205 @@
+//! The desired table, and what a changed service port changes in it. Pure.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use dataplane::nft::{self, Data, SetFlags, Table, TableId};
+
+use super::adopt::{self, Adopted};
+use super::element::{self, Element, Elements, Front, Pools};
+use super::name::SetName;
+use super::rules::{self, Shape};
+use super::settings::Settings;
+use crate::model::{PortKey, ServicePort};
+use crate::topology::Resolved;
+
+/// What is known of an element: `None` where there is none, else what it holds, which is something in a map alone.
+pub type Presence = Option<Option<Data>>;
+
+/// What changes in the table.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Change {
+    /// The sets and chains are others: those of [`Ruleset::skeleton`].
+    pub skeleton: bool,
+    /// The elements that change, each with what it was and what it is.
+    pub elements: BTreeMap<Element, (Presence, Presence)>,
+}
+
+/// A service port as it is in the table.
+#[derive(Debug)]
+struct Placed {
+    port: Arc<ServicePort>,
+    pools: Pools,
+}
+
+/// The table of one family: all service ports of that family, each with its endpoints in an order that is kept.
+#[derive(Debug)]
+pub struct Ruleset {
+    settings: Settings,
+    /// What the table has room for. It grows; what is not used any more goes when the table is made anew.
+    shape: Shape,
+    ports: BTreeMap<PortKey, Placed>,
+    /// Which service port has an address and port, or a node port.
+    fronts: BTreeMap<Front, PortKey>,
+    /// In how many service ports an element is that several may have.
+    shared: BTreeMap<Element, u32>,
+    /// The order of endpoints in the table of an earlier process, of service ports that are not known yet.
+    adopted: Adopted,
+}
+
+impl Ruleset {
+    /// A table without Services.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            shape: Shape::default(),
+            ports: BTreeMap::new(),
+            fronts: BTreeMap::new(),
+            shared: BTreeMap::new(),
+            adopted: Adopted::new(),
+        }
+    }
+
+    /// Takes up the numbers that endpoints have in a table of an earlier process, and the room that the table has: what is right in it stays.
+    pub fn adopt(&mut self, table: &Table) {
+        self.adopted = adopt::pools(table);
+        for name in adopt::sets(table) {
+            self.shape.extend(name);
+        }
+    }
+
+    /// The settings.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The table's family and name.
+    pub fn id(&self) -> TableId {
+        rules::id(&self.settings)
+    }
+
+    /// Takes other settings. All that the settings decide of elements is decided anew.
+    pub fn reset(&mut self, settings: Settings) {
+        self.settings = settings;
+        let placed: Vec<_> = std::mem::take(&mut self.ports).into_iter().collect();
+        self.shared.clear();
+        for (key, placed) in placed {
+            self.place(key, placed);
+        }
+    }
+
+    /// Adds, changes and removes service ports of the table's family. One may get a destination that another one of them had.
+    pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) -> Change {
+        let mut before = Elements::new();
+        let mut formers = BTreeMap::new();
+        for key in ports.keys() {
+            let Some(former) = self.ports.remove(key) else { continue };
+            for front in element::fronts(&former.port) {
+                self.fronts.remove(&front);
+            }
+            for (element, data) in self.elements(&former) {
+                if !is_shared(element.set) || self.release(&element) {
+                    before.insert(element, data);
+                }
+            }
+            formers.insert(key, former.pools);
+        }
+        let mut change = Change::default();
+        for (key, resolved) in ports {
+            let Some(resolved) = resolved else { continue };
+            let former = formers.remove(key).unwrap_or_else(|| self.take_adopted(&resolved.port));
+            let placed = Placed { port: resolved.port.clone(), pools: Pools::arrange(&former, resolved) };
+            for (element, data) in self.elements(&placed) {
+                if is_shared(element.set) && !self.claim(&element) {
+                    continue;
+                }
+                let former = before.remove(&element);
+                if former.as_ref() != Some(&data) {
+                    change.skeleton |= former.is_none() && self.shape.extend(element.set);
+                    change.elements.insert(element, (former, Some(data)));
+                }
+            }
+            self.fronts.extend(element::fronts(&placed.port).map(|front| (front, key.clone())));
+            self.ports.insert(key.clone(), placed);
+        }
+        change.elements.extend(before.into_iter().map(|(element, data)| (element, (Some(data), None))));
+        change
+    }
+
+    /// What an element should be.
+    pub fn desired(&self, element: &Element) -> Presence {
+        if is_shared(element.set) {
+            return self.shared.contains_key(element).then_some(None);
+        }
+        let placed = self.ports.get(self.fronts.get(&element.front()?)?)?;
+        self.elements(placed).remove(element)
+    }
+
+    /// The service port that an element is of; `None` where several may have the element.
+    pub fn owner(&self, element: &Element) -> Option<&PortKey> {
+        if is_shared(element.set) { None } else { self.fronts.get(&element.front()?) }
+    }
+
+    /// The sets by name, with their flags.
+    pub fn sets(&self) -> BTreeMap<String, (SetName, SetFlags)> {
+        let sets = rules::sets(&self.settings, &self.shape).into_iter();
+        sets.map(|(name, set)| (name.to_string(), (name, set.flags))).collect()
+    }
+
+    /// The table without the elements of Services.
+    pub fn skeleton(&self) -> Table {
+        rules::table(&self.settings, &self.shape)
+    }
+
+    /// The whole table.
+    pub fn table(&self) -> Table {
+        let mut table = self.skeleton();
+        for (element, data) in self.ports.values().flat_map(|placed| self.elements(placed)) {
+            if let Some(set) = table.sets.get_mut(&element.set.to_string()) {
+                set.elements.insert(element.key, nft::Element { data, ..nft::Element::default() });
+            }
+        }
+        table
+    }
+
+    fn elements(&self, placed: &Placed) -> Elements {
+        element::of(&placed.port, &placed.pools, &self.settings)
+    }
+
+    fn take_adopted(&mut self, port: &ServicePort) -> Pools {
+        element::fronts(port).filter_map(|front| self.adopted.remove(&front)).next().unwrap_or_default()
+    }
+
+    fn place(&mut self, key: PortKey, placed: Placed) {
+        for element in self.elements(&placed).into_keys() {
+            self.shape.extend(element.set);
+            if is_shared(element.set) {
+                self.claim(&element);
+            }
+        }
+        self.ports.insert(key, placed);
+    }
+
+    /// One more service port has the element. Returns true for the first.
+    fn claim(&mut self, element: &Element) -> bool {
+        let owners = self.shared.entry(element.clone()).or_default();
+        *owners += 1;
+        *owners == 1
+    }
+
+    /// One service port less has the element. Returns true for the last.
+    fn release(&mut self, element: &Element) -> bool {
+        let Some(owners) = self.shared.get_mut(element) else { return false };
+        *owners -= 1;
+        let is_last = *owners == 0;
+        if is_last {
+            self.shared.remove(element);
+        }
+        is_last
+    }
+}
+
+/// True for elements that several service ports may have.
+fn is_shared(set: SetName) -> bool {
+    matches!(set, SetName::ClusterIps | SetName::Hairpin)
+}
