@@ -200,7 +200,9 @@ impl Proxy {
             match event {
                 KernelEvent::Table(change) => {
                     let keeper = self.keepers.iter_mut().find(|keeper| keeper.ruleset().id() == change.table);
-                    keeper.into_iter().for_each(|keeper| keeper.notify(&change));
+                    if let Some(keeper) = keeper {
+                        keeper.notify(&change);
+                    }
                 }
                 KernelEvent::Overrun => self.keepers.iter_mut().for_each(Keeper::lose),
                 _ => {}

@@ -3,7 +3,7 @@
 //! The keys are elements. What the kernel has is desired but for the deviations, so no second copy of the elements is kept. Sets and chains
 //! are one key, the table: where they differ, the table is made anew in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -336,7 +336,7 @@ impl Keeper {
         let kind = RunKind { repairs: !is_made, full: true };
         let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
         let is_complete = report.is_clean() && deferred.ops.is_empty();
-        self.engine.adopt(BTreeMap::new(), Default::default(), is_complete);
+        self.engine.adopt(BTreeMap::new(), BTreeSet::new(), is_complete);
         if !is_complete {
             self.engine.require_full();
         }

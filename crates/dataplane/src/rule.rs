@@ -204,7 +204,7 @@ impl RouteSocket {
             let RouteNetlinkMessage::NewRoute(route) = message else { return None };
             let lets_through =
                 !matches!(route.header.kind, RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit);
-            let destination = Route::destination_of(&route)?;
+            let destination = Route::destination_of(route)?;
             (!lets_through && destination.contains(to)).then_some(())
         });
         Ok(!refuses?.is_empty())

@@ -167,7 +167,7 @@ impl Ruleset {
     }
 
     fn take_adopted(&mut self, port: &ServicePort) -> Pools {
-        element::fronts(port).filter_map(|front| self.adopted.remove(&front)).next().unwrap_or_default()
+        element::fronts(port).find_map(|front| self.adopted.remove(&front)).unwrap_or_default()
     }
 
     fn place(&mut self, key: PortKey, placed: Placed) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dataplane::nft::{
-    AddressType, Chain, ChainType, DataType, Expression, Family as TableFamily, Hook, Key, NatFlags, Operand, Reject,
-    Rule, Set, SetFlags, Side, Statement, Table, TableId, Type, Value, Verdict, VerdictMap, state, status,
+    AddressType, Chain, ChainType, DataType, Element, Expression, Family as TableFamily, Hook, Key, NatFlags, Operand,
+    Reject, Rule, Set, SetFlags, Side, Statement, Table, TableId, Type, Value, Verdict, VerdictMap, state, status,
 };
 use dataplane::types::Family;
 
@@ -378,7 +378,7 @@ impl Rules<'_> {
 
 fn fill(sets: &mut BTreeMap<SetName, Set>, name: SetName, keys: impl Iterator<Item = Key>) {
     if let Some(set) = sets.get_mut(&name) {
-        set.elements = keys.map(|key| (key, Default::default())).collect();
+        set.elements = keys.map(|key| (key, Element::default())).collect();
     }
 }
 
