@@ -4,7 +4,6 @@
 
 pub mod problems;
 
-use std::fmt;
 use std::sync::Arc;
 
 use dataplane::kernel::Kernel;
@@ -59,12 +58,6 @@ impl Trigger {
     /// True where no new desired state caused the run: what it changes was right before.
     pub fn repairs(self) -> bool {
         matches!(self, Trigger::KernelChanged | Trigger::Periodic | Trigger::Retry)
-    }
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

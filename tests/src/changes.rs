@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
-/// Hears every change of links, addresses, routes, neighbours and rules from when it was opened on.
+/// Receives every change of links, addresses, routes, neighbours and rules from when it was opened on.
 #[derive(Debug)]
 pub struct Changes {
     monitor: Monitor,

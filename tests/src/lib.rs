@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod apiserver;
+pub mod backend;
 pub mod bench;
 pub mod binaries;
 pub mod changes;

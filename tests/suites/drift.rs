@@ -14,9 +14,10 @@ mod two;
 
 use std::process::ExitCode;
 
+use netd_tests::backend::{direct, host_gw, vxlan};
 use netd_tests::suite::test;
 use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, kernel, seconds};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use bed::Bed;
 use injuries::{CHANGES, INJURIES, NOTHING, UnderlayChange};
@@ -63,18 +64,6 @@ const NETWORKS: &[Network] = &[
     Network { name: "host-gw, v6 over v6", backend: host_gw, pods: Stack::V6, underlay: Stack::V6 },
     Network { name: "direct, dual over dual", backend: direct, pods: Stack::Dual, underlay: Stack::Dual },
 ];
-
-fn vxlan() -> Value {
-    json!({ "Type": "vxlan" })
-}
-
-fn host_gw() -> Value {
-    json!({ "Type": "host-gw" })
-}
-
-fn direct() -> Value {
-    json!({ "Type": "vxlan", "DirectRouting": true })
-}
 
 impl Network {
     /// With a netd that learns of drift by notifications alone: its next full read is in an hour.

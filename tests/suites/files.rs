@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dataplane::types::Family;
+use netd_tests::backend::vxlan;
 use netd_tests::suite::test;
 use netd_tests::{
     Cluster, Context, Fabric, Outcome, Peer, Snapshot, Stack, Topology, ensure, eventually, kernel, net_conf, peer,
@@ -40,10 +41,6 @@ fn main() -> ExitCode {
         }
         trials
     })
-}
-
-fn vxlan() -> Value {
-    json!({ "Type": "vxlan" })
 }
 
 /// Each with the words that the error must hold: the field, the value, the allowed range.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use dataplane::types::Family;
+use netd_tests::backend::{host_gw, vxlan};
 use netd_tests::flow::Stream;
 use netd_tests::suite::test;
 use netd_tests::{Cluster, Outcome, Peer, Snapshot, Stack, Topology, ensure, eventually, kernel, net_conf, seconds};
@@ -29,14 +30,6 @@ fn main() -> ExitCode {
             test("a device that learns is rebuilt", || rebuild("id 1 dstport 8472 local 192.168.1.11 learning")),
         ]
     })
-}
-
-fn vxlan() -> Value {
-    json!({ "Type": "vxlan" })
-}
-
-fn host_gw() -> Value {
-    json!({ "Type": "host-gw" })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -87,7 +87,7 @@ fn running() -> Outcome {
             "the way to stranger is {none:#}"
         );
         let problems = &seen["problems"];
-        ensure!(problems.to_string().contains("stranger"), "a full run has not told of stranger yet: {problems:#}");
+        ensure!(problems.to_string().contains("stranger"), "a full run has not reported stranger yet: {problems:#}");
         ensure!(seen["lastReconcile"]["failed"] == 0 && seen["lastFullRead"].is_string(), "its status is {seen:#}");
         Ok(())
     })?;

@@ -39,26 +39,35 @@ pub enum ApiError {
     Garbage(#[source] BoxError),
 }
 
+/// What a person types or changes so that a program reaches the API server and may do its work: each a text of that program's.
+#[derive(Debug, Clone, Copy)]
+pub struct Remedies {
+    /// Where there is no usable address or kubeconfig.
+    pub config: &'static str,
+    /// Where nothing answers.
+    pub unreachable: &'static str,
+    /// Where the program lacks a right.
+    pub forbidden: &'static str,
+    /// Where something else than an API server answers.
+    pub other_server: &'static str,
+}
+
 impl ApiError {
     /// What a person can do about the error.
-    pub fn advice(&self) -> &'static str {
+    pub fn advice(&self, remedies: &Remedies) -> &'static str {
         match self {
-            Self::Config(_) => "give --kubeconfig-file, or run netd in a pod with a ServiceAccount",
+            Self::Config(_) => remedies.config,
             Self::Transport(error) if OUT_OF_DATE.iter().any(|words| chain(error.as_ref()).contains(words)) => {
                 "its certificate is not valid at what this node takes for the time: compare the outputs of date -u here and on the control plane, and where they differ set this node's clock (timedatectl set-ntp true); where they do not, renew the API server's certificate (kubeadm certs renew apiserver)"
             }
             Self::Transport(error) if chain(error.as_ref()).contains("certificate") => {
-                "its certificate is not accepted: give netd the certificate authority that the API server's certificate is of now, in the file that the kubeconfig names or the ServiceAccount's ca.crt; netd reads the file again by itself"
+                "its certificate is not accepted: put the certificate authority that the API server's certificate is of now into the file that the kubeconfig names or the ServiceAccount's ca.crt; the file is read again without a restart"
             }
-            Self::Transport(_) | Self::Late(_) => {
-                "see that it is up, and that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST has its address"
-            }
+            Self::Transport(_) | Self::Late(_) => remedies.unreachable,
             Self::Refused { code: 401, .. } => {
                 "see that the ServiceAccount is still there, that its token is mounted and renewed, and that this node's clock is right"
             }
-            Self::Refused { code: 403, .. } => {
-                "netd's ServiceAccount lacks this right: apply the ClusterRole, the Role and their bindings of manifests/netd.yml"
-            }
+            Self::Refused { code: 403, .. } => remedies.forbidden,
             Self::Refused { code: 404, .. } => "there is no such object",
             Self::Refused { code: 429, .. } => "it has too much to do, and is asked again later",
             Self::Refused { code: 410, .. } => {
@@ -66,9 +75,7 @@ impl ApiError {
             }
             Self::Refused { code: 500.., .. } => "look at its log, and whether its etcd is well",
             Self::Refused { .. } => "look at its log",
-            Self::Garbage(_) => {
-                "another server may answer at this address: check --kube-api-url, and what is between the API server and this node"
-            }
+            Self::Garbage(_) => remedies.other_server,
         }
     }
 

@@ -11,7 +11,8 @@ use kube::api::PostParams;
 use tokio::sync::mpsc;
 use tokio::time::{self, Instant};
 
-use crate::{ApiError, ApiServer, error::chain};
+use crate::error::chain;
+use crate::{ApiError, ApiServer, Remedies};
 
 /// How many Events wait at most: old news is of less use once the API server is back.
 const MAX_WAITING: usize = 16;
@@ -57,6 +58,7 @@ impl EventRecorder {
     pub fn new(
         server: ApiServer,
         component: &'static str,
+        remedies: &'static Remedies,
         regarding: impl Fn() -> Option<ObjectReference> + Send + Sync,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (orders, mut receiver) = mpsc::unbounded_channel();
@@ -91,7 +93,7 @@ impl EventRecorder {
                     } else {
                         queue.waiting.clear();
                     }
-                    let text = format!("Events cannot be recorded: {}: {}", error.advice(), chain(&error));
+                    let text = format!("Events cannot be recorded: {}: {}", error.advice(remedies), chain(&error));
                     if complaint.as_ref() != Some(&text) {
                         tracing::warn!("{text}");
                         complaint = Some(text);

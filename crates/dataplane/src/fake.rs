@@ -6,6 +6,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::address::Address;
 use crate::error::KernelError;
@@ -154,17 +155,7 @@ impl Fake {
         if self.addresses.iter().any(same) {
             return Err(refused(nix::libc::EEXIST));
         }
-        self.addresses.push(Address {
-            index,
-            address,
-            prefix_len,
-            global: true,
-            temporary: false,
-            deprecated: false,
-            tentative: false,
-            duplicate: false,
-            permanent: true,
-        });
+        self.addresses.push(global_address(index, address, prefix_len));
         Ok(())
     }
 
@@ -382,6 +373,21 @@ impl Kernel for Fake {
         self.applied += ops.len();
         self.handles.clear();
         ops.iter().map(|op| self.carry_out(op)).collect()
+    }
+}
+
+/// An address as an operator gives it to a link: for good, and usable at once.
+pub fn global_address(index: u32, address: IpAddr, prefix_len: u8) -> Address {
+    Address {
+        index,
+        address,
+        prefix_len,
+        global: true,
+        temporary: false,
+        deprecated: false,
+        tentative: false,
+        duplicate: false,
+        permanent: true,
     }
 }
 

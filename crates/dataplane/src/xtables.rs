@@ -17,26 +17,12 @@ mod entries;
 pub use entries::{Forward, parse};
 use entries::{HOOKS, NAME_BYTES};
 
-/// Why a table could not be read.
+/// A table could not be read: the kernel refused, or its answer makes no sense.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The kernel refused.
-    #[error("cannot read the table filter of iptables-legacy for {family}")]
-    Refused {
-        /// Of which packets.
-        family: Family,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// The kernel's answer makes no sense.
-    #[error("the table filter of iptables-legacy for {family} makes no sense: {reason}")]
-    Malformed {
-        /// Of which packets.
-        family: Family,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+#[error("cannot read the table filter of iptables-legacy for {family}")]
+pub struct Error {
+    family: Family,
+    source: io::Error,
 }
 
 /// `struct ipt_getinfo`: name, `valid_hooks`, `hook_entry` and `underflow` by hook, `num_entries`, `size`.
@@ -53,7 +39,7 @@ const ATTEMPTS: u32 = 8;
 /// Reads what `iptables-legacy` (`ip6tables-legacy`) does with forwarded packets, in the calling thread's network
 /// namespace. `None` where it has no table `filter`; reading a table that does not exist would make it.
 pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
-    let fault = |source| Error::Refused { family, source };
+    let fault = |source| Error { family, source };
     let (names, domain, level) = match family {
         Family::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
         Family::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
@@ -68,7 +54,7 @@ pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
     let socket =
         socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| fault(errno.into()))?;
     let (info, entries) = read(&socket, level).map_err(fault)?;
-    parse(family, &info, &entries).map(Some).map_err(|reason| Error::Malformed { family, reason })
+    parse(family, &info, &entries).map(Some).map_err(|reason| fault(io::Error::other(reason)))
 }
 
 /// The answers to both reads, of one state of the table.

@@ -105,7 +105,7 @@ pub struct Peer {
     pub backend: Option<BackendType>,
     /// Its VNI, where it is not ours.
     pub vni: Option<i64>,
-    /// False where it has told no tunnel end.
+    /// False where it has published no tunnel end.
     pub vtep: bool,
 }
 

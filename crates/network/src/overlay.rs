@@ -203,7 +203,7 @@ pub fn build(input: &Input<'_>) -> Result<(Outcome, PeerIndex), TunnelDeviceErro
         let key = if is_v6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
         outcome.desired.sysctls.insert(key.to_owned(), "1".to_owned());
         if is_v6 {
-            // A host that forwards takes no router advertisements, unless told to take them all the same (2); with the
+            // A host that forwards takes no router advertisements, unless it is set to take them all the same (2); with the
             // switch, the kernel drops the default routes that it had from them (`rt6_purge_dflt_routers`).
             let devices: BTreeSet<_> = announced(input.routes, input.links).chain([&input.underlay.ifname]).collect();
             outcome.desired.preconditions.extend(devices.into_iter().map(|device| {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 pub use etcd::{EtcdConfig, EtcdFlags};
-pub use kube::{AnnotationPrefix, KubeConfig, KubeFlags, NetConfSource};
+pub use kube::{AnnotationPrefix, KubeConfig, KubeFlags, NetConfSource, REMEDIES};
 
 /// The directory of the store that is used if no other is chosen.
 const STORE_DIR: &str = "/var/lib/netd/store";

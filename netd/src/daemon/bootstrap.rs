@@ -25,7 +25,7 @@ pub enum StartError {
     #[error(transparent)]
     Listener(#[from] ListenError),
     /// The node's name is not known.
-    #[error("cannot tell which node this is")]
+    #[error("cannot find out which node this is")]
     Name(#[source] StoreError),
     /// The node cannot take part.
     #[error(transparent)]

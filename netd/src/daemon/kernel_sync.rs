@@ -28,7 +28,7 @@ pub(super) struct KernelSync {
     pub(super) is_behind: bool,
     pub(super) reconciler: Reconciler,
     bridge: BridgeWatch,
-    /// What no notification tells of, as the last full run left it.
+    /// What no notification reports, as the last full run left it.
     polled: Option<PolledState>,
     /// What times are counted from.
     epoch: Instant,
@@ -91,7 +91,7 @@ impl Daemon {
             || kernel.polled.as_ref().is_some_and(|polled| polled.sysctls != sysctls)
     }
 
-    /// True where something that no notification tells of is not as the last full run left it.
+    /// True where something that no notification reports is not as the last full run left it.
     pub(super) fn polled_state_differs(&mut self) -> bool {
         self.plugin.are_gone(&self.config) || self.poll() != self.kernel.polled
     }

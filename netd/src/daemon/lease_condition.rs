@@ -3,6 +3,7 @@
 //! Pure: the caller passes the notices on.
 
 use std::error::Error;
+use std::fmt::Display;
 
 use ::reconcile::problem::{Changes, changes};
 use dataplane::types::{PerFamily, Prefix};
@@ -28,12 +29,10 @@ pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
 
 /// Another machine has put its address into this node's lease.
 pub(super) fn name_taken(stored: &Lease, own: &Lease) -> Problem {
-    let listed =
-        |lease: &Lease| lease.public.iter().map(|(_, address)| address.to_string()).collect::<Vec<_>>().join(" ");
     let detail = format!(
         "is another machine's too: its lease has the address {} now, and this machine has {}",
-        listed(stored),
-        listed(own)
+        listed(stored.public),
+        listed(own.public)
     );
     let remedy = "give one of the two another --node-name, or clean up there (`netd cleanup`)";
     Problem::new(Kind::NodeNameTaken, format!("the node name {}", own.node), detail).with_remedy(remedy)
@@ -59,8 +58,8 @@ pub(super) fn not_read(why: &impl Error) -> Problem {
     Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {}", chain(why)))
 }
 
-fn listed(subnets: PerFamily<Prefix>) -> String {
-    subnets.iter().map(|(_, subnet)| subnet.to_string()).collect::<Vec<_>>().join(" ")
+fn listed(values: PerFamily<impl Display>) -> String {
+    values.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 /// The lease's condition.

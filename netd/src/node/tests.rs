@@ -51,7 +51,7 @@ fn two_tunnels_that_differ_by_the_port_alone_can_begin_together() {
 }
 
 /// All leave the first backend; one of them is given it back on the way, and stalls in the midst of that while the others close
-/// what nobody uses, having heard of it or not.
+/// what nobody uses, known or not.
 #[test]
 fn a_way_is_not_closed_past_one_who_takes_it_up() {
     use Step::{Configure, Drain, Event, GoOn, Publish, Run};
@@ -82,7 +82,7 @@ fn a_way_is_not_closed_past_one_who_takes_it_up() {
     }
 }
 
-/// Everybody leaves the first backend while one that is new to the network has seen it and stalls before its peers have heard of
+/// Everybody leaves the first backend while one that is new to the network has seen it and stalls before its peers have read of
 /// it.
 #[test]
 fn a_node_that_joins_does_not_begin_with_a_way_that_has_closed() {

@@ -39,6 +39,7 @@ use self::own_node::OwnNode;
 use self::store_events::StoreEvents;
 use super::{LeaseRequest, Notice, StoreError, StoreEvent};
 use crate::config::KubeConfig;
+use crate::config::store::REMEDIES;
 use crate::problem::Problem;
 use crate::whole_file;
 
@@ -146,7 +147,8 @@ impl KubeStore {
         let server = ApiServer::new(address, USER_AGENT);
         let own = Arc::new(OwnNode::new(server.clone(), config.annotation_prefix.clone()));
         let regarding = Arc::clone(&own);
-        let (recorder, record) = EventRecorder::new(server.clone(), COMPONENT, move || regarding.reference());
+        let (recorder, record) =
+            EventRecorder::new(server.clone(), COMPONENT, &REMEDIES, move || regarding.reference());
         let (reached, view, node_status) = Default::default();
         let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view });
         if waits {
@@ -170,7 +172,7 @@ impl KubeStore {
         }
         let Some(reference) = shared.own.reference() else { return };
         if let Err(error) = event_recorder::post(&shared.server, COMPONENT, reference, &warning(problem)).await {
-            tracing::warn!("an Event cannot be recorded: {}: {}", error.advice(), chain(&error));
+            tracing::warn!("an Event cannot be recorded: {}: {}", error.advice(&REMEDIES), chain(&error));
         }
     }
 
@@ -194,7 +196,7 @@ impl KubeStore {
         if let Some(leases) = self.shared.leases_since_own_write().await {
             return Ok(leases);
         }
-        self.list().await.map_err(|error| StoreError::read("the Nodes", error.advice(), error))
+        self.list().await.map_err(|error| StoreError::read("the Nodes", error.advice(&REMEDIES), error))
     }
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {

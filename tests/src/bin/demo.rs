@@ -202,15 +202,16 @@ fn way(sniffer: &Sniffer, source: &Pod, destination: &Pod, example: &mut Option<
 /// One node opened: four lines of each view.
 fn inside(node: &Node, backend: &Value) -> Outcome {
     println!("{} one node from inside: {}\n", paint("1;34", "==>"), node.name());
-    // Each view with what its telling lines hold.
+    // Each view with what its characteristic lines hold.
     let mut views = vec![("ip -brief address", "/"), ("ip route", ""), ("nft list ruleset", "saddr")];
     if backend["Type"] == "vxlan" {
         views.insert(2, ("bridge fdb show", "dst"));
     }
-    for (view, telling) in views {
+    for (view, characteristic) in views {
         println!("      {}", paint("1", &format!("{} # {view}", node.name())));
         let text = node.namespace().run(view)?;
-        let lines: Vec<&str> = text.lines().filter(|line| line.contains(telling) && !line.starts_with("lo ")).collect();
+        let lines: Vec<&str> =
+            text.lines().filter(|line| line.contains(characteristic) && !line.starts_with("lo ")).collect();
         for line in lines.iter().take(4) {
             println!("      {}", line.trim());
         }

@@ -1,11 +1,12 @@
 //! Two nodes on one segment with a pod each, the packets between the pods, and what netd says of n1.
 
 use libtest_mimic::Trial;
+use netd_tests::backend::{direct, host_gw, vxlan};
 use netd_tests::flow::{self, Stream};
 use netd_tests::suite::test;
 use netd_tests::{Cluster, Context, Fabric, Failure, Node, Outcome, Pod, Snapshot, Stack, Topology};
 use netd_tests::{ensure, eventually, net_conf, peer, seconds};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// A backend, and the families of pods and nodes.
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +27,6 @@ pub(crate) const DIRECT_DUAL: Network = Network { name: "DirectRouting dual", ba
 pub(crate) const EACH: [Network; 3] = [VXLAN, HOST_GW, DIRECT];
 /// Each backend with both families.
 pub(crate) const EACH_DUAL: [Network; 3] = [VXLAN_DUAL, HOST_GW_DUAL, DIRECT_DUAL];
-
-fn vxlan() -> Value {
-    json!({ "Type": "vxlan" })
-}
-
-fn host_gw() -> Value {
-    json!({ "Type": "host-gw" })
-}
-
-fn direct() -> Value {
-    json!({ "Type": "vxlan", "DirectRouting": true })
-}
 
 /// A case in each of the networks.
 pub(crate) fn in_each(networks: &[Network], name: &str, case: fn(&Network) -> Outcome) -> Vec<Trial> {
@@ -102,7 +91,7 @@ impl Bed {
 
     /// The same, and does not wait until the pods talk.
     pub(crate) fn begin(fabric: Fabric, arguments: &[&str]) -> Outcome<Self> {
-        // What the kernel does not tell of is looked at each second.
+        // What the kernel sends no notification of is looked at each second.
         let arguments = [&["--ip-masq", "--iptables-resync", "1"], arguments].concat();
         let cluster = Cluster::on(fabric, &arguments)?;
         let arguments = arguments.iter().map(ToString::to_string).collect();

@@ -32,7 +32,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ));
     trials.extend(in_each(&EACH_DUAL, "a node's first pod answers over IPv6 at once", first_pod));
     trials.extend(in_each(&EACH, "IPv4 pods are made where the MTU is below 1280", small_mtu));
-    trials.push(test("the 1,024th pod is told that a bridge has 1,023 ports", too_many));
+    trials.push(test("the error of the 1,024th pod says that a bridge has 1,023 ports", too_many));
     trials
 }
 

@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use netd_tests::backend::host_gw;
+pub(crate) use netd_tests::backend::{direct, vxlan};
 use netd_tests::flow::Stream;
 use netd_tests::{
     Cluster, Context, Fabric, Namespace, Node, Outcome, Peer, Pod, Stack, Topology, ensure, eventually, net_conf,
@@ -11,15 +13,7 @@ use serde_json::{Value, json};
 
 /// The backends, by name.
 pub(crate) fn backends() -> [(&'static str, Value); 3] {
-    [("vxlan", vxlan()), ("host-gw", json!({ "Type": "host-gw" })), ("DirectRouting", direct())]
-}
-
-pub(crate) fn vxlan() -> Value {
-    json!({ "Type": "vxlan" })
-}
-
-pub(crate) fn direct() -> Value {
-    json!({ "Type": "vxlan", "DirectRouting": true })
+    [("vxlan", vxlan()), ("host-gw", host_gw()), ("DirectRouting", direct())]
 }
 
 /// `n1`, `n2` and machines that no netd starts on by itself.

@@ -169,7 +169,7 @@ fn taken(script: &str) -> Outcome {
     bed.unmoved()
 }
 
-/// A router that sends all of the pods' networks to n1, as one does that is told of them.
+/// A router that sends all of the pods' networks to n1, as one does that knows of them.
 fn route_back(bed: &Cluster) -> Outcome {
     for (family, address) in bed.node("n1").addresses().iter() {
         let range = if family == Family::V4 { netd_tests::cluster::NETWORK } else { netd_tests::cluster::IPV6_NETWORK };
@@ -201,14 +201,14 @@ fn nobody(network: &Network, arguments: &[&str]) -> Outcome {
         if arguments.contains(&"--ip-blackhole-route") {
             continue;
         }
-        let told = |said: &str| said.to_lowercase().contains("unreachable") || said.contains("No route");
+        let is_notified = |said: &str| said.to_lowercase().contains("unreachable") || said.contains("No route");
         for from in senders {
-            // The kernel counts each such packet against a limit of one a second, also those of which it tells nobody: three
-            // seconds after one it tells of the next.
+            // The kernel counts each such packet against a limit of one a second, also those of which it notifies nobody: three
+            // seconds after one it notifies of the next.
             let ask = || from.shell(&format!("! ping -n -c 1 -W 3 {address} 2>&1"));
-            eventually(seconds(20), &format!("who sends to {address} is told"), || {
+            eventually(seconds(20), &format!("who sends to {address} is notified"), || {
                 let said = ask()?;
-                ensure!(told(&said), "it reads {said}");
+                ensure!(is_notified(&said), "it reads {said}");
                 Ok(())
             })?;
         }

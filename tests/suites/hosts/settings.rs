@@ -20,10 +20,10 @@ use crate::hostile_bed::{Bed, await_ready, fabric, said, status, sysctl, trouble
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = vec![
-        test("another interface keeps the router that it has heard of when netd starts", routers_by_netd),
-        test("another interface keeps the router that it has heard of when the plugin adds a pod", routers_by_plugin),
+        test("another interface keeps the router that it has received when netd starts", routers_by_netd),
+        test("another interface keeps the router that it has received when the plugin adds a pod", routers_by_plugin),
         test("a program on the tunnel's port is one problem, and tries become rare", taken_port),
-        test("an abstract socket is told that netd is ready", abstract_socket),
+        test("an abstract socket is notified that netd is ready", abstract_socket),
         test("a socket that nobody listens on is a warning", no_socket),
         test("the tunnel's packets are tracked where a NAT is between", tracked_behind_nat),
     ];

@@ -219,7 +219,7 @@ fn alternative_name(network: &Network) -> Outcome {
     Bed::on(fabric, &["--iface", "enp1s0"])?.talk()
 }
 
-/// With `nexthop_compat_mode` 0 the kernel tells of such a route its nexthop's number alone.
+/// With `nexthop_compat_mode` 0 the kernel gives of such a route its nexthop's number alone.
 fn nexthop_object(network: &Network) -> Outcome {
     let bed = network.start_after(
         "echo 0 >/proc/sys/net/ipv4/nexthop_compat_mode

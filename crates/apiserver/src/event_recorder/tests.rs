@@ -5,6 +5,8 @@ use super::*;
 use crate::Address;
 use crate::fake::{self, Request};
 
+const REMEDIES: Remedies = Remedies { config: "", unreachable: "", forbidden: "", other_server: "" };
+
 fn created() -> (u16, String) {
     (201, "{}".to_owned())
 }
@@ -28,7 +30,7 @@ fn node() -> ObjectReference {
 async fn requests(answers: Vec<(u16, String)>, orders: impl FnOnce(&EventRecorder)) -> Vec<Request> {
     let (url, requests) = fake::serve(answers).await;
     let server = ApiServer::new(Address { url: Some(url), kubeconfig: None }, "test/1");
-    let (recorder, run) = EventRecorder::new(server, "netd", || Some(node()));
+    let (recorder, run) = EventRecorder::new(server, "netd", &REMEDIES, || Some(node()));
     orders(&recorder);
     task::spawn(run);
     requests.await.expect("answers")

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::Request;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
 use kube::client::Body;
 use serde::Deserialize;
 use tokio::sync::Notify;
@@ -49,12 +50,6 @@ struct State {
 #[derive(Deserialize)]
 struct List {
     metadata: ListMeta,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ListMeta {
-    resource_version: String,
 }
 
 impl Gate {
@@ -147,7 +142,8 @@ impl Gate {
         }
         let request = Request::get(uri).body(Vec::new()).map_err(|error| ApiError::Config(error.into()))?;
         let List { metadata } = self.server.client.request(request).await?;
-        if metadata.resource_version.parse::<u64>().is_ok_and(|now| now < version) {
+        let reached = metadata.resource_version.and_then(|version| version.parse::<u64>().ok());
+        if reached.is_some_and(|reached| reached < version) {
             tracing::warn!(uri, "the API server's etcd was put back to an earlier state: all objects are listed again");
             return Err(expired("its etcd was put back to an earlier state"));
         }

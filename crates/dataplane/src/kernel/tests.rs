@@ -356,9 +356,9 @@ fn one_refused_op_stops_no_other() {
         let done: Vec<_> = outcomes.iter().map(Result::is_ok).collect();
         let expected = [false, true, false, false, true, false, false, false, false, true, false, true];
         assert_eq!(done, expected, "each op has an outcome of its own: {outcomes:?}");
-        assert!(outcomes[0].as_ref().is_err_and(KernelError::is_missing), "a missing device is told as missing");
-        assert!(outcomes[2].as_ref().is_err_and(KernelError::is_exists), "a taken VNI is told as taken");
-        assert!(outcomes[10].as_ref().is_err_and(KernelError::is_missing), "a missing route is told as missing");
+        assert!(outcomes[0].as_ref().is_err_and(KernelError::is_missing), "a missing device is reported as missing");
+        assert!(outcomes[2].as_ref().is_err_and(KernelError::is_exists), "a taken VNI is reported as taken");
+        assert!(outcomes[10].as_ref().is_err_and(KernelError::is_missing), "a missing route is reported as missing");
         let state = state(kernel);
         assert_eq!(state.table, Some(table()), "what comes after a refused op is there");
         assert_eq!(state.routes.len(), 1, "the last op was carried out");

@@ -181,14 +181,14 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
     netns::scratch(|| {
         let mut socket = RouteSocket::open().expect("socket");
         let bridge = underlay(&mut socket);
-        let (tell, hear) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let (done, wait) = std::sync::mpsc::channel::<()>();
         let socket = &mut socket;
         std::thread::scope(move |scope| {
             scope.spawn(move || {
                 netns::scratch(move || {
                     let pod = std::fs::File::open("/proc/thread-self/ns/net").expect("namespace");
-                    tell.send(pod).expect("heard");
+                    sender.send(pod).expect("received");
                     wait.recv().expect("made");
                     let mut inside = RouteSocket::open().expect("socket");
                     let eth0 = inside.link(&name("eth0")).expect("read").expect("there");
@@ -197,7 +197,7 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
                 .expect("namespace");
             });
             let done = done; // dropped when an assertion fails, so that the other thread ends
-            let pod = hear.recv().expect("namespace");
+            let pod = receiver.recv().expect("namespace");
             let new = NewVeth {
                 name: &name("veth0"),
                 mac: None,
@@ -216,7 +216,7 @@ fn a_veth_pair_is_made_into_another_namespace_in_one_request() {
             assert_eq!(ports.len(), 1);
             assert_eq!(ports[0].alias.as_deref(), Some("net pod eth0"));
             assert!(ports[0].port.expect("a port").hairpin);
-            done.send(()).expect("heard");
+            done.send(()).expect("received");
         });
     })
     .expect("namespace");

@@ -1,4 +1,4 @@
-//! The chain FORWARD of iptables-legacy: as `iptables-legacy` itself makes it, and as no kernel would ever tell it.
+//! The chain FORWARD of iptables-legacy: as `iptables-legacy` itself makes it, and as no kernel would ever give it.
 
 use std::process::Command;
 
@@ -146,7 +146,7 @@ fn bytes_are_read_as_the_kernel_lays_them_out() {
         Ok(Vec::new()),
         "no range has that mask"
     );
-    assert!(parse(Family::V4, &info[..60], &entries).is_err(), "an answer that ends too early is told");
+    assert!(parse(Family::V4, &info[..60], &entries).is_err(), "an answer that ends too early is refused");
     assert!(parse(Family::V4, &[0; INFO_BYTES], &entries).is_err(), "a table without the chain too");
     let mut queue = entries.clone();
     queue[152 + 144..152 + 148].copy_from_slice(&(-4_i32).to_ne_bytes());

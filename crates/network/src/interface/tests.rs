@@ -1,6 +1,8 @@
 //! Hosts of the tests: `eth0` (index 2) with 192.0.2.10 and `2001:db8::10`, `eth1` (3) with 198.51.100.10, and
 //! `dummy0` (4) with 1.10.100.1, 192.168.200.128, 172.16.30.18, 172.16.32.100.
 
+use dataplane::fake::global_address;
+
 use super::*;
 
 fn ip(text: &str) -> IpAddr {
@@ -8,17 +10,7 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn facts(text: &str) -> Address {
-    Address {
-        index: 0,
-        address: ip(text),
-        prefix_len: 24,
-        global: true,
-        temporary: false,
-        deprecated: false,
-        tentative: false,
-        duplicate: false,
-        permanent: true,
-    }
+    global_address(0, ip(text), 24)
 }
 
 fn link(name: &str, index: u32, addresses: &[&str]) -> LinkFacts {

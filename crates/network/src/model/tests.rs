@@ -50,8 +50,8 @@ fn believed(
 
 fn admit(candidates: Vec<Lease>, previous: Option<&Cluster>) -> (Vec<String>, Vec<(String, String)>) {
     let (cluster, rejected) = believed(own(), candidates, previous, &networks());
-    let told = rejected.iter().map(|it| (it.node.to_string(), it.reason.clone())).collect();
-    (cluster.peers.keys().map(ToString::to_string).collect(), told)
+    let reasons = rejected.iter().map(|it| (it.node.to_string(), it.reason.clone())).collect();
+    (cluster.peers.keys().map(ToString::to_string).collect(), reasons)
 }
 
 #[test]
@@ -110,18 +110,21 @@ fn a_peer_that_lies_is_left_out_and_the_others_stay() {
     for (lie, expected) in lies {
         let mut bad = lease("bad", "10.244.2.0/24", "192.0.2.2", 2);
         lie(&mut bad);
-        let (peers, told) = admit(vec![bad, good()], Some(&before));
+        let (peers, reasons) = admit(vec![bad, good()], Some(&before));
         assert_eq!(peers, ["good"], "{expected}");
-        assert!(told.len() == 1 && told[0].0 == "bad" && told[0].1.contains(expected), "{expected}: {told:?}");
+        assert!(
+            reasons.len() == 1 && reasons[0].0 == "bad" && reasons[0].1.contains(expected),
+            "{expected}: {reasons:?}"
+        );
     }
 }
 
 #[test]
 fn of_two_claims_to_one_subnet_the_older_stays_and_else_the_first_by_name() {
     let claim = |node: &str, mac| lease(node, "10.244.2.0/24", &format!("192.0.2.{mac}"), mac);
-    let (peers, told) = admit(vec![claim("b", 2), claim("a", 3)], None);
+    let (peers, reasons) = admit(vec![claim("b", 2), claim("a", 3)], None);
     assert_eq!(peers, ["a"]);
-    assert!(told[0].1.contains("overlaps 10.244.2.0/24 of node a"), "{told:?}");
+    assert!(reasons[0].1.contains("overlaps 10.244.2.0/24 of node a"), "{reasons:?}");
 
     let (before, _) = believed(own(), vec![claim("b", 2)], None, &networks());
     assert_eq!(admit(vec![claim("b", 2), claim("a", 3)], Some(&before)).0, ["b"], "b was there first");
@@ -144,9 +147,9 @@ fn claims_that_cover_or_lie_inside_others_overlap_them() {
 
 #[test]
 fn two_peers_with_one_mac_cannot_both_be_reached() {
-    let (peers, told) =
+    let (peers, reasons) =
         admit(vec![lease("a", "10.244.2.0/24", "192.0.2.2", 2), lease("b", "10.244.3.0/24", "192.0.2.3", 2)], None);
-    assert_eq!((peers, told[0].0.as_str()), (vec!["a".to_owned()], "b"));
+    assert_eq!((peers, reasons[0].0.as_str()), (vec!["a".to_owned()], "b"));
 }
 
 #[test]

@@ -76,22 +76,22 @@ fn what_an_operator_typed_against_a_blocker_is_seen() {
             }\nEOF");
         sh("iptables-legacy -P FORWARD DROP");
         let mut kernel = Linux::open().expect("netlink sockets");
-        let told = |kernel: &mut Linux| {
+        let reported = |kernel: &mut Linux| {
             let outcome = network.outcome(kernel).expect("a network that can be carried");
             outcome.blockers.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let before = told(&mut kernel);
-        assert_eq!(before.len(), 4, "each is told, but: {before:#?}");
-        for blocker in before.iter().filter_map(|told| told.split_once("to let them pass: ")) {
+        let before = reported(&mut kernel);
+        assert_eq!(before.len(), 4, "each is reported, but: {before:#?}");
+        for blocker in before.iter().filter_map(|reported| reported.split_once("to let them pass: ")) {
             sh(blocker.1);
         }
         let zones = "nft insert rule inet firewalld filter_FORWARD_ZONES";
         sh(&format!("{zones} ip saddr 10.244.0.0/16 goto filter_FWD_trusted"));
-        let after = told(&mut kernel);
+        let after = reported(&mut kernel);
         let [firewalld] = after.as_slice() else { panic!("only IPv6 is not trusted yet, but: {after:#?}") };
         assert!(firewalld.contains("does not trust fd00:10::/48;"), "IPv4 is trusted: {firewalld}");
         sh(&format!("{zones} ip6 saddr fd00:10::/48 goto filter_FWD_trusted"));
-        assert_eq!(told(&mut kernel), [""; 0], "nothing blocks any more");
+        assert_eq!(reported(&mut kernel), [""; 0], "nothing blocks any more");
     })
     .expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
 }

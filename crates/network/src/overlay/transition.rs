@@ -58,12 +58,12 @@ pub(super) fn former(
     ours: impl IntoIterator<Item = Encapsulation>,
 ) -> BTreeSet<Encapsulation> {
     let mut counts: BTreeMap<Encapsulation, usize> = BTreeMap::new();
-    let telling: Vec<_> = cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref()).collect();
-    for received in telling.iter().flat_map(|support| support.receives.keys()) {
+    let publishing: Vec<_> = cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref()).collect();
+    for received in publishing.iter().flat_map(|support| support.receives.keys()) {
         *counts.entry(*received).or_default() += 1;
     }
-    let ours = ours.into_iter().filter(|ours| telling.iter().any(|support| support.sends.contains(ours)));
-    let usual = counts.into_iter().filter(|(_, count)| count * 2 > telling.len()).map(|(received, _)| received);
+    let ours = ours.into_iter().filter(|ours| publishing.iter().any(|support| support.sends.contains(ours)));
+    let usual = counts.into_iter().filter(|(_, count)| count * 2 > publishing.len()).map(|(received, _)| received);
     let published = cluster.own.encapsulations.iter().flat_map(EncapsulationSupport::all);
     let configured = backend.encapsulations();
     let all = published.chain(draining.iter().copied()).chain(ours).chain(usual);

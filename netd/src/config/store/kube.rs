@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use apiserver::Remedies;
 use clap::Args;
 
 use super::StoreFlagError;
@@ -13,6 +14,14 @@ use crate::identity;
 
 /// Where flannel's manifest mounts the network configuration.
 const NET_CONF: &str = "/etc/kube-flannel/net-conf.json";
+
+/// What a person types so that netd reaches the API server.
+pub const REMEDIES: Remedies = Remedies {
+    config: "give --kubeconfig-file, or run netd in a pod with a ServiceAccount",
+    unreachable: "see that it is up, and that --kube-api-url, the kubeconfig or KUBERNETES_SERVICE_HOST has its address",
+    forbidden: "netd's ServiceAccount lacks this right: apply the ClusterRole, the Role and their bindings of manifests/netd.yml",
+    other_server: "another server may answer at this address: check --kube-api-url, and what is between the API server and this node",
+};
 
 /// The flags of the store in the API server: the leases are annotations of the Node objects.
 #[derive(Debug, Clone, Args)]

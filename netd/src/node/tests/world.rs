@@ -160,7 +160,7 @@ impl Node {
         node
     }
 
-    /// As the daemon takes a configuration: its own lease changes, what it told does not.
+    /// As the daemon takes a configuration: its own lease changes, what it has published does not.
     fn configure(&mut self, backend: usize) {
         self.conf = conf(backend);
         let underlay = self.underlay();
@@ -221,7 +221,7 @@ impl Node {
         self.met_late |= self.known.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
     }
 
-    /// True but for a node that joined and has told so since this one did something: that takes a moment.
+    /// True but for a node that joined and has published that since this one did something: that takes a moment.
     fn has_met(&self, other: &Node) -> bool {
         other.n != LATE || self.met_late
     }

@@ -86,7 +86,7 @@ struct State {
 
 #[derive(Clone)]
 struct Connection {
-    /// Tells connections apart, so that a late failure of an old one does not close its successor.
+    /// Distinguishes connections, so that a late failure of an old one does not close its successor.
     number: u64,
     url: String,
     etcd: etcd_client::Client,

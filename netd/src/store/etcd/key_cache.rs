@@ -24,10 +24,6 @@ impl Entry {
     fn new(kv: &KeyValue, lease: Arc<Lease>) -> Self {
         Self { created: kv.create_revision, written: kv.mod_revision, lease }
     }
-
-    fn shares_address(&self, other: &Entry) -> bool {
-        shares_address(&self.lease, &other.lease)
-    }
 }
 
 fn shares_address(one: &Lease, other: &Lease) -> bool {
@@ -154,7 +150,7 @@ impl KeyCache {
     fn lease(&self, node: &NodeName) -> Option<&Arc<Lease>> {
         let entries = || self.nodes.get(node).into_iter().flatten().filter_map(|(_, key)| self.entries.get(key));
         let first = entries().min_by_key(|entry| entry.created)?;
-        entries().rfind(|entry| entry.shares_address(first)).map(|entry| &entry.lease)
+        entries().rfind(|entry| shares_address(&entry.lease, &first.lease)).map(|entry| &entry.lease)
     }
 
     /// Finds the keys that name the node and are not its own.

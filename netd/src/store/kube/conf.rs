@@ -16,6 +16,7 @@ use tokio::time;
 use super::Shared;
 use super::store_events::StoreEvents;
 use crate::config::NetConfSource;
+use crate::config::store::REMEDIES;
 use crate::store::{Closed, StoreError, StoreEvent};
 use crate::whole_file;
 
@@ -34,7 +35,7 @@ pub(super) async fn read(server: &ApiServer, source: &NetConfSource) -> Result<S
             // A list by its name: a Role can be limited to it, and the same right lets netd watch it.
             let params = ListParams::default().fields(&selector(name));
             let maps = server.namespaced::<ConfigMap>(namespace).list(&params).await.map_err(ApiError::from);
-            let maps = maps.map_err(|error| StoreError::read(&object, error.advice(), error))?;
+            let maps = maps.map_err(|error| StoreError::read(&object, error.advice(&REMEDIES), error))?;
             let advice = "make it, with the key net-conf.json, or name another one by --net-conf-configmap";
             net_conf(maps.items.first()).map_err(|lack| StoreError::read(&object, advice, lack))
         }
@@ -133,7 +134,7 @@ impl NetConfFollower {
                 WatchEvent::Trouble(error) => {
                     let text = format!(
                         "the network configuration in ConfigMap {namespace}/{name} cannot be followed: {}: {}",
-                        error.advice(),
+                        error.advice(&REMEDIES),
                         chain(&error)
                     );
                     self.events.report_error(TASK, &text).await?;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use tokio::time;
 
 use super::Shared;
+use crate::config::store::REMEDIES;
 
 /// The first and the longest wait after a failure.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
@@ -40,8 +41,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         shared.node_status.changed.notified().await;
         while let Err(error) = set_condition(&shared, &mut set_for).await {
-            let text =
-                format!("the node's condition NetworkUnavailable cannot be set: {}: {}", error.advice(), chain(&error));
+            let text = format!(
+                "the node's condition NetworkUnavailable cannot be set: {}: {}",
+                error.advice(&REMEDIES),
+                chain(&error)
+            );
             if complaint.as_ref() != Some(&text) {
                 tracing::warn!("{text}");
                 complaint = Some(text);

@@ -12,6 +12,7 @@ use super::annotations;
 use super::object::{Node, NodeObject};
 use super::own_node::RequestMark;
 use super::store_events::StoreEvents;
+use crate::config::store::REMEDIES;
 use crate::store::{Closed, StoreEvent};
 
 const TASK: &str = "nodes";
@@ -91,7 +92,7 @@ impl NodeFollower {
                 }
                 WatchEvent::Recovered => self.events.report_ok(TASK).await?,
                 WatchEvent::Trouble(error) => {
-                    let text = format!("the Nodes cannot be followed: {}: {}", error.advice(), chain(&error));
+                    let text = format!("the Nodes cannot be followed: {}: {}", error.advice(&REMEDIES), chain(&error));
                     // That the daemon uses the cache file is worth more than why.
                     self.events.report_error(TASK, self.problem.as_ref().unwrap_or(&text)).await?;
                 }

@@ -22,7 +22,7 @@ use super::annotations::{self, RangesFault};
 use super::keys::{OVERWRITE, PUBLIC};
 use super::object::{Node, NodeObject};
 use crate::clock;
-use crate::config::store::AnnotationPrefix;
+use crate::config::store::{AnnotationPrefix, REMEDIES};
 use crate::store::StoreError;
 
 /// The first wait before a write that failed is repeated.
@@ -300,13 +300,13 @@ pub(super) fn unreadable(name: &NodeName, error: ApiError) -> StoreError {
         Some(404) => {
             "kubelet has not registered it, or the name is another one: compare NODE_NAME or --node-name with `kubectl get nodes`"
         }
-        _ => error.advice(),
+        _ => error.advice(&REMEDIES),
     };
     StoreError::read(format!("Node {name}"), advice, error)
 }
 
 fn unwritable(name: &NodeName, error: ApiError) -> StoreError {
-    StoreError::write(format!("Node {name}"), error.advice(), error)
+    StoreError::write(format!("Node {name}"), error.advice(&REMEDIES), error)
 }
 
 #[cfg(test)]

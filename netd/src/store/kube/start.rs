@@ -20,6 +20,7 @@ use super::object::{Node, NodeObject, PodObject};
 use super::own_node::{self, api_error};
 use super::{KubeStore, WRITE, conf, warning};
 use crate::config::NetConfSource;
+use crate::config::store::REMEDIES;
 use crate::problem::{Kind, Problem};
 use crate::store::startup_retry::StartupRetry;
 use crate::store::{LeaseRequest, StoreError, lease_builder};
@@ -118,7 +119,7 @@ impl KubeStore {
     async fn read_pod(&self, namespace: &str, name: &str) -> Result<NodeName, StoreError> {
         let object = format!("Pod {namespace}/{name}");
         let pod = self.shared.server.namespaced::<PodObject>(namespace).get(name).await.map_err(ApiError::from);
-        let pod = pod.map_err(|error| StoreError::read(&object, error.advice(), error))?;
+        let pod = pod.map_err(|error| StoreError::read(&object, error.advice(&REMEDIES), error))?;
         let node = pod.node().ok_or_else(|| StoreError::read(&object, NAME_ADVICE, "it is on no node"))?;
         node.parse().map_err(|error: NodeNameError| StoreError::read(&object, "", error))
     }

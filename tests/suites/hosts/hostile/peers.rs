@@ -291,7 +291,7 @@ fn foreign_key() -> Outcome {
         ensure!(n2.iter().all(|entry| after.contains(entry)), "the entries for n2 were {n2:?} and are {after:?}");
         let seen = status(bed.node())?;
         let named = seen["leftOut"].to_string() + &seen["problems"].to_string();
-        ensure!(named.contains("10.244.77.0"), "nobody hears of the key: {named}");
+        ensure!(named.contains("10.244.77.0"), "nothing reports the key: {named}");
         Ok(())
     })
 }

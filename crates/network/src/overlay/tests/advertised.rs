@@ -1,11 +1,11 @@
-//! What cannot be carried is told, per peer, and stops nothing else.
+//! What cannot be carried is reported, per peer, and stops nothing else.
 
 use crate::fixtures::{DUAL, Network, Peer, V4, V6, far, host_gw, name, near, node_name, vxlan};
 use crate::model::BackendType;
 use dataplane::types::Family;
 
-/// What is told of a network's peers, a line each.
-fn told(network: &Network) -> Vec<String> {
+/// What is reported of a network's peers, a line each.
+fn reported(network: &Network) -> Vec<String> {
     let outcome = network.outcome(&mut network.fake()).expect("a network that can be carried");
     outcome.unreachable.iter().map(|((node, family), why)| format!("{node} {family}: {why}")).collect()
 }
@@ -27,7 +27,7 @@ fn each_peer_that_cannot_be_reached_is_told_and_the_others_are_reached() {
         "node-6 IPv4: it has published no IPv4 address, which this node's tunnel needs",
         "node-7 IPv4: it runs backend wireguard, this node vxlan: set one Backend.Type for all nodes",
     ];
-    assert_eq!(told(&network), expected, "each is told with what is wrong");
+    assert_eq!(reported(&network), expected, "each is reported with what is wrong");
     let plan = network.settle(&mut network.fake());
     let routes: Vec<_> =
         plan.ops.iter().map(ToString::to_string).filter(|op| op.starts_with("ip route add 10.")).collect();
@@ -44,7 +44,7 @@ fn plain_routes_need_one_link() {
         "node-3 IPv4: no address of it is on-link (192.168.2.3, fd00:2::3) and host-gw needs that: put both on one segment \
          or use vxlan",
     ];
-    assert_eq!(told(&host_gw(V4, DUAL)), expected, "the peer behind the router is told");
+    assert_eq!(reported(&host_gw(V4, DUAL)), expected, "the peer behind the router is reported");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn no_plain_route_leads_from_ipv6_to_an_ipv4_next_hop() {
     let network = host_gw(V6, V4).peers([Peer { public: V4, ..near(2) }]);
     let expected = "node-2 IPv6: IPv6 pods cannot be reached over its IPv4 address with plain routes: give nodes IPv6 \
                     addresses or use vxlan";
-    assert_eq!(told(&network), [expected], "the way out is told");
+    assert_eq!(reported(&network), [expected], "the way out is reported");
 }
 
 #[test]
@@ -63,9 +63,9 @@ fn direct_routing_needs_no_tunnel_end_and_no_vni() {
         Peer { vtep: false, ..far(4) },
     ]);
     assert_eq!(
-        told(&network),
+        reported(&network),
         ["node-4 IPv4: it has published no VXLAN device for IPv4 pods"],
-        "only the far one is told"
+        "only the far one is reported"
     );
 }
 
@@ -76,7 +76,7 @@ fn a_peer_is_reached_by_one_family_and_told_for_the_other() {
     let endpoint = crate::fixtures::address("fd00:2::2");
     let way = outcome.peer_routes[&(node_name(2), Family::V6)];
     assert!(!way.is_direct() && way.endpoint == endpoint, "its IPv6 pods are reached: {way:?}");
-    assert!(outcome.unreachable.contains_key(&(node_name(2), Family::V4)), "its IPv4 pods are told");
+    assert!(outcome.unreachable.contains_key(&(node_name(2), Family::V4)), "its IPv4 pods are reported");
 }
 
 #[test]

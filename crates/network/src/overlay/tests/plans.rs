@@ -264,7 +264,7 @@ fn host_gw_of_both() {
 #[test]
 fn local_and_public_address_are_told_apart() {
     let behind_nat = Network { nat: true, ..vxlan(V4, V4).peers([far(3)]) };
-    assert_eq!(behind_nat.underlay(1).public.v4, Some(crate::fixtures::address("203.0.113.1")), "peers are told so");
+    assert_eq!(behind_nat.underlay(1).public.v4, Some(crate::fixtures::address("203.0.113.1")), "it is published");
     assert_plan(
         &behind_nat,
         r"

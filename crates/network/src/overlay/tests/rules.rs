@@ -155,7 +155,7 @@ fn other_chains_are_the_operators() {
         [(Family::Inet, "mine", "fwd"), (Family::Inet, "firewalld", "filter_FORWARD"), (Family::Ip6, "six", "f")];
     let (accepts, blockers) = forward(&network, &chains);
     assert_eq!(accepts, [], "nothing is written to them");
-    let told: Vec<_> = blockers.iter().map(ToString::to_string).collect();
+    let reported: Vec<_> = blockers.iter().map(ToString::to_string).collect();
     let expected = [
         "chain fwd of table inet mine drops forwarded packets of pods; to let them pass: \
          nft insert rule inet mine fwd ip saddr 10.244.0.0/16 accept && \
@@ -168,7 +168,7 @@ fn other_chains_are_the_operators() {
         "chain f of table ip6 six drops forwarded packets of pods; to let them pass: \
          nft insert rule ip6 six f ip6 saddr fd00:10::/48 accept && nft insert rule ip6 six f ip6 daddr fd00:10::/48 accept",
     ];
-    assert_eq!(told, expected, "each is told with what to type");
+    assert_eq!(reported, expected, "each is reported with what to type");
 }
 
 #[test]
@@ -195,37 +195,37 @@ fn accept(side: Side, range: &str) -> Rule {
     rule(side, range, Verdict::Accept).with_comment("typed by an operator")
 }
 
-/// What is told of chain `f` of table `inet mine`, which drops by policy, with these rules.
-fn told_of(network: &Network, rules: Vec<Rule>) -> Vec<String> {
+/// What is reported of chain `f` of table `inet mine`, which drops by policy, with these rules.
+fn reported_of(network: &Network, rules: Vec<Rule>) -> Vec<String> {
     let table = TableId::new(Family::Inet, "mine");
     let mut host = observe::host(&mut network.fake(), &network.identity()).expect("a readable kernel");
     host.base_chains = vec![drop_chain(table.clone(), "f")];
     host.others.rules.insert((table, "f".to_owned()), rules);
-    told(network, &host)
+    reported(network, &host)
 }
 
-fn told(network: &Network, host: &observe::Host) -> Vec<String> {
+fn reported(network: &Network, host: &observe::Host) -> Vec<String> {
     let outcome = network.outcome_on(host).expect("a network that can be carried");
     outcome.blockers.iter().map(ToString::to_string).collect()
 }
 
 #[test]
-fn a_chain_is_told_for_as_long_as_it_blocks() {
+fn a_chain_is_reported_for_as_long_as_it_blocks() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
     let remedies = [(Side::Source, "10.244.0.0/16"), (Side::Destination, "10.0.0.0/8"), (Side::Source, "fd00:10::/48")];
     let mut rules: Vec<_> = remedies.map(|(side, range)| accept(side, range)).into();
     let expected = "chain f of table inet mine drops forwarded packets of pods; to let them pass: \
                     nft insert rule inet mine f ip6 daddr fd00:10::/48 accept";
-    assert_eq!(told_of(&network, rules.clone()), [expected], "what is missing still is told, and nothing else");
+    assert_eq!(reported_of(&network, rules.clone()), [expected], "what is missing is still reported, and nothing else");
     rules.push(accept(Side::Destination, "fd00:10::/48"));
-    assert_eq!(told_of(&network, rules.clone()), [""; 0], "nothing is missing");
+    assert_eq!(reported_of(&network, rules.clone()), [""; 0], "nothing is missing");
 
     let end = |statement: Statement| Rule::new([Statement::Counter, statement]);
-    assert_eq!(told_of(&network, vec![end(Verdict::Accept.into())]), [""; 0], "all packets are let pass");
+    assert_eq!(reported_of(&network, vec![end(Verdict::Accept.into())]), [""; 0], "all packets are let pass");
     let reject = Statement::Opaque { name: "reject".to_owned(), data: Vec::new() };
     for last in [end(Verdict::Drop.into()), end(reject)] {
         let rules = [vec![last], rules.clone()].concat();
-        assert_eq!(told_of(&network, rules).len(), 1, "what follows on a rule for all packets is not reached");
+        assert_eq!(reported_of(&network, rules).len(), 1, "what follows on a rule for all packets is not reached");
     }
 }
 
@@ -233,9 +233,9 @@ fn a_chain_is_told_for_as_long_as_it_blocks() {
 fn what_lets_only_some_packets_of_pods_pass_opens_nothing() {
     let network = Network { forward_rules: true, ..vxlan(V4, V4) };
     let [from, to] = [Side::Source, Side::Destination].map(|side| accept(side, "10.244.0.0/16"));
-    assert_eq!(told_of(&network, vec![from.clone(), to.clone()]), [""; 0], "both ends are open");
+    assert_eq!(reported_of(&network, vec![from.clone(), to.clone()]), [""; 0], "both ends are open");
     let of_family = Rule::new([Statement::family(types::Family::V4), Verdict::Accept.into()]);
-    assert_eq!(told_of(&network, vec![of_family]), [""; 0], "the whole family is let pass");
+    assert_eq!(reported_of(&network, vec![of_family]), [""; 0], "the whole family is let pass");
     let with = |statement: Statement| {
         let mut rule = from.clone();
         rule.statements.insert(0, statement);
@@ -253,12 +253,16 @@ fn what_lets_only_some_packets_of_pods_pass_opens_nothing() {
         rule(Side::Source, "10.244.0.0/16", Verdict::Jump("there".to_owned())),
     ];
     for rule in narrow {
-        assert_eq!(told_of(&network, vec![rule.clone(), to.clone()]).len(), 1, "`{rule}` lets not all of them pass");
+        assert_eq!(
+            reported_of(&network, vec![rule.clone(), to.clone()]).len(),
+            1,
+            "`{rule}` lets not all of them pass"
+        );
     }
 }
 
 #[test]
-fn firewalld_is_told_until_it_trusts_the_pods() {
+fn firewalld_is_reported_until_it_trusts_the_pods() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
     let table = TableId::new(Family::Inet, "firewalld");
     let mut host = observe::host(&mut network.fake(), &network.identity()).expect("a readable kernel");
@@ -270,19 +274,19 @@ fn firewalld_is_told_until_it_trusts_the_pods() {
     let expected = "firewalld rejects forwarded packets that none of its zones and policies lets pass, and does not trust \
                     fd00:10::/48; if pods cannot talk: \
                     firewall-cmd --permanent --zone=trusted --add-source=fd00:10::/48 && firewall-cmd --reload";
-    assert_eq!(told(&network, &host), [expected], "the network in another zone is told");
+    assert_eq!(reported(&network, &host), [expected], "the network in another zone is reported");
     let zones = [zones, vec![to("filter_FWD_trusted", "fd00:10::/48")]].concat();
     host.others.rules.insert((table, "filter_FORWARD_ZONES".to_owned()), zones);
-    assert_eq!(told(&network, &host), [""; 0], "both are trusted");
+    assert_eq!(reported(&network, &host), [""; 0], "both are trusted");
 }
 
 #[test]
-fn iptables_legacy_is_told_for_as_long_as_it_blocks() {
+fn iptables_legacy_is_reported_for_as_long_as_it_blocks() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
-    let told = |v4: Option<xtables::Forward>, v6: Option<xtables::Forward>| {
+    let reported = |v4: Option<xtables::Forward>, v6: Option<xtables::Forward>| {
         let mut fake = network.fake();
         fake.legacy_forward = PerFamily { v4, v6 };
-        told(&network, &observe::host(&mut fake, &network.identity()).expect("a readable kernel"))
+        reported(&network, &observe::host(&mut fake, &network.identity()).expect("a readable kernel"))
     };
     let with = |policy, closed, accepts: &[(Side, &str)]| {
         let accepts = accepts.iter().map(|(side, range)| (*side, prefix(range))).collect();
@@ -295,9 +299,9 @@ fn iptables_legacy_is_told_for_as_long_as_it_blocks() {
          ip6tables-legacy -I FORWARD -d fd00:10::/48 -j ACCEPT",
     ];
     let (nothing, half) = ([], [(Side::Source, "fd00:10::/48")]);
-    let blocking = told(with(Policy::Drop, false, &nothing), with(Policy::Accept, true, &half));
+    let blocking = reported(with(Policy::Drop, false, &nothing), with(Policy::Accept, true, &half));
     assert_eq!(blocking, expected, "at the end where that is reached, else before all");
     let both = [(Side::Source, "10.244.0.0/16"), (Side::Destination, "0.0.0.0/0")];
-    assert_eq!(told(with(Policy::Drop, true, &both), None), [""; 0], "an open one is not told");
-    assert_eq!(told(with(Policy::Accept, false, &nothing), None), [""; 0], "nor is one that accepts");
+    assert_eq!(reported(with(Policy::Drop, true, &both), None), [""; 0], "an open one is not reported");
+    assert_eq!(reported(with(Policy::Accept, false, &nothing), None), [""; 0], "nor is one that accepts");
 }

@@ -206,7 +206,7 @@ fn devices_that_change_places_go_before_either_is_made() {
 }
 
 #[test]
-fn a_device_of_another_kind_is_told_and_left_alone() {
+fn a_device_of_another_kind_is_reported_and_left_alone() {
     let network = vxlan(V4, V4);
     let mut fake = network.fake();
     let index = fake.add_link(&name("flannel.1"), 1500);
@@ -227,13 +227,13 @@ fn a_device_of_another_kind_is_told_and_left_alone() {
     })]);
     let before = snapshot(&fake);
     let (plan, _) = network.reconcile(&mut fake);
-    assert_eq!(plan.conflicts, [Conflict::Name { name: name("flannel.1"), texts: TEXTS }], "it is told");
+    assert_eq!(plan.conflicts, [Conflict::Name { name: name("flannel.1"), texts: TEXTS }], "it is reported");
     fake.routes.retain(|route| route.kind.is_unicast());
     assert_eq!(snapshot(&fake), before, "it is left alone with all that is on it");
 }
 
 #[test]
-fn a_tunnel_of_others_with_our_vni_and_port_is_told_and_left_alone() {
+fn a_tunnel_of_others_with_our_vni_and_port_is_reported_and_left_alone() {
     let network = vxlan(V4, V4);
     for local in [Some(address("192.168.1.77")), None] {
         let mut fake = settled(&network.clone().peers([]));
@@ -244,7 +244,7 @@ fn a_tunnel_of_others_with_our_vni_and_port_is_told_and_left_alone() {
         let before = snapshot(&fake);
         let (plan, _) = network.reconcile(&mut fake);
         let expected = Conflict::Tunnel { name: name("flannel.1"), other: name("theirs"), texts: TEXTS };
-        assert_eq!(plan.conflicts, [expected], "it is told");
+        assert_eq!(plan.conflicts, [expected], "it is reported");
         assert_eq!(
             plan.conflicts[0].to_string(),
             "VXLAN device flannel.1 cannot be made, since theirs has the same VNI and port: ip link delete theirs, or choose \
@@ -265,7 +265,7 @@ fn a_new_port_that_others_have_costs_nothing_of_what_works() {
     fake.links.push(theirs);
     let before = snapshot(&fake);
     let (plan, _) = network.with(r#""Port": 4789"#).reconcile(&mut fake);
-    assert_eq!(plan.conflicts.len(), 1, "it is told");
+    assert_eq!(plan.conflicts.len(), 1, "it is reported");
     assert_eq!(snapshot(&fake), before, "the device in use stays until the way is free");
 }
 
@@ -280,7 +280,7 @@ fn a_device_of_the_other_family_with_our_vni_is_no_conflict() {
 }
 
 #[test]
-fn a_foreign_route_to_our_destination_is_told_with_the_way_out() {
+fn a_foreign_route_to_our_destination_is_reported_with_the_way_out() {
     let network = vxlan(V4, V4).peers([near(2)]);
     let mut fake = network.fake();
     let theirs = DeviceRoute {

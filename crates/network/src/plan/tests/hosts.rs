@@ -25,7 +25,7 @@ fn a_host_that_begins_to_forward_goes_on_to_take_router_advertisements() {
     let expected = ["sysctl -q -w net/ipv6/conf/eth0/accept_ra=2", "sysctl -q -w net/ipv6/conf/all/forwarding=1"];
     for network in [vxlan(V6, V6), vxlan(V6, V4), host_gw(V6, V6)] {
         let set = sysctls_set(&network, &[(FORWARDING, "0"), (ACCEPT_RA, "1")]);
-        assert_eq!(set, expected, "it is told to before it forwards");
+        assert_eq!(set, expected, "it takes them before it forwards");
     }
 }
 

@@ -1,7 +1,7 @@
 //! Properties of plans for arbitrary networks, on the kernel in memory.
 
-use dataplane::address::Address;
 use dataplane::fake::Fake;
+use dataplane::fake::global_address;
 use dataplane::link::{Kind, Tunnel, Vxlan};
 use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::nft::{self, Chain, ChainType, Expression, Hook, Policy, Rule, Side, Statement, Table, Verdict};
@@ -99,18 +99,7 @@ fn strangers(fake: &mut Fake) {
         link.alias = Some("other".to_owned());
     }
     for (index, own, prefix_len) in [(1, "192.168.1.1", 24), (1, "10.244.1.7", 32), (cni0, "10.244.1.1", 24)] {
-        let own = address(own);
-        fake.addresses.push(Address {
-            index,
-            address: own,
-            prefix_len,
-            global: true,
-            temporary: false,
-            deprecated: false,
-            tentative: false,
-            duplicate: false,
-            permanent: true,
-        });
+        fake.addresses.push(global_address(index, address(own), prefix_len));
     }
     let route = |destination: &str, gateway: Option<&str>, index, protocol, metric| {
         let (destination, gateway) = (prefix(destination), gateway.map(address));
@@ -275,6 +264,6 @@ proptest! {
         assert!(failed.is_empty(), "nothing is tried in vain: {failed:?}");
         assert!(fake.routes.contains(&route.with_index(1)), "the foreign route stays");
         let reachable = network.outcome(&mut fake).expect("a network that can be carried").desired.routes;
-        assert_eq!(!plan.conflicts.is_empty(), reachable.contains_key(&route.destination), "a conflict is told");
+        assert_eq!(!plan.conflicts.is_empty(), reachable.contains_key(&route.destination), "a conflict is reported");
     }
 }
