@@ -37,11 +37,6 @@ pub enum Store {
     Kube(KubeStore),
 }
 
-/// etcd cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error("etcd cannot be the store")]
-pub struct EtcdUnusable(#[from] EndpointError);
-
 /// Calls a method of the store's kind.
 macro_rules! each {
     ($any:expr, $store:ident => $call:expr) => {
@@ -59,7 +54,7 @@ impl Store {
     ///
     /// # Errors
     /// Where an endpoint or a certificate file of etcd is invalid.
-    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, EtcdUnusable> {
+    pub fn new(config: StoreConfig, waits: bool) -> Result<Self, EndpointError> {
         Ok(match config {
             StoreConfig::Dir(config) => Self::Dir(DirStore::new(config.dir, config.net_conf, POLL)),
             StoreConfig::Etcd(config) => Self::Etcd(EtcdStore::new(config, waits)?),

@@ -146,10 +146,15 @@ impl DeviceRoute {
         Route { destination, gateway, index, onlink, protocol, metric, kind }
     }
 
+    /// A route to what is on the device's link, of nobody, with the lowest metric.
+    pub fn new(destination: Prefix, device: IfName) -> Self {
+        let (gateway, onlink, protocol, metric, kind) = (None, false, RouteProtocol(0), 0, RouteKind::default());
+        Self { destination, gateway, device, onlink, protocol, metric, kind }
+    }
+
     /// What sorts before every route to `destination`, for a search in a sorted set.
     pub fn least_to(destination: Prefix) -> Self {
-        let (gateway, onlink, protocol, metric, kind) = (None, false, RouteProtocol(0), 0, RouteKind::default());
-        Self { destination, gateway, device: IfName::LEAST, onlink, protocol, metric, kind }
+        Self::new(destination, IfName::LEAST)
     }
 
     /// The same with the device's name.

@@ -226,15 +226,8 @@ const LAST: u32 = 4_278_198_272;
 /// The route for packets to addresses of the pod network that no node has. By the default route they would leave for a router that may
 /// send them back.
 fn nowhere(network: Prefix, loopback: IfName) -> DeviceRoute {
-    DeviceRoute {
-        destination: network,
-        gateway: None,
-        device: loopback,
-        onlink: false,
-        protocol: PROTOCOL,
-        metric: LAST,
-        kind: RouteKind::Unreachable,
-    }
+    let kind = RouteKind::Unreachable;
+    DeviceRoute { protocol: PROTOCOL, metric: LAST, kind, ..DeviceRoute::new(network, loopback) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use dataplane::op::DeviceRoute;
-use dataplane::route::{Route, RouteKind};
+use dataplane::route::Route;
 use dataplane::types::{Family, IfName, Mac, Prefix, Vni};
 
 use super::{BackendType, Encapsulation};
@@ -106,8 +106,7 @@ impl Entries {
     /// A route to `subnet` alone. An `onlink` next hop counts as on the link, whatever the device's addresses say.
     pub(crate) fn by(subnet: Prefix, gateway: IpAddr, device: IfName, onlink: bool) -> Self {
         let (gateway, protocol, metric) = (Some(gateway), PROTOCOL, Route::default_metric(subnet.family()));
-        let kind = RouteKind::Unicast;
-        let route = DeviceRoute { destination: subnet, gateway, device, onlink, protocol, metric, kind };
+        let route = DeviceRoute { gateway, onlink, protocol, metric, ..DeviceRoute::new(subnet, device) };
         Self { route, tunnel: None }
     }
 }

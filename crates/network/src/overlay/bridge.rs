@@ -7,7 +7,6 @@ use std::net::IpAddr;
 
 use dataplane::link::{Kind, Link, LinkChange};
 use dataplane::op::{DeviceAddress, DeviceRoute};
-use dataplane::route::RouteKind;
 use dataplane::types::{Family, IfName, Mac, Mtu, RouteProtocol};
 
 use super::{Input, Outcome};
@@ -55,15 +54,8 @@ pub(super) fn want(input: &Input<'_>, outcome: &mut Outcome) {
             address(bridge.mac.link_local().into(), 64);
             desired.sysctls.insert(format!("net/ipv6/conf/{name}/disable_ipv6"), "0".to_owned());
         }
-        let connected = DeviceRoute {
-            destination: *subnet,
-            gateway: None,
-            device: name.clone(),
-            onlink: false,
-            protocol: RouteProtocol::KERNEL,
-            metric: if family == Family::V6 { ADDRCONF } else { 0 },
-            kind: RouteKind::Unicast,
-        };
+        let (protocol, metric) = (RouteProtocol::KERNEL, if family == Family::V6 { ADDRCONF } else { 0 });
+        let connected = DeviceRoute { protocol, metric, ..DeviceRoute::new(*subnet, name.clone()) };
         desired.routes.insert(*subnet, connected);
     }
     desired.bridge = Some(Bridge { mtu: outcome.pod_mtu.unwrap_or(bridge.mtu), ..bridge.clone() });

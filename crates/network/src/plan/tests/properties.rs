@@ -1,7 +1,6 @@
 //! Properties of plans for arbitrary networks, on the kernel in memory.
 
-use dataplane::fake::Fake;
-use dataplane::fake::global_address;
+use dataplane::fake::{Fake, global_address};
 use dataplane::link::{Kind, Tunnel, Vxlan};
 use dataplane::neighbour::{Fdb, Neighbour};
 use dataplane::nft::{self, Chain, ChainType, Expression, Hook, Policy, Rule, Side, Statement, Table, Verdict};
