@@ -99,14 +99,9 @@ const IMPURE: [&str; 18] = [
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "CLOCK_REALTIME", "Timestamp::now", "Zoned::now"];
 
 /// Who may read the clock that people set, and why a jump of it does no harm there.
-const WALL_CLOCK: [(&str, &str); 6] = [
+const WALL_CLOCK: [(&str, &str); 4] = [
     ("crates/apiserver/src/event_recorder.rs", "the times of Events that people are shown"),
     ("netd/src/clock.rs", "points in time and ages that people read"),
-    ("netd/src/store/dir/watcher.rs", "gives fingerprint.rs the time"),
-    (
-        "netd/src/store/dir/fingerprint.rs",
-        "whether a file is read once more, since it may change without another timestamp",
-    ),
     ("cni-plugin/src/ipam/index.rs", "a timestamp that no file has; another one means that the files are read"),
     ("cni-plugin/src/ipam/directory.rs", "how old a reservation is that has no pod"),
 ];

@@ -17,13 +17,13 @@ const REMEDY: &str = "drain the node, run `netd cleanup` on it and start netd ag
 
 /// The store gives this node other subnets than its pods use.
 pub(super) fn other_subnets(stored: PerFamily<Prefix>, used: PerFamily<Prefix>) -> Problem {
-    let detail = format!("has {} for this node now, but its pods use {}", listed(stored), listed(used));
+    let detail = format!("has {} for this node now, but its pods use {}", listed(&stored), listed(&used));
     Problem::new(Kind::PodCidrChanged, "the store", detail).with_remedy(REMEDY)
 }
 
 /// The store has given this node's subnets to another node.
 pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
-    let detail = format!("has taken {} that this node's pods use", listed(used));
+    let detail = format!("has taken {} that this node's pods use", listed(&used));
     Problem::new(Kind::LeaseLost, "another node", detail).with_remedy(REMEDY)
 }
 
@@ -31,8 +31,8 @@ pub(super) fn taken(used: PerFamily<Prefix>) -> Problem {
 pub(super) fn name_taken(stored: &Lease, own: &Lease) -> Problem {
     let detail = format!(
         "is another machine's too: its lease has the address {} now, and this machine has {}",
-        listed(stored.public),
-        listed(own.public)
+        listed(&stored.public),
+        listed(&own.public)
     );
     let remedy = "give one of the two another --node-name, or clean up there (`netd cleanup`)";
     Problem::new(Kind::NodeNameTaken, format!("the node name {}", own.node), detail).with_remedy(remedy)
@@ -58,7 +58,7 @@ pub(super) fn not_read(why: &impl Error) -> Problem {
     Problem::new(Kind::PeersNotRead, "the peers' leases", format!("cannot be read: {}", chain(why)))
 }
 
-fn listed(values: PerFamily<impl Display>) -> String {
+fn listed(values: &PerFamily<impl Display>) -> String {
     values.iter().map(|(_, value)| value.to_string()).collect::<Vec<_>>().join(" ")
 }
 
