@@ -146,7 +146,10 @@ fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
                 );
             }
             // No packet reaches the rules after this one.
-            ([], Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)))) => break,
+            (
+                [],
+                Some(Statement::Verdict(Verdict::Drop | Verdict::Return | Verdict::Goto(_)) | Statement::Reject(_)),
+            ) => break,
             ([Statement::Opaque { name, .. }], _) if name == "reject" => break,
             _ => {}
         }
@@ -162,7 +165,7 @@ fn all(family: Family) -> [(Side, Prefix); 2] {
 fn conditions(rule: &Rule) -> Vec<&Statement> {
     let addressed: Vec<_> = rule.statements.iter().filter_map(|one| Some(range(one)?.1.family())).collect();
     let asks = |statement: &&Statement| match statement {
-        Statement::Counter | Statement::Verdict(_) => false,
+        Statement::Counter | Statement::Verdict(_) | Statement::Reject(_) => false,
         Statement::Opaque { name, .. } => name != "log",
         // A condition on an address of the family implies the family.
         other => family(other).is_none_or(|family| !addressed.contains(&family)),
