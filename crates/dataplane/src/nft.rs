@@ -18,6 +18,7 @@ mod fixtures;
 mod notification;
 mod operation;
 pub mod read;
+mod record_changes;
 mod records;
 mod rule;
 mod socket;
@@ -25,26 +26,27 @@ mod source;
 mod table;
 mod text;
 mod userdata;
+mod value;
 mod wire;
 pub(crate) mod writer;
 
 pub use encode::Invalid;
 pub use error::Error;
 pub use expression::{
-    AddressType, Comparison, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Operand, Reject, Side,
-    Statement, Type, Value, Verdict, VerdictMap, protocol, state, status,
+    Comparison, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Operand, Reject, Side, Statement, Verdict,
+    VerdictMap,
 };
 pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, RecordList, Transaction};
 pub(crate) use read::RawMessage;
-pub use records::{
-    Difference, ELEMENTS_PER_TRANSACTION, Record, RecordChange, RecordData, Records, Unfit, transactions,
-};
+pub use record_changes::{Difference, ELEMENTS_PER_TRANSACTION, RecordChange, transactions};
+pub use records::{Record, RecordData, Records, Unfit};
 pub use socket::Socket;
 pub use table::{
-    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Family, Hook, Interval, Key, Policy,
-    Rule, RuleWithHandle, Set, SetFlags, Table, TableId, Usage,
+    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Family, Hook, Policy, Rule,
+    RuleWithHandle, Set, SetFlags, Table, TableId, Usage,
 };
+pub use value::{AddressType, Interval, Key, Type, Value, protocol, state, status};
 
 #[cfg(test)]
 mod tests;

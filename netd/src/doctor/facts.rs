@@ -33,8 +33,6 @@ pub(super) struct Facts {
     pub outcome: Outcome,
     /// The difference between the kernel and the desired state.
     pub plan: Plan,
-    /// The policy rules that send packets to pods elsewhere.
-    pub diversions: Vec<Diversion>,
     /// The kernel.
     pub kernel: KernelFacts,
     /// The file with the subnets for the plugin.
@@ -50,6 +48,8 @@ pub(super) struct Facts {
 /// What the kernel has.
 #[derive(Debug)]
 pub(super) struct KernelFacts {
+    /// The policy rules that send packets to pods elsewhere.
+    pub diversions: Vec<Diversion>,
     /// Links, routes and base chains.
     pub host: Host,
     /// All addresses.
@@ -141,7 +141,7 @@ impl Facts {
 
     /// True where a policy rule sends packets to a peer's pods elsewhere.
     pub(super) fn is_diverted(&self, peer: &NodeName, family: Family) -> bool {
-        self.diversions.iter().any(|diversion| diversion.rule.family == family && diversion.peers.contains(peer))
+        self.kernel.diversions.iter().any(|diversion| diversion.rule.family == family && diversion.peers.contains(peer))
     }
 
     /// The peers.

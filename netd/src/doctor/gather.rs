@@ -76,6 +76,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     let text = whole_file::read(&config.subnet_file).ok();
     let chains = nft::Socket::open().and_then(|mut nft| nft.chains()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
+        diversions,
         addresses: kernel.addresses()?,
         sysctls: BTreeMap::new(),
         chains: chains.into_iter().map(|(table, name, _)| (table, name)).collect(),
@@ -90,7 +91,6 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         rejected,
         outcome,
         plan,
-        diversions,
         kernel: kernel_facts,
         subnet_file: SubnetFile { path: config.subnet_file.clone(), text },
         conf_dir: conf_dir(&config.cni),

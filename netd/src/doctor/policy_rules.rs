@@ -7,5 +7,5 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let finding = |diversion: &crate::diversion::Diversion| {
         Finding::fault(diversion.subject(), diversion.detail()).remedy(diversion.remedy.clone())
     };
-    facts.diversions.iter().map(finding).collect()
+    facts.kernel.diversions.iter().map(finding).collect()
 }

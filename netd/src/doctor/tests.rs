@@ -40,8 +40,8 @@ fn well(network: &Network) -> Facts {
         rejected: Vec::new(),
         outcome: network.outcome(&mut kernel).expect("a network that can be carried"),
         plan: network.plan(&mut kernel),
-        diversions: Vec::new(),
         kernel: KernelFacts {
+            diversions: Vec::new(),
             addresses: kernel.addresses().expect("a readable kernel"),
             host,
             sysctls: BTreeMap::new(),

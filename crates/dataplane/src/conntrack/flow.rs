@@ -2,8 +2,6 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use nix::libc::{AF_INET, AF_INET6};
-
 use crate::netlink_message::HEADER_BYTES;
 use crate::nft::attributes::Attributes;
 use crate::nft::writer::Writer;
@@ -45,8 +43,10 @@ mod filter {
 
 /// `AF_INET` or `AF_INET6`.
 pub(super) fn number(family: Family) -> u8 {
-    let number = if family == Family::V4 { AF_INET } else { AF_INET6 };
-    u8::try_from(number).unwrap_or(0)
+    match family {
+        Family::V4 => 2,
+        Family::V6 => 10,
+    }
 }
 
 /// `CTA_IP_V4_SRC`, `CTA_IP_V6_SRC`; the destination follows.

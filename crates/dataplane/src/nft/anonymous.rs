@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::expression::{Statement, Verdict, VerdictMap};
-use super::table::{Data, Key, Set, SetFlags, Table};
+use super::table::{Data, Set, SetFlags, Table};
+use super::value::Key;
 
 impl Table {
     /// Puts each anonymous map of verdicts into its rule, and takes it from the sets.

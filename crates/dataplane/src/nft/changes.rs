@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::operation::{Elements, Operation, Transaction};
-use super::table::{Element, Key, Set, Table};
+use super::table::{Element, Set, Table};
+use super::value::Key;
 
 impl Table {
     /// The same with no other elements than these.

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 
 use super::abi::{self, counter, element, element_flag};
 use super::attributes::Attributes;
-use super::expression::{Value, Verdict};
-use super::table::{Counter, Data, DataType, Element, Interval, Key, Set, SetFlags, Usage};
+use super::expression::Verdict;
+use super::table::{Counter, Data, DataType, Element, Set, SetFlags, Usage};
+use super::value::Value;
+use super::value::{Interval, Key};
 use super::writer::Writer;
 use super::{userdata, wire};
 

@@ -14,7 +14,8 @@ use super::abi::{
 use super::expression::{Expression, Statement, Verdict, VerdictMap};
 use super::operation::{Elements, Operation, RecordList};
 use super::rule::ANONYMOUS_MAP;
-use super::table::{Base, Data, DataType, Element, Key, Rule, Set, SetFlags, Table, TableId};
+use super::table::{Base, Data, DataType, Element, Rule, Set, SetFlags, Table, TableId};
+use super::value::Key;
 use super::writer::{Writer, nftables};
 use super::{elements, rule as rules, userdata, wire};
 

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::abi::{chain, element_list, generation, message, rule, set};
 use super::elements;
 use super::read::RawMessage;
-use super::table::{Element, Key, Set, Table, TableId};
+use super::table::{Element, Set, Table, TableId};
+use super::value::Key;
 
 /// Whether something came or went. A change of something that is there comes as new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::records::Records;
-use super::table::{Chain, Element, Key, Rule, Set, SetFlags, Table, TableId};
+use super::table::{Chain, Element, Rule, Set, SetFlags, Table, TableId};
+use super::value::Key;
 
 /// One operation on a table. The kernel applies several as one [`Transaction`].
 #[derive(Debug, Clone, PartialEq, Eq)]

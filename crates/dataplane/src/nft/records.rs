@@ -5,16 +5,16 @@
 //! that a change moves few bytes. Verdicts are kept once each. A comment is kept once for neighbours that share it: in a map of
 //! endpoints by service these are the endpoints of one service.
 
-mod change;
 mod record;
 mod texts;
 
-use super::expression::{Type, Value, Verdict};
-use super::table::{Data, DataType, Element, Key, Set, SetFlags};
+use super::expression::Verdict;
+use super::table::{Data, DataType, Element, Set, SetFlags};
+use super::value::Key;
+use super::value::{Type, Value};
 use super::{userdata, wire};
 use texts::{TEXT_BYTES, Texts};
 
-pub use change::{Difference, ELEMENTS_PER_TRANSACTION, RecordChange, transactions};
 pub use record::{Record, RecordData};
 
 /// The most elements of a page.

@@ -9,9 +9,10 @@
 
 use super::abi::{self, DREG, REGISTER_VERDICT, immediate, lookup as lookup_attribute, masq, meta, meta_key};
 use super::attributes::Attributes;
-use super::expression::{Comparison, Expression, NatFlags, Statement, Type, Value, Verdict, VerdictMap};
+use super::expression::{Comparison, Expression, NatFlags, Statement, Verdict, VerdictMap};
 use super::source::{IMMEDIATE, LOOKUP};
 use super::table::Family;
+use super::value::{Type, Value};
 use super::writer::Writer;
 use crate::types;
 
@@ -48,7 +49,10 @@ fn write(writer: &mut Writer, family: Family, statement: &Statement) {
         Statement::Counter => expression(writer, "counter", |_| ()),
         Statement::NoTrack => expression(writer, "notrack", |_| ()),
         Statement::SetMark(value) => {
-            load::write(writer, value, 0);
+            match value {
+                Expression::MarkFrom(map) => lookup::write_map(writer, map),
+                value => load::write(writer, value, 0),
+            }
             expression(writer, "meta", |writer| {
                 writer.number(meta::KEY, meta_key::MARK);
                 writer.number(meta::SREG, register(0));

@@ -2,7 +2,8 @@
 
 use super::abi::{ct, ct_key, fib, fib_flag, fib_result, meta, meta_key, numgen, numgen_type, payload, payload_base};
 use super::attributes::Attributes;
-use super::expression::{Expression, Side, Type};
+use super::expression::{Expression, Side};
+use super::value::Type;
 use crate::types::Family::{self, V4, V6};
 
 /// Where the value of an expression comes from.

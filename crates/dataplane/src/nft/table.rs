@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::expression::{Statement, Type, Value, Verdict};
-use crate::types::{self, Prefix};
+use super::expression::{Statement, Verdict};
+use super::value::{Key, Type, Value};
+use crate::types;
 
 /// The family of a table: which packets it sees (`NFPROTO_*` of `linux/netfilter.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -230,44 +231,6 @@ impl Set {
     /// key is of one type.
     pub(super) fn has_ends(&self) -> bool {
         self.flags.has(SetFlags::INTERVAL) && self.key.len() == 1
-    }
-}
-
-/// The values from `first` to `last`, both of one type.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Interval {
-    /// The lowest.
-    pub first: Value,
-    /// The highest; the same as `first` for a single value.
-    pub last: Value,
-}
-
-impl From<Value> for Interval {
-    fn from(value: Value) -> Self {
-        Self { first: value.clone(), last: value }
-    }
-}
-
-impl From<Prefix> for Interval {
-    fn from(prefix: Prefix) -> Self {
-        let end = |number| Value::Address(types::address(prefix.family(), number));
-        Self { first: end(prefix.first()), last: end(prefix.last()) }
-    }
-}
-
-/// The key of an element: one interval per concatenated type; none for the element that stands for all other keys (`*`).
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(pub Vec<Interval>);
-
-impl<I: Into<Interval>> FromIterator<I> for Key {
-    fn from_iter<T: IntoIterator<Item = I>>(intervals: T) -> Self {
-        Self(intervals.into_iter().map(Into::into).collect())
-    }
-}
-
-impl<I: Into<Interval>> From<I> for Key {
-    fn from(interval: I) -> Self {
-        Self(vec![interval.into()])
     }
 }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::expression::{AddressType, Type, Value};
 use super::operation::{Elements, Operation, RecordList, Transaction};
 use super::table::{
-    Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Interval, Key, Policy, Rule, Set, SetFlags, Table,
-    TableId,
+    Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Policy, Rule, Set, SetFlags, Table, TableId,
 };
+use super::value::{AddressType, Type, Value};
+use super::value::{Interval, Key};
 use crate::types::{self, Prefix};
 
 mod expressions;

@@ -7,8 +7,8 @@
 //! `nft` 1.0.6, which later ones read as well. The forms of later ones crash it.
 
 use super::attributes::text;
-use super::expression::Type;
 use super::table::{DataType, Set};
+use super::value::Type;
 use crate::types;
 
 /// `NFTNL_UDATA_COMMENT_MAXLEN`, which counts the zero at the end.

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::abi::{data, verdict, verdict_code};
 use super::attributes::{Attributes, text};
-use super::expression::{AddressType, Type, Value, Verdict};
+use super::expression::Verdict;
 use super::table::{ChainType, Family, Hook};
+use super::value::{AddressType, Type, Value};
 use super::writer::Writer;
 use crate::types;
 

@@ -4,8 +4,10 @@ use std::fmt;
 
 use super::super::abi::{self, element};
 use super::super::attributes::Attributes;
-use super::super::expression::{Value, Verdict};
-use super::super::table::{Data, DataType, Element, Key};
+use super::super::expression::Verdict;
+use super::super::table::{Data, DataType, Element};
+use super::super::value::Key;
+use super::super::value::Value;
 use super::super::writer::Writer;
 use super::super::{userdata, wire};
 use super::texts::{TEXT_BYTES, Texts};

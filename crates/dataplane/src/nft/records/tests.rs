@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use proptest::prelude::*;
 
+use super::super::record_changes::{Difference, ELEMENTS_PER_TRANSACTION, RecordChange, transactions};
 use super::super::tests::{random, with_socket};
 use super::super::{Chain, Family, Operation, RecordList, Table, TableId, protocol};
 use super::*;

@@ -1,9 +1,9 @@
 //! What is wrong with a rule that the kernel would take for another one than was meant. Pure.
 
-use super::super::expression::{
-    Expression, MapLookup, NatTarget, Operand, Reject, Statement, Type, Value, VerdictMap, protocol,
-};
-use super::super::table::{Family, Key, Rule};
+use super::super::expression::{Expression, MapLookup, NatTarget, Operand, Reject, Statement, VerdictMap};
+use super::super::table::{Family, Rule};
+use super::super::value::Key;
+use super::super::value::{Type, Value, protocol};
 use super::super::wire::IFNAME_BYTES;
 use crate::types;
 

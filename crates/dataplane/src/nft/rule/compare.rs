@@ -2,7 +2,8 @@
 
 use super::super::abi::cmp;
 use super::super::attributes::Attributes;
-use super::super::expression::{Comparison, Expression, Operand, Statement, Type, Value};
+use super::super::expression::{Comparison, Expression, Operand, Statement};
+use super::super::value::{Type, Value};
 use super::super::wire::IFNAME_BYTES;
 use super::super::writer::Writer;
 use super::{Reader, expression, load, register};

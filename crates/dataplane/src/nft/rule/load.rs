@@ -2,10 +2,11 @@
 
 use super::super::abi::{DREG, bitwise, byteorder, immediate, numgen, payload};
 use super::super::attributes::Attributes;
-use super::super::expression::{Expression, Type, Value};
+use super::super::expression::Expression;
 use super::super::source::{IMMEDIATE, PAYLOAD};
+use super::super::value::{Type, Value};
 use super::super::writer::Writer;
-use super::{Reader, expression, lookup, register, word};
+use super::{Reader, expression, register, word};
 use crate::types;
 
 /// Something that was loaded and not used yet.
@@ -20,9 +21,6 @@ pub(super) struct Load {
 
 /// Writes what loads `what` into the registers from `word` on.
 pub(super) fn write(writer: &mut Writer, what: &Expression, word: u32) {
-    if let Expression::MarkFrom(map) = what {
-        return lookup::write_map(writer, map);
-    }
     write_start(writer, what, word, what.kind().bytes());
     if let Expression::Bits { mask, xor, .. } = what {
         write_bitwise(writer, word, &mask.to_ne_bytes(), &xor.to_ne_bytes());

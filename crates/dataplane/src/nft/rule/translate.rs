@@ -2,9 +2,10 @@
 
 use super::super::abi::{immediate, nat, nat_flag, nat_type, reject, reject_code, reject_type};
 use super::super::attributes::Attributes;
-use super::super::expression::{Expression, NatFlags, NatTarget, Reject, Side, Statement, Type, Value};
+use super::super::expression::{Expression, NatFlags, NatTarget, Reject, Side, Statement};
 use super::super::source::IMMEDIATE;
 use super::super::table::Family;
+use super::super::value::{Type, Value};
 use super::super::writer::Writer;
 use super::{DREG, Load, Reader, expression, lookup, register, word};
 use crate::types;

@@ -4,9 +4,10 @@ use std::fmt::{Display, Formatter, Result};
 use std::net::SocketAddr;
 
 use super::super::expression::{
-    Comparison, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Operand, Reject, Side, Statement, Type,
-    Value, Verdict, VerdictMap, protocol, state, status,
+    Comparison, DynamicAction, Expression, MapLookup, NatFlags, NatTarget, Operand, Reject, Side, Statement, Verdict,
+    VerdictMap,
 };
+use super::super::value::{Type, Value, protocol, state, status};
 use super::{Time, joined};
 use crate::types;
 

@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::super::operation::{Operation, RecordList, Transaction};
-use super::super::table::TableId;
-use super::Records;
+use super::operation::{Operation, RecordList, Transaction};
+use super::records::Records;
+use super::table::TableId;
 
 /// How many elements one transaction should have at most. Until a transaction is committed, the kernel holds a lock that every other
 /// program that changes nftables in this network namespace waits for: it should be free again after 50 ms. Linux 6.18 takes 16 ms, or
