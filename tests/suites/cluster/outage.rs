@@ -63,7 +63,8 @@ fn come_and_go(bed: &Bed, name: &str) -> Outcome {
     })
     .map_err(|failure| bed.with_logs(failure))?;
     let pod = &bed.pods[0];
-    flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)?;
+    flow::all(pod.namespace(), pod.address(Family::V4)?, &namespace, address)
+        .map_err(|failure| bed.with_logs(failure))?;
     std::fs::remove_file(n3.root().join(file)).context("remove a static pod")?;
     eventually(seconds(90), "the pod stops", || gone(n3, address))
 }
