@@ -175,3 +175,6 @@ impl Connection {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests;

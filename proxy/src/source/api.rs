@@ -6,18 +6,19 @@
 mod failures;
 mod optional;
 
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use apiserver::{ApiServer, Selection, Watch, WatchEvent, watch};
 use futures_util::stream::{self, BoxStream, StreamExt};
+use kube::Resource;
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 use tokio::task;
 
 use self::failures::Failures;
 use self::optional::OptionalWatch;
-use super::objects::{
-    Converted, EndpointSliceObject, LABEL_SELECTOR, NodeObject, ServiceCidrObject, ServiceObject,
-};
+use super::objects::{Converted, EndpointSliceObject, LABEL_SELECTOR, NodeObject, ServiceCidrObject, ServiceObject};
 use crate::model::{Collection, Event};
 
 /// How many events that are there at once come together.
@@ -63,24 +64,29 @@ fn watches(server: &ApiServer, node: &str) -> [BoxStream<'static, Followed>; 4] 
     let ranges = OptionalWatch::<ServiceCidrObject>::new(server, all);
     let node = node.to_owned();
     [
-        stream::unfold(services, async |mut watch| {
-            Some(((Collection::Services, watch.next().await.map(ServiceObject::convert)), watch))
-        })
-        .boxed(),
-        stream::unfold((slices, node), async |(mut watch, node)| {
-            let event = watch.next().await.map(|slice: EndpointSliceObject| slice.convert(&node));
-            Some(((Collection::Slices, event), (watch, node)))
-        })
-        .boxed(),
-        stream::unfold(nodes, async |mut watch| {
-            Some(((Collection::Nodes, watch.next().await.map(NodeObject::convert)), watch))
-        })
-        .boxed(),
+        objects(Collection::Services, services, ServiceObject::convert),
+        objects(Collection::Slices, slices, move |slice: EndpointSliceObject| slice.convert(&node)),
+        objects(Collection::Nodes, nodes, NodeObject::convert),
         stream::unfold(ranges, async |mut watch| {
             Some(((Collection::ServiceCidrs, watch.next().await.map(ServiceCidrObject::convert)), watch))
         })
         .boxed(),
     ]
+}
+
+fn objects<K>(
+    collection: Collection,
+    watch: Watch<K>,
+    convert: impl Fn(K) -> Converted + Send + 'static,
+) -> BoxStream<'static, Followed>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let step = move |(mut watch, convert): (Watch<K>, _)| async move {
+        let event = watch.next().await.map(&convert);
+        Some(((collection, event), (watch, convert)))
+    };
+    stream::unfold((watch, convert), step).boxed()
 }
 
 /// What the model is told of a watch's event.

@@ -30,7 +30,7 @@ struct Failure {
 }
 
 impl Failures {
-    /// A watch fails. Returns an event where a person learns something new.
+    /// A watch fails. Returns an event where it did not, or failed for something else.
     pub(super) fn begin(&mut self, collection: Collection, error: &ApiError) -> Option<Event> {
         let advice = match error.code() {
             // A load balancer answers in place of an API server that is away.
@@ -46,7 +46,7 @@ impl Failures {
             return None;
         }
         let known = self.0.values().find(is_same).cloned();
-        let detail = format!("cannot be followed, and what was known of it stays in force: {}", chain(error));
+        let detail = format!("cannot be followed, and what was last known stays in force: {}", chain(error));
         let problem = Problem::new(Kind::SourceUnavailable, subject, detail).with_remedy(advice);
         self.0.insert(collection, known.unwrap_or(Failure { advice, problem }));
         Some(self.event())

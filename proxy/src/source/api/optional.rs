@@ -47,3 +47,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
