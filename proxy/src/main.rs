@@ -5,11 +5,15 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use apiserver::{Address, ApiServer};
 use proxy::app::Proxy;
 use proxy::config::{Config, Flags, Loaded};
-use proxy::source::directory;
+use proxy::source::{api, directory};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
+
+/// The program's name in requests.
+const USER_AGENT: &str = concat!("netd-proxy/", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
     let flags = match Flags::read(std::env::args_os()) {
@@ -42,9 +46,6 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     if flags.cleanup {
         return proxy::app::clean_up().context("the tables of Services are not removed");
     }
-    let dir = flags.services_dir.clone().context(
-        "there is no source of Services: give --services-dir DIR, a directory of Kubernetes YAML; the API server is no source yet",
-    )?;
     let node = match &config.hostname_override {
         Some(name) => name.clone(),
         None => {
@@ -53,8 +54,12 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
+        let address = Address { url: config.master.clone(), kubeconfig: config.kubeconfig.clone() };
         let mut proxy = Proxy::open(config, &node)?;
-        let events = directory::follow(dir, &node, directory::POLL);
+        let events = match &flags.services_dir {
+            Some(dir) => directory::follow(dir.clone(), &node, directory::POLL),
+            None => api::follow(&ApiServer::new(address, USER_AGENT), &node),
+        };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let ended = async {

@@ -3,6 +3,7 @@
 //! No type of the Kubernetes API passes out of this room, and nothing is decided here.
 
 mod address;
+pub mod api;
 pub mod directory;
 pub mod fault;
 pub mod objects;

@@ -72,6 +72,19 @@ impl ApiServer {
     pub fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
+
+    /// Whether the API server has objects of a kind, in the version that the program reads. Every account may ask. For kinds that old API
+    /// servers do not have: an account without the right to read the objects is refused before anybody looks for the kind.
+    ///
+    /// # Errors
+    /// Where the API server does not say.
+    pub async fn has_kind<K: Resource<DynamicType = ()>>(&self) -> Result<bool, ApiError> {
+        match self.client.list_api_group_resources(&K::api_version(&())).await.map_err(ApiError::from) {
+            Ok(list) => Ok(list.resources.iter().any(|resource| resource.name == K::plural(&()))),
+            Err(error) if error.code() == Some(404) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// The body of an answer: a whole one, or the stream of a watch.
@@ -162,3 +175,6 @@ impl Connection {
         answer
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -158,7 +158,7 @@ impl From<watcher::Error> for ApiError {
 }
 
 /// An error with its causes, on one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
+pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -38,12 +38,33 @@ pub async fn serve(answers: Vec<(u16, String)>) -> (String, JoinHandle<Vec<Reque
         for (code, body) in answers {
             let (mut stream, _) = timeout(LIMIT, listener.accept()).await.expect("a request").expect("a connection");
             requests.push(request(&mut stream).await);
-            let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n");
-            stream.write_all(format!("{head}{body}\n").as_bytes()).await.expect("an answer");
+            answer(&mut stream, code, &body).await;
         }
         requests
     });
     (url, requests)
+}
+
+/// Starts to answer for as long as the runtime lives, as `respond` says, each request on a connection of its own. Returns its URL.
+///
+/// # Panics
+/// The task panics where a request is not one of HTTP.
+pub async fn serve_with(mut respond: impl FnMut(&Request) -> (u16, String) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let (code, body) = respond(&request(&mut stream).await);
+            answer(&mut stream, code, &body).await;
+        }
+    });
+    url
+}
+
+async fn answer(stream: &mut TcpStream, code: u16, body: &str) {
+    let head = format!("HTTP/1.1 {code} X\r\ncontent-type: application/json\r\nconnection: close\r\n\r\n");
+    stream.write_all(format!("{head}{body}\n").as_bytes()).await.expect("an answer");
 }
 
 async fn request(stream: &mut TcpStream) -> Request {

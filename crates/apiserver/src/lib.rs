@@ -15,5 +15,5 @@ pub mod metadata;
 pub mod watch;
 
 pub use self::connection::{Address, ApiServer};
-pub use self::error::{ApiError, Remedies};
+pub use self::error::{ApiError, Remedies, chain};
 pub use self::watch::{Selection, Watch, WatchEvent, watch};

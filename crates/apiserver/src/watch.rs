@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
-use kube::core::{ClusterResourceScope, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -49,19 +49,35 @@ pub enum WatchEvent<K> {
     Recovered,
 }
 
+impl<K> WatchEvent<K> {
+    /// The same event about what `convert` makes of the object.
+    pub fn map<T>(self, convert: impl FnOnce(K) -> T) -> WatchEvent<T> {
+        match self {
+            Self::Init => WatchEvent::Init,
+            Self::Object(object) => WatchEvent::Object(convert(object)),
+            Self::InitDone => WatchEvent::InitDone,
+            Self::Deleted(object) => WatchEvent::Deleted(convert(object)),
+            Self::Trouble(error) => WatchEvent::Trouble(error),
+            Self::Recovered => WatchEvent::Recovered,
+        }
+    }
+}
+
 /// Which objects of a kind are watched.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// A field selector, like `metadata.name=n1`; empty for all objects.
     pub fields: String,
+    /// A label selector, like `app=web,!canary`; empty for all objects. An object that loses its labels is deleted for the watch.
+    pub labels: String,
     /// Any number of this node's own: waits and watches of different nodes differ by it, so that not all nodes return at once.
     pub spread: u64,
 }
 
-/// Watches the objects of a kind that has no namespace.
+/// Watches the objects of a kind in the whole cluster: in all namespaces where the kind has a namespace.
 pub fn watch<K>(server: &ApiServer, selection: Selection) -> Watch<K>
 where
-    K: Resource<DynamicType = (), Scope = ClusterResourceScope> + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     Watch::new(server, selection, Api::all)
 }
@@ -198,6 +214,9 @@ where
         let mut config = watcher::Config::default().timeout(WATCH + spread * 2).page_size(PAGE_SIZE);
         if !self.selection.fields.is_empty() {
             config = config.fields(&self.selection.fields);
+        }
+        if !self.selection.labels.is_empty() {
+            config = config.labels(&self.selection.labels);
         }
         if self.streams_lists && self.broken_lists < BROKEN_LISTS {
             config = config.streaming_lists();

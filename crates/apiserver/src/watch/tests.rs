@@ -202,3 +202,32 @@ async fn a_server_that_wants_rest_has_it() {
     assert_eq!(watch.wait, Some(Duration::from_secs(2)));
     until(&mut watch, "InitDone").await;
 }
+
+#[derive(Debug, Clone, Deserialize, kube_derive::Resource)]
+#[resource(inherit = k8s_openapi::api::core::v1::Service)]
+struct Service {
+    #[serde(default, deserialize_with = "crate::metadata::slim")]
+    metadata: ObjectMeta,
+}
+
+#[tokio::test]
+async fn objects_of_all_namespaces_are_selected_by_labels_and_fields() {
+    for (fields, labels, expected) in [
+        ("", "", ""),
+        ("", "app=web,!canary", "labelSelector=app%3Dweb%2C%21canary"),
+        ("metadata.name=s1", "app", "fieldSelector=metadata.name%3Ds1&labelSelector=app"),
+    ] {
+        // Both ways to list: as the beginning of a watch, and in pages.
+        let (url, requests) = fake::serve(vec![fake::refusal(400, "no"), lines(&[PAGE])]).await;
+        let server = ApiServer::new(Address { url: Some(url), kubeconfig: None }, "test/1");
+        let selection = Selection { fields: fields.to_owned(), labels: labels.to_owned(), spread: 0 };
+        let mut watch: Watch<Service> = watch(&server, selection);
+        while !matches!(watch.next().await, WatchEvent::InitDone) {}
+        for request in requests.await.expect("answers") {
+            let (path, query) = request.line.split_once('?').expect("a query");
+            assert_eq!(path, "GET /api/v1/services");
+            let selectors: Vec<_> = query.split('&').filter(|pair| pair.contains("Selector=")).collect();
+            assert_eq!(selectors.join("&"), expected, "{}", request.line);
+        }
+    }
+}

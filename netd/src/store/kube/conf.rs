@@ -115,7 +115,7 @@ impl NetConfFollower {
     }
 
     async fn config_map(&self, namespace: &str, name: &str) -> Result<(), Closed> {
-        let selection = Selection { fields: selector(name), spread: self.shared.spread() };
+        let selection = Selection { fields: selector(name), spread: self.shared.spread(), ..Selection::default() };
         let mut watch: Watch<ConfigMap> = watch_namespaced(&self.shared.server, namespace, selection);
         // The map as last known, whether its list is not whole yet, and what the map lacks.
         let (mut map, mut is_listing, mut lack) = (None, false, None);
