@@ -152,7 +152,8 @@ impl Servers {
 
 fn serve(servers: &[(String, SocketAddr, Server)], ended: &OwnedFd) {
     let descriptors = servers.iter().map(|(_, _, server)| server.descriptor()).chain([ended.as_fd()]);
-    let mut polled: Vec<PollFd<'_>> = descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
+    let mut polled: Vec<PollFd<'_>> =
+        descriptors.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)).collect();
     while poll(&mut polled, PollTimeout::NONE) != Err(Errno::EBADF) {
         let is_ready = |polled: &PollFd<'_>| polled.any().unwrap_or(false);
         if polled.last().is_none_or(is_ready) {

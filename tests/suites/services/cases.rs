@@ -242,7 +242,10 @@ impl World {
             ["untouched"] => {
                 let (place, server, client) = ask::answered(ask(ask::PATIENT)?)?;
                 let is_endpoint = place == "local" || place == "remote";
-                ensure!(!is_endpoint && server == case.destination && client == source, "{place} {server} saw {client}");
+                ensure!(
+                    !is_endpoint && server == case.destination && client == source,
+                    "{place} {server} saw {client}"
+                );
             }
             _ => {
                 let wanted = case.endpoints();

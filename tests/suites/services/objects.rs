@@ -22,7 +22,7 @@ spec: {cidrs: ["172.30.0.0/16", "fd00:172:30::/112"]}
 
 /// A Service without endpoints whose port is the number of the change: its element in the kernel shows that the change is there. It is
 /// an IPv6 one, since the table of that family is written last.
-const MARKER: &str = "fd00:172:30::ff00";
+pub(crate) const MARKER: &str = "fd00:172:30::ff00";
 
 /// A folder of objects for `--services-dir`.
 #[derive(Debug)]
@@ -51,7 +51,8 @@ impl Objects {
     /// Adds or replaces the objects of a text in YAML; in memory alone until [`Objects::publish`].
     pub(crate) fn apply(&mut self, text: &str) -> Outcome {
         for document in text.split("---\n") {
-            let kind = document.lines().find_map(|line| line.strip_prefix("kind: ")).context("an object has no kind")?;
+            let kind =
+                document.lines().find_map(|line| line.strip_prefix("kind: ")).context("an object has no kind")?;
             let metadata = document.lines().find_map(|line| line.strip_prefix("metadata: ")).context("no metadata")?;
             let field = |name: &str| {
                 let rest = metadata.split_once(name).map_or("", |(_, rest)| rest);
