@@ -326,7 +326,7 @@ impl Keeper {
         let (ops, is_made) = if is_same {
             (self.differences(present.as_ref(), &desired), false)
         } else if present.is_some() {
-            (vec![Op::Replace(Box::new(desired))], true)
+            (vec![Op::Replace(Box::new(self.with_comments(desired)))], true)
         } else {
             // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
             let mut ops = vec![Op::Replace(Box::new(self.ruleset.skeleton()))];
@@ -383,10 +383,25 @@ impl Keeper {
 
     fn op(&self, element: Element, observed: &Presence) -> Op {
         let flags = self.sets.get(&element.set.to_string()).map(|(_, flags)| *flags).unwrap_or_default();
-        let comment = self.ruleset.owner(&element).map(|owner| owner.name.to_string());
+        let comment = self.comment(&element);
         let desired = self.ruleset.desired(&element);
         let desired = desired.map(|data| nft::Element { data, comment, ..nft::Element::default() });
         Op::Element { table: self.ruleset.id(), element, flags, is_there: observed.is_some(), desired }
+    }
+
+    /// Whose an element is.
+    fn comment(&self, element: &Element) -> Option<String> {
+        self.ruleset.owner(element).map(|owner| owner.name.to_string())
+    }
+
+    fn with_comments(&self, mut table: Table) -> Table {
+        for (name, set) in &mut table.sets {
+            let Some((name, _)) = self.sets.get(name) else { continue };
+            for (key, held) in &mut set.elements {
+                held.comment = self.comment(&Element { set: *name, key: key.clone() });
+            }
+        }
+        table
     }
 }
 

@@ -153,6 +153,8 @@ fn what_others_change_is_healed() {
         assert_eq!(bed.heal(), 0, "what packets add is no deviation");
         nft("flush chain ip netd-proxy services");
         assert_eq!(bed.heal(), 1, "the rules: the table is made anew");
+        let listed = nft("list map ip netd-proxy services-1");
+        assert!(listed.contains("comment \"default/a:http\""), "elements say whose they are: {listed}");
         nft("delete table ip netd-proxy");
         assert!(bed.heal() > 1, "the table");
         nft("add table ip others");
