@@ -30,15 +30,17 @@ fn main() -> ExitCode {
         for name in ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"] {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [(&str, fn() -> Outcome); 10] = [
+        let tests: [(&str, fn() -> Outcome); 12] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
             ("affinity/clients stay through restarts", affinity::survives_restarts),
             ("affinity/an idle client is forgotten", affinity::expires),
             ("affinity/an endpoint that is gone is left", affinity::leaves_what_is_gone),
+            ("affinity/clients stay through changed settings", affinity::survives_settings),
             ("connections are shared out evenly", split::is_uniform),
             ("load/a restart harms nothing and writes nothing", || load::restarts(false)),
             ("load/a crash harms nothing and writes nothing", || load::restarts(true)),
             ("load/endpoints come and go", load::endpoints_change),
+            ("load/settings change", load::settings_change),
             ("--cleanup removes the tables", healing::cleans_up),
             ("a broken file keeps its last objects", healing::keeps_the_last_good_file),
         ];

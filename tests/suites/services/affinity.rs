@@ -109,3 +109,17 @@ pub(crate) fn leaves_what_is_gone() -> Outcome {
     }
     Ok(())
 }
+
+/// Clients stay where the cluster gets more ranges of cluster IPs.
+pub(crate) fn survives_settings() -> Outcome {
+    let mut scene = Scene::start(COUNT, Some(LONG))?;
+    let mut chosen = Vec::new();
+    for to in DESTINATIONS {
+        chosen.push((to, first(&scene, to)?));
+    }
+    scene.set_cluster("172.30.0.0/16, 172.31.0.0/16")?;
+    for (to, chosen) in &chosen {
+        stay(&scene, *to, chosen)?;
+    }
+    Ok(())
+}

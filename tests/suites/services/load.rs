@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 
-use super::ask;
+use super::ask::{self, Answer, Protocol};
 use super::objects::MARKER;
 use super::scene::{self, CLIENT, CLUSTER, NODE_PORT, POD, Scene, once};
 
@@ -213,6 +213,27 @@ pub(crate) fn endpoints_change() -> Outcome {
         // Whatever goes there still is refused from now on.
         scene.servers.remove(&gone);
         scene.reaches(CLIENT, CLUSTER, numbers.clone())?;
+    }
+    load.unharmed()
+}
+
+/// The cluster gets more ranges of cluster IPs and has fewer again.
+pub(crate) fn settings_change() -> Outcome {
+    let mut scene = with_echo(3)?;
+    let load = Load::start(&scene)?;
+    let unused = (Ipv4Addr::new(172, 31, 0, 1), 80);
+    for _ in 0..3 {
+        for (ranges, patience, expected) in [
+            ("172.30.0.0/16, 172.31.0.0/16", ask::BRIEF, Answer::Silence),
+            // The world has the address and no server there.
+            ("172.30.0.0/16", ask::PATIENT, Answer::Refused),
+        ] {
+            scene.set_cluster(ranges)?;
+            let ask = || ask::ask(CLIENT, unused.into(), Protocol::Tcp, patience);
+            let answer = scene.bed.client.within(ask)??;
+            ensure!(answer == expected, "with the ranges {ranges}, {unused:?} answers with {answer:?}");
+            load.goes_on()?;
+        }
     }
     load.unharmed()
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 
-/// What is there beside the objects of the cases.
-const ALWAYS: &str = r#"apiVersion: v1
+/// The node and the ranges of cluster IPs.
+const CLUSTER: &str = r#"apiVersion: v1
 kind: Node
 metadata: {name: test-node, labels: {topology.kubernetes.io/zone: zone-a}}
 status:
@@ -38,8 +38,9 @@ impl Objects {
     pub(crate) fn new(disk: &Path) -> Outcome<Self> {
         let folder = disk.join("services");
         std::fs::create_dir(&folder).context("make a folder for objects")?;
-        let objects = Self { folder, texts: BTreeMap::new(), change: 1 };
-        objects.write()?;
+        let mut objects = Self { folder, texts: BTreeMap::new(), change: 0 };
+        objects.apply(CLUSTER)?;
+        objects.publish()?;
         Ok(objects)
     }
 
@@ -80,16 +81,12 @@ impl Objects {
     /// Writes what there is now.
     pub(crate) fn publish(&mut self) -> Outcome {
         self.change += 1;
-        self.write()
-    }
-
-    fn write(&self) -> Outcome {
         let marker = format!(
             "apiVersion: v1\nkind: Service\nmetadata: {{name: marker, namespace: marker}}\nspec:\n  clusterIP: \"{MARKER}\"\n  \
              clusterIPs: [\"{MARKER}\"]\n  ipFamilies: [IPv6]\n  ports: [{{protocol: TCP, port: {}}}]\n",
             self.change
         );
-        let all: Vec<&str> = [ALWAYS, &marker].into_iter().chain(self.texts.values().map(String::as_str)).collect();
+        let all: Vec<&str> = self.texts.values().map(String::as_str).chain([marker.as_str()]).collect();
         // By rename, so that no half of it is read.
         let growing = self.folder.join(".objects");
         std::fs::write(&growing, all.join("---\n")).context("write objects")?;

@@ -68,6 +68,15 @@ impl Scene {
         self.bed.publish()
     }
 
+    /// Gives cluster IPs these ranges.
+    pub(crate) fn set_cluster(&mut self, ranges: &str) -> Outcome {
+        self.bed.objects.apply(&format!(
+            "apiVersion: networking.k8s.io/v1\nkind: ServiceCIDR\nmetadata: {{name: kubernetes}}\nspec: {{cidrs: [{ranges}]}}\n"
+        ))?;
+        self.bed.publish()?;
+        self.await_programmed()
+    }
+
     /// Starts netd-proxy and waits until the last change is in the kernel.
     pub(crate) fn launch(&mut self) -> Outcome {
         self.proxy = Some(self.bed.start(&Settings::default().flags())?);
