@@ -322,15 +322,16 @@ impl Keeper {
         self.sets = self.ruleset.sets();
         let present = self.read(socket)?;
         let desired = self.ruleset.table();
-        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.ruleset.skeleton());
+        let skeleton = self.ruleset.skeleton();
+        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.definition(&skeleton));
         let (ops, is_made) = if is_same {
-            (self.differences(present.as_ref(), &desired), false)
+            (self.differences(present.as_ref().unwrap_or(&skeleton), &desired), false)
         } else if present.is_some() {
             (vec![Op::Replace(Box::new(self.with_comments(desired)))], true)
         } else {
             // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
-            let mut ops = vec![Op::Replace(Box::new(self.ruleset.skeleton()))];
-            ops.extend(self.differences(None, &desired));
+            let mut ops = vec![Op::Replace(Box::new(skeleton.clone()))];
+            ops.extend(self.differences(&skeleton, &desired));
             (ops, true)
         };
         let kind = RunKind { repairs: !is_made, full: true };
@@ -348,11 +349,11 @@ impl Keeper {
         socket.read_table(family, &name)
     }
 
-    /// A table without the elements of Services.
+    /// A table without elements.
     fn definition(&self, table: &Table) -> Table {
         let mut table = table.clone();
         for (name, set) in &mut table.sets {
-            if self.sets.get(name).is_some_and(|(name, _)| name.is_filled_by_services()) {
+            if self.sets.contains_key(name) {
                 set.elements.clear();
             }
         }
@@ -360,15 +361,15 @@ impl Keeper {
     }
 
     /// The ops that make the elements of `present` those of `desired`.
-    fn differences(&self, present: Option<&Table>, desired: &Table) -> Vec<Op> {
+    fn differences(&self, present: &Table, desired: &Table) -> Vec<Op> {
         let mut ops = Vec::new();
         for (name, set) in &desired.sets {
             let Some((name, flags)) = self.sets.get(name).copied() else { continue };
-            if flags.has(SetFlags::DYNAMIC) || !name.is_filled_by_services() {
+            if flags.has(SetFlags::DYNAMIC) {
                 continue;
             }
             let empty = BTreeMap::new();
-            let there = present.and_then(|table| table.sets.get(&name.to_string())).map_or(&empty, |set| &set.elements);
+            let there = present.sets.get(&name.to_string()).map_or(&empty, |set| &set.elements);
             let deviating = reconcile::deviating(
                 there.iter().map(|(key, element)| (key, &element.data)),
                 set.elements.iter().map(|(key, element)| (key, &element.data)),

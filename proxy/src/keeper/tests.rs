@@ -178,3 +178,28 @@ fn a_restart_changes_nothing() {
     })
     .expect("a namespace");
 }
+
+#[test]
+fn changed_settings_change_their_elements_and_no_others() {
+    netns::scratch(|| {
+        let mut bed = Bed::open();
+        bed.update(&[("a", &[1]), ("sticky", &[1, 2])]);
+        nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
+        for (ranges, count) in [
+            (&["172.30.0.0/16", "172.31.0.0/16"][..], 1),
+            (&["172.30.0.0/15"], 3),
+            (&["172.30.0.0/17", "172.30.128.0/18"], 3),
+            (&[], 2),
+        ] {
+            let service_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+            bed.keeper.set_settings(Settings { service_cidrs, ..settings() });
+            let report = bed.run();
+            assert_eq!(report.applied, count, "{ranges:?}: {:?}", report.counts);
+        }
+        nft("add element ip netd-proxy service-cidrs { 10.0.0.0/8 }");
+        assert_eq!(bed.heal(), 1, "a range of others");
+        let listed = nft("list set ip netd-proxy services-clients-0");
+        assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
+    })
+    .expect("a namespace");
+}
