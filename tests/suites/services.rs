@@ -24,13 +24,15 @@ mod scene;
 #[path = "services/split.rs"]
 mod split;
 
+type Case = (&'static str, fn() -> Outcome);
+
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
         let mut trials = Vec::new();
         for name in ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"] {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [(&str, fn() -> Outcome); 12] = [
+        let tests: [Case; 12] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
             ("affinity/clients stay through restarts", affinity::survives_restarts),
             ("affinity/an idle client is forgotten", affinity::expires),

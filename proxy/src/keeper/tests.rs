@@ -111,7 +111,7 @@ fn resolved(name: &str, endpoints: &[u8]) -> (PortKey, Option<Resolved>) {
         source_ranges: None,
         external_policy: Policy::Cluster,
         internal_policy: Policy::Cluster,
-        affinity: name.starts_with("sticky").then_some(Duration::from_secs(60)),
+        affinity: name.starts_with("sticky").then_some(Duration::from_mins(1)),
         health_check_node_port: None,
         created: None,
     };

@@ -54,7 +54,8 @@ impl Bed {
         bed.cables()?;
         for namespace in [&bed.local, &bed.remote] {
             let lines = endpoints.iter().fold(String::new(), |mut lines, address| {
-                let _ = writeln!(lines, "addr add {address} dev lo");
+                let tail = if address.is_ipv6() { " nodad" } else { "" };
+                let _ = writeln!(lines, "addr add {address} dev lo{tail}");
                 lines
             });
             namespace.ip(&lines)?;
@@ -98,7 +99,8 @@ impl Bed {
         ] {
             namespace.ip(&format!("route add default via {gateway}\nroute add default via {gateway6}"))?;
         }
-        self.client.ip("addr add 203.0.113.2 dev lo\naddr add 203.0.113.130 dev lo\naddr add 2600:5200::1 dev lo")?;
+        self.client
+            .ip("addr add 203.0.113.2 dev lo\naddr add 203.0.113.130 dev lo\naddr add 2600:5200::1 dev lo nodad")?;
         self.node.ip("route add 203.0.113.0/24 via 192.168.0.1\nroute add 2600:5200::/64 via 2001:db8::ff")?;
         let worlds = ["172.30.0.0/15", "1.2.3.4", "5.6.7.8", "9.10.11.12", "192.168.99.11", "fd00:172:30::/112"];
         worlds.iter().try_for_each(|range| self.world.ip(&format!("route add local {range} dev lo")))

@@ -199,20 +199,21 @@ pub(crate) fn restarts(crash: bool) -> Outcome {
     load.unharmed()
 }
 
-/// Endpoints come and go, each gone for good once the table does not have it.
+/// Endpoints come and go. Each ends once the table does not have it.
 pub(crate) fn endpoints_change() -> Outcome {
     let mut scene = with_echo(4)?;
     let load = Load::start(&scene)?;
-    let mut numbers: Vec<u8> = (1..=4).collect();
-    for gone in [3, 4, 2] {
+    for numbers in [&[1, 2, 4][..], &[1, 2], &[2], &[2, 3], &[4, 3, 1], &[1], &[1, 2, 3, 4], &[3]] {
         load.goes_on()?;
-        numbers.retain(|number| *number != gone);
-        scene.set_endpoints(numbers.clone())?;
+        for n in numbers {
+            scene.serve(*n)?;
+        }
+        scene.set_endpoints(numbers.iter().copied())?;
         scene.await_programmed()?;
         load.goes_on()?;
-        // Whatever goes there still is refused from now on.
-        scene.servers.remove(&gone);
-        scene.reaches(CLIENT, CLUSTER, numbers.clone())?;
+        // Whatever goes elsewhere is refused from now on.
+        scene.servers.retain(|n, _| numbers.contains(n));
+        scene.reaches(CLIENT, CLUSTER, numbers.iter().copied())?;
     }
     load.unharmed()
 }

@@ -42,15 +42,22 @@ impl Scene {
     pub(crate) fn start(count: u8, affinity: Option<u32>) -> Outcome<Self> {
         let addresses = (1..=count).map(|n| endpoint(n).ip()).collect();
         let bed = Bed::build(&addresses)?;
-        let mut servers = BTreeMap::new();
+        let mut scene = Self { bed, servers: BTreeMap::new(), proxy: None, affinity };
         for n in 1..=count {
-            let (namespace, place) = if n % 2 == 1 { (&bed.local, "local") } else { (&bed.remote, "remote") };
-            servers.insert(n, Servers::start(&[(namespace, place, endpoint(n), Protocol::Tcp)])?);
+            scene.serve(n)?;
         }
-        let mut scene = Self { bed, servers, proxy: None, affinity };
         scene.set_endpoints(1..=count)?;
         scene.launch()?;
         Ok(scene)
+    }
+
+    /// Starts the server of an endpoint, unless it runs.
+    pub(crate) fn serve(&mut self, n: u8) -> Outcome {
+        if !self.servers.contains_key(&n) {
+            let (namespace, place) = if n % 2 == 1 { (&self.bed.local, "local") } else { (&self.bed.remote, "remote") };
+            self.servers.insert(n, Servers::start(&[(namespace, place, endpoint(n), Protocol::Tcp)])?);
+        }
+        Ok(())
     }
 
     /// Writes the Service with these endpoints.
