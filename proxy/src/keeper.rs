@@ -3,13 +3,16 @@
 //! The keys are elements. What the kernel has is desired but for the deviations, so no second copy of the elements is kept. Sets and chains
 //! are one key, the table: where they differ, the table is made anew in one transaction.
 
+mod transactions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use dataplane::nft::{self, Action, Elements, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
+use dataplane::nft::{self, Action, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
 use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 
+use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
 use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings};
 use crate::topology::Resolved;
@@ -77,7 +80,7 @@ impl Op {
         match self {
             Op::Replace(table) => vec![Operation::ReplaceTable(Table::clone(table))],
             Op::Extend(_, operations) => operations.clone(),
-            Op::Element { .. } => batch(std::slice::from_ref(self)),
+            Op::Element { .. } => batch([self].into_iter()),
         }
     }
 }
@@ -86,37 +89,6 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         nft::Transaction { operations: self.operations() }.fmt(f)
     }
-}
-
-/// The operations of several ops as one list: what makes room, then all removals of elements, then all additions, set by set.
-fn batch(ops: &[Op]) -> Vec<Operation> {
-    type Sets = BTreeMap<(TableId, SetName), Elements>;
-    let (mut operations, mut removals, mut additions) = (Vec::new(), Sets::new(), Sets::new());
-    for op in ops {
-        let Op::Element { table, element, flags, is_there, desired } = op else {
-            operations.extend(op.operations());
-            continue;
-        };
-        let put = |sets: &mut Sets, held| {
-            let empty = || Elements {
-                table: table.clone(),
-                set: element.set.to_string(),
-                flags: *flags,
-                elements: BTreeMap::new(),
-            };
-            let set = sets.entry((table.clone(), element.set)).or_insert_with(empty);
-            set.elements.insert(element.key.clone(), held);
-        };
-        if *is_there {
-            put(&mut removals, nft::Element::default());
-        }
-        if let Some(desired) = desired {
-            put(&mut additions, desired.clone());
-        }
-    }
-    operations.extend(removals.into_values().map(Operation::DeleteElements));
-    operations.extend(additions.into_values().map(Operation::AddElements));
-    operations
 }
 
 /// What the engine needs to know of ops.
@@ -169,9 +141,6 @@ impl Domain for Rules {
 
 /// The result of a run.
 pub type RunReport = Report<Op, nft::Error, std::convert::Infallible>;
-
-/// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
-const MOST_OPS: usize = 10_000;
 
 /// One table, and what is known of it in the kernel.
 #[derive(Debug)]
@@ -322,15 +291,16 @@ impl Keeper {
         self.sets = self.ruleset.sets();
         let present = self.read(socket)?;
         let desired = self.ruleset.table();
-        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.ruleset.skeleton());
+        let skeleton = self.ruleset.skeleton();
+        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.definition(&skeleton));
         let (ops, is_made) = if is_same {
-            (self.differences(present.as_ref(), &desired), false)
+            (self.differences(present.as_ref().unwrap_or(&skeleton), &desired), false)
         } else if present.is_some() {
-            (vec![Op::Replace(Box::new(desired))], true)
+            (vec![Op::Replace(Box::new(self.with_comments(desired)))], true)
         } else {
             // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
-            let mut ops = vec![Op::Replace(Box::new(self.ruleset.skeleton()))];
-            ops.extend(self.differences(None, &desired));
+            let mut ops = vec![Op::Replace(Box::new(skeleton.clone()))];
+            ops.extend(self.differences(&skeleton, &desired));
             (ops, true)
         };
         let kind = RunKind { repairs: !is_made, full: true };
@@ -348,11 +318,11 @@ impl Keeper {
         socket.read_table(family, &name)
     }
 
-    /// A table without the elements of Services.
+    /// A table without elements.
     fn definition(&self, table: &Table) -> Table {
         let mut table = table.clone();
         for (name, set) in &mut table.sets {
-            if self.sets.get(name).is_some_and(|(name, _)| name.is_filled_by_services()) {
+            if self.sets.contains_key(name) {
                 set.elements.clear();
             }
         }
@@ -360,15 +330,15 @@ impl Keeper {
     }
 
     /// The ops that make the elements of `present` those of `desired`.
-    fn differences(&self, present: Option<&Table>, desired: &Table) -> Vec<Op> {
+    fn differences(&self, present: &Table, desired: &Table) -> Vec<Op> {
         let mut ops = Vec::new();
         for (name, set) in &desired.sets {
             let Some((name, flags)) = self.sets.get(name).copied() else { continue };
-            if flags.has(SetFlags::DYNAMIC) || !name.is_filled_by_services() {
+            if flags.has(SetFlags::DYNAMIC) {
                 continue;
             }
             let empty = BTreeMap::new();
-            let there = present.and_then(|table| table.sets.get(&name.to_string())).map_or(&empty, |set| &set.elements);
+            let there = present.sets.get(&name.to_string()).map_or(&empty, |set| &set.elements);
             let deviating = reconcile::deviating(
                 there.iter().map(|(key, element)| (key, &element.data)),
                 set.elements.iter().map(|(key, element)| (key, &element.data)),
@@ -383,10 +353,25 @@ impl Keeper {
 
     fn op(&self, element: Element, observed: &Presence) -> Op {
         let flags = self.sets.get(&element.set.to_string()).map(|(_, flags)| *flags).unwrap_or_default();
-        let comment = self.ruleset.owner(&element).map(|owner| owner.name.to_string());
+        let comment = self.comment(&element);
         let desired = self.ruleset.desired(&element);
         let desired = desired.map(|data| nft::Element { data, comment, ..nft::Element::default() });
         Op::Element { table: self.ruleset.id(), element, flags, is_there: observed.is_some(), desired }
+    }
+
+    /// Whose an element is.
+    fn comment(&self, element: &Element) -> Option<String> {
+        self.ruleset.owner(element).map(|owner| owner.name.to_string())
+    }
+
+    fn with_comments(&self, mut table: Table) -> Table {
+        for (name, set) in &mut table.sets {
+            let Some((name, _)) = self.sets.get(name) else { continue };
+            for (key, held) in &mut set.elements {
+                held.comment = self.comment(&Element { set: *name, key: key.clone() });
+            }
+        }
+        table
     }
 }
 
@@ -417,20 +402,6 @@ fn extension(before: &Table, after: &Table) -> Vec<Operation> {
         [flush].into_iter().chain(rules).collect::<Vec<_>>()
     });
     sets.chain(chains).chain(rules).collect()
-}
-
-/// Carries out ops, many in one transaction. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
-/// that is refused does not stop the others.
-fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), nft::Error>> {
-    let mut results = Vec::with_capacity(ops.len());
-    for ops in ops.chunks(MOST_OPS) {
-        match socket.apply(&batch(ops)) {
-            Ok(()) => results.extend(ops.iter().map(|_| Ok(()))),
-            Err(error) if ops.len() == 1 => results.push(Err(error)),
-            Err(_) => results.extend(ops.iter().map(|op| socket.apply(&op.operations()))),
-        }
-    }
-    results
 }
 
 #[cfg(test)]

@@ -22,6 +22,14 @@ pub fn plugin() -> Outcome<PathBuf> {
     find("netd-cni", "NETD_CNI_BIN")
 }
 
+/// The proxy of Services, or `NETD_PROXY_BIN`.
+///
+/// # Errors
+/// Where it was not built.
+pub fn proxy() -> Outcome<PathBuf> {
+    find("netd-proxy", "NETD_PROXY_BIN")
+}
+
 /// The daemon as `cargo build` makes it, which loads libraries, other than the one that ships.
 ///
 /// # Errors

@@ -68,7 +68,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn launch(namespace: &Namespace, mut command: Command, name: &str, disk: &Path) -> Outcome<Self> {
+    /// Starts a program in a namespace; its readiness socket is in `disk`.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn launch(namespace: &Namespace, mut command: Command, name: &str, disk: &Path) -> Outcome<Self> {
         let socket = disk.join("notify");
         // A socket of an earlier run of the same node.
         let _ = std::fs::remove_file(&socket);

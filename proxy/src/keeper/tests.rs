@@ -153,6 +153,8 @@ fn what_others_change_is_healed() {
         assert_eq!(bed.heal(), 0, "what packets add is no deviation");
         nft("flush chain ip netd-proxy services");
         assert_eq!(bed.heal(), 1, "the rules: the table is made anew");
+        let listed = nft("list map ip netd-proxy services-1");
+        assert!(listed.contains("comment \"default/a:http\""), "elements say whose they are: {listed}");
         nft("delete table ip netd-proxy");
         assert!(bed.heal() > 1, "the table");
         nft("add table ip others");
@@ -171,6 +173,31 @@ fn a_restart_changes_nothing() {
         nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
         let mut next = Bed::open();
         assert_eq!(next.update(&ports).applied, 0, "the table stays, endpoints keep their numbers");
+        let listed = nft("list set ip netd-proxy services-clients-0");
+        assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
+    })
+    .expect("a namespace");
+}
+
+#[test]
+fn changed_settings_change_their_elements_and_no_others() {
+    netns::scratch(|| {
+        let mut bed = Bed::open();
+        bed.update(&[("a", &[1]), ("sticky", &[1, 2])]);
+        nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
+        for (ranges, count) in [
+            (&["172.30.0.0/16", "172.31.0.0/16"][..], 1),
+            (&["172.30.0.0/15"], 3),
+            (&["172.30.0.0/17", "172.30.128.0/18"], 3),
+            (&[], 2),
+        ] {
+            let service_cidrs = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+            bed.keeper.set_settings(Settings { service_cidrs, ..settings() });
+            let report = bed.run();
+            assert_eq!(report.applied, count, "{ranges:?}: {:?}", report.counts);
+        }
+        nft("add element ip netd-proxy service-cidrs { 10.0.0.0/8 }");
+        assert_eq!(bed.heal(), 1, "a range of others");
         let listed = nft("list set ip netd-proxy services-clients-0");
         assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
     })

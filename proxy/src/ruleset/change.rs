@@ -131,6 +131,10 @@ impl Ruleset {
         if is_shared(element.set) {
             return self.shared.contains_key(element).then_some(None);
         }
+        if matches!(element.set, SetName::ServiceCidrs | SetName::NodeIps) {
+            let sets = rules::sets(&self.settings, &self.shape);
+            return sets.get(&element.set)?.elements.contains_key(&element.key).then_some(None);
+        }
         let placed = self.ports.get(self.fronts.get(&element.front()?)?)?;
         self.elements(placed).remove(element)
     }

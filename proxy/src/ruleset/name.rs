@@ -111,10 +111,3 @@ impl fmt::Display for SetName {
         }
     }
 }
-
-impl SetName {
-    /// True where the elements follow from the Services, or from the packets to them; false where they follow from the settings.
-    pub fn is_filled_by_services(self) -> bool {
-        !matches!(self, SetName::ServiceCidrs | SetName::NodeIps)
-    }
-}

@@ -1,0 +1,240 @@
+//! Connections that go on while netd-proxy ends, starts and changes the table: none may fail.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
+
+use super::ask::{self, Answer, Protocol};
+use super::objects::MARKER;
+use super::scene::{self, CLIENT, CLUSTER, NODE_PORT, POD, Scene, once};
+
+/// From one connection to the next.
+const PACE: Duration = Duration::from_millis(1);
+/// Where words are sent back.
+const ECHO: (Ipv4Addr, u16) = (Ipv4Addr::new(172, 30, 0, 11), 7);
+
+/// One thing that is repeated until the test is over.
+struct Repeated {
+    /// Dropped to end it.
+    end: Sender<()>,
+    count: Arc<AtomicU64>,
+    thread: JoinHandle<Vec<String>>,
+}
+
+impl Repeated {
+    /// In a namespace.
+    fn start(namespace: &Namespace, mut step: impl FnMut() -> Outcome + Send + 'static) -> Self {
+        let (end, ended) = channel();
+        let count = Arc::new(AtomicU64::new(0));
+        let (namespace, counter) = (namespace.again(), Arc::clone(&count));
+        let thread = thread::spawn(move || {
+            let repeat = move || {
+                let mut faults = Vec::new();
+                while ended.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
+                    faults.extend(step().err().map(|failure| failure.to_string()));
+                    counter.fetch_add(1, Ordering::Relaxed);
+                }
+                faults
+            };
+            namespace.within(repeat).unwrap_or_else(|failure| vec![failure.to_string()])
+        });
+        Self { end, count, thread }
+    }
+
+    fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+/// New connections from a pod and from outside, to the cluster IP and to the node port, and one that is kept.
+struct Load(Vec<Repeated>);
+
+impl Load {
+    fn start(scene: &Scene) -> Outcome<Self> {
+        let new = |namespace, from: IpAddr| {
+            Repeated::start(namespace, move || {
+                for to in [CLUSTER, NODE_PORT] {
+                    once(from, to)?;
+                }
+                Ok(())
+            })
+        };
+        let mut kept = scene
+            .bed
+            .client
+            .within(|| TcpStream::connect_timeout(&SocketAddr::from(ECHO), ask::PATIENT))?
+            .context("connect to the echo Service")?;
+        kept.set_read_timeout(Some(ask::PATIENT)).context("bound the wait")?;
+        let kept = Repeated::start(&scene.bed.client, move || {
+            kept.write_all(b"?").context("write to the kept connection")?;
+            kept.read_exact(&mut [0]).context("read from the kept connection")
+        });
+        Ok(Self(vec![new(&scene.bed.client, CLIENT), new(&scene.bed.pod, POD), kept]))
+    }
+
+    /// Waits until all connections of before are over and new ones have been made.
+    fn goes_on(&self) -> Outcome {
+        for repeated in &self.0 {
+            let before = repeated.count();
+            eventually(seconds(60), "the load goes on", || {
+                ensure!(repeated.count() > before + 20, "it stands");
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn unharmed(self) -> Outcome {
+        self.goes_on()?;
+        let mut faults = Vec::new();
+        for repeated in self.0 {
+            drop(repeated.end);
+            faults.extend(repeated.thread.join().unwrap_or_else(|_| vec!["a thread of the load panicked".to_owned()]));
+        }
+        ensure!(faults.is_empty(), "{} connections failed, first: {}", faults.len(), faults[0]);
+        Ok(())
+    }
+}
+
+/// A scene with a Service that sends words back.
+fn with_echo(count: u8) -> Outcome<Scene> {
+    let mut scene = Scene::start(count, None)?;
+    let echoed = SocketAddr::new(scene::endpoint(1).ip(), 7);
+    let listener = scene.bed.local.within(|| TcpListener::bind(echoed))?.context("listen for words")?;
+    // Ends with the client of the only connection.
+    thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let mut word = [0];
+        while stream.read(&mut word)? > 0 {
+            stream.write_all(&word)?;
+        }
+        Ok(())
+    });
+    let slice = scene::slice("echo", [1]).replace("port: 8080", "port: 7");
+    scene.bed.objects.apply(&format!("{}---\n{slice}", scene::service("echo", ECHO, None)))?;
+    scene.bed.publish()?;
+    scene.await_programmed()?;
+    Ok(scene)
+}
+
+/// `nft monitor` in a namespace.
+struct Monitor {
+    child: Child,
+    said: std::path::PathBuf,
+}
+
+impl Monitor {
+    fn start(scene: &Scene) -> Outcome<Self> {
+        let said = scene.bed.disk.path().join("monitor");
+        let file = std::fs::File::create(&said).context("make a file for nft monitor")?;
+        let mut command = Command::new("nft");
+        command.arg("monitor").stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
+        let monitor = Self { child: scene.bed.node.spawn(&mut command)?, said };
+        eventually(seconds(20), "nft monitor begins", || {
+            scene.bed.node.run("nft add table ip probe")?;
+            scene.bed.node.run("nft delete table ip probe")?;
+            ensure!(monitor.text()?.contains("probe"), "it says nothing");
+            Ok(())
+        })?;
+        Ok(monitor)
+    }
+
+    fn text(&self) -> Outcome<String> {
+        std::fs::read_to_string(&self.said).context("read what nft monitor said")
+    }
+
+    /// The changes up to now, but for those of the marker.
+    fn changes(&self, scene: &Scene) -> Outcome<Vec<String>> {
+        scene.bed.node.run("nft add table ip last")?;
+        let text = eventually(seconds(20), "nft monitor says all", || {
+            let text = self.text()?;
+            ensure!(text.contains("table ip last"), "it has said {text}");
+            Ok(text)
+        })?;
+        let is_ours = |line: &&str| {
+            !line.trim().is_empty()
+                && !line.starts_with('#')
+                && !["probe", "table ip last", MARKER].iter().any(|word| line.contains(word))
+        };
+        Ok(text.lines().filter(is_ours).map(str::to_owned).collect())
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// netd-proxy ends, killed or not, and starts again: no connection fails, and nothing is written but what has changed meanwhile.
+pub(crate) fn restarts(crash: bool) -> Outcome {
+    let mut scene = with_echo(3)?;
+    let load = Load::start(&scene)?;
+    load.goes_on()?;
+    let monitor = Monitor::start(&scene)?;
+    for _ in 0..3 {
+        let proxy = scene.take_proxy()?;
+        if crash {
+            proxy.crash()?
+        } else {
+            proxy.terminate()?
+        };
+        load.goes_on()?;
+        // Another marker, by which the end of the first run is seen.
+        scene.bed.publish()?;
+        scene.launch()?;
+        load.goes_on()?;
+    }
+    let changes = monitor.changes(&scene)?;
+    ensure!(changes.is_empty(), "the restarts have written: {changes:?}");
+    ensure!(monitor.text()?.contains(MARKER), "nft monitor has not seen the markers");
+    load.unharmed()
+}
+
+/// Endpoints come and go. Each ends once the table does not have it.
+pub(crate) fn endpoints_change() -> Outcome {
+    let mut scene = with_echo(4)?;
+    let load = Load::start(&scene)?;
+    for numbers in [&[1, 2, 4][..], &[1, 2], &[2], &[2, 3], &[4, 3, 1], &[1], &[1, 2, 3, 4], &[3]] {
+        load.goes_on()?;
+        for n in numbers {
+            scene.serve(*n)?;
+        }
+        scene.set_endpoints(numbers.iter().copied())?;
+        scene.await_programmed()?;
+        load.goes_on()?;
+        // Whatever goes elsewhere is refused from now on.
+        scene.servers.retain(|n, _| numbers.contains(n));
+        scene.reaches(CLIENT, CLUSTER, numbers.iter().copied())?;
+    }
+    load.unharmed()
+}
+
+/// The cluster gets more ranges of cluster IPs and has fewer again.
+pub(crate) fn settings_change() -> Outcome {
+    let mut scene = with_echo(3)?;
+    let load = Load::start(&scene)?;
+    let unused = (Ipv4Addr::new(172, 31, 0, 1), 80);
+    for _ in 0..3 {
+        for (ranges, patience, expected) in [
+            ("172.30.0.0/16, 172.31.0.0/16", ask::BRIEF, Answer::Silence),
+            // The world has the address and no server there.
+            ("172.30.0.0/16", ask::PATIENT, Answer::Refused),
+        ] {
+            scene.set_cluster(ranges)?;
+            let ask = || ask::ask(CLIENT, unused.into(), Protocol::Tcp, patience);
+            let answer = scene.bed.client.within(ask)??;
+            ensure!(answer == expected, "with the ranges {ranges}, {unused:?} answers with {answer:?}");
+            load.goes_on()?;
+        }
+    }
+    load.unharmed()
+}

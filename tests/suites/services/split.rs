@@ -1,0 +1,35 @@
+//! How connections are shared out among endpoints.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use netd_tests::{Outcome, ensure};
+
+use super::scene::{CLIENT, CLUSTER, NODE_PORT, POD, Scene};
+
+const CONNECTIONS: u32 = 2000;
+/// Standard deviations: a fair draw misses them with a chance of 4e-8 for each endpoint. One that takes an endpoint for another by a
+/// tenth more, as a draw of a random number by a modulus of a few bits would, is found.
+const DEVIATIONS: f64 = 5.5;
+
+/// Each endpoint gets its share, of a pod's connections to the cluster IP and a client's to the node port.
+pub(crate) fn is_uniform() -> Outcome {
+    for (count, from, to) in [(3, POD, CLUSTER), (4, CLIENT, NODE_PORT)] {
+        shares(count, from, to)?;
+    }
+    Ok(())
+}
+
+fn shares(count: u8, from: IpAddr, to: (Ipv4Addr, u16)) -> Outcome {
+    let scene = Scene::start(count, None)?;
+    let counts = scene.count(from, to, CONNECTIONS)?;
+    let (all, share) = (f64::from(CONNECTIONS), 1.0 / f64::from(count));
+    let bound = DEVIATIONS * (all * share * (1.0 - share)).sqrt();
+    ensure!(counts.len() == usize::from(count), "of {count} endpoints these answered: {counts:?}");
+    let is_far = |found: &u32| (f64::from(*found) - all * share).abs() > bound;
+    ensure!(
+        !counts.values().any(is_far),
+        "each of {count} must get {:.0}, give or take {bound:.0}: {counts:?}",
+        all * share
+    );
+    Ok(())
+}
