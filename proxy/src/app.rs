@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use dataplane::error::KernelError;
 use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
@@ -15,6 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
+use crate::conntrack::{self, Flows};
 use crate::keeper::Keeper;
 use crate::model::{Event, PortKey};
 use crate::problem::Problems;
@@ -46,6 +48,10 @@ pub struct Proxy {
     socket: nft::Socket,
     monitor: AsyncMonitor,
     subscription: Subscription,
+    flows: Flows,
+    conntrack: conntrack::Kernel,
+    /// Connections could not be read or deleted at the last attempt.
+    conntrack_fails: bool,
     /// Service ports to resolve again.
     changed: BTreeSet<PortKey>,
     /// The problems that are logged.
@@ -71,6 +77,9 @@ impl Proxy {
             socket: nft::Socket::open()?,
             monitor,
             subscription,
+            flows: Flows::default(),
+            conntrack: conntrack::Kernel::open()?,
+            conntrack_fails: false,
             changed: BTreeSet::new(),
             problems: Problems::new(),
             began: now,
@@ -111,7 +120,8 @@ impl Proxy {
 
     fn next(&self) -> Instant {
         let repairs = self.keepers.iter().filter_map(Keeper::next_repair).map(|at| self.began + at);
-        repairs.chain(self.retry).fold(self.next_period, Instant::min)
+        let again = self.flows.next().map(|at| self.began + at);
+        repairs.chain(again).chain(self.retry).fold(self.next_period, Instant::min)
     }
 
     fn take(&mut self, events: Vec<Event>) {
@@ -148,6 +158,12 @@ impl Proxy {
             let family = keeper.ruleset().settings().family;
             let ports = changed.iter().filter(|key| key.family == family);
             let ports: BTreeMap<_, _> = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
+            let of_flows = ports.iter().filter(|(key, _)| Flows::concern(key)).map(|(key, resolved)| {
+                let serving = || self.services.endpoints(key).into_iter().filter(|state| state.endpoint.is_serving());
+                let serves = |port: &Arc<_>| (Arc::clone(port), serving().map(|state| state.address).collect());
+                (key.clone(), resolved.as_ref().map(|resolved| serves(&resolved.port)))
+            });
+            self.flows.update(of_flows);
             if !ports.is_empty() {
                 keeper.update(&ports);
             }
@@ -173,6 +189,28 @@ impl Proxy {
                 }
             }
         }
+        self.clean_flows();
+    }
+
+    /// Deletes flows that go to endpoints that are gone, where the new ones are in the kernel.
+    fn clean_flows(&mut self) {
+        let now = self.now();
+        let mut failed = None;
+        for keeper in self.keepers.iter().filter(|keeper| !keeper.is_dirty()) {
+            let Settings { family, node_ports, .. } = keeper.ruleset().settings();
+            match self.flows.clean(&mut self.conntrack, *family, node_ports, now) {
+                Ok(deleted) if deleted > 0 => tracing::debug!(deleted, "stale flows to Services"),
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
+            }
+        }
+        if failed.is_some() {
+            self.retry = Some(self.began + now + RETRY);
+        }
+        if let Some(error) = failed.as_ref().filter(|_| !self.conntrack_fails) {
+            tracing::warn!("cannot delete connections to endpoints that are gone: {error}");
+        }
+        self.conntrack_fails = failed.is_some();
     }
 
     /// Everything is known: the tables are taken up as an earlier process left them.

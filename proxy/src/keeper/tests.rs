@@ -1,19 +1,16 @@
 //! One table in the real kernel.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::monitor::{Event, Filter, Monitor, Subscription, Tables};
 use dataplane::netns;
 use dataplane::nft::{SetFlags, Socket, Table};
-use dataplane::types::{Family, Prefix};
 
 use super::{Keeper, RunReport};
-use crate::model::{Policy, PortKey, PortName, Protocol, ServicePort};
-use crate::ruleset::{LocalPods, NodePorts, Settings};
+use crate::fixtures::{self, service_port, settings};
+use crate::model::{PortKey, Protocol};
 use crate::topology::Resolved;
 
 /// A keeper with the kernel that it works on.
@@ -85,41 +82,10 @@ fn nft(command: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn settings() -> Settings {
-    Settings {
-        family: Family::V4,
-        table: "netd-proxy".to_owned(),
-        local_pods: Some(LocalPods::Range("10.0.0.0/8".parse::<Prefix>().expect("a range"))),
-        masquerade_all: false,
-        masquerade_mark: 0x4000,
-        node_ports: NodePorts::All,
-        node_address: None,
-        service_cidrs: ["172.30.0.0/16".parse().expect("a range")].into(),
-    }
-}
-
-/// The service port of `10.180.0.1:80` and so on; its cluster IP ends with the length of the name.
+/// A Service's port; see the fixture.
 fn resolved(name: &str, endpoints: &[u8]) -> (PortKey, Option<Resolved>) {
-    let port = ServicePort {
-        name: PortName::new("default", name, "http", Protocol::Tcp),
-        family: Family::V4,
-        cluster_ip: [172, 30, 0, u8::try_from(name.len()).expect("a short name")].into(),
-        port: 80,
-        node_port: Some(3000 + u16::try_from(name.len()).expect("a short name")),
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: None,
-        external_policy: Policy::Cluster,
-        internal_policy: Policy::Cluster,
-        affinity: name.starts_with("sticky").then_some(Duration::from_secs(60)),
-        health_check_node_port: None,
-        created: None,
-    };
-    let cluster: Vec<SocketAddr> =
-        endpoints.iter().map(|number| SocketAddr::from(([10, 180, 0, *number], 80))).collect();
-    let key = port.key();
-    let has_any = !cluster.is_empty();
-    (key, Some(Resolved { port: Arc::new(port), cluster, local: Vec::new(), local_ready: 0, has_any }))
+    let port = service_port(name, Protocol::Tcp);
+    (port.key(), Some(fixtures::resolved(port, endpoints)))
 }
 
 #[test]
