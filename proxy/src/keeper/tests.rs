@@ -142,3 +142,59 @@ fn a_restart_changes_nothing() {
     })
     .expect("a namespace");
 }
+
+/// Puts a client to the endpoint of a number of the Service `sticky`, or `sticky2`: one that has 50 of its 60 seconds left.
+fn add_client(number: u32, client: &str, service: &str) {
+    let address = format!("172.30.0.{}", service.len());
+    let element = format!("{client} . {address} . tcp . 80 timeout 60s expires 50s");
+    nft(&format!("add element ip netd-proxy services-clients-{number} {{ {element} }}"));
+}
+
+/// The clients of the endpoint of a number, with the whole seconds that they have left.
+fn clients(bed: &mut Bed, number: u32) -> Vec<(String, u64)> {
+    let id = bed.keeper.ruleset().id();
+    let table = bed.socket.read_table(id.family, &id.name).expect("a readable table").expect("a table");
+    let set = &table.sets[&format!("services-clients-{number}")];
+    let left = |element: &dataplane::nft::Element| {
+        assert_eq!(element.timeout, Some(Duration::from_mins(1)), "the timeout itself is the same");
+        element.usage.expires.expect("a time").as_secs()
+    };
+    set.elements.iter().map(|(key, element)| (key.to_string(), left(element))).collect()
+}
+
+/// The clients' addresses and the ends of their Services' addresses. All have some time left, and no more than they had.
+fn names(bed: &mut Bed, number: u32) -> Vec<String> {
+    let named = clients(bed, number).into_iter().map(|(key, left)| {
+        assert!((1..=50).contains(&left), "{key} has {left} s left");
+        key.replace(" . 172.30.0.", " ").replace(" . tcp . 80", "")
+    });
+    named.collect()
+}
+
+#[test]
+fn clients_go_with_their_endpoint_and_are_forgotten_with_it() {
+    netns::scratch(|| {
+        let mut bed = Bed::open();
+        bed.update(&[("sticky", &[1, 2, 3]), ("sticky2", &[1, 2, 3])]);
+        add_client(0, "10.0.0.1", "sticky");
+        add_client(1, "10.0.0.2", "sticky");
+        add_client(2, "10.0.0.3", "sticky");
+        add_client(2, "10.0.0.4", "sticky");
+        add_client(0, "10.0.0.1", "sticky2");
+        add_client(2, "10.0.0.3", "sticky2");
+        bed.update(&[("sticky", &[2, 3])]);
+        assert_eq!(names(&mut bed, 0), ["10.0.0.1 7", "10.0.0.3 6", "10.0.0.4 6"], "the last takes the first's number");
+        assert_eq!(names(&mut bed, 1), ["10.0.0.2 6"], "who keeps its number keeps its clients");
+        assert_eq!(names(&mut bed, 2), ["10.0.0.3 7"], "another Service's clients stay");
+        bed.update(&[("sticky", &[2, 9])]);
+        assert_eq!(names(&mut bed, 0), ["10.0.0.1 7"], "a new endpoint does not get the clients of the former one");
+        nft("flush chain ip netd-proxy services");
+        assert_eq!(bed.heal(), 1, "the table is made anew");
+        assert_eq!(names(&mut bed, 1), ["10.0.0.2 6"], "and its clients are kept");
+        let mut next = Bed::open();
+        next.update(&[("sticky", &[9, 2]), ("sticky2", &[2, 3])]);
+        assert_eq!(names(&mut next, 0), ["10.0.0.3 7"], "an endpoint has left while no process was there");
+        assert_eq!(names(&mut next, 1), ["10.0.0.2 6"]);
+    })
+    .expect("a namespace");
+}
