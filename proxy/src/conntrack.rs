@@ -61,6 +61,15 @@ impl Kernel {
     pub fn open() -> Result<Self, KernelError> {
         Ok(Self { conntrack: Conntrack::open()?, route: RouteSocket::open()? })
     }
+
+    /// The addresses of a family that have node ports.
+    ///
+    /// # Errors
+    /// Where the addresses cannot be read.
+    pub fn node_addresses(&mut self, family: Family, node_ports: &NodePorts) -> Result<BTreeSet<IpAddr>, KernelError> {
+        let addresses = self.route.addresses(None, Some(family))?.into_iter().map(|address| address.address);
+        Ok(addresses.filter(|address| node_ports.contain(*address)).collect())
+    }
 }
 
 /// A service port with the endpoints that serve it, on whatever node they are. `None` where there is no such port.
@@ -135,8 +144,7 @@ fn delete_stale(
 ) -> Result<usize, KernelError> {
     let mut nodes = BTreeSet::new();
     if fronts.keys().any(|front| front.address.is_none()) {
-        let addresses = kernel.route.addresses(None, Some(family))?.into_iter().map(|address| address.address);
-        nodes.extend(addresses.filter(|address| node_ports.contain(*address)));
+        nodes = kernel.node_addresses(family, node_ports)?;
     }
     let protocols: BTreeSet<u8> = fronts.keys().map(|front| front.protocol).collect();
     let mut deleted = 0;

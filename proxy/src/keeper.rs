@@ -278,6 +278,11 @@ impl Keeper {
         self.engine.is_dirty() || !self.engine.is_incremental()
     }
 
+    /// True where the next run compares everything.
+    pub fn needs_full(&self) -> bool {
+        self.engine.needs_full() || !self.engine.is_incremental()
+    }
+
     /// When a repair is due that waits.
     pub fn next_repair(&self) -> Option<Duration> {
         self.engine.next_repair()
@@ -288,7 +293,7 @@ impl Keeper {
     /// # Errors
     /// Where the table cannot be read. What the kernel refuses is in the report.
     pub fn run(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
-        if !self.engine.needs_full() && self.engine.is_incremental() {
+        if !self.needs_full() {
             let report = self.run_over_dirty(socket, now);
             if report.as_ref().is_ok_and(RunReport::is_clean) {
                 return report;

@@ -15,6 +15,7 @@
 //! | `ruleset` | the rules of the table, and which elements a service port is; pure |
 //! | `keeper` | keeps the kernel's table as the ruleset says |
 //! | `conntrack` | deletes flows of UDP and SCTP that go to an endpoint that is gone |
+//! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
 #![forbid(unsafe_code)]
@@ -24,6 +25,7 @@ pub mod config;
 pub mod conntrack;
 #[cfg(test)]
 mod fixtures;
+pub mod health;
 pub mod keeper;
 pub mod model;
 pub mod problem;
