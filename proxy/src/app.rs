@@ -205,7 +205,9 @@ impl Proxy {
                 (key.clone(), resolved.as_ref().map(|resolved| serves(&resolved.port)))
             });
             self.flows.update(of_flows);
-            ports.iter().for_each(|(key, resolved)| self.metrics.resolved(key, resolved.as_ref()));
+            for (key, resolved) in &ports {
+                self.metrics.resolved(key, resolved.as_ref());
+            }
             if !ports.is_empty() {
                 self.metrics.queued(family, Timestamp::now());
                 keeper.update(&ports);

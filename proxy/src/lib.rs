@@ -18,6 +18,7 @@
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
+//! | `trace_command` | the same for the kernel's table, as a command |
 #![forbid(unsafe_code)]
 
 pub mod app;
@@ -34,4 +35,5 @@ pub mod services;
 pub mod source;
 pub mod topology;
 pub mod trace;
+pub mod trace_command;
 mod tree;
