@@ -48,7 +48,12 @@ impl Bed {
         assert!(report.failed.is_empty(), "{:?}", report.failed);
         let id = self.keeper.ruleset().id();
         let table = self.socket.read_table(id.family, &id.name).expect("a readable table").expect("a table");
-        assert!(compared(table) == self.keeper.ruleset().table(), "the kernel has what is desired");
+        let desired = self.keeper.ruleset().table();
+        assert!(compared(table) == desired, "the kernel has what is desired");
+        for (set, size) in self.keeper.ruleset().sizes() {
+            let elements = desired.sets.get(&set.to_string()).map_or(0, |set| set.elements.len());
+            assert_eq!(usize::try_from(*size), Ok(elements), "{set}");
+        }
         report
     }
 

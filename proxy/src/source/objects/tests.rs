@@ -373,7 +373,8 @@ fn endpoints_of_a_slice() {
 
 #[test]
 fn a_hundred_thousand_endpoints_with_faults_are_few_faults() {
-    let address = |n: u32| if n.is_multiple_of(2) { "x".to_owned() } else { format!("10.{}.{}.1", n % 256, n / 256 % 256) };
+    let address =
+        |n: u32| if n.is_multiple_of(2) { "x".to_owned() } else { format!("10.{}.{}.1", n % 256, n / 256 % 256) };
     let endpoints: Vec<_> = (0..100_000).map(|n| json!({"addresses": [address(n)]})).collect();
     let (converted, faults) = convert_slice(&slice(json!({"endpoints": endpoints})));
     assert_eq!((converted.expect("a slice").endpoints.len(), faults.len()), (50_000, 9));
