@@ -2,7 +2,6 @@
 //!
 //! Pure. The daemon keeps the value up to date through [`publisher::StatusPublisher`]. Clients get it as one JSON document.
 
-mod accept;
 pub mod client;
 mod clock_steps;
 mod health;

@@ -5,20 +5,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use dataplane::error::KernelError;
 use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
 use dataplane::nft;
 use dataplane::types::Family;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
+use crate::conntrack::{self, Flows};
+use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
 use crate::keeper::Keeper;
-use crate::model::{Event, PortKey};
+use crate::model::{Event, PortKey, ServiceName};
 use crate::problem::Problems;
-use crate::ruleset::{Settings, TABLE};
+use crate::ruleset::{NodePorts, Settings, TABLE};
 use crate::services::{Changed, Services};
 
 /// How often everything is compared with the kernel, whatever the notifications say.
@@ -35,6 +41,9 @@ pub enum AppError {
     /// No socket for nftables.
     #[error("cannot speak to nftables: netd-proxy needs the capability NET_ADMIN and a kernel with nf_tables")]
     Nftables(#[from] nft::Error),
+    /// A listener cannot be opened, and `bindAddressHardFail` says that this is an error.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
 }
 
 /// The proxy of one node.
@@ -46,6 +55,19 @@ pub struct Proxy {
     socket: nft::Socket,
     monitor: AsyncMonitor,
     subscription: Subscription,
+    flows: Flows,
+    conntrack: conntrack::Kernel,
+    /// Connections could not be read or deleted at the last attempt.
+    conntrack_fails: bool,
+    health: Health,
+    metrics: Arc<Metrics>,
+    checks: ServiceChecks,
+    /// The node's addresses that have node ports are others than those that health checks are on.
+    has_other_addresses: bool,
+    /// They end with the proxy.
+    _servers: JoinSet<()>,
+    /// When the first change came that is not in the kernel yet.
+    changed_at: Option<Instant>,
     /// Service ports to resolve again.
     changed: BTreeSet<PortKey>,
     /// The problems that are logged.
@@ -65,12 +87,23 @@ impl Proxy {
         let mut monitor = AsyncMonitor::open()?;
         let subscription = monitor.subscribe(Filter::default());
         let now = Instant::now();
+        let health = Health::new(2 * config.sync_period);
+        let metrics = Arc::new(Metrics::default());
         Ok(Self {
+            _servers: health::listen(&config, &health, &metrics)?,
+            checks: ServiceChecks::new(health.clone()),
+            has_other_addresses: false,
+            health,
+            metrics,
+            changed_at: None,
             services: Services::new(node_name),
             keepers: Vec::new(),
             socket: nft::Socket::open()?,
             monitor,
             subscription,
+            flows: Flows::default(),
+            conntrack: conntrack::Kernel::open()?,
+            conntrack_fails: false,
             changed: BTreeSet::new(),
             problems: Problems::new(),
             began: now,
@@ -99,6 +132,9 @@ impl Proxy {
                 () = self.monitor.changed(), if !self.keepers.is_empty() => {}
                 () = sleep_until(next) => {}
             }
+            if std::mem::take(&mut self.has_other_addresses) {
+                self.checks.close().await;
+            }
             if self.services.is_listed() {
                 self.work();
             }
@@ -111,22 +147,36 @@ impl Proxy {
 
     fn next(&self) -> Instant {
         let repairs = self.keepers.iter().filter_map(Keeper::next_repair).map(|at| self.began + at);
-        repairs.chain(self.retry).fold(self.next_period, Instant::min)
+        let again = self.flows.next().map(|at| self.began + at);
+        repairs.chain(again).chain(self.retry).fold(self.next_period, Instant::min)
     }
 
     fn take(&mut self, events: Vec<Event>) {
         let mut changed = Changed::default();
         for event in events {
+            match &event {
+                Event::Set(object, _) => self.metrics.object(object.name().collection()),
+                Event::Unset(name, _) => self.metrics.object(name.collection()),
+                _ => {}
+            }
             changed.add(self.services.apply(event));
+        }
+        if changed.node {
+            self.health.set_node_leaving(self.services.node().is_some_and(|node| node.is_leaving));
         }
         if changed.node || changed.service_cidrs {
             for keeper in &mut self.keepers {
-                let settings = Settings::of(&self.config, keeper.ruleset().settings().family, &self.services);
+                let former = keeper.ruleset().settings();
+                let settings = Settings::of(&self.config, former.family, &self.services);
+                self.has_other_addresses |= settings.node_ports != former.node_ports;
                 keeper.set_settings(settings);
             }
         }
         if changed.problems {
             self.log_problems();
+        }
+        if !changed.ports.is_empty() {
+            self.changed_at.get_or_insert_with(Instant::now);
         }
         self.changed.extend(changed.ports);
     }
@@ -144,11 +194,22 @@ impl Proxy {
         }
         self.retry = None;
         let changed = std::mem::take(&mut self.changed);
+        let services: BTreeSet<ServiceName> = changed.iter().map(|key| key.name.service.clone()).collect();
         for keeper in &mut self.keepers {
             let family = keeper.ruleset().settings().family;
             let ports = changed.iter().filter(|key| key.family == family);
             let ports: BTreeMap<_, _> = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
+            let of_flows = ports.iter().filter(|(key, _)| Flows::concern(key)).map(|(key, resolved)| {
+                let serving = || self.services.endpoints(key).into_iter().filter(|state| state.endpoint.is_serving());
+                let serves = |port: &Arc<_>| (Arc::clone(port), serving().map(|state| state.address).collect());
+                (key.clone(), resolved.as_ref().map(|resolved| serves(&resolved.port)))
+            });
+            self.flows.update(of_flows);
+            for (key, resolved) in &ports {
+                self.metrics.resolved(key, resolved.as_ref());
+            }
             if !ports.is_empty() {
+                self.metrics.queued(family, Timestamp::now());
                 keeper.update(&ports);
             }
         }
@@ -158,21 +219,82 @@ impl Proxy {
             if !keeper.is_dirty() {
                 continue;
             }
-            match keeper.run(&mut self.socket, elapsed) {
+            let (family, is_full) = (keeper.ruleset().settings().family, keeper.needs_full());
+            let began = Instant::now();
+            let is_clean = match keeper.run(&mut self.socket, elapsed) {
                 Ok(report) => {
                     for (op, error) in &report.failed {
                         tracing::warn!("the kernel refused `{op}`: {error}");
                     }
-                    if !report.is_clean() {
-                        self.retry = Some(now + RETRY);
-                    }
+                    report.is_clean()
                 }
                 Err(error) => {
                     tracing::warn!("cannot read the table of Services: {error}");
-                    self.retry = Some(now + RETRY);
+                    false
                 }
+            };
+            if is_clean {
+                self.health.updated(family, Timestamp::now());
+                self.metrics.elements(family, keeper.ruleset().sizes().iter());
+            } else {
+                self.health.pending(family);
+                self.retry = Some(now + RETRY);
+            }
+            let since_change = self.changed_at.map(|at| at.elapsed());
+            let run = Run { family, is_full, is_clean, took: began.elapsed(), since_change };
+            self.metrics.run(&run, Timestamp::now());
+        }
+        self.changed_at = None;
+        self.check_services(&services);
+        self.clean_flows();
+    }
+
+    /// Answers load balancers that ask for the endpoints of Services.
+    fn check_services(&mut self, changed: &BTreeSet<ServiceName>) {
+        for name in changed {
+            self.checks.set(name, self.services.health_check(name));
+        }
+        let (keepers, kernel) = (&self.keepers, &mut self.conntrack);
+        let addresses = || {
+            let settings = || keepers.iter().map(|keeper| keeper.ruleset().settings());
+            if settings().all(|settings| settings.node_ports == NodePorts::All) {
+                return None;
+            }
+            let mut of_family = |settings: &Settings| kernel.node_addresses(settings.family, &settings.node_ports);
+            let addresses = settings().filter_map(|settings| of_family(settings).ok()).flatten();
+            // An address of one link alone is nothing to listen on without the link.
+            Some(addresses.filter(|address| !matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())).collect())
+        };
+        if self.checks.open(addresses) {
+            self.log_problems();
+        }
+        if self.checks.has_failed() {
+            self.retry.get_or_insert(Instant::now() + RETRY);
+        }
+    }
+
+    /// Deletes flows that go to endpoints that are gone, where the new ones are in the kernel.
+    fn clean_flows(&mut self) {
+        let now = self.now();
+        let mut failed = None;
+        for keeper in self.keepers.iter().filter(|keeper| !keeper.is_dirty()) {
+            let Settings { family, node_ports, .. } = keeper.ruleset().settings();
+            match self.flows.clean(&mut self.conntrack, *family, node_ports, now) {
+                Ok(deleted) if deleted > 0 => {
+                    self.metrics.deleted_flows(*family, deleted);
+                    tracing::debug!(deleted, "stale flows to Services");
+                }
+                Ok(_) => {}
+                Err(error) => failed = Some(error),
             }
         }
+        if failed.is_some() {
+            self.retry = Some(self.began + now + RETRY);
+        }
+        if let Some(error) = failed.as_ref().filter(|_| !self.conntrack_fails) {
+            tracing::warn!("cannot delete connections to endpoints that are gone: {error}");
+        }
+        self.conntrack_fails = failed.is_some();
     }
 
     /// Everything is known: the tables are taken up as an earlier process left them.
@@ -218,7 +340,8 @@ impl Proxy {
     }
 
     fn log_problems(&mut self) {
-        let now = self.services.problems();
+        let mut now = self.services.problems();
+        now.extend(self.checks.problems());
         let changes = reconcile::problem::changes(&self.problems, &now);
         for problem in changes.new {
             tracing::warn!("{problem}");

@@ -3,6 +3,7 @@
 //! The keys are elements. What the kernel has is desired but for the deviations, so no second copy of the elements is kept. Sets and chains
 //! are one key, the table: where they differ, the table is made anew in one transaction.
 
+mod clients;
 mod transactions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,7 @@ use std::time::Duration;
 use dataplane::nft::{self, Action, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
 use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 
+use self::clients::Moves;
 use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
 use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings};
@@ -59,6 +61,8 @@ pub enum Op {
     Replace(Box<Table>),
     /// Makes room for more: new sets, and the rules that use them.
     Extend(TableId, Vec<Operation>),
+    /// Clients with affinity follow their endpoint, which has got another number or is gone.
+    MoveClients(TableId, Vec<Operation>),
     /// Adds, changes or removes an element.
     Element {
         /// The table.
@@ -79,7 +83,7 @@ impl Op {
     fn operations(&self) -> Vec<Operation> {
         match self {
             Op::Replace(table) => vec![Operation::ReplaceTable(Table::clone(table))],
-            Op::Extend(_, operations) => operations.clone(),
+            Op::Extend(_, operations) | Op::MoveClients(_, operations) => operations.clone(),
             Op::Element { .. } => batch([self].into_iter()),
         }
     }
@@ -105,7 +109,7 @@ impl Domain for Rules {
         let keyed = |op: &Op| {
             let key = match op {
                 Op::Replace(table) => Key::Table(table.id.clone()),
-                Op::Extend(table, _) => Key::Table(table.clone()),
+                Op::Extend(table, _) | Op::MoveClients(table, _) => Key::Table(table.clone()),
                 Op::Element { element, .. } => Key::Element(element.clone()),
             };
             Keyed { key, desired: DesiredHash::new() }
@@ -117,6 +121,7 @@ impl Domain for Rules {
         match op {
             Op::Replace(_) => "replace-table",
             Op::Extend(..) => "extend-table",
+            Op::MoveClients(..) => "move-clients",
             Op::Element { desired: None, .. } => "delete-element",
             Op::Element { .. } => "add-element",
         }
@@ -241,6 +246,11 @@ impl Keeper {
         self.engine.is_dirty() || !self.engine.is_incremental()
     }
 
+    /// True where the next run compares everything.
+    pub fn needs_full(&self) -> bool {
+        self.engine.needs_full() || !self.engine.is_incremental()
+    }
+
     /// When a repair is due that waits.
     pub fn next_repair(&self) -> Option<Duration> {
         self.engine.next_repair()
@@ -251,22 +261,22 @@ impl Keeper {
     /// # Errors
     /// Where the table cannot be read. What the kernel refuses is in the report.
     pub fn run(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
-        if !self.engine.needs_full() && self.engine.is_incremental() {
+        if !self.needs_full() {
             let report = self.run_over_dirty(socket, now);
-            if report.is_clean() {
-                return Ok(report);
+            if report.as_ref().is_ok_and(RunReport::is_clean) {
+                return report;
             }
             self.engine.give_up();
+            report?;
         }
         self.run_full(socket, now)
     }
 
-    fn run_over_dirty(&mut self, socket: &mut nft::Socket, now: Duration) -> RunReport {
-        let id = self.ruleset.id();
+    fn run_over_dirty(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
         let extension = std::mem::take(&mut self.extension);
         let mut ops: Vec<Op> = Vec::new();
         if !extension.is_empty() {
-            ops.push(Op::Extend(id, extension));
+            ops.push(Op::Extend(self.ruleset.id(), extension));
         }
         let keys = self.engine.take_keys().unwrap_or_default();
         let deviations = self.engine.deviations();
@@ -274,7 +284,7 @@ impl Keeper {
             (Key::Element(element), Some(observed)) => Some((element.clone(), observed.clone())),
             _ => None,
         });
-        ops.extend(elements.map(|(element, observed)| self.op(element, &observed)).collect::<Vec<_>>());
+        ops.extend(self.ops(elements.collect(), socket)?);
         let kind = RunKind { repairs: false, full: false };
         let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
         // Own changes are not notified.
@@ -283,24 +293,26 @@ impl Keeper {
                 self.engine.settle(key);
             }
         }
-        report
+        Ok(report)
     }
 
     fn run_full(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
         self.extension.clear();
         self.sets = self.ruleset.sets();
         let present = self.read(socket)?;
-        let desired = self.ruleset.table();
+        let mut desired = self.ruleset.table();
         let skeleton = self.ruleset.skeleton();
         let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.definition(&skeleton));
         let (ops, is_made) = if is_same {
-            (self.differences(present.as_ref().unwrap_or(&skeleton), &desired), false)
-        } else if present.is_some() {
+            (self.ops(self.differences(present.as_ref().unwrap_or(&skeleton), &desired), socket)?, false)
+        } else if let Some(present) = &present {
+            let moves = self.moves(&self.differences(present, &desired));
+            clients::keep(present, &mut desired, &moves);
             (vec![Op::Replace(Box::new(self.with_comments(desired)))], true)
         } else {
             // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
             let mut ops = vec![Op::Replace(Box::new(skeleton.clone()))];
-            ops.extend(self.differences(&skeleton, &desired));
+            ops.extend(self.ops(self.differences(&skeleton, &desired), socket)?);
             (ops, true)
         };
         let kind = RunKind { repairs: !is_made, full: true };
@@ -329,9 +341,9 @@ impl Keeper {
         table
     }
 
-    /// The ops that make the elements of `present` those of `desired`.
-    fn differences(&self, present: &Table, desired: &Table) -> Vec<Op> {
-        let mut ops = Vec::new();
+    /// The elements of `present` that are not as in `desired`, with what they are.
+    fn differences(&self, present: &Table, desired: &Table) -> Vec<(Element, Presence)> {
+        let mut differences = Vec::new();
         for (name, set) in &desired.sets {
             let Some((name, flags)) = self.sets.get(name).copied() else { continue };
             if flags.has(SetFlags::DYNAMIC) {
@@ -343,12 +355,33 @@ impl Keeper {
                 there.iter().map(|(key, element)| (key, &element.data)),
                 set.elements.iter().map(|(key, element)| (key, &element.data)),
             );
-            ops.extend(deviating.into_iter().map(|key| {
+            differences.extend(deviating.into_iter().map(|key| {
                 let observed = there.get(key).map(|element| element.data.clone());
-                self.op(Element { set: name, key: key.clone() }, &observed)
+                (Element { set: name, key: key.clone() }, observed)
             }));
         }
-        ops
+        differences
+    }
+
+    /// The ops that make elements as desired.
+    fn ops(&self, elements: Vec<(Element, Presence)>, socket: &mut nft::Socket) -> Result<Vec<Op>, nft::Error> {
+        let moves = self.moves(&elements);
+        let mut ops = Vec::new();
+        if !moves.is_empty() {
+            let (id, skeleton) = (self.ruleset.id(), self.ruleset.skeleton());
+            let read = |set: &str| match skeleton.sets.get(set) {
+                Some(definition) => socket.read_elements(&id, set, definition),
+                None => Ok(BTreeMap::new()),
+            };
+            ops.push(Op::MoveClients(id.clone(), clients::operations(&id, &moves, read)?));
+        }
+        ops.extend(elements.into_iter().map(|(element, observed)| self.op(element, &observed)));
+        Ok(ops)
+    }
+
+    fn moves(&self, elements: &[(Element, Presence)]) -> Moves {
+        let slots = elements.iter().filter(|(element, _)| matches!(element.set, SetName::Slot(..)));
+        Moves::of(slots.map(|(element, observed)| (element, observed.clone(), self.ruleset.desired(element))))
     }
 
     fn op(&self, element: Element, observed: &Presence) -> Op {

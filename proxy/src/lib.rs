@@ -14,12 +14,19 @@
 //! | `config` | kube-proxy's configuration file and flags |
 //! | `ruleset` | the rules of the table, and which elements a service port is; pure |
 //! | `keeper` | keeps the kernel's table as the ruleset says |
+//! | `conntrack` | deletes flows of UDP and SCTP that go to an endpoint that is gone |
+//! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
+//! | `trace_command` | the same for the kernel's table, as a command |
 #![forbid(unsafe_code)]
 
 pub mod app;
 pub mod config;
+pub mod conntrack;
+#[cfg(test)]
+mod fixtures;
+pub mod health;
 pub mod keeper;
 pub mod model;
 pub mod problem;
@@ -28,4 +35,5 @@ pub mod services;
 pub mod source;
 pub mod topology;
 pub mod trace;
+pub mod trace_command;
 mod tree;

@@ -9,6 +9,7 @@ use apiserver::{Address, ApiServer};
 use proxy::app::Proxy;
 use proxy::config::{Config, Flags, Loaded};
 use proxy::source::{api, directory};
+use proxy::trace_command;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -16,17 +17,40 @@ use tracing_subscriber::filter::LevelFilter;
 const USER_AGENT: &str = concat!("netd-proxy/", env!("CARGO_PKG_VERSION"));
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "trace") {
+        return trace();
+    }
     let flags = match Flags::read(std::env::args_os()) {
         Ok(flags) => flags,
-        Err(error) => {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
+        Err(error) => return refuse(&error),
     };
     match run(&flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
+            eprintln!("netd-proxy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints what is wrong with the arguments, or the help.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1))
+}
+
+fn trace() -> ExitCode {
+    let arguments = match trace_command::read(std::env::args_os().skip(1)) {
+        Ok(arguments) => arguments,
+        Err(error) => return refuse(&error),
+    };
+    match trace_command::run(&arguments).context("cannot trace") {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
             eprintln!("netd-proxy: {error:#}");
             ExitCode::FAILURE
         }

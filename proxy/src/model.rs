@@ -174,6 +174,11 @@ impl ServicePort {
     pub fn key(&self) -> PortKey {
         PortKey { name: self.name.clone(), family: self.family }
     }
+
+    /// The addresses that have `port`. The first is the cluster IP.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        [&self.cluster_ip].into_iter().chain(&self.external_ips).chain(&self.load_balancer_ips).copied()
+    }
 }
 
 /// A Service: its name and its ports, each once for each of the Service's families.
@@ -217,6 +222,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// True for an endpoint that answers, whether it goes away or not.
+    pub fn is_serving(&self) -> bool {
+        self.ready || self.serving
+    }
+
     /// True for an endpoint that goes away and still answers: it is used where no endpoint is ready.
     pub fn is_serving_terminating(&self) -> bool {
         !self.ready && self.serving && self.terminating

@@ -23,6 +23,8 @@ pub enum Kind {
     InvalidField,
     /// A file cannot be used. Its last good objects are served.
     InvalidFile,
+    /// The port of a Service's health check cannot be opened.
+    HealthCheckUnavailable,
     /// The objects cannot be read.
     SourceUnavailable,
 }

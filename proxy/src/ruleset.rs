@@ -20,7 +20,7 @@ mod settings;
 pub use arrange::arrange;
 pub use change::{Change, Presence, Ruleset};
 pub use element::Element;
-pub use name::SetName;
+pub use name::{Lookup, SetName};
 pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 
 #[cfg(test)]

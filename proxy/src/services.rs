@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dataplane::types::Prefix;
+use dataplane::types::{Family, Prefix};
 
 use self::claims::Claims;
 pub use self::claims::{Claim, Conflict};
@@ -162,6 +162,19 @@ impl Services {
             local: part.local,
         };
         candidates.iter().zip(parts).map(state).collect()
+    }
+
+    /// The port of a Service's health check, and how many addresses of ready endpoints this node has, of the family that has more.
+    pub fn health_check(&self, name: &ServiceName) -> Option<(u16, usize)> {
+        let entry = self.entries.get(name)?;
+        let number = entry.ports.iter().find_map(|port| port.health_check_node_port)?;
+        let ready = |family| {
+            let ports = entry.ports.iter().filter(|port| port.family == family);
+            let candidates = ports.flat_map(|port| entry.candidates(port));
+            let ready = candidates.filter(|candidate| candidate.endpoint.ready && candidate.endpoint.is_local);
+            ready.map(|candidate| candidate.address.ip()).collect::<BTreeSet<_>>().len()
+        };
+        Some((number, Family::BOTH.into_iter().map(ready).max().unwrap_or(0)))
     }
 
     /// The claims that service ports have lost to others.

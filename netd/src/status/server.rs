@@ -9,8 +9,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::accept::accept_all;
 use super::publisher::StatusPublisher;
+use listener::accept_all;
 
 /// The request for a stream of documents.
 pub(super) const WATCH: &str = "watch";

@@ -1,19 +1,17 @@
 //! One table in the real kernel.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::monitor::{Event, Filter, Monitor, Subscription, Tables};
 use dataplane::netns;
 use dataplane::nft::{SetFlags, Socket, Table};
-use dataplane::types::{Family, Prefix};
 
 use super::{Keeper, RunReport};
-use crate::model::{Policy, PortKey, PortName, Protocol, ServicePort};
-use crate::ruleset::{LocalPods, NodePorts, Settings};
+use crate::fixtures::{self, service_port, settings};
+use crate::model::{PortKey, Protocol};
+use crate::ruleset::Settings;
 use crate::topology::Resolved;
 
 /// A keeper with the kernel that it works on.
@@ -51,7 +49,12 @@ impl Bed {
         assert!(report.failed.is_empty(), "{:?}", report.failed);
         let id = self.keeper.ruleset().id();
         let table = self.socket.read_table(id.family, &id.name).expect("a readable table").expect("a table");
-        assert!(compared(table) == self.keeper.ruleset().table(), "the kernel has what is desired");
+        let desired = self.keeper.ruleset().table();
+        assert!(compared(table) == desired, "the kernel has what is desired");
+        for (set, size) in self.keeper.ruleset().sizes() {
+            let elements = desired.sets.get(&set.to_string()).map_or(0, |set| set.elements.len());
+            assert_eq!(usize::try_from(*size), Ok(elements), "{set}");
+        }
         report
     }
 
@@ -85,41 +88,10 @@ fn nft(command: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn settings() -> Settings {
-    Settings {
-        family: Family::V4,
-        table: "netd-proxy".to_owned(),
-        local_pods: Some(LocalPods::Range("10.0.0.0/8".parse::<Prefix>().expect("a range"))),
-        masquerade_all: false,
-        masquerade_mark: 0x4000,
-        node_ports: NodePorts::All,
-        node_address: None,
-        service_cidrs: ["172.30.0.0/16".parse().expect("a range")].into(),
-    }
-}
-
-/// The service port of `10.180.0.1:80` and so on; its cluster IP ends with the length of the name.
+/// A Service's port; see the fixture.
 fn resolved(name: &str, endpoints: &[u8]) -> (PortKey, Option<Resolved>) {
-    let port = ServicePort {
-        name: PortName::new("default", name, "http", Protocol::Tcp),
-        family: Family::V4,
-        cluster_ip: [172, 30, 0, u8::try_from(name.len()).expect("a short name")].into(),
-        port: 80,
-        node_port: Some(3000 + u16::try_from(name.len()).expect("a short name")),
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: None,
-        external_policy: Policy::Cluster,
-        internal_policy: Policy::Cluster,
-        affinity: name.starts_with("sticky").then_some(Duration::from_mins(1)),
-        health_check_node_port: None,
-        created: None,
-    };
-    let cluster: Vec<SocketAddr> =
-        endpoints.iter().map(|number| SocketAddr::from(([10, 180, 0, *number], 80))).collect();
-    let key = port.key();
-    let has_any = !cluster.is_empty();
-    (key, Some(Resolved { port: Arc::new(port), cluster, local: Vec::new(), local_ready: 0, has_any }))
+    let port = service_port(name, Protocol::Tcp);
+    (port.key(), Some(fixtures::resolved(port, endpoints)))
 }
 
 #[test]
@@ -200,6 +172,62 @@ fn changed_settings_change_their_elements_and_no_others() {
         assert_eq!(bed.heal(), 1, "a range of others");
         let listed = nft("list set ip netd-proxy services-clients-0");
         assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
+    })
+    .expect("a namespace");
+}
+
+/// Puts a client to the endpoint of a number of the Service `sticky`, or `sticky2`: one that has 50 of its 60 seconds left.
+fn add_client(number: u32, client: &str, service: &str) {
+    let address = format!("172.30.0.{}", service.len());
+    let element = format!("{client} . {address} . tcp . 80 timeout 60s expires 50s");
+    nft(&format!("add element ip netd-proxy services-clients-{number} {{ {element} }}"));
+}
+
+/// The clients of the endpoint of a number, with the whole seconds that they have left.
+fn clients(bed: &mut Bed, number: u32) -> Vec<(String, u64)> {
+    let id = bed.keeper.ruleset().id();
+    let table = bed.socket.read_table(id.family, &id.name).expect("a readable table").expect("a table");
+    let set = &table.sets[&format!("services-clients-{number}")];
+    let left = |element: &dataplane::nft::Element| {
+        assert_eq!(element.timeout, Some(Duration::from_mins(1)), "the timeout itself is the same");
+        element.usage.expires.expect("a time").as_secs()
+    };
+    set.elements.iter().map(|(key, element)| (key.to_string(), left(element))).collect()
+}
+
+/// The clients' addresses and the ends of their Services' addresses. All have some time left, and no more than they had.
+fn names(bed: &mut Bed, number: u32) -> Vec<String> {
+    let named = clients(bed, number).into_iter().map(|(key, left)| {
+        assert!((1..=50).contains(&left), "{key} has {left} s left");
+        key.replace(" . 172.30.0.", " ").replace(" . tcp . 80", "")
+    });
+    named.collect()
+}
+
+#[test]
+fn clients_go_with_their_endpoint_and_are_forgotten_with_it() {
+    netns::scratch(|| {
+        let mut bed = Bed::open();
+        bed.update(&[("sticky", &[1, 2, 3]), ("sticky2", &[1, 2, 3])]);
+        add_client(0, "10.0.0.1", "sticky");
+        add_client(1, "10.0.0.2", "sticky");
+        add_client(2, "10.0.0.3", "sticky");
+        add_client(2, "10.0.0.4", "sticky");
+        add_client(0, "10.0.0.1", "sticky2");
+        add_client(2, "10.0.0.3", "sticky2");
+        bed.update(&[("sticky", &[2, 3])]);
+        assert_eq!(names(&mut bed, 0), ["10.0.0.1 7", "10.0.0.3 6", "10.0.0.4 6"], "the last takes the first's number");
+        assert_eq!(names(&mut bed, 1), ["10.0.0.2 6"], "who keeps its number keeps its clients");
+        assert_eq!(names(&mut bed, 2), ["10.0.0.3 7"], "another Service's clients stay");
+        bed.update(&[("sticky", &[2, 9])]);
+        assert_eq!(names(&mut bed, 0), ["10.0.0.1 7"], "a new endpoint does not get the clients of the former one");
+        nft("flush chain ip netd-proxy services");
+        assert_eq!(bed.heal(), 1, "the table is made anew");
+        assert_eq!(names(&mut bed, 1), ["10.0.0.2 6"], "and its clients are kept");
+        let mut next = Bed::open();
+        next.update(&[("sticky", &[9, 2]), ("sticky2", &[2, 3])]);
+        assert_eq!(names(&mut next, 0), ["10.0.0.3 7"], "an endpoint has left while no process was there");
+        assert_eq!(names(&mut next, 1), ["10.0.0.2 6"]);
     })
     .expect("a namespace");
 }

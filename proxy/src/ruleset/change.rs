@@ -43,6 +43,8 @@ pub struct Ruleset {
     fronts: BTreeMap<Front, PortKey>,
     /// In how many service ports an element is that several may have.
     shared: BTreeMap<Element, u32>,
+    /// How many elements each set has.
+    sizes: BTreeMap<SetName, i64>,
     /// The order of endpoints in the table of an earlier process, of service ports that are not known yet.
     adopted: Adopted,
 }
@@ -56,6 +58,7 @@ impl Ruleset {
             ports: BTreeMap::new(),
             fronts: BTreeMap::new(),
             shared: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             adopted: Adopted::new(),
         }
     }
@@ -83,6 +86,7 @@ impl Ruleset {
         self.settings = settings;
         let placed: Vec<_> = std::mem::take(&mut self.ports).into_iter().collect();
         self.shared.clear();
+        self.sizes.clear();
         for (key, placed) in placed {
             self.place(key, placed);
         }
@@ -123,6 +127,9 @@ impl Ruleset {
             self.ports.insert(key.clone(), placed);
         }
         change.elements.extend(before.into_iter().map(|(element, data)| (element, (Some(data), None))));
+        for (element, (former, desired)) in &change.elements {
+            *self.sizes.entry(element.set).or_default() += i64::from(desired.is_some()) - i64::from(former.is_some());
+        }
         change
     }
 
@@ -148,6 +155,11 @@ impl Ruleset {
     pub fn sets(&self) -> BTreeMap<String, (SetName, SetFlags)> {
         let sets = rules::sets(&self.settings, &self.shape).into_iter();
         sets.map(|(name, set)| (name.to_string(), (name, set.flags))).collect()
+    }
+
+    /// How many elements each set has that Services fill.
+    pub fn sizes(&self) -> &BTreeMap<SetName, i64> {
+        &self.sizes
     }
 
     /// The table without the elements of Services.
@@ -177,8 +189,8 @@ impl Ruleset {
     fn place(&mut self, key: PortKey, placed: Placed) {
         for element in self.elements(&placed).into_keys() {
             self.shape.extend(element.set);
-            if is_shared(element.set) {
-                self.claim(&element);
+            if !is_shared(element.set) || self.claim(&element) {
+                *self.sizes.entry(element.set).or_default() += 1;
             }
         }
         self.ports.insert(key, placed);

@@ -36,9 +36,8 @@ pub(super) struct Front {
 /// The destinations of a service port. The first is the cluster IP.
 pub(super) fn fronts(port: &ServicePort) -> impl Iterator<Item = Front> {
     let protocol = port.name.protocol.number();
-    let addresses = [&port.cluster_ip].into_iter().chain(&port.external_ips).chain(&port.load_balancer_ips);
-    let front = move |address: &IpAddr| Front { address: Some(*address), protocol, port: port.port };
-    addresses.map(front).chain(port.node_port.map(|port| Front { address: None, protocol, port }))
+    let front = move |address| Front { address: Some(address), protocol, port: port.port };
+    port.addresses().map(front).chain(port.node_port.map(|port| Front { address: None, protocol, port }))
 }
 
 impl Element {

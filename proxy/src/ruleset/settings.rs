@@ -28,6 +28,16 @@ pub enum NodePorts {
     Within(BTreeSet<Prefix>),
 }
 
+impl NodePorts {
+    /// True where an address of the node has node ports.
+    pub fn contain(&self, address: IpAddr) -> bool {
+        match self {
+            NodePorts::All => !Family::of(address).loopback().contains(address),
+            NodePorts::Within(ranges) => ranges.iter().any(|range| range.contains(address)),
+        }
+    }
+}
+
 /// The settings of the table of one family.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

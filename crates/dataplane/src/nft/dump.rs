@@ -3,6 +3,8 @@
 //! A table is read by several dumps. Where the ruleset's generation number differs after them, or a dump is marked as
 //! interrupted, the table is read again.
 
+use std::collections::BTreeMap;
+
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
 };
@@ -14,7 +16,8 @@ use super::error::Error;
 use super::read::{self, Payload, RawMessage};
 use super::records::{Records, Unfit};
 use super::socket::Socket;
-use super::table::{Base, BaseChainFacts, Chain, Family, RuleWithHandle, Set, SetFlags, Table, TableId};
+use super::table::{Base, BaseChainFacts, Chain, Element, Family, RuleWithHandle, Set, SetFlags, Table, TableId};
+use super::value::Key;
 use super::writer::{Writer, nftables};
 use crate::netlink_message::messages;
 use crate::netlink_socket::Received;
@@ -68,6 +71,29 @@ impl Socket {
             Err(error) if error.is_missing() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// Reads the elements of a set, which `definition` defines. None where there is no such set.
+    pub fn read_elements(
+        &mut self,
+        table: &TableId,
+        set: &str,
+        definition: &Set,
+    ) -> Result<BTreeMap<Key, Element>, Error> {
+        match self.elements_of(table, set, definition) {
+            Err(error) if error.is_missing() => Ok(BTreeMap::new()),
+            other => other,
+        }
+    }
+
+    fn elements_of(&mut self, table: &TableId, name: &str, set: &Set) -> Result<BTreeMap<Key, Element>, Error> {
+        let names = [(TABLE, table.name.as_str()), (element_list::SET, name)];
+        let lists = self.dump(message::GETSETELEM, table.family.number(), &names)?.into_iter();
+        let lists = lists.map(|payload| match payload {
+            Payload::Elements(elements) => elements,
+            _ => Vec::new(),
+        });
+        Ok(elements::assemble(set, lists.flatten().collect()))
     }
 
     fn read_consistently(&mut self, id: &TableId, with_elements: bool) -> Result<Option<Table>, Error> {
@@ -136,12 +162,7 @@ impl Socket {
         }
         let wanted = |set: &Set| with_elements || set.flags.has(SetFlags::ANONYMOUS);
         for (name, set) in found.iter_mut().flat_map(|table| &mut table.sets).filter(|(_, set)| wanted(set)) {
-            let names = [(TABLE, id.name.as_str()), (element_list::SET, name)];
-            let lists = self.dump(message::GETSETELEM, family, &names)?.into_iter().map(|payload| match payload {
-                Payload::Elements(elements) => elements,
-                _ => Vec::new(),
-            });
-            set.elements = elements::assemble(set, lists.flatten().collect());
+            set.elements = self.elements_of(id, name, set)?;
         }
         found.iter_mut().for_each(Table::take_in_anonymous_maps);
         Ok(found)

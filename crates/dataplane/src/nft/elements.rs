@@ -48,6 +48,9 @@ pub(super) fn write(writer: &mut Writer, set: SetFlags, Key(key): &Key, held: &E
         }
         if let Some(timeout) = held.timeout {
             writer.milliseconds(element::TIMEOUT, timeout);
+            if let Some(expires) = held.usage.expires {
+                writer.milliseconds(element::EXPIRATION, expires.min(timeout));
+            }
         }
         if let Ok(Some(comment)) = userdata::comment(held.comment.as_deref()) {
             writer.put(element::USERDATA, &comment);

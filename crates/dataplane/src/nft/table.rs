@@ -247,12 +247,12 @@ pub struct Element {
     pub usage: Usage,
 }
 
-/// What the kernel has measured of an element. It is read and never written, and it is no part of a comparison: any two are equal.
+/// What the kernel has measured of an element. It is no part of a comparison: any two are equal.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
-    /// What its counter has counted, where it has one.
+    /// What its counter has counted, where it has one. It is read and never written.
     pub counter: Option<Counter>,
-    /// How long it still has, where it has a timeout.
+    /// How long it still has, where it has a timeout. It is written for an element that has a timeout of its own.
     pub expires: Option<Duration>,
 }
 

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 /// Accepts connections until the future is dropped, and answers at most so many at a time. The oldest makes room for one more: slow
 /// clients keep nobody else waiting.
-pub(super) async fn accept_all<S, A, Accepted, Answered>(
+pub async fn accept_all<S, A, Accepted, Answered>(
     accept: impl Fn() -> Accepted,
     most: usize,
     answer: impl Fn(S) -> Answered,
