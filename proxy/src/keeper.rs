@@ -3,13 +3,16 @@
 //! The keys are elements. What the kernel has is desired but for the deviations, so no second copy of the elements is kept. Sets and chains
 //! are one key, the table: where they differ, the table is made anew in one transaction.
 
+mod transactions;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use dataplane::nft::{self, Action, Elements, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
+use dataplane::nft::{self, Action, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
 use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 
+use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
 use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings};
 use crate::topology::Resolved;
@@ -77,7 +80,7 @@ impl Op {
         match self {
             Op::Replace(table) => vec![Operation::ReplaceTable(Table::clone(table))],
             Op::Extend(_, operations) => operations.clone(),
-            Op::Element { .. } => batch(std::slice::from_ref(self)),
+            Op::Element { .. } => batch([self].into_iter()),
         }
     }
 }
@@ -86,37 +89,6 @@ impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         nft::Transaction { operations: self.operations() }.fmt(f)
     }
-}
-
-/// The operations of several ops as one list: what makes room, then all removals of elements, then all additions, set by set.
-fn batch(ops: &[Op]) -> Vec<Operation> {
-    type Sets = BTreeMap<(TableId, SetName), Elements>;
-    let (mut operations, mut removals, mut additions) = (Vec::new(), Sets::new(), Sets::new());
-    for op in ops {
-        let Op::Element { table, element, flags, is_there, desired } = op else {
-            operations.extend(op.operations());
-            continue;
-        };
-        let put = |sets: &mut Sets, held| {
-            let empty = || Elements {
-                table: table.clone(),
-                set: element.set.to_string(),
-                flags: *flags,
-                elements: BTreeMap::new(),
-            };
-            let set = sets.entry((table.clone(), element.set)).or_insert_with(empty);
-            set.elements.insert(element.key.clone(), held);
-        };
-        if *is_there {
-            put(&mut removals, nft::Element::default());
-        }
-        if let Some(desired) = desired {
-            put(&mut additions, desired.clone());
-        }
-    }
-    operations.extend(removals.into_values().map(Operation::DeleteElements));
-    operations.extend(additions.into_values().map(Operation::AddElements));
-    operations
 }
 
 /// What the engine needs to know of ops.
@@ -169,9 +141,6 @@ impl Domain for Rules {
 
 /// The result of a run.
 pub type RunReport = Report<Op, nft::Error, std::convert::Infallible>;
-
-/// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
-const MOST_OPS: usize = 10_000;
 
 /// One table, and what is known of it in the kernel.
 #[derive(Debug)]
@@ -433,20 +402,6 @@ fn extension(before: &Table, after: &Table) -> Vec<Operation> {
         [flush].into_iter().chain(rules).collect::<Vec<_>>()
     });
     sets.chain(chains).chain(rules).collect()
-}
-
-/// Carries out ops, many in one transaction. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
-/// that is refused does not stop the others.
-fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), nft::Error>> {
-    let mut results = Vec::with_capacity(ops.len());
-    for ops in ops.chunks(MOST_OPS) {
-        match socket.apply(&batch(ops)) {
-            Ok(()) => results.extend(ops.iter().map(|_| Ok(()))),
-            Err(error) if ops.len() == 1 => results.push(Err(error)),
-            Err(_) => results.extend(ops.iter().map(|op| socket.apply(&op.operations()))),
-        }
-    }
-    results
 }
 
 #[cfg(test)]
