@@ -144,7 +144,8 @@ impl Scene {
 
 /// The endpoint that answers one connection. To be called in the client's namespace.
 pub(crate) fn once(from: IpAddr, to: (Ipv4Addr, u16)) -> Outcome<SocketAddr> {
-    Ok(ask::answered(ask::ask(from, to.into(), Protocol::Tcp, ask::PATIENT)?)?.1)
+    let answer = ask::ask(from, to.into(), Protocol::Tcp, ask::PATIENT)?;
+    Ok(ask::answered(answer).context(format!("{from} asks {}:{}", to.0, to.1))?.1)
 }
 
 /// More addresses of clients outside.

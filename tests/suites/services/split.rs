@@ -7,8 +7,7 @@ use netd_tests::{Outcome, ensure};
 use super::scene::{CLIENT, CLUSTER, NODE_PORT, POD, Scene};
 
 const CONNECTIONS: u32 = 2000;
-/// Standard deviations: a fair draw misses them with a chance of 4e-8 for each endpoint. One that takes an endpoint for another by a
-/// tenth more, as a draw of a random number by a modulus of a few bits would, is found.
+/// Standard deviations: the share of an endpoint in a fair draw misses them with a chance of 4e-8.
 const DEVIATIONS: f64 = 5.5;
 
 /// Each endpoint gets its share, of a pod's connections to the cluster IP and a client's to the node port.
