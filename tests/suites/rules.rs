@@ -37,14 +37,15 @@ fn main() -> ExitCode {
 }
 
 /// Which workspace crates each may use, in what it ships. The suites may link a program to fuzz its parsers.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("apiserver", &[]),
     ("dataplane", &[]),
     ("netd-cni", &["dataplane"]),
     ("network", &["dataplane", "reconcile"]),
     ("reconcile", &["dataplane"]),
-    ("netd", &["apiserver", "dataplane", "netd-cni", "netd-proxy", "network", "reconcile"]),
-    ("netd-proxy", &["apiserver", "dataplane", "reconcile"]),
+    ("listener", &[]),
+    ("netd", &["apiserver", "dataplane", "listener", "netd-cni", "netd-proxy", "network", "reconcile"]),
+    ("netd-proxy", &["apiserver", "dataplane", "listener", "reconcile"]),
     ("netd-tests", &["dataplane"]),
 ];
 
@@ -99,11 +100,13 @@ const IMPURE: [&str; 18] = [
 const WALL_CLOCKS: [&str; 4] = ["SystemTime", "CLOCK_REALTIME", "Timestamp::now", "Zoned::now"];
 
 /// Who may read the clock that people set, and why a jump of it does no harm there.
-const WALL_CLOCK: [(&str, &str); 4] = [
+const WALL_CLOCK: [(&str, &str); 6] = [
     ("crates/apiserver/src/event_recorder.rs", "the times of Events that people are shown"),
     ("netd/src/clock.rs", "points in time and ages that people read"),
     ("cni-plugin/src/ipam/index.rs", "a timestamp that no file has; another one means that the files are read"),
     ("cni-plugin/src/ipam/directory.rs", "how old a reservation is that has no pod"),
+    ("proxy/src/health.rs", "the times of answers that people read"),
+    ("proxy/src/app.rs", "the time of the last run that people read"),
 ];
 
 fn root() -> PathBuf {
