@@ -37,11 +37,11 @@ impl LogThrottle {
         let (now, us) = (Instant::now(), micros(took));
         if changed == 0 {
         } else if self.rests(now) {
-            tracing::debug!(trigger = trigger.name(), changed, us, "reconciled");
+            tracing::debug!(trigger = %trigger.name(), changed, us, "reconciled");
             self.push(changed, took);
         } else {
             self.flush(peers);
-            tracing::info!(trigger = trigger.name(), changed, peers, us, "reconciled");
+            tracing::info!(trigger = %trigger.name(), changed, peers, us, "reconciled");
             self.last_line = Some(now);
         }
     }
@@ -61,7 +61,7 @@ pub(super) fn log_full(trigger: Trigger, report: &Report, peers: usize, took: Du
     let (changed, failed) = (report.applied, report.failed.len());
     if changed > 0 || failed > 0 {
         let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(trigger = trigger.name(), changed, failed, peers, ms, "reconciled");
+        tracing::info!(trigger = %trigger.name(), changed, failed, peers, ms, "reconciled");
     }
 }
 
