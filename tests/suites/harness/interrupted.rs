@@ -64,7 +64,7 @@ fn start(folder: &Path) -> Outcome<Child> {
         itself.display()
     );
     program(&folder.join("bin/cargo"), &cargo)?;
-    for name in ["netd", "netd-cni"] {
+    for name in ["netd", "netd-cni", "netd-proxy"] {
         program(&release.join(name), "#!/bin/sh\n")?;
     }
     let output = fs::File::create(folder.join("said")).context("make a file")?;

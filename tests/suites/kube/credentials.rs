@@ -123,7 +123,7 @@ fn authority() -> Outcome {
     server.credentials().renew_server(server.namespace(), "next", NOW)?;
     server.stop()?;
     server.resume()?;
-    let words = "give netd the certificate authority";
+    let words = "put the certificate authority";
     talking.told_once(words)?;
     let file = |name: &str| talking.server.credentials().file(name);
     std::fs::rename(file("next.pem"), file("ca.pem")).context("give the new authority")?;
