@@ -36,7 +36,7 @@ pub struct Config {
     pub bind_address_hard_fail: bool,
     /// Packets to cluster IPs are always masqueraded.
     pub masquerade_all: bool,
-    /// How packets of this node's pods are told from others.
+    /// How packets of this node's pods are distinguished from others.
     pub detect_local: DetectLocal,
     /// Where node ports are.
     pub node_port_addresses: NodePortAddresses,
@@ -52,7 +52,7 @@ pub struct Config {
     pub verbosity: u32,
 }
 
-/// How packets of this node's pods are told from others.
+/// How packets of this node's pods are distinguished from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DetectLocal {
     /// By the pods' ranges of the cluster. Where a family has none, nothing is known about its packets.

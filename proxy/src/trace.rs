@@ -36,7 +36,7 @@ pub enum End {
         /// The receiver sees the node's own address as the source.
         masqueraded: bool,
     },
-    /// The sender is told that there is nothing.
+    /// The sender receives a refusal.
     Rejected,
     /// It vanishes.
     Dropped,

@@ -27,7 +27,7 @@ pub struct Arguments {
     source: IpAddr,
     /// Where the packet goes: ADDRESS:PORT, or ADDRESS:PORT/PROTOCOL with tcp, udp or sctp.
     destination: Destination,
-    /// The interface that the packet comes by, where pods are told by their interface.
+    /// The interface that the packet comes by, where pods are recognised by their interface.
     #[arg(long, value_name = "NAME", default_value = "unknown")]
     input: IfName,
 }

@@ -18,7 +18,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use nix::unistd::Pid;
 
-use crate::deadline::seconds;
+use crate::deadline::{eventually, seconds};
 use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
@@ -211,8 +211,10 @@ impl Stream {
     /// # Errors
     /// Where `ping` printed no summary.
     pub fn stop(mut self) -> Outcome<Count> {
-        kill(Pid::from_raw(i32::try_from(self.child.id()).context("name a process")?), Signal::SIGINT)
-            .context("end ping")?;
+        let process = self.child.id();
+        // Before it has its handler, the signal ends it without a summary.
+        eventually(seconds(60), "ping catches SIGINT", || catches(process, Signal::SIGINT))?;
+        kill(Pid::from_raw(i32::try_from(process).context("name a process")?), Signal::SIGINT).context("end ping")?;
         self.child.wait().context("wait for ping")?;
         let mut text = String::new();
         self.said.rewind().context("read what ping said")?;
@@ -233,6 +235,17 @@ impl Stream {
         crate::ensure!(lost == 0, "{lost} of {} packets were lost: {}", count.sent, ends.join(" to "));
         Ok(())
     }
+}
+
+/// Fails unless a process has a handler for a signal, or has ended.
+fn catches(process: u32, signal: Signal) -> Outcome {
+    let Ok(status) = std::fs::read_to_string(format!("/proc/{process}/status")) else { return Ok(()) };
+    // A zombie has no handlers any more.
+    let Some(caught) = status.lines().find_map(|line| line.strip_prefix("SigCgt:")) else { return Ok(()) };
+    let caught = u64::from_str_radix(caught.trim(), 16).context("read the signals that a process catches")?;
+    let has_ended = status.lines().any(|line| line.starts_with("State:\tZ"));
+    crate::ensure!(has_ended || caught & (1 << (signal as i32 - 1)) != 0, "it has no handler yet");
+    Ok(())
 }
 
 fn count(text: &str) -> Option<Count> {

@@ -160,7 +160,7 @@ section! {
 }
 
 section! {
-    /// How packets of this node's pods are told from others.
+    /// How packets of this node's pods are distinguished from others.
     DetectLocalFields {
         bridge_interface: String,
         interface_name_prefix: String,

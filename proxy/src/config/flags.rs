@@ -1,4 +1,4 @@
-//! kube-proxy's flags, as they are: those without a meaning here are accepted and told.
+//! kube-proxy's flags, as they are: those without a meaning here are accepted and logged.
 //!
 //! Pure.
 
@@ -62,13 +62,13 @@ pub struct FieldFlags {
     /// Exit where one of these cannot be bound.
     #[arg(long, value_name = "BOOL")]
     pub bind_address_hard_fail: bool,
-    /// Always nftables; another mode is told and nftables used.
+    /// Always nftables; another mode is logged, and nftables is used.
     #[arg(long, value_name = "MODE")]
     pub proxy_mode: Option<String>,
     /// Masquerade all packets to cluster IPs.
     #[arg(long, value_name = "BOOL")]
     pub masquerade_all: bool,
-    /// How packets of this node's pods are told from others: `ClusterCIDR`, `NodeCIDR`, `BridgeInterface` or `InterfaceNamePrefix`.
+    /// How packets of this node's pods are recognised: `ClusterCIDR`, `NodeCIDR`, `BridgeInterface` or `InterfaceNamePrefix`.
     #[arg(long, value_name = "MODE")]
     pub detect_local_mode: Option<String>,
     /// The pods' bridge.

@@ -208,7 +208,7 @@ impl Rules<'_> {
         Statement::is_in(self.key(destination), set.to_string())
     }
 
-    /// Goes on for packets that are not of a pod of this node; `None` where pods cannot be told from others.
+    /// Goes on for packets that are not of a pod of this node; `None` where pods are not recognised.
     fn is_no_local_pod(&self) -> Option<Statement> {
         Some(match self.settings.local_pods.as_ref()? {
             LocalPods::Range(range) => Statement::ne(self.address(Side::Source), *range),

@@ -8,7 +8,7 @@ use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use crate::config::{Config, DetectLocal, NodePortAddresses};
 use crate::services::Services;
 
-/// How a packet of a pod of this node is told from others.
+/// How a packet of a pod of this node is distinguished from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LocalPods {
     /// By its source address.

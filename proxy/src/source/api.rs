@@ -89,7 +89,7 @@ where
     stream::unfold((watch, convert), step).boxed()
 }
 
-/// What the model is told of a watch's event.
+/// What the model receives for a watch's event.
 fn take(collection: Collection, event: WatchEvent<Converted>, failures: &mut Failures, events: &mut Vec<Event>) {
     let problems = match event {
         WatchEvent::Init => {

@@ -1,6 +1,6 @@
 //! The API's objects, as far as the proxy reads them, and what they mean: slim types, which pass over the rest where it stands.
 //!
-//! Pure. An object is never refused as a whole for a field of it: what is wrong is left out and told. An object that is none for this
+//! Pure. An object is never refused as a whole for a field of it: what is wrong is left out and reported. An object that is none for this
 //! proxy converts to no object, as if it was deleted.
 
 mod endpoint_slice;

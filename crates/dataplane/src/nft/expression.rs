@@ -194,13 +194,12 @@ pub enum NatTarget {
     },
 }
 
-/// What a sender is told of a packet that is rejected.
+/// What the sender of a rejected packet receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reject {
-    /// That the port is unreachable, by ICMP of its family. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must
-    /// come first.
+    /// ICMP or ICMPv6: the port is unreachable. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must come first.
     PortUnreachable(types::Family),
-    /// That the port is unreachable, by the ICMP of the packet's family (`icmpx`). Not in tables of one family.
+    /// The same in the family of the packet (`icmpx`). Not in tables of one family.
     AnyPortUnreachable,
     /// A TCP reset. A comparison of [`Expression::Protocol`] must come first.
     TcpReset,
@@ -285,7 +284,7 @@ pub enum Statement {
         /// How a port is picked.
         flags: NatFlags,
     },
-    /// Drops the packet and tells its sender.
+    /// Drops the packet and sends its sender a refusal.
     Reject(Reject),
     /// Decides.
     Verdict(Verdict),

@@ -30,7 +30,7 @@ fn key(name: &str) -> PortKey {
     PortKey { name: PortName::new("ns", name, "", Protocol::Tcp), family: Family::V4 }
 }
 
-fn told(services: &Services) -> Vec<String> {
+fn reported(services: &Services) -> Vec<String> {
     services.problems().iter().map(ToString::to_string).collect()
 }
 
@@ -53,7 +53,7 @@ fn the_older_service_has_a_node_port_and_the_other_is_told() {
     let changed = services.apply(service("a", Some(30), with_node_port));
     assert!(changed.problems && changed.ports.iter().eq([&key("a")]), "{changed:?}");
     assert_eq!(
-        told(&services),
+        reported(&services),
         ["node port 30080/TCP (IPv4) of Service ns/a is that of Service ns/b, which is older: \
           give one of the two Services another node port"]
     );
@@ -62,7 +62,7 @@ fn the_older_service_has_a_node_port_and_the_other_is_told() {
 
     let changed = services.apply(Event::Unset(ObjectName::Service(ServiceName::new("ns", "b")), Vec::new()));
     assert!(changed.problems && changed.ports.iter().eq([&key("a"), &key("b")]), "the other has it now: {changed:?}");
-    assert_eq!((node_port(&services, "a"), told(&services).len()), (Some(30080), 0));
+    assert_eq!((node_port(&services, "a"), reported(&services).len()), (Some(30080), 0));
 
     let changed = services.apply(service("c", Some(10), with_node_port));
     assert!(changed.ports.iter().eq([&key("a"), &key("c")]), "an older one takes it: {changed:?}");
@@ -78,7 +78,8 @@ fn an_external_address_is_one_service_ports_with_its_port_and_protocol() {
     assert_eq!(resolve(&services, "b").load_balancer_ips, [] as [IpAddr; 0]);
     assert_eq!(resolve(&services, "a").external_ips.len(), 2);
     assert!(
-        told(&services)[0].starts_with("192.168.99.11:80/TCP of Service ns/b is that of Service ns/a, which is older")
+        reported(&services)[0]
+            .starts_with("192.168.99.11:80/TCP of Service ns/b is that of Service ns/a, which is older")
     );
     for change in [|port: &mut ServicePort| port.port = 81, |port: &mut ServicePort| port.name.protocol = Protocol::Udp]
     {
@@ -86,14 +87,14 @@ fn an_external_address_is_one_service_ports_with_its_port_and_protocol() {
             with_balancer(port);
             change(port);
         }));
-        assert_eq!(told(&services), [] as [String; 0], "another port or protocol is no conflict");
+        assert_eq!(reported(&services), [] as [String; 0], "another port or protocol is no conflict");
     }
     // One Service may name an address twice.
     services.apply(service("a", Some(1), |port| {
         with_external_ip(port);
         with_balancer(port);
     }));
-    assert_eq!(told(&services), [] as [String; 0]);
+    assert_eq!(reported(&services), [] as [String; 0]);
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_cluster_ip_cannot_be_taken_over_by_an_older_service() {
     let changed = services.apply(service("b", Some(1), |port| port.external_ips = vec![[10, 96, 0, 1].into()]));
     assert!(changed.ports.iter().eq([&key("b")]), "{changed:?}");
     assert_eq!(services.resolve(&key("b")).expect("a port").port.external_ips, [] as [IpAddr; 0]);
-    assert!(told(&services)[0].contains("whose cluster IP it is"), "{:?}", told(&services));
+    assert!(reported(&services)[0].contains("whose cluster IP it is"), "{:?}", reported(&services));
 }
 
 #[test]
@@ -113,9 +114,9 @@ fn of_two_services_with_one_cluster_ip_one_is_not_served() {
     services.apply(service("a", None, |_| {}));
     assert!(services.resolve(&key("a")).is_some() && services.resolve(&key("b")).is_none());
     assert!(
-        told(&services)[0].contains("which comes first by name, and the port is not served at all"),
+        reported(&services)[0].contains("which comes first by name, and the port is not served at all"),
         "{:?}",
-        told(&services)
+        reported(&services)
     );
     services.apply(service("b", Some(5), |port| port.cluster_ip = [10, 96, 0, 1].into()));
     assert!(services.resolve(&key("b")).is_some(), "one of unknown age is younger");

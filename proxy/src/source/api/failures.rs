@@ -1,4 +1,4 @@
-//! What keeps the watches from the API server, told once for all of them: they fail one after another when it goes away, and each finds
+//! What keeps the watches from the API server, reported once for all of them: they fail one after another when it goes away, and each finds
 //! other words for it.
 //!
 //! Pure.

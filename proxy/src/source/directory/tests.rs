@@ -51,7 +51,7 @@ fn has(expected: &'static [&'static str]) -> impl Fn(&Services) -> bool {
     move |services| services.is_listed() && cluster_ips(services) == expected
 }
 
-fn told(services: &Services) -> String {
+fn reported(services: &Services) -> String {
     services.problems().iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -70,7 +70,7 @@ async fn files_are_listed_and_changes_of_them_followed() {
     followed.until("an atomic replacement", has(&["default/a=10.96.0.3", "default/b=10.96.0.2"])).await;
     fs::remove_file(followed.path("a.yaml")).expect("a removal");
     followed.until("a removed file", has(&["default/b=10.96.0.2"])).await;
-    assert_eq!(told(&followed.services), "");
+    assert_eq!(reported(&followed.services), "");
 }
 
 #[tokio::test]
@@ -92,15 +92,15 @@ async fn a_broken_file_keeps_its_last_objects_and_is_told_until_it_is_right() {
     });
     followed.until("the list", has(&["default/a=10.96.0.1"])).await;
     fs::write(followed.path("a.yaml"), "kind: Service\n  spec: x").expect("a file");
-    followed.until("the fault", |services| told(services).contains("a.yaml:2 is not valid")).await;
+    followed.until("the fault", |services| reported(services).contains("a.yaml:2 is not valid")).await;
     assert_eq!(cluster_ips(&followed.services), ["default/a=10.96.0.1"]);
     let two = format!("{}---\n{}", service("a", "[]"), service("b", "10.96.0.2"));
     fs::write(followed.path("a.yaml"), two).expect("a file");
     followed.until("one object", has(&["default/a=10.96.0.1", "default/b=10.96.0.2"])).await;
-    assert!(told(&followed.services).starts_with("spec.clusterIP of Service default/a (a.yaml:4) cannot be read"));
+    assert!(reported(&followed.services).starts_with("spec.clusterIP of Service default/a (a.yaml:4) cannot be read"));
     fs::write(followed.path("a.yaml"), service("b", "10.96.0.2")).expect("a file");
     followed.until("the end of the fault", has(&["default/b=10.96.0.2"])).await;
-    assert_eq!(told(&followed.services), "");
+    assert_eq!(reported(&followed.services), "");
 }
 
 #[tokio::test]
@@ -112,11 +112,11 @@ async fn of_two_files_with_one_object_the_first_by_name_counts() {
     fs::write(followed.path("a.yaml"), service("a", "10.96.0.1")).expect("a file");
     followed.until("the first file", has(&["default/a=10.96.0.1"])).await;
     followed
-        .until("the fault", |services| told(services).contains("Service default/a in b.yaml is in a.yaml, too"))
+        .until("the fault", |services| reported(services).contains("Service default/a in b.yaml is in a.yaml, too"))
         .await;
     fs::remove_file(followed.path("a.yaml")).expect("a removal");
     followed.until("the second file", has(&["default/a=10.96.0.2"])).await;
-    assert_eq!(told(&followed.services), "");
+    assert_eq!(reported(&followed.services), "");
 }
 
 #[tokio::test]
@@ -125,18 +125,18 @@ async fn a_directory_that_is_missing_is_waited_for_and_one_that_goes_away_takes_
     let (path, moved) = (dir.path().join("services"), dir.path().join("moved"));
     let events = follow(path.clone(), "n1", Duration::from_millis(20));
     let mut followed = Followed { dir, events, services: Services::new("n1") };
-    followed.until("the fault", |services| told(services).contains("cannot be read: No such file")).await;
+    followed.until("the fault", |services| reported(services).contains("cannot be read: No such file")).await;
     assert!(!followed.services.is_listed(), "nothing may be programmed");
     fs::create_dir(&path).expect("a directory");
     fs::write(path.join("a.yaml"), service("a", "10.96.0.1")).expect("a file");
     followed.until("the list", has(&["default/a=10.96.0.1"])).await;
     fs::rename(&path, &moved).expect("a rename");
-    followed.until("the fault", |services| told(services).contains("cannot be read: No such file")).await;
+    followed.until("the fault", |services| reported(services).contains("cannot be read: No such file")).await;
     assert_eq!(cluster_ips(&followed.services), ["default/a=10.96.0.1"]);
     fs::rename(&moved, &path).expect("a rename");
     fs::write(path.join("b.yaml"), service("b", "10.96.0.2")).expect("a file");
     followed.until("the directory", has(&["default/a=10.96.0.1", "default/b=10.96.0.2"])).await;
-    assert_eq!(told(&followed.services), "");
+    assert_eq!(reported(&followed.services), "");
 }
 
 #[tokio::test]
@@ -147,8 +147,8 @@ async fn what_is_no_regular_file_is_told() {
         fs::write(dir.join("c.yaml"), [0xff, 0xfe]).expect("a file");
     });
     followed.until("the list", Services::is_listed).await;
-    let told = told(&followed.services);
-    assert_eq!(told.lines().count(), 3, "{told}");
+    let reported = reported(&followed.services);
+    assert_eq!(reported.lines().count(), 3, "{reported}");
     assert_eq!(
         followed.services.resolve(&PortKey {
             name: crate::model::PortName::new("a", "b", "", crate::model::Protocol::Tcp),

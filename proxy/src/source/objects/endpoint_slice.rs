@@ -13,7 +13,7 @@ use crate::model::{Endpoint, Object, ObjectName, Slice, SliceName, SlicePort};
 /// The label with the Service's name.
 const SERVICE: &str = "kubernetes.io/service-name";
 
-/// How many faults of endpoints are told: a slice may have 100,000 endpoints with the same fault.
+/// How many faults of endpoints are reported: a slice may have 100,000 endpoints with the same fault.
 const TOLD: usize = 8;
 
 /// An `EndpointSlice`, as the API has it.

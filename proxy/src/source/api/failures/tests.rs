@@ -9,7 +9,7 @@ fn unreachable(cause: &str) -> ApiError {
 }
 
 /// Subject and detail of each problem of the event, up to the cause.
-fn told(event: Option<Event>) -> Option<Vec<String>> {
+fn reported(event: Option<Event>) -> Option<Vec<String>> {
     let Event::Faults(subject, problems) = event? else { panic!("another event") };
     assert_eq!(&*subject, "the API server", "one subject for all, so that the next event takes its place");
     Some(problems.iter().map(|problem| format!("{} {}", problem.subject, problem.detail)).collect())
@@ -20,17 +20,17 @@ const AWAY: &str = "the API server cannot be followed, and what was last known s
 #[test]
 fn an_api_server_that_is_away_is_told_once_whatever_each_watch_finds() {
     let mut failures = Failures::default();
-    assert_eq!(told(failures.begin(Collection::Slices, &unreachable("refused"))), Some(vec![AWAY.to_owned()]));
+    assert_eq!(reported(failures.begin(Collection::Slices, &unreachable("refused"))), Some(vec![AWAY.to_owned()]));
     for error in
         [unreachable("timed out"), ApiError::Late(std::time::Duration::from_secs(15)), refused(503), refused(429)]
     {
-        assert_eq!(told(failures.begin(Collection::Slices, &error)), None, "{error}");
+        assert_eq!(reported(failures.begin(Collection::Slices, &error)), None, "{error}");
     }
     // A watch that fails later takes over the words.
-    assert_eq!(told(failures.begin(Collection::Services, &refused(502))), Some(vec![AWAY.to_owned()]));
-    assert_eq!(told(failures.end(Collection::Slices)), Some(vec![AWAY.to_owned()]));
-    assert_eq!(told(failures.end(Collection::Slices)), None, "it did not fail");
-    assert_eq!(told(failures.end(Collection::Services)), Some(Vec::new()));
+    assert_eq!(reported(failures.begin(Collection::Services, &refused(502))), Some(vec![AWAY.to_owned()]));
+    assert_eq!(reported(failures.end(Collection::Slices)), Some(vec![AWAY.to_owned()]));
+    assert_eq!(reported(failures.end(Collection::Slices)), None, "it did not fail");
+    assert_eq!(reported(failures.end(Collection::Services)), Some(Vec::new()));
 }
 
 #[test]
@@ -42,15 +42,15 @@ fn a_right_that_is_missing_is_told_for_its_kind_beside_the_rest() {
         )
     };
     let nodes = forbidden("this node's Node");
-    assert_eq!(told(failures.begin(Collection::Nodes, &refused(403))), Some(vec![nodes.clone()]));
+    assert_eq!(reported(failures.begin(Collection::Nodes, &refused(403))), Some(vec![nodes.clone()]));
     let services = forbidden("the list of Services");
     assert_eq!(
-        told(failures.begin(Collection::Services, &refused(403))),
+        reported(failures.begin(Collection::Services, &refused(403))),
         Some(vec![services, nodes.clone()]),
         "each right by itself"
     );
     assert_eq!(
-        told(failures.begin(Collection::Services, &unreachable("refused"))),
+        reported(failures.begin(Collection::Services, &unreachable("refused"))),
         Some(vec![AWAY.to_owned(), nodes]),
         "another failure of the same watch"
     );
@@ -59,7 +59,8 @@ fn a_right_that_is_missing_is_told_for_its_kind_beside_the_rest() {
 #[test]
 fn a_failure_that_asks_for_something_else_is_told_anew() {
     let mut failures = Failures::default();
-    assert_eq!(told(failures.begin(Collection::Services, &unreachable("refused"))), Some(vec![AWAY.to_owned()]));
-    let told = told(failures.begin(Collection::Services, &unreachable("invalid peer certificate"))).expect("news");
-    assert!(told[0].ends_with("invalid peer certificate"), "{told:?}");
+    assert_eq!(reported(failures.begin(Collection::Services, &unreachable("refused"))), Some(vec![AWAY.to_owned()]));
+    let reported =
+        reported(failures.begin(Collection::Services, &unreachable("invalid peer certificate"))).expect("news");
+    assert!(reported[0].ends_with("invalid peer certificate"), "{reported:?}");
 }

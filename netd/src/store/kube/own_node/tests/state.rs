@@ -78,7 +78,7 @@ async fn a_node_is_corrected_where_its_owner_wants_peers_to_see_another_address(
     let mut of_another = annotations();
     of_another[format!("{PREFIX}public-ip")] = "203.0.113.9".into();
     assert!(!to_correct(&of_another), "another machine has this node's name");
-    assert_eq!(own.published(&node(5, RANGE, &of_another)), None, "the daemon is told");
+    assert_eq!(own.published(&node(5, RANGE, &of_another)), None, "the daemon decides");
     overwritten[format!("{PREFIX}backend-type")] = "vxlan".into();
     assert!(!to_correct(&overwritten), "more is wrong, which the daemon puts right");
     let mut nonsense = annotations();
