@@ -197,7 +197,7 @@ pub enum NatTarget {
 /// What the sender of a rejected packet receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reject {
-    /// ICMP or ICMPv6: the port is unreachable. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must come first.
+    /// An ICMP error: the port is unreachable. In an `inet` table a comparison of [`Expression::NetworkProtocol`] must come first.
     PortUnreachable(types::Family),
     /// The same in the family of the packet (`icmpx`). Not in tables of one family.
     AnyPortUnreachable,
