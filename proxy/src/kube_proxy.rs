@@ -19,15 +19,15 @@ use self::leftovers::Leftovers;
 
 /// How long until a kube-proxy that runs is looked for again: the kernel sends no event when a process of another container ends.
 const WHILE_RUNNING: Duration = Duration::from_secs(2);
-/// How long until rules are looked for that a later kube-proxy may have left.
-const OTHERWISE: Duration = Duration::from_mins(1);
+/// How long until another attempt after a refusal.
+const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
 /// Says by which sign a kube-proxy is known to run in the calling thread's network namespace; `None` where there is no sign of it.
 ///
 /// The signs, in their order: it answers `/configz` at its port for metrics (10249 on loopback), it answers `/healthz` at its port for
 /// health checks (10256 on loopback), or `/proc` has a process of this name in this network namespace. The last sign needs the host's
-/// processes. A kube-proxy that listens elsewhere is not found in a container without them. Blocks for up to some seconds where
-/// something listens and is silent.
+/// processes. A kube-proxy that listens elsewhere, or that found its ports in use, is not found in a container without them. Blocks for up
+/// to some seconds where something listens and is silent.
 pub fn running() -> Option<String> {
     let loopback =
         |port| [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
@@ -64,23 +64,30 @@ enum Seen {
     Failed(String),
 }
 
-/// Removes the rules of each kube-proxy that has ended, from when our tables are `programmed`. Ends with the sender alone. To be called
-/// within a tokio runtime whose threads are in the node's network namespace.
+/// Removes the rules of a kube-proxy that has ended or ends later, from when our tables are `programmed`. Ends when nothing is left: a
+/// kube-proxy that is started afterwards keeps its rules. To be called within a tokio runtime whose threads are in the node's network
+/// namespace.
 pub async fn take_over(mut programmed: watch::Receiver<bool>) {
+    if programmed.wait_for(|is_programmed| *is_programmed).await.is_err() {
+        return;
+    }
     let mut former = Seen::Nothing;
-    while programmed.wait_for(|is_programmed| *is_programmed).await.is_ok() {
-        let Ok(seen) = task::spawn_blocking(look).await else { return };
+    while let Ok(seen) = task::spawn_blocking(look).await {
         match &seen {
+            Seen::Nothing => return,
             Seen::Removed(leftovers) => {
-                tracing::info!("kube-proxy has ended, and its rules are removed: {leftovers}; netd-proxy's stand");
+                tracing::info!("kube-proxy does not run, and the rules that it left are removed: {leftovers}");
+                return;
             }
             Seen::Running(sign) if seen != former => {
                 tracing::warn!("{sign}: its rules stay beside netd-proxy's until it ends; delete its DaemonSet");
             }
-            Seen::Failed(error) if seen != former => tracing::warn!("kube-proxy's rules cannot be removed: {error}"),
-            Seen::Nothing | Seen::Running(_) | Seen::Failed(_) => {}
+            Seen::Failed(error) if seen != former => {
+                tracing::warn!("the rules that kube-proxy left are not removed: {error}");
+            }
+            Seen::Running(_) | Seen::Failed(_) => {}
         }
-        sleep(if matches!(seen, Seen::Running(_)) { WHILE_RUNNING } else { OTHERWISE }).await;
+        sleep(if matches!(seen, Seen::Running(_)) { WHILE_RUNNING } else { AFTER_FAILURE }).await;
         former = seen;
     }
 }

@@ -40,7 +40,8 @@ fn removed(lines: &[&str]) -> Vec<String> {
 
 #[test]
 fn both_tables_of_nftables_go() {
-    let lines = ["ip kube-proxy services", "ip kube-proxy nat-output *", "ip6 kube-proxy services", "ip netd-proxy x *"];
+    let lines =
+        ["ip kube-proxy services", "ip kube-proxy nat-output *", "ip6 kube-proxy services", "ip netd-proxy x *"];
     assert_eq!(removed(&lines), ["table ip kube-proxy", "table ip6 kube-proxy"]);
 }
 
