@@ -6,12 +6,17 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use apiserver::{Address, ApiServer};
+use dlmalloc::GlobalDlmalloc;
 use proxy::app::Proxy;
 use proxy::config::{Config, Flags, Loaded};
 use proxy::source::{api, directory};
 use proxy::trace_command;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
+
+/// musl's own allocator maps and unmaps memory for a few pieces at a time.
+#[global_allocator]
+static ALLOCATOR: GlobalDlmalloc = GlobalDlmalloc;
 
 /// The program's name in requests.
 const USER_AGENT: &str = concat!("netd-proxy/", env!("CARGO_PKG_VERSION"));
