@@ -237,12 +237,13 @@ fn take_out(running: &mut Running) -> Outcome {
 
 /// Waits until a node, which is ready, names the pods of another as out of reach, or no longer.
 fn names(running: &Running, node: &str, other: &str, wanted: bool) -> Outcome {
-    let pods = format!("IPv4 pods of node {other} cannot be reached");
+    let pods = format!("IPv4 pods of node {other}");
     eventually(seconds(20), &format!("{node} names {other}: {wanted}"), || {
         let output = running.cluster.node(node).run_netd("status", &["-o", "json"])?;
         let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
-        let problems = status["problems"].to_string();
-        ensure!(status["ready"] == true && problems.contains(&pods) == wanted, "{}, {problems}", status["ready"]);
+        let problems = status["problems"].as_array().context("there are no problems")?;
+        let is_named = problems.iter().any(|one| one["kind"] == "NoPeerRoute" && one["subject"] == *pods);
+        ensure!(status["ready"] == true && is_named == wanted, "ready {}, {}", status["ready"], status["problems"]);
         Ok(())
     })
     .map_err(|failure| running.cluster.with_logs(failure))

@@ -70,7 +70,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition, memory)?;
         (plan, outcome) = (planned.plan, planned.outcome);
         let networks = &node.identity.networks;
-        diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome, usize::MAX);
+        diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome);
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
