@@ -18,7 +18,7 @@ use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 use self::clients::Moves;
 use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
-use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings, comment};
+use crate::ruleset::{Element, Presence, Ruleset, SetName, Settings, comment};
 use crate::topology::Resolved;
 
 /// Where more service ports change at once, everything is compared: that takes less memory than to know each change.
@@ -208,15 +208,17 @@ impl Keeper {
 
     /// Service ports have changed.
     pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) {
-        if !self.engine.is_incremental() || ports.len() > MOST_PORTS {
+        let before = Arc::clone(self.ruleset.skeleton());
+        let elements = if self.engine.is_incremental() && ports.len() <= MOST_PORTS {
+            self.ruleset.update(ports).elements
+        } else {
             self.ruleset.load(ports);
             self.engine.require_full();
-            return;
-        }
-        let before = Arc::clone(self.ruleset.skeleton());
-        let Change { skeleton, elements } = self.ruleset.update(ports);
-        if skeleton {
-            self.extension.extend(extension(&before, self.ruleset.skeleton()));
+            BTreeMap::new()
+        };
+        let after = self.ruleset.skeleton();
+        if !Arc::ptr_eq(&before, after) && before != *after {
+            self.extension.extend(extension(&before, after));
             self.sets = self.ruleset.sets();
         }
         for (element, (former, desired)) in elements {

@@ -18,7 +18,11 @@ impl Keeper {
     /// # Errors
     /// Where the table cannot be read.
     pub(super) fn run_full(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
-        self.extension.clear();
+        let extension = std::mem::take(&mut self.extension);
+        if self.engine.is_incremental() && !extension.is_empty() {
+            // What is right in the table stays. Where the kernel refuses this, the table is made anew.
+            let _ = socket.apply(&extension);
+        }
         self.sets = self.ruleset.sets();
         let TableId { family, name } = self.ruleset.id();
         let (ops, is_made) = match socket.read_table_without_elements(family, &name)? {

@@ -1,5 +1,6 @@
 mod arrange;
 mod cases;
+mod gate;
 mod kernel;
 
 use dataplane::nft::{Element, Table};
