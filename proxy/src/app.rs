@@ -14,7 +14,7 @@ use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscriptio
 use dataplane::nft::{self, Table};
 use dataplane::types::Family;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::conntrack::{self, Flows};
 use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
 use crate::keeper::Keeper;
+use crate::kube_proxy;
 use crate::model::{Event, PortKey, ServiceName};
 use crate::problem::Problems;
 use crate::ruleset::{NodePorts, Settings, TABLE};
@@ -64,8 +65,10 @@ pub struct Proxy {
     checks: ServiceChecks,
     /// The node's addresses that have node ports are others than those that health checks are on.
     has_other_addresses: bool,
-    /// They end with the proxy.
-    _servers: JoinSet<()>,
+    /// The listeners, and who removes kube-proxy's rules. They end with the proxy.
+    _tasks: JoinSet<()>,
+    /// The tables have been as desired.
+    programmed: watch::Sender<bool>,
     /// When the first change came that is not in the kernel yet.
     changed_at: Option<Instant>,
     /// The tables' sets that the monitor knows.
@@ -91,8 +94,12 @@ impl Proxy {
         let now = Instant::now();
         let health = Health::new(2 * config.sync_period);
         let metrics = Arc::new(Metrics::default());
+        let mut tasks = health::listen(&config, &health, &metrics)?;
+        let (programmed, is_programmed) = watch::channel(false);
+        tasks.spawn(kube_proxy::take_over(is_programmed));
         Ok(Self {
-            _servers: health::listen(&config, &health, &metrics)?,
+            _tasks: tasks,
+            programmed,
             checks: ServiceChecks::new(health.clone()),
             has_other_addresses: false,
             health,
@@ -248,6 +255,9 @@ impl Proxy {
             self.metrics.run(&run, Timestamp::now());
         }
         self.changed_at = None;
+        if self.retry.is_none() {
+            self.programmed.send_replace(true);
+        }
         self.check_services(&services);
         self.clean_flows();
     }

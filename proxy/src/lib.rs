@@ -15,6 +15,7 @@
 //! | `ruleset` | the rules of the table, and which elements a service port is; pure |
 //! | `keeper` | keeps the kernel's table as the ruleset says |
 //! | `conntrack` | deletes flows of UDP and SCTP that go to an endpoint that is gone |
+//! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
@@ -28,6 +29,7 @@ pub mod conntrack;
 mod fixtures;
 pub mod health;
 pub mod keeper;
+pub mod kube_proxy;
 pub mod model;
 pub mod problem;
 pub mod ruleset;
