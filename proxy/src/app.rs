@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dataplane::error::KernelError;
 use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
-use dataplane::nft;
+use dataplane::nft::{self, Table};
 use dataplane::types::Family;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -71,6 +71,8 @@ pub struct Proxy {
     programmed: watch::Sender<bool>,
     /// When the first change came that is not in the kernel yet.
     changed_at: Option<Instant>,
+    /// The tables' sets that the monitor knows.
+    watched: Vec<Arc<Table>>,
     /// Service ports to resolve again.
     changed: BTreeSet<PortKey>,
     /// The problems that are logged.
@@ -111,6 +113,7 @@ impl Proxy {
             flows: Flows::default(),
             conntrack: conntrack::Kernel::open()?,
             conntrack_fails: false,
+            watched: Vec::new(),
             changed: BTreeSet::new(),
             problems: Problems::new(),
             began: now,
@@ -344,6 +347,14 @@ impl Proxy {
 
     /// Wants to be notified of the tables as they will be after the next run.
     fn watch(&mut self) {
+        let skeletons: Vec<Arc<Table>> =
+            self.keepers.iter().map(|keeper| Arc::clone(keeper.ruleset().skeleton())).collect();
+        if skeletons.len() == self.watched.len()
+            && skeletons.iter().zip(&self.watched).all(|(one, other)| Arc::ptr_eq(one, other))
+        {
+            return;
+        }
+        self.watched = skeletons;
         let port = self.socket.port();
         let tables = self.keepers.iter().map(|keeper| keeper.filter(port)).collect();
         self.monitor.set_filter(self.subscription, Filter { tables: Tables::Only(tables), ..Filter::default() });
