@@ -14,7 +14,7 @@ use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscriptio
 use dataplane::nft;
 use dataplane::types::Family;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
@@ -22,8 +22,10 @@ use crate::config::Config;
 use crate::conntrack::{self, Flows};
 use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
 use crate::keeper::Keeper;
+use crate::listing::Listing;
+use crate::listing::server::{self, Question};
 use crate::model::{Event, PortKey, ServiceName};
-use crate::problem::Problems;
+use crate::problem::{Kind, Problem, Problems};
 use crate::ruleset::{NodePorts, Settings, TABLE};
 use crate::services::{Changed, Services};
 
@@ -41,9 +43,21 @@ pub enum AppError {
     /// No socket for nftables.
     #[error("cannot speak to nftables: netd-proxy needs the capability NET_ADMIN and a kernel with nf_tables")]
     Nftables(#[from] nft::Error),
+    /// Another proxy has the same tables.
+    #[error("another netd-proxy, or a netd with --proxy, runs in this network namespace: stop it first")]
+    Another(#[source] std::io::Error),
     /// A listener cannot be opened, and `bindAddressHardFail` says that this is an error.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+/// What others should know of a running proxy.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Services and endpoints are known, and the kernel has them.
+    pub is_programmed: bool,
+    /// What is wrong with objects, or with the kernel.
+    pub problems: Problems,
 }
 
 /// The proxy of one node.
@@ -70,8 +84,13 @@ pub struct Proxy {
     changed_at: Option<Instant>,
     /// Service ports to resolve again.
     changed: BTreeSet<PortKey>,
-    /// The problems that are logged.
-    problems: Problems,
+    /// The families whose table the kernel does not have as it should be.
+    unprogrammed: BTreeMap<Family, Problem>,
+    status: watch::Sender<Status>,
+    /// Changes with what is listed.
+    changes: watch::Sender<u64>,
+    /// Questions of `netd services`.
+    questions: mpsc::Receiver<Question>,
     began: Instant,
     next_period: Instant,
     /// When to try again what failed.
@@ -89,8 +108,16 @@ impl Proxy {
         let now = Instant::now();
         let health = Health::new(2 * config.sync_period);
         let metrics = Arc::new(Metrics::default());
+        // Before anything that a proxy which runs already has too.
+        let socket = server::open().map_err(AppError::Another)?;
+        let mut servers = health::listen(&config, &health, &metrics)?;
+        let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
+        match socket {
+            Some(socket) => drop(servers.spawn(server::serve(socket, questions.0, changes.subscribe()))),
+            None => tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket"),
+        }
         Ok(Self {
-            _servers: health::listen(&config, &health, &metrics)?,
+            _servers: servers,
             checks: ServiceChecks::new(health.clone()),
             has_other_addresses: false,
             health,
@@ -105,12 +132,20 @@ impl Proxy {
             conntrack: conntrack::Kernel::open()?,
             conntrack_fails: false,
             changed: BTreeSet::new(),
-            problems: Problems::new(),
+            unprogrammed: BTreeMap::new(),
+            status: watch::Sender::default(),
+            changes,
+            questions: questions.1,
             began: now,
             next_period: now + PERIOD,
             retry: None,
             config,
         })
+    }
+
+    /// What others should know, and each change of it.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
     /// Follows a source until it ends, or `ended` does.
@@ -129,6 +164,11 @@ impl Proxy {
                         self.take(more);
                     }
                 }
+                Some(question) = self.questions.recv() => {
+                    // A client that is gone needs no answer.
+                    let _ = question.send(self.listing());
+                    continue;
+                }
                 () = self.monitor.changed(), if !self.keepers.is_empty() => {}
                 () = sleep_until(next) => {}
             }
@@ -138,7 +178,24 @@ impl Proxy {
             if self.services.is_listed() {
                 self.work();
             }
+            self.publish();
         }
+    }
+
+    fn is_programmed(&self) -> bool {
+        !self.keepers.is_empty() && self.unprogrammed.is_empty()
+    }
+
+    /// What is programmed, as one line of JSON.
+    fn listing(&self) -> String {
+        let listing = Listing::of(&self.services, &self.status.borrow().problems, self.is_programmed());
+        serde_json::to_string(&listing).unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let is_programmed = self.is_programmed();
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.is_programmed, is_programmed) != is_programmed);
     }
 
     fn now(&self) -> Duration {
@@ -215,6 +272,7 @@ impl Proxy {
         }
         self.watch();
         let elapsed = self.now();
+        let mut is_other = false;
         for keeper in &mut self.keepers {
             if !keeper.is_dirty() {
                 continue;
@@ -236,15 +294,21 @@ impl Proxy {
             if is_clean {
                 self.health.updated(family, Timestamp::now());
                 self.metrics.elements(family, keeper.ruleset().sizes().iter());
+                is_other |= self.unprogrammed.remove(&family).is_some();
             } else {
                 self.health.pending(family);
                 self.retry = Some(now + RETRY);
+                is_other |= self.unprogrammed.insert(family, unprogrammed(family)).is_none();
             }
             let since_change = self.changed_at.map(|at| at.elapsed());
             let run = Run { family, is_full, is_clean, took: began.elapsed(), since_change };
             self.metrics.run(&run, Timestamp::now());
         }
         self.changed_at = None;
+        if is_other {
+            self.log_problems();
+        }
+        self.changes.send_modify(|number| *number += 1);
         self.check_services(&services);
         self.clean_flows();
     }
@@ -339,18 +403,36 @@ impl Proxy {
         self.monitor.set_filter(self.subscription, Filter { tables: Tables::Only(tables), ..Filter::default() });
     }
 
+    /// Logs and publishes what is wrong, where that has changed.
     fn log_problems(&mut self) {
         let mut now = self.services.problems();
         now.extend(self.checks.problems());
-        let changes = reconcile::problem::changes(&self.problems, &now);
-        for problem in changes.new {
-            tracing::warn!("{problem}");
+        now.extend(self.unprogrammed.values().cloned());
+        let is_new = {
+            let status = self.status.borrow();
+            let changes = reconcile::problem::changes(&status.problems, &now);
+            for problem in &changes.new {
+                tracing::warn!("{problem}");
+            }
+            for problem in &changes.over {
+                tracing::info!("over: {problem}");
+            }
+            !(changes.new.is_empty() && changes.over.is_empty())
+        };
+        if is_new {
+            self.status.send_modify(|status| status.problems = now);
         }
-        for problem in changes.over {
-            tracing::info!("over: {problem}");
-        }
-        self.problems = now;
     }
+}
+
+fn unprogrammed(family: Family) -> Problem {
+    let table = if family == Family::V4 { "ip" } else { "ip6" };
+    Problem::new(
+        Kind::NotProgrammed,
+        format!("table {table} {TABLE}"),
+        "is not as it should be: the kernel refuses a change",
+    )
+    .with_remedy("the log has the kernel's reason; the proxy tries again")
 }
 
 /// Removes the tables of both families.
