@@ -119,7 +119,7 @@ impl Daemon {
         if config.node_name.is_none() {
             config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }
-        let bridge = BridgeWatch::resume(&config.subnet_file);
+        let bridge = BridgeWatch::resume(config);
         let mut kernel = Linux::open()?;
         let mut monitor = AsyncMonitor::open()?;
         let node = loop {
@@ -131,7 +131,7 @@ impl Daemon {
             }
         };
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf)?);
+        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf, &node.bridge)?);
         let request = node.request(&links, elsewhere, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();

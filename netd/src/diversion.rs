@@ -12,7 +12,6 @@ use network::model::{Cluster, NodeName};
 use network::overlay::Outcome;
 use nix::libc::EXDEV;
 
-use crate::host::BRIDGE;
 use crate::problem::{Kind, Problem};
 
 /// A rule that diverts packets to pods.
@@ -70,7 +69,8 @@ pub fn find(
     for (family, network) in networks.iter() {
         // A kernel without policy rules has none that divert.
         let rules = socket.rules(family).unwrap_or_default();
-        let mut search = Search { socket, rules, network: *network, found: &mut found };
+        let bridge = outcome.desired.bridge.as_ref().map(|bridge| &bridge.name);
+        let mut search = Search { socket, rules, network: *network, bridge, found: &mut found };
         let own = cluster.own.subnets.get(family).and_then(|subnet| subnet.nth(2));
         let routed = outcome.peer_routes.keys().filter(|(_, of)| *of == family).map(|(name, _)| name);
         let pods = routed.filter_map(|name| Some((name, pod(cluster, name, family)?)));
@@ -99,14 +99,14 @@ struct Search<'s> {
     socket: &'s mut RouteSocket,
     rules: Vec<Rule>,
     network: Prefix,
+    bridge: Option<&'s IfName>,
     found: &'s mut Vec<Diversion>,
 }
 
 impl Search<'_> {
     fn bridge(&self) -> Option<(IfName, u32)> {
-        let name: IfName = BRIDGE.parse().ok()?;
-        let index = self.socket.index(&name).ok()??;
-        Some((name, index))
+        let name = self.bridge?;
+        Some((name.clone(), self.socket.index(name).ok()??))
     }
 
     /// Notes the rule that diverts the first of these packets that one does.

@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::conntrack::{self, Flows};
 use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
 use crate::keeper::Keeper;
+use crate::kube_proxy;
 use crate::listing::Listing;
 use crate::listing::server::{self, Question};
 use crate::model::{Event, PortKey, ServiceName};
@@ -78,8 +79,10 @@ pub struct Proxy {
     checks: ServiceChecks,
     /// The node's addresses that have node ports are others than those that health checks are on.
     has_other_addresses: bool,
-    /// They end with the proxy.
-    _servers: JoinSet<()>,
+    /// The listeners, and who removes kube-proxy's rules. They end with the proxy.
+    _tasks: JoinSet<()>,
+    /// The tables have been as desired.
+    programmed: watch::Sender<bool>,
     /// When the first change came that is not in the kernel yet.
     changed_at: Option<Instant>,
     /// Service ports to resolve again.
@@ -110,14 +113,17 @@ impl Proxy {
         let metrics = Arc::new(Metrics::default());
         // Before anything that a proxy which runs already has too.
         let socket = server::open().map_err(AppError::Another)?;
-        let mut servers = health::listen(&config, &health, &metrics)?;
+        let mut tasks = health::listen(&config, &health, &metrics)?;
+        let (programmed, is_programmed) = watch::channel(false);
+        tasks.spawn(kube_proxy::take_over(is_programmed));
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
         match socket {
-            Some(socket) => drop(servers.spawn(server::serve(socket, questions.0, changes.subscribe()))),
+            Some(socket) => drop(tasks.spawn(server::serve(socket, questions.0, changes.subscribe()))),
             None => tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket"),
         }
         Ok(Self {
-            _servers: servers,
+            _tasks: tasks,
+            programmed,
             checks: ServiceChecks::new(health.clone()),
             has_other_addresses: false,
             health,
@@ -309,6 +315,9 @@ impl Proxy {
             self.log_problems();
         }
         self.changes.send_modify(|number| *number += 1);
+        if self.retry.is_none() {
+            self.programmed.send_replace(true);
+        }
         self.check_services(&services);
         self.clean_flows();
     }

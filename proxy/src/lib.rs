@@ -15,10 +15,10 @@
 //! | `ruleset` | the rules of the table, and which elements a service port is; pure |
 //! | `keeper` | keeps the kernel's table as the ruleset says |
 //! | `conntrack` | deletes flows of UDP and SCTP that go to an endpoint that is gone |
+//! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `listing` | what is programmed, for `netd services` |
-//! | `kube_proxy` | whether kube-proxy runs on this node |
 //! | `program` | the program `netd-proxy`: its arguments and commands |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
 //! | `trace_command` | the same for the kernel's table, as a command |

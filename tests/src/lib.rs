@@ -31,6 +31,7 @@ pub mod peers;
 pub mod plugin;
 pub mod pod;
 pub mod repair;
+pub mod repeated;
 pub mod router;
 pub mod snapshot;
 pub mod sniffer;

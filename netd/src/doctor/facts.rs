@@ -17,7 +17,6 @@ use network::plan::Plan;
 
 use super::probe::{Answer, Questions};
 use crate::diversion::Diversion;
-pub(super) use crate::host::BRIDGE;
 use crate::node::Node;
 
 /// Everything that checks judge.
@@ -129,7 +128,7 @@ impl Facts {
         let links = self.kernel.host.links.values();
         links.map(|link| &link.name).filter(|name| {
             **name == self.node.underlay.ifname
-                || name.as_str() == BRIDGE
+                || **name == self.node.bridge
                 || self.outcome.desired.devices.contains_key(*name)
         })
     }

@@ -7,10 +7,10 @@ mod peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use dataplane::address::Address;
+use dataplane::fake::global_address;
 use dataplane::kernel::Kernel;
 use dataplane::types::PerFamily;
-use network::fixtures::{Network, address, node_name};
+use network::fixtures::{Network, address, name, node_name};
 use network::observe;
 
 use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
@@ -35,6 +35,7 @@ fn well(network: &Network) -> Facts {
             identity,
             public: PerFamily::none(),
             subnet_len: PerFamily::none(),
+            bridge: name("cni0"),
         },
         cluster: Some(cluster),
         rejected: Vec::new(),
@@ -77,17 +78,7 @@ fn findings_of(judge: super::Judge, facts: &Facts) -> Vec<(String, Verdict, Stri
 
 /// The facts that a link has an address.
 fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
-    facts.kernel.addresses.push(Address {
-        index,
-        address: address(ip),
-        prefix_len,
-        global: true,
-        temporary: false,
-        deprecated: false,
-        tentative: false,
-        duplicate: false,
-        permanent: true,
-    });
+    facts.kernel.addresses.push(global_address(index, address(ip), prefix_len));
 }
 
 #[test]

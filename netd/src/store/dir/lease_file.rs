@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +35,18 @@ pub(super) type LeaseFile = Result<Arc<Lease>, LeaseFileError>;
 /// Nodes' files by file name.
 pub(super) type LeaseFiles = BTreeMap<String, LeaseFile>;
 
+/// What changes with a file's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// The same for anything about the file.
+    changed: (i64, i64),
+}
+
 impl Layout {
     /// The node's lease. A file without a valid lease is logged and counts as none.
     pub(super) fn read_lease(&self, node: &NodeName) -> Option<Lease> {
@@ -55,7 +68,7 @@ impl Layout {
     }
 
     /// The files in the directory of nodes, which must exist.
-    pub(super) fn read_files(&self) -> Result<LeaseFiles, StoreError> {
+    fn read_files(&self) -> Result<LeaseFiles, StoreError> {
         Ok(self.names()?.into_iter().filter_map(|name| self.read(&name).map(|file| (name, file))).collect())
     }
 
@@ -67,8 +80,15 @@ impl Layout {
         }
     }
 
+    /// What changes with a file's content; `None` where it cannot be read.
+    pub(super) fn stamp(&self, name: &str) -> Option<Stamp> {
+        let file = fs::metadata(self.nodes_dir().join(name)).ok()?;
+        let (modified, changed) = ((file.mtime(), file.mtime_nsec()), (file.ctime(), file.ctime_nsec()));
+        Some(Stamp { device: file.dev(), inode: file.ino(), size: file.size(), modified, changed })
+    }
+
     /// The names of the files in the directory of nodes. Hidden files are left out: those are being written.
-    fn names(&self) -> Result<BTreeSet<String>, StoreError> {
+    pub(super) fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let nodes = self.nodes_dir();
         let unreadable = |error| unreadable(&nodes, error);
         let entries = fs::read_dir(&nodes).map_err(unreadable)?;

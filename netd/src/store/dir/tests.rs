@@ -208,6 +208,11 @@ async fn the_poll_sees_what_is_not_notified() {
     fs::write(&target, text.replace("192.0.2.1", "192.0.2.7")).expect("change");
     let StoreEvent::Lease(lease) = next(&mut events).await else { panic!("a changed lease was expected") };
     assert_eq!(lease.public.v4, Some(IpAddr::from([192, 0, 2, 7])));
+    // After some polls that have found nothing new, a change of the same size.
+    time::sleep(Duration::from_millis(300)).await;
+    fs::write(&target, text.replace("192.0.2.1", "192.0.2.8")).expect("change");
+    let StoreEvent::Lease(lease) = next(&mut events).await else { panic!("a changed lease was expected") };
+    assert_eq!(lease.public.v4, Some(IpAddr::from([192, 0, 2, 8])));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use tokio::{task, time};
 
 use self::notifications::{Changed, Notifications};
 use super::files::Layout;
-use super::lease_file::{self, LeaseFile, LeaseFileError};
+use super::lease_file::{self, LeaseFile, LeaseFileError, Stamp};
 use crate::store::{StoreError, StoreEvent, send};
 
 /// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
@@ -67,6 +67,10 @@ struct FileState {
     lease: Option<Arc<Lease>>,
     /// What is wrong with the content, as it was logged.
     fault: Option<String>,
+    /// Before the poll that read it last.
+    stamp: Option<Stamp>,
+    /// Two polls have read the content with that stamp. A file that is written twice within one tick of the clock keeps its times.
+    settled: bool,
 }
 
 /// The store's files as last reported.
@@ -161,19 +165,32 @@ impl WatchedFiles {
         if !self.listed {
             return self.list(events);
         }
-        let files = self.layout.read_files().inspect_err(|_| {
+        let names = self.layout.names().inspect_err(|_| {
             self.was_unavailable = true;
             // The whole store is missing, which says nothing about single nodes.
             self.missing.clear();
         })?;
         let gone_after = if self.was_unavailable { self.poll.max(GONE_AFTER) } else { GONE_AFTER };
         self.was_unavailable = false;
-        let missing: Vec<String> = self.files.keys().filter(|name| !files.contains_key(*name)).cloned().collect();
+        let missing: Vec<String> = self.files.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in missing {
             self.file_is_missing(&name, now, gone_after, events);
         }
-        for (name, file) in files {
-            self.take_file(name, file, events);
+        for name in names {
+            let stamp = self.layout.stamp(&name);
+            if self.files.get(&name).is_some_and(|state| state.settled && state.stamp == stamp) {
+                self.missing.remove(&name);
+                continue;
+            }
+            let Some(file) = self.layout.read(&name) else {
+                self.file_is_missing(&name, now, gone_after, events);
+                continue;
+            };
+            // A file that could not be read may be readable at the next poll.
+            let stamp = stamp.filter(|_| !matches!(file, Err(LeaseFileError::Read(_))));
+            let state = self.take_file(name, file, events);
+            state.settled = stamp.is_some() && state.stamp == stamp;
+            state.stamp = stamp;
         }
         Ok(())
     }
@@ -192,7 +209,9 @@ impl WatchedFiles {
         }
         for (file, name) in found {
             match file {
-                Some(file) => self.take_file(name, file, events),
+                Some(file) => {
+                    self.take_file(name, file, events);
+                }
                 None => self.file_is_missing(&name, now, GONE_AFTER, events),
             }
         }
@@ -225,9 +244,10 @@ impl WatchedFiles {
     }
 
     /// Takes a file that was read. Reports a changed lease; logs an invalid content once.
-    fn take_file(&mut self, name: String, file: LeaseFile, events: &mut Vec<StoreEvent>) {
+    fn take_file(&mut self, name: String, file: LeaseFile, events: &mut Vec<StoreEvent>) -> &mut FileState {
         self.missing.remove(&name);
-        let mut state = self.files.remove(&name).unwrap_or_default();
+        let title = lease_file::title(&name);
+        let state = self.files.entry(name.clone()).or_default();
         match file {
             Ok(lease) => {
                 if state.lease.as_ref() != Some(&lease) {
@@ -235,7 +255,7 @@ impl WatchedFiles {
                     state.lease = Some(lease);
                 }
                 if state.fault.take().is_some() {
-                    events.push(StoreEvent::Fault(lease_file::title(&name), None));
+                    events.push(StoreEvent::Fault(title, None));
                 }
             }
             Err(error) => {
@@ -245,12 +265,12 @@ impl WatchedFiles {
                     if matches!(error, LeaseFileError::Foreign) {
                         lease_file::log_skipped(&name, &error);
                     } else {
-                        events.push(StoreEvent::Fault(lease_file::title(&name), Some(text.clone())));
+                        events.push(StoreEvent::Fault(title, Some(text.clone())));
                     }
                     state.fault = Some(text);
                 }
             }
         }
-        self.files.insert(name, state);
+        state
     }
 }
