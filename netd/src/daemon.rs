@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use crate::bridge::BridgeWatch;
 use crate::config::Config;
 use crate::conflist;
+use crate::embedded_proxy::{EmbeddedProxy, Settings};
 use crate::host;
 use crate::node::{self, Node};
 use crate::service_manager;
@@ -61,7 +62,12 @@ pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
     };
     match started {
         Some(Ok(mut daemon)) => {
+            let proxy =
+                Settings::of(&daemon.config, &daemon.node).map(|settings| EmbeddedProxy::start(settings, status));
             daemon.run(store.watch(), ended).await;
+            if let Some(proxy) = proxy {
+                proxy.end().await;
+            }
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {

@@ -23,6 +23,8 @@ use crate::config::Config;
 
 /// How long a listener waits that could not be opened.
 const RETRY: Duration = Duration::from_secs(5);
+/// Who answers: kube-proxy's health checks have the same paths and bodies, and no such header.
+pub(crate) const SERVER: &str = "netd-proxy";
 const JSON: header::HeaderValue = header::HeaderValue::from_static("application/json");
 
 /// Why a listener is not open.
@@ -89,7 +91,9 @@ impl Health {
         let updated = if is_healthy { Some(now) } else { self.state().updated.values().max().copied() };
         let eligible = if is_livez { String::new() } else { format!(r#", "nodeEligible": {is_eligible}"#) };
         let body = format!(r#"{{"lastUpdated": "{}","currentTime": "{}"{eligible}}}"#, time(updated), time(Some(now)));
-        json(is_healthy && (is_livez || is_eligible), body)
+        let mut answer = json(is_healthy && (is_livez || is_eligible), body);
+        answer.headers_mut().insert(header::SERVER, header::HeaderValue::from_static(SERVER));
+        answer
     }
 }
 

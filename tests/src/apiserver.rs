@@ -9,7 +9,7 @@ mod shipped;
 
 pub use credentials::Credentials;
 pub use objects::{MANY_IMAGES, Refusal, node_object};
-pub use shipped::ACCOUNT;
+pub use shipped::{ACCOUNT, PROXY_ACCOUNT};
 
 use std::fs::File;
 use std::net::IpAddr;

@@ -8,6 +8,8 @@ mod beside;
 mod install;
 #[path = "cluster/outage.rs"]
 mod outage;
+#[path = "cluster/proxy.rs"]
+mod proxy;
 #[path = "cluster/readme.rs"]
 mod readme;
 #[path = "cluster/services.rs"]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use netd_tests::apiserver::{self, ACCOUNT, ApiServer, node_object};
+use netd_tests::apiserver::{self, ACCOUNT, ApiServer, PROXY_ACCOUNT, node_object};
 use netd_tests::suite::test;
 use netd_tests::{Context, Fabric, Outcome, Pod, Stack, Topology, ensure, eventually, peers, seconds};
 use serde_json::json;
@@ -18,6 +18,11 @@ fn main() -> ExitCode {
                 test("the clean-up is taken for each node", cleanup),
                 test("netd gets the rights that it needs and no other", rights),
                 test("the etcd overlay leaves netd without rights", no_rights),
+                test(
+                    "an API server takes netd-proxy.yml, with strict fields, for the configuration of kubeadm too",
+                    proxy,
+                ),
+                test("netd-proxy gets the rights that it needs and no other", proxy_rights),
                 test("netd runs with the rights of the manifest, and asks for nothing beyond", runs),
             ]
         },
@@ -104,9 +109,13 @@ fn node_of(job: &serde_json::Value) -> &str {
 
 /// Whether netd may: `kubectl auth can-i` with these words.
 fn may(server: &ApiServer, words: &str) -> Outcome<bool> {
+    account_may(server, ACCOUNT, words)
+}
+
+fn account_may(server: &ApiServer, account: &str, words: &str) -> Outcome<bool> {
     // Its exit code says no, too: then the answer is in the failure.
     let words = words.split_whitespace();
-    let arguments: Vec<&str> = ["auth", "can-i", "--as", ACCOUNT].into_iter().chain(words).collect();
+    let arguments: Vec<&str> = ["auth", "can-i", "--as", account].into_iter().chain(words).collect();
     match server.kubectl(&arguments) {
         Ok(said) => Ok(said.trim() == "yes"),
         Err(failure) if failure.to_string().contains(": no") => Ok(false),
@@ -161,6 +170,57 @@ fn rights() -> Outcome {
     Ok(())
 }
 
+/// The lines of README: with the API server's address, and with kubeadm's `ConfigMap`.
+fn proxy() -> Outcome {
+    let (_fabric, server) = bed()?;
+    server.get("/api/v1/namespaces/kube-system")?;
+    let readme = text("README.md")?;
+    let commands: Vec<&str> =
+        readme.lines().filter(|line| line.contains("manifests/netd-proxy.yml | kubectl")).collect();
+    ensure!(commands.len() == 2, "the commands are {commands:?}");
+    for (command, map) in commands.into_iter().zip(["netd-proxy", "kube-proxy"]) {
+        let command = command.split(" #").next().unwrap_or_default().trim();
+        server.shell(&command.replace("kubectl apply", "kubectl apply --validate=strict"))?;
+        let again = server.shell(command)?;
+        let unchanged = again.lines().filter(|line| line.ends_with("unchanged")).count();
+        ensure!(unchanged == 5, "the second time it said\n{again}");
+        let set = server.get("/apis/apps/v1/namespaces/kube-system/daemonsets/netd-proxy")?;
+        let volume = &set["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"];
+        ensure!(volume == map, "{command}: the configuration is that of {volume}");
+    }
+    let own = server.get("/api/v1/namespaces/kube-system/configmaps/netd-proxy")?;
+    let kubeconfig = own["data"]["kubeconfig.conf"].as_str().unwrap_or_default();
+    ensure!(kubeconfig.contains("server: https://"), "the kubeconfig is {kubeconfig}");
+    Ok(())
+}
+
+fn proxy_rights() -> Outcome {
+    let (_fabric, server) = bed()?;
+    server.admit_proxy()?;
+    for kind in ["services", "nodes", "endpointslices.discovery.k8s.io", "servicecidrs.networking.k8s.io"] {
+        for verb in ["list", "watch"] {
+            ensure!(
+                account_may(&server, PROXY_ACCOUNT, &format!("{verb} {kind}"))?,
+                "netd-proxy may not {verb} {kind}"
+            );
+        }
+        for verb in ["get", "create", "update", "patch", "delete"] {
+            ensure!(!account_may(&server, PROXY_ACCOUNT, &format!("{verb} {kind}"))?, "netd-proxy may {verb} {kind}");
+        }
+    }
+    for words in [
+        "list pods",
+        "list endpoints",
+        "list secrets -n kube-system",
+        "list configmaps -n kube-system",
+        "patch services --subresource status",
+        "create serviceaccounts -n kube-system --subresource token",
+    ] {
+        ensure!(!account_may(&server, PROXY_ACCOUNT, words)?, "netd-proxy may {words}");
+    }
+    Ok(())
+}
+
 fn no_rights() -> Outcome {
     let (_fabric, server) = bed()?;
     server.kubectl(&["apply", "-k", &path("overlays/etcd")])?;
@@ -199,15 +259,5 @@ fn runs() -> Outcome {
         ensure!(events.to_string().contains("bogus"), "the Events are {events}");
         Ok(())
     })?;
-    let requests = server.requests()?;
-    let own = |request: &&serde_json::Value| request["user"]["username"] == ACCOUNT;
-    ensure!(requests.iter().any(|request| own(&request)), "netd asked for nothing");
-    let refused: Vec<String> = requests
-        .iter()
-        .filter(own)
-        .filter(|request| request["responseStatus"]["code"] == 403)
-        .map(|request| format!("{} {}", request["verb"], request["requestURI"]))
-        .collect();
-    ensure!(refused.is_empty(), "netd asked for more than it may: {refused:?}");
-    Ok(())
+    server.nothing_was_refused(ACCOUNT)
 }

@@ -15,7 +15,10 @@ use network::observe::Host;
 use network::overlay::{self, Outcome};
 use network::plan::Plan;
 
+use proxy::listing::Listing;
+
 use super::probe::{Answer, Questions};
+use crate::config::ProxyMode;
 use crate::diversion::Diversion;
 use crate::node::Node;
 
@@ -63,6 +66,17 @@ pub(super) struct KernelFacts {
     pub ports: Vec<Port>,
     /// Which devices make checksums.
     pub tx_checksum: BTreeMap<IfName, bool>,
+    /// Services.
+    pub proxy: ProxyFacts,
+}
+
+/// The proxy for Services.
+#[derive(Debug)]
+pub(super) struct ProxyFacts {
+    /// Whether netd's should run.
+    pub mode: ProxyMode,
+    /// What the running proxy has programmed.
+    pub listing: Option<Listing>,
 }
 
 /// `subnet.env`.

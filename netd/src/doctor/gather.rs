@@ -13,8 +13,9 @@ use netd_cni::netlink::ports;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
+use proxy::listing::client;
 
-use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, ProxyFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
 use crate::bridge;
@@ -85,6 +86,8 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         host,
         ports: ports(&node.bridge),
         tx_checksum: BTreeMap::new(),
+        // A proxy that does not answer is like none.
+        proxy: ProxyFacts { mode: config.proxy.mode(), listing: client::listing().ok().flatten() },
     };
     let mut facts = Facts {
         node,

@@ -13,10 +13,11 @@ use dataplane::types::PerFamily;
 use network::fixtures::{Network, address, name, node_name};
 use network::observe;
 
-use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, ProxyFacts, SubnetFile};
 use super::peers::questions;
 use super::probe::{Answer, Questions};
 use super::{Finding, Verdict, judge, table};
+use crate::config::ProxyMode;
 use crate::node::Node;
 
 /// What node 1 finds in a network where all is well and every peer answers.
@@ -50,6 +51,7 @@ fn well(network: &Network) -> Facts {
             rules: BTreeMap::new(),
             ports: Vec::new(),
             tx_checksum: BTreeMap::new(),
+            proxy: ProxyFacts { mode: ProxyMode::Off, listing: None },
         },
         subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },
         conf_dir: ConfDir {

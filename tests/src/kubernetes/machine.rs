@@ -27,7 +27,7 @@ pub struct Machine {
     disk: PathBuf,
     namespace: Namespace,
     containerd: Child,
-    /// kube-proxy and the kubelet.
+    /// kube-proxy, unless it was ended, and the kubelet.
     agents: Vec<Child>,
     cgroup: Cgroup,
 }
@@ -91,6 +91,16 @@ impl Machine {
         logged(&mut command, &self.disk.join("kube-proxy.log"))?;
         self.agents.push(command.spawn().context("start kube-proxy")?);
         Ok(())
+    }
+
+    /// Ends kube-proxy, which leaves its rules. It was started first.
+    ///
+    /// # Errors
+    /// Where it cannot be waited for.
+    pub fn end_kube_proxy(&mut self) -> Outcome {
+        let mut kube_proxy = self.agents.remove(0);
+        kube_proxy.kill().context("kill kube-proxy")?;
+        kube_proxy.wait().map(drop).context("wait for kube-proxy")
     }
 
     /// Its name, which is also its Node's.

@@ -123,16 +123,7 @@ impl Bed {
 
     /// What netd, as the `ServiceAccount` that it has, was refused. With the manifest's RBAC there is nothing.
     pub(crate) fn nothing_was_refused(&self) -> Outcome {
-        let requests = self.cluster.server.requests()?;
-        let own: Vec<&Value> = requests.iter().filter(|event| event["user"]["username"] == ACCOUNT).collect();
-        ensure!(!own.is_empty(), "netd has asked for nothing");
-        let refused: Vec<String> = own
-            .iter()
-            .filter(|event| event["responseStatus"]["code"] == 403)
-            .map(|event| format!("{} {}", event["verb"], event["requestURI"]))
-            .collect();
-        ensure!(refused.is_empty(), "netd was refused: {}", refused.join(", "));
-        Ok(())
+        self.cluster.server.nothing_was_refused(ACCOUNT)
     }
 
     /// A failure with what the cluster and every netd say.

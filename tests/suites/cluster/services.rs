@@ -1,4 +1,4 @@
-//! Services by the real kube-proxy and names by `CoreDNS`, over netd's network.
+//! Services by the real kube-proxy and by netd-proxy in its place, and names by `CoreDNS`, over netd's network.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,6 +10,7 @@ use netd_tests::{Context, Outcome, Stack, Topology, ensure, eventually, seconds}
 use serde_json::json;
 
 use crate::bed::Bed;
+use crate::proxy;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let trial = |stack| {
@@ -83,7 +84,7 @@ spec:
 }
 
 fn services(stack: Stack) -> Outcome {
-    let bed = Bed::start(&Topology::two_segments(stack), stack)?;
+    let mut bed = Bed::start(&Topology::two_segments(stack), stack)?;
     let server = &bed.cluster.server;
     bed.cluster.machine("n2").load(&[bed.cluster.images.coredns()?])?;
     server.apply(&dns(server.dns_address()))?;
@@ -111,5 +112,6 @@ fn services(stack: Stack) -> Outcome {
     let url = format!("http://{}/hostname", SocketAddr::new(address, 80));
     let said = bed.pods[0].namespace().run(&format!("curl --silent --fail --globoff --max-time 10 {url}"))?;
     ensure!(said == "pod-n3", "the Service's pod says that it is {said:?}");
-    Ok(())
+    // Once is enough, and the cluster stands already.
+    if stack == Stack::V4 { proxy::replaces_kube_proxy(&mut bed, address) } else { Ok(()) }
 }

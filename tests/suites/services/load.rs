@@ -3,55 +3,17 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread;
 
-use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
+use netd_tests::repeated::{self, Repeated};
+use netd_tests::{Context, Outcome, ensure, eventually, seconds};
 
 use super::ask::{self, Answer, Protocol};
 use super::objects::MARKER;
 use super::scene::{self, CLIENT, CLUSTER, NODE_PORT, POD, Scene, once};
 
-/// From one connection to the next.
-const PACE: Duration = Duration::from_millis(1);
 /// Where words are sent back.
 const ECHO: (Ipv4Addr, u16) = (Ipv4Addr::new(172, 30, 0, 11), 7);
-
-/// One thing that is repeated until the test is over.
-struct Repeated {
-    /// Dropped to end it.
-    end: Sender<()>,
-    count: Arc<AtomicU64>,
-    thread: JoinHandle<Vec<String>>,
-}
-
-impl Repeated {
-    /// In a namespace.
-    fn start(namespace: &Namespace, mut step: impl FnMut() -> Outcome + Send + 'static) -> Self {
-        let (end, ended) = channel();
-        let count = Arc::new(AtomicU64::new(0));
-        let (namespace, counter) = (namespace.again(), Arc::clone(&count));
-        let thread = thread::spawn(move || {
-            let repeat = move || {
-                let mut faults = Vec::new();
-                while ended.recv_timeout(PACE) == Err(RecvTimeoutError::Timeout) {
-                    faults.extend(step().err().map(|failure| failure.to_string()));
-                    counter.fetch_add(1, Ordering::Relaxed);
-                }
-                faults
-            };
-            namespace.within(repeat).unwrap_or_else(|failure| vec![failure.to_string()])
-        });
-        Self { end, count, thread }
-    }
-
-    fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-}
 
 /// New connections from a pod and from outside, to the cluster IP and to the node port, and one that is kept.
 struct Load(Vec<Repeated>);
@@ -81,25 +43,11 @@ impl Load {
 
     /// Waits until all connections of before are over and new ones have been made.
     fn goes_on(&self) -> Outcome {
-        for repeated in &self.0 {
-            let before = repeated.count();
-            eventually(seconds(60), "the load goes on", || {
-                ensure!(repeated.count() > before + 20, "it stands");
-                Ok(())
-            })?;
-        }
-        Ok(())
+        repeated::go_on(&self.0)
     }
 
     fn unharmed(self) -> Outcome {
-        self.goes_on()?;
-        let mut faults = Vec::new();
-        for repeated in self.0 {
-            drop(repeated.end);
-            faults.extend(repeated.thread.join().unwrap_or_else(|_| vec!["a thread of the load panicked".to_owned()]));
-        }
-        ensure!(faults.is_empty(), "{} connections failed, first: {}", faults.len(), faults[0]);
-        Ok(())
+        repeated::unharmed(self.0)
     }
 }
 

@@ -1,0 +1,65 @@
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::fs::symlink;
+use std::thread;
+
+use super::answer::{has_configuration, has_health};
+use super::*;
+
+/// Answers one request with these words.
+fn answering(words: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let address = listener.local_addr().expect("its address");
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a client");
+        let _ = stream.read(&mut [0; 256]);
+        let _ = stream.write_all(words.as_bytes());
+    });
+    address
+}
+
+#[test]
+fn kube_proxy_is_known_by_its_configuration() {
+    let its = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"kubeproxy.config.k8s.io\":{\"BindAddress\":\"0.0.0.0\"}}";
+    assert!(has_configuration(answering(its)));
+    let kubelets = "HTTP/1.0 200 OK\r\n\r\n{\"kubeletconfig\":{}}";
+    assert!(!has_configuration(answering(kubelets)));
+    let ours = "HTTP/1.1 404 Not Found\r\n\r\n404 page not found\n";
+    assert!(!has_configuration(answering(ours)));
+}
+
+#[test]
+fn kube_proxy_is_known_by_its_health_and_netd_proxy_by_its_header() {
+    let older = "HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"lastUpdated\": \"t\",\"currentTime\": \"t\", \"nodeEligible\": true}";
+    assert!(has_health(answering(older)));
+    let unhealthy =
+        "HTTP/1.0 503 Service Unavailable\r\n\r\n{\"lastUpdated\":\"t\",\"currentTime\":\"t\",\"nodeEligible\":true}";
+    assert!(has_health(answering(unhealthy)));
+    let ours = "HTTP/1.1 200 OK\r\nServer: netd-proxy\r\n\r\n{\"lastUpdated\": \"t\",\"currentTime\": \"t\", \"nodeEligible\": true}";
+    assert!(!has_health(answering(ours)));
+    assert!(!has_health(answering("HTTP/1.0 200 OK\r\n\r\nok")));
+}
+
+#[test]
+fn nobody_who_answers_is_not_kube_proxy() {
+    let closed = TcpListener::bind("127.0.0.1:0").expect("a listener").local_addr().expect("its address");
+    assert!(!has_configuration(closed));
+    assert!(!has_health(closed));
+}
+
+#[test]
+fn a_process_counts_by_its_name_and_network_namespace() {
+    let proc = tempfile::tempdir().expect("a folder");
+    let add = |process: &str, name: &str, namespace: &str| {
+        let folder = proc.path().join(process);
+        std::fs::create_dir_all(folder.join("ns")).expect("a folder");
+        std::fs::write(folder.join("comm"), format!("{name}\n")).expect("a name");
+        symlink(namespace, folder.join("ns/net")).expect("a link");
+    };
+    add("thread-self", "netd-proxy", "net:[1]");
+    add("7", "kube-proxy", "net:[2]");
+    add("8", "kube-proxy-old", "net:[1]");
+    assert_eq!(process(proc.path()), None);
+    add("9", "kube-proxy", "net:[1]");
+    assert_eq!(process(proc.path()), Some(9));
+}
