@@ -15,17 +15,23 @@ use dataplane::monitor::{Event, Object};
 use dataplane::route::Route;
 use dataplane::types::{IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
+pub(crate) use netd_cni::conf::plugin_conf::BRIDGE;
 use netd_cni::netlink::mac_for;
 use network::observe::Host;
 use network::overlay::bridge::Bridge;
 
-use crate::conflist::NETWORK;
-use crate::host::BRIDGE;
+use crate::config::Config;
+use crate::conflist::{self, NETWORK};
 use crate::whole_file;
+
+/// Goes before the name in the file.
+const DEVICE: &str = "dev";
 
 /// The bridge as it was when it had this node's subnet first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {
+    /// Its name.
+    name: IfName,
     /// Its index: a bridge with another one is another bridge.
     index: u32,
     /// The hardware address that its pods know.
@@ -47,7 +53,10 @@ impl Memory {
         let text = fs::read_to_string(Self::file(subnet_file)).ok()?;
         let mut words = text.split_whitespace();
         let (index, mac) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        Some(Self { index, mac, gateways: words.map(str::parse).collect::<Result<_, _>>().ok()? })
+        let gateways = words.by_ref().take_while(|word| *word != DEVICE).map(str::parse).collect::<Result<_, _>>();
+        // Former daemons wrote no name.
+        let name = words.next().map_or(Some(BRIDGE), |name| name.parse().ok())?;
+        Some(Self { name, index, mac, gateways: gateways.ok()? })
     }
 
     /// Writes the file.
@@ -64,13 +73,23 @@ impl Memory {
 impl fmt::Display for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.index, self.mac)?;
-        self.gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))
+        self.gateways.iter().try_for_each(|gateway| write!(f, " {gateway}"))?;
+        write!(f, " {DEVICE} {}", self.name)
     }
 }
 
+/// The name of the pods' bridge: as the operator's list of plugins has it, else as an earlier daemon has seen it, else the usual one.
+pub fn name(config: &Config) -> IfName {
+    let source = config.cni.conf_source.as_deref();
+    let configured = source.and_then(|path| conflist::template(Some(path), &config.subnet_file).ok()?.bridge());
+    configured.or_else(|| Some(Memory::read(&config.subnet_file)?.name)).unwrap_or(BRIDGE)
+}
+
 /// What the daemon knows of the bridge.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BridgeWatch {
+    /// Its name.
+    name: IfName,
     /// What is remembered.
     pub memory: Option<Memory>,
     /// The index and the hardware address of a bridge that has been made.
@@ -79,21 +98,21 @@ pub struct BridgeWatch {
 
 impl BridgeWatch {
     /// Goes on where an earlier daemon ended.
-    pub fn resume(subnet_file: &Path) -> Self {
-        Self { memory: Memory::read(subnet_file), made: None }
+    pub fn resume(config: &Config) -> Self {
+        Self { name: name(config), memory: Memory::read(&config.subnet_file), made: None }
     }
 
     /// Takes a notification of the kernel: a bridge may get this node's subnet and lose it before a full run looks.
     pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) {
         match event {
-            Event::New(Object::Link(link)) if link.name.as_str() == BRIDGE && link.kind == Kind::Bridge => {
+            Event::New(Object::Link(link)) if link.name == self.name && link.kind == Kind::Bridge => {
                 self.made =
                     self.made.filter(|(index, _)| *index == link.index).or(link.mac.map(|mac| (link.index, mac)));
             }
             Event::New(Object::Route(route)) if is_connected(route, subnets) => {
                 let is_known = self.memory.as_ref().is_some_and(|memory| memory.index == route.index);
                 if let Some((index, mac)) = self.made.filter(|(index, _)| *index == route.index && !is_known) {
-                    self.memory = Some(Memory { index, mac, gateways: gateways(subnets) });
+                    self.memory = Some(Memory { name: self.name.clone(), index, mac, gateways: gateways(subnets) });
                 }
             }
             _ => {}
@@ -116,28 +135,31 @@ fn is_connected(route: &Route, subnets: &PerFamily<Prefix>) -> bool {
 /// None is kept before it has had this node's subnet: pods may be those of another daemon on the host.
 pub fn look(
     host: &Host,
+    name: &IfName,
     subnets: &PerFamily<Prefix>,
     mtu: Mtu,
     memory: Option<Memory>,
 ) -> (Option<Bridge>, Option<Memory>) {
-    let Ok(name) = BRIDGE.parse::<IfName>() else { return (None, memory) };
     let gateways = gateways(subnets);
     let Some(first) = gateways.first().copied() else { return (None, memory) };
-    let link = host.links.get(&name);
+    let link = host.links.get(name);
     let bridge = link.filter(|link| link.kind == Kind::Bridge);
     let has_subnet =
         |bridge: &&Link| host.routes.iter().any(|route| route.index == bridge.index && is_connected(route, subnets));
-    let known = memory.clone().filter(|memory| memory.gateways == gateways);
+    let known = memory.clone().filter(|memory| memory.name == *name && memory.gateways == gateways);
     let is_same = |memory: &Memory| bridge.is_none_or(|bridge| bridge.index == memory.index);
     let seen = bridge.filter(has_subnet).map(|bridge| match &known {
         Some(memory) if is_same(memory) => memory.clone(),
-        _ => Memory { index: bridge.index, mac: bridge.mac.unwrap_or(mac_for(first)), gateways },
+        _ => {
+            let mac = bridge.mac.unwrap_or(mac_for(first));
+            Memory { name: name.clone(), index: bridge.index, mac, gateways }
+        }
     });
     let ports: Vec<&Link> = host.links.values().filter(|link| is_port(link, bridge)).collect();
     let lost = known.filter(|memory| !ports.is_empty() || link.is_some() && is_same(memory));
     let kept = seen.clone().or(lost).map(|Memory { mac, .. }| {
         let ports = ports.into_iter().map(|link| link.name.clone()).collect();
-        Bridge { name, mac, mtu, ports }
+        Bridge { name: name.clone(), mac, mtu, ports }
     });
     (kept, seen.or(memory))
 }

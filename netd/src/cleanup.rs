@@ -11,15 +11,15 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::{self, Device, Kind, Link};
 use dataplane::netlink::KernelError;
 use dataplane::op::Op;
+use dataplane::types::IfName;
 use network::overlay::{Desired, Outcome};
 use network::plan::Plan;
 use network::{chain, observe};
 
 use crate::accept_ra;
-use crate::bridge::Memory;
+use crate::bridge::{self, Memory};
 use crate::config::Config;
 use crate::conflist;
-use crate::host::BRIDGE;
 use crate::install;
 use crate::node::node_name;
 use crate::owned;
@@ -33,7 +33,9 @@ use crate::whole_file;
 /// Removes everything. Gives the failures, as sentences.
 pub async fn run(config: &Config, store: &Store) -> Vec<String> {
     let mut left = Vec::new();
-    let is_flannels = kernel_state(config, store, &mut left).await.unwrap_or_else(|error| {
+    // Before what a daemon remembered is removed.
+    let pods_bridge = bridge::name(config);
+    let is_flannels = kernel_state(config, store, &pods_bridge, &mut left).await.unwrap_or_else(|error| {
         left.push(format!("the kernel's state cannot be read: {}", chain(&error)));
         false
     });
@@ -52,7 +54,12 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
         }
     }
     if let Some(bin_dir) = &config.cni.bin_dir {
-        plugin(bin_dir, &mut left);
+        plugin(bin_dir, &pods_bridge, &mut left);
+    }
+    if proxy::listing::server::is_running() {
+        tracing::info!("the tables of Services stay, since a netd-proxy runs");
+    } else {
+        done(proxy::app::clean_up(), &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
     match socket::remove_stale(&config.status_socket()).await {
@@ -74,7 +81,12 @@ fn done<T>(result: Result<T, impl Error>, left: &mut Vec<String>) -> Option<T> {
 }
 
 /// Removes netd's objects from the kernel. True if flannel runs on the node again.
-async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) -> Result<bool, KernelError> {
+async fn kernel_state(
+    config: &Config,
+    store: &Store,
+    pods_bridge: &IfName,
+    left: &mut Vec<String>,
+) -> Result<bool, KernelError> {
     let mut kernel = Linux::open()?;
     let identity = owned::identity(config, store).await;
     let host = observe::host(&mut kernel, &identity)?;
@@ -104,7 +116,7 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
             .iter()
             .map(ToString::to_string),
     );
-    if let Some(bridge) = idle_bridge(&mut kernel, &config.subnet_file)?.filter(|_| !is_flannels) {
+    if let Some(bridge) = idle_bridge(&mut kernel, pods_bridge, &config.subnet_file)?.filter(|_| !is_flannels) {
         tracing::info!(bridge = %bridge.name, "removing the pods' bridge");
         let gone = kernel.socket().request(link::delete(Device::Index(bridge.index)));
         left.extend(gone.err().map(|error| format!("bridge {} cannot be removed: {}", bridge.name, chain(&error))));
@@ -113,8 +125,8 @@ async fn kernel_state(config: &Config, store: &Store, left: &mut Vec<String>) ->
 }
 
 /// Removes the plugin, unless pods are left: they could not be deleted without the plugin.
-fn plugin(bin_dir: &Path, left: &mut Vec<String>) {
-    match Linux::open().and_then(|mut kernel| Ok(bridge(&mut kernel)?.map_or(0, |(_, pods)| pods))) {
+fn plugin(bin_dir: &Path, pods_bridge: &IfName, left: &mut Vec<String>) {
+    match Linux::open().and_then(|mut kernel| Ok(with_pods(&mut kernel, pods_bridge)?.map_or(0, |(_, pods)| pods))) {
         Ok(0) => {
             if done(install::remove(bin_dir), left) == Some(true) {
                 tracing::info!(folder = %bin_dir.display(), "CNI plugin removed");
@@ -126,23 +138,24 @@ fn plugin(bin_dir: &Path, left: &mut Vec<String>) {
 }
 
 /// The link with the name of the pods' bridge, and how many pods are on it.
-fn bridge(kernel: &mut Linux) -> Result<Option<(Link, usize)>, KernelError> {
-    let Some(link) = kernel.links()?.into_iter().find(|link| link.name.as_str() == BRIDGE) else { return Ok(None) };
+fn with_pods(kernel: &mut Linux, name: &IfName) -> Result<Option<(Link, usize)>, KernelError> {
+    let Some(link) = kernel.links()?.into_iter().find(|link| link.name == *name) else { return Ok(None) };
     let pods = kernel.socket().ports(link.index)?.len();
     Ok(Some((link, pods)))
 }
 
 /// The plugin's bridge, if it has this node's gateway address and no pods.
-fn idle_bridge(kernel: &mut Linux, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
+fn idle_bridge(kernel: &mut Linux, name: &IfName, subnet_file: &Path) -> Result<Option<Link>, KernelError> {
     let subnets = subnet_env::previous_subnets(&whole_file::read(subnet_file).unwrap_or_default());
     let gateways: Vec<_> = subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
-    let Some((link, pods)) = bridge(kernel)?.filter(|(link, _)| link.kind == Kind::Bridge) else { return Ok(None) };
+    let bridge = with_pods(kernel, name)?.filter(|(link, _)| link.kind == Kind::Bridge);
+    let Some((link, pods)) = bridge else { return Ok(None) };
     if !kernel.addresses()?.iter().any(|a| a.index == link.index && gateways.contains(&a.address)) {
         return Ok(None);
     }
     if pods > 0 {
         tracing::warn!(
-            bridge = BRIDGE,
+            bridge = %name,
             pods,
             "the bridge stays, since pods are on it: delete them, then run this again"
         );

@@ -3,6 +3,7 @@
 //! Pure. The caller reads the arguments, the environment and the files.
 
 pub mod flags;
+mod proxy;
 pub mod store;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -19,6 +20,7 @@ use regex_lite::Regex;
 
 use crate::identity;
 use crate::subnet_env::SUBNET_FILE;
+pub use proxy::{ProxyConfig, ProxyMode, ServicesSource};
 pub use store::{DirConfig, EtcdConfig, KubeConfig, NetConfSource, StoreConfig, StoreFlagError, StoreFlags};
 
 /// Where `netd status` finds the daemon with the usual subnet file.
@@ -64,6 +66,10 @@ pub struct Config {
     /// Where the daemon answers.
     #[command(flatten)]
     pub status: StatusConfig,
+
+    /// The proxy for Services.
+    #[command(flatten)]
+    pub proxy: ProxyConfig,
 }
 
 /// How the interface for packets between nodes is chosen.

@@ -32,6 +32,7 @@ use tokio::time::Instant;
 use crate::bridge::BridgeWatch;
 use crate::config::Config;
 use crate::conflist;
+use crate::embedded_proxy::{EmbeddedProxy, Settings};
 use crate::host;
 use crate::node::{self, Node};
 use crate::service_manager;
@@ -61,7 +62,12 @@ pub async fn run(mut config: Config, store: Store) -> Result<(), StartError> {
     };
     match started {
         Some(Ok(mut daemon)) => {
+            let proxy =
+                Settings::of(&daemon.config, &daemon.node).map(|settings| EmbeddedProxy::start(settings, status));
             daemon.run(store.watch(), ended).await;
+            if let Some(proxy) = proxy {
+                proxy.end().await;
+            }
             daemon.reporter.throttle.flush(daemon.cluster.peers.len());
         }
         Some(Err(error)) => {
@@ -113,7 +119,7 @@ impl Daemon {
         if config.node_name.is_none() {
             config.node_name = store.node_name().await.map_err(StartError::Name)?;
         }
-        let bridge = BridgeWatch::resume(&config.subnet_file);
+        let bridge = BridgeWatch::resume(config);
         let mut kernel = Linux::open()?;
         let mut monitor = AsyncMonitor::open()?;
         let node = loop {
@@ -125,7 +131,7 @@ impl Daemon {
             }
         };
         let stored = store.lease(&node.name).await.map_err(StartError::Lease)?;
-        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf)?);
+        let (links, elsewhere) = (node::links(&mut kernel)?, host::ranges(&mut kernel, &node.conf, &node.bridge)?);
         let request = node.request(&links, elsewhere, stored.as_ref(), &config.subnet_file);
         let own = store.acquire(&request, &node.conf).await.map_err(StartError::Lease)?;
         let subnets: Vec<_> = own.subnets.iter().map(|(_, subnet)| subnet.to_string()).collect();

@@ -1,6 +1,6 @@
 //! Policy rules of the host's (`ip rule`) by which packets to pods never come to the main table, where netd's routes are: VPNs add such.
 //!
-//! Reads, changes nothing. The kernel is asked for a route only where a rule may divert.
+//! Reads, changes nothing. The kernel is asked for routes only where there is a rule that a host does not have by itself.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -12,7 +12,6 @@ use network::model::{Cluster, NodeName};
 use network::overlay::Outcome;
 use nix::libc::EXDEV;
 
-use crate::host::BRIDGE;
 use crate::problem::{Kind, Problem};
 
 /// A rule that diverts packets to pods.
@@ -58,24 +57,28 @@ impl Diversion {
     }
 }
 
-/// The rules that divert packets to this node's pods and to those of so many peers of each family.
+/// The rules that divert packets to this node's pods and to those of each peer.
 pub fn find(
     socket: &mut RouteSocket,
     networks: &PerFamily<Prefix>,
     cluster: &Cluster,
     outcome: &Outcome,
-    peers: usize,
 ) -> Vec<Diversion> {
     let mut found = Vec::new();
     for (family, network) in networks.iter() {
         // A kernel without policy rules has none that divert.
         let rules = socket.rules(family).unwrap_or_default();
+        if rules.iter().all(is_usual) {
+            continue;
+        }
+        let bridge = outcome.desired.bridge.as_ref().map(|bridge| &bridge.name);
+        let bridge = bridge.and_then(|name| Some((name.clone(), socket.index(name).ok()??)));
         let mut search = Search { socket, rules, network: *network, found: &mut found };
         let own = cluster.own.subnets.get(family).and_then(|subnet| subnet.nth(2));
         let routed = outcome.peer_routes.keys().filter(|(_, of)| *of == family).map(|(name, _)| name);
         let pods = routed.filter_map(|name| Some((name, pod(cluster, name, family)?)));
-        for (name, to) in pods.take(peers) {
-            let from_pod = own.and_then(|from| search.bridge().map(|(bridge, index)| (from, bridge, index)));
+        for (name, to) in pods {
+            let from_pod = own.and_then(|from| bridge.clone().map(|(bridge, index)| (from, bridge, index)));
             let from_pod = from_pod.map(|forwarded| Flow { to, forwarded: Some(forwarded) });
             let flows = from_pod.into_iter().chain([Flow { to, forwarded: None }]);
             search.first_of(flows, |diversion| {
@@ -88,6 +91,11 @@ pub fn find(
         }
     }
     found
+}
+
+/// True for a rule as every host has them: for the tables `default`, `main` and `local`.
+fn is_usual(rule: &Rule) -> bool {
+    matches!(rule.action, Action::Lookup { table: 253..=255, longer_than: None })
 }
 
 /// An address that a pod of a peer may have.
@@ -103,12 +111,6 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
-    fn bridge(&self) -> Option<(IfName, u32)> {
-        let name: IfName = BRIDGE.parse().ok()?;
-        let index = self.socket.index(&name).ok()??;
-        Some((name, index))
-    }
-
     /// Notes the rule that diverts the first of these packets that one does.
     fn first_of(&mut self, flows: impl IntoIterator<Item = Flow>, note: impl FnOnce(&mut Diversion)) {
         let Some((rule, route)) = flows.into_iter().find_map(|flow| self.rule_for(&flow)) else { return };

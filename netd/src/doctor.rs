@@ -20,6 +20,7 @@ mod pods;
 mod policy_rules;
 mod probe;
 mod reverse_path;
+mod services;
 mod subnets;
 mod sysctl;
 
@@ -35,7 +36,7 @@ pub use gather::FactsError;
 type Judge = fn(&Facts) -> Vec<Finding>;
 
 /// The checks: name, what to report if nothing is wrong, and judgement. Causes come before their effects.
-const CHECKS: [(&str, &str, Judge); 14] = [
+const CHECKS: [(&str, &str, Judge); 15] = [
     ("lease", "this node has its subnets, and the plugin's file is there", lease::judge),
     ("network", "the kernel has every device, entry and route of the network", network::judge),
     ("forwarding", "the kernel forwards packets of pods", forwarding::judge),
@@ -53,6 +54,7 @@ const CHECKS: [(&str, &str, Judge); 14] = [
     ("mtu", "the tunnel, subnet.env and the bridge have the MTU that the underlay leaves", mtu::judge),
     ("peers", "every peer answers the way that pods' packets take", peers::judge),
     ("path mtu", "the largest packets of pods arrive at every peer that answers", path::judge),
+    ("services", "the kernel has every Service, each with an endpoint that a route leads to", services::judge),
     ("checksum", "datagrams arrive through the tunnel with their checksums right", checksum::judge),
 ];
 

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use dataplane::kernel::{Kernel, Linux};
 use dataplane::link::Link;
 use dataplane::netlink::KernelError;
-use dataplane::types::{Family, Mtu, PerFamily, Prefix};
+use dataplane::types::{Family, IfName, Mtu, PerFamily, Prefix};
 use netd_cni::attachment::Attachment;
-pub use netd_cni::conf::plugin_conf::BRIDGE;
 use network::interface::{DefaultRoute, HostFacts, LinkFacts, RouteLookup};
 use network::net_conf::NetConf;
 use network::overlay::PROTOCOL;
@@ -15,12 +14,12 @@ use network::overlay::PROTOCOL;
 use crate::config::UnderlayConfig;
 use crate::conflist::NETWORK;
 
-/// Reads the facts for the choice.
-pub fn facts(kernel: &mut Linux, config: &UnderlayConfig) -> Result<HostFacts, KernelError> {
+/// Reads the facts for the choice, on a host whose pods' bridge has this name.
+pub fn facts(kernel: &mut Linux, config: &UnderlayConfig, bridge: &IfName) -> Result<HostFacts, KernelError> {
     let addresses = kernel.addresses()?;
     let (mut links, mut carriers) = (Vec::new(), BTreeMap::new());
     let all = kernel.links()?;
-    let own = own_devices(all.iter());
+    let own = own_devices(all.iter(), bridge);
     let names_interfaces = !config.ifaces.is_empty() || !config.regexes.is_empty();
     let alternative_names = if names_interfaces { kernel.socket().alternative_names()? } else { Vec::new() };
     for link in all.into_iter().filter(|link| !own.contains(&link.index)) {
@@ -58,8 +57,8 @@ pub fn facts(kernel: &mut Linux, config: &UnderlayConfig) -> Result<HostFacts, K
 
 /// The ranges inside the pods' networks that other devices have by their addresses or by routes of others. A wider range does no harm, since
 /// more precise routes go first.
-pub fn ranges(kernel: &mut Linux, conf: &NetConf) -> Result<Vec<Prefix>, KernelError> {
-    let own = own_devices(kernel.links()?.iter());
+pub fn ranges(kernel: &mut Linux, conf: &NetConf, bridge: &IfName) -> Result<Vec<Prefix>, KernelError> {
+    let own = own_devices(kernel.links()?.iter(), bridge);
     let addresses = kernel.addresses()?.into_iter().filter(|address| !own.contains(&address.index));
     let mut ranges: Vec<_> = addresses.filter_map(|address| address.prefix()).collect();
     for family in Family::BOTH {
@@ -73,13 +72,13 @@ pub fn ranges(kernel: &mut Linux, conf: &NetConf) -> Result<Vec<Prefix>, KernelE
 }
 
 /// The indexes of the tunnels of netd and flannel, of the pods' bridge and of all its ports. They are never the interface between nodes.
-pub fn own_devices<'a>(links: impl Iterator<Item = &'a Link> + Clone) -> BTreeSet<u32> {
+pub fn own_devices<'a>(links: impl Iterator<Item = &'a Link> + Clone, bridge: &IfName) -> BTreeSet<u32> {
     let of_pod = |link: &&Link| {
         let attachment = link.alias.as_deref().and_then(Attachment::from_alias);
         attachment.is_some_and(|of| of.network.as_str() == NETWORK && of.host_veth() == link.name)
     };
     let ports = links.clone().filter(of_pod);
-    let of_name = links.clone().filter(|link| link.name.as_str() == BRIDGE).map(|link| link.index);
+    let of_name = links.clone().filter(|link| link.name == *bridge).map(|link| link.index);
     let bridges: BTreeSet<u32> = ports.clone().filter_map(|port| port.master).chain(of_name).collect();
     let is_marked = |link: &Link| link.alias.as_deref().is_some_and(|alias| alias.starts_with("netd"));
     let is_tunnel =

@@ -13,6 +13,7 @@ pub mod conflist;
 pub mod daemon;
 pub mod diversion;
 pub mod doctor;
+pub mod embedded_proxy;
 pub mod host;
 pub mod identity;
 pub mod install;

@@ -1,7 +1,9 @@
 //! The program `netd`: reads the command line and runs the command.
 #![forbid(unsafe_code)]
 
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +15,8 @@ use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
 use netd::{bridge, cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
+use proxy::listing::client;
+use proxy::trace_command;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -28,7 +32,13 @@ const CHANGES: u8 = 2;
 const FINDINGS: u8 = 2;
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(std::env::args_os(), |name| std::env::var_os(name)) {
+    // With several providers linked in, rustls chooses none by itself.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if is_proxy(args.first()) {
+        return proxy::program::main(args);
+    }
+    let cli = match Cli::read(args, |name| std::env::var_os(name)) {
         Ok(cli) => cli,
         Err(error) if error.exit_code() == 0 => {
             print!("{error}");
@@ -47,6 +57,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// True where the program is called as netd-proxy: the image has both names for one file.
+fn is_proxy(name: Option<&OsString>) -> bool {
+    let name = name.and_then(|name| Path::new(name).file_name());
+    name.is_some_and(|name| name.to_string_lossy().ends_with("netd-proxy"))
 }
 
 /// `RUST_LOG` adds to the usual filter: the API server's client is silent unless it is named.
@@ -70,14 +86,24 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         println!("netd {}", env!("CARGO_PKG_VERSION"));
         return Ok(ExitCode::SUCCESS);
     }
+    match cli.command {
+        Some(Command::Services(arguments)) => {
+            client::run(arguments)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::Trace(arguments)) => {
+            print!("{}", trace_command::run(&arguments).context("cannot trace")?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        _ => {}
+    }
     let mut config = cli.config;
+    config.check_proxy()?;
     let store = config.store.choose(&config.subnet_file).context("there is no store")?;
     if cli.command == Some(Command::InstallCni) {
         install::run(&config).context("the CNI plugin is not installed")?;
         return Ok(ExitCode::SUCCESS);
     }
-    // With several providers linked in, rustls chooses none by itself.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     let done = runtime.block_on(async {
         let store = Store::new(store, cli.command.is_none()).context("there is no store")?;
@@ -93,7 +119,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 let code = status::client::run(&config, &store, arguments).await?;
                 Ok(ExitCode::from(code))
             }
-            Some(Command::Version | Command::InstallCni) | None => {
+            Some(Command::Version | Command::InstallCni | Command::Services(_) | Command::Trace(_)) | None => {
                 Box::pin(daemon::run(config, store)).await?;
                 Ok(ExitCode::SUCCESS)
             }

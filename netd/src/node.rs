@@ -17,6 +17,7 @@ use network::net_conf::{NetConf, NetConfError};
 use network::observe;
 use network::overlay::Identity;
 
+use crate::bridge;
 use crate::config::{Config, UnderlayConfig};
 use crate::host;
 use crate::identity;
@@ -93,6 +94,8 @@ pub struct Node {
     pub public: PerFamily<IpAddr>,
     /// The length of each node's subnet; none where the store gives nodes subnets of any length.
     pub subnet_len: PerFamily<u8>,
+    /// The name of the pods' bridge.
+    pub bridge: IfName,
 }
 
 impl Node {
@@ -105,18 +108,20 @@ impl Node {
         }
         let public = store.public_addresses(&name).await?;
         let recorded = store.lease(&name).await?.map(|lease| lease.public).unwrap_or_default();
-        let (underlay, tunnel_devices) = place(&config.underlay, &conf, public, recorded, kernel)?;
+        let bridge = bridge::name(config);
+        let (underlay, tunnel_devices) = place(&config.underlay, &bridge, &conf, (public, recorded), kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         let previous = whole_file::read(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
         let subnet_len =
             if store.gives_subnets() { PerFamily::none() } else { conf.networks.map(|_, range| range.subnet_len) };
-        Ok(Self { name, conf, underlay, tunnel_devices, identity, public, subnet_len })
+        Ok(Self { name, conf, underlay, tunnel_devices, identity, public, subnet_len, bridge })
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
     pub fn follow_underlay(&mut self, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
-        let (underlay, tunnel_devices) = place(config, &self.conf, self.public, self.underlay.addresses, kernel)?;
+        let addresses = (self.public, self.underlay.addresses);
+        let (underlay, tunnel_devices) = place(config, &self.bridge, &self.conf, addresses, kernel)?;
         let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
         (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
@@ -131,7 +136,8 @@ impl Node {
         if conf.networks != self.conf.networks {
             return Err(NodeError::OtherNetwork);
         }
-        let (underlay, tunnel_devices) = place(config, &conf, self.public, self.underlay.addresses, kernel)?;
+        let addresses = (self.public, self.underlay.addresses);
+        let (underlay, tunnel_devices) = place(config, &self.bridge, &conf, addresses, kernel)?;
         check_kernel(&conf, &underlay, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
@@ -181,16 +187,16 @@ impl Node {
 /// Chooses the interface, and checks that it can carry the network. `in_use` are the node's addresses so far.
 fn place(
     config: &UnderlayConfig,
+    bridge: &IfName,
     conf: &NetConf,
-    public: PerFamily<IpAddr>,
-    in_use: PerFamily<IpAddr>,
+    (public, in_use): (PerFamily<IpAddr>, PerFamily<IpAddr>),
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
     let mut options = InterfaceOptions { in_use, ..config.interface_options(conf) };
     for (family, address) in public.iter() {
         *options.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, config)?, &options)?;
+    let underlay = interface::choose(&host::facts(kernel, config, bridge)?, &options)?;
     for (family, &address) in underlay.addresses.iter() {
         if let Some(&network) = conf.prefixes().get(family).filter(|network| network.contains(address)) {
             let field = if family == Family::V4 { "Network" } else { "IPv6Network" };

@@ -58,6 +58,18 @@ pub enum Kind {
     NoPeerRoute,
     /// The pods of a node are not reached as configured.
     PeerRouteDegraded,
+    /// The proxy for Services does not run.
+    ProxyFailed,
+    /// The proxy reports it: about Services, or about the kernel's tables of Services.
+    #[serde(untagged)]
+    Service(proxy::problem::Kind),
+}
+
+impl Kind {
+    /// True for problems of the proxy, which do not concern the pod network.
+    pub fn is_of_proxy(self) -> bool {
+        matches!(self, Kind::ProxyFailed | Kind::Service(_))
+    }
 }
 
 impl fmt::Display for Kind {

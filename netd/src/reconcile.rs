@@ -133,7 +133,7 @@ pub fn plan(
     let wanted =
         transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining, &host.links, &node.identity);
     let unsupported = observe::unsupported(kernel, &host.links, &node.conf.backend, &node.underlay, wanted)?;
-    let (bridge, memory) = bridge::look(&host, &cluster.own.subnets, node.underlay.mtu, memory);
+    let (bridge, memory) = bridge::look(&host, &node.bridge, &cluster.own.subnets, node.underlay.mtu, memory);
     let transition = &Transition { unsupported, ..transition.clone() };
     let input = Input {
         conf: &node.conf,
@@ -148,6 +148,7 @@ pub fn plan(
         transition,
         forward_chains: &host.base_chains,
         others: &host.others,
+        bridge_name: &node.bridge,
         bridge: bridge.as_ref(),
     };
     let (outcome, peers) = overlay::build(&input)?;

@@ -66,11 +66,46 @@ pub struct DaemonStatus {
     pub version: String,
     /// When it started.
     pub started: Timestamp,
-    /// True if the kernel has the desired state and pods can be wired.
+    /// True if the kernel has the pod network as desired and pods can be wired.
     pub ready: bool,
     /// True while the backend is being changed: some routes are still the former ones.
     #[serde(default)]
     pub changing: bool,
+    /// The proxy for Services, unless it is off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<ProxyStatus>,
+}
+
+/// The proxy for Services.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyStatus {
+    /// What it does.
+    pub state: ProxyState,
+    /// Why, if there is something to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+/// What the proxy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProxyState {
+    /// It starts.
+    Starting,
+    /// Services are not known yet, or the kernel does not have them all.
+    NotProgrammed,
+    /// The kernel has every Service.
+    Programmed,
+    /// A kube-proxy runs on the node, and has the Services.
+    LeftToKubeProxy,
+    /// It does not run, and is tried again.
+    Failed,
+}
+
+impl ProxyState {
+    /// True where the proxy does what it should.
+    pub fn is_ready(self) -> bool {
+        matches!(self, ProxyState::Programmed | ProxyState::LeftToKubeProxy)
+    }
 }
 
 /// A problem with its age.
@@ -276,6 +311,11 @@ impl Status {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let daemon = DaemonStatus { running: true, version, started: now, ..DaemonStatus::default() };
         Self { daemon, ..Self::default() }
+    }
+
+    /// True where the pod network and the proxy are as they should be.
+    pub fn is_ready(&self) -> bool {
+        self.daemon.ready && self.daemon.proxy.as_ref().is_none_or(|proxy| proxy.state.is_ready())
     }
 
     /// What netd waits for before it can start: the store cannot be reached, or lacks something.

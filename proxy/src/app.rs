@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use dataplane::error::KernelError;
 use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
-use dataplane::nft;
+use dataplane::nft::{self, Table};
 use dataplane::types::Family;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
@@ -23,8 +23,10 @@ use crate::conntrack::{self, Flows};
 use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
 use crate::keeper::Keeper;
 use crate::kube_proxy;
+use crate::listing::Listing;
+use crate::listing::server::{self, Question};
 use crate::model::{Event, PortKey, ServiceName};
-use crate::problem::Problems;
+use crate::problem::{Kind, Problem, Problems};
 use crate::ruleset::{NodePorts, Settings, TABLE};
 use crate::services::{Changed, Services};
 
@@ -42,9 +44,21 @@ pub enum AppError {
     /// No socket for nftables.
     #[error("cannot speak to nftables: netd-proxy needs the capability NET_ADMIN and a kernel with nf_tables")]
     Nftables(#[from] nft::Error),
+    /// Another proxy has the same tables.
+    #[error("another netd-proxy, or a netd with --proxy, runs in this network namespace: stop it first")]
+    Another(#[source] std::io::Error),
     /// A listener cannot be opened, and `bindAddressHardFail` says that this is an error.
     #[error(transparent)]
     Listen(#[from] ListenError),
+}
+
+/// What others should know of a running proxy.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    /// Services and endpoints are known, and the kernel has them.
+    pub is_programmed: bool,
+    /// What is wrong with objects, or with the kernel.
+    pub problems: Problems,
 }
 
 /// The proxy of one node.
@@ -71,10 +85,17 @@ pub struct Proxy {
     programmed: watch::Sender<bool>,
     /// When the first change came that is not in the kernel yet.
     changed_at: Option<Instant>,
+    /// The tables' sets that the monitor knows.
+    watched: Vec<Arc<Table>>,
     /// Service ports to resolve again.
     changed: BTreeSet<PortKey>,
-    /// The problems that are logged.
-    problems: Problems,
+    /// The families whose table the kernel does not have as it should be.
+    unprogrammed: BTreeMap<Family, Problem>,
+    status: watch::Sender<Status>,
+    /// Changes with what is listed.
+    changes: watch::Sender<u64>,
+    /// Questions of `netd services`.
+    questions: mpsc::Receiver<Question>,
     began: Instant,
     next_period: Instant,
     /// When to try again what failed.
@@ -92,9 +113,16 @@ impl Proxy {
         let now = Instant::now();
         let health = Health::new(2 * config.sync_period);
         let metrics = Arc::new(Metrics::default());
+        // Before anything that a proxy which runs already has too.
+        let socket = server::open().map_err(AppError::Another)?;
         let mut tasks = health::listen(&config, &health, &metrics)?;
         let (programmed, is_programmed) = watch::channel(false);
         tasks.spawn(kube_proxy::take_over(is_programmed));
+        let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
+        match socket {
+            Some(socket) => drop(tasks.spawn(server::serve(socket, questions.0, changes.subscribe()))),
+            None => tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket"),
+        }
         Ok(Self {
             _tasks: tasks,
             programmed,
@@ -111,13 +139,22 @@ impl Proxy {
             flows: Flows::default(),
             conntrack: conntrack::Kernel::open()?,
             conntrack_fails: false,
+            watched: Vec::new(),
             changed: BTreeSet::new(),
-            problems: Problems::new(),
+            unprogrammed: BTreeMap::new(),
+            status: watch::Sender::default(),
+            changes,
+            questions: questions.1,
             began: now,
             next_period: now + PERIOD,
             retry: None,
             config,
         })
+    }
+
+    /// What others should know, and each change of it.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.subscribe()
     }
 
     /// Follows a source until it ends, or `ended` does.
@@ -136,6 +173,11 @@ impl Proxy {
                         self.take(more);
                     }
                 }
+                Some(question) = self.questions.recv() => {
+                    // A client that is gone needs no answer.
+                    let _ = question.send(self.listing());
+                    continue;
+                }
                 () = self.monitor.changed(), if !self.keepers.is_empty() => {}
                 () = sleep_until(next) => {}
             }
@@ -145,7 +187,24 @@ impl Proxy {
             if self.services.is_listed() {
                 self.work();
             }
+            self.publish();
         }
+    }
+
+    fn is_programmed(&self) -> bool {
+        !self.keepers.is_empty() && self.unprogrammed.is_empty()
+    }
+
+    /// What is programmed, as one line of JSON.
+    fn listing(&self) -> String {
+        let listing = Listing::of(&self.services, &self.status.borrow().problems, self.is_programmed());
+        serde_json::to_string(&listing).unwrap_or_default()
+    }
+
+    fn publish(&self) {
+        let is_programmed = self.is_programmed();
+        self.status
+            .send_if_modified(|status| std::mem::replace(&mut status.is_programmed, is_programmed) != is_programmed);
     }
 
     fn now(&self) -> Duration {
@@ -222,6 +281,7 @@ impl Proxy {
         }
         self.watch();
         let elapsed = self.now();
+        let mut is_other = false;
         for keeper in &mut self.keepers {
             if !keeper.is_dirty() {
                 continue;
@@ -243,15 +303,21 @@ impl Proxy {
             if is_clean {
                 self.health.updated(family, Timestamp::now());
                 self.metrics.elements(family, keeper.ruleset().sizes().iter());
+                is_other |= self.unprogrammed.remove(&family).is_some();
             } else {
                 self.health.pending(family);
                 self.retry = Some(now + RETRY);
+                is_other |= self.unprogrammed.insert(family, unprogrammed(family)).is_none();
             }
             let since_change = self.changed_at.map(|at| at.elapsed());
             let run = Run { family, is_full, is_clean, took: began.elapsed(), since_change };
             self.metrics.run(&run, Timestamp::now());
         }
         self.changed_at = None;
+        if is_other {
+            self.log_problems();
+        }
+        self.changes.send_modify(|number| *number += 1);
         if self.retry.is_none() {
             self.programmed.send_replace(true);
         }
@@ -344,23 +410,49 @@ impl Proxy {
 
     /// Wants to be notified of the tables as they will be after the next run.
     fn watch(&mut self) {
+        let skeletons: Vec<Arc<Table>> =
+            self.keepers.iter().map(|keeper| Arc::clone(keeper.ruleset().skeleton())).collect();
+        if skeletons.len() == self.watched.len()
+            && skeletons.iter().zip(&self.watched).all(|(one, other)| Arc::ptr_eq(one, other))
+        {
+            return;
+        }
+        self.watched = skeletons;
         let port = self.socket.port();
         let tables = self.keepers.iter().map(|keeper| keeper.filter(port)).collect();
         self.monitor.set_filter(self.subscription, Filter { tables: Tables::Only(tables), ..Filter::default() });
     }
 
+    /// Logs and publishes what is wrong, where that has changed.
     fn log_problems(&mut self) {
         let mut now = self.services.problems();
         now.extend(self.checks.problems());
-        let changes = reconcile::problem::changes(&self.problems, &now);
-        for problem in changes.new {
-            tracing::warn!("{problem}");
+        now.extend(self.unprogrammed.values().cloned());
+        let is_new = {
+            let status = self.status.borrow();
+            let changes = reconcile::problem::changes(&status.problems, &now);
+            for problem in &changes.new {
+                tracing::warn!("{problem}");
+            }
+            for problem in &changes.over {
+                tracing::info!("over: {problem}");
+            }
+            !(changes.new.is_empty() && changes.over.is_empty())
+        };
+        if is_new {
+            self.status.send_modify(|status| status.problems = now);
         }
-        for problem in changes.over {
-            tracing::info!("over: {problem}");
-        }
-        self.problems = now;
     }
+}
+
+fn unprogrammed(family: Family) -> Problem {
+    let table = if family == Family::V4 { "ip" } else { "ip6" };
+    Problem::new(
+        Kind::NotProgrammed,
+        format!("table {table} {TABLE}"),
+        "is not as it should be: the kernel refuses a change",
+    )
+    .with_remedy("the log has the kernel's reason; the proxy tries again")
 }
 
 /// Removes the tables of both families.

@@ -4,10 +4,12 @@
 //! are one key, the table: where they differ, the table is made anew in one transaction.
 
 mod clients;
+mod full;
 mod transactions;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::nft::{self, Action, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
@@ -16,8 +18,11 @@ use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 use self::clients::Moves;
 use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
-use crate::ruleset::{Change, Element, Presence, Ruleset, SetName, Settings};
+use crate::ruleset::{Element, Presence, Ruleset, SetName, Settings, comment};
 use crate::topology::Resolved;
+
+/// Where more service ports change at once, everything is compared: that takes less memory than to know each change.
+const MOST_PORTS: usize = 500;
 
 /// An object of the table.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,8 +62,10 @@ impl ObjectKey for Key {
 /// A change of the table.
 #[derive(Debug, Clone)]
 pub enum Op {
-    /// Makes the table anew.
-    Replace(Box<Table>),
+    /// Makes the table anew, with all that is in it or without elements.
+    Replace(TableId, Vec<Operation>),
+    /// Adds so many elements to a table that is new.
+    Fill(TableId, usize, Operation),
     /// Makes room for more: new sets, and the rules that use them.
     Extend(TableId, Vec<Operation>),
     /// Clients with affinity follow their endpoint, which has got another number or is gone.
@@ -82,16 +89,27 @@ impl Op {
     /// The operations, removals first.
     fn operations(&self) -> Vec<Operation> {
         match self {
-            Op::Replace(table) => vec![Operation::ReplaceTable(Table::clone(table))],
-            Op::Extend(_, operations) | Op::MoveClients(_, operations) => operations.clone(),
+            Op::Replace(_, operations) | Op::Extend(_, operations) | Op::MoveClients(_, operations) => {
+                operations.clone()
+            }
+            Op::Fill(_, _, operation) => vec![operation.clone()],
             Op::Element { .. } => batch([self].into_iter()),
         }
+    }
+
+    /// As many elements as the op changes, where they may be many.
+    fn weight(&self) -> usize {
+        if let Op::Fill(_, count, _) = self { *count } else { 1 }
     }
 }
 
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        nft::Transaction { operations: self.operations() }.fmt(f)
+        match self {
+            Op::Replace(TableId { family, name }, _) => write!(f, "replace table {family} {name}"),
+            Op::Fill(TableId { family, name }, count, _) => write!(f, "add {count} elements to table {family} {name}"),
+            _ => nft::Transaction { operations: self.operations() }.fmt(f),
+        }
     }
 }
 
@@ -108,8 +126,9 @@ impl Domain for Rules {
     fn keyed(&self, ops: &[Op]) -> Vec<Keyed<Key>> {
         let keyed = |op: &Op| {
             let key = match op {
-                Op::Replace(table) => Key::Table(table.id.clone()),
-                Op::Extend(table, _) | Op::MoveClients(table, _) => Key::Table(table.clone()),
+                Op::Replace(table, _) | Op::Fill(table, ..) | Op::Extend(table, _) | Op::MoveClients(table, _) => {
+                    Key::Table(table.clone())
+                }
                 Op::Element { element, .. } => Key::Element(element.clone()),
             };
             Keyed { key, desired: DesiredHash::new() }
@@ -119,7 +138,8 @@ impl Domain for Rules {
 
     fn kind(op: &Op) -> &'static str {
         match op {
-            Op::Replace(_) => "replace-table",
+            Op::Replace(..) => "replace-table",
+            Op::Fill(..) => "fill-table",
             Op::Extend(..) => "extend-table",
             Op::MoveClients(..) => "move-clients",
             Op::Element { desired: None, .. } => "delete-element",
@@ -181,19 +201,24 @@ impl Keeper {
     /// # Errors
     /// Where the table cannot be read.
     pub fn adopt(&mut self, socket: &mut nft::Socket) -> Result<(), nft::Error> {
-        if let Some(table) = self.read(socket)? {
-            self.ruleset.adopt(&table);
-        }
-        Ok(())
+        let id = self.ruleset.id();
+        let Some(table) = socket.read_table_without_elements(id.family, &id.name)? else { return Ok(()) };
+        self.ruleset.adopt(&table, |set, definition| socket.read_records(&id, set, definition))
     }
 
     /// Service ports have changed.
     pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) {
-        let before = self.ruleset.skeleton();
-        let Change { skeleton, elements } = self.ruleset.update(ports);
-        if skeleton {
-            let after = self.ruleset.skeleton();
-            self.extension.extend(extension(&before, &after));
+        let before = Arc::clone(self.ruleset.skeleton());
+        let elements = if self.engine.is_incremental() && ports.len() <= MOST_PORTS {
+            self.ruleset.update(ports).elements
+        } else {
+            self.ruleset.load(ports);
+            self.engine.require_full();
+            BTreeMap::new()
+        };
+        let after = self.ruleset.skeleton();
+        if !Arc::ptr_eq(&before, after) && before != *after {
+            self.extension.extend(extension(&before, after));
             self.sets = self.ruleset.sets();
         }
         for (element, (former, desired)) in elements {
@@ -203,7 +228,7 @@ impl Keeper {
 
     /// The notifications that the keeper wants.
     pub fn filter(&self, port: u32) -> (TableId, TableFilter) {
-        (self.ruleset.id(), TableFilter::of(&self.ruleset.skeleton()).without_own(port))
+        (self.ruleset.id(), TableFilter::of(self.ruleset.skeleton()).without_own(port))
     }
 
     /// Takes a notification about the table.
@@ -296,79 +321,12 @@ impl Keeper {
         Ok(report)
     }
 
-    fn run_full(&mut self, socket: &mut nft::Socket, now: Duration) -> Result<RunReport, nft::Error> {
-        self.extension.clear();
-        self.sets = self.ruleset.sets();
-        let present = self.read(socket)?;
-        let mut desired = self.ruleset.table();
-        let skeleton = self.ruleset.skeleton();
-        let is_same = present.as_ref().is_some_and(|present| self.definition(present) == self.definition(&skeleton));
-        let (ops, is_made) = if is_same {
-            (self.ops(self.differences(present.as_ref().unwrap_or(&skeleton), &desired), socket)?, false)
-        } else if let Some(present) = &present {
-            let moves = self.moves(&self.differences(present, &desired));
-            clients::keep(present, &mut desired, &moves);
-            (vec![Op::Replace(Box::new(self.with_comments(desired)))], true)
-        } else {
-            // Nothing was there before, so nobody misses what the first of several transactions does not have yet.
-            let mut ops = vec![Op::Replace(Box::new(skeleton.clone()))];
-            ops.extend(self.ops(self.differences(&skeleton, &desired), socket)?);
-            (ops, true)
-        };
-        let kind = RunKind { repairs: !is_made, full: true };
-        let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
-        let is_complete = report.is_clean() && deferred.ops.is_empty();
-        self.engine.adopt(BTreeMap::new(), BTreeSet::new(), is_complete);
-        if !is_complete {
-            self.engine.require_full();
-        }
-        Ok(report)
-    }
-
-    fn read(&self, socket: &mut nft::Socket) -> Result<Option<Table>, nft::Error> {
-        let TableId { family, name } = self.ruleset.id();
-        socket.read_table(family, &name)
-    }
-
-    /// A table without elements.
-    fn definition(&self, table: &Table) -> Table {
-        let mut table = table.clone();
-        for (name, set) in &mut table.sets {
-            if self.sets.contains_key(name) {
-                set.elements.clear();
-            }
-        }
-        table
-    }
-
-    /// The elements of `present` that are not as in `desired`, with what they are.
-    fn differences(&self, present: &Table, desired: &Table) -> Vec<(Element, Presence)> {
-        let mut differences = Vec::new();
-        for (name, set) in &desired.sets {
-            let Some((name, flags)) = self.sets.get(name).copied() else { continue };
-            if flags.has(SetFlags::DYNAMIC) {
-                continue;
-            }
-            let empty = BTreeMap::new();
-            let there = present.sets.get(&name.to_string()).map_or(&empty, |set| &set.elements);
-            let deviating = reconcile::deviating(
-                there.iter().map(|(key, element)| (key, &element.data)),
-                set.elements.iter().map(|(key, element)| (key, &element.data)),
-            );
-            differences.extend(deviating.into_iter().map(|key| {
-                let observed = there.get(key).map(|element| element.data.clone());
-                (Element { set: name, key: key.clone() }, observed)
-            }));
-        }
-        differences
-    }
-
     /// The ops that make elements as desired.
     fn ops(&self, elements: Vec<(Element, Presence)>, socket: &mut nft::Socket) -> Result<Vec<Op>, nft::Error> {
         let moves = self.moves(&elements);
         let mut ops = Vec::new();
         if !moves.is_empty() {
-            let (id, skeleton) = (self.ruleset.id(), self.ruleset.skeleton());
+            let (id, skeleton) = (self.ruleset.id(), Arc::clone(self.ruleset.skeleton()));
             let read = |set: &str| match skeleton.sets.get(set) {
                 Some(definition) => socket.read_elements(&id, set, definition),
                 None => Ok(BTreeMap::new()),
@@ -394,17 +352,7 @@ impl Keeper {
 
     /// Whose an element is.
     fn comment(&self, element: &Element) -> Option<String> {
-        self.ruleset.owner(element).map(|owner| owner.name.to_string())
-    }
-
-    fn with_comments(&self, mut table: Table) -> Table {
-        for (name, set) in &mut table.sets {
-            let Some((name, _)) = self.sets.get(name) else { continue };
-            for (key, held) in &mut set.elements {
-                held.comment = self.comment(&Element { set: *name, key: key.clone() });
-            }
-        }
-        table
+        self.ruleset.owner(element).map(|owner| comment(&owner.name))
     }
 }
 

@@ -18,6 +18,8 @@
 //! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
+//! | `listing` | what is programmed, for `netd services` |
+//! | `program` | the program `netd-proxy`: its arguments and commands |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
 //! | `trace_command` | the same for the kernel's table, as a command |
 #![forbid(unsafe_code)]
@@ -30,8 +32,10 @@ mod fixtures;
 pub mod health;
 pub mod keeper;
 pub mod kube_proxy;
+pub mod listing;
 pub mod model;
 pub mod problem;
+pub mod program;
 pub mod ruleset;
 pub mod services;
 pub mod source;

@@ -27,6 +27,8 @@ pub enum Kind {
     HealthCheckUnavailable,
     /// The objects cannot be read.
     SourceUnavailable,
+    /// The kernel does not have a table as it should be.
+    NotProgrammed,
 }
 
 impl fmt::Display for Kind {

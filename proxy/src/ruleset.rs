@@ -7,11 +7,15 @@
 //! A service port is no element of a verdict map. The kernel checks the whole table each time that such a map gets an element, which
 //! takes longer the more Services there are. Elements of sets and of maps to addresses cost the same among any number.
 //!
+//! Packets that are for no Service must not pay for those that are: one set has the addresses of all Services, and one their node ports.
+//! What is in neither is looked up nowhere else.
+//!
 //! Whoever looks into the table with `nft list` can load the listing with `nft -f` again: each rule is one that `nft` can write.
 
 mod adopt;
 mod arrange;
 mod change;
+mod contents;
 mod element;
 mod name;
 mod rules;
@@ -19,7 +23,8 @@ mod settings;
 
 pub use arrange::arrange;
 pub use change::{Change, Presence, Ruleset};
-pub use element::Element;
+pub use contents::Contents;
+pub use element::{Element, comment};
 pub use name::{Lookup, SetName};
 pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 

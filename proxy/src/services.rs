@@ -127,6 +127,11 @@ impl Services {
         [Collection::Services, Collection::Slices].iter().all(|collection| self.listed.contains(collection))
     }
 
+    /// This node's name.
+    pub fn node_name(&self) -> &str {
+        &self.node_name
+    }
+
     /// The own Node.
     pub fn node(&self) -> Option<&Node> {
         self.node.as_ref()

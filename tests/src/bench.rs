@@ -14,6 +14,7 @@ mod idle;
 mod join;
 mod kernel_events;
 mod process;
+pub mod services;
 mod throughput;
 
 use crate::failure::Outcome;

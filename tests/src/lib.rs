@@ -33,6 +33,7 @@ pub mod pod;
 pub mod repair;
 pub mod repeated;
 pub mod router;
+pub mod services;
 pub mod snapshot;
 pub mod sniffer;
 pub mod suite;

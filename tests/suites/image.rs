@@ -89,7 +89,7 @@ fn contents() -> Outcome {
     let found = run(Command::new("find").arg(&tree).args(["-mindepth", "1", "-printf", "%P %m %y\n"]))?;
     let mut found: Vec<&str> = found.lines().collect();
     found.sort_unstable();
-    ensure!(found == ["netd 755 f", "netd-cni 755 f"], "the image holds {found:?}");
+    ensure!(found == ["netd 755 f", "netd-cni 755 f", "netd-proxy 777 l"], "the image holds {found:?}");
     for program in ["netd", "netd-cni"] {
         let headers = run(Command::new("readelf").args(["--program-headers", "--wide"]).arg(tree.join(program)))?;
         ensure!(!headers.contains("INTERP"), "{program} needs a loader:\n{headers}");
@@ -104,6 +104,8 @@ fn alone() -> Outcome {
     let tree = image.unpacked()?;
     let version = run(Command::new("chroot").arg(&tree).args(["/netd", "--version"]))?;
     ensure!(version.trim() == format!("netd {}", env!("CARGO_PKG_VERSION")), "it says {version:?}");
+    let help = run(Command::new("chroot").arg(&tree).args(["/netd-proxy", "--help"]))?;
+    ensure!(help.contains("Usage: netd-proxy") && help.contains("--cluster-cidr"), "netd-proxy says {help:?}");
     // Where the program itself is cannot be known without /proc, which a runtime mounts.
     let (folder, plugin) = (tree.join("bin"), ["--cni-plugin", "/netd-cni"]);
     run(Command::new("chroot").arg(&tree).args(["/netd", "install-cni", "--cni-bin-dir", "/bin"]).args(plugin))?;

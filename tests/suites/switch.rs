@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         trials.push(test("a restart in the middle of a change", restart_between));
         trials.push(test("a node whose netd stands still in the middle of a change", stands_still));
         trials.push(test("a node that joins a change, and stands still before it has published its lease", joins));
+        trials.push(test("a node that joins a change reaches each peer as soon as that has changed", joins_early));
         trials.push(test("host-gw keeps the tunnel to a peer behind a router, and says so", behind_a_router));
         trials.push(test("what cannot be is refused, and the network stays", refused));
         trials
@@ -225,17 +226,74 @@ fn stands_still() -> Outcome {
 /// What netd logs when pods can be wired.
 const READY: &str = " ready peers";
 
+/// Ends netd on n3 and takes the node out of the network.
+fn take_out(running: &mut Running) -> Outcome {
+    running.pods.retain(|(node, _)| *node != "n3");
+    let path = running.cluster.fabric.disk().join("n3.json").display().to_string();
+    running.cluster.take("n3").crash()?;
+    let output = running.cluster.node("n3").run_netd("cleanup", &["--net-config-path", &path])?;
+    printed("netd cleanup", &output).map(drop)
+}
+
+/// Waits until a node, which is ready, names the pods of another as out of reach, or no longer.
+fn names(running: &Running, node: &str, other: &str, wanted: bool) -> Outcome {
+    let pods = format!("IPv4 pods of node {other}");
+    eventually(seconds(20), &format!("{node} names {other}: {wanted}"), || {
+        let output = running.cluster.node(node).run_netd("status", &["-o", "json"])?;
+        let status: Value = serde_json::from_slice(&output.stdout).context("read the status")?;
+        let problems = status["problems"].as_array().context("there are no problems")?;
+        let is_named = problems.iter().any(|one| one["kind"] == "NoPeerRoute" && one["subject"] == *pods);
+        ensure!(status["ready"] == true && is_named == wanted, "ready {}, {}", status["ready"], status["problems"]);
+        Ok(())
+    })
+    .map_err(|failure| running.cluster.with_logs(failure))
+}
+
+/// n3 joins with a configuration that n1 has taken and n2 has not.
+fn joins_early() -> Outcome {
+    let mut running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
+    take_out(&mut running)?;
+    let (former, backend) = (&backends()[0], &backends()[2]);
+    let load = Load::between(&running.pods.iter().map(|(_, pod)| pod).collect::<Vec<_>>())?;
+    ["n1", "n3"].iter().try_for_each(|node| running.configure(node, Stack::V4, backend))?;
+    let receives = |running: &Running, node: &str| Ok(received(&peer::read(running.cluster.node(node).store(), node)?));
+    eventually(seconds(20), "n1 receives in both", || {
+        let now: Vec<String> = receives(&running, "n1")?;
+        let both = [expected(former), expected(backend)].concat();
+        ensure!(both.iter().all(|one| now.contains(one)), "it receives {now:?}");
+        Ok(())
+    })?;
+    running.cluster.resume("n3")?;
+    let late = running.cluster.pod("n3", "late")?;
+    let settle = |running: &Running, node: &str| {
+        let (_, pod) = running.pods.iter().find(|(of, _)| *of == node).context("the node has a pod")?;
+        running.cluster.settle(&late, pod)?;
+        running.cluster.settle(pod, &late)
+    };
+    settle(&running, "n1")?;
+    for (node, other) in [("n3", "n2"), ("n2", "n3")] {
+        names(&running, node, other, true)?;
+    }
+    let now: Vec<String> = receives(&running, "n3")?;
+    ensure!(now == expected(backend), "n3 receives {now:?}");
+    let devices = vxlan_devices(running.cluster.node("n3"))?;
+    ensure!(devices.len() == 1, "n3 has the devices {devices:?}");
+    running.configure("n2", Stack::V4, backend)?;
+    settle(&running, "n2")?;
+    for (node, other) in [("n3", "n2"), ("n2", "n3")] {
+        names(&running, node, other, false)?;
+    }
+    running.settled(backend)?;
+    load.unharmed().map_err(|failure| running.cluster.with_logs(failure))
+}
+
 /// n3 has seen the network as it was, and goes on when the others have closed the tunnel: they could not know that it would send by
 /// that. Its pods must not begin with it.
 fn joins() -> Outcome {
     let mut running = Running::start(Stack::V4, &Topology::one_segment(Stack::Dual))?;
-    running.pods.retain(|(node, _)| *node != "n3");
-    let path = running.cluster.fabric.disk().join("n3.json").display().to_string();
     // Between the two there are milliseconds: it is tried until it fits.
     eventually(seconds(60), "n3 stands still before it has published its lease", || {
-        running.cluster.take("n3").crash()?;
-        let output = running.cluster.node("n3").run_netd("cleanup", &["--net-config-path", &path])?;
-        printed("netd cleanup", &output)?;
+        take_out(&mut running)?;
         running.cluster.launch("n3")?;
         let daemon = running.cluster.daemon("n3");
         daemon.await_log("ip link add", seconds(20))?;
@@ -251,7 +309,7 @@ fn joins() -> Outcome {
         Err(_) => failure,
     };
     running.settled_at(&others, backend).map_err(with_record)?;
-    // They do not open it again before it is ready.
+    // Its readiness needs nothing that they do.
     others.iter().try_for_each(|node| running.cluster.daemon(node).stand_still())?;
     let n3 = running.cluster.daemon("n3");
     n3.go_on()?;
@@ -262,15 +320,20 @@ fn joins() -> Outcome {
     for node in others {
         let range = subnet(&running, node)?;
         let last = before.lines().rfind(|line| line.contains("\"ip route") && line.contains(&range));
-        let is_direct = last.is_some_and(|line| line.contains("dev eth0"));
-        ensure!(is_direct, "n3 was ready with a way to {node} that had closed:\n{log}");
+        let is_gone = last.is_some_and(|line| line.contains("ip route delete"));
+        ensure!(is_gone, "n3 was ready with a way to {node} that had closed:\n{log}");
     }
     others.iter().try_for_each(|node| running.cluster.daemon(node).go_on())?;
+    for node in others {
+        names(&running, "n3", node, true)?;
+        names(&running, node, "n3", true)?;
+    }
+    running.configure("n3", Stack::V4, backend)?;
     let pod = running.cluster.pod("n3", "late")?;
     for (_, other) in &running.pods {
         running.cluster.settle(&pod, other)?;
     }
-    Ok(())
+    others.iter().try_for_each(|node| names(&running, "n3", node, false))
 }
 
 /// n3 is on the other side of a router.

@@ -20,7 +20,7 @@ pub const SUBNET_FILE: &str = "/run/flannel/subnet.env";
 /// Where host-local keeps its reservations.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
 /// The bridge that flannel's users have.
-pub const BRIDGE: &str = "cni0";
+pub const BRIDGE: IfName = IfName::constant("cni0");
 
 /// Fields of the reference's `bridge` that the plugin does not support.
 const UNSUPPORTED: [&str; 8] = [
@@ -50,8 +50,9 @@ impl TeardownConf {
     pub fn read(conf: &Fields<'_>) -> Self {
         let data_dir = conf.object("ipam").and_then(|ipam| ipam.text("dataDir")).ok().flatten();
         let data_dir = data_dir.filter(|path| !path.is_empty());
-        let bridge = conf.text("bridge").ok().flatten().filter(|name| !name.is_empty()).unwrap_or(BRIDGE);
-        Self { data_dir: PathBuf::from(data_dir.unwrap_or(DATA_DIR)), bridge: bridge.parse().ok() }
+        let bridge = conf.text("bridge").ok().flatten().filter(|name| !name.is_empty());
+        let bridge = bridge.map_or(Some(BRIDGE), |name| name.parse().ok());
+        Self { data_dir: PathBuf::from(data_dir.unwrap_or(DATA_DIR)), bridge }
     }
 }
 
@@ -169,9 +170,8 @@ fn bridge_of(fields: &Fields<'_>, is_gateway: bool, env: Option<&SubnetEnv>) -> 
     }
     let in_range = |number| Mtu::try_from(number).map_err(|reason| fields.wrong_value("mtu", number, reason));
     let mtu = fields.number("mtu")?.filter(|mtu| *mtu != 0).map(in_range).transpose()?;
-    let default_name = || BRIDGE.parse().map_err(|reason| fields.wrong_value("bridge", BRIDGE, reason));
     Ok(BridgeConf {
-        name: fields.parsed("bridge", str::parse)?.map_or_else(default_name, Ok)?,
+        name: fields.parsed("bridge", str::parse)?.unwrap_or(BRIDGE),
         mtu: mtu.or(env.map(|env| env.mtu)),
         is_gateway,
         force_address: fields.flag("forceAddress")?.unwrap_or(false),

@@ -162,6 +162,20 @@ impl IfName {
     /// What sorts before every name, and is none.
     pub(crate) const LEAST: Self = Self([0; Self::BYTES]);
 
+    /// A name that a program has.
+    ///
+    /// # Panics
+    /// Where it is longer than a name can be; a constant does so when it is compiled.
+    pub const fn constant(name: &str) -> Self {
+        let (name, mut bytes, mut at) = (name.as_bytes(), [0; Self::BYTES], 0);
+        assert!(0 < name.len() && name.len() < Self::BYTES, "an interface name has 1 to 15 bytes");
+        while at < name.len() {
+            bytes[at] = name[at];
+            at += 1;
+        }
+        Self(bytes)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(Self::BYTES);

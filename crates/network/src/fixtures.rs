@@ -297,6 +297,7 @@ impl Network {
             transition: &Transition::default(),
             forward_chains: &host.base_chains,
             others: &host.others,
+            bridge_name: &name("cni0"),
             bridge: self.bridge.as_ref(),
         };
         Ok(build(&input)?.0)

@@ -83,6 +83,8 @@ pub struct Input<'a> {
     pub forward_chains: &'a [nft::BaseChainFacts],
     /// What others do with those packets.
     pub others: &'a forward::Others,
+    /// The name of the pods' bridge.
+    pub bridge_name: &'a IfName,
     /// The pods' bridge, where this node has one, or had one that pods are left of.
     pub bridge: Option<&'a Bridge>,
 }

@@ -29,7 +29,8 @@ impl Scene {
             let link = kernel.links.iter_mut().find(|link| link.index == index).expect("the link");
             (link.kind, link.alias) = (Kind::Veth, Some(alias(network)));
         }
-        let mut scene = Self { network, kernel, watch: BridgeWatch::default(), port };
+        let watch = BridgeWatch { name: BRIDGE, memory: None, made: None };
+        let mut scene = Self { network, kernel, watch, port };
         // The rest of the network.
         scene.repair();
         scene
@@ -44,7 +45,8 @@ impl Scene {
         let identity = self.network.identity();
         let host = observe::host(&mut self.kernel, &identity).expect("a readable kernel");
         let mtu = 1500_i64.try_into().expect("an MTU");
-        (self.network.bridge, self.watch.memory) = look(&host, &self.subnets(), mtu, self.watch.memory.take());
+        (self.network.bridge, self.watch.memory) =
+            look(&host, &self.watch.name, &self.subnets(), mtu, self.watch.memory.take());
         let plan = self.network.plan(&mut self.kernel);
         self.apply(&plan.ops);
         let conflicts = plan.conflicts.iter().map(ToString::to_string);
@@ -55,8 +57,7 @@ impl Scene {
         let outcomes = self.kernel.apply(ops);
         assert!(outcomes.iter().all(Result::is_ok), "all is carried out: {outcomes:?}");
         // So the kernel does with a bridge's address.
-        let Some(bridge) = self.kernel.links.iter().find(|link| link.name.as_str() == BRIDGE).map(|link| link.index)
-        else {
+        let Some(bridge) = self.kernel.links.iter().find(|link| link.name == BRIDGE).map(|link| link.index) else {
             return;
         };
         for (family, destination) in self.subnets().iter() {
@@ -73,8 +74,8 @@ impl Scene {
     fn make_bridge(&mut self, mac: Mac) {
         let mtu = 1450_i64.try_into().expect("an MTU");
         self.apply(&[
-            Op::AddBridge { name: name(BRIDGE), mac, mtu },
-            Op::SetPort { name: self.port.clone(), bridge: name(BRIDGE) },
+            Op::AddBridge { name: BRIDGE, mac, mtu },
+            Op::SetPort { name: self.port.clone(), bridge: BRIDGE },
         ]);
     }
 
@@ -82,12 +83,12 @@ impl Scene {
         let addresses = [("10.244.1.1", 24), ("fd00:10:0:1::1", 64)];
         self.apply(&addresses.map(|(address, prefix_len)| {
             let address = address.parse().expect("an address");
-            Op::AddAddress(DeviceAddress { device: name(BRIDGE), address, prefix_len })
+            Op::AddAddress(DeviceAddress { device: BRIDGE, address, prefix_len })
         }));
     }
 
     fn lose_bridge(&mut self) {
-        self.kernel.apply(&[Op::DeleteLink(name(BRIDGE))]);
+        self.kernel.apply(&[Op::DeleteLink(BRIDGE)]);
         self.kernel.links.iter_mut().for_each(|link| link.master = None);
     }
 }
@@ -139,7 +140,7 @@ fn a_bridge_that_was_removed_under_pods_comes_back_with_their_ports() {
 #[test]
 fn what_is_changed_on_the_bridge_is_put_right() {
     let mut scene = kept(ours());
-    let change = |change| Op::SetLink { name: name(BRIDGE), change };
+    let change = |change| Op::SetLink { name: BRIDGE, change };
     scene.apply(&[change(LinkChange { mac: Some(mac(0x66)), ..LinkChange::default() })]);
     assert_eq!(scene.repair(), ["ip link set cni0 address 0a:58:0a:f4:01:01"]);
     scene.kernel.routes.retain(|route| route.destination != prefix("10.244.1.0/24"));
@@ -147,7 +148,7 @@ fn what_is_changed_on_the_bridge_is_put_right() {
     scene.apply(&[change(LinkChange { up: Some(false), ..LinkChange::default() })]);
     scene.kernel.routes.retain(|route| route.protocol != RouteProtocol::KERNEL);
     assert_eq!(scene.repair()[0], "ip link set cni0 up");
-    let bridge = scene.kernel.links.iter().find(|link| link.name.as_str() == BRIDGE).expect("the bridge").index;
+    let bridge = scene.kernel.links.iter().find(|link| link.name == BRIDGE).expect("the bridge").index;
     scene.kernel.addresses.retain(|address| address.index != bridge);
     scene.kernel.routes.retain(|route| route.protocol != RouteProtocol::KERNEL);
     let addresses = [
@@ -163,7 +164,7 @@ fn what_is_changed_on_the_bridge_is_put_right() {
 fn a_device_of_another_kind_in_the_bridges_place_is_a_conflict() {
     let mut scene = kept(ours());
     scene.lose_bridge();
-    scene.kernel.add_link(&name(BRIDGE), 1500);
+    scene.kernel.add_link(&BRIDGE, 1500);
     let expected =
         "bridge device cni0 cannot be made, since a device of another kind has its name: ip link delete cni0";
     assert_eq!(scene.repair(), [expected]);
@@ -186,7 +187,7 @@ fn without_pods_no_bridge_is_made() {
     assert_eq!(scene.repair(), [""; 0], "the plugin makes it for the next one");
     // The next one has another hardware address.
     let mtu = 1450_i64.try_into().expect("an MTU");
-    scene.apply(&[Op::AddBridge { name: name(BRIDGE), mac: mac(9), mtu }]);
+    scene.apply(&[Op::AddBridge { name: BRIDGE, mac: mac(9), mtu }]);
     assert_eq!(scene.repair(), [""; 0], "nothing is known of it yet");
     scene.address_bridge();
     scene.repair();
@@ -198,7 +199,7 @@ fn what_happens_between_two_full_runs_is_heard() {
     let mut scene = Scene::new();
     let subnets = scene.subnets();
     scene.make_bridge(mac(0x66));
-    let link = scene.kernel.links.iter().find(|link| link.name == name(BRIDGE)).expect("the bridge").clone();
+    let link = scene.kernel.links.iter().find(|link| link.name == BRIDGE).expect("the bridge").clone();
     scene.watch.notify(&Event::New(Object::Link(Box::new(link.clone()))), &subnets);
     let changed = Link { mac: Some(mac(1)), ..link.clone() };
     scene.watch.notify(&Event::New(Object::Link(Box::new(changed))), &subnets);
@@ -217,7 +218,10 @@ fn a_restart_remembers() {
     assert_eq!(Memory::read(&file), None);
     let memory = kept(mac(0x66)).watch.memory.expect("a memory");
     memory.write(&file).expect("a file");
-    assert_eq!(Memory::read(&file), Some(memory));
+    assert_eq!(Memory::read(&file), Some(memory.clone()));
+    let text = memory.to_string();
+    std::fs::write(Memory::file(&file), text.strip_suffix(" dev cni0").expect("the name")).expect("a file");
+    assert_eq!(Memory::read(&file), Some(memory), "as former daemons wrote it");
     std::fs::write(Memory::file(&file), "5 nonsense 10.244.1.1").expect("a file");
     assert_eq!(Memory::read(&file), None);
 }

@@ -9,6 +9,9 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use proxy::listing::client;
+use proxy::trace_command;
+
 use super::Config;
 
 /// The node daemon of a pod network: takes this node's subnet, follows its peers, and keeps the kernel's routes and tunnels up to date.
@@ -26,7 +29,7 @@ pub struct Cli {
 }
 
 /// A command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Print what a reconcile would change now, as shell commands, and change nothing: exit 0 nothing, 2 changes, 1 error.
     Plan,
@@ -46,6 +49,10 @@ pub enum Command {
     ///
     /// Exit 0 ready, 1 error, 2 not ready, 3 no netd is running here: then it prints what the kernel has.
     Status(StatusArgs),
+    /// Print what the proxy has programmed: each Service, its endpoints, and why an endpoint is left out.
+    Services(client::Arguments),
+    /// Say what becomes of a packet in the kernel's table of Services, without sending one.
+    Trace(trace_command::Arguments),
     /// Print the version.
     Version,
 }

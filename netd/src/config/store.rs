@@ -62,6 +62,10 @@ pub struct DirConfig {
 pub struct StoreFlagError(String);
 
 impl StoreFlagError {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     fn value(flag: &str, value: &str, problem: &str) -> Self {
         Self(format!("{flag} is {value:?}: {problem}"))
     }

@@ -6,8 +6,9 @@
 use std::fmt::Display;
 use std::path::Path;
 
+use dataplane::types::IfName;
 use netd_cni::cni_error::CniError;
-use netd_cni::conf::plugin_conf::PluginConf;
+use netd_cni::conf::plugin_conf::{PluginConf, TeardownConf};
 use netd_cni::conf::{Fields, parse_stdin, subnet_env};
 use netd_cni::version::Version;
 use serde_json::{Map, Value, json};
@@ -78,6 +79,11 @@ impl Template {
     pub fn others(&self) -> impl Iterator<Item = &str> {
         let plugins = self.list["plugins"].as_array().into_iter().flatten();
         plugins.filter_map(|plugin| plugin["type"].as_str()).filter(|kind| *kind != NETD)
+    }
+
+    /// The bridge that the plugin makes by it.
+    pub fn bridge(&self) -> Option<IfName> {
+        TeardownConf::read(&Fields::root(self.list["plugins"][self.own].as_object()?)).bridge
     }
 
     /// The text to install. The plugin will read `subnet_file`.

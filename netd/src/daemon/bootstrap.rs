@@ -8,6 +8,7 @@ use dataplane::netlink::KernelError;
 use network::chain;
 use tokio::sync::watch;
 
+use crate::bridge;
 use crate::config::Config;
 use crate::conflist;
 use crate::host;
@@ -83,7 +84,8 @@ pub(super) async fn await_default_route(
     let what = chain(error);
     tracing::warn!("waiting: {what}");
     status.update(|status, now| status.store.trouble = Some(StoreTrouble { what, since: now }));
-    while host::facts(kernel, &config.underlay)?.default_routes.is_empty() {
+    let bridge = bridge::name(config);
+    while host::facts(kernel, &config.underlay, &bridge)?.default_routes.is_empty() {
         // The monitor is older than the read: a route that has come since is not missed. The first full run reads everything.
         monitor.changed().await;
         monitor.receive(usize::MAX)?;

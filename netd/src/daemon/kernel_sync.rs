@@ -121,15 +121,15 @@ impl Daemon {
         kernel.rules_changed = false;
         let Some(outcome) = kernel.reconciler.outcome() else { return false };
         let networks = &self.node.identity.networks;
-        diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome, 1) != kernel.diversions
+        diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome) != kernel.diversions
     }
 
-    /// The policy rules that divert packets to pods, as a full run finds them. One peer stands for all.
+    /// The policy rules that divert packets to pods, as a full run finds them.
     pub(super) fn look_for_diversions(&mut self, outcome: &Outcome) -> &[Diversion] {
         let kernel = &mut self.kernel;
         kernel.rules_changed = false;
         let networks = &self.node.identity.networks;
-        kernel.diversions = diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome, 1);
+        kernel.diversions = diversion::find(kernel.kernel.socket(), networks, &self.cluster, outcome);
         &kernel.diversions
     }
 

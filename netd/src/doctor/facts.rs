@@ -15,9 +15,11 @@ use network::observe::Host;
 use network::overlay::{self, Outcome};
 use network::plan::Plan;
 
+use proxy::listing::Listing;
+
 use super::probe::{Answer, Questions};
+use crate::config::ProxyMode;
 use crate::diversion::Diversion;
-pub(super) use crate::host::BRIDGE;
 use crate::node::Node;
 
 /// Everything that checks judge.
@@ -64,6 +66,17 @@ pub(super) struct KernelFacts {
     pub ports: Vec<Port>,
     /// Which devices make checksums.
     pub tx_checksum: BTreeMap<IfName, bool>,
+    /// Services.
+    pub proxy: ProxyFacts,
+}
+
+/// The proxy for Services.
+#[derive(Debug)]
+pub(super) struct ProxyFacts {
+    /// Whether netd's should run.
+    pub mode: ProxyMode,
+    /// What the running proxy has programmed.
+    pub listing: Option<Listing>,
 }
 
 /// `subnet.env`.
@@ -129,7 +142,7 @@ impl Facts {
         let links = self.kernel.host.links.values();
         links.map(|link| &link.name).filter(|name| {
             **name == self.node.underlay.ifname
-                || name.as_str() == BRIDGE
+                || **name == self.node.bridge
                 || self.outcome.desired.devices.contains_key(*name)
         })
     }

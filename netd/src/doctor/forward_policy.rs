@@ -31,7 +31,10 @@ pub(super) fn closed(facts: &Facts) -> impl Iterator<Item = &BaseChainFacts> {
     let dropping = facts.kernel.host.base_chains.iter().filter(move |chain| {
         chain.table != own && chain.base.hook == Hook::Forward && chain.base.policy == Policy::Drop
     });
-    dropping.filter(|chain| forward::not_accepted(&networks(facts, chain), facts.rules_of(chain)).next().is_some())
+    dropping.filter(|chain| {
+        let (networks, rules) = (networks(facts, chain), facts.rules_of(chain));
+        forward::not_accepted(&networks, rules, &facts.node.bridge).next().is_some()
+    })
 }
 
 /// The pod networks whose packets a chain sees.

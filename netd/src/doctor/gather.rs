@@ -7,13 +7,15 @@ use dataplane::kernel::{Kernel, Linux};
 use dataplane::netlink::{KernelError, RouteSocket};
 use dataplane::nft::{self, BaseChainFacts, Hook, Policy, Rule, TableId};
 use dataplane::offload;
+use dataplane::types::IfName;
 use netd_cni::attachment::Port;
 use netd_cni::netlink::ports;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
+use proxy::listing::client;
 
-use super::facts::{BRIDGE, ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, ProxyFacts, SubnetFile};
 use super::probe::{self, Questions};
 use super::{peers, sysctl};
 use crate::bridge;
@@ -69,7 +71,7 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition, memory)?;
         (plan, outcome) = (planned.plan, planned.outcome);
         let networks = &node.identity.networks;
-        diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome, usize::MAX);
+        diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome);
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
     let host = observe::host(&mut kernel, &node.identity)?;
@@ -82,8 +84,10 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         chains: chains.into_iter().map(|(table, name, _)| (table, name)).collect(),
         rules: rules(&mut kernel, &host)?,
         host,
-        ports: ports(),
+        ports: ports(&node.bridge),
         tx_checksum: BTreeMap::new(),
+        // A proxy that does not answer is like none.
+        proxy: ProxyFacts { mode: config.proxy.mode(), listing: client::listing().ok().flatten() },
     };
     let mut facts = Facts {
         node,
@@ -117,8 +121,8 @@ fn rules(kernel: &mut Linux, host: &Host) -> Result<BTreeMap<(TableId, String), 
 }
 
 /// The pods of netd's network; none where the kernel cannot be asked about other namespaces.
-fn ports() -> Vec<Port> {
-    let read = || ports::read(&mut RouteSocket::open().ok()?, &BRIDGE.parse().ok()?, &NETWORK.parse().ok()?).ok();
+fn ports(bridge: &IfName) -> Vec<Port> {
+    let read = || ports::read(&mut RouteSocket::open().ok()?, bridge, &NETWORK.parse().ok()?).ok();
     read().unwrap_or_default()
 }
 

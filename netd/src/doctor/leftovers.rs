@@ -6,7 +6,7 @@ use network::flannel::{CHAINS, TABLES};
 
 use crate::host;
 
-use super::facts::{BRIDGE, Facts};
+use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
@@ -43,7 +43,8 @@ fn conf_dir(facts: &Facts) -> Vec<Finding> {
 /// The bridge has the first address of each of this node's subnets, and no other global one.
 fn bridge(facts: &Facts) -> Vec<Finding> {
     let Some(cluster) = &facts.cluster else { return Vec::new() };
-    let Some(link) = facts.link(BRIDGE) else { return Vec::new() };
+    let name = &facts.node.bridge;
+    let Some(link) = facts.link(name.as_str()) else { return Vec::new() };
     let gateways: Vec<_> = cluster.own.subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
     let others =
         facts.kernel.addresses.iter().filter(|a| a.index == link.index && a.global && !gateways.contains(&a.address));
@@ -51,7 +52,7 @@ fn bridge(facts: &Facts) -> Vec<Finding> {
         .map(|other| {
             let (ip, len) = (other.address, other.prefix_len);
             let what = format!("it has the address {ip}/{len}, which is of another pod network or of a former subnet: the plugin refuses pods");
-            Finding::fault(BRIDGE, what).remedy(format!("ip address delete {ip}/{len} dev {BRIDGE}"))
+            Finding::fault(name, what).remedy(format!("ip address delete {ip}/{len} dev {name}"))
         })
         .collect()
 }
@@ -59,7 +60,7 @@ fn bridge(facts: &Facts) -> Vec<Finding> {
 /// Default routes out of netd's and the pods' devices, as a DHCP client adds that takes every interface for its own.
 fn default_routes(facts: &Facts) -> Vec<Finding> {
     let host = &facts.kernel.host;
-    let own = host::own_devices(host.links.values());
+    let own = host::own_devices(host.links.values(), &facts.node.bridge);
     let routes = host.routes.iter().filter(|route| route.destination.is_default() && own.contains(&route.index));
     routes
         .filter_map(|route| {

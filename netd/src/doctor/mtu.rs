@@ -1,6 +1,6 @@
 //! Whether pods, the bridge and the tunnel agree on how large a packet may be on this node. Pure.
 
-use super::facts::{BRIDGE, Facts};
+use super::facts::Facts;
 use super::finding::Finding;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
@@ -17,7 +17,8 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         let remedy = "start netd, which writes it anew; with pods made meanwhile: delete them";
         findings.push(Finding::fault(facts.subnet_file.path.display(), what).remedy(remedy));
     }
-    if let Some(bridge) = facts.link(BRIDGE) {
+    let name = &facts.node.bridge;
+    if let Some(bridge) = facts.link(name.as_str()) {
         let ports =
             facts.kernel.host.links.values().filter(|link| link.master == Some(bridge.index) && link.mtu > fits);
         let ports: Vec<_> = ports.map(|port| port.name.as_str()).collect();
@@ -25,11 +26,11 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
             let what =
                 format!("{} pods have a larger MTU than the {fits} that routes to other nodes carry", ports.len());
             let remedy = format!("delete these pods, so that they are made again; they are behind {}", ports.join(" "));
-            findings.push(Finding::warning(BRIDGE, what).remedy(remedy));
+            findings.push(Finding::warning(name, what).remedy(remedy));
         }
         if bridge.mtu > fits {
             let what = format!("its MTU is {}, and routes to other nodes carry {fits}", bridge.mtu);
-            findings.push(Finding::warning(BRIDGE, what).remedy(format!("ip link set {BRIDGE} mtu {fits}")));
+            findings.push(Finding::warning(name, what).remedy(format!("ip link set {name} mtu {fits}")));
         }
     }
     findings

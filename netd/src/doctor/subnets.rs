@@ -6,7 +6,7 @@ use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
 use network::overlay::PROTOCOL;
 
-use super::facts::{BRIDGE, Facts};
+use super::facts::Facts;
 use super::finding::Finding;
 use crate::reconcile::problems::MOST;
 
@@ -31,7 +31,7 @@ fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
         let networks = &facts.node.identity.networks;
         let inside = |network: &dataplane::types::Prefix| network.contains(address.address);
         let around = address.prefix().and_then(|range| networks.iter().find(|(_, network)| range.overlaps(**network)));
-        let Some((_, network)) = around.filter(|_| !facts.is_own(address.index) && device.as_str() != BRIDGE) else {
+        let Some((_, network)) = around.filter(|_| !facts.is_own(address.index) && *device != facts.node.bridge) else {
             continue;
         };
         if !inside(network) && address.prefix_len <= network.len() {
@@ -64,7 +64,7 @@ fn routes(facts: &Facts, reported: &BTreeSet<u32>) -> Vec<Finding> {
         route.protocol != PROTOCOL
             && !facts.is_own(route.index)
             && !reported.contains(&route.index)
-            && facts.name_of(route.index).is_some_and(|device| device.as_str() != BRIDGE)
+            && facts.name_of(route.index).is_some_and(|device| *device != facts.node.bridge)
             && networks.iter().any(|(_, network)| network.covers(route.destination))
             // Another check reports a route with the same metric, as a conflict.
             && wanted.get(&route.destination).is_none_or(|ours| ours.metric != route.metric)

@@ -7,16 +7,17 @@ mod peers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use dataplane::address::Address;
+use dataplane::fake::global_address;
 use dataplane::kernel::Kernel;
 use dataplane::types::PerFamily;
-use network::fixtures::{Network, address, node_name};
+use network::fixtures::{Network, address, name, node_name};
 use network::observe;
 
-use super::facts::{ConfDir, Facts, KernelFacts, SubnetFile};
+use super::facts::{ConfDir, Facts, KernelFacts, ProxyFacts, SubnetFile};
 use super::peers::questions;
 use super::probe::{Answer, Questions};
 use super::{Finding, Verdict, judge, table};
+use crate::config::ProxyMode;
 use crate::node::Node;
 
 /// What node 1 finds in a network where all is well and every peer answers.
@@ -35,6 +36,7 @@ fn well(network: &Network) -> Facts {
             identity,
             public: PerFamily::none(),
             subnet_len: PerFamily::none(),
+            bridge: name("cni0"),
         },
         cluster: Some(cluster),
         rejected: Vec::new(),
@@ -49,6 +51,7 @@ fn well(network: &Network) -> Facts {
             rules: BTreeMap::new(),
             ports: Vec::new(),
             tx_checksum: BTreeMap::new(),
+            proxy: ProxyFacts { mode: ProxyMode::Off, listing: None },
         },
         subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },
         conf_dir: ConfDir {
@@ -77,17 +80,7 @@ fn findings_of(judge: super::Judge, facts: &Facts) -> Vec<(String, Verdict, Stri
 
 /// The facts that a link has an address.
 fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
-    facts.kernel.addresses.push(Address {
-        index,
-        address: address(ip),
-        prefix_len,
-        global: true,
-        temporary: false,
-        deprecated: false,
-        tentative: false,
-        duplicate: false,
-        permanent: true,
-    });
+    facts.kernel.addresses.push(global_address(index, address(ip), prefix_len));
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn the_pods_bridges_with_all_their_ports_are_never_the_underlay() {
     };
     let links = [
         link("eth0", 2, Kind::Other(String::new())),
-        link(BRIDGE, 3, Kind::Bridge),
+        link("br-pods", 3, Kind::Bridge),
         Link { master: Some(3), ..link("eth1", 4, Kind::Other(String::new())) },
         port(of_pod(NETWORK), 5, None),
         link("br0", 6, Kind::Bridge),
@@ -40,7 +40,8 @@ fn the_pods_bridges_with_all_their_ports_are_never_the_underlay() {
         port(of_pod("lan"), 7, Some(6)),
         link("docker0", 8, Kind::Bridge),
     ];
-    assert_eq!(own_devices(links.iter()), BTreeSet::from([3, 4, 5]));
+    let bridge = "br-pods".parse().expect("name");
+    assert_eq!(own_devices(links.iter(), &bridge), BTreeSet::from([3, 4, 5]));
     let renamed = Link { master: Some(6), ..links[3].clone() };
-    assert_eq!(own_devices([links[4].clone(), renamed].iter()), BTreeSet::from([5, 6]));
+    assert_eq!(own_devices([links[4].clone(), renamed].iter(), &bridge), BTreeSet::from([5, 6]));
 }

@@ -1,7 +1,7 @@
 //! A node of the fixtures' network.
 
 use dataplane::types::PerFamily;
-use network::fixtures::{Network, node_name};
+use network::fixtures::{Network, name, node_name};
 
 use super::Node;
 
@@ -16,6 +16,7 @@ impl From<&Network> for Node {
             identity: network.identity(),
             public: PerFamily::none(),
             subnet_len: PerFamily::none(),
+            bridge: name("cni0"),
         }
     }
 }

@@ -37,14 +37,6 @@ fn nothing_lost(steps: &[Step]) {
 }
 
 #[test]
-fn a_tunnel_that_peers_began_keeps_its_hardware_address_when_it_is_configured() {
-    use Step::{Configure, GoOn, Run};
-    // The third node takes part in the tunnel of the other port beside its own before its configuration has it.
-    let others_first = [Configure(0, 4), Configure(2, 2), Configure(1, 5), Run(1), Run(0), GoOn(2), Run(2)];
-    nothing_lost(&[&others_first[..], &[Configure(2, 4), Run(1), Run(2)]].concat());
-}
-
-#[test]
 fn two_tunnels_that_differ_by_the_port_alone_can_begin_together() {
     use Step::{Configure, Run};
     nothing_lost(&[Configure(2, 2), Configure(1, 4), Run(2), Configure(0, 2), Run(0), Run(1), Run(0)]);

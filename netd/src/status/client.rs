@@ -89,7 +89,7 @@ fn print_answers(
         let status: Status = serde_json::from_str(&line).map_err(|error| failed(unclear, error.into()))?;
         print(arguments, &status, || table::running(&status, clock::now()))?;
         if !arguments.watch {
-            return Ok(Some(if status.daemon.ready { 0 } else { NOT_READY }));
+            return Ok(Some(if status.is_ready() { 0 } else { NOT_READY }));
         }
         // The first answer comes at once, the next one after a change.
         answers.get_ref().set_read_timeout(None).map_err(silent)?;

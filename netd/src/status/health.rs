@@ -13,11 +13,12 @@ pub(super) async fn serve(listener: TcpListener, publisher: StatusPublisher) {
 fn respond(path: &str, publisher: &StatusPublisher) -> Answer {
     match path {
         "/healthz" => answer(StatusCode::OK, TEXT, "netd is running"),
-        "/readyz" if publisher.status().daemon.ready => answer(StatusCode::OK, TEXT, "netd is ready"),
+        "/readyz" if publisher.status().is_ready() => answer(StatusCode::OK, TEXT, "netd is ready"),
         "/readyz" => {
             let status = publisher.status();
             let waits = status.waits_for().map(|store| format!(", waiting: {}", store.what)).unwrap_or_default();
-            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}"))
+            let services = if status.daemon.ready { ", Services are not programmed" } else { "" };
+            answer(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("netd is not ready yet{waits}{services}"))
         }
         "/metrics" => answer(StatusCode::OK, OPEN_METRICS, publisher.metrics()),
         _ => answer(StatusCode::NOT_FOUND, TEXT, "there are /healthz, /readyz and /metrics\n"),

@@ -66,8 +66,8 @@ impl Metrics {
         for (name, help, value) in [
             (
                 "netd_ready",
-                "1 if the kernel has the desired state and pods can be wired",
-                usize::from(status.daemon.ready),
+                "1 if the kernel has the desired state, pods can be wired, and Services are programmed",
+                usize::from(status.is_ready()),
             ),
             ("netd_peers_desired", "Other nodes that should be reachable", status.peers.len()),
             ("netd_peers_programmed", "Other nodes whose routes are in the kernel", programmed),
@@ -77,6 +77,10 @@ impl Metrics {
             ("netd_contested_objects", "What something else undoes again and again", status.contested.len()),
         ] {
             all.register(name, help, ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX)));
+        }
+        if let Some(proxy) = &status.daemon.proxy {
+            let help = "1 if the kernel has every Service, or kube-proxy has them";
+            all.register("netd_services_ready", help, ConstGauge::new(i64::from(proxy.state.is_ready())));
         }
         all.register("netd_peers", "Other nodes by the kind of route to their pods", routes(status));
         let by_kind = |value: fn(&Operations) -> u64| {

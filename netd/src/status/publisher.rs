@@ -11,9 +11,9 @@ use tokio::sync::watch;
 use super::clock_steps::ClockReading;
 use super::metrics::Metrics;
 use super::run::Run;
-use super::{Status, StoreTrouble};
+use super::{ProxyState, ProxyStatus, Status, StoreTrouble};
 use crate::clock;
-use crate::problem::Problem;
+use crate::problem::{Problem, Problems};
 use crate::reconcile::Trigger;
 use crate::store::StoreEvent;
 
@@ -63,6 +63,11 @@ impl StatusPublisher {
         self.metrics.time(run.trigger, run.took);
         self.metrics.deferred(run.deferred);
         self.update(|status, now| status.reconciled(run, now));
+    }
+
+    /// The proxy for Services has changed; `problems` are all of its problems.
+    pub fn set_proxy(&self, state: ProxyState, why: Option<String>, problems: &Problems) {
+        self.update(|status, now| status.set_proxy(ProxyStatus { state, why }, problems, now));
     }
 
     /// A run could not begin.

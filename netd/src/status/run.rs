@@ -16,7 +16,8 @@ use network::overlay::{Desired, Outcome};
 use network::plan::Conflict;
 
 use super::{
-    ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, RouteKind, RouteStatus, Status, values,
+    ContestedObject, LastReconcile, NodeStatus, PeerStatus, ProblemSince, ProxyStatus, RouteKind, RouteStatus, Status,
+    values,
 };
 use crate::node::Node;
 use crate::problem::{Kind, Problem, Problems};
@@ -124,16 +125,29 @@ impl Status {
         self.set_problems(&Problems::from([problem]), now);
     }
 
-    /// Replaces the problems. Known problems keep their age.
+    /// Replaces the problems of the pod network. Known problems keep their age.
     pub fn set_problems(&mut self, problems: &Problems, now: Timestamp) {
+        self.replace_problems(problems, usize::MAX, false, now);
+        self.daemon.ready &= !self.is_name_taken();
+    }
+
+    /// The proxy for Services has changed; `problems` are all of its problems.
+    pub fn set_proxy(&mut self, proxy: ProxyStatus, problems: &Problems, now: Timestamp) {
+        self.daemon.proxy = Some(proxy);
+        self.replace_problems(problems, MOST, true, now);
+    }
+
+    /// Replaces the problems of the proxy, or all others, by the first ones of `problems`.
+    fn replace_problems(&mut self, problems: &Problems, most: usize, of_proxy: bool, now: Timestamp) {
         let known = std::mem::take(&mut self.problems);
         let since = |problem: &Problem| {
             let place = known.binary_search_by(|known| known.problem.cmp(problem));
             place.map_or(now, |place| known[place].since)
         };
-        let all = problems.iter().map(|problem| ProblemSince { problem: problem.clone(), since: since(problem) });
+        let others = known.iter().map(|known| &known.problem).filter(|problem| problem.kind.is_of_proxy() != of_proxy);
+        let all: BTreeSet<&Problem> = others.chain(problems.iter().take(most)).collect();
+        let all = all.into_iter().map(|problem| ProblemSince { problem: problem.clone(), since: since(problem) });
         self.problems = all.collect();
-        self.daemon.ready &= !self.is_name_taken();
     }
 
     fn is_name_taken(&self) -> bool {

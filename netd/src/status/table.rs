@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 use jiff::Timestamp;
 
 use super::offline::OfflineStatus;
-use super::{ContestedObject, NodeStatus, RouteKind, RouteStatus, Status};
+use super::{ContestedObject, NodeStatus, ProxyState, ProxyStatus, RouteKind, RouteStatus, Status};
 use crate::clock::age;
 
 /// So many contested objects are shown; the rest are counted.
@@ -66,6 +66,7 @@ pub fn running(status: &Status, now: Timestamp) -> String {
     head.push(row(&[&"reconciled", &reconciled]));
     head.push(row(&[&"repairs", &repairs(status)]));
     head.push(row(&[&"store", &store(status, now)]));
+    head.extend(status.daemon.proxy.as_ref().map(|proxy| row(&[&"services", &services(proxy)])));
     head.push(row(&[&"running", &format!("for {}", age(status.daemon.started, now))]));
     let mut text = format!("{}\n{}\n{}", first_line(status), columns(&head), peers(status, now));
     let left_out = status.left_out.iter().map(|(node, why)| row(&[&node, &why]));
@@ -106,7 +107,8 @@ fn first_line(status: &Status) -> String {
         return format!("netd {}: waiting: {}", status.daemon.version, missing.what);
     }
     let state = match &status.last_reconcile {
-        _ if status.daemon.ready => "ready",
+        _ if status.is_ready() => "ready",
+        _ if status.daemon.ready => "not ready: Services are not programmed, see below",
         None => "not ready: it has not programmed the network yet",
         Some(_) => "not ready: see PROBLEMS",
     };
@@ -129,6 +131,17 @@ fn about(own: &NodeStatus, changing: bool) -> Vec<Vec<String>> {
         rows.push(row(&[&"public", &joined(&own.lease.public)]));
     }
     rows
+}
+
+fn services(proxy: &ProxyStatus) -> String {
+    let text = match proxy.state {
+        ProxyState::Starting => "the proxy starts",
+        ProxyState::NotProgrammed => "not known yet, or not all in the kernel",
+        ProxyState::Programmed => "programmed: see netd services",
+        ProxyState::LeftToKubeProxy => "left to kube-proxy",
+        ProxyState::Failed => "the proxy does not run",
+    };
+    proxy.why.as_ref().map_or_else(|| text.to_owned(), |why| format!("{text}: {why}"))
 }
 
 fn repairs(status: &Status) -> String {

@@ -13,7 +13,8 @@ use super::file::FileConfig;
 /// A Service proxy that takes kube-proxy's flags and its configuration file.
 #[derive(Debug, Clone, Default, PartialEq, Parser)]
 #[command(name = "netd-proxy", version, disable_version_flag = true)]
-#[command(after_help = "`netd-proxy trace SOURCE DESTINATION` says what becomes of a packet in the kernel's table.")]
+#[command(after_help = "`netd-proxy services` prints what is programmed, and why endpoints are left out.\n\
+    `netd-proxy trace SOURCE DESTINATION` says what becomes of a packet in the kernel's table.")]
 pub struct Flags {
     /// A file with a `KubeProxyConfiguration`. Most other flags are ignored then.
     #[arg(long, value_name = "FILE")]

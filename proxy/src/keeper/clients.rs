@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dataplane::nft::{self, Data, Elements, Interval, Key, Operation, SetFlags, Table, TableId};
+use dataplane::nft::{self, Data, Elements, Interval, Key, Operation, Set, SetFlags, Table, TableId};
 
 use crate::ruleset::{Element, Lookup, Presence, SetName};
 
@@ -91,6 +91,24 @@ pub(super) fn operations<E>(
     };
     let removed = removed.into_iter().map(|set| Operation::DeleteElements(elements(set)));
     Ok(removed.chain(added.into_iter().map(|set| Operation::AddElements(elements(set)))).collect())
+}
+
+/// Reads the clients of a table. `read` gives the elements of a set.
+///
+/// # Errors
+/// Those of `read`.
+pub(super) fn read<E>(
+    table: &mut Table,
+    mut read: impl FnMut(&str, &Set) -> Result<BTreeMap<Key, nft::Element>, E>,
+) -> Result<(), E> {
+    for lookup in Lookup::ALL {
+        for number in 0.. {
+            let name = SetName::Clients(lookup, number).to_string();
+            let Some(set) = table.sets.get_mut(&name) else { break };
+            set.elements = read(&name, set)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes the clients of `present` into `desired`, a table that is made anew.

@@ -8,14 +8,14 @@ use super::Op;
 use crate::ruleset::SetName;
 
 /// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
-const MOST_OPS: usize = 10_000;
+const MOST: usize = nft::ELEMENTS_PER_TRANSACTION;
 
 /// Carries out ops, many in one transaction. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
 /// that is refused does not stop the others.
 pub(super) fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), nft::Error>> {
     let mut results: Vec<_> = ops.iter().map(|_| Ok(())).collect();
     let [first, last] = steps(ops);
-    for places in first.chunks(MOST_OPS).chain(last.chunks(MOST_OPS)) {
+    for places in parts(ops, &first).chain(parts(ops, &last)) {
         let Err(error) = socket.apply(&batch(places.iter().map(|place| &ops[*place]))) else { continue };
         if let [place] = places {
             results[*place] = Err(error);
@@ -26,6 +26,21 @@ pub(super) fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), 
         }
     }
     results
+}
+
+/// The places in as many parts as there are transactions.
+fn parts<'p>(ops: &[Op], mut rest: &'p [usize]) -> impl Iterator<Item = &'p [usize]> {
+    std::iter::from_fn(move || {
+        let mut weight = 0;
+        let fits = |place: &&usize| {
+            weight += ops[**place].weight();
+            weight <= MOST
+        };
+        let count = rest.iter().take_while(fits).count().max(1);
+        let (part, later) = rest.split_at_checked(count)?;
+        rest = later;
+        Some(part)
+    })
 }
 
 /// The places of ops that add or change, and of those that remove. A packet is on its way through several sets while the kernel takes a

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use dataplane::nft::{Data, Key, Table, Value};
+use dataplane::nft::{Data, Key, Records, Set, Table, Value};
 
 use super::element::{Element, Front, Pools};
 use super::name::{Lookup, Pool, SetName};
@@ -31,28 +31,34 @@ fn of_lookup(lookup: Lookup, rest: &str) -> Option<SetName> {
     }
 }
 
-/// The endpoints that are in a table.
-pub(super) fn pools(table: &Table) -> Adopted {
+/// The endpoints that are in a table; `read` gives the elements of a map.
+pub(super) fn pools<E>(
+    table: &Table,
+    mut read: impl FnMut(&str, &Set) -> Result<Option<Records>, E>,
+) -> Result<Adopted, E> {
     let mut numbered: BTreeMap<(Front, Pool), BTreeMap<u32, SocketAddr>> = BTreeMap::new();
-    let mut take = |set: SetName, lookup: Lookup, slot: Option<u32>| {
-        let elements = table.sets.get(&set.to_string()).into_iter().flat_map(|set| &set.elements);
-        for (key, element) in elements {
-            let place = Element { set, key: key.clone() };
+    let mut take = |set: SetName, lookup: Lookup, slot: Option<u32>| -> Result<(), E> {
+        let name = set.to_string();
+        let Some(definition) = table.sets.get(&name) else { return Ok(()) };
+        let Some(records) = read(&name, definition)? else { return Ok(()) };
+        for (key, element) in records.iter().map(|record| record.to_element()) {
+            let number = slot.or_else(|| number(&key));
             let Some(endpoint) = element.data.as_ref().and_then(endpoint) else { continue };
-            if let (Some(front), Some(number)) = (place.front(), slot.or_else(|| number(key))) {
+            if let (Some(front), Some(number)) = (Element { set, key }.front(), number) {
                 numbered.entry((front, lookup.pool)).or_default().insert(number, endpoint);
             }
         }
+        Ok(())
     };
     for lookup in Lookup::ALL {
-        take(SetName::Single(lookup), lookup, Some(0));
-        take(SetName::Endpoints(lookup), lookup, None);
+        take(SetName::Single(lookup), lookup, Some(0))?;
+        take(SetName::Endpoints(lookup), lookup, None)?;
         for slot in 0.. {
             let set = SetName::Slot(lookup, slot);
             if !table.sets.contains_key(&set.to_string()) {
                 break;
             }
-            take(set, lookup, Some(slot));
+            take(set, lookup, Some(slot))?;
         }
     }
     let mut adopted = Adopted::new();
@@ -64,7 +70,7 @@ pub(super) fn pools(table: &Table) -> Adopted {
             Pool::Local => pools.local = endpoints,
         }
     }
-    adopted
+    Ok(adopted)
 }
 
 /// The number at the end of a key.

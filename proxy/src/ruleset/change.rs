@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dataplane::nft::{self, Data, SetFlags, Table, TableId};
+use dataplane::nft::{self, Data, Records, Set, SetFlags, Table, TableId};
 
 use super::adopt::{self, Adopted};
-use super::element::{self, Element, Elements, Front, Pools};
+use super::contents::Contents;
+use super::element::{self, Element, Elements, Front, Pools, Shared, is_shared};
 use super::name::SetName;
 use super::rules::{self, Shape};
 use super::settings::Settings;
@@ -38,11 +39,13 @@ pub struct Ruleset {
     settings: Settings,
     /// What the table has room for. It grows; what is not used any more goes when the table is made anew.
     shape: Shape,
+    /// The table without the elements of Services: it follows from the settings and the shape.
+    skeleton: Arc<Table>,
     ports: BTreeMap<PortKey, Placed>,
     /// Which service port has an address and port, or a node port.
     fronts: BTreeMap<Front, PortKey>,
     /// In how many service ports an element is that several may have.
-    shared: BTreeMap<Element, u32>,
+    shared: BTreeMap<Shared, u32>,
     /// How many elements each set has.
     sizes: BTreeMap<SetName, i64>,
     /// The order of endpoints in the table of an earlier process, of service ports that are not known yet.
@@ -52,9 +55,11 @@ pub struct Ruleset {
 impl Ruleset {
     /// A table without Services.
     pub fn new(settings: Settings) -> Self {
+        let shape = Shape::default();
         Self {
+            skeleton: Arc::new(rules::table(&settings, &shape)),
             settings,
-            shape: Shape::default(),
+            shape,
             ports: BTreeMap::new(),
             fronts: BTreeMap::new(),
             shared: BTreeMap::new(),
@@ -64,11 +69,25 @@ impl Ruleset {
     }
 
     /// Takes up the numbers that endpoints have in a table of an earlier process, and the room that the table has: what is right in it stays.
-    pub fn adopt(&mut self, table: &Table) {
-        self.adopted = adopt::pools(table);
+    /// `read` gives the elements of a map of the table.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn adopt<E>(
+        &mut self,
+        table: &Table,
+        read: impl FnMut(&str, &Set) -> Result<Option<Records>, E>,
+    ) -> Result<(), E> {
         for name in adopt::sets(table) {
             self.shape.extend(name);
         }
+        self.draw_skeleton();
+        self.adopted = adopt::pools(table, read)?;
+        Ok(())
+    }
+
+    fn draw_skeleton(&mut self) {
+        self.skeleton = Arc::new(rules::table(&self.settings, &self.shape));
     }
 
     /// The settings.
@@ -90,6 +109,33 @@ impl Ruleset {
         for (key, placed) in placed {
             self.place(key, placed);
         }
+        self.draw_skeleton();
+    }
+
+    /// The same as [`Ruleset::update`] where nobody asks what changes, as at the beginning: the changes of all Services at once would need
+    /// more memory than all else.
+    pub fn load(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) {
+        let mut formers = BTreeMap::new();
+        for key in ports.keys() {
+            let Some(former) = self.ports.remove(key) else { continue };
+            for front in element::fronts(&former.port) {
+                self.fronts.remove(&front);
+            }
+            for element in self.elements(&former).into_keys() {
+                if !is_shared(element.set) || self.release(&element) {
+                    *self.sizes.entry(element.set).or_default() -= 1;
+                }
+            }
+            formers.insert(key, former.pools);
+        }
+        for (key, resolved) in ports {
+            let Some(resolved) = resolved else { continue };
+            let former = formers.remove(key).unwrap_or_else(|| self.take_adopted(&resolved.port));
+            let placed = Placed { port: resolved.port.clone(), pools: Pools::arrange(&former, resolved) };
+            self.fronts.extend(element::fronts(&placed.port).map(|front| (front, key.clone())));
+            self.place(key.clone(), placed);
+        }
+        self.draw_skeleton();
     }
 
     /// Adds, changes and removes service ports of the table's family. One may get a destination that another one of them had.
@@ -127,6 +173,9 @@ impl Ruleset {
             self.ports.insert(key.clone(), placed);
         }
         change.elements.extend(before.into_iter().map(|(element, data)| (element, (Some(data), None))));
+        if change.skeleton {
+            self.draw_skeleton();
+        }
         for (element, (former, desired)) in &change.elements {
             *self.sizes.entry(element.set).or_default() += i64::from(desired.is_some()) - i64::from(former.is_some());
         }
@@ -135,12 +184,14 @@ impl Ruleset {
 
     /// What an element should be.
     pub fn desired(&self, element: &Element) -> Presence {
-        if is_shared(element.set) {
-            return self.shared.contains_key(element).then_some(None);
+        if let Some(shared) = Shared::of(element) {
+            // A pair of two addresses is no endpoint to itself.
+            let is_pair = element.key.0.iter().all(|part| Some(part) == element.key.0.first());
+            return (is_pair && self.shared.contains_key(&shared)).then_some(None);
         }
         if matches!(element.set, SetName::ServiceCidrs | SetName::NodeIps) {
-            let sets = rules::sets(&self.settings, &self.shape);
-            return sets.get(&element.set)?.elements.contains_key(&element.key).then_some(None);
+            let set = self.skeleton.sets.get(&element.set.to_string())?;
+            return set.elements.contains_key(&element.key).then_some(None);
         }
         let placed = self.ports.get(self.fronts.get(&element.front()?)?)?;
         self.elements(placed).remove(element)
@@ -163,13 +214,30 @@ impl Ruleset {
     }
 
     /// The table without the elements of Services.
-    pub fn skeleton(&self) -> Table {
-        rules::table(&self.settings, &self.shape)
+    pub fn skeleton(&self) -> &Arc<Table> {
+        &self.skeleton
+    }
+
+    /// All elements of the sets that packets do not fill.
+    pub fn contents(&self) -> BTreeMap<SetName, Contents> {
+        let sets = rules::sets(&self.settings, &self.shape).into_iter().filter(|(_, set)| !set.is_dynamic());
+        let mut contents: BTreeMap<_, _> = sets.map(|(name, set)| (name, Contents::of(set))).collect();
+        for (key, placed) in &self.ports {
+            let comment = element::comment(&key.name);
+            for (Element { set, key }, data) in self.elements(placed) {
+                let comment = (!is_shared(set)).then(|| comment.clone());
+                if let Some(contents) = contents.get_mut(&set) {
+                    contents.put(key, nft::Element { data, comment, ..nft::Element::default() });
+                }
+            }
+        }
+        contents
     }
 
     /// The whole table.
+    #[cfg(test)]
     pub fn table(&self) -> Table {
-        let mut table = self.skeleton();
+        let mut table = Table::clone(&self.skeleton);
         for (element, data) in self.ports.values().flat_map(|placed| self.elements(placed)) {
             if let Some(set) = table.sets.get_mut(&element.set.to_string()) {
                 set.elements.insert(element.key, nft::Element { data, ..nft::Element::default() });
@@ -198,24 +266,21 @@ impl Ruleset {
 
     /// One more service port has the element. Returns true for the first.
     fn claim(&mut self, element: &Element) -> bool {
-        let owners = self.shared.entry(element.clone()).or_default();
+        let Some(shared) = Shared::of(element) else { return true };
+        let owners = self.shared.entry(shared).or_default();
         *owners += 1;
         *owners == 1
     }
 
     /// One service port less has the element. Returns true for the last.
     fn release(&mut self, element: &Element) -> bool {
-        let Some(owners) = self.shared.get_mut(element) else { return false };
+        let Some(shared) = Shared::of(element) else { return true };
+        let Some(owners) = self.shared.get_mut(&shared) else { return false };
         *owners -= 1;
         let is_last = *owners == 0;
         if is_last {
-            self.shared.remove(element);
+            self.shared.remove(&shared);
         }
         is_last
     }
-}
-
-/// True for elements that several service ports may have.
-fn is_shared(set: SetName) -> bool {
-    matches!(set, SetName::ClusterIps | SetName::Hairpin)
 }

@@ -8,8 +8,11 @@ use dataplane::types::Prefix;
 
 use super::name::{Destination, Lookup, Pool, SetName};
 use super::settings::Settings;
-use crate::model::{Policy, ServicePort};
+use crate::model::{Policy, PortName, ServicePort};
 use crate::topology::Resolved;
+
+/// The longest comment of an element.
+const COMMENT_BYTES: usize = 127;
 
 /// An element's place: its set and its key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,6 +75,7 @@ pub(super) fn of(port: &ServicePort, pools: &Pools, settings: &Settings) -> Elem
         elements.external(front, pools);
     }
     elements.restrict();
+    elements.gate();
     for endpoint in &pools.local {
         let address = || Value::Address(endpoint.ip());
         elements.put(SetName::Hairpin, [address(), address()], None);
@@ -172,6 +176,14 @@ impl Builder<'_> {
         }
     }
 
+    /// What lets packets to the destinations pass to all other sets.
+    fn gate(&mut self) {
+        for front in fronts(self.port) {
+            let key = front.address.map_or_else(|| front.key(), |address| vec![Value::Address(address)]);
+            self.put(SetName::Gate(front.destination()), key, None);
+        }
+    }
+
     /// Who may use the load balancer's addresses.
     fn restrict(&mut self) {
         let Some(ranges) = &self.port.source_ranges else { return };
@@ -191,6 +203,43 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// An element that several service ports may have, held small: there are as many as Services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Shared {
+    ServiceIp(IpAddr),
+    ClusterIp(IpAddr),
+    Hairpin(IpAddr),
+}
+
+/// True for the elements of sets in which several service ports may have the same one.
+pub(super) fn is_shared(set: SetName) -> bool {
+    matches!(set, SetName::Gate(Destination::Address) | SetName::ClusterIps | SetName::Hairpin)
+}
+
+impl Shared {
+    /// `None` for an element that one service port alone has.
+    pub(super) fn of(element: &Element) -> Option<Self> {
+        let shared = match element.set {
+            SetName::Gate(Destination::Address) => Self::ServiceIp,
+            SetName::ClusterIps => Self::ClusterIp,
+            SetName::Hairpin => Self::Hairpin,
+            _ => return None,
+        };
+        match element.key.0.first()?.first {
+            Value::Address(address) => Some(shared(address)),
+            _ => None,
+        }
+    }
+}
+
+/// What `nft list` shows of the service port that an element is of.
+pub fn comment(name: &PortName) -> String {
+    let mut comment = name.to_string();
+    // Names have letters of one byte.
+    comment.truncate(COMMENT_BYTES);
+    comment
 }
 
 impl Front {

@@ -54,6 +54,8 @@ impl fmt::Display for Lookup {
 /// A set or a map. Displayed as its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SetName {
+    /// The destinations of all Services, by address alone or by node port: packets to others are looked up here and nowhere else.
+    Gate(Destination),
     /// The cluster IPs of all Services.
     ClusterIps,
     /// The ranges of which cluster IPs are given.
@@ -92,6 +94,8 @@ impl fmt::Display for SetName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all_of = |destination: &Destination| Lookup { destination: *destination, pool: Pool::Cluster };
         match self {
+            SetName::Gate(Destination::Address) => f.write_str("service-ips"),
+            SetName::Gate(Destination::NodePort) => f.write_str("service-node-ports"),
             SetName::ClusterIps => f.write_str("cluster-ips"),
             SetName::ServiceCidrs => f.write_str("service-cidrs"),
             SetName::NodeIps => f.write_str("node-ips"),

@@ -106,6 +106,8 @@ impl Rules<'_> {
         let map = |key| Set { data: Some(DataType::Values(vec![address, Type::Service])), ..Set::of(key) };
         let ranges = |key| Set { flags: SetFlags::INTERVAL, ..Set::of(key) };
         let mut sets: Vec<(SetName, Set)> = vec![
+            (SetName::Gate(Destination::Address), Set::of([address])),
+            (SetName::Gate(Destination::NodePort), Set::of(by_port())),
             (SetName::ClusterIps, Set::of([address])),
             (SetName::ServiceCidrs, ranges(vec![address])),
             (SetName::NodeIps, ranges(vec![address])),
@@ -151,6 +153,12 @@ impl Rules<'_> {
         let jump = |chain: &str| vec![Rule::new([Verdict::Jump(chain.to_owned()).into()])];
         let new =
             |chain: &str| Rule::new([Statement::connection_in(state::NEW), Verdict::Jump(chain.to_owned()).into()]);
+        // Packets that are for no Service are looked up once.
+        let new_to = |destination, chain: &str| {
+            let jump = Verdict::Jump(chain.to_owned()).into();
+            Rule::new([Statement::connection_in(state::NEW), self.is_of_service(destination), jump])
+        };
+        let refuse = || vec![new_to(Destination::Address, "refuse-ports"), self.refuse_addresses()];
         let mut chains = vec![
             ("restrict-prerouting".to_owned(), filter(Hook::Prerouting, BEFORE_DSTNAT, vec![new("restrict")])),
             ("restrict-output".to_owned(), filter(Hook::Output, BEFORE_DSTNAT, vec![new("restrict")])),
@@ -159,22 +167,24 @@ impl Rules<'_> {
             ("nat-output".to_owned(), nat(Hook::Output, DSTNAT, jump("destinations"))),
             ("nat-postrouting".to_owned(), nat(Hook::Postrouting, SRCNAT, self.masquerade().into())),
             ("destinations".to_owned(), Chain::regular().with_rules(self.destinations())),
+            ("service-addresses".to_owned(), Chain::regular().with_rules(self.service_addresses())),
             ("node-addresses".to_owned(), Chain::regular().with_rules(self.external(Destination::NodePort))),
             (
                 "filter-input".to_owned(),
-                filter(Hook::Input, FILTER, vec![new("refuse-node-ports"), new("refuse-services")]),
+                filter(
+                    Hook::Input,
+                    FILTER,
+                    vec![
+                        new_to(Destination::NodePort, "refuse-node-ports"),
+                        new_to(Destination::Address, "refuse-services"),
+                    ],
+                ),
             ),
-            (
-                "filter-forward".to_owned(),
-                filter(Hook::Forward, FILTER, vec![new("refuse-services"), new("refuse-cluster-ips")]),
-            ),
-            (
-                "filter-output".to_owned(),
-                filter(Hook::Output, FILTER, vec![new("refuse-services"), new("refuse-cluster-ips")]),
-            ),
+            ("filter-forward".to_owned(), filter(Hook::Forward, FILTER, refuse())),
+            ("filter-output".to_owned(), filter(Hook::Output, FILTER, refuse())),
             ("refuse-services".to_owned(), Chain::regular().with_rules(self.refuse(Destination::Address))),
             ("refuse-node-ports".to_owned(), Chain::regular().with_rules(self.refuse(Destination::NodePort))),
-            ("refuse-cluster-ips".to_owned(), Chain::regular().with_rules(self.refuse_cluster_ips())),
+            ("refuse-ports".to_owned(), Chain::regular().with_rules(self.refuse_ports())),
         ];
         for lookup in Lookup::ALL {
             chains.push((lookup.to_string(), Chain::regular().with_rules(self.lookup(lookup))));
@@ -208,6 +218,15 @@ impl Rules<'_> {
         Statement::is_in(self.key(destination), set.to_string())
     }
 
+    /// Goes on for packets to a destination of some Service. Of addresses the port does not count.
+    fn is_of_service(&self, destination: Destination) -> Statement {
+        let key = match destination {
+            Destination::Address => vec![self.address(Side::Destination)],
+            Destination::NodePort => self.key(destination),
+        };
+        Statement::is_in(key, SetName::Gate(destination).to_string())
+    }
+
     /// Goes on for packets that are not of a pod of this node; `None` where pods are not recognised.
     fn is_no_local_pod(&self) -> Option<Statement> {
         Some(match self.settings.local_pods.as_ref()? {
@@ -235,7 +254,15 @@ impl Rules<'_> {
     }
 
     /// What becomes of the first packet of a connection to a Service.
-    fn destinations(&self) -> Vec<Rule> {
+    fn destinations(&self) -> [Rule; 2] {
+        let services = [self.is_of_service(Destination::Address), Verdict::Jump("service-addresses".to_owned()).into()];
+        let is_node_port = vec![self.is_of_service(Destination::NodePort)];
+        let node = [is_node_port, self.is_node(), vec![Verdict::Goto("node-addresses".to_owned()).into()]].concat();
+        [Rule::new(services), Rule::new(node)]
+    }
+
+    /// The same for an address that some Service has.
+    fn service_addresses(&self) -> Vec<Rule> {
         let is_cluster_ip = Statement::is_in([self.address(Side::Destination)], SetName::ClusterIps.to_string());
         let masquerades: Option<Vec<Statement>> = if self.settings.masquerade_all {
             Some(Vec::new())
@@ -246,11 +273,7 @@ impl Rules<'_> {
             Rule::new([condition, vec![is_cluster_ip, self.mark()]].concat())
                 .with_comment("clients of cluster IPs that are not pods of this node")
         });
-        let node = [self.is_node(), vec![Verdict::Goto("node-addresses".to_owned()).into()]].concat();
-        let mut rules: Vec<Rule> = cluster_ips.into_iter().collect();
-        rules.extend(self.external(Destination::Address));
-        rules.push(Rule::new(node));
-        rules
+        cluster_ips.into_iter().chain(self.external(Destination::Address)).collect()
     }
 
     /// Goes on for packets to an address of the node that has node ports.
@@ -343,13 +366,19 @@ impl Rules<'_> {
         ]
     }
 
-    /// Packets to cluster IPs and ports that no Service has.
-    fn refuse_cluster_ips(&self) -> [Rule; 2] {
-        let is_in = |set: SetName| Statement::is_in([self.address(Side::Destination)], set.to_string());
+    /// Packets that no endpoint got, and those to ports that a cluster IP does not have.
+    fn refuse_ports(&self) -> [Rule; 2] {
+        let is_cluster_ip = Statement::is_in([self.address(Side::Destination)], SetName::ClusterIps.to_string());
         [
-            Rule::new([is_in(SetName::ClusterIps), self.reject()]).with_comment("no such port"),
-            Rule::new([is_in(SetName::ServiceCidrs), Verdict::Drop.into()]).with_comment("no such Service"),
+            Rule::new([Verdict::Jump("refuse-services".to_owned()).into()]),
+            Rule::new([is_cluster_ip, self.reject()]).with_comment("no such port"),
         ]
+    }
+
+    /// Packets to cluster IPs that no Service has.
+    fn refuse_addresses(&self) -> Rule {
+        let is_in = Statement::is_in([self.address(Side::Destination)], SetName::ServiceCidrs.to_string());
+        Rule::new([Statement::connection_in(state::NEW), is_in, Verdict::Drop.into()]).with_comment("no such Service")
     }
 
     fn reject(&self) -> Statement {

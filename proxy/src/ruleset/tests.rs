@@ -1,5 +1,6 @@
 mod arrange;
 mod cases;
+mod gate;
 mod kernel;
 
 use dataplane::nft::{Element, Table};
@@ -9,7 +10,7 @@ use super::{Change, Ruleset};
 /// The table after a change.
 fn apply(mut table: Table, change: &Change, ruleset: &Ruleset) -> Table {
     if change.skeleton {
-        let skeleton = ruleset.skeleton();
+        let skeleton = Table::clone(ruleset.skeleton());
         table.chains = skeleton.chains;
         for (name, set) in skeleton.sets {
             table.sets.entry(name).or_insert(set);

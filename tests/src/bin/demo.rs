@@ -4,17 +4,21 @@
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
 use dataplane::types::Family;
 use netd_tests::flow::Stream;
+use netd_tests::repeated::{self, Repeated};
+use netd_tests::services::{Answering, ServicesDir, ask, await_endpoints, changes, service, slice};
 use netd_tests::{
-    Cluster, Context, Node, Outcome, PacketPath, Pod, Sniffer, Stack, Topology, ensure, eventually, fail, isolation,
-    kernel, net_conf, peer, seconds,
+    Cluster, Context, Namespace, Node, Outcome, PacketPath, Pod, Sniffer, Stack, Topology, ensure, eventually, fail,
+    isolation, kernel, net_conf, peer, seconds,
 };
 use serde_json::{Value, json};
 
@@ -75,13 +79,16 @@ fn show(wishes: &Wishes) -> Outcome {
         if host_gw { Topology::one_segment(wishes.underlay) } else { Topology::two_segments(wishes.underlay) };
     // An IPv6 route has no IPv4 gateway, so plain routes carry what the machines speak themselves.
     let pods = if host_gw { wishes.underlay } else { Stack::Dual };
+    let pods_have_v4 = pods.has(Family::V4);
     let step = Step::begin("machines, cables, a router");
     let fabric = topology.build()?;
     step.end();
     picture(&fabric.nodes);
     fabric.write_net_conf(&net_conf(pods, &wishes.backend))?;
     let step = Step::begin("netd on each node, until it is ready");
-    let cluster = Cluster::on(fabric, &["--ip-masq"])?;
+    let services = ServicesDir::new(&fabric.disk().join("services"))?;
+    let dir = format!("--services-dir={}", services.path());
+    let cluster = Cluster::on(fabric, &["--ip-masq", "--proxy=on", &dir])?;
     step.end();
     let step = Step::begin("pods, through the plugin");
     let placed = [("n1", "a"), ("n1", "b"), ("n2", "c"), ("n3", "d")];
@@ -100,6 +107,9 @@ fn show(wishes: &Wishes) -> Outcome {
     heal(&cluster)?;
     change(&cluster, &pods, &wishes.backend)?;
     everybody(&cluster, &pods)?;
+    if pods_have_v4 {
+        balance(&cluster, &services, &pods)?;
+    }
     status(cluster.node("n1"))?;
     if wishes.keep {
         keep(&cluster)?;
@@ -282,6 +292,76 @@ fn change(cluster: &Cluster, pods: &[(&Node, Pod)], from: &Value) -> Outcome {
     println!("      {sent} packets sent meanwhile, {lost} lost\n");
     ensure!(lost == 0, "{lost} packets were lost");
     Ok(())
+}
+
+/// A Service over the pods of three nodes: its shares, its node port, affinity, an endpoint that goes under load, and one packet's way.
+fn balance(cluster: &Cluster, services: &ServicesDir, pods: &[(&Node, Pod)]) -> Outcome {
+    println!("{} a Service from a directory of Kubernetes YAML, with a pod on each node\n", paint("1;34", "==>"));
+    let (client, cluster_ip) = (&pods[1].1, SocketAddr::from(([10, 96, 0, 10], 80)));
+    let (mut servers, mut endpoints) = (Vec::new(), Vec::new());
+    for (node, pod) in [&pods[0], &pods[2], &pods[3]] {
+        servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, pod.name())?);
+        endpoints.push((pod.address(Family::V4)?, node.name()));
+    }
+    let publish = |more: &str, endpoints: &[(IpAddr, &str)]| -> Outcome {
+        let more = format!("  type: NodePort\n{more}");
+        let text = service("web", "10.96.0.10", ", nodePort: 30080", &more) + &slice("web", endpoints);
+        services.write("web.yaml", &text)?;
+        cluster.fabric.nodes.iter().try_for_each(|node| await_endpoints(node, "default/web", endpoints.len()))
+    };
+    publish("", &endpoints)?;
+    println!(
+        "      {:<34}{}",
+        format!("{} > {cluster_ip}, 300 times", client.name()),
+        shares(client.namespace(), cluster_ip, 300)?
+    );
+    let (outside, node) = (cluster.node("n3"), cluster.node("n1"));
+    if let Some(address) = node.addresses().get(Family::V4) {
+        let node_port = SocketAddr::new(*address, 30080);
+        println!(
+            "      {:<34}{}",
+            format!("{} > {node_port}, 300 times", outside.name()),
+            shares(outside.namespace(), node_port, 300)?
+        );
+    }
+    publish("  sessionAffinity: ClientIP\n", &endpoints)?;
+    println!("      {:<34}{}", "with sessionAffinity, 50 times", shares(client.namespace(), cluster_ip, 50)?);
+    publish("", &endpoints)?;
+    let on = pods[1].0.namespace();
+    let load = vec![Repeated::start(client.namespace(), move || ask(cluster_ip).map(drop))];
+    repeated::go_on(&load)?;
+    let (before, since) = changes(on)?;
+    publish("", &endpoints[..2])?;
+    let (after, until) = changes(on)?;
+    ensure!(after > before, "netd has not counted the change");
+    let microseconds = (until - since) / (after - before) * 1e6;
+    repeated::go_on(&load)?;
+    let requests = load.iter().map(Repeated::count).sum::<u64>();
+    repeated::unharmed(load)?;
+    println!("      {:<34}{}", "pods a and c alone from now on", shares(client.namespace(), cluster_ip, 50)?);
+    println!(
+        "      {requests} requests around that change, 0 failed; netd brought it into the kernel in {microseconds:.0} \u{b5}s\n"
+    );
+    let (from, to) = (client.address(Family::V4)?.to_string(), cluster_ip.to_string());
+    println!("      {}", paint("1", &format!("{} # netd trace {from} {to}", node.name())));
+    let output = node.run_netd("trace", &[&from, &to])?;
+    for line in String::from_utf8_lossy(&output.stdout).lines().take(4) {
+        println!("      {line}");
+    }
+    println!();
+    Ok(())
+}
+
+/// Which pods answer so many connections, and how often each.
+fn shares(from: &Namespace, to: SocketAddr, connections: usize) -> Outcome<String> {
+    let counts = from.within(|| -> Outcome<BTreeMap<String, usize>> {
+        let mut counts = BTreeMap::new();
+        for _ in 0..connections {
+            *counts.entry(ask(to)?.0).or_default() += 1;
+        }
+        Ok(counts)
+    })??;
+    Ok(counts.iter().map(|(pod, count)| format!("{pod} {count}")).collect::<Vec<_>>().join(", "))
 }
 
 /// What the daemon says of itself.

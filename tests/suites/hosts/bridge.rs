@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use dataplane::types::Family;
 use libtest_mimic::Trial;
+use netd_tests::namespace::printed;
 use netd_tests::suite::test;
 use netd_tests::{
     Context, Namespace, Outcome, Pod, Topology, ensure, eventually, flow, kernel, net_conf, plugin, seconds,
@@ -21,6 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             }));
         }
     }
+    trials.extend(in_each(&EACH_DUAL, "a bridge with a name of the operator's is kept, found and removed", other_name));
     trials.push(test("plan and doctor find each change of the bridge, and a start puts it right", found));
     trials.extend(in_each(&[VXLAN], "a device that is no bridge in the bridge's place is a problem", no_bridge));
     trials.extend(in_each(&EACH, "new devices forward where the default is not to", hardened));
@@ -35,6 +37,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials.push(test("the error of the 1,024th pod says that a bridge has 1,023 ports", too_many));
     trials
 }
+
+/// The name of the bridge, where nobody gives it another one.
+const USUAL: &str = "cni0";
 
 /// Something that is done to the bridge.
 struct Harm {
@@ -59,38 +64,39 @@ const HARMS: &[Harm] = &[
 ];
 
 /// What the plugin gave the bridge on n1.
-fn bridge(node: &Namespace) -> Outcome<BTreeSet<String>> {
-    let link = kernel::existing_link(node, "cni0")?;
+fn bridge(node: &Namespace, name: &str) -> Outcome<BTreeSet<String>> {
+    let link = kernel::existing_link(node, name)?;
     let up = link["flags"].as_array().is_some_and(|flags| flags.iter().any(|flag| flag == "UP"));
     let mut lines = BTreeSet::from([format!("up {up}, hardware address {}, MTU {}", link["address"], link["mtu"])]);
-    lines.extend(kernel::addresses(node, "cni0")?.iter().map(|address| format!("address {address}")));
+    lines.extend(kernel::addresses(node, name)?.iter().map(|address| format!("address {address}")));
     // Without it the kernel asks for no neighbour when it forwards to a pod.
-    let link_local = node.run("ip -6 address show dev cni0 scope link")?;
+    let link_local = node.run(&format!("ip -6 address show dev {name} scope link"))?;
     lines.insert(format!("link-local address {}", link_local.contains("fe80:")));
     for flag in ["-4", "-6"] {
-        let routes = node.json(&format!("ip -j {flag} route show dev cni0"))?;
+        let routes = node.json(&format!("ip -j {flag} route show dev {name}"))?;
         // The link-local one comes and goes with an address that is the kernel's own.
         let ranges = routes.iter().filter_map(|route| route["dst"].as_str()).filter(|range| *range != "fe80::/64");
         lines.extend(ranges.map(|range| format!("route {range}")));
     }
-    for key in ["ipv4/conf/cni0/forwarding", "ipv6/conf/cni0/forwarding", "ipv6/conf/cni0/disable_ipv6"] {
-        lines.insert(format!("{key} {}", node.run(&format!("cat /proc/sys/net/{key}"))?.trim()));
+    for (family, key) in [("ipv4", "forwarding"), ("ipv6", "forwarding"), ("ipv6", "disable_ipv6")] {
+        let value = node.run(&format!("cat /proc/sys/net/{family}/conf/{name}/{key}"))?;
+        lines.insert(format!("{family} {key} {}", value.trim()));
     }
     Ok(lines)
 }
 
-/// Fails unless a script changes the bridge.
-fn spoil(bed: &Bed, harm: &Harm, before: &BTreeSet<String>) -> Outcome {
-    bed.on_n1(harm.script)?;
-    let after = bridge(bed.n1().namespace())?;
+/// Fails unless a harm changes the bridge with this name.
+fn spoil(bed: &Bed, harm: &Harm, name: &str, before: &BTreeSet<String>) -> Outcome {
+    bed.on_n1(&harm.script.replace(USUAL, name))?;
+    let after = bridge(bed.n1().namespace(), name)?;
     ensure!(after != *before, "`{}` has done nothing to {before:?}", harm.script);
     Ok(())
 }
 
 /// Waits until the bridge is as it was, and all pods talk.
-fn whole(bed: &Bed, before: &BTreeSet<String>) -> Outcome {
+fn whole(bed: &Bed, name: &str, before: &BTreeSet<String>) -> Outcome {
     eventually(seconds(10), "the bridge is as it was", || {
-        let now = bridge(bed.n1().namespace())?;
+        let now = bridge(bed.n1().namespace(), name)?;
         ensure!(now == *before, "missing: {:?}; new: {:?}", before - &now, &now - before);
         Ok(())
     })
@@ -102,10 +108,42 @@ fn whole(bed: &Bed, before: &BTreeSet<String>) -> Outcome {
 
 fn heals(network: &Network, harm: &Harm) -> Outcome {
     let bed = network.start()?;
-    let before = bridge(bed.n1().namespace())?;
-    bed.standing_still(|| spoil(&bed, harm, &before))?;
-    whole(&bed, &before)?;
+    let before = bridge(bed.n1().namespace(), USUAL)?;
+    bed.standing_still(|| spoil(&bed, harm, USUAL, &before))?;
+    whole(&bed, USUAL, &before)?;
     bed.unmoved()
+}
+
+/// The operator's list of plugins names the bridge.
+fn other_name(network: &Network) -> Outcome {
+    let name = "br-pods";
+    let fabric = network.fabric()?;
+    let source = fabric.disk().join("cni-conf.json");
+    let plugins = json!([{ "type": "flannel", "delegate": { "bridge": name, "isDefaultGateway": true } }]);
+    let list = json!({ "name": "cbr0", "cniVersion": "1.0.0", "plugins": plugins });
+    std::fs::write(&source, list.to_string()).context("write a list of plugins")?;
+    let mut bed = Bed::on(fabric, &["--cni-conf-source", &source.to_string_lossy()])?;
+    let before = bridge(bed.n1().namespace(), name)?;
+    for harm in HARMS {
+        bed.standing_still(|| spoil(&bed, harm, name, &before))?;
+        whole(&bed, name, &before).context(harm.name)?;
+    }
+    bed.standing_still(|| bed.on_n1(&format!("ip link del {name}")).map(drop))?;
+    whole(&bed, name, &before).context("the bridge is deleted")?;
+    found_after(&mut bed, &HARMS[0], name)?;
+    // What a DHCP client does that takes every interface for its own.
+    bed.on_n1(&format!("ip address add 169.254.77.7/16 dev {name}; ip route add default dev {name} metric 204"))?;
+    bed.unmoved()?;
+    let findings = Value::from(bed.doctor()?).to_string();
+    ensure!(findings.contains("default route of metric 204"), "the doctor says {findings}");
+    let Bed { p1, mut cluster, .. } = bed;
+    cluster.take("n1").terminate()?;
+    drop(p1);
+    let output = cluster.node("n1").run_netd("cleanup", &[])?;
+    printed("netd cleanup", &output)?;
+    let left = cluster.node("n1").namespace().run("ip -o link show type bridge")?;
+    ensure!(left.is_empty(), "after the clean-up there is {left}");
+    Ok(())
 }
 
 /// Done while netd is down: the two that look at a node without changing it say so, and the daemon heals it when it starts.
@@ -113,7 +151,7 @@ fn found() -> Outcome {
     let mut bed = VXLAN_DUAL.start()?;
     let mut failures = Vec::new();
     for harm in HARMS {
-        if let Err(failure) = found_after(&mut bed, harm).context(format!("`{}`", harm.script)) {
+        if let Err(failure) = found_after(&mut bed, harm, USUAL).context(format!("`{}`", harm.script)) {
             failures.push(failure);
             bed = VXLAN_DUAL.start()?;
         }
@@ -121,16 +159,16 @@ fn found() -> Outcome {
     all_of(&failures)
 }
 
-fn found_after(bed: &mut Bed, harm: &Harm) -> Outcome {
-    let before = bridge(bed.n1().namespace())?;
+fn found_after(bed: &mut Bed, harm: &Harm, name: &str) -> Outcome {
+    let before = bridge(bed.n1().namespace(), name)?;
     bed.cluster.take("n1").terminate()?;
-    spoil(bed, harm, &before)?;
+    spoil(bed, harm, name, &before)?;
     let (code, plan) = bed.verb("plan", &[])?;
-    ensure!(code == Some(2) && plan.contains("cni0"), "netd plan ends with {code:?} and says {plan:?}");
+    ensure!(code == Some(2) && plan.contains(name), "netd plan ends with {code:?} and says {plan:?}");
     let findings = Value::from(bed.doctor()?);
-    ensure!(findings.to_string().contains("cni0"), "the doctor says {findings}");
+    ensure!(findings.to_string().contains(name), "the doctor says {findings}");
     bed.cluster.resume("n1")?;
-    whole(bed, &before)
+    whole(bed, name, &before)
 }
 
 /// Nothing of netd's can be there: netd says so for as long as that lasts.

@@ -17,7 +17,7 @@ use netd_tests::{
 use serde_json::{Value, json};
 
 use crate::hostile_bed::{
-    Bed, await_ready, backends, caught_up, fabric, said, status, sysctl, troubles, troubles_by, vxlan,
+    Bed, await_ready, backends, caught_up, fabric, said, status, stranger, sysctl, troubles, troubles_by, vxlan,
 };
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -43,6 +43,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         }
     }
     trials.push(test("a policy rule that diverts the node's own pods is named", own_diverted));
+    trials.push(test("a policy rule that diverts the pods of one peer of several is named", one_diverted));
     trials.push(test("a policy rule that refuses pods' packets is named as long as it is there", refused_by_rule));
     trials.push(test("a policy rule for what is not the pods' is none of netd's business", harmless_rules));
     for stack in [Stack::V4, Stack::V6] {
@@ -264,6 +265,20 @@ fn own_diverted() -> Outcome {
     ensure!(found.contains("5270") && found.contains("table 52"), "it says {found}");
     heal(&bed, Family::V4)?;
     flow::ping(from, to)
+}
+
+fn one_diverted() -> Outcome {
+    let bed = Bed::start(Stack::V4, &vxlan(), &[])?;
+    for (name, n) in [("first", 66), ("second", 67), ("third", 68)] {
+        bed.write(&stranger(name, n))?;
+        netd_tests::node::routed(bed.node(), &format!("10.244.{n}.0/24"), true)?;
+    }
+    divert(bed.n1(), "10.244.67.0/24")?;
+    eventually(seconds(20), "status names the rule and the peer", || {
+        let problems = status(bed.node())?["problems"].to_string();
+        ensure!(["5270", "table 52", "second"].iter().all(|word| problems.contains(word)), "{problems}");
+        Ok(())
+    })
 }
 
 /// No time comes to look again: netd learns of the rule from the kernel alone.

@@ -101,7 +101,7 @@ pub fn accepts(input: &Input<'_>) -> (Vec<Accept>, Vec<Blocker>) {
                     })
                 }));
             }
-            Role::Dropping => blockers.extend(Blocker::of_chain(facts, &networks, input.others)),
+            Role::Dropping => blockers.extend(Blocker::of_chain(facts, &networks, input.others, input.bridge_name)),
             Role::Firewalld => blockers.extend(Blocker::of_firewalld(facts, &networks, input.others)),
         }
     }

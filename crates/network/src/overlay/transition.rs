@@ -50,26 +50,19 @@ impl Transition {
 /// The encapsulations of former configurations of which something is left: they are published, draining, or have a device by which a
 /// peer sends.
 ///
-/// A node that joins during a change has no former configuration of its own, and peers that have not read the new one yet send by the
-/// former. So such a node takes part in what more than half of its peers receive, and two at the least: what a single peer names, even
-/// the only one, is nothing that a node opens. Where the only peer has not changed yet, the two reach each other when that peer has.
+/// A node that joins during a change has no former configuration. What its peers name is nothing that it opens: peers that have not read
+/// the new configuration yet and this node reach each other when these peers have changed. Until then each names the other.
 pub(super) fn former(
     backend: &Backend,
     cluster: &Cluster,
     draining: &BTreeSet<Encapsulation>,
     ours: impl IntoIterator<Item = Encapsulation>,
 ) -> BTreeSet<Encapsulation> {
-    let mut counts: BTreeMap<Encapsulation, usize> = BTreeMap::new();
-    let publishing: Vec<_> = cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref()).collect();
-    for received in publishing.iter().flat_map(|support| support.receives.keys()) {
-        *counts.entry(*received).or_default() += 1;
-    }
-    let ours = ours.into_iter().filter(|ours| publishing.iter().any(|support| support.sends.contains(ours)));
-    let is_usual = |count: usize| count > 1 && count * 2 > publishing.len();
-    let usual = counts.into_iter().filter(|(_, count)| is_usual(*count)).map(|(received, _)| received);
+    let supports = || cluster.peers.values().filter_map(|peer| peer.encapsulations.as_ref());
+    let ours = ours.into_iter().filter(|ours| supports().any(|support| support.sends.contains(ours)));
     let published = cluster.own.encapsulations.iter().flat_map(EncapsulationSupport::all);
     let configured = backend.encapsulations();
-    let all = published.chain(draining.iter().copied()).chain(ours).chain(usual);
+    let all = published.chain(draining.iter().copied()).chain(ours);
     all.filter(|encapsulation| !configured.contains(encapsulation)).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Nodes that change their backend, as a model: what each one does in a step, and which packets are lost then. What a node publishes and
 //! may do follows from the daemon's own [`Advertisement`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use network::net_conf::NetConf;
 use network::overlay::transition::{Transition, reverse_path_key};
 use network::overlay::{Input, Outcome, build, forward};
 
+use crate::bridge::BRIDGE;
 use crate::daemon::advertisement::{Advertisement, DRAIN};
 
 /// Those that are there from the beginning on.
@@ -101,6 +102,10 @@ pub(super) struct Node {
     /// The kernel: devices, the ways to the others' pods, and whether its reverse-path filters are strict.
     links: BTreeMap<IfName, Link>,
     pub(super) ways: BTreeMap<(NodeName, Family), PeerRoute>,
+    /// The others that it names as out of reach.
+    unreachable: BTreeSet<NodeName>,
+    /// It waits with ways until it has published by which it sends.
+    is_publishing: bool,
     strict: bool,
 }
 
@@ -108,6 +113,8 @@ pub(super) struct Node {
 pub(super) struct World {
     pub(super) nodes: Vec<Node>,
     store: BTreeMap<NodeName, Lease>,
+    /// Those that the one that joins has reached and that have reached it, at one moment: from then on no packet may be lost.
+    connected: BTreeSet<u8>,
 }
 
 fn link(name: &IfName, index: u32, kind: Kind) -> Link {
@@ -154,6 +161,8 @@ impl Node {
             publisher: Publisher::Idle,
             links,
             ways: BTreeMap::new(),
+            unreachable: BTreeSet::new(),
+            is_publishing: false,
             strict: true,
         };
         node.configure(0);
@@ -168,7 +177,8 @@ impl Node {
         let tunnel_devices = devices.expect("a network that can be carried");
         let (name, identity) = (self.own.node.clone(), vxlan(V4, V4).identity());
         let (conf, public, subnet_len) = (self.conf.clone(), PerFamily::none(), PerFamily::none());
-        let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public, subnet_len };
+        let bridge = BRIDGE;
+        let place = super::super::Node { name, conf, underlay, tunnel_devices, identity, public, subnet_len, bridge };
         let request = place.request(&self.links, Vec::new(), Some(&self.own), Path::new("/nowhere"));
         self.own.backend = request.backend;
         self.own.data = request.data.map(|family, request| request.data(self.own.data.get(family)));
@@ -203,6 +213,7 @@ impl Node {
             },
             forward_chains: &[],
             others: &forward::Others::default(),
+            bridge_name: &name("cni0"),
             bridge: None,
         })
         .expect("a network that can be carried")
@@ -217,6 +228,8 @@ impl Node {
             self.links.insert(name.clone(), Link { mac: device.mac, alias, ..device_link });
         }
         self.ways.clone_from(&outcome.peer_routes);
+        self.unreachable = outcome.unreachable.keys().map(|(node, _)| node.clone()).collect();
+        self.is_publishing = !outcome.unpublished.is_empty();
         self.strict = outcome.one_way;
         self.met_late |= self.known.get(&node_name(LATE)).is_some_and(|lease| lease.encapsulations.is_some());
     }
@@ -226,14 +239,27 @@ impl Node {
         other.n != LATE || self.met_late
     }
 
-    /// True where a packet that is sent here in that way is taken in.
-    fn receives(&self, way: PeerRoute, from: &Node) -> bool {
+    fn way_to(&self, other: &Node) -> Option<PeerRoute> {
+        self.ways.get(&(other.own.node.clone(), Family::V4)).copied()
+    }
+
+    /// True where this node has no way to a node that it has not reached so far, and says so or is about to have one.
+    fn names(&self, other: &Node) -> bool {
+        self.way_to(other).is_none() && (self.is_publishing || self.unreachable.contains(&other.own.node))
+    }
+
+    /// True where packets that are sent here in that way have an open end.
+    fn is_open(&self, way: PeerRoute) -> bool {
         let is_end = |link: &Link| {
             encapsulation_of(link).is_some_and(|(there, _)| there == way.encapsulation) && link.mac == way.mac
         };
-        let is_open = way.is_direct() || self.links.values().any(is_end);
-        let back = self.ways.get(&(from.own.node.clone(), Family::V4)).map(|route| route.encapsulation);
-        is_open && (!self.strict || !self.has_met(from) || back == Some(way.encapsulation))
+        way.is_direct() || self.links.values().any(is_end)
+    }
+
+    /// True where no reverse-path filter drops a packet that is sent here in that way.
+    fn is_let_in(&self, way: PeerRoute, from: &Node) -> bool {
+        let back = self.way_to(from).map(|route| route.encapsulation);
+        !self.strict || !self.has_met(from) || back == Some(way.encapsulation)
     }
 }
 
@@ -253,12 +279,20 @@ impl World {
     pub(super) fn new() -> Self {
         let nodes: Vec<_> = NODES.into_iter().map(Node::new).collect();
         let store = nodes.iter().map(|node| (node.own.node.clone(), node.own.clone())).collect();
-        let mut world = Self { nodes, store };
+        let mut world = Self { nodes, store, connected: BTreeSet::new() };
         world.calm_down();
         world
     }
 
     pub(super) fn step(&mut self, step: Step) {
+        self.take(step);
+        if let Some(late) = self.nodes.get(NODES.len()) {
+            let both = |node: &&Node| node.way_to(late).is_some() && late.way_to(node).is_some();
+            self.connected.extend(self.nodes.iter().filter(both).map(|node| node.n));
+        }
+    }
+
+    fn take(&mut self, step: Step) {
         if step.place().is_some_and(|at| at >= self.nodes.len()) {
             return;
         }
@@ -394,13 +428,19 @@ impl World {
     pub(super) fn losses(&self) -> Vec<String> {
         let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (from, to)));
         let pairs = pairs.filter(|(from, to)| from.n != to.n && from.ready && to.ready && from.has_met(to));
-        let lost = pairs.filter_map(|(from, to)| match from.ways.get(&(to.own.node.clone(), Family::V4)) {
-            None => Some(format!("node {} has no way to node {}", from.n, to.n)),
-            Some(way) if to.receives(*way, from) => None,
-            Some(way) => Some(format!(
-                "node {} sends to node {} by {}, which that does not receive (strict: {})",
-                from.n, to.n, way.encapsulation, to.strict
-            )),
+        let lost = pairs.filter_map(|(from, to)| {
+            // Two that have never reached each other may have no way, and then one names the other.
+            let is_new = [from, to].iter().any(|node| node.n == LATE)
+                && ![from, to].iter().any(|node| self.connected.contains(&node.n));
+            match from.way_to(to) {
+                None if is_new && from.names(to) => None,
+                None => Some(format!("node {} has no way to node {}", from.n, to.n)),
+                Some(way) if to.is_open(way) && (to.is_let_in(way, from) || is_new && to.names(from)) => None,
+                Some(way) => Some(format!(
+                    "node {} sends to node {} by {}, which that does not receive (strict: {})",
+                    from.n, to.n, way.encapsulation, to.strict
+                )),
+            }
         });
         lost.collect()
     }

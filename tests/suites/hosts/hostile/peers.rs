@@ -28,7 +28,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     }
     trials.push(test("a peer that sends by a busy port leaves the node ready", busy_port));
     trials.push(test("a peer opens no ports on other nodes and loosens no filter", ports));
-    trials.push(test("the only peer opens no ports on a node that joins", only_peer));
+    trials.push(test("the only peer opens no ports on a node that joins", || joins(1)));
+    trials.push(test("three peers that agree open no ports on a node that joins", || joins(3)));
     trials.push(test("a peer that sends by many ports costs a change of the backend no packet", crowded));
     for (name, backend) in backends() {
         for (families, stack) in [("IPv4", Stack::V4), ("dual", Stack::Dual)] {
@@ -192,15 +193,25 @@ fn ports() -> Outcome {
     Ok(())
 }
 
-fn only_peer() -> Outcome {
+/// A node that joins has no former configuration, whatever all its peers say.
+fn joins(peers: u8) -> Outcome {
     let fabric = fabric(Stack::V4, &vxlan(), &[])?;
-    let of_port = |port: u16| json!({ "Type": "vxlan", "VNI": 1, "Port": port, "VtepMAC": "02:00:00:00:02:42" });
-    stranger("liar", 66).set("Receives", json!([of_port(8472), of_port(4500)])).write(&fabric.store)?;
+    let ports = |mac: String| {
+        let of_port = |port: u16| json!({ "Type": "vxlan", "VNI": 1, "Port": port, "VtepMAC": mac });
+        json!([of_port(8472), of_port(4500)])
+    };
+    let numbers = || 66..66 + peers;
+    for n in numbers() {
+        let liar = stranger(&format!("liar-{n}"), n).set("Receives", ports(format!("02:00:00:00:02:{n:02x}")));
+        liar.set("Sends", json!([sends(8472), sends(4500)])).write(&fabric.store)?;
+    }
     let n1 = fabric.node("n1");
     let _daemon = n1.start_netd(&[])?;
-    netd_tests::node::routed(n1, "10.244.66.0/24", true)?;
+    numbers().try_for_each(|n| netd_tests::node::routed(n1, &format!("10.244.{n}.0/24"), true))?;
     let devices: Vec<String> = kernel::vxlans(n1.namespace())?.into_iter().map(|(name, _)| name).collect();
     ensure!(devices == ["flannel.1"], "n1 has the devices {devices:?}");
+    let received = netd_tests::peer::read(&fabric.store, "n1")?["Receives"].take();
+    ensure!(received.as_array().is_some_and(|all| all.len() == 1), "n1 receives {received}");
     Ok(())
 }
 

@@ -224,6 +224,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
         transition: &transition,
         forward_chains: &[],
         others: &crate::overlay::forward::Others::default(),
+        bridge_name: &name("cni0"),
         bridge: None,
     })
     .expect("a network that can be carried")

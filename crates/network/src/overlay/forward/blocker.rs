@@ -6,14 +6,12 @@
 use std::fmt;
 
 use dataplane::nft::{BaseChainFacts, Comparison, Expression, Operand, Policy, Rule, Side, Statement, Value, Verdict};
-use dataplane::types::{Family, Prefix};
+use dataplane::types::{Family, IfName, Prefix};
 use dataplane::xtables;
 use reconcile::problem::Problem;
 
 use super::Others;
 
-/// The bridge that the plugin makes.
-const BRIDGE: &str = "cni0";
 /// The name of firewalld's table.
 pub(super) const FIREWALLD: &str = "firewalld";
 /// The chains in which firewalld sorts packets by their source, in releases 0.x and 1.x.
@@ -79,10 +77,15 @@ impl Blocker {
     }
 
     /// A chain of nftables whose policy is to drop.
-    pub(super) fn of_chain(facts: &BaseChainFacts, networks: &[Prefix], others: &Others) -> Option<Self> {
+    pub(super) fn of_chain(
+        facts: &BaseChainFacts,
+        networks: &[Prefix],
+        others: &Others,
+        bridge: &IfName,
+    ) -> Option<Self> {
         let table = format!("{} {}", facts.table.family, facts.table.name);
         let rules = others.rules.get(&(facts.table.clone(), facts.chain.clone())).map_or(&[][..], Vec::as_slice);
-        let remedy = in_turn(not_accepted(networks, rules).map(|(side, range)| {
+        let remedy = in_turn(not_accepted(networks, rules, bridge).map(|(side, range)| {
             let words = if range.family() == Family::V4 { "ip" } else { "ip6" };
             let side = if side == Side::Source { "saddr" } else { "daddr" };
             format!("nft insert rule {table} {} {words} {side} {range} accept", facts.chain)
@@ -121,9 +124,10 @@ impl Blocker {
     }
 }
 
-/// The ends of packets, of these networks, that no rule of a chain accepts: the packets meet the chain's policy.
-pub fn not_accepted(networks: &[Prefix], rules: &[Rule]) -> impl Iterator<Item = (Side, Prefix)> {
-    missing(networks, &passes(rules)).collect::<Vec<_>>().into_iter()
+/// The ends of packets, of these networks, that no rule of a chain accepts, and none that is for the pods' bridge: the packets meet the
+/// chain's policy.
+pub fn not_accepted(networks: &[Prefix], rules: &[Rule], bridge: &IfName) -> impl Iterator<Item = (Side, Prefix)> {
+    missing(networks, &passes(rules, bridge)).collect::<Vec<_>>().into_iter()
 }
 
 /// What of the networks is not let pass, by its end of a packet.
@@ -133,7 +137,7 @@ fn missing(networks: &[Prefix], passes: &[(Side, Prefix)]) -> impl Iterator<Item
 }
 
 /// The ranges of which all packets pass, by the side of a packet.
-fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
+fn passes(rules: &[Rule], bridge: &IfName) -> Vec<(Side, Prefix)> {
     let mut passes = Vec::new();
     for rule in rules {
         match (conditions(rule).as_slice(), rule.statements.last()) {
@@ -142,7 +146,9 @@ fn passes(rules: &[Rule]) -> Vec<(Side, Prefix)> {
                 passes.extend(range(one));
                 passes.extend(family(one).into_iter().flat_map(all));
                 passes.extend(
-                    of_bridge(one).into_iter().flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))),
+                    of_bridge(one, bridge)
+                        .into_iter()
+                        .flat_map(|side| Family::BOTH.map(|of| (side, of.default_route()))),
                 );
             }
             // No packet reaches the rules after this one.
@@ -186,12 +192,12 @@ fn family(statement: &Statement) -> Option<Family> {
 }
 
 /// The end of packets for which a statement asks that they pass the pods' bridge.
-fn of_bridge(statement: &Statement) -> Option<Side> {
+fn of_bridge(statement: &Statement, bridge: &IfName) -> Option<Side> {
     let Statement::Compare { left, op: Comparison::Eq, right: Operand::Value(Value::IfName(name)) } = statement else {
         return None;
     };
     match left {
-        _ if name.as_str() != BRIDGE => None,
+        _ if name != bridge => None,
         Expression::InputName => Some(Side::Source),
         Expression::OutputName => Some(Side::Destination),
         _ => None,

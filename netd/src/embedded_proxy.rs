@@ -1,0 +1,211 @@
+//! The proxy for Services inside netd: a thread of its own with a runtime of its own, so that neither keeps the other waiting.
+//!
+//! A proxy that fails is tried again, and is a problem in the status. The pod network goes on without it.
+
+use std::path::PathBuf;
+use std::pin::pin;
+use std::thread;
+use std::time::Duration;
+
+use apiserver::{Address, ApiServer};
+use dataplane::types::{PerFamily, Prefix};
+use network::chain;
+use proxy::app::{AppError, Proxy, Status};
+use proxy::config::{Config as ProxyConfig, ConfigError, DetectLocal, Flags, Loaded};
+use proxy::kube_proxy;
+use proxy::source::{api, directory};
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use crate::config::{Config, ProxyMode, ServicesSource};
+use crate::node::Node;
+use crate::problem::{Kind, Problem, Problems};
+use crate::status::ProxyState;
+use crate::status::publisher::StatusPublisher;
+
+/// The program's name in requests.
+const USER_AGENT: &str = concat!("netd/", env!("CARGO_PKG_VERSION"));
+/// How long the proxy waits after a failure, and between two looks for a kube-proxy that ends.
+const RETRY: Duration = Duration::from_secs(5);
+/// How long the end of the proxy may take.
+const END: Duration = Duration::from_secs(5);
+
+/// Why the proxy does not run.
+#[derive(Debug, thiserror::Error)]
+enum ProxyError {
+    #[error("cannot read --proxy-config {}", .0.display())]
+    File(PathBuf, #[source] std::io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error("the source of Services has ended")]
+    SourceEnded,
+}
+
+/// What the proxy needs to know of netd.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    mode: ProxyMode,
+    source: ServicesSource,
+    /// kube-proxy's configuration file.
+    file: Option<PathBuf>,
+    node: String,
+    /// The pods' ranges of the cluster: `clusterCIDR` where the file does not have it.
+    pods: PerFamily<Prefix>,
+}
+
+impl Settings {
+    /// The settings on a node; `None` where the proxy is off.
+    pub fn of(config: &Config, node: &Node) -> Option<Self> {
+        let mode = config.proxy.mode();
+        let source = config.services_source().filter(|_| mode != ProxyMode::Off)?;
+        let (file, pods) = (config.proxy.file.clone(), node.identity.networks);
+        Some(Self { mode, source, file, node: node.name.to_string(), pods })
+    }
+
+    /// Reads kube-proxy's file, and completes it with what netd knows. Gives what is to be logged too.
+    fn read(&self) -> Result<Loaded, ProxyError> {
+        let text = self
+            .file
+            .as_ref()
+            .map(|path| std::fs::read_to_string(path).map_err(|error| ProxyError::File(path.clone(), error)));
+        let text = text.transpose()?;
+        let name = self.file.as_ref().map(|path| path.display().to_string());
+        let file = name.as_deref().zip(text.as_deref());
+        let mut loaded = ProxyConfig::read(&Flags::default(), file)?;
+        if let DetectLocal::ClusterCidr(ranges) = &mut loaded.config.detect_local {
+            for (family, range) in self.pods.iter() {
+                ranges.slot(family).get_or_insert(*range);
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// The running proxy. It ends where this is dropped.
+#[derive(Debug)]
+pub struct EmbeddedProxy {
+    /// Dropped to end it.
+    end: watch::Sender<()>,
+    done: oneshot::Receiver<()>,
+}
+
+impl EmbeddedProxy {
+    /// Starts it, in the network namespace of the calling thread.
+    pub fn start(settings: Settings, publisher: StatusPublisher) -> Self {
+        let ((end, ended), (sender, done)) = (watch::channel(()), oneshot::channel());
+        publisher.set_proxy(ProxyState::Starting, None, &Problems::new());
+        let failed = publisher.clone();
+        let run = move || {
+            match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => run(runtime, &settings, &publisher, ended),
+                Err(error) => publish_failure(&publisher, format!("its thread cannot start: {error}")),
+            }
+            // netd may have ended without waiting.
+            let _ = sender.send(());
+        };
+        if let Err(error) = thread::Builder::new().name("proxy".to_owned()).spawn(run) {
+            publish_failure(&failed, format!("its thread cannot start: {error}"));
+        }
+        Self { end, done }
+    }
+
+    /// Ends it, and waits for the end. What is in the kernel stays.
+    pub async fn end(self) {
+        drop(self.end);
+        let _ = timeout(END, self.done).await;
+    }
+}
+
+fn run(runtime: Runtime, settings: &Settings, publisher: &StatusPublisher, ended: watch::Receiver<()>) {
+    runtime.block_on(keep_running(settings, publisher, ended));
+    // A file system that does not answer must not keep netd from ending.
+    runtime.shutdown_timeout(Duration::from_secs(2));
+}
+
+/// Runs the proxy until `ended`, again after each failure.
+async fn keep_running(settings: &Settings, publisher: &StatusPublisher, mut ended: watch::Receiver<()>) {
+    let mut logged = None;
+    loop {
+        let beside = if settings.mode == ProxyMode::Auto { kube_proxy::running() } else { None };
+        let why = if let Some(beside) = beside {
+            publisher.set_proxy(ProxyState::LeftToKubeProxy, Some(beside.clone()), &Problems::new());
+            let why = format!("Services are left to kube-proxy: {beside}");
+            if logged.as_ref() != Some(&why) {
+                tracing::info!("{why}");
+            }
+            why
+        } else {
+            let Err(error) = run_once(settings, publisher, ended.clone()).await else { return };
+            let error = chain(&error);
+            if logged.as_ref() != Some(&error) {
+                tracing::error!("the proxy for Services does not run: {error}; trying again");
+            }
+            publish_failure(publisher, error.clone());
+            error
+        };
+        logged = Some(why);
+        tokio::select! {
+            _ = ended.changed() => return,
+            () = sleep(RETRY) => {}
+        }
+    }
+}
+
+/// Runs the proxy until `ended`.
+async fn run_once(
+    settings: &Settings,
+    publisher: &StatusPublisher,
+    mut ended: watch::Receiver<()>,
+) -> Result<(), ProxyError> {
+    let Loaded { config, warnings } = settings.read()?;
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+    let of_file = config.kubeconfig.clone();
+    let mut proxy = Proxy::open(config, &settings.node)?;
+    let events = match &settings.source {
+        ServicesSource::Directory(dir) => directory::follow(dir.clone(), &settings.node, directory::POLL),
+        ServicesSource::Api { url, kubeconfig } => {
+            let address = Address { url: url.clone(), kubeconfig: kubeconfig.clone().or(of_file) };
+            api::follow(&ApiServer::new(address, USER_AGENT), &settings.node)
+        }
+    };
+    let status = proxy.status();
+    let is_ended = ended.clone();
+    let end = async {
+        // An error says that the sender is dropped, which is the end.
+        let _ = ended.changed().await;
+    };
+    let end = pin!(end);
+    tokio::select! {
+        () = proxy.run(events, end) => {}
+        () = follow(status, publisher) => {}
+    }
+    if is_ended.has_changed().is_err() { Ok(()) } else { Err(ProxyError::SourceEnded) }
+}
+
+/// Shows what the proxy says in netd's status.
+async fn follow(mut status: watch::Receiver<Status>, publisher: &StatusPublisher) {
+    loop {
+        let Status { is_programmed, problems } = status.borrow_and_update().clone();
+        let state = if is_programmed { ProxyState::Programmed } else { ProxyState::NotProgrammed };
+        let convert = |problem: proxy::problem::Problem| Problem {
+            kind: Kind::Service(problem.kind),
+            subject: problem.subject,
+            detail: problem.detail,
+            remedy: problem.remedy,
+        };
+        publisher.set_proxy(state, None, &problems.into_iter().map(convert).collect());
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn publish_failure(publisher: &StatusPublisher, why: String) {
+    let problem = Problem::new(Kind::ProxyFailed, "the proxy for Services", format!("does not run: {why}"));
+    publisher.set_proxy(ProxyState::Failed, Some(why), &Problems::from([problem]));
+}

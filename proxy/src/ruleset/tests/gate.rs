@@ -1,0 +1,58 @@
+//! What packets that are for no Service cost.
+
+use dataplane::nft::{Comparison, NatTarget, Statement, Table, Verdict};
+
+use super::super::Ruleset;
+use crate::fixtures::{resolved, service_port, settings};
+use crate::model::Protocol;
+
+/// How many sets and maps are looked up in a chain for a packet that is in none of them, while all else that rules ask for holds.
+fn lookups(table: &Table, chain: &str) -> usize {
+    let mut count = 0;
+    for rule in &table.chains[chain].rules {
+        for statement in &rule.statements {
+            match statement {
+                Statement::Lookup { op, .. } => {
+                    count += 1;
+                    if *op == Comparison::Eq {
+                        break;
+                    }
+                }
+                Statement::Nat { to: NatTarget::Map { .. }, .. } | Statement::VerdictFrom { .. } => {
+                    count += 1;
+                    break;
+                }
+                Statement::Verdict(Verdict::Jump(next)) => count += lookups(table, next),
+                Statement::Verdict(Verdict::Goto(next)) => return count + lookups(table, next),
+                Statement::Masquerade(_) | Statement::Verdict(_) | Statement::Reject(_) => return count,
+                _ => {}
+            }
+        }
+    }
+    count
+}
+
+/// A table with Services of that many numbers of endpoints, each with and without affinity.
+fn table(counts: u8) -> Table {
+    let mut ruleset = Ruleset::new(settings());
+    for count in 1..=counts {
+        // Even and odd lengths of names: no two have an address in common.
+        for prefix in ["a-", "sticky-"] {
+            let port = service_port(&format!("{prefix}{}", "x".repeat(2 * usize::from(count))), Protocol::Tcp);
+            let endpoints: Vec<u8> = (1..=count).collect();
+            let key = port.key();
+            ruleset.update(&[(key, Some(resolved(port, &endpoints)))].into());
+        }
+    }
+    ruleset.table()
+}
+
+#[test]
+fn a_packet_for_no_service_costs_two_lookups_in_a_chain_at_most_whatever_services_there_are() {
+    let tables = [table(1), table(20)];
+    let bases = tables[1].chains.iter().filter(|(_, chain)| chain.base.is_some());
+    for (name, _) in bases.filter(|(name, _)| *name != "nat-postrouting") {
+        let [few, many] = tables.each_ref().map(|table| lookups(table, name));
+        assert!(few == many && many <= 2, "{name}: {few} lookups with few Services, {many} with many");
+    }
+}
