@@ -80,7 +80,7 @@ end
     /// # Errors
     /// Where they were not built.
     pub fn netd(&self) -> Outcome<PathBuf> {
-        let (netd, plugin, proxy) = (binaries::netd()?, binaries::plugin()?, binaries::proxy()?);
+        let (netd, plugin) = (binaries::netd()?, binaries::plugin()?);
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/image");
         let packing = format!(
             r#"{ARCHIVE}
@@ -92,15 +92,14 @@ end
             mkdir -p netd
             cp {netd} netd/netd
             cp {plugin} netd/netd-cni
-            cp {proxy} netd/netd-proxy
-            for library in $(ldd {netd} {plugin} {proxy} | grep -o '/[^ :]*' | grep '\.so' | sort -u); do
+            ln -s netd netd/netd-proxy
+            for library in $(ldd {netd} {plugin} | grep -o '/[^ :]*' | grep '\.so' | sort -u); do
                 install -D $library netd$library
             done
             archive netd:{version} netd netd-image.tar '"/netd"'"#,
             folder = self.folder.display(),
             netd = netd.display(),
             plugin = plugin.display(),
-            proxy = proxy.display(),
             script = script.display(),
             version = env!("CARGO_PKG_VERSION"),
         );

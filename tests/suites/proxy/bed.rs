@@ -66,6 +66,7 @@ impl Bed {
             lines
         });
         n2.ip(&format!("{addresses}route add 10.244.1.0/24 via {NODE}"))?;
+        fabric.node("api").namespace().ip(&format!("route add 10.244.1.0/24 via {NODE}"))?;
         let both = [Protocol::Tcp, Protocol::Udp];
         let wanted: Vec<_> = (1..=4).flat_map(|n| both.map(|protocol| (n2, "n2", endpoint(n), protocol))).collect();
         let servers = Servers::start(&wanted)?;

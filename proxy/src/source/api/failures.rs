@@ -27,7 +27,13 @@ struct Failure {
     /// What can be done: failures with the same advice are the same.
     advice: &'static str,
     problem: Problem,
+    /// How often the API server has refused since it could not be reached.
+    refusals: u32,
 }
+
+/// An API server that has just started refuses everybody (403) until it has read its own rules, which takes some seconds: so many refusals
+/// still count as the outage.
+const REFUSALS_OF_A_START: u32 = 3;
 
 impl Failures {
     /// A watch fails. Returns an event where it did not, or failed for something else.
@@ -45,10 +51,17 @@ impl Failures {
         if self.0.get(&collection).as_ref().is_some_and(is_same) {
             return None;
         }
-        let known = self.0.values().find(is_same).cloned();
+        if let Some(known) = self.0.get_mut(&collection).filter(|known| known.advice == REMEDIES.unreachable)
+            && error.code() == Some(403)
+            && known.refusals < REFUSALS_OF_A_START
+        {
+            known.refusals += 1;
+            return None;
+        }
+        let known = self.0.values().find(is_same).map(|known| Failure { refusals: 0, ..known.clone() });
         let detail = format!("cannot be followed, and what was last known stays in force: {}", chain(error));
         let problem = Problem::new(Kind::SourceUnavailable, subject, detail).with_remedy(advice);
-        self.0.insert(collection, known.unwrap_or(Failure { advice, problem }));
+        self.0.insert(collection, known.unwrap_or(Failure { advice, problem, refusals: 0 }));
         Some(self.event())
     }
 

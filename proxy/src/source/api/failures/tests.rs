@@ -64,3 +64,14 @@ fn a_failure_that_asks_for_something_else_is_told_anew() {
         reported(failures.begin(Collection::Services, &unreachable("invalid peer certificate"))).expect("news");
     assert!(reported[0].ends_with("invalid peer certificate"), "{reported:?}");
 }
+
+#[test]
+fn refusals_of_an_api_server_that_starts_are_its_outage() {
+    let mut failures = Failures::default();
+    failures.begin(Collection::Services, &unreachable("refused"));
+    for _ in 0..REFUSALS_OF_A_START {
+        assert_eq!(reported(failures.begin(Collection::Services, &refused(403))), None);
+    }
+    let lasting = reported(failures.begin(Collection::Services, &refused(403))).expect("news");
+    assert!(lasting[0].starts_with("the list of Services cannot be followed"), "{lasting:?}");
+}
