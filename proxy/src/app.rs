@@ -119,9 +119,10 @@ impl Proxy {
         let (programmed, is_programmed) = watch::channel(false);
         tasks.spawn(kube_proxy::take_over(is_programmed));
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
-        match socket {
-            Some(socket) => drop(tasks.spawn(server::serve(socket, questions.0, changes.subscribe()))),
-            None => tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket"),
+        if let Some(socket) = socket {
+            tasks.spawn(server::serve(socket, questions.0, changes.subscribe()));
+        } else {
+            tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket");
         }
         Ok(Self {
             _tasks: tasks,

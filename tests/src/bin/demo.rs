@@ -311,7 +311,7 @@ fn balance(cluster: &Cluster, services: &ServicesDir, pods: &[(&Node, Pod)]) -> 
     };
     publish("", &endpoints)?;
     println!(
-        "      {:<34}{}",
+        "      {:<36}{}",
         format!("{} > {cluster_ip}, 300 times", client.name()),
         shares(client.namespace(), cluster_ip, 300)?
     );
@@ -319,13 +319,13 @@ fn balance(cluster: &Cluster, services: &ServicesDir, pods: &[(&Node, Pod)]) -> 
     if let Some(address) = node.addresses().get(Family::V4) {
         let node_port = SocketAddr::new(*address, 30080);
         println!(
-            "      {:<34}{}",
+            "      {:<36}{}",
             format!("{} > {node_port}, 300 times", outside.name()),
             shares(outside.namespace(), node_port, 300)?
         );
     }
     publish("  sessionAffinity: ClientIP\n", &endpoints)?;
-    println!("      {:<34}{}", "with sessionAffinity, 50 times", shares(client.namespace(), cluster_ip, 50)?);
+    println!("      {:<36}{}", "with sessionAffinity, 50 times", shares(client.namespace(), cluster_ip, 50)?);
     publish("", &endpoints)?;
     let on = pods[1].0.namespace();
     let load = vec![Repeated::start(client.namespace(), move || ask(cluster_ip).map(drop))];
@@ -338,7 +338,7 @@ fn balance(cluster: &Cluster, services: &ServicesDir, pods: &[(&Node, Pod)]) -> 
     repeated::go_on(&load)?;
     let requests = load.iter().map(Repeated::count).sum::<u64>();
     repeated::unharmed(load)?;
-    println!("      {:<34}{}", "pods a and c alone from now on", shares(client.namespace(), cluster_ip, 50)?);
+    println!("      {:<36}{}", "pods a and c alone from now on", shares(client.namespace(), cluster_ip, 50)?);
     println!(
         "      {requests} requests around that change, 0 failed; netd brought it into the kernel in {microseconds:.0} \u{b5}s\n"
     );
