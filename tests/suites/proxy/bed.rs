@@ -60,6 +60,8 @@ impl Bed {
             pod.name()
         ))?;
         n1.sysctl("net/ipv4/ip_forward", "1")?;
+        // One refusal after the other to the same client.
+        n1.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         pod.ip("addr add 10.244.1.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.244.1.1")?;
         let addresses = (1..=4).fold(String::new(), |mut lines, n| {
             let _ = writeln!(lines, "addr add {} dev lo", endpoint(n).ip());
@@ -195,7 +197,7 @@ impl Bed {
 
     /// A failure with what the node has.
     pub(crate) fn with_logs(&self, failure: Failure, daemon: &Daemon) -> Failure {
-        let table = self.node().run("nft list tables").unwrap_or_else(|failure| failure.to_string());
+        let table = self.node().run("nft list table ip netd-proxy").unwrap_or_else(|failure| failure.to_string());
         failure.with("netd-proxy", &daemon.log()).with("the tables", &table)
     }
 }
