@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use netd_tests::apiserver::{ApiServer, PROXY_ACCOUNT, node_object};
 use netd_tests::daemon::Daemon;
@@ -152,10 +153,10 @@ impl Bed {
         Daemon::launch(self.node(), command, name, &disk)
     }
 
-    /// Who answers a client, and how they see it; `None` where nobody does.
-    fn once(&self, from: IpAddr, to: SocketAddr, protocol: Protocol) -> Outcome<Answer> {
+    /// What a client gets.
+    fn once(&self, from: IpAddr, to: SocketAddr, protocol: Protocol, patience: Duration) -> Outcome<Answer> {
         let namespace = if from == POD { &self.pod } else { self.outside() };
-        namespace.within(|| ask::ask(from, to, protocol, ask::BRIEF))?
+        namespace.within(|| ask::ask(from, to, protocol, patience))?
     }
 
     /// Waits until connections go to all of these endpoints and to no other one.
@@ -165,7 +166,7 @@ impl Bed {
         eventually(seconds(30), &what, || {
             let mut seen = BTreeSet::new();
             for _ in 0..30 {
-                let (_, server, client) = ask::answered(self.once(from, to.into(), protocol)?)?;
+                let (_, server, client) = ask::answered(self.once(from, to.into(), protocol, ask::PATIENT)?)?;
                 let shown = if from == POD { from } else { NODE.into() };
                 ensure!(client == shown, "{server} sees {client}");
                 seen.insert(server);
@@ -178,7 +179,9 @@ impl Bed {
     /// Waits until a client gets this instead of an endpoint.
     pub(crate) fn gets(&self, from: IpAddr, to: (Ipv4Addr, u16), answer: &Answer) -> Outcome {
         eventually(seconds(30), &format!("{from} gets {answer:?} from {to:?}"), || {
-            let got = self.once(from, to.into(), Protocol::Tcp)?;
+            // A refusal that comes while the kernel still connects counts when the client sends again, after a second.
+            let patience = if *answer == Answer::Silence { ask::BRIEF } else { ask::PATIENT };
+            let got = self.once(from, to.into(), Protocol::Tcp, patience)?;
             ensure!(got == *answer, "it gets {got:?}");
             Ok(())
         })
@@ -197,7 +200,7 @@ impl Bed {
 
     /// A failure with what the node has.
     pub(crate) fn with_logs(&self, failure: Failure, daemon: &Daemon) -> Failure {
-        let table = self.node().run("nft list table ip netd-proxy").unwrap_or_else(|failure| failure.to_string());
+        let table = self.node().run("nft list tables").unwrap_or_else(|failure| failure.to_string());
         failure.with("netd-proxy", &daemon.log()).with("the tables", &table)
     }
 }
