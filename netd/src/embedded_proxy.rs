@@ -2,6 +2,7 @@
 //!
 //! A proxy that fails is tried again, and is a problem in the status. The pod network goes on without it.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::thread;
@@ -54,6 +55,8 @@ pub struct Settings {
     node: String,
     /// The pods' ranges of the cluster: `clusterCIDR` where the file does not have it.
     pods: PerFamily<Prefix>,
+    /// The node's addresses where no Node object has them: those that node ports are on by default.
+    addresses: PerFamily<IpAddr>,
 }
 
 impl Settings {
@@ -61,8 +64,8 @@ impl Settings {
     pub fn of(config: &Config, node: &Node) -> Option<Self> {
         let mode = config.proxy.mode();
         let source = config.services_source().filter(|_| mode != ProxyMode::Off)?;
-        let (file, pods) = (config.proxy.file.clone(), node.identity.networks);
-        Some(Self { mode, source, file, node: node.name.to_string(), pods })
+        let (file, pods, addresses) = (config.proxy.file.clone(), node.identity.networks, node.underlay.addresses);
+        Some(Self { mode, source, file, node: node.name.to_string(), pods, addresses })
     }
 
     /// Reads kube-proxy's file, and completes it with what netd knows. Gives what is to be logged too.
@@ -75,6 +78,7 @@ impl Settings {
         let name = self.file.as_ref().map(|path| path.display().to_string());
         let file = name.as_deref().zip(text.as_deref());
         let mut loaded = ProxyConfig::read(&Flags::default(), file)?;
+        loaded.config.node_addresses = self.addresses;
         if let DetectLocal::ClusterCidr(ranges) = &mut loaded.config.detect_local {
             for (family, range) in self.pods.iter() {
                 ranges.slot(family).get_or_insert(*range);

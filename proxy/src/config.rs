@@ -28,6 +28,8 @@ pub struct Config {
     pub hostname_override: Option<String>,
     /// Takes the place of the node's primary address; unspecified for the Node object's.
     pub bind_address: IpAddr,
+    /// This node's addresses where no Node object has them; no flag sets them.
+    pub node_addresses: PerFamily<IpAddr>,
     /// Where `/healthz` and `/livez` are.
     pub healthz: Option<SocketAddr>,
     /// Where `/metrics` and `/proxyMode` are.

@@ -1,7 +1,7 @@
 //! Services of netd itself: the proxy inside the daemon, on nodes of a pod network, and what an operator sees of it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::process::{Command, ExitCode};
@@ -181,11 +181,13 @@ fn seen() -> Outcome {
         .concat(),
     )?;
     await_endpoints(n1, "default/lost", 1)?;
-    let status = document(n1)?;
-    let kinds: Vec<&Value> =
-        status["problems"].as_array().into_iter().flatten().map(|problem| &problem["kind"]).collect();
-    ensure!(kinds.iter().any(|kind| **kind == "NodePortConflict"), "the problems are {kinds:?}");
-    ensure!(status["proxy"]["state"] == "Programmed", "the status is {status:#}");
+    eventually(seconds(20), "the status has the conflict", || {
+        let status = document(n1)?;
+        let problems = status["problems"].as_array().context("no problems")?;
+        ensure!(problems.iter().any(|problem| problem["kind"] == "NodePortConflict"), "the status is {status:#}");
+        ensure!(status["proxy"]["state"] == "Programmed", "the status is {status:#}");
+        Ok(())
+    })?;
     let listing = listing(n1)?;
     let of = |name: &str| listing["services"].as_array().into_iter().flatten().find(|port| port["service"] == *name);
     ensure!(of("default/wex").is_some_and(|port| port["nodePort"].is_null()), "the Services are {listing:#}");
@@ -240,8 +242,11 @@ fn fails() -> Outcome {
     // It waits until the pod network works.
     let bed = Bed::start(&["--proxy=on", &format!("--proxy-config={}", file.display())])?;
     let n1 = bed.cluster.node("n1");
-    let status = document(n1)?;
-    ensure!(status["ready"] == true && status["proxy"]["state"] == "Failed", "the status is {status:#}");
+    let status = eventually(seconds(20), "the proxy fails", || {
+        let status = document(n1)?;
+        ensure!(status["ready"] == true && status["proxy"]["state"] == "Failed", "the status is {status:#}");
+        Ok(status)
+    })?;
     let problem =
         status["problems"].as_array().and_then(|problems| problems.iter().find(|p| p["kind"] == "ProxyFailed"));
     ensure!(problem.is_some_and(|problem| problem.to_string().contains("config.yaml")), "the status is {status:#}");
@@ -268,6 +273,8 @@ fn gives_way() -> Outcome {
     let accepting = listener.try_clone().context("share a listener")?;
     let answers = thread::spawn(move || {
         while let Ok((mut stream, _)) = accepting.accept() {
+            // Unread words would reset the connection.
+            let _ = stream.read(&mut [0; 512]);
             let body = r#"{"kubeproxy.config.k8s.io": {}}"#;
             let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         }

@@ -53,3 +53,22 @@ fn the_choice_of_the_interface_follows_flags_and_network() {
     assert_eq!((options.ifaces, options.nat), (vec!["eth1".to_owned()], false));
     assert_eq!((options.public.families().count(), options.pods.len()), (1, 1));
 }
+
+#[test]
+fn the_proxy_needs_a_source_and_is_off_without_one() {
+    let of = |args: &[&str]| {
+        let config = Config::of(args);
+        (config.proxy.mode(), config.services_source(), config.check_proxy().is_ok())
+    };
+    let dir = || Some(ServicesSource::Directory("/s".into()));
+    assert_eq!(of(&[]), (ProxyMode::Off, None, true));
+    assert_eq!(of(&["--services-dir=/s"]), (ProxyMode::Auto, dir(), true));
+    assert_eq!(of(&["--services-dir=/s", "--proxy=on", "--proxy-config=/c"]), (ProxyMode::On, dir(), true));
+    let (url, kubeconfig) = (Some("http://a".to_owned()), None);
+    let api = Some(ServicesSource::Api { url, kubeconfig });
+    assert_eq!(of(&["--kube-subnet-mgr", "--kube-api-url=http://a"]), (ProxyMode::Off, api.clone(), true));
+    assert_eq!(of(&["--kube-subnet-mgr", "--kube-api-url=http://a", "--proxy=auto"]), (ProxyMode::Auto, api, true));
+    for wrong in [&["--proxy=on"][..], &["--proxy=off", "--services-dir=/s"], &["--proxy-config=/c"]] {
+        assert!(!of(wrong).2, "{wrong:?} is refused");
+    }
+}

@@ -3,6 +3,7 @@
 mod host;
 mod others;
 mod peers;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

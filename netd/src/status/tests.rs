@@ -315,3 +315,24 @@ fn yaml_says_what_json_says() {
         assert!(yaml.lines().any(|found| found == line), "{line} is not in\n{yaml}");
     }
 }
+
+#[test]
+fn problems_of_the_network_and_of_the_proxy_are_kept_apart() {
+    let mut status = Status::new(START);
+    status.daemon.ready = true;
+    let of = |kind| problem::Problem::new(kind, "the subject", "is wrong");
+    let conflict = of(problem::Kind::Service(proxy::problem::Kind::AddressConflict));
+    let proxy = |state| ProxyStatus { state, why: None };
+    status.set_proxy(proxy(ProxyState::Programmed), &[conflict.clone()].into(), START);
+    status.set_problems(&[of(problem::Kind::Conflict)].into(), after(5, START));
+    let kinds: Vec<_> = status.problems.iter().map(|known| (known.problem.kind, known.since)).collect();
+    assert_eq!(kinds, [(problem::Kind::Conflict, after(5, START)), (conflict.kind, START)], "each with its age");
+    assert!(status.is_ready(), "two Services with one address are no matter of readiness");
+    status.set_proxy(proxy(ProxyState::NotProgrammed), &problem::Problems::new(), after(6, START));
+    assert!(!status.is_ready() && status.daemon.ready, "the pod network is ready, Services are not");
+    assert_eq!(status.problems.len(), 1, "the conflict is over");
+    assert!(
+        table::running(&status, START).contains("not ready: Services are not programmed"),
+        "the first line says so"
+    );
+}

@@ -118,6 +118,7 @@ fn defaults() {
         master: None,
         hostname_override: None,
         bind_address: [0, 0, 0, 0].into(),
+        node_addresses: PerFamily::none(),
         healthz: "0.0.0.0:10256".parse().ok(),
         metrics: "127.0.0.1:10249".parse().ok(),
         bind_address_hard_fail: false,

@@ -106,6 +106,7 @@ pub(super) fn config(
         master: flags.master.as_deref().and_then(text).map(str::to_owned),
         hostname_override: fields.hostname_override.as_deref().and_then(text).map(str::to_owned),
         bind_address,
+        node_addresses: PerFamily::none(),
         healthz,
         metrics,
         bind_address_hard_fail: fields.bind_address_hard_fail,

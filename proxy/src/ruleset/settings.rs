@@ -76,7 +76,8 @@ impl Settings {
             DetectLocal::InterfaceNamePrefix(prefix) => Some(LocalPods::InterfacePrefix(prefix.clone())),
         };
         let bind = Some(config.bind_address).filter(|bind| !bind.is_unspecified() && Family::of(*bind) == family);
-        let node_address = bind.or_else(|| node?.addresses.get(family).copied());
+        let of_object = || node?.addresses.get(family).copied();
+        let node_address = bind.or_else(of_object).or_else(|| config.node_addresses.get(family).copied());
         Self {
             family,
             table: TABLE.to_owned(),

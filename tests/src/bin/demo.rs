@@ -345,7 +345,9 @@ fn balance(cluster: &Cluster, services: &ServicesDir, pods: &[(&Node, Pod)]) -> 
     let (from, to) = (client.address(Family::V4)?.to_string(), cluster_ip.to_string());
     println!("      {}", paint("1", &format!("{} # netd trace {from} {to}", node.name())));
     let output = node.run_netd("trace", &[&from, &to])?;
-    for line in String::from_utf8_lossy(&output.stdout).lines().take(4) {
+    // Where it may go, and the rule that sends it there.
+    let is_shown = |line: &&str| !line.starts_with(' ') || line.contains(" dnat ");
+    for line in String::from_utf8_lossy(&output.stdout).lines().filter(is_shown) {
         println!("      {line}");
     }
     println!();

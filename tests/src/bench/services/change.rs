@@ -120,7 +120,7 @@ fn round(bed: &Bed, contender: Contender, change: &mut u32) -> Outcome<Round> {
     let begun = Instant::now();
     let count = storm(bed, change, BUSY)?;
     let time = begun.elapsed();
-    let load = (running.process().cpu()? - before).as_secs_f64() / time.as_secs_f64();
+    let load = running.process().cpu()?.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
     let rate = f64::from(count) / time.as_secs_f64();
     let peak = running.process().memory()?.peak;
     drop(running);

@@ -69,8 +69,8 @@ fn compare(bed: &Bed) -> Outcome<usize> {
     let read = || Socket::open().and_then(|mut socket| socket.read_table(Family::Ip, "netd-proxy"));
     let table = Contender::Netd.namespace(bed).within(read)?.context("read the table")?.context("there is no table")?;
     let programmed = programmed(&table);
-    let list = bed.server.get(objects::SLICES)?;
-    let slices = list["items"].as_array().context("a list of slices")?;
+    let answer = bed.server.get(objects::SLICES)?;
+    let slices = answer["items"].as_array().context("a list of slices")?;
     let mut lost = 0;
     for number in 0..bed.size {
         let name = objects::name(number);

@@ -225,9 +225,10 @@ fn many_records() -> Outcome {
     daemon.await_log("no longer: many nodes are left out", seconds(10))
 }
 
-/// The processor time of a process so far, in ticks of the kernel's clock.
+/// The processor time of a process's first thread so far, in ticks of the kernel's clock: netd's loop, without the polls of the store, which
+/// other threads do.
 fn ticks(process: u32) -> Outcome<u64> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).context("look at netd")?;
+    let text = std::fs::read_to_string(format!("/proc/{process}/task/{process}/stat")).context("look at netd")?;
     // Behind the name, which may hold anything, come state and numbers; user and system time are fields 14 and 15.
     let fields = text.rsplit_once(')').context("no name in stat")?.1.split_whitespace().skip(11).take(2);
     fields.map(|field| field.parse::<u64>().context("read a time")).sum()
@@ -243,7 +244,7 @@ fn cheap_changes() -> Outcome {
     netd_tests::node::routed(n1, "10.244.221.0/24", true)?;
     let cost = || -> Outcome<u64> {
         let before = ticks(daemon.id())?;
-        (0..10).try_for_each(|_| caught_up(n1, &fabric))?;
+        (0..20).try_for_each(|_| caught_up(n1, &fabric))?;
         Ok((ticks(daemon.id())? - before).max(2))
     };
     let alone = cost()?;
@@ -252,6 +253,6 @@ fn cheap_changes() -> Outcome {
     }
     caught_up(n1, &fabric)?;
     let beside = cost()?;
-    ensure!(beside < alone * 10, "changes cost {beside} ticks beside 3000 refused records, and {alone} alone");
+    ensure!(beside < alone * 4, "changes cost {beside} ticks beside 3000 refused records, and {alone} alone");
     Ok(())
 }

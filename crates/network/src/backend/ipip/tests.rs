@@ -192,9 +192,8 @@ fn devices_of_others_are_left_alone() {
     );
 }
 
-/// Node 2 has changed to ipip already; this node runs vxlan.
+/// All have run ipip; this node has changed to vxlan, and its peers have not yet.
 fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
-    // A single peer opens no tunnel here.
     let network = vxlan(V4, V4).peers([near(2), near(3)]);
     let mut cluster = network.cluster();
     let support = EncapsulationSupport {
@@ -202,6 +201,7 @@ fn moved_ahead(unsupported: &[Encapsulation]) -> crate::overlay::Outcome {
         sends: [Encapsulation::Ipip].into(),
         ..EncapsulationSupport::default()
     };
+    cluster.own.encapsulations = Some(support.clone());
     for n in [2, 3] {
         let encapsulations = Some(support.clone());
         let peer = Lease { backend: BackendType::Ipip, encapsulations, ..network.lease(&near(n)) };
