@@ -168,7 +168,7 @@ impl IfName {
     /// Where it is longer than a name can be; a constant does so when it is compiled.
     pub const fn constant(name: &str) -> Self {
         let (name, mut bytes, mut at) = (name.as_bytes(), [0; Self::BYTES], 0);
-        assert!(0 < name.len() && name.len() < Self::BYTES, "an interface name has 1 to 15 bytes");
+        assert!(!name.is_empty() && name.len() < Self::BYTES, "an interface name has 1 to 15 bytes");
         while at < name.len() {
             bytes[at] = name[at];
             at += 1;
