@@ -22,9 +22,9 @@ mod rules;
 mod settings;
 
 pub use arrange::arrange;
-pub use change::{Change, Presence, Ruleset};
+pub use change::{Change, Ruleset};
 pub use contents::Contents;
-pub use element::{Element, comment};
+pub use element::{Element, Presence, comment};
 pub use name::{Lookup, SetName};
 pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 

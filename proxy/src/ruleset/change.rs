@@ -3,19 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use dataplane::nft::{self, Data, Records, Set, SetFlags, Table, TableId};
+use dataplane::nft::{self, Records, Set, SetFlags, Table, TableId};
 
 use super::adopt::{self, Adopted};
 use super::contents::Contents;
-use super::element::{self, Element, Elements, Front, Pools, Shared, is_shared};
+use super::element::{self, Element, Elements, Front, Pools, Presence, Shared, is_shared};
 use super::name::SetName;
 use super::rules::{self, Shape};
 use super::settings::Settings;
 use crate::model::{PortKey, ServicePort};
 use crate::topology::Resolved;
-
-/// What is known of an element: `None` where there is none, else what it holds, which is something in a map alone.
-pub type Presence = Option<Option<Data>>;
 
 /// What changes in the table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use dataplane::nft::{self, Elements, Key, Operation, RecordList, Records, Set, SetFlags, TableId};
 
-use super::change::Presence;
+use super::element::Presence;
 
 /// So many elements one operation adds at most.
 const MOST: usize = 5_000;

@@ -23,6 +23,9 @@ pub struct Element {
     pub key: Key,
 }
 
+/// What is known of an element: `None` where there is none, else what it holds, which is something in a map alone.
+pub type Presence = Option<Option<Data>>;
+
 /// The elements of a service port, and what a map's element holds. Several service ports may have the same element, which is then the same in
 /// all of them: a cluster IP of two ports, an endpoint of two Services.
 pub(super) type Elements = BTreeMap<Element, Option<Data>>;

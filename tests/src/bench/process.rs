@@ -30,11 +30,21 @@ pub(super) struct Memory {
 impl Process {
     /// Processor time of all its threads, those that have ended too, in steps of 10 ms.
     pub(super) fn cpu(self) -> Outcome<Duration> {
+        self.times(2)
+    }
+
+    /// The same with that of the programs that it has run and that have ended: kube-proxy lets `nft` do its work.
+    pub(super) fn cpu_with_children(self) -> Outcome<Duration> {
+        self.times(4)
+    }
+
+    fn times(self, count: usize) -> Outcome<Duration> {
         let text = fs::read_to_string(format!("/proc/{}/stat", self.0)).context("read a process's times")?;
-        // The name in brackets may hold anything; utime and stime are the 12th and 13th after it.
+        // The name in brackets may hold anything; utime and stime are the 12th and 13th after it, and those
+        // of its children follow.
         let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
-        let ticks: Vec<u32> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
-        crate::ensure!(ticks.len() == 2, "no times in {text}");
+        let ticks: Vec<u32> = fields.skip(11).take(count).filter_map(|field| field.parse().ok()).collect();
+        crate::ensure!(ticks.len() == count, "no times in {text}");
         Ok(TICK * ticks.iter().sum())
     }
 

@@ -116,11 +116,11 @@ fn round(bed: &Bed, contender: Contender, change: &mut u32) -> Outcome<Round> {
     let changes = changes(bed, &running, &mut notifications, change)?;
     running.process().rest()?;
     let memory = running.process().memory()?;
-    let before = running.process().cpu()?;
+    let before = running.process().cpu_with_children()?;
     let begun = Instant::now();
     let count = storm(bed, change, BUSY)?;
     let time = begun.elapsed();
-    let load = running.process().cpu()?.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
+    let load = running.process().cpu_with_children()?.saturating_sub(before).as_secs_f64() / time.as_secs_f64();
     let rate = f64::from(count) / time.as_secs_f64();
     let peak = running.process().memory()?.peak;
     drop(running);
