@@ -122,9 +122,11 @@ impl Services {
         }
     }
 
-    /// True once both Services and slices were whole: nothing may be programmed before that.
+    /// True once Services, slices and the own Node were whole: nothing may be programmed before that. Without the Node its node ports would
+    /// lose their addresses.
     pub fn is_listed(&self) -> bool {
-        [Collection::Services, Collection::Slices].iter().all(|collection| self.listed.contains(collection))
+        use Collection::{Nodes, Services, Slices};
+        [Services, Slices, Nodes].iter().all(|collection| self.listed.contains(collection))
     }
 
     /// This node's name.

@@ -188,6 +188,9 @@ fn proxy() -> Outcome {
         let volume = &set["spec"]["template"]["spec"]["volumes"][0]["configMap"]["name"];
         ensure!(volume == map, "{command}: the configuration is that of {volume}");
     }
+    let job = text("netd-proxy-cleanup.yml")?.replace("THE-NODE", "n1");
+    let said = server.kubectl_with(&["create", "--validate=strict", "-f", "-"], &job)?;
+    ensure!(said.contains("job.batch/netd-proxy-cleanup-"), "it said {said}");
     let own = server.get("/api/v1/namespaces/kube-system/configmaps/netd-proxy")?;
     let kubeconfig = own["data"]["kubeconfig.conf"].as_str().unwrap_or_default();
     ensure!(kubeconfig.contains("server: https://"), "the kubeconfig is {kubeconfig}");

@@ -1,4 +1,4 @@
-//! The rules that kube-proxy leaves when it ends: tables of nftables, and chains of iptables that nf_tables keeps.
+//! The rules that kube-proxy leaves when it ends: tables of nftables, and chains of iptables that `nf_tables` keeps.
 //!
 //! The kubelet's chains (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY`, `KUBE-IPTABLES-HINT`) stay. Rules of iptables-legacy and IPVS are not seen.
 

@@ -138,6 +138,8 @@ fn a_list_drops_what_is_not_in_it() {
     assert_eq!(services.problems().len(), 0, "an object that was faulty is gone too");
     assert!(!services.is_listed(), "the slices are not listed");
     services.apply(Event::InitDone(Collection::Slices));
+    assert!(!services.is_listed(), "the Node is not listed");
+    services.apply(Event::InitDone(Collection::Nodes));
     assert!(services.is_listed());
     assert_eq!(cluster(&services, &key("a", "")), ["10.244.0.1:8080"], "the slice is of another collection");
 }

@@ -99,8 +99,9 @@ impl Machine {
     /// Where it cannot be waited for.
     pub fn end_kube_proxy(&mut self) -> Outcome {
         let mut kube_proxy = self.agents.remove(0);
-        kube_proxy.kill().context("kill kube-proxy")?;
-        kube_proxy.wait().map(drop).context("wait for kube-proxy")
+        let killed = kube_proxy.kill();
+        kube_proxy.wait().context("wait for kube-proxy")?;
+        killed.context("kill kube-proxy")
     }
 
     /// Its name, which is also its Node's.

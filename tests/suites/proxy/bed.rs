@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use netd_tests::apiserver::{ApiServer, PROXY_ACCOUNT, node_object};
 use netd_tests::daemon::Daemon;
@@ -60,6 +61,8 @@ impl Bed {
             pod.name()
         ))?;
         n1.sysctl("net/ipv4/ip_forward", "1")?;
+        // One refusal after the other to the same client.
+        n1.sysctl("net/ipv4/icmp_ratelimit", "0")?;
         pod.ip("addr add 10.244.1.2/24 dev eth0\nlink set eth0 up\nroute add default via 10.244.1.1")?;
         let addresses = (1..=4).fold(String::new(), |mut lines, n| {
             let _ = writeln!(lines, "addr add {} dev lo", endpoint(n).ip());
@@ -150,10 +153,10 @@ impl Bed {
         Daemon::launch(self.node(), command, name, &disk)
     }
 
-    /// Who answers a client, and how they see it; `None` where nobody does.
-    fn once(&self, from: IpAddr, to: SocketAddr, protocol: Protocol) -> Outcome<Answer> {
+    /// What a client gets.
+    fn once(&self, from: IpAddr, to: SocketAddr, protocol: Protocol, patience: Duration) -> Outcome<Answer> {
         let namespace = if from == POD { &self.pod } else { self.outside() };
-        namespace.within(|| ask::ask(from, to, protocol, ask::BRIEF))?
+        namespace.within(|| ask::ask(from, to, protocol, patience))?
     }
 
     /// Waits until connections go to all of these endpoints and to no other one.
@@ -163,7 +166,7 @@ impl Bed {
         eventually(seconds(30), &what, || {
             let mut seen = BTreeSet::new();
             for _ in 0..30 {
-                let (_, server, client) = ask::answered(self.once(from, to.into(), protocol)?)?;
+                let (_, server, client) = ask::answered(self.once(from, to.into(), protocol, ask::PATIENT)?)?;
                 let shown = if from == POD { from } else { NODE.into() };
                 ensure!(client == shown, "{server} sees {client}");
                 seen.insert(server);
@@ -176,7 +179,9 @@ impl Bed {
     /// Waits until a client gets this instead of an endpoint.
     pub(crate) fn gets(&self, from: IpAddr, to: (Ipv4Addr, u16), answer: &Answer) -> Outcome {
         eventually(seconds(30), &format!("{from} gets {answer:?} from {to:?}"), || {
-            let got = self.once(from, to.into(), Protocol::Tcp)?;
+            // A refusal that comes while the kernel still connects counts when the client sends again, after a second.
+            let patience = if *answer == Answer::Silence { ask::BRIEF } else { ask::PATIENT };
+            let got = self.once(from, to.into(), Protocol::Tcp, patience)?;
             ensure!(got == *answer, "it gets {got:?}");
             Ok(())
         })

@@ -4,8 +4,11 @@ use dataplane::nft::{Chain, ChainType, Hook, Rule};
 
 use super::*;
 
+/// The rules of each chain.
+type Rules = BTreeMap<(TableId, String), Vec<RuleWithHandle>>;
+
 /// The chains of a kernel, as lines `FAMILY TABLE CHAIN [*] -> TARGET ...`; the star is a base chain's.
-fn kernel(lines: &[&str]) -> (Vec<AnyChain>, BTreeMap<(TableId, String), Vec<RuleWithHandle>>) {
+fn kernel(lines: &[&str]) -> (Vec<AnyChain>, Rules) {
     let (mut chains, mut rules) = (Vec::new(), BTreeMap::new());
     for line in lines {
         let (left, right) = line.split_once(" ->").unwrap_or((line, ""));
