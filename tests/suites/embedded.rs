@@ -41,7 +41,7 @@ struct Bed {
     cluster: Cluster,
     services: ServicesDir,
     pods: Vec<(&'static str, Pod)>,
-    _servers: Vec<Answering>,
+    servers: Vec<Answering>,
 }
 
 impl Bed {
@@ -51,10 +51,10 @@ impl Bed {
         let services = ServicesDir::new(&fabric.disk().join("services"))?;
         let dir = format!("--services-dir={}", services.path());
         let cluster = Cluster::on(fabric, &[&["--ip-masq", &dir, health::FLAG], flags].concat())?;
-        let mut bed = Self { cluster, services, pods: Vec::new(), _servers: Vec::new() };
+        let mut bed = Self { cluster, services, pods: Vec::new(), servers: Vec::new() };
         for (node, name) in [("n1", "a"), ("n2", "b"), ("n3", "c")] {
             let pod = bed.cluster.pod(node, name)?;
-            bed._servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, name)?);
+            bed.servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, name)?);
             bed.pods.push((node, pod));
         }
         for (_, from) in &bed.pods {

@@ -5,13 +5,14 @@
 //! an answer.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::time::Duration;
 
 use listener::accept_all;
-use nix::sys::socket::{getsockopt, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, socket, sockopt};
 use nix::unistd::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -40,7 +41,7 @@ pub type Question = oneshot::Sender<String>;
 /// # Errors
 /// [`io::ErrorKind::AddrInUse`] where a proxy of root's or of this user's answers already.
 pub fn open() -> io::Result<Option<UnixListener>> {
-    match UnixListener::bind_addr(&address()?) {
+    match UnixListener::bind_addr(&SocketAddr::from_abstract_name(NAME)?) {
         Ok(listener) => {
             listener.set_nonblocking(true)?;
             Ok(Some(listener))
@@ -53,22 +54,25 @@ pub fn open() -> io::Result<Option<UnixListener>> {
     }
 }
 
-/// Connects to the proxy in this network namespace. `None` where none runs.
+/// Connects to the proxy in this network namespace. `None` where none runs. A listener of anybody's that accepts nobody is an error
+/// ([`io::ErrorKind::WouldBlock`]), not a wait.
 pub(super) fn connect() -> io::Result<Option<UnixStream>> {
-    match UnixStream::connect_addr(&address()?) {
-        Ok(stream) => Ok(is_trusted(&stream).then_some(stream)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
-        Err(error) => Err(error),
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    match nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new_abstract(NAME.as_bytes())?) {
+        Ok(()) => {
+            let stream = UnixStream::from(socket);
+            stream.set_nonblocking(false)?;
+            Ok(is_trusted(&stream).then_some(stream))
+        }
+        Err(Errno::ECONNREFUSED) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// True where a proxy runs in the network namespace of the calling thread.
 pub fn is_running() -> bool {
     connect().is_ok_and(|stream| stream.is_some())
-}
-
-fn address() -> io::Result<SocketAddr> {
-    SocketAddr::from_abstract_name(NAME)
 }
 
 /// True where root or the own user is at the other end.
