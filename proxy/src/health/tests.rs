@@ -30,6 +30,13 @@ async fn get(address: &str, path: &str) -> (u16, String, String) {
     (status, head.to_lowercase(), body.to_owned())
 }
 
+/// Waits until nobody listens. A process that another test is about to execute has the descriptors of listeners that were closed here.
+async fn await_refusal(address: &str) {
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}
+
 fn config(arguments: &[&str]) -> Config {
     let arguments = ["netd-proxy"].iter().chain(arguments).map(std::ffi::OsString::from);
     Config::read(&Flags::read(arguments).expect("flags"), None).expect("a configuration").config
@@ -93,7 +100,8 @@ fn a_port_that_somebody_has_ends_the_program_where_that_is_wanted() {
         let mut servers = listen(&config(&[]), &health, &metrics).expect("one of two listeners");
         assert_eq!(get("127.0.0.1:10256", "/healthz").await.0, 200);
         servers.shutdown().await;
-        let error = listen(&config(&["--bind-address-hard-fail"]), &health, &metrics).expect_err("no listener");
+        let flags = ["--bind-address-hard-fail", "--healthz-bind-address=127.0.0.1:10257"];
+        let error = listen(&config(&flags), &health, &metrics).expect_err("no listener");
         assert!(error.to_string().contains("127.0.0.1:10249 (metricsBindAddress, --metrics-bind-address)"), "{error}");
     });
 }
@@ -129,11 +137,16 @@ fn a_load_balancer_learns_of_the_endpoints_of_this_node() {
         let (status, _, body) = get("127.0.0.1:30000", "/").await;
         assert_eq!((status, body), (503, expected.replace("\": 2", "\": 1").replace("true", "false")));
         drop(taken);
-        assert!(checks.open(|| None) && !checks.has_failed(), "the port is free");
+        let mut has_changed = false;
+        while !has_changed {
+            has_changed = checks.open(|| None);
+            tokio::task::yield_now().await;
+        }
+        assert!(!checks.has_failed(), "the port is free");
         checks.set(&name, None);
-        tokio::task::yield_now().await;
-        assert!(TcpStream::connect("127.0.0.1:30000").await.is_err(), "the Service is gone");
+        await_refusal("127.0.0.1:30000").await;
         checks.close().await;
+        await_refusal("[::1]:30001").await;
         checks.open(|| Some(vec!["127.0.0.1".parse().expect("an address")]));
         assert!(TcpStream::connect("[::1]:30001").await.is_err(), "on some addresses alone");
         assert_eq!(get("127.0.0.1:30001", "/").await.0, 503);
