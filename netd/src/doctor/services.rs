@@ -19,7 +19,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
         facts.kernel.chains.iter().any(|(table, chain)| table.name == "kube-proxy" || chain == "KUBE-SERVICES");
     let Some(listing) = &proxy.listing else {
         return match proxy.mode {
-            ProxyMode::Off => vec![Finding::well("netd's proxy is off, and another program has the Services")],
+            ProxyMode::Off => vec![Finding::well("netd's proxy is off: Services are not netd's")],
             ProxyMode::Auto if is_kube_proxy => vec![Finding::well("Services are left to kube-proxy")],
             _ => vec![
                 Finding::fault("proxy", "no proxy answers on this node, so that nothing follows Services")
