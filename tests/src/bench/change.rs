@@ -59,7 +59,7 @@ pub(super) fn measure() -> Outcome {
     note(
         "the kernel keeps the routes out of one device in one list and walks it for each new one: raw netlink alone pays that",
     );
-    note("each from rest, to the last of the entries that change; host-gw's to the masquerading set too");
+    note("each from rest, to the last of the entries that change");
     note("a peer that leaves is given 500 ms to come back, by intention; they are in its times");
     Ok(())
 }
@@ -170,14 +170,10 @@ impl Probe {
         act: impl FnOnce(&Bed) -> Outcome<std::time::Instant>,
         wanted: &[KernelEvent],
     ) -> Outcome<Duration> {
-        let mut wanted = wanted.to_vec();
-        if self.bed.backend == Backend::HostGw {
-            wanted.push(KernelEvent::Committed);
-        }
         self.running.process.rest()?;
         self.notifications.drain()?;
         let at = act(&self.bed)?;
-        let received = self.notifications.await_all("a change of a peer", &wanted);
+        let received = self.notifications.await_all("a change of a peer", wanted);
         Ok(received.map_err(|failure| failure.with("netd's log", &self.running.daemon.log()))? - at)
     }
 }
