@@ -1,5 +1,7 @@
 //! Requests that are repeated while other things happen: none may fail.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -7,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::deadline::{eventually, seconds};
-use crate::failure::Outcome;
+use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
 
 /// From one request to the next.
@@ -42,10 +44,39 @@ impl Repeated {
         Self { end, count, thread }
     }
 
+    /// A word over a connection that is kept, to [`echo`].
+    ///
+    /// # Errors
+    /// Where the wait for an answer cannot be bounded.
+    pub fn over(namespace: &Namespace, mut kept: TcpStream, timeout: Duration) -> Outcome<Self> {
+        kept.set_read_timeout(Some(timeout)).context("bound the wait")?;
+        Ok(Self::start(namespace, move || {
+            kept.write_all(b"?").context("write to the kept connection")?;
+            kept.read_exact(&mut [0]).context("read from the kept connection")
+        }))
+    }
+
     /// How many requests are over.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
+}
+
+/// Sends each byte back over the first connection to an address, until its client ends it.
+///
+/// # Errors
+/// Where the address is taken.
+pub fn echo(namespace: &Namespace, address: SocketAddr) -> Outcome {
+    let listener = namespace.within(|| TcpListener::bind(address))?.context("listen for words")?;
+    thread::spawn(move || -> std::io::Result<()> {
+        let (mut stream, _) = listener.accept()?;
+        let mut word = [0];
+        while stream.read(&mut word)? > 0 {
+            stream.write_all(&word)?;
+        }
+        Ok(())
+    });
+    Ok(())
 }
 
 /// Waits until all requests of before are over and new ones have been made.

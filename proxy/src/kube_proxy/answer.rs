@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::health::SERVER;
 
 /// How long to wait for a connection, and for each part of an answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// As much as is read of an answer.
 const MOST: u64 = 64 << 10;
 
@@ -27,9 +27,9 @@ pub(super) fn has_health(address: SocketAddr) -> bool {
 
 /// The answer to a request: its head and body.
 fn ask(address: SocketAddr, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
+    stream.set_read_timeout(Some(TIMEOUT)).ok()?;
+    stream.set_write_timeout(Some(TIMEOUT)).ok()?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer).ok()?;

@@ -11,13 +11,13 @@ use serde_json::json;
 
 use crate::bed::{Bed, NODES, manifests};
 
-const PATIENCE: std::time::Duration = seconds(10);
+const TIMEOUT: std::time::Duration = seconds(10);
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODE_PORT: u16 = 30080;
 
 /// Asks for the name of the pod that answers, over a connection that stays open where both want it.
 fn name(stream: &mut TcpStream) -> Outcome<String> {
-    stream.set_read_timeout(Some(PATIENCE)).context("bound the wait")?;
+    stream.set_read_timeout(Some(TIMEOUT)).context("bound the wait")?;
     stream.write_all(b"GET /hostname HTTP/1.1\r\nHost: web\r\n\r\n").context("ask a pod")?;
     let mut answer = Vec::new();
     let mut part = [0; 1024];
@@ -37,7 +37,7 @@ fn name(stream: &mut TcpStream) -> Outcome<String> {
 
 /// The same over a connection of its own. To be called in the client's namespace.
 fn name_once(to: SocketAddr) -> Outcome<String> {
-    name(&mut TcpStream::connect_timeout(&to, PATIENCE).context(format!("connect to {to}"))?)
+    name(&mut TcpStream::connect_timeout(&to, TIMEOUT).context(format!("connect to {to}"))?)
 }
 
 /// Waits until requests are answered by all of these pods and no other one.
@@ -77,7 +77,7 @@ pub(crate) fn replaces_kube_proxy(bed: &mut Bed, web: IpAddr) -> Outcome {
     }
 
     let new = |from: &Namespace, to| Repeated::start(from, move || name_once(to).map(drop));
-    let connect = || TcpStream::connect_timeout(&web, PATIENCE);
+    let connect = || TcpStream::connect_timeout(&web, TIMEOUT);
     let mut stream = pod.within(connect)?.context("connect to the Service web")?;
     let kept = Repeated::start(&pod, move || name(&mut stream).map(drop));
     let load = vec![new(&pod, rolling), new(&outside, node_port), kept];

@@ -1,8 +1,6 @@
 //! Requests to Services of a [`Bed`](crate::bed::Bed) that go on: new connections, and one that is kept.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use netd_tests::repeated::{self, Repeated};
 use netd_tests::{Context, Outcome};
@@ -19,17 +17,7 @@ impl Load {
     /// Adds the Service that sends words back. Whatever programs Services must run when the load starts.
     pub(crate) fn prepare(bed: &Bed) -> Outcome {
         let echoed = SocketAddr::new(bed::endpoint(4).ip(), ECHO.1);
-        let listener = bed.fabric.node("n2").namespace().within(|| TcpListener::bind(echoed))?;
-        let listener = listener.context("listen for words")?;
-        // Ends with the client of the only connection.
-        thread::spawn(move || -> std::io::Result<()> {
-            let (mut stream, _) = listener.accept()?;
-            let mut word = [0];
-            while stream.read(&mut word)? > 0 {
-                stream.write_all(&word)?;
-            }
-            Ok(())
-        });
+        repeated::echo(bed.fabric.node("n2").namespace(), echoed)?;
         bed.add_service("echo", ECHO, 4)
     }
 
@@ -41,14 +29,10 @@ impl Load {
             })
         };
         let connect = || TcpStream::connect_timeout(&ECHO.into(), ask::PATIENT);
-        let mut kept = netd_tests::eventually(netd_tests::seconds(30), "the echo Service is reached", || {
+        let kept = netd_tests::eventually(netd_tests::seconds(30), "the echo Service is reached", || {
             bed.pod.within(connect)?.context("connect to the echo Service")
         })?;
-        kept.set_read_timeout(Some(ask::PATIENT)).context("bound the wait")?;
-        let kept = Repeated::start(&bed.pod, move || {
-            kept.write_all(b"?").context("write to the kept connection")?;
-            kept.read_exact(&mut [0]).context("read from the kept connection")
-        });
+        let kept = Repeated::over(&bed.pod, kept, ask::PATIENT)?;
         Ok(Self(vec![new(&bed.pod, POD, WEB), new(bed.outside(), OUTSIDE, (NODE, NODE_PORT)), kept]))
     }
 

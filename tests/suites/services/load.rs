@@ -1,9 +1,7 @@
 //! Connections that go on while netd-proxy ends, starts and changes the table: none may fail.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 
 use netd_tests::repeated::{self, Repeated};
 use netd_tests::{Context, Outcome, ensure, eventually, seconds};
@@ -28,16 +26,12 @@ impl Load {
                 Ok(())
             })
         };
-        let mut kept = scene
+        let kept = scene
             .bed
             .client
             .within(|| TcpStream::connect_timeout(&SocketAddr::from(ECHO), ask::PATIENT))?
             .context("connect to the echo Service")?;
-        kept.set_read_timeout(Some(ask::PATIENT)).context("bound the wait")?;
-        let kept = Repeated::start(&scene.bed.client, move || {
-            kept.write_all(b"?").context("write to the kept connection")?;
-            kept.read_exact(&mut [0]).context("read from the kept connection")
-        });
+        let kept = Repeated::over(&scene.bed.client, kept, ask::PATIENT)?;
         Ok(Self(vec![new(&scene.bed.client, CLIENT), new(&scene.bed.pod, POD), kept]))
     }
 
@@ -55,16 +49,7 @@ impl Load {
 fn with_echo(count: u8) -> Outcome<Scene> {
     let mut scene = Scene::start(count, None)?;
     let echoed = SocketAddr::new(scene::endpoint(1).ip(), 7);
-    let listener = scene.bed.local.within(|| TcpListener::bind(echoed))?.context("listen for words")?;
-    // Ends with the client of the only connection.
-    thread::spawn(move || -> std::io::Result<()> {
-        let (mut stream, _) = listener.accept()?;
-        let mut word = [0];
-        while stream.read(&mut word)? > 0 {
-            stream.write_all(&word)?;
-        }
-        Ok(())
-    });
+    repeated::echo(&scene.bed.local, echoed)?;
     let slice = scene::slice("echo", [1]).replace("port: 8080", "port: 7");
     scene.bed.objects.apply(&format!("{}---\n{slice}", scene::service("echo", ECHO, None)))?;
     scene.bed.publish()?;

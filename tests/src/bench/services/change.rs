@@ -39,7 +39,7 @@ struct Round {
     memory: Memory,
     /// Processor time by time, while there were many changes.
     load: f64,
-    /// Changes a second that the API server took meanwhile.
+    /// Changes a second that the API server accepted under that load.
     rate: f64,
 }
 
@@ -100,7 +100,7 @@ fn print(size: u32, rounds: &[Vec<Round>; 2]) -> Duration {
     row("of that its own, not of its file", "MiB", &|round| to_f64(round.memory.anonymous) / 1024.0);
     row("RSS at its peak", "MiB", &|round| to_f64(round.memory.peak) / 1024.0);
     row(&format!("processor time under {RATE} changes a second"), "%", &|round| round.load * 100.0);
-    row("changes that the API server took meanwhile", "a second", &|round| round.rate);
+    row("changes that the API server accepted", "a second", &|round| round.rate);
     changes[0].median()
 }
 

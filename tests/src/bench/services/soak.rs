@@ -54,7 +54,7 @@ pub(super) fn measure() -> Outcome {
     let mib = |kib| to_f64(kib) / 1024.0;
     let [low, high] = [0, 100].map(|percent| quantile(&resident, percent));
     note(&format!(
-        "RSS: {:.1} MiB before, {low:.1}-{high:.1} meanwhile, {:.1} afterwards, {:.1} at its peak",
+        "RSS: {:.1} MiB before, {low:.1}-{high:.1} during the changes, {:.1} afterwards, {:.1} at its peak",
         mib(first.resident),
         mib(memory.resident),
         mib(memory.peak)
