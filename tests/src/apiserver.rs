@@ -18,8 +18,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use dataplane::types::Family;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
@@ -27,6 +26,7 @@ use crate::etcd::{Door, Etcd};
 use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::{Namespace, printed};
 use crate::peers::{self, Program};
+use crate::signals;
 use crate::topology::{Fabric, Stack};
 
 /// What a suite prepares that uses one.
@@ -114,7 +114,7 @@ impl ApiServer {
     /// Where it cannot be waited for.
     pub fn stop(&mut self) -> Outcome {
         for mut child in self.proxy.take().into_iter().chain(self.server.take()) {
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
+            let _ = signals::send(&child, Signal::SIGTERM);
             let ended = eventually(GRACE, "a program of the control plane ends", || {
                 child.try_wait().context("look after it")?.context("it goes on")
             });
@@ -131,7 +131,7 @@ impl ApiServer {
     /// # Errors
     /// Where it is gone.
     pub fn stand_still(&self) -> Outcome {
-        self.signal(Signal::SIGSTOP)
+        signals::stand_still(self.running()?).context("stop the API server")
     }
 
     /// Lets it go on.
@@ -139,12 +139,11 @@ impl ApiServer {
     /// # Errors
     /// Where it is gone.
     pub fn go_on(&self) -> Outcome {
-        self.signal(Signal::SIGCONT)
+        signals::send(self.running()?, Signal::SIGCONT).context("let the API server go on")
     }
 
-    fn signal(&self, signal: Signal) -> Outcome {
-        let server = self.server.as_ref().context("the API server runs")?;
-        kill(Pid::from_raw(server.id().cast_signed()), signal).context(format!("send {signal} to the API server"))
+    fn running(&self) -> Outcome<&Child> {
+        self.server.as_ref().context("the API server runs")
     }
 
     /// Starts it anew with these feature gates.

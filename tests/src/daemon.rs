@@ -8,13 +8,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use crate::deadline::seconds;
 use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::Namespace;
+use crate::signals;
 
 /// How long a daemon may take to start or to end. Far more than it needs, for machines under load.
 const TIMEOUT: Duration = seconds(20);
@@ -160,10 +159,7 @@ impl Daemon {
     /// # Errors
     /// Where it is gone.
     pub fn stand_still(&self) -> Outcome {
-        self.signal(Signal::SIGSTOP)?;
-        let process = Pid::from_raw(i32::try_from(self.child.id()).context("name a process")?);
-        let stopped = waitid(Id::Pid(process), WaitPidFlag::WSTOPPED);
-        stopped.map(drop).context(format!("wait until netd on {} stands still", self.name))
+        signals::stand_still(&self.child).context(format!("stop netd on {}", self.name))
     }
 
     /// Lets it go on.
@@ -179,8 +175,7 @@ impl Daemon {
     /// # Errors
     /// Where it is gone.
     pub fn signal(&self, signal: Signal) -> Outcome {
-        let pid = i32::try_from(self.child.id()).context("name a process")?;
-        kill(Pid::from_raw(pid), signal).context(format!("send {signal} to netd on {}", self.name))
+        signals::send(&self.child, signal).context(format!("netd on {}", self.name))
     }
 }
 

@@ -4,8 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::deadline::{eventually, seconds};
@@ -13,6 +12,7 @@ use crate::failure::{Context, Outcome};
 use crate::namespace::printed;
 use crate::node::Node;
 use crate::peers;
+use crate::signals;
 
 /// What flannel calls the network.
 pub const PREFIX: &str = "/coreos.com/network";
@@ -146,7 +146,7 @@ impl Etcd {
     /// # Errors
     /// Where it is gone.
     pub fn stand_still(&self) -> Outcome {
-        signal(&self.child, Signal::SIGSTOP).context("stop etcd")
+        signals::stand_still(&self.child).context("stop etcd")
     }
 
     /// Lets it go on.
@@ -154,7 +154,7 @@ impl Etcd {
     /// # Errors
     /// Where it is gone.
     pub fn go_on(&self) -> Outcome {
-        signal(&self.child, Signal::SIGCONT).context("let etcd go on")
+        signals::send(&self.child, Signal::SIGCONT).context("let etcd go on")
     }
 
     /// Ends it as a crash would.
@@ -175,10 +175,6 @@ impl Etcd {
         self.kill()?;
         std::fs::remove_dir_all(folder).context("remove etcd's data")
     }
-}
-
-fn signal(child: &Child, signal: Signal) -> nix::Result<()> {
-    kill(Pid::from_raw(child.id().cast_signed()), signal)
 }
 
 fn unquoted(field: &str) -> Outcome<String> {

@@ -34,6 +34,7 @@ pub mod repair;
 pub mod repeated;
 pub mod router;
 pub mod services;
+pub mod signals;
 pub mod snapshot;
 pub mod sniffer;
 pub mod suite;

@@ -10,7 +10,7 @@ mod watcher;
 use std::future;
 use std::panic;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use network::model::{Lease, NodeName};
@@ -20,6 +20,7 @@ use tokio::task;
 
 use self::files::Layout;
 use self::lease_file::LeaseFiles;
+use self::watcher::FirstRead;
 use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
 use crate::lock;
 
@@ -34,6 +35,8 @@ pub struct DirStore {
     lock_timeout: Duration,
     /// The node that allocated its subnets through this store.
     own: OnceLock<NodeName>,
+    /// What the allocation read, for the watch: thousands of files are read once.
+    first: Mutex<Option<FirstRead>>,
 }
 
 impl DirStore {
@@ -41,7 +44,7 @@ impl DirStore {
     /// the poll interval ([`POLL`]).
     pub fn new(dir: PathBuf, net_conf: Option<PathBuf>, poll: Duration) -> Self {
         let (layout, lock_timeout) = (Layout::new(dir, net_conf), Duration::from_secs(15));
-        Self { layout, poll, lock_timeout, own: OnceLock::new() }
+        Self { layout, poll, lock_timeout, own: OnceLock::new(), first: Mutex::default() }
     }
 
     /// Works on the files, outside of the runtime's own threads.
@@ -78,12 +81,18 @@ impl DirStore {
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
         self.run(Layout::make_dirs).await?;
-        self.own.get_or_init(|| request.node.clone());
+        // The watches begin before the files are read: changes from then on are notified.
+        let first = self.own.set(request.node.clone()).is_ok().then(|| FirstRead::new(&self.layout));
         let lock = lock::take(&self.layout.lock_file(), &format!("node {}", request.node), self.lock_timeout).await?;
         let (request, conf) = (request.clone(), conf.clone());
         let acquired = self.run(move |layout| acquire(layout, &request, &conf)).await;
         drop(lock);
-        acquired
+        let (lease, files) = acquired?;
+        if let Some(mut first) = first {
+            first.files = files;
+            *self.first.lock().unwrap_or_else(PoisonError::into_inner) = Some(first);
+        }
+        Ok(lease)
     }
 
     pub(super) async fn publish(&self, lease: &Lease) -> Result<(), StoreError> {
@@ -97,17 +106,20 @@ impl DirStore {
     }
 
     pub(super) fn watch(&self) -> mpsc::Receiver<StoreEvent> {
-        watcher::start(self.layout.clone(), self.poll, self.own.get())
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = first.unwrap_or_else(|| FirstRead::new(&self.layout));
+        watcher::start(self.layout.clone(), self.poll, self.own.get(), first)
     }
 }
 
-/// Allocates the node's subnets and writes its lease. The caller holds the lock.
-fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {
+/// Allocates the node's subnets and writes its lease. Gives the files too, as they are then, where the allocation needed all of them.
+/// The caller holds the lock.
+fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(Lease, Option<LeaseFiles>), StoreError> {
     layout.remove_partial_lease(&request.node);
     let named = layout.read_lease(&request.node);
     let is_sufficient = named.as_ref().is_some_and(|lease| lease_builder::is_sufficient(conf, lease.subnets));
-    let files = if is_sufficient { LeaseFiles::new() } else { layout.read_all()? };
-    let leases = || files.values().filter_map(|file| file.as_deref().ok());
+    let mut files = if is_sufficient { None } else { Some(layout.read_all()?) };
+    let leases = || files.iter().flatten().filter_map(|(_, file)| file.as_deref().ok());
     // The host had another name: its record has its address, and the subnets that its pods use.
     let renamed = leases().filter(|_| named.is_none()).find(|lease| request.was_given(lease));
     let stored = named.as_ref().or(renamed);
@@ -116,13 +128,18 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<Le
     let others: Vec<_> = leases().filter(is_other).map(|lease| lease.subnets).collect();
     let subnets = lease_builder::subnets(request, conf, former, &others)?;
     let lease = lease_builder::lease(request, subnets, stored);
+    let renamed = renamed.map(|lease| lease.node.clone());
     if stored != Some(&lease) {
         layout.write_lease(&lease)?;
     }
-    if let Some(renamed) = renamed {
-        layout.remove_lease(&renamed.node)?;
+    if let Some(renamed) = &renamed {
+        layout.remove_lease(renamed)?;
     }
-    Ok(lease)
+    if let Some(files) = &mut files {
+        files.extend([(lease_file::name(&lease.node), Ok(lease.clone().into()))]);
+        files.retain(|name, _| renamed.as_ref().is_none_or(|renamed| *name != lease_file::name(renamed)));
+    }
+    Ok((lease, files))
 }
 
 #[cfg(test)]

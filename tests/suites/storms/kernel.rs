@@ -7,7 +7,6 @@ use std::time::Instant;
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Context, Namespace, Outcome, Snapshot, ensure, eventually, seconds};
-use nix::sys::signal::Signal;
 
 use super::bed::{Bed, StorePeer, free_numbers, vxlan};
 
@@ -112,7 +111,7 @@ fn overrun() -> Outcome {
     bed.rests()?;
     let before = Snapshot::take(n1.namespace(), &[])?;
     bed.under_load(|| {
-        bed.n1().signal(Signal::SIGSTOP)?;
+        bed.n1().stand_still()?;
         n1.namespace().ip(&routes(FLOOD))?;
         let drops = dropped(n1.namespace())?;
         ensure!(drops > 0, "the kernel has dropped no notification");
@@ -131,7 +130,7 @@ fn overrun() -> Outcome {
         let table = n1.namespace().run("nft list tables")?;
         let table = table.lines().find(|line| line.contains("netd")).context("netd has a table")?.to_owned();
         n1.namespace().run(&format!("nft delete {table}"))?;
-        bed.n1().signal(Signal::SIGCONT)?;
+        bed.n1().go_on()?;
         println!("{drops} notifications were dropped");
         healed(&bed, &before)
     })

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use network::model::{Lease, NodeName};
 use network::record;
 
+use super::lease_file;
 use crate::store::StoreError;
 use crate::whole_file;
 
@@ -39,7 +40,7 @@ impl Layout {
 
     /// A node's file.
     pub(super) fn lease_file(&self, node: &NodeName) -> PathBuf {
-        self.nodes_dir().join(format!("{node}.json"))
+        self.nodes_dir().join(lease_file::name(node))
     }
 
     pub(super) fn read_net_conf(&self) -> Result<String, StoreError> {

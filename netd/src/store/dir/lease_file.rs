@@ -37,7 +37,7 @@ pub(super) type LeaseFiles = BTreeMap<String, LeaseFile>;
 impl Layout {
     /// The node's lease. A file without a valid lease is logged and counts as none.
     pub(super) fn read_lease(&self, node: &NodeName) -> Option<Lease> {
-        let name = format!("{node}.json");
+        let name = name(node);
         let lease = self.read(&name)?.inspect_err(|error| log_skipped(&name, error)).ok()?;
         Some(Arc::unwrap_or_clone(lease))
     }
@@ -84,6 +84,11 @@ fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
 fn parse(name: &str, text: &str) -> LeaseFile {
     let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
     Ok(record::parse(&node, text)?.into())
+}
+
+/// The name of a node's file.
+pub(super) fn name(node: &NodeName) -> String {
+    format!("{node}.json")
 }
 
 /// The node whose file has this name; `None` for a foreign file.

@@ -192,6 +192,23 @@ async fn changes_are_reported() {
 }
 
 #[tokio::test]
+async fn what_changes_between_the_allocation_and_the_watch_is_reported() {
+    let room = room();
+    let lease = acquire(room.path(), "b").await;
+    let store = store(room.path());
+    store.acquire(&request("a"), &conf(NET_CONF)).await.expect("lease");
+    acquire(room.path(), "c").await;
+    fs::remove_file(room.path().join("nodes/b.json")).expect("remove a file");
+    let mut events = store.watch();
+    // The list is the allocation's; what has changed since follows.
+    assert_eq!(first_list(&mut events).await, ["a", "b"]);
+    let mut later = [next(&mut events).await, next(&mut events).await];
+    later.sort_by_key(|event| matches!(event, StoreEvent::Removed(_)));
+    assert!(matches!(&later[0], StoreEvent::Lease(new) if new.node.as_str() == "c"), "{later:?}");
+    assert_eq!(later[1], StoreEvent::Removed(lease.node));
+}
+
+#[tokio::test]
 async fn the_poll_sees_what_is_not_notified() {
     let room = room();
     let elsewhere = tempfile::tempdir().expect("temporary folder");

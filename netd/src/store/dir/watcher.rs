@@ -13,7 +13,7 @@ use tokio::{task, time};
 
 use self::notifications::{Changed, Notifications};
 use super::files::Layout;
-use super::lease_file::{self, LeaseFile, LeaseFileError};
+use super::lease_file::{self, LeaseFile, LeaseFileError, LeaseFiles};
 use crate::store::{StoreError, StoreEvent, send};
 
 /// How long a file must be missing before its node counts as gone: while `rm -r` or umount(8) takes the whole store away, the nodes
@@ -23,10 +23,33 @@ const GONE_AFTER: Duration = Duration::from_millis(500);
 /// How soon an unavailable store is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// The files as they were read before the watch began, and the notifications about what has changed since.
+#[derive(Debug)]
+pub(super) struct FirstRead {
+    notifications: Notifications,
+    /// None where they are still to be read.
+    pub(super) files: Option<LeaseFiles>,
+}
+
+impl FirstRead {
+    /// Begins the notifications; nothing is read yet. Must be called within a tokio runtime.
+    pub(super) fn new(layout: &Layout) -> Self {
+        let mut notifications = Notifications::new();
+        notifications.watch(layout);
+        Self { notifications, files: None }
+    }
+}
+
 /// Watches the files until the receiver is dropped.
-pub(super) fn start(layout: Layout, poll: Duration, own: Option<&NodeName>) -> mpsc::Receiver<StoreEvent> {
+pub(super) fn start(
+    layout: Layout,
+    poll: Duration,
+    own: Option<&NodeName>,
+    first: FirstRead,
+) -> mpsc::Receiver<StoreEvent> {
     let (events, receiver) = mpsc::channel(1024);
-    task::spawn(run(WatchedFiles::new(layout, poll, own), Notifications::new(), events));
+    let FirstRead { notifications, files } = first;
+    task::spawn(run(WatchedFiles::new(layout, poll, own, files), notifications, events));
     receiver
 }
 
@@ -75,6 +98,8 @@ struct WatchedFiles {
     poll: Duration,
     /// The file name of this daemon's node.
     own: Option<String>,
+    /// For the first list: the files as they were read already.
+    first: Option<LeaseFiles>,
     files: BTreeMap<String, FileState>,
     /// Missing files, and when their nodes count as gone.
     missing: BTreeMap<String, Instant>,
@@ -87,11 +112,12 @@ struct WatchedFiles {
 }
 
 impl WatchedFiles {
-    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>) -> Self {
+    fn new(layout: Layout, poll: Duration, own: Option<&NodeName>, first: Option<LeaseFiles>) -> Self {
         Self {
             layout,
             poll,
-            own: own.map(|node| format!("{node}.json")),
+            own: own.map(lease_file::name),
+            first,
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
             net_conf: None,
@@ -146,7 +172,7 @@ impl WatchedFiles {
 
     /// The first list.
     fn list(&mut self, events: &mut Vec<StoreEvent>) -> Result<(), StoreError> {
-        let files = self.layout.read_all()?;
+        let files = self.first.take().map_or_else(|| self.layout.read_all(), Ok)?;
         events.reserve(files.len() + 2);
         events.push(StoreEvent::Init);
         for (name, file) in files {
