@@ -17,7 +17,7 @@ use self::objects::Slice;
 use crate::apiserver::{self, ApiServer, node_object};
 use crate::failure::{Context, Outcome};
 use crate::node::Node;
-use crate::peers::{self, KUBE_PROXY};
+use crate::peers::{self, NEWER_KUBE_PROXY};
 use crate::topology::{Fabric, Stack, Topology};
 
 /// A part, by the name under which it can be asked for.
@@ -39,7 +39,7 @@ const MANY: u32 = 45_000;
 /// # Errors
 /// Where Go is missing or a build fails.
 pub fn prepare() -> Outcome {
-    peers::prepare(&[&apiserver::PROGRAMS[..], &[KUBE_PROXY]].concat())
+    peers::prepare(&[&apiserver::PROGRAMS[..], &[NEWER_KUBE_PROXY]].concat())
 }
 
 /// Measures the parts of these names, or all.
