@@ -279,6 +279,7 @@ impl Proxy {
                 self.metrics.queued(family, Timestamp::now());
                 keeper.update(&ports);
             }
+            self.flows.forget(family, keeper.take_gone());
         }
         self.watch();
         let elapsed = self.now();

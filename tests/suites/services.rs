@@ -13,6 +13,8 @@ mod ask;
 mod bed;
 #[path = "services/cases.rs"]
 mod cases;
+#[path = "services/flows.rs"]
+mod flows;
 #[path = "services/healing.rs"]
 mod healing;
 #[path = "services/load.rs"]
@@ -32,8 +34,9 @@ fn main() -> ExitCode {
         for name in ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"] {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [Case; 12] = [
+        let tests: [Case; 14] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
+            ("affinity/all addresses of a Service share it", affinity::is_shared),
             ("affinity/clients stay through restarts", affinity::survives_restarts),
             ("affinity/an idle client is forgotten", affinity::expires),
             ("affinity/an endpoint that is gone is left", affinity::leaves_what_is_gone),
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
             ("load/a crash harms nothing and writes nothing", || load::restarts(true)),
             ("load/endpoints come and go", load::endpoints_change),
             ("load/settings change", load::settings_change),
+            ("flows of a Service that is gone end at the start", flows::of_deleted_services_end_at_the_start),
             ("--cleanup removes the tables", healing::cleans_up),
             ("a broken file keeps its last objects", healing::keeps_the_last_good_file),
         ];
