@@ -174,7 +174,9 @@ async fn run_once(
         ServicesSource::Directory(dir) => directory::follow(dir.clone(), &settings.node, directory::POLL),
         ServicesSource::Api { url, kubeconfig } => {
             let address = Address { url: url.clone(), kubeconfig: kubeconfig.clone().or(of_file) };
-            api::follow(&ApiServer::new(address, USER_AGENT), &settings.node)
+            let server = ApiServer::new(address, USER_AGENT);
+            proxy.record_events(&server);
+            api::follow(&server, &settings.node)
         }
     };
     let status = proxy.status();

@@ -135,6 +135,7 @@ fn rights() -> Outcome {
         "list configmaps/netd-cfg -n netd",
         "watch configmaps/netd-cfg -n netd",
         "create events -n default",
+        "patch events -n default",
     ];
     for words in granted {
         ensure!(may(&server, words)?, "netd may not {words}");
@@ -211,7 +212,12 @@ fn proxy_rights() -> Outcome {
             ensure!(!account_may(&server, PROXY_ACCOUNT, &format!("{verb} {kind}"))?, "netd-proxy may {verb} {kind}");
         }
     }
+    for verb in ["create", "patch"] {
+        ensure!(account_may(&server, PROXY_ACCOUNT, &format!("{verb} events"))?, "netd-proxy may not {verb} Events");
+    }
     for words in [
+        "list events",
+        "delete events",
         "list pods",
         "list endpoints",
         "list secrets -n kube-system",
