@@ -19,6 +19,8 @@ use crate::{ApiError, ApiServer, Remedies};
 const MAX_WAITING: usize = 16;
 /// So many warnings are remembered as recorded.
 const MAX_RECORDED: usize = 256;
+/// So many texts of one of them are.
+const MAX_TEXTS: usize = 16;
 /// The first and the longest wait after a failure.
 const WAIT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(1));
 /// So many Events may be posted at once, and one more after each of these periods.
@@ -170,13 +172,13 @@ impl Budget {
     }
 }
 
-/// What is known of a warning.
-#[derive(Debug)]
+/// What is known of the warnings of one reason and subject.
+#[derive(Debug, Default)]
 struct Recorded {
-    text: String,
-    /// How often it has come.
-    count: i32,
-    is_over: bool,
+    /// How often each text has come.
+    counts: BTreeMap<String, i32>,
+    /// The text that holds, until the warning is over.
+    current: Option<String>,
 }
 
 #[derive(Debug)]
@@ -199,18 +201,22 @@ impl<T> Queue<T> {
                 if self.recorded.len() >= MAX_RECORDED {
                     self.recorded.clear();
                 }
-                let known = self.recorded.remove(&warning.key()).filter(|known| known.text == warning.text);
-                let is_known = known.as_ref().is_some_and(|known| !known.is_over);
-                let count = known.map_or(0, |known| known.count) + i32::from(!is_known);
-                self.recorded.insert(warning.key(), Recorded { text: warning.text.clone(), count, is_over: false });
-                if !is_known {
-                    self.waiting.push_back((warning, count));
-                    self.waiting.drain(..self.waiting.len().saturating_sub(MAX_WAITING));
+                let known = self.recorded.entry(warning.key()).or_default();
+                if known.current.as_ref() == Some(&warning.text) {
+                    return;
                 }
+                known.current = Some(warning.text.clone());
+                if known.counts.len() >= MAX_TEXTS {
+                    known.counts.clear();
+                }
+                let count = known.counts.entry(warning.text.clone()).or_default();
+                *count += 1;
+                self.waiting.push_back((warning, *count));
+                self.waiting.drain(..self.waiting.len().saturating_sub(MAX_WAITING));
             }
             Order::Over(key) => {
                 if let Some(known) = self.recorded.get_mut(&key) {
-                    known.is_over = true;
+                    known.current = None;
                 }
                 self.waiting.retain(|(waiting, _)| waiting.key() != key);
             }
