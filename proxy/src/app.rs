@@ -59,6 +59,8 @@ pub struct Status {
     pub is_programmed: bool,
     /// What is wrong with objects, or with the kernel.
     pub problems: Problems,
+    /// A kube-proxy runs beside this proxy, and has its rules.
+    pub has_kube_proxy_begun: bool,
 }
 
 /// The proxy of one node.
@@ -115,9 +117,12 @@ impl Proxy {
         let metrics = Arc::new(Metrics::default());
         // Before anything that a proxy which runs already has too.
         let socket = server::open().map_err(AppError::Another)?;
-        let mut tasks = health::listen(&config, &health, &metrics)?;
+        let mut nftables = nft::Socket::open()?;
+        let (port_free, is_free) = watch::channel(kube_proxy::is_port_free(&mut nftables));
+        let mut tasks = health::listen(&config, &health, &metrics, &is_free)?;
         let (programmed, is_programmed) = watch::channel(false);
-        tasks.spawn(kube_proxy::take_over(is_programmed));
+        let status = watch::Sender::default();
+        tasks.spawn(kube_proxy::follow(is_programmed, port_free, status.clone()));
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
         if let Some(socket) = socket {
             tasks.spawn(server::serve(socket, questions.0, changes.subscribe()));
@@ -134,7 +139,7 @@ impl Proxy {
             changed_at: None,
             services: Services::new(node_name),
             keepers: Vec::new(),
-            socket: nft::Socket::open()?,
+            socket: nftables,
             monitor,
             subscription,
             flows: Flows::default(),
@@ -143,7 +148,7 @@ impl Proxy {
             watched: Vec::new(),
             changed: BTreeSet::new(),
             unprogrammed: BTreeMap::new(),
-            status: watch::Sender::default(),
+            status,
             changes,
             questions: questions.1,
             began: now,
@@ -454,6 +459,14 @@ fn unprogrammed(family: Family) -> Problem {
         "is not as it should be: the kernel refuses a change",
     )
     .with_remedy("the log has the kernel's reason; the proxy tries again")
+}
+
+/// Removes the tables of both families where no proxy runs that follows Services with them.
+///
+/// # Errors
+/// Where the kernel refuses it.
+pub fn remove_unused() -> Result<(), AppError> {
+    if server::may_run() { Ok(()) } else { clean_up() }
 }
 
 /// Removes the tables of both families.

@@ -14,12 +14,14 @@ use std::time::Duration;
 use dataplane::types::Family;
 use jiff::Timestamp;
 use listener::http::{self, Answer, OPEN_METRICS, StatusCode, TEXT, answer, header};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 pub use self::metrics::{Metrics, Run};
 pub use self::service_checks::ServiceChecks;
 use crate::config::Config;
+use crate::kube_proxy;
 
 /// How long a listener waits that could not be opened.
 const RETRY: Duration = Duration::from_secs(5);
@@ -117,13 +119,19 @@ fn sealed(mut answer: Answer) -> Answer {
 }
 
 /// Opens the listeners for health and metrics, within a tokio runtime. They are closed when the set is dropped. One that cannot be opened
-/// is tried again, unless the configuration says that the program ends then.
+/// is tried again, unless the configuration says that the program ends then. One on kube-proxy's port for
+/// metrics waits until that is free.
 ///
 /// # Errors
 /// Where a listener cannot be opened and the configuration says so.
-pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Result<JoinSet<()>, ListenError> {
+pub fn listen(
+    config: &Config,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    port_free: &watch::Receiver<bool>,
+) -> Result<JoinSet<()>, ListenError> {
     let mut servers = JoinSet::new();
-    let must = config.bind_address_hard_fail;
+    let how = Opening { must: config.bind_address_hard_fail, port_free };
     if let Some(address) = config.healthz {
         let (health, metrics) = (health.clone(), metrics.clone());
         let respond = move |path: &str| match path {
@@ -134,7 +142,7 @@ pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Resul
             }
             _ => not_found(),
         };
-        open(&mut servers, address, "healthzBindAddress, --healthz-bind-address", must, respond)?;
+        open(&mut servers, address, "healthzBindAddress, --healthz-bind-address", how, respond)?;
     }
     if let Some(address) = config.metrics {
         let metrics = metrics.clone();
@@ -144,7 +152,7 @@ pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Resul
             "/healthz" => sealed(answer(StatusCode::OK, TEXT, "ok")),
             _ => not_found(),
         };
-        open(&mut servers, address, "metricsBindAddress, --metrics-bind-address", must, respond)?;
+        open(&mut servers, address, "metricsBindAddress, --metrics-bind-address", how, respond)?;
     }
     Ok(servers)
 }
@@ -153,28 +161,46 @@ fn not_found() -> Answer {
     answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n")
 }
 
+/// How listeners are opened.
+#[derive(Clone, Copy)]
+struct Opening<'p> {
+    /// The program ends where one cannot be opened.
+    must: bool,
+    /// Whether no kube-proxy wants its port for metrics.
+    port_free: &'p watch::Receiver<bool>,
+}
+
 fn open(
     servers: &mut JoinSet<()>,
     address: SocketAddr,
     field: &'static str,
-    must: bool,
+    Opening { must, port_free }: Opening,
     respond: impl Fn(&str) -> Answer + Clone + Send + Sync + 'static,
 ) -> Result<(), ListenError> {
-    let first = bind(address).map_err(|source| ListenError { address, field, source });
-    if must && let Err(error) = first {
-        return Err(error);
-    }
+    let mut port_free = port_free.clone();
+    let may_open = must || *port_free.borrow() || !kube_proxy::may_want(address);
+    let first = may_open.then(|| bind(address).map_err(|source| ListenError { address, field, source }));
+    let first = match first {
+        Some(Err(error)) if must => return Err(error),
+        Some(Err(error)) => {
+            tracing::warn!("{error}: {}; trying again", error.source);
+            None
+        }
+        Some(Ok(listener)) => Some(listener),
+        None => None,
+    };
     servers.spawn(async move {
         let listener = match first {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::warn!("{error}: {}; trying again", error.source);
+            Some(listener) => listener,
+            None => {
+                // An error says that nobody looks for a kube-proxy any more.
+                let _ = port_free.wait_for(|is_free| *is_free).await;
                 loop {
-                    sleep(RETRY).await;
                     if let Ok(listener) = bind(address) {
                         tracing::info!("answering on {address} ({field})");
                         break listener;
                     }
+                    sleep(RETRY).await;
                 }
             }
         };

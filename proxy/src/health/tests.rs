@@ -46,7 +46,7 @@ fn config(arguments: &[&str]) -> Config {
 fn a_node_that_leaves_is_not_eligible_and_lives() {
     isolated(async || {
         let (health, metrics) = (Health::new(Duration::from_mins(1)), Arc::new(Metrics::default()));
-        let _servers = listen(&config(&[]), &health, &metrics).expect("listeners");
+        let _servers = listen(&config(&[]), &health, &metrics, &watch::channel(true).1).expect("listeners");
         // A client that asks for nothing keeps nobody waiting.
         let _silent = TcpStream::connect("127.0.0.1:10256").await.expect("a listener");
         let (status, head, body) = get("127.0.0.1:10256", "/healthz").await;
@@ -97,11 +97,12 @@ fn a_port_that_somebody_has_ends_the_program_where_that_is_wanted() {
     isolated(async || {
         let _taken = TcpListener::bind("127.0.0.1:10249").expect("a free port");
         let (health, metrics) = (Health::new(Duration::from_mins(1)), Arc::new(Metrics::default()));
-        let mut servers = listen(&config(&[]), &health, &metrics).expect("one of two listeners");
+        let mut servers =
+            listen(&config(&[]), &health, &metrics, &watch::channel(true).1).expect("one of two listeners");
         assert_eq!(get("127.0.0.1:10256", "/healthz").await.0, 200);
         servers.shutdown().await;
         let flags = ["--bind-address-hard-fail", "--healthz-bind-address=127.0.0.1:10257"];
-        let error = listen(&config(&flags), &health, &metrics).expect_err("no listener");
+        let error = listen(&config(&flags), &health, &metrics, &watch::channel(true).1).expect_err("no listener");
         assert!(error.to_string().contains("127.0.0.1:10249 (metricsBindAddress, --metrics-bind-address)"), "{error}");
     });
 }
