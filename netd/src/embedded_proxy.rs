@@ -185,7 +185,7 @@ async fn left(observer: &mut Observer) -> Option<(ProxyState, String)> {
     match observer.judge(&signs, Instant::now()) {
         Presence::Absent => None,
         Presence::Running(why) => {
-            let removed = if signs.has_rules { proxy::app::remove_unused() } else { Ok(()) };
+            let removed = if signs.has_rules { proxy::cleanup::remove_unused() } else { Ok(()) };
             let fault =
                 removed.err().map(|error| format!("; netd's rules stay: {}", chain(&error))).unwrap_or_default();
             Some((ProxyState::LeftToKubeProxy, why + &fault))

@@ -20,7 +20,7 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
 use crate::conntrack::{self, Flows};
-use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
+use crate::health::{self, Health, ListenError, Metrics, Reserved, Run, ServiceChecks};
 use crate::keeper::Keeper;
 use crate::kube_proxy;
 use crate::listing::Listing;
@@ -119,10 +119,13 @@ impl Proxy {
         let socket = server::open().map_err(AppError::Another)?;
         let mut nftables = nft::Socket::open()?;
         let (port_free, is_free) = watch::channel(kube_proxy::is_port_free(&mut nftables));
-        let mut tasks = health::listen(&config, &health, &metrics, &is_free)?;
+        let reserved = Reserved { port: kube_proxy::METRICS, is_free };
+        let mut tasks = health::listen(&config, &health, &metrics, &reserved)?;
         let (programmed, is_programmed) = watch::channel(false);
-        let status = watch::Sender::default();
-        tasks.spawn(kube_proxy::follow(is_programmed, port_free, status.clone()));
+        let status = watch::Sender::<Status>::default();
+        let of_tasks = status.clone();
+        let begun = move || of_tasks.send_modify(|status| status.has_kube_proxy_begun = true);
+        tasks.spawn(kube_proxy::follow(is_programmed, port_free, begun));
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
         if let Some(socket) = socket {
             tasks.spawn(server::serve(socket, questions.0, changes.subscribe()));
@@ -459,26 +462,4 @@ fn unprogrammed(family: Family) -> Problem {
         "is not as it should be: the kernel refuses a change",
     )
     .with_remedy("the log has the kernel's reason; the proxy tries again")
-}
-
-/// Removes the tables of both families where no proxy runs that follows Services with them.
-///
-/// # Errors
-/// Where the kernel refuses it.
-pub fn remove_unused() -> Result<(), AppError> {
-    if server::may_run() { Ok(()) } else { clean_up() }
-}
-
-/// Removes the tables of both families.
-///
-/// # Errors
-/// Where the kernel refuses it.
-pub fn clean_up() -> Result<(), AppError> {
-    let mut socket = nft::Socket::open()?;
-    for family in [nft::Family::Ip, nft::Family::Ip6] {
-        if socket.read_table_without_elements(family, TABLE)?.is_some() {
-            socket.apply(&[nft::Operation::DeleteTable(nft::TableId::new(family, TABLE))])?;
-        }
-    }
-    Ok(())
 }

@@ -21,7 +21,6 @@ use tokio::time::{Instant, sleep};
 pub use self::metrics::{Metrics, Run};
 pub use self::service_checks::ServiceChecks;
 use crate::config::Config;
-use crate::kube_proxy;
 
 /// How long a listener waits that could not be opened.
 const RETRY: Duration = Duration::from_secs(5);
@@ -119,8 +118,8 @@ fn sealed(mut answer: Answer) -> Answer {
 }
 
 /// Opens the listeners for health and metrics, within a tokio runtime. They are closed when the set is dropped. One that cannot be opened
-/// is tried again, unless the configuration says that the program ends then. One on kube-proxy's port for
-/// metrics waits until that is free.
+/// is tried again, unless the configuration says that the program ends then. One on
+/// the reserved port waits until that is free.
 ///
 /// # Errors
 /// Where a listener cannot be opened and the configuration says so.
@@ -128,10 +127,10 @@ pub fn listen(
     config: &Config,
     health: &Health,
     metrics: &Arc<Metrics>,
-    port_free: &watch::Receiver<bool>,
+    reserved: &Reserved,
 ) -> Result<JoinSet<()>, ListenError> {
     let mut servers = JoinSet::new();
-    let how = Opening { must: config.bind_address_hard_fail, port_free };
+    let how = Opening { must: config.bind_address_hard_fail, reserved };
     if let Some(address) = config.healthz {
         let (health, metrics) = (health.clone(), metrics.clone());
         let respond = move |path: &str| match path {
@@ -161,24 +160,33 @@ fn not_found() -> Answer {
     answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n")
 }
 
+/// A port that is left to another program as long as that may want it.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The port, at any address.
+    pub port: u16,
+    /// True when the other program wants it no more.
+    pub is_free: watch::Receiver<bool>,
+}
+
 /// How listeners are opened.
 #[derive(Clone, Copy)]
 struct Opening<'p> {
     /// The program ends where one cannot be opened.
     must: bool,
-    /// Whether no kube-proxy wants its port for metrics.
-    port_free: &'p watch::Receiver<bool>,
+    reserved: &'p Reserved,
 }
 
 fn open(
     servers: &mut JoinSet<()>,
     address: SocketAddr,
     field: &'static str,
-    Opening { must, port_free }: Opening,
+    Opening { must, reserved }: Opening,
     respond: impl Fn(&str) -> Answer + Clone + Send + Sync + 'static,
 ) -> Result<(), ListenError> {
-    let mut port_free = port_free.clone();
-    let may_open = must || *port_free.borrow() || !kube_proxy::may_want(address);
+    let mut is_free = reserved.is_free.clone();
+    let is_reserved = address.port() == reserved.port;
+    let may_open = must || *is_free.borrow() || !is_reserved;
     let first = may_open.then(|| bind(address).map_err(|source| ListenError { address, field, source }));
     let first = match first {
         Some(Err(error)) if must => return Err(error),
@@ -190,18 +198,19 @@ fn open(
         None => None,
     };
     servers.spawn(async move {
-        let listener = match first {
-            Some(listener) => listener,
-            None => {
-                // An error says that nobody looks for a kube-proxy any more.
-                let _ = port_free.wait_for(|is_free| *is_free).await;
-                loop {
-                    if let Ok(listener) = bind(address) {
-                        tracing::info!("answering on {address} ({field})");
-                        break listener;
-                    }
-                    sleep(RETRY).await;
+        let listener = if let Some(listener) = first {
+            listener
+        } else {
+            if is_reserved {
+                // An error says that nobody looks for another program any more.
+                let _ = is_free.wait_for(|is_free| *is_free).await;
+            }
+            loop {
+                if let Ok(listener) = bind(address) {
+                    tracing::info!("answering on {address} ({field})");
+                    break listener;
                 }
+                sleep(RETRY).await;
             }
         };
         http::serve(listener, respond).await;

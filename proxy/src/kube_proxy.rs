@@ -8,7 +8,6 @@ mod leftovers;
 mod presence;
 mod signs;
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use dataplane::nft;
@@ -19,7 +18,7 @@ use tokio::time::sleep;
 use self::leftovers::Leftovers;
 use self::presence::Lasting;
 pub use self::presence::{Observer, Presence, Signs};
-use crate::app::Status;
+pub(crate) use self::signs::METRICS;
 
 /// How long until a kube-proxy that runs is looked for again: the kernel sends no event when a process of another container ends.
 const WHILE_RUNNING: Duration = Duration::from_secs(2);
@@ -33,12 +32,6 @@ const AFTER_FAILURE: Duration = Duration::from_mins(1);
 /// in the node's network namespace.
 pub async fn signs() -> Signs {
     task::spawn_blocking(signs::read).await.unwrap_or_default()
-}
-
-/// True where a listener is to stay closed as long as a kube-proxy may want its port: there kube-proxy is known. The port for health
-/// checks is not among them, since load balancers ask there: whoever serves Services answers.
-pub(crate) fn may_want(address: SocketAddr) -> bool {
-    address.port() == signs::METRICS
 }
 
 /// True where no kube-proxy can want its port back: there are no rules of one that may start again.
@@ -63,34 +56,30 @@ enum Seen {
     Failed(String),
 }
 
-/// Follows kube-proxy's rules beside ours: [removes](take_over) those that are left, then sees that a kube-proxy begins, which `status`
-/// tells. To be called as [`signs`].
+/// Follows kube-proxy's rules beside ours: [removes](take_over) those that are left, then waits until a kube-proxy begins. `begun`
+/// is called when one runs and its rules are whole. To be called as [`signs`].
 pub(crate) async fn follow(
     programmed: watch::Receiver<bool>,
     port_free: watch::Sender<bool>,
-    status: watch::Sender<Status>,
+    begun: impl Fn() + Send + Sync + 'static,
 ) {
-    take_over(programmed, port_free, &status).await;
+    take_over(programmed, port_free, &begun).await;
     let mut rules = Lasting::default();
     loop {
         // Rules that cannot be read have not come.
-        let are_there = task::spawn_blocking(signs::has_rules).await.is_ok_and(|read| read.unwrap_or_default());
+        let are_there = task::spawn_blocking(signs::has_rules).await.is_ok_and(Result::unwrap_or_default);
         if rules.lasts(are_there, Instant::now()) {
             break;
         }
         sleep(ARRIVAL).await;
     }
     tracing::warn!("kube-proxy has begun and has made rules beside netd-proxy's");
-    status.send_modify(|status| status.has_kube_proxy_begun = true);
+    begun();
 }
 
 /// Removes the rules of a kube-proxy that has ended or ends later, from when our tables are `programmed`. Ends when nothing is left.
 /// `port_free` becomes true when no kube-proxy wants its port for metrics.
-async fn take_over(
-    mut programmed: watch::Receiver<bool>,
-    port_free: watch::Sender<bool>,
-    status: &watch::Sender<Status>,
-) {
+async fn take_over(mut programmed: watch::Receiver<bool>, port_free: watch::Sender<bool>, begun: &(impl Fn() + Sync)) {
     let mut running = Lasting::default();
     let mut observer = Observer::default();
     let mut former = Seen::Nothing;
@@ -103,7 +92,7 @@ async fn take_over(
             port_free.send_replace(true);
         }
         if running.lasts(matches!(seen, Seen::Running(_)), Instant::now()) {
-            status.send_if_modified(|status| !std::mem::replace(&mut status.has_kube_proxy_begun, true));
+            begun();
         }
         match &seen {
             Seen::Nothing => return,

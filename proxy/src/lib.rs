@@ -18,6 +18,7 @@
 //! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
+//! | `cleanup` | removes the tables |
 //! | `listing` | what is programmed, for `netd services` |
 //! | `program` | the program `netd-proxy`: its arguments and commands |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
@@ -25,6 +26,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod cleanup;
 pub mod config;
 pub mod conntrack;
 #[cfg(test)]

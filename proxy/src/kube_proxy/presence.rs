@@ -55,10 +55,10 @@ impl Observer {
     pub fn judge(&mut self, signs: &Signs, now: Instant) -> Presence {
         self.has_seen_rules_made &= signs.has_rules;
         match signs {
-            Signs { process: Some(process), .. } => self.running(format!("kube-proxy runs as process {process}")),
             Signs { answer: Some(address), has_rules: true, .. } => {
                 self.running(format!("kube-proxy answers on {address}"))
             }
+            Signs { process: Some(process), .. } => self.running(format!("kube-proxy runs as process {process}")),
             Signs { answer: Some(address), .. } => {
                 if self.lasts(Doubt::Rules, BEGIN, now) {
                     return Presence::Absent;

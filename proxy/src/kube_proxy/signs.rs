@@ -9,8 +9,9 @@ use dataplane::nft;
 use super::presence::Signs;
 use super::{answer, leftovers};
 
-/// Where kube-proxy answers by default: its metrics and its health.
-pub(super) const METRICS: u16 = 10249;
+/// Where kube-proxy answers by default: its metrics, by which it is known, and its health. Load balancers ask for its health, so that
+/// whoever serves Services is to answer there, and the port is reserved for nobody.
+pub(crate) const METRICS: u16 = 10249;
 const HEALTH: u16 = 10256;
 /// The state of a listener in `/proc/net/tcp`.
 const LISTENS: &str = "0A";

@@ -54,11 +54,6 @@ pub fn open() -> io::Result<Option<UnixListener>> {
     }
 }
 
-/// True unless it is certain that no proxy runs in this network namespace.
-pub(crate) fn may_run() -> bool {
-    !matches!(connect(), Ok(None))
-}
-
 /// Connects to the proxy in this network namespace. `None` where none runs. A listener of anybody's that accepts nobody is an error
 /// ([`io::ErrorKind::WouldBlock`]), not a wait.
 pub(super) fn connect() -> io::Result<Option<UnixStream>> {

@@ -28,8 +28,7 @@ const API: &str = "https://10.96.0.1/livez";
 
 struct Bed {
     pods: Vec<Pod>,
-    /// They end with this.
-    _servers: Vec<Answering>,
+    servers: Vec<Answering>,
     daemons: Vec<Daemon>,
     server: ApiServer,
     kubeconfig: String,
@@ -46,7 +45,7 @@ impl Bed {
         let map = json!({ "metadata": { "name": "netd-cfg" }, "data": { "net-conf.json": conf } });
         server.create("/api/v1/namespaces/netd/configmaps", &map)?;
         let (pods, servers, daemons) = (Vec::new(), Vec::new(), Vec::new());
-        let mut bed = Self { pods, _servers: servers, daemons, server, kubeconfig, fabric };
+        let mut bed = Self { pods, servers, daemons, server, kubeconfig, fabric };
         for (name, range) in [("n1", "10.244.1.0/24"), ("n2", "10.244.2.0/24")] {
             bed.server.create("/api/v1/nodes", &node_object(name, &[range], &json!({}), 0))?;
             let daemon = bed.launch(name)?;
@@ -55,7 +54,7 @@ impl Bed {
         }
         for (node, name) in [("n1", "a"), ("n2", "b"), ("n2", "c")] {
             let pod = Pod::add(bed.fabric.node(node), name)?;
-            bed._servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, name)?);
+            bed.servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, name)?);
             bed.pods.push(pod);
         }
         let default = || bed.server.get("/api/v1/namespaces/default").map(drop);
