@@ -52,6 +52,8 @@ pub const KUBELET: Program = Program::of_kubernetes("kubelet", "k8s.io/kubernete
 pub const KUBECTL: Program = Program::of_kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl");
 /// Services' rules.
 pub const KUBE_PROXY: Program = Program::of_kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy");
+/// A newer one than the cluster's, whose nftables mode is faster: what is measured.
+pub const NEWER_KUBE_PROXY: Program = Program { peer: "kube-proxy", ..KUBE_PROXY };
 /// The server and client of Kubernetes' own tests.
 pub const AGNHOST: Program = Program::of_kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost");
 

@@ -17,7 +17,7 @@ use self::objects::Slice;
 use crate::apiserver::{self, ApiServer, node_object};
 use crate::failure::{Context, Outcome};
 use crate::node::Node;
-use crate::peers::{self, KUBE_PROXY};
+use crate::peers::{self, NEWER_KUBE_PROXY};
 use crate::topology::{Fabric, Stack, Topology};
 
 /// A part, by the name under which it can be asked for.
@@ -26,18 +26,20 @@ type Part = (&'static str, fn() -> Outcome);
 const PARTS: [Part; 3] =
     [("change", change::measure), ("traffic", traffic::measure), ("directory", directory::measure)];
 /// What is measured only where it is asked for.
-const LONG: [Part; 1] = [("soak", soak::measure)];
+const LONG: [Part; 2] = [("many", change::measure_many), ("soak", soak::measure)];
 
 /// How many Services: few, as many as a cluster has, and many.
 const SIZES: [u32; 3] = [10, 2_000, 10_000];
 const ENDPOINTS: u32 = 3;
+/// More Services than kube-proxy is measured with, each with one endpoint.
+const MANY: u32 = 45_000;
 
 /// Builds what is measured beside netd-proxy, once.
 ///
 /// # Errors
 /// Where Go is missing or a build fails.
 pub fn prepare() -> Outcome {
-    peers::prepare(&[&apiserver::PROGRAMS[..], &[KUBE_PROXY]].concat())
+    peers::prepare(&[&apiserver::PROGRAMS[..], &[NEWER_KUBE_PROXY]].concat())
 }
 
 /// Measures the parts of these names, or all.
@@ -58,12 +60,17 @@ struct Bed {
     fabric: Fabric,
     server: ApiServer,
     kubeconfig: PathBuf,
-    /// How many Services there are.
+    /// How many Services there are, and how many endpoints each has.
     size: u32,
+    endpoints: u32,
 }
 
 impl Bed {
     fn new() -> Outcome<Self> {
+        Self::with(ENDPOINTS)
+    }
+
+    fn with(endpoints: u32) -> Outcome<Self> {
         let fabric = Topology::one_segment(Stack::V4).with("api", 1).build()?;
         let server = ApiServer::start(&fabric, "api", Stack::V4)?;
         for node in &fabric.nodes {
@@ -72,7 +79,7 @@ impl Bed {
             server.create("/api/v1/nodes", &object)?;
         }
         let kubeconfig = server.admin();
-        Ok(Self { fabric, server, kubeconfig, size: 0 })
+        Ok(Self { fabric, server, kubeconfig, size: 0, endpoints })
     }
 
     fn node(&self, name: &str) -> &Node {
@@ -81,14 +88,19 @@ impl Bed {
 
     /// Adds Services until there are so many, each with its endpoints.
     fn fill(&mut self, size: u32) -> Outcome {
-        println!("writing {} Services with {ENDPOINTS} endpoints each", size - self.size);
+        println!("writing {} Services with {} endpoints each", size - self.size, self.endpoints);
         let first = self.size;
         let count = usize::try_from(size - first).context("count Services")?;
         let number = |place: usize| first + u32::try_from(place).unwrap_or_default();
         self.server.create_many(objects::SERVICES, count, |place| objects::service(number(place)))?;
-        self.server.create_many(objects::SLICES, count, |place| Slice::new(number(place)).object())?;
+        self.server.create_many(objects::SLICES, count, |place| self.slice(number(place)).object())?;
         self.size = size;
         Ok(())
+    }
+
+    /// A Service's endpoints, as they were written first.
+    fn slice(&self, number: u32) -> Slice {
+        Slice::of(number, self.endpoints)
     }
 
     /// Gives a slice other endpoints.

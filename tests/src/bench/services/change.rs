@@ -12,7 +12,7 @@ use dataplane::types;
 use super::contender::{Contender, Running};
 use super::notifications::Notifications;
 use super::objects::{self, Slice};
-use super::{Bed, ENDPOINTS, SIZES};
+use super::{Bed, ENDPOINTS, MANY, SIZES};
 use crate::bench::figures::{Times, head, note, quantile, to_f64};
 use crate::bench::process::Memory;
 use crate::deadline::{seconds, sleep};
@@ -72,6 +72,32 @@ pub(super) fn measure() -> Outcome {
     Ok(())
 }
 
+/// Prints what netd-proxy alone takes among [`super::MANY`] Services with one endpoint each, against 2,000. kube-proxy is left out: it
+/// takes minutes for a round.
+pub(super) fn measure_many() -> Outcome {
+    let mut change = 0;
+    let mut medians = Vec::new();
+    for (size, endpoints) in [(SIZES[1], ENDPOINTS), (MANY, 1)] {
+        let mut bed = Bed::with(endpoints)?;
+        bed.fill(size)?;
+        let rounds = (0..ROUNDS).map(|_| round(&bed, Contender::Netd, &mut change)).collect::<Outcome<Vec<_>>>()?;
+        println!();
+        head(&format!("{size} Services x {endpoints}, netd-proxy"));
+        let starts: Times = rounds.iter().map(|round| round.start).collect();
+        starts.row("start of the process to all in the kernel");
+        let changes: Times = rounds.iter().flat_map(|round| round.changes.all()).collect();
+        changes.row("a slice's change, the API server's answer to the kernel");
+        let median = |of: &dyn Fn(&Round) -> f64| quantile(&rounds.iter().map(of).collect::<Vec<_>>(), 50);
+        note(&format!("RSS at rest {:.1} MiB", median(&|round| to_f64(round.memory.resident) / 1024.0)));
+        note(&format!("processor time under {RATE} changes a second {:.1} %", median(&|round| round.load * 100.0)));
+        medians.push(changes.percentile(90));
+        println!();
+    }
+    let factor = medians[1].as_secs_f64() / medians[0].as_secs_f64();
+    note(&format!("p90 of a change among {MANY} Services against {}: {factor:.2}x", SIZES[1]));
+    Ok(())
+}
+
 /// Returns the median of netd-proxy's changes.
 fn print(size: u32, rounds: &[Vec<Round>; 2]) -> Duration {
     head(&format!("{size} Services x {ENDPOINTS}"));
@@ -109,7 +135,8 @@ fn round(bed: &Bed, contender: Contender, change: &mut u32) -> Outcome<Round> {
     let begun = Instant::now();
     let running = contender.start(bed)?;
     // Services that no change of this benchmark has reached.
-    let untouched = [bed.size - 1, bed.size / 2 + 1, bed.size - 3].map(|number| Slice::new(number).addresses[2]);
+    let untouched = [bed.size - 1, bed.size / 2 + 1, bed.size - 3]
+        .map(|number| *bed.slice(number).addresses.last().expect("a Service has endpoints"));
     notifications.await_all(&untouched, TIMEOUT)?;
     let start = notifications.await_silence(seconds(2))? - begun;
     running.process().rest()?;
@@ -132,8 +159,9 @@ fn round(bed: &Bed, contender: Contender, change: &mut u32) -> Outcome<Round> {
 
 /// The slice that a change is made to, among the first half. Each change brings an address that was never there.
 pub(super) fn next(bed: &Bed, change: u32) -> Slice {
-    let mut slice = Slice::new(change * 47 % (bed.size / 2));
-    slice.addresses[1] = objects::changed(change);
+    let mut slice = bed.slice(change * 47 % (bed.size / 2));
+    let place = slice.addresses.len() / 2;
+    slice.addresses[place] = objects::changed(change);
     slice
 }
 
@@ -148,7 +176,7 @@ fn changes(bed: &Bed, running: &Running, notifications: &mut Notifications, chan
         notifications.drain()?;
         bed.patch(&slice)?;
         let answered = Instant::now();
-        let received = notifications.await_all(&[slice.addresses[1]], CHANGED)?;
+        let received = notifications.await_all(&[objects::changed(*change)], CHANGED)?;
         times.push(received.saturating_duration_since(answered));
     }
     Ok(times)

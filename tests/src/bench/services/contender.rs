@@ -8,7 +8,7 @@ use crate::bench::process::Process;
 use crate::binaries;
 use crate::failure::{Context, Outcome};
 use crate::namespace::Namespace;
-use crate::peers::KUBE_PROXY;
+use crate::peers::NEWER_KUBE_PROXY;
 
 /// Who. Each has a node of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Contender {
     pub(super) fn start(self, bed: &Bed) -> Outcome<Running> {
         let program = match self {
             Self::Netd => binaries::proxy()?,
-            Self::KubeProxy => KUBE_PROXY.path()?,
+            Self::KubeProxy => NEWER_KUBE_PROXY.path()?,
         };
         let config = bed.fabric.disk().join("kube-proxy.yml");
         let text = format!(
