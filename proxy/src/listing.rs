@@ -1,16 +1,18 @@
 //! What is programmed, as `netd services` and `netd-proxy services` show it: each service port, its endpoints, and why an endpoint is left
 //! out.
 //!
-//! Pure but for [`server`] and [`client`]. The running proxy makes the listing of its own state.
+//! Pure but for [`server`], [`client`] and [`traffic`]. The running proxy makes the listing of its own state.
 
 pub mod client;
 pub mod server;
 pub mod table;
+pub mod traffic;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use self::traffic::Traffic;
 use crate::model::{Policy, ServicePort};
 use crate::problem::{Problem, Problems};
 use crate::services::{EndpointState, Services};
@@ -72,6 +74,9 @@ pub struct EndpointListing {
     /// Why the endpoint gets no packets from the other addresses and the node port, if it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out_externally: Option<String>,
+    /// What goes through it now. The command that prints the listing adds it, where it may read the kernel's connections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
 }
 
 impl Listing {
@@ -128,6 +133,7 @@ impl EndpointListing {
             local: state.endpoint.is_local,
             left_out_internally: left_out(port.internal_policy).map(text),
             left_out_externally: left_out(external_policy).map(text),
+            traffic: None,
         }
     }
 

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         vec![
             test("Services between the pods of three nodes", works),
             test("what an operator sees: services, trace, status, doctor", seen),
+            test("connections, packets and bytes are shown for each endpoint", traffic),
             test("netd ends and is cleaned up with its proxy", ends),
             test("a proxy that fails leaves the pod network alone", fails),
             test("auto leaves Services to kube-proxy and takes them when it ends", gives_way),
@@ -204,6 +205,30 @@ fn seen() -> Outcome {
         findings(&bed, "n1")?.iter().any(|f| f["subject"] == "kube-proxy"),
         "the doctor says nothing of kube-proxy"
     );
+    Ok(())
+}
+
+fn traffic() -> Outcome {
+    let bed = Bed::start(&["--proxy=on"])?;
+    let (n1, endpoints) = (bed.cluster.node("n1"), bed.endpoints()?);
+    n1.namespace().run("sysctl -w net.netfilter.nf_conntrack_acct=1")?;
+    bed.serve("", &endpoints)?;
+    let seen = counts(bed.pods[0].1.namespace(), CLUSTER.into(), CONNECTIONS)?;
+    let listing = listing(n1)?;
+    let shown = listing["services"][0]["endpoints"].as_array().context("no endpoints")?;
+    let mut shown: Vec<u64> = shown.iter().filter_map(|endpoint| endpoint["traffic"]["connections"].as_u64()).collect();
+    let mut made: Vec<u64> = seen.values().filter_map(|(count, _)| u64::try_from(*count).ok()).collect();
+    shown.sort_unstable();
+    made.sort_unstable();
+    ensure!(shown == made, "the endpoints answered {seen:?}, and shown is {listing:#}");
+    for endpoint in listing["services"][0]["endpoints"].as_array().context("no endpoints")? {
+        let of = |name: &str| endpoint["traffic"][name].as_u64().context("a number");
+        // A connection has at least three packets to open, and headers of 40 bytes in each.
+        ensure!(of("packets")? >= 3 * of("connections")?, "{endpoint:#}");
+        ensure!(of("bytes")? >= 40 * of("packets")?, "{endpoint:#}");
+    }
+    let (_, table) = text(n1, "services", &[])?;
+    ensure!(table.contains(&format!("connections {}, packets ", made[0])), "{table}");
     Ok(())
 }
 

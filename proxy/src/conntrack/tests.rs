@@ -21,7 +21,8 @@ fn socket(text: &str) -> SocketAddr {
 fn flow(to: &str, from: &str) -> Flow {
     let client = socket("10.0.0.9:4000");
     let tuple = |source, destination| Tuple { source, destination, protocol: UDP };
-    Flow { original: tuple(client, socket(to)), reply: tuple(socket(from), client), status: 0, zone: 0, id: 0 }
+    let (original, reply) = (tuple(client, socket(to)), tuple(socket(from), client));
+    Flow { original, reply, status: 0, zone: 0, id: 0, packets: 0, bytes: 0 }
 }
 
 /// The service port of UDP with that name, and its endpoints `10.180.0.1:80` and so on.

@@ -5,10 +5,11 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use apiserver::chain;
 use clap::Parser;
 
 use super::server::{ONCE, WATCH, connect};
-use super::{Listing, table};
+use super::{Listing, table, traffic};
 
 /// How long a busy proxy may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -73,7 +74,7 @@ pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Arguments, clap:
 /// Where the proxy does not answer.
 pub fn listing() -> Result<Option<Listing>, ClientError> {
     let Some(mut answers) = ask(ONCE)? else { return Ok(None) };
-    next(&mut answers).map(|answer| answer.map(|(listing, _)| listing))
+    next(&mut answers)
 }
 
 /// Prints what is programmed.
@@ -84,10 +85,15 @@ pub fn run(arguments: Arguments) -> Result<(), ClientError> {
     let mut answers = ask(if arguments.watch { WATCH } else { ONCE })?.ok_or(ClientError::NotRunning)?;
     let mut is_first = true;
     loop {
-        let Some((listing, line)) = next(&mut answers)? else {
+        let Some(mut listing) = next(&mut answers)? else {
             return if is_first { Err(ClientError::NotRunning) } else { Ok(()) };
         };
-        print(arguments, &listing, &line)?;
+        if let Err(error) = traffic::count(&mut listing)
+            && is_first
+        {
+            eprintln!("connections are not shown: {}", chain(&error));
+        }
+        print(arguments, &listing)?;
         if !arguments.watch {
             return Ok(());
         }
@@ -107,8 +113,8 @@ fn ask(request: &str) -> Result<Option<BufReader<UnixStream>>, ClientError> {
     }
 }
 
-/// The next answer, with its line. `None` where the proxy has ended.
-fn next(answers: &mut BufReader<UnixStream>) -> Result<Option<(Listing, String)>, ClientError> {
+/// The next answer. `None` where the proxy has ended.
+fn next(answers: &mut BufReader<UnixStream>) -> Result<Option<Listing>, ClientError> {
     let mut line = String::new();
     match answers.read_line(&mut line) {
         Ok(0) => return Ok(None),
@@ -116,20 +122,18 @@ fn next(answers: &mut BufReader<UnixStream>) -> Result<Option<(Listing, String)>
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
         Err(error) => return Err(ClientError::Silent(error)),
     }
-    let listing = serde_json::from_str(&line).map_err(ClientError::Unclear)?;
-    Ok(Some((listing, line)))
+    serde_json::from_str(&line).map(Some).map_err(ClientError::Unclear)
 }
 
-fn print(arguments: Arguments, listing: &Listing, line: &str) -> Result<(), ClientError> {
+fn print(arguments: Arguments, listing: &Listing) -> Result<(), ClientError> {
     let mut out = io::stdout().lock();
     let text = match (arguments.output, arguments.watch) {
         (Format::Table, false) => table::table(listing),
         // On a terminal the new one takes the place of the old one (ECMA-48: cursor home, erase display).
         (Format::Table, true) if out.is_terminal() => format!("\x1b[H\x1b[2J{}", table::table(listing)),
         (Format::Table, true) => table::table(listing) + "\n",
-        (Format::Json, true) => line.to_owned(),
-        (Format::Json, false) => {
-            let text = serde_json::to_string_pretty(listing);
+        (Format::Json, is_watch) => {
+            let text = if is_watch { serde_json::to_string(listing) } else { serde_json::to_string_pretty(listing) };
             text.map_err(|error| ClientError::Print(error.into()))? + "\n"
         }
         (Format::Yaml, is_watch) => {

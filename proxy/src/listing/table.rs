@@ -4,6 +4,7 @@
 
 use std::fmt::Write as _;
 
+use super::traffic::Traffic;
 use super::{EndpointListing, Listing, PortListing};
 
 /// A line for each service port, and its endpoints below it.
@@ -71,7 +72,7 @@ fn settings(port: &PortListing) -> String {
 fn described(endpoint: &EndpointListing) -> String {
     let place = if endpoint.local { ", on this node" } else { "" };
     let address = endpoint.address;
-    match (&endpoint.left_out_internally, &endpoint.left_out_externally) {
+    let mut text = match (&endpoint.left_out_internally, &endpoint.left_out_externally) {
         (None, None) => format!("{address}{place}"),
         (Some(one), Some(other)) if one == other => format!("{address}{place}  left out: it {one}"),
         (Some(one), Some(other)) => {
@@ -79,5 +80,14 @@ fn described(endpoint: &EndpointListing) -> String {
         }
         (Some(one), None) => format!("{address}{place}  left out of the cluster IP: it {one}"),
         (None, Some(other)) => format!("{address}{place}  left out of other addresses: it {other}"),
+    };
+    if let Some(traffic) = endpoint.traffic.filter(|traffic| traffic.connections > 0) {
+        let Traffic { connections, packets, bytes } = traffic;
+        // Writing to a String cannot fail.
+        let _ = write!(text, "  connections {connections}");
+        if packets > 0 {
+            let _ = write!(text, ", packets {packets}, bytes {bytes}");
+        }
     }
+    text
 }

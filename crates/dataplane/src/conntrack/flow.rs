@@ -15,6 +15,8 @@ mod attribute {
     pub(super) const TUPLE_ORIG: u16 = 1;
     pub(super) const TUPLE_REPLY: u16 = 2;
     pub(super) const STATUS: u16 = 3;
+    pub(super) const COUNTERS_ORIG: u16 = 9;
+    pub(super) const COUNTERS_REPLY: u16 = 10;
     pub(super) const ID: u16 = 12;
     pub(super) const ZONE: u16 = 18;
     pub(super) const FILTER: u16 = 25;
@@ -32,6 +34,12 @@ mod proto {
     pub(super) const NUM: u16 = 1;
     pub(super) const SRC_PORT: u16 = 2;
     pub(super) const DST_PORT: u16 = 3;
+}
+
+/// `CTA_COUNTERS_*`.
+mod counters {
+    pub(super) const PACKETS: u16 = 1;
+    pub(super) const BYTES: u16 = 2;
 }
 
 /// `CTA_FILTER_FLAG`: what of a tuple selects.
@@ -78,6 +86,11 @@ pub struct Flow {
     pub zone: u16,
     /// The kernel's number for it.
     pub id: u32,
+    /// Its packets of both directions, and their bytes with IP headers; 0 unless the sysctl `net.netfilter.nf_conntrack_acct` was 1 when
+    /// it began.
+    pub packets: u64,
+    /// See `packets`.
+    pub bytes: u64,
 }
 
 /// Some flows of one family, by the destination of their original packets.
@@ -159,12 +172,19 @@ impl Flow {
     pub(super) fn read(message: &[u8]) -> Option<Self> {
         let attributes = Attributes(message.get(HEADER_BYTES + FAMILY_HEADER_BYTES..)?);
         let zone = attributes.get(attribute::ZONE).and_then(|bytes| bytes.try_into().ok());
+        let directions = [attribute::COUNTERS_ORIG, attribute::COUNTERS_REPLY].map(|kind| attributes.nest(kind));
+        let total = |kind| {
+            let counted = directions.iter().filter_map(|direction| direction.get(kind)?.try_into().ok());
+            counted.map(u64::from_be_bytes).sum()
+        };
         Some(Self {
             original: Tuple::read(attributes.nest(attribute::TUPLE_ORIG))?,
             reply: Tuple::read(attributes.nest(attribute::TUPLE_REPLY))?,
             status: attributes.number(attribute::STATUS).unwrap_or(0),
             zone: zone.map_or(0, u16::from_be_bytes),
             id: attributes.number(attribute::ID).unwrap_or(0),
+            packets: total(counters::PACKETS),
+            bytes: total(counters::BYTES),
         })
     }
 

@@ -135,7 +135,8 @@ fn round(bed: &Bed, contender: Contender, change: &mut u32) -> Outcome<Round> {
     let begun = Instant::now();
     let running = contender.start(bed)?;
     // Services that no change of this benchmark has reached.
-    let untouched = [bed.size - 1, bed.size / 2 + 1, bed.size - 3].map(|number| *bed.slice(number).addresses.last().expect("a Service has endpoints"));
+    let untouched = [bed.size - 1, bed.size / 2 + 1, bed.size - 3]
+        .map(|number| *bed.slice(number).addresses.last().expect("a Service has endpoints"));
     notifications.await_all(&untouched, TIMEOUT)?;
     let start = notifications.await_silence(seconds(2))? - begun;
     running.process().rest()?;
