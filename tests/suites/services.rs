@@ -1,4 +1,8 @@
 //! Services with real packets: netd-proxy on one node, from a directory of objects, with clients and endpoints around it.
+//!
+//! The case files in `proxy/cases` say what one packet becomes; the rules' unit tests trace them on paper. The other tests are about what
+//! goes on over time: affinity, flows and connections, restarts, drift. What objects mean that an API server has taken is in the suite
+//! `proxy`.
 
 use std::process::ExitCode;
 
