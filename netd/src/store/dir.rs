@@ -18,7 +18,7 @@ use network::net_conf::NetConf;
 use tokio::sync::mpsc;
 use tokio::task;
 
-use self::files::Layout;
+use self::files::{Layout, file_name};
 use self::lease_file::LeaseFiles;
 use self::watcher::FirstRead;
 use super::{LeaseRequest, StoreError, StoreEvent, lease_builder};
@@ -136,8 +136,8 @@ fn acquire(layout: &Layout, request: &LeaseRequest, conf: &NetConf) -> Result<(L
         layout.remove_lease(renamed)?;
     }
     if let Some(files) = &mut files {
-        files.extend([(lease_file::name(&lease.node), Ok(lease.clone().into()))]);
-        files.retain(|name, _| renamed.as_ref().is_none_or(|renamed| *name != lease_file::name(renamed)));
+        files.extend([(file_name(&lease.node), Ok(lease.clone().into()))]);
+        files.retain(|name, _| renamed.as_ref().is_none_or(|renamed| *name != file_name(renamed)));
     }
     Ok((lease, files))
 }

@@ -14,6 +14,7 @@ fn service(name: &str, endpoints: &[(&str, Option<&str>)]) -> PortListing {
         local: false,
         left_out_internally: why.map(str::to_owned),
         left_out_externally: why.map(str::to_owned),
+        traffic: None,
     };
     PortListing {
         service: name.to_owned(),

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use network::model::{Lease, NodeName};
 use network::record;
 
-use super::lease_file;
 use crate::store::StoreError;
 use crate::whole_file;
 
@@ -40,7 +39,7 @@ impl Layout {
 
     /// A node's file.
     pub(super) fn lease_file(&self, node: &NodeName) -> PathBuf {
-        self.nodes_dir().join(lease_file::name(node))
+        self.nodes_dir().join(file_name(node))
     }
 
     pub(super) fn read_net_conf(&self) -> Result<String, StoreError> {
@@ -75,4 +74,9 @@ impl Layout {
         };
         StoreError::write(path.display(), advice, error)
     }
+}
+
+/// The name of a node's file.
+pub(super) fn file_name(node: &NodeName) -> String {
+    format!("{node}.json")
 }

@@ -10,7 +10,7 @@ use network::model::{Lease, NodeName};
 use network::record;
 use network::text::printable;
 
-use super::files::Layout;
+use super::files::{Layout, file_name};
 use crate::store::StoreError;
 use crate::whole_file;
 
@@ -37,7 +37,7 @@ pub(super) type LeaseFiles = BTreeMap<String, LeaseFile>;
 impl Layout {
     /// The node's lease. A file without a valid lease is logged and counts as none.
     pub(super) fn read_lease(&self, node: &NodeName) -> Option<Lease> {
-        let name = name(node);
+        let name = file_name(node);
         let lease = self.read(&name)?.inspect_err(|error| log_skipped(&name, error)).ok()?;
         Some(Arc::unwrap_or_clone(lease))
     }
@@ -84,11 +84,6 @@ fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
 fn parse(name: &str, text: &str) -> LeaseFile {
     let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
     Ok(record::parse(&node, text)?.into())
-}
-
-/// The name of a node's file.
-pub(super) fn name(node: &NodeName) -> String {
-    format!("{node}.json")
 }
 
 /// The node whose file has this name; `None` for a foreign file.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::{task, time};
 
 use self::notifications::{Changed, Notifications};
-use super::files::Layout;
+use super::files::{Layout, file_name};
 use super::lease_file::{self, LeaseFile, LeaseFileError, LeaseFiles};
 use crate::store::{StoreError, StoreEvent, send};
 
@@ -116,7 +116,7 @@ impl WatchedFiles {
         Self {
             layout,
             poll,
-            own: own.map(lease_file::name),
+            own: own.map(file_name),
             first,
             files: BTreeMap::new(),
             missing: BTreeMap::new(),
