@@ -28,7 +28,10 @@ pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
         let size = metadata.len();
         return Err(io::Error::other(format!("it has {size} bytes: netd reads at most {} kB", largest / 1024)));
     }
-    io::read_to_string(file.take(largest))
+    // With room for one byte more, two reads suffice: of the text, and of its end.
+    let mut text = String::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+    file.take(largest).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file
