@@ -226,7 +226,9 @@ async fn run_once(
                 let (host, service) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_PORT"));
                 own_problems.extend(api_access::problem(host.as_deref(), service.as_deref()));
             }
-            api::follow(&ApiServer::new(address, USER_AGENT), &settings.node)
+            let server = ApiServer::new(address, USER_AGENT);
+            proxy.record_events(&server);
+            api::follow(&server, &settings.node)
         }
     };
     let (status, mut begun) = (proxy.status(), proxy.status());

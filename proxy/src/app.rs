@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use apiserver::ApiServer;
 use dataplane::error::KernelError;
 use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
 use dataplane::nft::{self, Table};
@@ -20,14 +21,15 @@ use tokio::time::{Duration, Instant, sleep_until};
 
 use crate::config::Config;
 use crate::conntrack::{self, Flows};
+use crate::events::Events;
 use crate::health::{self, Health, ListenError, Metrics, Reserved, Run, ServiceChecks};
 use crate::keeper::Keeper;
 use crate::kube_proxy;
 use crate::listing::Listing;
 use crate::listing::server::{self, Question};
 use crate::model::{Event, PortKey, ServiceName};
-use crate::problem::{Kind, Problem, Problems};
-use crate::ruleset::{NodePorts, Settings, TABLE};
+use crate::problem::{Problem, Problems};
+use crate::ruleset::{NodePorts, Settings};
 use crate::services::{Changed, Services};
 
 /// How often everything is compared with the kernel, whatever the notifications say.
@@ -81,8 +83,9 @@ pub struct Proxy {
     checks: ServiceChecks,
     /// The node's addresses that have node ports are others than those that health checks are on.
     has_other_addresses: bool,
-    /// The listeners, and who removes kube-proxy's rules. They end with the proxy.
-    _tasks: JoinSet<()>,
+    /// The listeners, who removes kube-proxy's rules, and who posts Events. They end with the proxy.
+    tasks: JoinSet<()>,
+    events: Events,
     /// The tables have been as desired.
     programmed: watch::Sender<bool>,
     /// When the first change came that is not in the kernel yet.
@@ -133,7 +136,8 @@ impl Proxy {
             tracing::warn!("`netd services` cannot ask this proxy: another user's process has its socket");
         }
         Ok(Self {
-            _tasks: tasks,
+            tasks,
+            events: Events::default(),
             programmed,
             checks: ServiceChecks::new(health.clone()),
             has_other_addresses: false,
@@ -159,6 +163,11 @@ impl Proxy {
             retry: None,
             config,
         })
+    }
+
+    /// What the owners of Services should know becomes Events of the API server too. To be called within a tokio runtime.
+    pub fn record_events(&mut self, server: &ApiServer) {
+        self.events = Events::start(server, self.services.node_name(), &mut self.tasks);
     }
 
     /// What others should know, and each change of it.
@@ -287,6 +296,7 @@ impl Proxy {
                 self.metrics.queued(family, Timestamp::now());
                 keeper.update(&ports);
             }
+            self.flows.forget(family, keeper.take_gone());
         }
         self.watch();
         let elapsed = self.now();
@@ -316,7 +326,7 @@ impl Proxy {
             } else {
                 self.health.pending(family);
                 self.retry = Some(now + RETRY);
-                is_other |= self.unprogrammed.insert(family, unprogrammed(family)).is_none();
+                is_other |= self.unprogrammed.insert(family, keeper.unprogrammed()).is_none();
             }
             let since_change = self.changed_at.map(|at| at.elapsed());
             let run = Run { family, is_full, is_clean, took: began.elapsed(), since_change };
@@ -446,20 +456,11 @@ impl Proxy {
             for problem in &changes.over {
                 tracing::info!("over: {problem}");
             }
+            self.events.record(&changes, &self.services);
             !(changes.new.is_empty() && changes.over.is_empty())
         };
         if is_new {
             self.status.send_modify(|status| status.problems = now);
         }
     }
-}
-
-fn unprogrammed(family: Family) -> Problem {
-    let table = if family == Family::V4 { "ip" } else { "ip6" };
-    Problem::new(
-        Kind::NotProgrammed,
-        format!("table {table} {TABLE}"),
-        "is not as it should be: the kernel refuses a change",
-    )
-    .with_remedy("the log has the kernel's reason; the proxy tries again")
 }

@@ -18,7 +18,7 @@ use dataplane::netlink::RouteSocket;
 use dataplane::types::Family;
 
 use crate::model::{PortKey, Protocol, ServicePort};
-use crate::ruleset::NodePorts;
+use crate::ruleset::{self, NodePorts};
 
 /// When a destination is looked at again: later than any packet that was under way during the first look.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -99,6 +99,14 @@ impl Flows {
             fronts.retain(|front, _| !due.contains_key(front));
         }
         self.due.extend(due);
+    }
+
+    /// Destinations of a family belong to no Service any more, and did before this process began.
+    pub fn forget(&mut self, family: Family, gone: impl IntoIterator<Item = ruleset::Front>) {
+        let gone = gone.into_iter().filter(|front| front.protocol != Protocol::Tcp.number());
+        self.due.extend(gone.map(|ruleset::Front { address, protocol, port }| {
+            (Front { family, protocol, address, port }, Arc::default())
+        }));
     }
 
     /// When something is to be looked at again.

@@ -18,7 +18,8 @@ use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 use self::clients::Moves;
 use self::transactions::{batch, carry_out};
 use crate::model::PortKey;
-use crate::ruleset::{Element, Presence, Ruleset, SetName, Settings, comment};
+use crate::problem::{Kind, Problem};
+use crate::ruleset::{Element, Front, Presence, Ruleset, SetName, Settings, comment};
 use crate::topology::Resolved;
 
 /// Where more service ports change at once, everything is compared: that takes less memory than to know each change.
@@ -206,6 +207,11 @@ impl Keeper {
         self.ruleset.adopt(&table, |set, definition| socket.read_records(&id, set, definition))
     }
 
+    /// The destinations of Services that were deleted while no process ran. To be called after the first update, which must be whole.
+    pub fn take_gone(&mut self) -> Vec<Front> {
+        self.ruleset.take_gone()
+    }
+
     /// Service ports have changed.
     pub fn update(&mut self, ports: &BTreeMap<PortKey, Option<Resolved>>) {
         let before = Arc::clone(self.ruleset.skeleton());
@@ -264,6 +270,14 @@ impl Keeper {
     /// Everything is compared in the next run.
     pub fn require_full(&mut self) {
         self.engine.require_full();
+    }
+
+    /// The problem that the kernel does not have the table as it should be.
+    pub fn unprogrammed(&self) -> Problem {
+        let TableId { family, name } = self.ruleset.id();
+        let detail = "is not as it should be: the kernel refuses a change";
+        Problem::new(Kind::NotProgrammed, format!("table {family} {name}"), detail)
+            .with_remedy("the log has the kernel's reason; the proxy tries again")
     }
 
     /// True where there is something to do.
@@ -340,8 +354,8 @@ impl Keeper {
     }
 
     fn moves(&self, elements: &[(Element, Presence)]) -> Moves {
-        let slots = elements.iter().filter(|(element, _)| matches!(element.set, SetName::Slot(..)));
-        Moves::of(slots.map(|(element, observed)| (element, observed.clone(), self.ruleset.desired(element))))
+        let changed = elements.iter().map(|(element, observed)| (element, observed));
+        Moves::of(changed, |element| self.ruleset.drawn(element))
     }
 
     fn op(&self, element: Element, observed: &Presence) -> Op {

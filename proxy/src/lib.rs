@@ -16,6 +16,7 @@
 //! | `keeper` | keeps the kernel's table as the ruleset says |
 //! | `conntrack` | deletes flows of UDP and SCTP that go to an endpoint that is gone |
 //! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
+//! | `events` | what the owners of Services should know, as Events |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `cleanup` | removes the tables |
@@ -29,6 +30,7 @@ pub mod app;
 pub mod cleanup;
 pub mod config;
 pub mod conntrack;
+pub mod events;
 #[cfg(test)]
 mod fixtures;
 pub mod health;

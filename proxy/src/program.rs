@@ -80,9 +80,12 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     runtime.block_on(async {
         let address = Address { url: config.master.clone(), kubeconfig: config.kubeconfig.clone() };
         let mut proxy = Proxy::open(config, &node)?;
-        let events = match &flags.services_dir {
-            Some(dir) => directory::follow(dir.clone(), &node, directory::POLL),
-            None => api::follow(&ApiServer::new(address, USER_AGENT), &node),
+        let events = if let Some(dir) = &flags.services_dir {
+            directory::follow(dir.clone(), &node, directory::POLL)
+        } else {
+            let server = ApiServer::new(address, USER_AGENT);
+            proxy.record_events(&server);
+            api::follow(&server, &node)
         };
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;

@@ -24,7 +24,7 @@ mod settings;
 pub use arrange::arrange;
 pub use change::{Change, Ruleset};
 pub use contents::Contents;
-pub use element::{Element, Presence, comment};
+pub use element::{Element, Front, Presence, clients_of, comment};
 pub use name::{Lookup, SetName};
 pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 

@@ -82,6 +82,7 @@ pub fn trace(table: &Table, packet: &Packet, own: &BTreeSet<IpAddr>) -> Vec<Way>
         protocol: packet.protocol,
         input: packet.input.clone(),
         mark: 0,
+        priority: 0,
         translated: false,
         masqueraded: false,
         trail: Vec::new(),
@@ -117,6 +118,7 @@ struct Flow {
     protocol: u8,
     input: Option<IfName>,
     mark: u32,
+    priority: u32,
     translated: bool,
     masqueraded: bool,
     trail: Vec<Step>,
@@ -267,6 +269,13 @@ impl Tracer<'_> {
                 }
                 vec![(flow, Progress::On)]
             }
+            Statement::SetPriority(value) => match self.values(value, &flow).as_deref() {
+                Some([Value::Priority(priority)]) => {
+                    flow.priority = *priority;
+                    vec![(flow, Progress::On)]
+                }
+                _ => vec![(flow, Progress::End)],
+            },
             Statement::Nat { side, to, .. } => self.translate(*side, to, &flow),
             Statement::Masquerade(_) => {
                 flow.masqueraded = true;
@@ -320,6 +329,7 @@ impl Tracer<'_> {
             Expression::NetworkProtocol => Value::NetworkProtocol(Family::of(flow.source.ip())),
             Expression::Protocol => Value::Protocol(flow.protocol),
             Expression::Mark => Value::Mark(flow.mark),
+            Expression::Priority => Value::Priority(flow.priority),
             Expression::InputName => Value::IfName(flow.input.clone()?),
             Expression::OutputName => return None,
             Expression::Address(family, side) => {

@@ -141,6 +141,7 @@ fn rights() -> Outcome {
         "watch endpointslices.discovery.k8s.io",
         "list servicecidrs.networking.k8s.io",
         "watch servicecidrs.networking.k8s.io",
+        "patch events -n default",
     ];
     for words in granted {
         ensure!(may(&server, words)?, "netd may not {words}");
@@ -219,7 +220,12 @@ fn proxy_rights() -> Outcome {
             ensure!(!account_may(&server, PROXY_ACCOUNT, &format!("{verb} {kind}"))?, "netd-proxy may {verb} {kind}");
         }
     }
+    for verb in ["create", "patch"] {
+        ensure!(account_may(&server, PROXY_ACCOUNT, &format!("{verb} events"))?, "netd-proxy may not {verb} Events");
+    }
     for words in [
+        "list events",
+        "delete events",
         "list pods",
         "list endpoints",
         "list secrets -n kube-system",

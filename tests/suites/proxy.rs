@@ -9,6 +9,8 @@ use netd_tests::{apiserver, peers};
 mod ask;
 #[path = "proxy/bed.rs"]
 mod bed;
+#[path = "proxy/events.rs"]
+mod events;
 #[path = "proxy/load.rs"]
 mod load;
 #[path = "proxy/objects.rs"]
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
             vec![
                 test("objects of the API server are in force, by the Pod's own account", objects::in_force),
                 test("fields of objects mean what they do to kube-proxy", semantics::of_fields),
+                test("a conflict of two Services is an Event of the younger one", events::of_conflicts),
                 test("the API server goes away and comes back", outage::is_survived),
                 test("kube-proxy is replaced and comes back under load/nftables", || take_over::of("nftables")),
                 test("kube-proxy is replaced and comes back under load/iptables", || take_over::of("iptables")),

@@ -41,9 +41,10 @@ fn main() -> ExitCode {
         for name in files.chain(["readiness", "hints", "excluded", "load-balancers", "leading-zeros", "bad-input"]) {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [Case; 22] = [
+        let tests: [Case; 24] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
             ("affinity/a client stays with an endpoint of this node", affinity::sticks_among_local),
+            ("affinity/all addresses of a Service share it", affinity::is_shared),
             ("affinity/clients stay through restarts", affinity::survives_restarts),
             ("affinity/an idle client is forgotten", affinity::expires),
             ("affinity/an endpoint that is gone is left", affinity::leaves_what_is_gone),
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             ("load/settings change", load::settings_change),
             ("UDP/a client that keeps its port follows the endpoints", flows::follow_endpoints),
             ("UDP/flows stay through restarts", flows::stay),
+            ("UDP/flows of a Service that is gone end at the start", flows::end_with_their_service),
             ("services/a listing in each format", listing::formats),
             ("services/each change is printed", listing::watch),
             ("services/without a proxy it says so", listing::nobody_answers),

@@ -18,6 +18,7 @@ mod start;
 mod store_events;
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -147,8 +148,8 @@ impl KubeStore {
         let server = ApiServer::new(address, USER_AGENT);
         let own = Arc::new(OwnNode::new(server.clone(), config.annotation_prefix.clone()));
         let regarding = Arc::clone(&own);
-        let (recorder, record) =
-            EventRecorder::new(server.clone(), COMPONENT, &REMEDIES, move || regarding.reference());
+        let regarding = move |(): &()| ready(Ok(regarding.regarding()));
+        let (recorder, record) = EventRecorder::new(server.clone(), regarding, event_recorder::warn_of(&REMEDIES));
         let (reached, view, node_status) = Default::default();
         let shared = Arc::new(Shared { server, config, own, recorder, node_status, reached, view });
         if waits {
@@ -170,8 +171,8 @@ impl KubeStore {
         if let Some(name) = node.filter(|_| shared.own.node().is_none()) {
             let _ = self.read_own(name).await;
         }
-        let Some(reference) = shared.own.reference() else { return };
-        if let Err(error) = event_recorder::post(&shared.server, COMPONENT, reference, &warning(problem)).await {
+        let Some(regarding) = shared.own.regarding() else { return };
+        if let Err(error) = event_recorder::post(&shared.server, &regarding, &warning(problem)).await {
             tracing::warn!("an Event cannot be recorded: {}: {}", error.advice(&REMEDIES), chain(&error));
         }
     }
@@ -230,7 +231,7 @@ impl KubeStore {
         match notice {
             Notice::Ready => self.shared.node_status.set_ready(),
             Notice::Problem(problem) => self.shared.recorder.warn(warning(&problem)),
-            Notice::Resolved(problem) => self.shared.recorder.over(warning(&problem)),
+            Notice::Resolved(problem) => self.shared.recorder.over(problem.kind.to_string(), problem.subject),
         }
     }
 
@@ -260,7 +261,12 @@ impl KubeStore {
 
 /// A problem as Events have it.
 fn warning(problem: &Problem) -> Warning {
-    Warning { reason: problem.kind.to_string(), subject: problem.subject.clone(), text: problem.to_string() }
+    Warning {
+        reason: problem.kind.to_string(),
+        subject: problem.subject.clone(),
+        text: problem.to_string(),
+        target: (),
+    }
 }
 
 #[cfg(test)]

@@ -214,3 +214,27 @@ fn what_was_under_way_during_the_first_look_is_found_by_the_second() {
     })
     .expect("a namespace");
 }
+
+#[test]
+fn flows_of_a_service_that_was_deleted_while_no_process_ran_are_found_at_the_start() {
+    netns::scratch(|| {
+        let (first, own) = (listen("10.180.0.1:80"), listen("192.168.0.2:3001"));
+        let mut bed = Bed::open();
+        let client = UdpSocket::bind("192.168.0.2:4000").expect("a free port");
+        bed.run(&[("a", Some(&[1])), ("bb", Some(&[1]))]);
+        for to in ["172.30.0.1:80", "192.168.0.2:3001", "172.30.0.2:80"] {
+            client.send_to(b"x", to).expect("a datagram on its way");
+        }
+        assert_eq!(received(&first), 3);
+
+        bed.keeper = Keeper::new(settings());
+        bed.keeper.adopt(&mut bed.socket).expect("a readable table");
+        bed.flows = Flows::default();
+        assert_eq!(bed.run(&[("bb", Some(&[1]))]), 0, "a flow to an endpoint that serves stays");
+        bed.flows.forget(Family::V4, bed.keeper.take_gone());
+        assert_eq!(bed.clean(), 2, "the flows to the cluster IP and the node port of a");
+        client.send_to(b"x", "192.168.0.2:3001").expect("a datagram on its way");
+        assert_eq!((received(&first), received(&own)), (0, 1), "the node port is the node's own port again");
+    })
+    .expect("a namespace");
+}

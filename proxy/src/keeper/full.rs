@@ -67,7 +67,9 @@ impl Keeper {
     /// The op that makes the table anew in place of one with other sets or rules, in one transaction. Clients with affinity stay.
     fn replacement(&self, mut present: Table, socket: &mut nft::Socket) -> Result<Op, nft::Error> {
         let id = self.ruleset.id();
-        let moves = self.moves(&self.differences(&present, socket, |set| matches!(set, SetName::Slot(..)))?);
+        let moves = self.moves(
+            &self.differences(&present, socket, |set| matches!(set, SetName::Slot(..) | SetName::Affinity(..)))?,
+        );
         clients::read(&mut present, |set, definition| socket.read_elements(&id, set, definition))?;
         let mut desired = self.definition();
         clients::keep(&present, &mut desired, &moves);

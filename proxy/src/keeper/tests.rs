@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use dataplane::monitor::{Event, Filter, Monitor, Subscription, Tables};
 use dataplane::netns;
-use dataplane::nft::{Operation, SetFlags, Socket, Table};
+use dataplane::nft::{Operation, SetFlags, Socket, Table, Value};
 
 use super::transactions::carry_out;
 use super::{Keeper, MOST_PORTS, RunReport};
 use crate::fixtures::{self, service_port, settings};
-use crate::model::{PortKey, PortName, Protocol, ServicePort};
-use crate::ruleset::Settings;
+use crate::model::{Policy, PortKey, PortName, Protocol, ServicePort};
+use crate::ruleset::{Settings, clients_of};
 use crate::topology::Resolved;
 
 /// A keeper with the kernel that it works on.
@@ -245,7 +245,7 @@ fn what_others_change_is_healed() {
         assert_eq!(bed.heal(), 1, "an element that is gone");
         nft("add element ip netd-proxy services-1 { 172.30.0.77 . tcp . 80 : 10.66.6.6 . 80 }");
         assert_eq!(bed.heal(), 1, "an element of others");
-        nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
+        nft(&format!("add element ip netd-proxy clients-0 {{ 10.0.0.9 . {} timeout 60s }}", number("sticky")));
         assert_eq!(bed.heal(), 0, "what packets add is no deviation");
         nft("flush chain ip netd-proxy services");
         assert_eq!(bed.heal(), 1, "the rules: the table is made anew");
@@ -266,10 +266,10 @@ fn a_restart_changes_nothing() {
         let mut bed = Bed::open();
         bed.update(&[("a", &[1]), ("bb", &[1, 2, 3, 4]), ("sticky", &[5, 1, 2])]);
         bed.update(&ports);
-        nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
+        nft(&format!("add element ip netd-proxy clients-0 {{ 10.0.0.9 . {} timeout 60s }}", number("sticky")));
         let mut next = Bed::open();
         assert_eq!(next.update(&ports).applied, 0, "the table stays, endpoints keep their numbers");
-        let listed = nft("list set ip netd-proxy services-clients-0");
+        let listed = nft("list set ip netd-proxy clients-0");
         assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
     })
     .expect("a namespace");
@@ -280,7 +280,7 @@ fn changed_settings_change_their_elements_and_no_others() {
     netns::scratch(|| {
         let mut bed = Bed::open();
         bed.update(&[("a", &[1]), ("sticky", &[1, 2])]);
-        nft("add element ip netd-proxy services-clients-0 { 10.0.0.9 . 172.30.0.6 . tcp . 80 timeout 60s }");
+        nft(&format!("add element ip netd-proxy clients-0 {{ 10.0.0.9 . {} timeout 60s }}", number("sticky")));
         for (ranges, count) in [
             (&["172.30.0.0/16", "172.31.0.0/16"][..], 1),
             (&["172.30.0.0/15"], 3),
@@ -294,24 +294,28 @@ fn changed_settings_change_their_elements_and_no_others() {
         }
         nft("add element ip netd-proxy service-cidrs { 10.0.0.0/8 }");
         assert_eq!(bed.heal(), 1, "a range of others");
-        let listed = nft("list set ip netd-proxy services-clients-0");
+        let listed = nft("list set ip netd-proxy clients-0");
         assert!(listed.contains("10.0.0.9"), "affinity survives: {listed}");
     })
     .expect("a namespace");
 }
 
+/// The number by which the kernel knows the clients of a Service, as `nft` writes it.
+fn number(service: &str) -> String {
+    Value::Priority(clients_of(&service_port(service, Protocol::Tcp), Policy::Cluster)).to_string()
+}
+
 /// Puts a client to the endpoint of a number of the Service `sticky`, or `sticky2`: one that has 50 of its 60 seconds left.
 fn add_client(number: u32, client: &str, service: &str) {
-    let address = format!("172.30.0.{}", service.len());
-    let element = format!("{client} . {address} . tcp . 80 timeout 60s expires 50s");
-    nft(&format!("add element ip netd-proxy services-clients-{number} {{ {element} }}"));
+    let element = format!("{client} . {} timeout 60s expires 50s", self::number(service));
+    nft(&format!("add element ip netd-proxy clients-{number} {{ {element} }}"));
 }
 
 /// The clients of the endpoint of a number, with the whole seconds that they have left.
 fn clients(bed: &mut Bed, number: u32) -> Vec<(String, u64)> {
     let id = bed.keeper.ruleset().id();
     let table = bed.socket.read_table(id.family, &id.name).expect("a readable table").expect("a table");
-    let set = &table.sets[&format!("services-clients-{number}")];
+    let set = &table.sets[&format!("clients-{number}")];
     let left = |element: &dataplane::nft::Element| {
         assert_eq!(element.timeout, Some(Duration::from_mins(1)), "the timeout itself is the same");
         element.usage.expires.expect("a time").as_secs()
@@ -319,11 +323,13 @@ fn clients(bed: &mut Bed, number: u32) -> Vec<(String, u64)> {
     set.elements.iter().map(|(key, element)| (key.to_string(), left(element))).collect()
 }
 
-/// The clients' addresses and the ends of their Services' addresses. All have some time left, and no more than they had.
+/// The clients' addresses and the lengths of their Services' names. All have some time left, and no more than they had.
 fn names(bed: &mut Bed, number: u32) -> Vec<String> {
     let named = clients(bed, number).into_iter().map(|(key, left)| {
         assert!((1..=50).contains(&left), "{key} has {left} s left");
-        key.replace(" . 172.30.0.", " ").replace(" . tcp . 80", "")
+        let (client, of) = key.split_once(" . ").expect("a client and a number");
+        let service = ["sticky", "sticky2"].into_iter().find(|service| self::number(service) == of).expect("a Service");
+        format!("{client} {}", service.len())
     });
     named.collect()
 }
@@ -352,6 +358,33 @@ fn clients_go_with_their_endpoint_and_are_forgotten_with_it() {
         next.update(&[("sticky", &[9, 2]), ("sticky2", &[2, 3])]);
         assert_eq!(names(&mut next, 0), ["10.0.0.3 7"], "an endpoint has left while no process was there");
         assert_eq!(names(&mut next, 1), ["10.0.0.2 6"]);
+    })
+    .expect("a namespace");
+}
+
+#[test]
+fn clients_are_those_of_a_service_port_whatever_address_they_use() {
+    netns::scratch(|| {
+        let mut bed = Bed::open();
+        bed.update(&[("sticky", &[1, 2]), ("sticky2", &[1, 2])]);
+        add_client(1, "10.0.0.1", "sticky");
+        add_client(1, "10.0.0.1", "sticky2");
+        let with = |name: &str, change: &dyn Fn(&mut crate::model::ServicePort)| {
+            let mut port = service_port(name, Protocol::Tcp);
+            change(&mut port);
+            (port.key(), Some(fixtures::resolved(port, &[1, 2])))
+        };
+        bed.keeper.update(&[with("sticky", &|port| port.node_port = None)].into());
+        bed.run();
+        assert_eq!(
+            names(&mut bed, 1),
+            ["10.0.0.1 6", "10.0.0.1 7"],
+            "the node port goes, and the cluster IP has the client"
+        );
+        let taken = service_port("sticky", Protocol::Tcp).node_port;
+        bed.keeper.update(&[with("sticky2", &|port| port.node_port = taken)].into());
+        bed.run();
+        assert_eq!(names(&mut bed, 1), ["10.0.0.1 6", "10.0.0.1 7"], "the node port is another Service's");
     })
     .expect("a namespace");
 }

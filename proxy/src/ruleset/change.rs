@@ -1,6 +1,7 @@
 //! The desired table, and what a changed service port changes in it. Pure.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use dataplane::nft::{self, Records, Set, SetFlags, Table, TableId};
@@ -179,6 +180,13 @@ impl Ruleset {
         change
     }
 
+    /// The destinations that the table of an earlier process leads to endpoints and no service port has now. To be called once all service
+    /// ports are known: what that table tells is forgotten then.
+    pub fn take_gone(&mut self) -> Vec<Front> {
+        let adopted = std::mem::take(&mut self.adopted);
+        adopted.into_keys().filter(|front| !self.fronts.contains_key(front)).collect()
+    }
+
     /// What an element should be.
     pub fn desired(&self, element: &Element) -> Presence {
         if let Some(shared) = Shared::of(element) {
@@ -192,6 +200,17 @@ impl Ruleset {
         }
         let placed = self.ports.get(self.fronts.get(&element.front()?)?)?;
         self.elements(placed).remove(element)
+    }
+
+    /// For an element that holds an endpoint of a service port with affinity: the number by which the clients are known, and the endpoints in
+    /// their order. `None` where no service port has the destination, or it has no affinity.
+    pub fn drawn(&self, element: &Element) -> Option<(u32, &[SocketAddr])> {
+        let SetName::Slot(lookup, _) = element.set else { return None };
+        let front = element.front()?;
+        let Placed { port, pools } = self.ports.get(self.fronts.get(&front)?)?;
+        port.affinity?;
+        let policy = element::policy(port, front, lookup.pool);
+        Some((element::clients_of(port, policy), pools.of(policy)))
     }
 
     /// The service port that an element is of; `None` where several may have the element.

@@ -32,11 +32,13 @@ pub(super) type Elements = BTreeMap<Element, Option<Data>>;
 
 /// A destination of a service port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Front {
+pub struct Front {
     /// The address; `None` for a node port.
-    address: Option<IpAddr>,
-    protocol: u8,
-    port: u16,
+    pub address: Option<IpAddr>,
+    /// The protocol's number.
+    pub protocol: u8,
+    /// The port, or the node port.
+    pub port: u16,
 }
 
 /// The destinations of a service port. The first is the cluster IP.
@@ -105,12 +107,32 @@ impl Pools {
         }
     }
 
-    fn of(&self, policy: Policy) -> &[SocketAddr] {
+    pub(super) fn of(&self, policy: Policy) -> &[SocketAddr] {
         match policy {
             Policy::Cluster => &self.cluster,
             Policy::Local => &self.local,
         }
     }
+}
+
+/// Which endpoints are drawn from, for a destination of a service port.
+pub(super) fn policy(port: &ServicePort, front: Front, pool: Pool) -> Policy {
+    match pool {
+        _ if front.address == Some(port.cluster_ip) => port.internal_policy,
+        Pool::Cluster => Policy::Cluster,
+        Pool::Local => Policy::Local,
+    }
+}
+
+/// The number by which the clients of a service port with affinity are known: one for all of its destinations that have the same endpoints,
+/// and the same one in the next process. Where the numbers of two service ports are the same by chance, a client of both goes to
+/// endpoints of the same place in both.
+pub fn clients_of(port: &ServicePort, policy: Policy) -> u32 {
+    let name = format!("{}/{}/{policy:?}", port.name, port.name.protocol);
+    // FNV-1a.
+    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    // `nft` has words for a priority of zero and for one of ones alone.
+    hash & 0x7fff_ffff | 0x1_0001
 }
 
 struct Builder<'b> {
@@ -127,7 +149,7 @@ impl Builder<'_> {
 
     /// The cluster IP.
     fn internal(&mut self, front: Front, pools: &Pools) {
-        self.draw(front, Pool::Cluster, pools.of(self.port.internal_policy));
+        self.draw(front, Pool::Cluster, pools);
         if pools.of(self.port.internal_policy).is_empty() {
             self.refuse(front, pools);
         }
@@ -136,10 +158,10 @@ impl Builder<'_> {
     /// An external address or the node port.
     fn external(&mut self, front: Front, pools: &Pools) {
         // Pods and the node itself are served as if the policy were Cluster.
-        self.draw(front, Pool::Cluster, &pools.cluster);
+        self.draw(front, Pool::Cluster, pools);
         if self.port.external_policy == Policy::Local {
             self.put(SetName::LocalOnly(front.destination()), front.key(), None);
-            self.draw(front, Pool::Local, &pools.local);
+            self.draw(front, Pool::Local, pools);
         } else {
             self.put(SetName::Masquerade(front.destination()), front.key(), None);
         }
@@ -155,7 +177,9 @@ impl Builder<'_> {
     }
 
     /// The endpoints of which one is drawn.
-    fn draw(&mut self, front: Front, pool: Pool, endpoints: &[SocketAddr]) {
+    fn draw(&mut self, front: Front, pool: Pool, pools: &Pools) {
+        let policy = policy(self.port, front, pool);
+        let endpoints = pools.of(policy);
         let lookup = Lookup { destination: front.destination(), pool };
         let target = |endpoint: &SocketAddr| {
             Some(Data::Values(vec![Value::Address(endpoint.ip()), Value::Service(endpoint.port())]))
@@ -163,7 +187,8 @@ impl Builder<'_> {
         match (endpoints, self.port.affinity) {
             ([], _) => {}
             (_, Some(timeout)) => {
-                self.put(SetName::Affinity(lookup, count(endpoints), timeout), front.key(), None);
+                let clients = Data::Values(vec![Value::Priority(clients_of(self.port, policy))]);
+                self.put(SetName::Affinity(lookup, count(endpoints), timeout), front.key(), Some(clients));
                 for (slot, endpoint) in (0..).zip(endpoints) {
                     self.put(SetName::Slot(lookup, slot), front.key(), target(endpoint));
                 }

@@ -82,12 +82,12 @@ pub enum SetName {
     Count(Lookup, u32),
     /// The endpoints of service ports with several, by number.
     Endpoints(Lookup),
-    /// Service ports with that many endpoints and affinity for so long.
+    /// Service ports with that many endpoints and affinity for so long, and the number by which their clients are known.
     Affinity(Lookup, u32, Duration),
     /// The endpoint of that number of service ports with affinity.
     Slot(Lookup, u32),
-    /// Clients that stay with the endpoint of that number. The kernel fills it.
-    Clients(Lookup, u32),
+    /// Clients that stay with the endpoint of that number, whichever address they use. The kernel fills it.
+    Clients(u32),
 }
 
 impl fmt::Display for SetName {
@@ -111,7 +111,7 @@ impl fmt::Display for SetName {
             SetName::Endpoints(lookup) => write!(f, "{lookup}-endpoints"),
             SetName::Affinity(lookup, count, timeout) => write!(f, "{lookup}-{count}-for-{}s", timeout.as_secs()),
             SetName::Slot(lookup, slot) => write!(f, "{lookup}-slot-{slot}"),
-            SetName::Clients(lookup, slot) => write!(f, "{lookup}-clients-{slot}"),
+            SetName::Clients(slot) => write!(f, "clients-{slot}"),
         }
     }
 }

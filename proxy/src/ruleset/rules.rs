@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dataplane::nft::{
-    AddressType, Chain, ChainType, DataType, Element, Expression, Family as TableFamily, Hook, Key, NatFlags, Operand,
-    Reject, Rule, Set, SetFlags, Side, Statement, Table, TableId, Type, Value, Verdict, VerdictMap, state, status,
+    AddressType, Chain, ChainType, DataType, Element, Expression, Family as TableFamily, Hook, Key, MapLookup,
+    NatFlags, Operand, Reject, Rule, Set, SetFlags, Side, Statement, Table, TableId, Type, Value, Verdict, VerdictMap,
+    state, status,
 };
 use dataplane::types::Family;
 
@@ -126,17 +127,18 @@ impl Rules<'_> {
             sets.push((SetName::Endpoints(lookup), map([key(), vec![Type::Integer]].concat())));
             sets.extend(self.shape.counts(lookup).map(|count| (SetName::Count(lookup, count), Set::of(key()))));
             let affinities = self.shape.affinities(lookup);
-            sets.extend(affinities.map(|(count, time)| (SetName::Affinity(lookup, count, time), Set::of(key()))));
-            for slot in 0..self.shape.slots(lookup) {
-                sets.push((SetName::Slot(lookup, slot), map(key())));
-                let clients = Set {
-                    flags: SetFlags(SetFlags::DYNAMIC.0 | SetFlags::TIMEOUT.0),
-                    size: Some(MOST_CLIENTS),
-                    ..Set::of([vec![address], key()].concat())
-                };
-                sets.push((SetName::Clients(lookup, slot), clients));
-            }
+            let number = || Some(DataType::Values(vec![Type::Priority]));
+            let numbers = || Set { data: number(), ..Set::of(key()) };
+            sets.extend(affinities.map(|(count, time)| (SetName::Affinity(lookup, count, time), numbers())));
+            sets.extend((0..self.shape.slots(lookup)).map(|slot| (SetName::Slot(lookup, slot), map(key()))));
         }
+        let slots = Lookup::ALL.into_iter().map(|lookup| self.shape.slots(lookup)).max().unwrap_or(0);
+        let clients = || Set {
+            flags: SetFlags(SetFlags::DYNAMIC.0 | SetFlags::TIMEOUT.0),
+            size: Some(MOST_CLIENTS),
+            ..Set::of([address, Type::Priority])
+        };
+        sets.extend((0..slots).map(|slot| (SetName::Clients(slot), clients())));
         let mut sets: BTreeMap<SetName, Set> = sets.into_iter().collect();
         let cidrs = self.settings.service_cidrs.iter().filter(|range| range.family() == self.settings.family);
         fill(&mut sets, SetName::ServiceCidrs, cidrs.map(|range| Key::from(*range)));
@@ -312,8 +314,9 @@ impl Rules<'_> {
         let Lookup { destination, pool } = lookup;
         let key = || self.key(destination);
         let affinities = self.shape.affinities(lookup).map(|(count, timeout)| {
-            let set = SetName::Affinity(lookup, count, timeout);
-            Rule::new([self.is_in(destination, set), Verdict::Goto(set.to_string()).into()])
+            let set = SetName::Affinity(lookup, count, timeout).to_string();
+            let number = Expression::MarkFrom(MapLookup::new(key(), set.clone()));
+            Rule::new([Statement::SetPriority(number), Verdict::Goto(set).into()])
         });
         let single = Rule::new([self.dnat(key(), SetName::Single(lookup))]);
         let counts = self.shape.counts(lookup).map(|count| {
@@ -331,12 +334,13 @@ impl Rules<'_> {
         Statement::dnat(self.settings.family, key, map.to_string())
     }
 
-    /// A client goes to the endpoint that it had, else to one that is drawn.
+    /// A client goes to the endpoint that it had, else to one that is drawn. The packet carries the number of the service port's clients
+    /// as its priority, since a rule can put nothing else that a map holds into a key.
     fn affinity(&self, lookup: Lookup, count: u32, timeout: Duration) -> Vec<Rule> {
         let goto = |slot| Verdict::Goto(slot_chain(lookup, slot, timeout));
         let known = (0..count).map(|slot| {
-            let set = SetName::Clients(lookup, slot).to_string();
-            Rule::new([Statement::is_in(self.client(lookup), set), goto(slot).into()])
+            let set = SetName::Clients(slot).to_string();
+            Rule::new([Statement::is_in(self.client(), set), goto(slot).into()])
         });
         let draw = (0..count).map(|slot| (Key::from(Value::Integer(slot)), goto(slot))).collect();
         let draw = Statement::VerdictFrom { key: vec![Expression::random(count)], map: VerdictMap::Anonymous(draw) };
@@ -344,15 +348,16 @@ impl Rules<'_> {
     }
 
     fn slot(&self, lookup: Lookup, slot: u32, timeout: Duration) -> [Rule; 2] {
-        let clients = SetName::Clients(lookup, slot).to_string();
+        let clients = SetName::Clients(slot).to_string();
+        let reset = Statement::SetPriority(Expression::Value(Value::Priority(0)));
         [
-            Rule::new([Statement::update(clients, self.client(lookup), timeout)]),
+            Rule::new([Statement::update(clients, self.client(), timeout), reset]),
             Rule::new([self.dnat(self.key(lookup.destination), SetName::Slot(lookup, slot))]),
         ]
     }
 
-    fn client(&self, lookup: Lookup) -> Vec<Expression> {
-        [vec![self.address(Side::Source)], self.key(lookup.destination)].concat()
+    fn client(&self) -> [Expression; 2] {
+        [self.address(Side::Source), Expression::Priority]
     }
 
     /// Packets that no endpoint got.

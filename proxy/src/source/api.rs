@@ -3,6 +3,7 @@
 //! Four watches, each with waits of its own, come together here. A list ends what was missed while the API server was away. While it is
 //! away, what was known stays: nothing is said but a problem, once.
 
+pub mod events;
 mod failures;
 mod optional;
 

@@ -36,6 +36,13 @@ fn stay(scene: &Scene, to: (Ipv4Addr, u16), chosen: &Chosen) -> Outcome {
     Ok(())
 }
 
+/// Each client has one endpoint, by whichever address of the Service.
+pub(crate) fn is_shared() -> Outcome {
+    let scene = Scene::start(COUNT, Some(LONG))?;
+    let chosen = first(&scene, DESTINATIONS[0])?;
+    DESTINATIONS.into_iter().try_for_each(|to| stay(&scene, to, &chosen))
+}
+
 /// Each client stays, whatever other clients do.
 pub(crate) fn sticks() -> Outcome {
     let scene = Scene::start(COUNT, Some(LONG))?;

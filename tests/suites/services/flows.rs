@@ -149,3 +149,22 @@ pub(crate) fn stay() -> Outcome {
     ensure!(answering()? == before, "flows moved by another endpoint");
     Ok(())
 }
+
+/// A client that goes on sending has no answer once netd-proxy runs again, where its Service was deleted meanwhile.
+pub(crate) fn end_with_their_service() -> Outcome {
+    let (mut scene, _servers) = scene()?;
+    set_endpoints(&mut scene, &[1])?;
+    let client = Client::open(&scene.bed.pod, (POD, 4006), WORDS)?;
+    client.gets(Some(1))?;
+    scene.take_proxy()?.crash()?;
+    ensure!(client.server()? == scene::endpoint(1), "the kernel serves without netd-proxy");
+    scene.bed.objects.delete("Service", "test/words")?;
+    scene.bed.objects.delete("EndpointSlice", "test/words-a")?;
+    scene.bed.publish()?;
+    scene.launch()?;
+    eventually(seconds(20), "the client's flow is deleted", || {
+        let answer = client.ask()?;
+        ensure!(!matches!(answer, Answer::From { .. }), "the client gets {answer:?}");
+        Ok(())
+    })
+}

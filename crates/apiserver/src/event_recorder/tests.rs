@@ -12,25 +12,30 @@ fn created() -> (u16, String) {
 }
 
 fn warning(text: &str) -> Warning {
-    Warning { reason: "OfATest".to_owned(), subject: text.to_owned(), text: text.to_owned() }
+    Warning { reason: "OfATest".to_owned(), subject: text.to_owned(), text: text.to_owned(), target: () }
 }
 
-fn node() -> ObjectReference {
+fn over(recorder: &EventRecorder, text: &str) {
+    recorder.over("OfATest".to_owned(), text.to_owned());
+}
+
+fn node() -> Regarding {
     let text = |text: &str| Some(text.to_owned());
-    ObjectReference {
+    let object = ObjectReference {
         api_version: text("v1"),
         kind: text("Node"),
         name: text("n1"),
         uid: text("u1"),
         ..ObjectReference::default()
-    }
+    };
+    Regarding { object, component: "netd", host: "n1".to_owned() }
 }
 
 /// The requests of a recorder with these orders.
 async fn requests(answers: Vec<(u16, String)>, orders: impl FnOnce(&EventRecorder)) -> Vec<Request> {
     let (url, requests) = fake::serve(answers).await;
     let server = ApiServer::new(Address { url: Some(url), kubeconfig: None }, "test/1");
-    let (recorder, run) = EventRecorder::new(server, "netd", &REMEDIES, || Some(node()));
+    let (recorder, run) = EventRecorder::new(server, |()| async { Ok(Some(node())) }, warn_of(&REMEDIES));
     orders(&recorder);
     task::spawn(run);
     requests.await.expect("answers")
@@ -53,17 +58,55 @@ async fn a_warning_is_an_event_of_the_object() {
     assert_eq!(body["involvedObject"], object);
     assert_eq!((&body["type"], &body["reason"], &body["message"]), (&json!("Warning"), &json!("OfATest"), &json!("a")));
     assert_eq!(body["source"], json!({ "component": "netd", "host": "n1" }));
-    assert_eq!(body["metadata"]["generateName"], "n1.");
+    assert_eq!((&body["metadata"]["name"], &body["count"]), (&json!(EVENT), &json!(1)));
 }
+
+/// The name of the Event of the warning `a`.
+const EVENT: &str = "n1.8f9096297c7199c8";
 
 #[tokio::test]
 async fn a_warning_is_recorded_again_only_after_it_was_over() {
     let requests = requests(vec![created(), created(), created()], |recorder| {
         all(&["a", "a"])(recorder);
-        recorder.over(warning("a"));
+        over(recorder, "a");
         all(&["b", "b", "a", "a"])(recorder);
     });
-    assert_eq!(messages(&requests.await), ["a", "b", "a"]);
+    let requests = requests.await;
+    assert_eq!(messages(&requests[..2]), ["a", "b"]);
+    assert_eq!(requests[2].line, format!("PATCH /api/v1/namespaces/default/events/{EVENT}"));
+    assert_eq!(requests[2].body["count"], 2);
+}
+
+#[tokio::test]
+async fn an_event_that_is_gone_is_made_anew_with_its_count() {
+    let answers = vec![created(), fake::refusal(404, "gone"), created()];
+    let requests = requests(answers, |recorder| {
+        all(&["a"])(recorder);
+        over(recorder, "a");
+        all(&["a"])(recorder);
+    });
+    let requests = requests.await;
+    assert_eq!((messages(&requests[2..]), &requests[2].body["count"]), (vec!["a"], &json!(2)));
+}
+
+#[tokio::test]
+async fn what_another_node_has_recorded_is_one_event() {
+    let requests = requests(vec![fake::refusal(409, "it is there"), created()], all(&["a"])).await;
+    assert_eq!(requests[1].line, format!("PATCH /api/v1/namespaces/default/events/{EVENT}"));
+    let fields: Vec<&String> = requests[1].body.as_object().expect("an object").keys().collect();
+    assert_eq!(fields, ["lastTimestamp"], "the count is that of who has made it");
+}
+
+#[test]
+fn the_rate_is_bounded() {
+    let now = Instant::now();
+    let mut budget = Budget::default();
+    let (most, period) = RATE;
+    assert!((0..most).all(|_| budget.spend(now).is_ok()), "so many at once");
+    assert_eq!(budget.spend(now), Err(now + period), "and then one in each period");
+    assert_eq!(budget.spend(now + period), Ok(()));
+    assert!(budget.spend(now + period).is_err());
+    assert!((0..most).all(|_| budget.spend(now + 2 * most * period).is_ok()), "what is not used is there again");
 }
 
 #[tokio::test]

@@ -55,7 +55,7 @@ numbers! {
 
     expression: u16 { NAME = 1, DATA = 2 }
     meta: u16 { KEY = 2, SREG = 3 }
-    meta_key: u32 { MARK = 3, IIFNAME = 6, OIFNAME = 7, NFPROTO = 15, L4PROTO = 16 }
+    meta_key: u32 { PRIORITY = 2, MARK = 3, IIFNAME = 6, OIFNAME = 7, NFPROTO = 15, L4PROTO = 16 }
     payload: u16 { BASE = 2, OFFSET = 3, LEN = 4 }
     payload_base: u32 { NETWORK_HEADER = 1, TRANSPORT_HEADER = 2 }
     fib: u16 { RESULT = 2, FLAGS = 3 }

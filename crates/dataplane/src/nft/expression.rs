@@ -29,6 +29,8 @@ pub enum Expression {
     Protocol,
     /// `meta mark`.
     Mark,
+    /// `meta priority`.
+    Priority,
     /// `meta iifname`.
     InputName,
     /// `meta oifname`.
@@ -52,7 +54,7 @@ pub enum Expression {
         /// The lowest number.
         offset: u32,
     },
-    /// The mark that a map holds for a key. It cannot be compared, nor be part of a key.
+    /// The mark or the priority that a map holds for a key. It cannot be compared, nor be part of a key.
     MarkFrom(MapLookup),
     /// `(of & mask) ^ xor` of a mark, a connection's state or its status.
     Bits {
@@ -271,6 +273,8 @@ pub enum Statement {
     Counter,
     /// `meta mark set`.
     SetMark(Expression),
+    /// `meta priority set`: to a value, or to what a map holds.
+    SetPriority(Expression),
     /// The packet belongs to no connection.
     NoTrack,
     /// Gives the packet the address of the interface that it leaves by.

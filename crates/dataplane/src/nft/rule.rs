@@ -48,16 +48,8 @@ fn write(writer: &mut Writer, family: Family, statement: &Statement) {
         Statement::Lookup { key, op, set } => lookup::write(writer, key, *op, set),
         Statement::Counter => expression(writer, "counter", |_| ()),
         Statement::NoTrack => expression(writer, "notrack", |_| ()),
-        Statement::SetMark(value) => {
-            match value {
-                Expression::MarkFrom(map) => lookup::write_map(writer, map),
-                value => load::write(writer, value, 0),
-            }
-            expression(writer, "meta", |writer| {
-                writer.number(meta::KEY, meta_key::MARK);
-                writer.number(meta::SREG, register(0));
-            });
-        }
+        Statement::SetMark(value) => write_meta(writer, meta_key::MARK, value),
+        Statement::SetPriority(value) => write_meta(writer, meta_key::PRIORITY, value),
         Statement::Masquerade(flags) => expression(writer, "masq", |writer| {
             if *flags != NatFlags::default() {
                 writer.number(masq::FLAGS, flags.bits());
@@ -74,6 +66,18 @@ fn write(writer: &mut Writer, family: Family, statement: &Statement) {
         // `write_all` has written the one, and `check` has refused the other.
         Statement::VerdictFrom { .. } | Statement::Opaque { .. } => {}
     }
+}
+
+/// Writes what sets a packet's mark or priority.
+fn write_meta(writer: &mut Writer, key: u32, value: &Expression) {
+    match value {
+        Expression::MarkFrom(map) => lookup::write_map(writer, map),
+        value => load::write(writer, value, 0),
+    }
+    expression(writer, "meta", |writer| {
+        writer.number(meta::KEY, key);
+        writer.number(meta::SREG, register(0));
+    });
 }
 
 /// The statements of a rule in a table of `family`.
@@ -127,7 +131,7 @@ impl Reader {
                 let flags = NatFlags::from_bits(attributes.number(masq::FLAGS).unwrap_or(0))?;
                 self.alone(Statement::Masquerade(flags))?
             }
-            "meta" if attributes.number(meta::SREG).is_some() => self.set_mark(attributes)?,
+            "meta" if attributes.number(meta::SREG).is_some() => self.set_meta(attributes)?,
             "bitwise" => return self.bitwise(attributes),
             "byteorder" => return self.byteorder(attributes),
             _ => return self.load(name, attributes),
@@ -150,9 +154,20 @@ impl Reader {
         self.loads.is_empty().then_some(statement)
     }
 
-    fn set_mark(&self, attributes: Attributes<'_>) -> Option<Statement> {
-        (attributes.number(meta::KEY)? == meta_key::MARK).then_some(())?;
+    fn set_meta(&self, attributes: Attributes<'_>) -> Option<Statement> {
+        let key = attributes.number(meta::KEY)?;
         let Load { loaded, prefix: None, .. } = self.only(attributes.number(meta::SREG)?)? else { return None };
+        if key == meta_key::PRIORITY {
+            let value = match loaded {
+                Expression::Value(Value::Bytes(bytes)) => {
+                    Expression::Value(Value::Priority(u32::from_ne_bytes(bytes[..].try_into().ok()?)))
+                }
+                value @ Expression::MarkFrom(_) => value.clone(),
+                _ => return None,
+            };
+            return Some(Statement::SetPriority(value));
+        }
+        (key == meta_key::MARK).then_some(())?;
         let value = match loaded {
             Expression::Value(Value::Bytes(bytes)) => {
                 Expression::Value(Value::Mark(u32::from_ne_bytes(bytes[..].try_into().ok()?)))

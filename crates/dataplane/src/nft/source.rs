@@ -34,7 +34,7 @@ impl Expression {
     pub(super) fn source(&self) -> Source {
         use Expression::{
             Address, Bits, ConnectionState, ConnectionStatus, DestinationType, InputName, Mark, MarkFrom,
-            NetworkProtocol, OutputName, Port, Protocol, Random, SourceType,
+            NetworkProtocol, OutputName, Port, Priority, Protocol, Random, SourceType,
         };
         const NETWORK: (u16, u32) = (payload::BASE, payload_base::NETWORK_HEADER);
         const TRANSPORT: (u16, u32) = (payload::BASE, payload_base::TRANSPORT_HEADER);
@@ -48,6 +48,7 @@ impl Expression {
             NetworkProtocol => ("meta nfproto", Type::NetworkProtocol, "meta", &[(meta::KEY, meta_key::NFPROTO)]),
             Protocol => ("meta l4proto", Type::Protocol, "meta", &[(meta::KEY, meta_key::L4PROTO)]),
             Mark => ("meta mark", Type::Mark, "meta", &[(meta::KEY, meta_key::MARK)]),
+            Priority => ("meta priority", Type::Priority, "meta", &[(meta::KEY, meta_key::PRIORITY)]),
             InputName => ("iifname", Type::IfName, "meta", &[(meta::KEY, meta_key::IIFNAME)]),
             OutputName => ("oifname", Type::IfName, "meta", &[(meta::KEY, meta_key::OIFNAME)]),
             Address(V4, Side::Source) => ("ip saddr", Type::Address(V4), PAYLOAD, &[NETWORK, (payload::OFFSET, 12)]),
@@ -77,7 +78,8 @@ impl Expression {
     pub(super) fn loaded_by(name: &str, attributes: Attributes<'_>) -> Option<Self> {
         let sides = [Side::Source, Side::Destination];
         let addresses = Family::BOTH.into_iter().flat_map(|family| sides.map(|side| Self::Address(family, side)));
-        let meta = [Self::NetworkProtocol, Self::Protocol, Self::Mark, Self::InputName, Self::OutputName];
+        let meta =
+            [Self::NetworkProtocol, Self::Protocol, Self::Mark, Self::Priority, Self::InputName, Self::OutputName];
         let others = [Self::SourceType, Self::DestinationType, Self::ConnectionState, Self::ConnectionStatus];
         let random = || {
             let offset = attributes.number(numgen::OFFSET).unwrap_or(0);

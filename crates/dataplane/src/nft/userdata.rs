@@ -20,6 +20,7 @@ const HOST_ORDER: u32 = 1;
 /// Records of a set (`NFTNL_UDATA_SET_*`).
 mod set_record {
     pub(super) const KEY_BYTE_ORDER: u8 = 0;
+    pub(super) const DATA_BYTE_ORDER: u8 = 1;
     pub(super) const KEY_TYPEOF: u8 = 3;
     pub(super) const DATA_TYPEOF: u8 = 4;
 }
@@ -86,6 +87,7 @@ fn typeof_one(kind: Type) -> Option<Vec<u8>> {
         Type::Service => Some(of_expression(expression::PAYLOAD, &TRANSPORT_DESTINATION)),
         Type::Protocol => Some(of_expression(expression::META, &[16])),
         Type::Mark => Some(of_expression(expression::META, &[3])),
+        Type::Priority => Some(of_expression(expression::META, &[2])),
         // `random`, the modulus, the offset.
         Type::Integer => Some(of_expression(expression::NUMGEN, &[1, 2, 0])),
         _ => None,
@@ -103,7 +105,11 @@ fn typeof_all(types: &[Type]) -> Option<Vec<u8>> {
 
 /// The userdata of a set, where it has any.
 pub(super) fn of_set(set: &Set) -> Option<Vec<u8>> {
-    set.has_numbers().then_some(())?;
+    // Without this `nft` would print the bytes of a priority reversed.
+    if !set.has_numbers() {
+        let is_priority = set.data == Some(DataType::Values(vec![Type::Priority]));
+        return is_priority.then(|| number(set_record::DATA_BYTE_ORDER, HOST_ORDER));
+    }
     let data = match &set.data {
         None => Vec::new(),
         Some(DataType::Verdict) => record(set_record::DATA_TYPEOF, &of_expression(expression::VERDICT, &[])),

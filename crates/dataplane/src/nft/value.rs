@@ -18,6 +18,8 @@ pub enum Type {
     /// `mark`. Alone in a key or in a map's data, `nft list` prints its bytes reversed: it looks for their order in
     /// userdata, which we do not write. In a concatenation it prints it right.
     Mark,
+    /// `classid`: a packet's priority.
+    Priority,
     /// `ifname`.
     IfName,
     /// `nf_proto`: a packet's network protocol.
@@ -73,6 +75,8 @@ pub enum Value {
     Service(u16),
     /// A packet mark.
     Mark(u32),
+    /// A packet's priority, which `nft` prints like a class of tc(8).
+    Priority(u32),
     /// A whole interface name.
     IfName(IfName),
     /// A packet's network protocol.

@@ -70,12 +70,13 @@ impl AddressType {
 }
 
 impl Type {
-    const MODELLED: [Type; 11] = [
+    const MODELLED: [Type; 12] = [
         Type::Address(types::Family::V4),
         Type::Address(types::Family::V6),
         Type::Protocol,
         Type::Service,
         Type::Mark,
+        Type::Priority,
         Type::IfName,
         Type::NetworkProtocol,
         Type::AddressType,
@@ -95,6 +96,7 @@ impl Type {
             Type::Protocol => (12, 1, "inet_proto"),
             Type::Service => (13, 2, "inet_service"),
             Type::Mark => (19, 4, "mark"),
+            Type::Priority => (23, 4, "classid"),
             Type::ConnectionState => (26, 4, "ct_state"),
             Type::ConnectionStatus => (28, 4, "ct_status"),
             Type::AddressType => (38, 4, "fib_addrtype"),
@@ -164,6 +166,7 @@ impl Value {
             Value::Protocol(_) => Type::Protocol,
             Value::Service(_) => Type::Service,
             Value::Mark(_) => Type::Mark,
+            Value::Priority(_) => Type::Priority,
             Value::IfName(_) => Type::IfName,
             Value::NetworkProtocol(_) => Type::NetworkProtocol,
             Value::AddressType(_) => Type::AddressType,
@@ -187,9 +190,11 @@ impl Value {
             Value::Address(IpAddr::V6(v6)) => bytes.extend(v6.octets()),
             Value::Protocol(number) => bytes.push(*number),
             Value::Service(port) => bytes.extend(port.to_be_bytes()),
-            Value::Mark(bits) | Value::ConnectionState(bits) | Value::ConnectionStatus(bits) | Value::Integer(bits) => {
-                bytes.extend(bits.to_ne_bytes());
-            }
+            Value::Mark(bits)
+            | Value::Priority(bits)
+            | Value::ConnectionState(bits)
+            | Value::ConnectionStatus(bits)
+            | Value::Integer(bits) => bytes.extend(bits.to_ne_bytes()),
             Value::IfName(name) => {
                 let end = bytes.len() + IFNAME_BYTES;
                 bytes.extend(name.as_str().as_bytes());
@@ -214,6 +219,7 @@ impl Value {
             Type::Protocol => Some(Value::Protocol(u8::from_be_bytes(bytes.try_into().ok()?))),
             Type::Service => Some(Value::Service(u16::from_be_bytes(bytes.try_into().ok()?))),
             Type::Mark => Some(Value::Mark(u32::from_ne_bytes(bytes.try_into().ok()?))),
+            Type::Priority => Some(Value::Priority(u32::from_ne_bytes(bytes.try_into().ok()?))),
             Type::ConnectionState => Some(Value::ConnectionState(u32::from_ne_bytes(bytes.try_into().ok()?))),
             Type::ConnectionStatus => Some(Value::ConnectionStatus(u32::from_ne_bytes(bytes.try_into().ok()?))),
             Type::Integer => Some(Value::Integer(u32::from_ne_bytes(bytes.try_into().ok()?))),

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use apiserver::event_recorder::Regarding;
 use apiserver::{ApiError, ApiServer};
 use dataplane::types::{Family, PerFamily, Prefix};
 use k8s_openapi::api::core::v1::{NodeCondition, ObjectReference};
@@ -18,6 +19,7 @@ use network::model::{Lease, NodeName};
 use serde_json::{Value, json};
 use tokio::time::{self, Instant};
 
+use super::COMPONENT;
 use super::annotations::{self, RangesFault};
 use super::keys::{OVERWRITE, PUBLIC};
 use super::object::{Node, NodeObject};
@@ -93,15 +95,17 @@ impl OwnNode {
     }
 
     /// The reference that Events about the Node have; `None` before its name is known.
-    pub(super) fn reference(&self) -> Option<ObjectReference> {
+    pub(super) fn regarding(&self) -> Option<Regarding> {
         let state = self.state();
-        Some(ObjectReference {
+        let name = state.name.as_ref()?.to_string();
+        let object = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Node".to_owned()),
-            name: Some(state.name.as_ref()?.to_string()),
+            name: Some(name.clone()),
             uid: state.node.as_ref().map(|node| node.uid.clone()),
             ..ObjectReference::default()
-        })
+        };
+        Some(Regarding { object, component: COMPONENT, host: name })
     }
 
     /// Takes the Node of a watch event, or its deletion. False for an event that is older than the known Node: an event may come

@@ -1,6 +1,6 @@
 //! What packets that are for no Service cost.
 
-use dataplane::nft::{Comparison, NatTarget, Statement, Table, Verdict};
+use dataplane::nft::{Comparison, Expression, NatTarget, Statement, Table, Verdict};
 
 use super::super::Ruleset;
 use crate::fixtures::{resolved, service_port, settings};
@@ -18,7 +18,9 @@ fn lookups(table: &Table, chain: &str) -> usize {
                         break;
                     }
                 }
-                Statement::Nat { to: NatTarget::Map { .. }, .. } | Statement::VerdictFrom { .. } => {
+                Statement::Nat { to: NatTarget::Map { .. }, .. }
+                | Statement::VerdictFrom { .. }
+                | Statement::SetPriority(Expression::MarkFrom(_)) => {
                     count += 1;
                     break;
                 }

@@ -53,7 +53,12 @@ impl Known {
                 self.check_key(key)?;
                 if data.is_empty() { Ok(()) } else { self.check_key(data) }
             }
-            Statement::SetMark(Expression::MarkFrom(MapLookup { key, .. })) => self.check_key(key),
+            Statement::SetMark(Expression::MarkFrom(MapLookup { key, .. }))
+            | Statement::SetPriority(Expression::MarkFrom(MapLookup { key, .. })) => self.check_key(key),
+            Statement::SetPriority(value) => {
+                let is_constant = matches!(value, Expression::Value(Value::Priority(_)));
+                is_constant.then_some(()).ok_or("a priority can only be set to a constant or to what a map holds")
+            }
             Statement::SetMark(value) => {
                 self.check_expression(value)?;
                 let is_mark = [Type::Mark, Type::Integer].contains(&value.kind());
@@ -87,7 +92,7 @@ impl Known {
             Expression::Random { modulus, offset } if *modulus == 0 || offset.checked_add(*modulus - 1).is_none() => {
                 Err("a random number needs a modulus of at least 1, and offset and modulus must fit into 32 bits")
             }
-            Expression::MarkFrom(_) => Err("what a map holds can only be set as a mark"),
+            Expression::MarkFrom(_) => Err("what a map holds can only be set as a mark or a priority"),
             _ => Ok(()),
         }
     }

@@ -33,6 +33,7 @@ fn value(kind: Type) -> BoxedStrategy<Value> {
         Type::Protocol => any::<u8>().prop_map(Value::Protocol).boxed(),
         Type::Service => any::<u16>().prop_map(Value::Service).boxed(),
         Type::Mark => any::<u32>().prop_map(Value::Mark).boxed(),
+        Type::Priority => any::<u32>().prop_map(Value::Priority).boxed(),
         Type::IfName => name().prop_map(Value::IfName).boxed(),
         Type::NetworkProtocol => select(vec![V4, V6]).prop_map(Value::NetworkProtocol).boxed(),
         Type::AddressType => select(AddressType::ALL.to_vec()).prop_map(Value::AddressType).boxed(),
@@ -100,6 +101,8 @@ fn statements() -> impl Strategy<Value = Vec<Statement>> {
             1 => any::<u32>().prop_map(|mark| Statement::SetMark(Expression::Value(Value::Mark(mark)))),
             1 => op().prop_map(|op| Statement::Lookup { key: looked_up(), op, set: "looked-up".into() }),
             1 => number().prop_map(Statement::SetMark),
+            1 => any::<u32>().prop_map(|number| Statement::SetPriority(Expression::Value(Value::Priority(number)))),
+            1 => Just(Statement::SetPriority(Expression::MarkFrom(MapLookup::new(looked_up(), "priorities")))),
             1 => Just(Statement::SetMark(Expression::MarkFrom(MapLookup::new(looked_up(), "marks")))),
             1 => Just(Statement::vmap(looked_up(), "decided")),
             1 => btree_map(keys(vec![Type::Service, Type::Integer]), verdict(), 1..4).prop_map(|elements| {
@@ -194,6 +197,7 @@ fn kinds() -> impl Strategy<Value = Vec<Type>> {
         Type::Protocol,
         Type::Service,
         Type::Mark,
+        Type::Priority,
         Type::IfName,
         Type::ConnectionState,
     ]);
@@ -256,6 +260,7 @@ pub(super) fn table() -> impl Strategy<Value = Table> {
         table
             .with_set("looked-up", Set::of(key))
             .with_set("marks", Set::map(key, DataType::Values(vec![Type::Mark])))
+            .with_set("priorities", Set::map(key, DataType::Values(vec![Type::Priority])))
             .with_set("decided", Set::map(key, DataType::Verdict))
             .with_set("endpoints4", Set::map(key, endpoints(V4)))
             .with_set("endpoints6", Set::map(key, endpoints(V6)))

@@ -23,12 +23,13 @@ impl Display for Type {
 impl Type {
     /// An expression of the type, for declarations by `typeof`; the same that `userdata` gives to `nft`.
     pub(super) fn typeof_text(self) -> String {
-        use Expression::{Address, Mark, Port, Protocol};
+        use Expression::{Address, Mark, Port, Priority, Protocol};
         let expression = match self {
             Type::Address(family) => Address(family, Side::Destination),
             Type::Service => Port(Side::Destination),
             Type::Protocol => Protocol,
             Type::Mark => Mark,
+            Type::Priority => Priority,
             Type::Integer => Expression::random(2),
             other => return other.to_string(),
         };
@@ -65,6 +66,8 @@ impl Display for Value {
             },
             Value::Service(port) => write!(f, "{port}"),
             Value::Mark(bits) => write!(f, "{bits:#010x}"),
+            Value::Priority(0) => f.write_str("none"),
+            Value::Priority(number) => write!(f, "{:04x}:{:04x}", number >> 16, number & 0xffff),
             Value::IfName(name) => write!(f, "\"{name}\""),
             Value::NetworkProtocol(types::Family::V4) => f.write_str("ipv4"),
             Value::NetworkProtocol(types::Family::V6) => f.write_str("ipv6"),
@@ -229,6 +232,7 @@ impl Display for Statement {
             Statement::Counter => f.write_str("counter"),
             Statement::NoTrack => f.write_str("notrack"),
             Statement::SetMark(value) => write!(f, "meta mark set {value}"),
+            Statement::SetPriority(value) => write!(f, "meta priority set {value}"),
             Statement::VerdictFrom { key, map } => write!(f, "{} vmap {map}", joined(key, " . ")),
             Statement::Dynamic { action, set, key, data, timeout } => {
                 write!(f, "{action} @{set} {{ {}", joined(key, " . "))?;
