@@ -59,7 +59,7 @@ pub async fn run(config: &Config, store: &Store) -> Vec<String> {
     if proxy::listing::server::is_running() {
         tracing::info!("the tables of Services stay, since a netd-proxy runs");
     } else {
-        done(proxy::app::clean_up(), &mut left);
+        done(proxy::cleanup::clean_up(), &mut left);
     }
     // A socket stays if netd was killed. A socket that answers belongs to a running netd.
     match socket::remove_stale(&config.status_socket()).await {

@@ -2,18 +2,20 @@
 //!
 //! A proxy that fails is tried again, and is a problem in the status. The pod network goes on without it.
 
+mod api_access;
+
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use apiserver::{Address, ApiServer};
 use dataplane::types::{PerFamily, Prefix};
 use network::chain;
 use proxy::app::{AppError, Proxy, Status};
 use proxy::config::{Config as ProxyConfig, ConfigError, DetectLocal, Flags, Loaded};
-use proxy::kube_proxy;
+use proxy::kube_proxy::{self, Observer, Presence};
 use proxy::source::{api, directory};
 use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
@@ -131,24 +133,42 @@ fn run(runtime: Runtime, settings: &Settings, publisher: &StatusPublisher, ended
 
 /// Runs the proxy until `ended`, again after each failure.
 async fn keep_running(settings: &Settings, publisher: &StatusPublisher, mut ended: watch::Receiver<()>) {
+    let is_auto = settings.mode == ProxyMode::Auto;
+    let mut observer = Observer::default();
     let mut logged = None;
     loop {
-        let beside = if settings.mode == ProxyMode::Auto { kube_proxy::running() } else { None };
-        let why = if let Some(beside) = beside {
-            publisher.set_proxy(ProxyState::LeftToKubeProxy, Some(beside.clone()), &Problems::new());
-            let why = format!("Services are left to kube-proxy: {beside}");
+        let left = if is_auto { left(&mut observer).await } else { None };
+        let why = if let Some((state, why)) = left {
+            publisher.set_proxy(state, Some(why.clone()), &Problems::new());
             if logged.as_ref() != Some(&why) {
-                tracing::info!("{why}");
+                tracing::info!("Services are left to kube-proxy: {why}");
             }
             why
         } else {
-            let Err(error) = run_once(settings, publisher, ended.clone()).await else { return };
-            let error = chain(&error);
-            if logged.as_ref() != Some(&error) {
-                tracing::error!("the proxy for Services does not run: {error}; trying again");
+            match run_once(settings, publisher, ended.clone()).await {
+                Ok(End::Asked) => return,
+                Ok(End::KubeProxy) => {
+                    tracing::info!("kube-proxy has begun: netd leaves Services to it and removes its own rules");
+                    observer.rules_made();
+                    continue;
+                }
+                Err(error @ ProxyError::App(AppError::Another(_))) if is_auto => {
+                    let why = "a netd-proxy runs on the node".to_owned();
+                    publisher.set_proxy(ProxyState::LeftToNetdProxy, Some(why.clone()), &Problems::new());
+                    if logged.as_ref() != Some(&why) {
+                        tracing::info!("Services are left to netd-proxy: {error}");
+                    }
+                    why
+                }
+                Err(error) => {
+                    let error = chain(&error);
+                    if logged.as_ref() != Some(&error) {
+                        tracing::error!("the proxy for Services does not run: {error}; trying again");
+                    }
+                    publish_failure(publisher, error.clone());
+                    error
+                }
             }
-            publish_failure(publisher, error.clone());
-            error
         };
         logged = Some(why);
         tokio::select! {
@@ -158,45 +178,82 @@ async fn keep_running(settings: &Settings, publisher: &StatusPublisher, mut ende
     }
 }
 
+/// Whether Services are left to a kube-proxy, and why. Rules of netd's that nobody follows would send connections to endpoints that are
+/// gone, so they are removed where a kube-proxy has its own.
+async fn left(observer: &mut Observer) -> Option<(ProxyState, String)> {
+    let signs = kube_proxy::signs().await;
+    match observer.judge(&signs, Instant::now()) {
+        Presence::Absent => None,
+        Presence::Running(why) => {
+            let removed = if signs.has_rules { proxy::cleanup::remove_unused() } else { Ok(()) };
+            let fault =
+                removed.err().map(|error| format!("; netd's rules stay: {}", chain(&error))).unwrap_or_default();
+            Some((ProxyState::LeftToKubeProxy, why + &fault))
+        }
+        // Its rules serve.
+        Presence::Returning(why) => Some((ProxyState::LeftToKubeProxy, why)),
+        Presence::Beginning(why) => Some((ProxyState::Starting, why)),
+    }
+}
+
+/// Why the proxy has ended without a failure.
+enum End {
+    /// netd ends.
+    Asked,
+    /// A kube-proxy has begun and has the Services.
+    KubeProxy,
+}
+
 /// Runs the proxy until `ended`.
 async fn run_once(
     settings: &Settings,
     publisher: &StatusPublisher,
     mut ended: watch::Receiver<()>,
-) -> Result<(), ProxyError> {
+) -> Result<End, ProxyError> {
     let Loaded { config, warnings } = settings.read()?;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let of_file = config.kubeconfig.clone();
+    let mut own_problems = Problems::new();
     let mut proxy = Proxy::open(config, &settings.node)?;
     let events = match &settings.source {
         ServicesSource::Directory(dir) => directory::follow(dir.clone(), &settings.node, directory::POLL),
         ServicesSource::Api { url, kubeconfig } => {
             let address = Address { url: url.clone(), kubeconfig: kubeconfig.clone().or(of_file) };
+            if address.url.is_none() && address.kubeconfig.is_none() {
+                let variable = |name| std::env::var(name).ok();
+                let (host, service) = (variable("KUBERNETES_SERVICE_HOST"), variable("KUBERNETES_PORT"));
+                own_problems.extend(api_access::problem(host.as_deref(), service.as_deref()));
+            }
             let server = ApiServer::new(address, USER_AGENT);
             proxy.record_events(&server);
             api::follow(&server, &settings.node)
         }
     };
-    let status = proxy.status();
+    let (status, mut begun) = (proxy.status(), proxy.status());
     let is_ended = ended.clone();
     let end = async {
         // An error says that the sender is dropped, which is the end.
         let _ = ended.changed().await;
     };
     let end = pin!(end);
+    let is_auto = settings.mode == ProxyMode::Auto;
     tokio::select! {
         () = proxy.run(events, end) => {}
-        () = follow(status, publisher) => {}
+        () = follow(status, publisher, &own_problems) => {}
+        Ok(_) = begun.wait_for(|status| status.has_kube_proxy_begun), if is_auto => return Ok(End::KubeProxy),
     }
-    if is_ended.has_changed().is_err() { Ok(()) } else { Err(ProxyError::SourceEnded) }
+    if is_ended.has_changed().is_err() { Ok(End::Asked) } else { Err(ProxyError::SourceEnded) }
 }
 
-/// Shows what the proxy says in netd's status.
-async fn follow(mut status: watch::Receiver<Status>, publisher: &StatusPublisher) {
+/// Shows what the proxy says in netd's status, with problems of its surroundings.
+async fn follow(mut status: watch::Receiver<Status>, publisher: &StatusPublisher, own_problems: &Problems) {
+    for problem in own_problems {
+        tracing::warn!("{problem}");
+    }
     loop {
-        let Status { is_programmed, problems } = status.borrow_and_update().clone();
+        let Status { is_programmed, problems, .. } = status.borrow_and_update().clone();
         let state = if is_programmed { ProxyState::Programmed } else { ProxyState::NotProgrammed };
         let convert = |problem: proxy::problem::Problem| Problem {
             kind: Kind::Service(problem.kind),
@@ -204,7 +261,8 @@ async fn follow(mut status: watch::Receiver<Status>, publisher: &StatusPublisher
             detail: problem.detail,
             remedy: problem.remedy,
         };
-        publisher.set_proxy(state, None, &problems.into_iter().map(convert).collect());
+        let problems = problems.into_iter().map(convert).chain(own_problems.iter().cloned());
+        publisher.set_proxy(state, None, &problems.collect());
         if status.changed().await.is_err() {
             return;
         }

@@ -60,6 +60,8 @@ pub enum Kind {
     PeerRouteDegraded,
     /// The proxy for Services does not run.
     ProxyFailed,
+    /// The API server is reached by its Service, which netd's own proxy serves.
+    ApiServerByService,
     /// The proxy reports it: about Services, or about the kernel's tables of Services.
     #[serde(untagged)]
     Service(proxy::problem::Kind),
@@ -68,7 +70,7 @@ pub enum Kind {
 impl Kind {
     /// True for problems of the proxy, which do not concern the pod network.
     pub fn is_of_proxy(self) -> bool {
-        matches!(self, Kind::ProxyFailed | Kind::Service(_))
+        matches!(self, Kind::ProxyFailed | Kind::ApiServerByService | Kind::Service(_))
     }
 }
 

@@ -97,6 +97,8 @@ pub enum ProxyState {
     Programmed,
     /// A kube-proxy runs on the node, and has the Services.
     LeftToKubeProxy,
+    /// A netd-proxy runs on the node, and has the Services.
+    LeftToNetdProxy,
     /// It does not run, and is tried again.
     Failed,
 }
@@ -104,7 +106,7 @@ pub enum ProxyState {
 impl ProxyState {
     /// True where the proxy does what it should.
     pub fn is_ready(self) -> bool {
-        matches!(self, ProxyState::Programmed | ProxyState::LeftToKubeProxy)
+        matches!(self, ProxyState::Programmed | ProxyState::LeftToKubeProxy | ProxyState::LeftToNetdProxy)
     }
 }
 

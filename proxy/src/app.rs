@@ -22,14 +22,14 @@ use tokio::time::{Duration, Instant, sleep_until};
 use crate::config::Config;
 use crate::conntrack::{self, Flows};
 use crate::events::Events;
-use crate::health::{self, Health, ListenError, Metrics, Run, ServiceChecks};
+use crate::health::{self, Health, ListenError, Metrics, Reserved, Run, ServiceChecks};
 use crate::keeper::Keeper;
 use crate::kube_proxy;
 use crate::listing::Listing;
 use crate::listing::server::{self, Question};
 use crate::model::{Event, PortKey, ServiceName};
 use crate::problem::{Problem, Problems};
-use crate::ruleset::{NodePorts, Settings, TABLE};
+use crate::ruleset::{NodePorts, Settings};
 use crate::services::{Changed, Services};
 
 /// How often everything is compared with the kernel, whatever the notifications say.
@@ -61,6 +61,8 @@ pub struct Status {
     pub is_programmed: bool,
     /// What is wrong with objects, or with the kernel.
     pub problems: Problems,
+    /// A kube-proxy runs beside this proxy, and has its rules.
+    pub has_kube_proxy_begun: bool,
 }
 
 /// The proxy of one node.
@@ -118,9 +120,15 @@ impl Proxy {
         let metrics = Arc::new(Metrics::default());
         // Before anything that a proxy which runs already has too.
         let socket = server::open().map_err(AppError::Another)?;
-        let mut tasks = health::listen(&config, &health, &metrics)?;
+        let mut nftables = nft::Socket::open()?;
+        let (port_free, is_free) = watch::channel(kube_proxy::is_port_free(&mut nftables));
+        let reserved = Reserved { port: kube_proxy::METRICS, is_free };
+        let mut tasks = health::listen(&config, &health, &metrics, &reserved)?;
         let (programmed, is_programmed) = watch::channel(false);
-        tasks.spawn(kube_proxy::take_over(is_programmed));
+        let status = watch::Sender::<Status>::default();
+        let of_tasks = status.clone();
+        let begun = move || of_tasks.send_modify(|status| status.has_kube_proxy_begun = true);
+        tasks.spawn(kube_proxy::follow(is_programmed, port_free, begun));
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
         if let Some(socket) = socket {
             tasks.spawn(server::serve(socket, questions.0, changes.subscribe()));
@@ -138,7 +146,7 @@ impl Proxy {
             changed_at: None,
             services: Services::new(node_name),
             keepers: Vec::new(),
-            socket: nft::Socket::open()?,
+            socket: nftables,
             monitor,
             subscription,
             flows: Flows::default(),
@@ -147,7 +155,7 @@ impl Proxy {
             watched: Vec::new(),
             changed: BTreeSet::new(),
             unprogrammed: BTreeMap::new(),
-            status: watch::Sender::default(),
+            status,
             changes,
             questions: questions.1,
             began: now,
@@ -455,18 +463,4 @@ impl Proxy {
             self.status.send_modify(|status| status.problems = now);
         }
     }
-}
-
-/// Removes the tables of both families.
-///
-/// # Errors
-/// Where the kernel refuses it.
-pub fn clean_up() -> Result<(), AppError> {
-    let mut socket = nft::Socket::open()?;
-    for family in [nft::Family::Ip, nft::Family::Ip6] {
-        if socket.read_table_without_elements(family, TABLE)?.is_some() {
-            socket.apply(&[nft::Operation::DeleteTable(nft::TableId::new(family, TABLE))])?;
-        }
-    }
-    Ok(())
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use dataplane::types::Family;
 use jiff::Timestamp;
 use listener::http::{self, Answer, OPEN_METRICS, StatusCode, TEXT, answer, header};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -117,13 +118,19 @@ fn sealed(mut answer: Answer) -> Answer {
 }
 
 /// Opens the listeners for health and metrics, within a tokio runtime. They are closed when the set is dropped. One that cannot be opened
-/// is tried again, unless the configuration says that the program ends then.
+/// is tried again, unless the configuration says that the program ends then. One on
+/// the reserved port waits until that is free.
 ///
 /// # Errors
 /// Where a listener cannot be opened and the configuration says so.
-pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Result<JoinSet<()>, ListenError> {
+pub fn listen(
+    config: &Config,
+    health: &Health,
+    metrics: &Arc<Metrics>,
+    reserved: &Reserved,
+) -> Result<JoinSet<()>, ListenError> {
     let mut servers = JoinSet::new();
-    let must = config.bind_address_hard_fail;
+    let how = Opening { must: config.bind_address_hard_fail, reserved };
     if let Some(address) = config.healthz {
         let (health, metrics) = (health.clone(), metrics.clone());
         let respond = move |path: &str| match path {
@@ -134,7 +141,7 @@ pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Resul
             }
             _ => not_found(),
         };
-        open(&mut servers, address, "healthzBindAddress, --healthz-bind-address", must, respond)?;
+        open(&mut servers, address, "healthzBindAddress, --healthz-bind-address", how, respond)?;
     }
     if let Some(address) = config.metrics {
         let metrics = metrics.clone();
@@ -144,7 +151,7 @@ pub fn listen(config: &Config, health: &Health, metrics: &Arc<Metrics>) -> Resul
             "/healthz" => sealed(answer(StatusCode::OK, TEXT, "ok")),
             _ => not_found(),
         };
-        open(&mut servers, address, "metricsBindAddress, --metrics-bind-address", must, respond)?;
+        open(&mut servers, address, "metricsBindAddress, --metrics-bind-address", how, respond)?;
     }
     Ok(servers)
 }
@@ -153,29 +160,57 @@ fn not_found() -> Answer {
     answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n")
 }
 
+/// A port that is left to another program as long as that may want it.
+#[derive(Debug)]
+pub struct Reserved {
+    /// The port, at any address.
+    pub port: u16,
+    /// True when the other program wants it no more.
+    pub is_free: watch::Receiver<bool>,
+}
+
+/// How listeners are opened.
+#[derive(Clone, Copy)]
+struct Opening<'p> {
+    /// The program ends where one cannot be opened.
+    must: bool,
+    reserved: &'p Reserved,
+}
+
 fn open(
     servers: &mut JoinSet<()>,
     address: SocketAddr,
     field: &'static str,
-    must: bool,
+    Opening { must, reserved }: Opening,
     respond: impl Fn(&str) -> Answer + Clone + Send + Sync + 'static,
 ) -> Result<(), ListenError> {
-    let first = bind(address).map_err(|source| ListenError { address, field, source });
-    if must && let Err(error) = first {
-        return Err(error);
-    }
+    let mut is_free = reserved.is_free.clone();
+    let is_reserved = address.port() == reserved.port;
+    let may_open = must || *is_free.borrow() || !is_reserved;
+    let first = may_open.then(|| bind(address).map_err(|source| ListenError { address, field, source }));
+    let first = match first {
+        Some(Err(error)) if must => return Err(error),
+        Some(Err(error)) => {
+            tracing::warn!("{error}: {}; trying again", error.source);
+            None
+        }
+        Some(Ok(listener)) => Some(listener),
+        None => None,
+    };
     servers.spawn(async move {
-        let listener = match first {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::warn!("{error}: {}; trying again", error.source);
-                loop {
-                    sleep(RETRY).await;
-                    if let Ok(listener) = bind(address) {
-                        tracing::info!("answering on {address} ({field})");
-                        break listener;
-                    }
+        let listener = if let Some(listener) = first {
+            listener
+        } else {
+            if is_reserved {
+                // An error says that nobody looks for another program any more.
+                let _ = is_free.wait_for(|is_free| *is_free).await;
+            }
+            loop {
+                if let Ok(listener) = bind(address) {
+                    tracing::info!("answering on {address} ({field})");
+                    break listener;
                 }
+                sleep(RETRY).await;
             }
         };
         http::serve(listener, respond).await;

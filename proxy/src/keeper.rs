@@ -325,7 +325,9 @@ impl Keeper {
         });
         ops.extend(self.ops(elements.collect(), socket)?);
         let kind = RunKind { repairs: false, full: false };
-        let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
+        let (report, deferred) = self
+            .engine
+            .run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(|operations| socket.apply(operations), ops));
         // Own changes are not notified.
         if report.is_clean() && deferred.ops.is_empty() {
             for key in &keys {

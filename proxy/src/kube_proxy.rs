@@ -5,10 +5,10 @@
 
 mod answer;
 mod leftovers;
+mod presence;
+mod signs;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dataplane::nft;
 use tokio::sync::watch;
@@ -16,39 +16,27 @@ use tokio::task;
 use tokio::time::sleep;
 
 use self::leftovers::Leftovers;
+use self::presence::Lasting;
+pub use self::presence::{Observer, Presence, Signs};
+pub(crate) use self::signs::METRICS;
 
 /// How long until a kube-proxy that runs is looked for again: the kernel sends no event when a process of another container ends.
 const WHILE_RUNNING: Duration = Duration::from_secs(2);
+/// How long until kube-proxy's rules are looked for again.
+const ARRIVAL: Duration = Duration::from_secs(5);
 /// How long until another attempt after a refusal.
 const AFTER_FAILURE: Duration = Duration::from_mins(1);
 
-/// Says by which sign a kube-proxy is known to run in the calling thread's network namespace; `None` where there is no sign of it.
-///
-/// The signs, in their order: it answers `/configz` at its port for metrics (10249 on loopback), it answers `/healthz` at its port for
-/// health checks (10256 on loopback), or `/proc` has a process of this name in this network namespace. The last sign needs the host's
-/// processes. A kube-proxy that listens elsewhere, or that found its ports in use, is not found in a container without them. Blocks for up
-/// to some seconds where something listens and is silent.
-pub fn running() -> Option<String> {
-    let loopback =
-        |port| [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
-    let by_metrics = loopback(10249).into_iter().find(|address| answer::has_configuration(*address));
-    let by_health = || loopback(10256).into_iter().find(|address| answer::has_health(*address));
-    match by_metrics.or_else(by_health) {
-        Some(address) => Some(format!("kube-proxy answers on {address}")),
-        None => process(Path::new("/proc")).map(|process| format!("kube-proxy runs as process {process}")),
-    }
+/// The signs of a kube-proxy on the node, at this moment. The signs of its process need the host's processes; a kube-proxy that listens
+/// elsewhere than at its default ports is seen in a container by its rules alone. To be called within a tokio runtime whose threads are
+/// in the node's network namespace.
+pub async fn signs() -> Signs {
+    task::spawn_blocking(signs::read).await.unwrap_or_default()
 }
 
-/// The number of a process that is called `kube-proxy` and has this network namespace.
-fn process(proc: &Path) -> Option<u32> {
-    let own = std::fs::read_link(proc.join("thread-self/ns/net")).ok()?;
-    let is_one = |process: &u32| {
-        let folder = proc.join(process.to_string());
-        std::fs::read_to_string(folder.join("comm")).is_ok_and(|name| name.trim_end() == "kube-proxy")
-            && std::fs::read_link(folder.join("ns/net")).is_ok_and(|namespace| namespace == own)
-    };
-    let names = std::fs::read_dir(proc).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    names.filter_map(|name| name.parse().ok()).find(is_one)
+/// True where no kube-proxy can want its port back: there are no rules of one that may start again.
+pub(crate) fn is_port_free(socket: &mut nft::Socket) -> bool {
+    socket.chains().is_ok_and(|chains| !leftovers::are_there(&chains))
 }
 
 /// What a look at kube-proxy's rules has found and done.
@@ -58,21 +46,54 @@ enum Seen {
     Nothing,
     /// They belong to a kube-proxy that runs, by this sign.
     Running(String),
+    /// They may belong to one that starts again.
+    Returning,
+    /// They belong to nobody, and ours do not stand yet.
+    Left,
     /// They are removed.
     Removed(Leftovers),
     /// They stay, for this reason.
     Failed(String),
 }
 
-/// Removes the rules of a kube-proxy that has ended or ends later, from when our tables are `programmed`. Ends when nothing is left: a
-/// kube-proxy that is started afterwards keeps its rules. To be called within a tokio runtime whose threads are in the node's network
-/// namespace.
-pub async fn take_over(mut programmed: watch::Receiver<bool>) {
-    if programmed.wait_for(|is_programmed| *is_programmed).await.is_err() {
-        return;
+/// Follows kube-proxy's rules beside ours: [removes](take_over) those that are left, then waits until a kube-proxy begins. `begun`
+/// is called when one runs and its rules are whole. To be called as [`signs`].
+pub(crate) async fn follow(
+    programmed: watch::Receiver<bool>,
+    port_free: watch::Sender<bool>,
+    begun: impl Fn() + Send + Sync + 'static,
+) {
+    take_over(programmed, port_free, &begun).await;
+    let mut rules = Lasting::default();
+    loop {
+        // Rules that cannot be read have not come.
+        let are_there = task::spawn_blocking(signs::has_rules).await.is_ok_and(Result::unwrap_or_default);
+        if rules.lasts(are_there, Instant::now()) {
+            break;
+        }
+        sleep(ARRIVAL).await;
     }
+    tracing::warn!("kube-proxy has begun and has made rules beside netd-proxy's");
+    begun();
+}
+
+/// Removes the rules of a kube-proxy that has ended or ends later, from when our tables are `programmed`. Ends when nothing is left.
+/// `port_free` becomes true when no kube-proxy wants its port for metrics.
+async fn take_over(mut programmed: watch::Receiver<bool>, port_free: watch::Sender<bool>, begun: &(impl Fn() + Sync)) {
+    let mut running = Lasting::default();
+    let mut observer = Observer::default();
     let mut former = Seen::Nothing;
-    while let Ok(seen) = task::spawn_blocking(look).await {
+    loop {
+        let may_remove = *programmed.borrow();
+        let look = task::spawn_blocking(move || (look(&mut observer, may_remove), observer));
+        let Ok((seen, returned)) = look.await else { return };
+        observer = returned;
+        if matches!(seen, Seen::Nothing | Seen::Left | Seen::Removed(_)) {
+            port_free.send_replace(true);
+        }
+        if running.lasts(matches!(seen, Seen::Running(_)), Instant::now()) {
+            begun();
+        }
         match &seen {
             Seen::Nothing => return,
             Seen::Removed(leftovers) => {
@@ -85,22 +106,33 @@ pub async fn take_over(mut programmed: watch::Receiver<bool>) {
             Seen::Failed(error) if seen != former => {
                 tracing::warn!("the rules that kube-proxy left are not removed: {error}");
             }
-            Seen::Running(_) | Seen::Failed(_) => {}
+            Seen::Left => {
+                if programmed.wait_for(|is_programmed| *is_programmed).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Seen::Running(_) | Seen::Returning | Seen::Failed(_) => {}
         }
-        sleep(if matches!(seen, Seen::Running(_)) { WHILE_RUNNING } else { AFTER_FAILURE }).await;
+        sleep(if matches!(seen, Seen::Failed(_)) { AFTER_FAILURE } else { WHILE_RUNNING }).await;
         former = seen;
     }
 }
 
-fn look() -> Seen {
-    let removed = || -> Result<Seen, nft::Error> {
+fn look(observer: &mut Observer, may_remove: bool) -> Seen {
+    let mut removed = || -> Result<Seen, nft::Error> {
         let mut socket = nft::Socket::open()?;
         let (leftovers, operations) = leftovers::read(&mut socket)?;
         if operations.is_empty() {
             return Ok(Seen::Nothing);
         }
-        if let Some(sign) = running() {
-            return Ok(Seen::Running(sign));
+        match observer.judge(&signs::with_rules(true), Instant::now()) {
+            Presence::Running(sign) => return Ok(Seen::Running(sign)),
+            Presence::Beginning(_) | Presence::Returning(_) => return Ok(Seen::Returning),
+            Presence::Absent => {}
+        }
+        if !may_remove {
+            return Ok(Seen::Left);
         }
         socket.apply(&operations)?;
         Ok(Seen::Removed(leftovers))

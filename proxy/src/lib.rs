@@ -19,6 +19,7 @@
 //! | `events` | what the owners of Services should know, as Events |
 //! | `health` | health checks and metrics over HTTP |
 //! | `app` | the loop: a source, the tables, the clock |
+//! | `cleanup` | removes the tables |
 //! | `listing` | what is programmed, for `netd services` |
 //! | `program` | the program `netd-proxy`: its arguments and commands |
 //! | `trace` | what becomes of a packet in a table, without sending one; pure |
@@ -26,6 +27,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod cleanup;
 pub mod config;
 pub mod conntrack;
 pub mod events;

@@ -11,7 +11,8 @@ use apiserver::{Address, ApiServer};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::app::{self, Proxy};
+use crate::app::Proxy;
+use crate::cleanup::clean_up;
 use crate::config::{Config, Flags, Loaded};
 use crate::listing::client;
 use crate::source::{api, directory};
@@ -67,7 +68,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
         tracing::warn!("{warning}");
     }
     if flags.cleanup {
-        return app::clean_up().context("the tables of Services are not removed");
+        return clean_up().context("the tables of Services are not removed");
     }
     let node = match &config.hostname_override {
         Some(name) => name.clone(),

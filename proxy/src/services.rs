@@ -389,4 +389,4 @@ fn put<K: Ord>(all: &mut BTreeMap<K, Vec<Problem>>, subject: K, faults: Vec<Prob
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -4,6 +4,8 @@
 mod bed;
 #[path = "cluster/beside.rs"]
 mod beside;
+#[path = "cluster/deployment.rs"]
+mod deployment;
 #[path = "cluster/install.rs"]
 mod install;
 #[path = "cluster/outage.rs"]

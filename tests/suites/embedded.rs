@@ -1,18 +1,21 @@
 //! Services of netd itself: the proxy inside the daemon, on nodes of a pod network, and what an operator sees of it.
 
+#[path = "embedded/api.rs"]
+mod api;
+#[path = "embedded/beside.rs"]
+mod beside;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::symlink;
 use std::process::{Command, ExitCode};
-use std::thread;
 
 use dataplane::types::Family;
 use netd_tests::services::{Answering, ServicesDir, ask, await_endpoints, listing, service, slice};
 use netd_tests::suite::test;
 use netd_tests::{
-    Cluster, Context, Namespace, Node, Outcome, Pod, Stack, Topology, binaries, ensure, eventually, health, net_conf,
-    seconds,
+    Cluster, Context, Namespace, Node, Outcome, Pod, Stack, Topology, apiserver, binaries, ensure, eventually, health,
+    net_conf, peers, seconds,
 };
 use serde_json::{Value, json};
 
@@ -23,14 +26,17 @@ const NODE_PORT: u16 = 30080;
 const CONNECTIONS: usize = 100;
 
 fn main() -> ExitCode {
-    netd_tests::suite::run(|| {
+    let prepare = || peers::prepare(&apiserver::PROGRAMS);
+    netd_tests::suite::run_with(prepare, || {
         vec![
             test("Services between the pods of three nodes", works),
             test("what an operator sees: services, trace, status, doctor", seen),
             test("connections, packets and bytes are shown for each endpoint", traffic),
             test("netd ends and is cleaned up with its proxy", ends),
             test("a proxy that fails leaves the pod network alone", fails),
-            test("auto leaves Services to kube-proxy and takes them when it ends", gives_way),
+            test("auto leaves Services to kube-proxy, takes them when it ends, and gives them back", beside::gives_way),
+            test("auto takes Services from one who only answers as kube-proxy does", beside::pretends),
+            test("Services of an API server, which goes away and comes back", api::serves),
             test("netd is netd-proxy where it is called so, and one of them runs", is_netd_proxy),
             test("flags that contradict each other are refused", refused),
         ]
@@ -286,40 +292,6 @@ fn fails() -> Outcome {
         Ok(())
     })?;
     bed.serve("", &bed.endpoints()?)
-}
-
-fn gives_way() -> Outcome {
-    let fabric = Topology::one_segment(Stack::V4).build()?;
-    fabric.write_net_conf(&net_conf(Stack::V4, &json!({ "Type": "vxlan" })))?;
-    let services = ServicesDir::new(&fabric.disk().join("services"))?;
-    services.write("web.yaml", &service("web", "10.96.0.10", "", ""))?;
-    // What kube-proxy answers at its port for metrics.
-    let listener = fabric.node("n1").namespace().within(|| TcpListener::bind("127.0.0.1:10249"))?.context("listen")?;
-    let accepting = listener.try_clone().context("share a listener")?;
-    let answers = thread::spawn(move || {
-        while let Ok((mut stream, _)) = accepting.accept() {
-            // Unread words would reset the connection.
-            let _ = stream.read(&mut [0; 512]);
-            let body = r#"{"kubeproxy.config.k8s.io": {}}"#;
-            let _ = write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        }
-    });
-    let dir = format!("--services-dir={}", services.path());
-    let cluster = Cluster::on(fabric, &["--ip-masq", &dir, health::FLAG])?;
-    let n1 = cluster.node("n1");
-    eventually(seconds(20), "netd leaves Services to kube-proxy", || {
-        let status = document(n1)?;
-        ensure!(status["proxy"]["state"] == "LeftToKubeProxy", "the status is {:#}", status["proxy"]);
-        Ok(())
-    })?;
-    ensure!(!table(n1), "netd has made its table beside kube-proxy");
-    ensure!(readyz(n1)?.contains(" 200 "), "/readyz says {}", readyz(n1)?);
-    let _ = nix::sys::socket::shutdown(std::os::fd::AsRawFd::as_raw_fd(&listener), nix::sys::socket::Shutdown::Both);
-    drop(listener);
-    ensure!(answers.join().is_ok(), "the stand-in broke");
-    await_endpoints(n1, "default/web", 0)?;
-    ensure!(table(n1), "netd has no table");
-    Ok(())
 }
 
 fn is_netd_proxy() -> Outcome {

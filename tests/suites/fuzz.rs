@@ -23,6 +23,9 @@ use network::model::NodeName;
 use network::net_conf::NetConf;
 use network::record;
 
+#[path = "fuzz/services.rs"]
+mod services;
+
 const NET_CONF: &str = r#"{ "Network": "10.244.0.0/16", "EnableIPv6": true, "IPv6Network": "fd00:10:244::/56",
   "SubnetLen": 24, "SubnetMin": "10.244.1.0", "SubnetMax": "10.244.99.0", "IPv6SubnetLen": 64, "EnableNFTables": false,
   "Backend": { "Type": "vxlan", "VNI": 1, "Port": 8472, "MTU": 1500, "GBP": true, "Learning": false, "DirectRouting": true } }"#;
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
                 let _ = conf::subnet_env::parse(text.as_bytes());
             }),
             texts("CNI stdin", &[STDIN, PORTS], stdin),
+            services::trial(),
             bytes("rtnetlink messages", recorded::rtnetlink, rtnetlink),
             bytes("nftables messages", recorded::nftables, |bytes| {
                 let _ = nft::read::parse_message(bytes);

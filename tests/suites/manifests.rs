@@ -135,6 +135,12 @@ fn rights() -> Outcome {
         "list configmaps/netd-cfg -n netd",
         "watch configmaps/netd-cfg -n netd",
         "create events -n default",
+        "list services",
+        "watch services",
+        "list endpointslices.discovery.k8s.io",
+        "watch endpointslices.discovery.k8s.io",
+        "list servicecidrs.networking.k8s.io",
+        "watch servicecidrs.networking.k8s.io",
         "patch events -n default",
     ];
     for words in granted {
@@ -156,7 +162,9 @@ fn rights() -> Outcome {
         "get secrets -n kube-system",
         "list pods",
         "create pods -n netd",
-        "list services",
+        "get services",
+        "patch services --subresource status",
+        "update endpointslices.discovery.k8s.io",
         "create events -n kube-system",
         "list events -n default",
         "create serviceaccounts -n netd --subresource token",
@@ -233,7 +241,8 @@ fn proxy_rights() -> Outcome {
 fn no_rights() -> Outcome {
     let (_fabric, server) = bed()?;
     server.kubectl(&["apply", "-k", &path("overlays/etcd")])?;
-    for words in ["list nodes", "patch nodes --subresource status", "list configmaps/netd-cfg -n netd"] {
+    for words in ["list nodes", "patch nodes --subresource status", "list configmaps/netd-cfg -n netd", "list services"]
+    {
         ensure!(!may(&server, words)?, "netd may {words}");
     }
     Ok(())
@@ -248,8 +257,14 @@ fn runs() -> Outcome {
     for (name, subnet) in [("n1", "10.244.1.0/24"), ("n2", "10.244.2.0/24")] {
         server.create("/api/v1/nodes", &node_object(name, &[subnet], &json!({}), 0))?;
         let state = fabric.disk().join(format!("state-{name}")).to_string_lossy().into_owned();
-        let flags =
-            ["--kube-subnet-mgr", "--net-conf-configmap=netd/netd-cfg", "--ip-masq", "--kubeconfig-file", &kubeconfig];
+        let flags = [
+            "--kube-subnet-mgr",
+            "--net-conf-configmap=netd/netd-cfg",
+            "--ip-masq",
+            "--proxy=auto",
+            "--kubeconfig-file",
+            &kubeconfig,
+        ];
         let daemon = fabric.node(name).launch_netd(&[&flags[..], &["--state-dir", &state]].concat())?;
         daemon.await_ready()?;
         daemons.push(daemon);

@@ -17,6 +17,8 @@ mod load;
 mod objects;
 #[path = "proxy/outage.rs"]
 mod outage;
+#[path = "proxy/semantics.rs"]
+mod semantics;
 #[path = "proxy/take_over.rs"]
 mod take_over;
 
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         || {
             vec![
                 test("objects of the API server are in force, by the Pod's own account", objects::in_force),
+                test("fields of objects mean what they do to kube-proxy", semantics::of_fields),
                 test("a conflict of two Services is an Event of the younger one", events::of_conflicts),
                 test("the API server goes away and comes back", outage::is_survived),
                 test("kube-proxy is replaced and comes back under load/nftables", || take_over::of("nftables")),

@@ -1,4 +1,8 @@
 //! Services with real packets: netd-proxy on one node, from a directory of objects, with clients and endpoints around it.
+//!
+//! The case files in `proxy/cases` say what one packet becomes; the rules' unit tests trace them on paper. The other tests are about what
+//! goes on over time: affinity, flows and connections, restarts, drift. What objects mean that an API server has taken is in the suite
+//! `proxy`.
 
 use std::process::ExitCode;
 
@@ -17,6 +21,8 @@ mod cases;
 mod flows;
 #[path = "services/healing.rs"]
 mod healing;
+#[path = "services/listing.rs"]
+mod listing;
 #[path = "services/load.rs"]
 mod load;
 #[path = "services/objects.rs"]
@@ -31,11 +37,13 @@ type Case = (&'static str, fn() -> Outcome);
 fn main() -> ExitCode {
     netd_tests::suite::run(|| {
         let mut trials = Vec::new();
-        for name in ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"] {
+        let files = ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"].into_iter();
+        for name in files.chain(["readiness", "hints", "excluded", "load-balancers", "leading-zeros", "bad-input"]) {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [Case; 14] = [
+        let tests: [Case; 24] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
+            ("affinity/a client stays with an endpoint of this node", affinity::sticks_among_local),
             ("affinity/all addresses of a Service share it", affinity::is_shared),
             ("affinity/clients stay through restarts", affinity::survives_restarts),
             ("affinity/an idle client is forgotten", affinity::expires),
@@ -45,8 +53,17 @@ fn main() -> ExitCode {
             ("load/a restart harms nothing and writes nothing", || load::restarts(false)),
             ("load/a crash harms nothing and writes nothing", || load::restarts(true)),
             ("load/endpoints come and go", load::endpoints_change),
+            ("load/endpoints move from slice to slice", load::endpoints_move),
+            ("load/connections stay with an endpoint that leaves", load::connections_stay),
+            ("load/many Services come and go at once", load::many_change_at_once),
             ("load/settings change", load::settings_change),
-            ("flows of a Service that is gone end at the start", flows::of_deleted_services_end_at_the_start),
+            ("UDP/a client that keeps its port follows the endpoints", flows::follow_endpoints),
+            ("UDP/flows stay through restarts", flows::stay),
+            ("UDP/flows of a Service that is gone end at the start", flows::end_with_their_service),
+            ("services/a listing in each format", listing::formats),
+            ("services/each change is printed", listing::watch),
+            ("services/without a proxy it says so", listing::nobody_answers),
+            ("metrics have kube-proxy's names", listing::metrics),
             ("--cleanup removes the tables", healing::cleans_up),
             ("a broken file keeps its last objects", healing::keeps_the_last_good_file),
         ];

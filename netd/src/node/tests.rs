@@ -42,6 +42,13 @@ fn two_tunnels_that_differ_by_the_port_alone_can_begin_together() {
     nothing_lost(&[Configure(2, 2), Configure(1, 4), Run(2), Configure(0, 2), Run(0), Run(1), Run(0)]);
 }
 
+/// Before the one that joins has published by what it receives, a peer takes it for one of its own new configuration.
+#[test]
+fn a_node_that_joins_and_a_peer_that_leaves_its_only_common_way_name_each_other() {
+    use Step::{Configure, GoOn, Join, Run};
+    nothing_lost(&[Configure(1, 1), Run(1), Configure(1, 5), Join(3), GoOn(3), GoOn(3), Run(1), Run(3), Run(1)]);
+}
+
 /// All leave the first backend; one of them is given it back on the way, and stalls in the midst of that while the others close
 /// what nobody uses, known or not.
 #[test]

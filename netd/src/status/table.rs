@@ -139,6 +139,7 @@ fn services(proxy: &ProxyStatus) -> String {
         ProxyState::NotProgrammed => "not known yet, or not all in the kernel",
         ProxyState::Programmed => "programmed: see netd services",
         ProxyState::LeftToKubeProxy => "left to kube-proxy",
+        ProxyState::LeftToNetdProxy => "left to netd-proxy",
         ProxyState::Failed => "the proxy does not run",
     };
     proxy.why.as_ref().map_or_else(|| text.to_owned(), |why| format!("{text}: {why}"))

@@ -37,6 +37,10 @@ async fn await_refusal(address: &str) {
     }
 }
 
+fn free() -> Reserved {
+    Reserved { port: 10249, is_free: watch::channel(true).1 }
+}
+
 fn config(arguments: &[&str]) -> Config {
     let arguments = ["netd-proxy"].iter().chain(arguments).map(std::ffi::OsString::from);
     Config::read(&Flags::read(arguments).expect("flags"), None).expect("a configuration").config
@@ -46,7 +50,7 @@ fn config(arguments: &[&str]) -> Config {
 fn a_node_that_leaves_is_not_eligible_and_lives() {
     isolated(async || {
         let (health, metrics) = (Health::new(Duration::from_mins(1)), Arc::new(Metrics::default()));
-        let _servers = listen(&config(&[]), &health, &metrics).expect("listeners");
+        let _servers = listen(&config(&[]), &health, &metrics, &free()).expect("listeners");
         // A client that asks for nothing keeps nobody waiting.
         let _silent = TcpStream::connect("127.0.0.1:10256").await.expect("a listener");
         let (status, head, body) = get("127.0.0.1:10256", "/healthz").await;
@@ -97,11 +101,11 @@ fn a_port_that_somebody_has_ends_the_program_where_that_is_wanted() {
     isolated(async || {
         let _taken = TcpListener::bind("127.0.0.1:10249").expect("a free port");
         let (health, metrics) = (Health::new(Duration::from_mins(1)), Arc::new(Metrics::default()));
-        let mut servers = listen(&config(&[]), &health, &metrics).expect("one of two listeners");
+        let mut servers = listen(&config(&[]), &health, &metrics, &free()).expect("one of two listeners");
         assert_eq!(get("127.0.0.1:10256", "/healthz").await.0, 200);
         servers.shutdown().await;
         let flags = ["--bind-address-hard-fail", "--healthz-bind-address=127.0.0.1:10257"];
-        let error = listen(&config(&flags), &health, &metrics).expect_err("no listener");
+        let error = listen(&config(&flags), &health, &metrics, &free()).expect_err("no listener");
         assert!(error.to_string().contains("127.0.0.1:10249 (metricsBindAddress, --metrics-bind-address)"), "{error}");
     });
 }
@@ -150,5 +154,22 @@ fn a_load_balancer_learns_of_the_endpoints_of_this_node() {
         checks.open(|| Some(vec!["127.0.0.1".parse().expect("an address")]));
         assert!(TcpStream::connect("[::1]:30001").await.is_err(), "on some addresses alone");
         assert_eq!(get("127.0.0.1:30001", "/").await.0, 503);
+    });
+}
+
+#[test]
+fn a_reserved_port_is_opened_when_it_is_free() {
+    isolated(async || {
+        let (health, metrics) = (Health::new(Duration::from_mins(1)), Arc::new(Metrics::default()));
+        let (free, is_free) = watch::channel(false);
+        let reserved = Reserved { port: 10249, is_free };
+        let _servers = listen(&config(&[]), &health, &metrics, &reserved).expect("listeners");
+        assert_eq!(get("127.0.0.1:10256", "/livez").await.0, 200);
+        TcpStream::connect("127.0.0.1:10249").await.expect_err("no listener on the reserved port");
+        free.send_replace(true);
+        while TcpStream::connect("127.0.0.1:10249").await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(get("127.0.0.1:10249", "/proxyMode").await.0, 200);
     });
 }

@@ -34,7 +34,9 @@ impl Keeper {
             None => (self.creation(), true),
         };
         let kind = RunKind { repairs: !is_made, full: true };
-        let (report, deferred) = self.engine.run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(socket, ops));
+        let (report, deferred) = self
+            .engine
+            .run(&Rules, ops, Vec::new(), (kind, now), |ops| carry_out(|operations| socket.apply(operations), ops));
         let is_complete = report.is_clean() && deferred.ops.is_empty();
         self.engine.adopt(BTreeMap::new(), BTreeSet::new(), is_complete);
         if !is_complete {
@@ -52,7 +54,7 @@ impl Keeper {
 
     /// The ops that make a table where there is none, in several transactions: nobody misses what the first ones do not have yet. The
     /// addresses of Services come last, so that each Service works at once as a whole.
-    fn creation(&self) -> Vec<Op> {
+    pub(super) fn creation(&self) -> Vec<Op> {
         let id = self.ruleset.id();
         let mut ops = vec![Op::Replace(id.clone(), vec![Operation::ReplaceTable(self.definition())])];
         for (set, contents) in self.ruleset.contents().into_iter().rev() {
@@ -80,7 +82,7 @@ impl Keeper {
 
     /// The elements of some sets that are not as desired in `present`, with what they are. A set that is not there or of another kind has
     /// no elements.
-    fn differences(
+    pub(super) fn differences(
         &self,
         present: &Table,
         socket: &mut nft::Socket,

@@ -10,18 +10,21 @@ use crate::ruleset::SetName;
 /// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
 const MOST: usize = nft::ELEMENTS_PER_TRANSACTION;
 
-/// Carries out ops, many in one transaction. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
+/// Carries out ops, many in one transaction, which `apply` gives to the kernel. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
 /// that is refused does not stop the others.
-pub(super) fn carry_out(socket: &mut nft::Socket, ops: &[Op]) -> Vec<Result<(), nft::Error>> {
+pub(super) fn carry_out(
+    mut apply: impl FnMut(&[Operation]) -> Result<(), nft::Error>,
+    ops: &[Op],
+) -> Vec<Result<(), nft::Error>> {
     let mut results: Vec<_> = ops.iter().map(|_| Ok(())).collect();
     let [first, last] = steps(ops);
     for places in parts(ops, &first).chain(parts(ops, &last)) {
-        let Err(error) = socket.apply(&batch(places.iter().map(|place| &ops[*place]))) else { continue };
+        let Err(error) = apply(&batch(places.iter().map(|place| &ops[*place]))) else { continue };
         if let [place] = places {
             results[*place] = Err(error);
         } else {
             for place in places {
-                results[*place] = socket.apply(&ops[*place].operations());
+                results[*place] = apply(&ops[*place].operations());
             }
         }
     }

@@ -13,7 +13,7 @@ const TABLE: &str = "kube-proxy";
 const IPTABLES: [&str; 3] = ["nat", "filter", "mangle"];
 /// Its chains of the modes iptables and ipvs.
 const CHAINS: [&str; 13] = [
-    "KUBE-SERVICES",
+    SERVICES,
     "KUBE-EXTERNAL-SERVICES",
     "KUBE-NODEPORTS",
     POSTROUTING,
@@ -29,6 +29,8 @@ const CHAINS: [&str; 13] = [
 ];
 /// The beginnings of the names of chains of one Service or endpoint.
 const PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-FW-", "KUBE-EXT-", "KUBE-SEP-"];
+/// All of its modes of iptables have this one.
+const SERVICES: &str = "KUBE-SERVICES";
 /// Marks a packet to be masqueraded, and the chain that masquerades what is marked.
 const MARK: &str = "KUBE-MARK-MASQ";
 const POSTROUTING: &str = "KUBE-POSTROUTING";
@@ -48,6 +50,11 @@ impl fmt::Display for Leftovers {
 
 /// A chain of any table.
 type AnyChain = (TableId, String, Option<Base>);
+
+/// True where chains are among these that kube-proxy alone makes: older kubelets make some of the others.
+pub(super) fn are_there(chains: &[AnyChain]) -> bool {
+    chains.iter().any(|(table, chain, _)| table.name == TABLE || chain == SERVICES)
+}
 
 /// Reads what kube-proxy has left, and the operations that remove it as one transaction.
 pub(super) fn read(socket: &mut nft::Socket) -> Result<(Leftovers, Vec<Operation>), nft::Error> {

@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::thread;
 
@@ -48,18 +48,42 @@ fn nobody_who_answers_is_not_kube_proxy() {
 }
 
 #[test]
-fn a_process_counts_by_its_name_and_network_namespace() {
+fn a_process_counts_by_its_name_account_and_network_namespace() {
     let proc = tempfile::tempdir().expect("a folder");
-    let add = |process: &str, name: &str, namespace: &str| {
+    let add = |process: &str, name: &str, account: &str, namespace: &str| {
         let folder = proc.path().join(process);
         std::fs::create_dir_all(folder.join("ns")).expect("a folder");
         std::fs::write(folder.join("comm"), format!("{name}\n")).expect("a name");
+        let status = format!("Name:\t{name}\nUid:\t1000\t{account}\t0\t0\nGid:\t0\t0\t0\t0\n");
+        std::fs::write(folder.join("status"), status).expect("a status");
         symlink(namespace, folder.join("ns/net")).expect("a link");
     };
-    add("thread-self", "netd-proxy", "net:[1]");
-    add("7", "kube-proxy", "net:[2]");
-    add("8", "kube-proxy-old", "net:[1]");
-    assert_eq!(process(proc.path()), None);
-    add("9", "kube-proxy", "net:[1]");
-    assert_eq!(process(proc.path()), Some(9));
+    add("thread-self", "netd-proxy", "0", "net:[1]");
+    add("7", "kube-proxy", "0", "net:[2]");
+    add("8", "kube-proxy-old", "0", "net:[1]");
+    add("9", "kube-proxy", "1000", "net:[1]");
+    assert_eq!(signs::process(proc.path()), None);
+    add("10", "kube-proxy", "0", "net:[1]");
+    assert_eq!(signs::process(proc.path()), Some(10));
+}
+
+#[test]
+fn a_listener_is_known_by_its_account() {
+    let proc = tempfile::tempdir().expect("a folder");
+    let net = proc.path().join("thread-self/net");
+    std::fs::create_dir_all(&net).expect("a folder");
+    let titles = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+    let line = |port: u16, state: &str, account: u32| {
+        format!(
+            "   0: 0100007F:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 {account:5}        0 1 1\n"
+        )
+    };
+    let is_of_root = |lines: &[String]| {
+        std::fs::write(net.join("tcp"), titles.to_owned() + &lines.concat()).expect("a table");
+        signs::is_listener_of_root(proc.path(), 10249)
+    };
+    assert!(!is_of_root(&[]));
+    assert!(!is_of_root(&[line(10249, "0A", 1000), line(22, "0A", 0)]));
+    assert!(!is_of_root(&[line(22, "0A", 0), line(10249, "01", 0)]));
+    assert!(is_of_root(&[line(22, "0A", 1000), line(10249, "0A", 0)]));
 }

@@ -1,6 +1,7 @@
 mod arrange;
 mod cases;
 mod gate;
+mod history;
 mod kernel;
 
 use dataplane::nft::{Element, Table};

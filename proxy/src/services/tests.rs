@@ -181,8 +181,13 @@ fn view(services: &Services) -> (BTreeMap<PortKey, Resolved>, Vec<String>, usize
     (resolved, services.problems().iter().map(ToString::to_string).collect(), services.entries.len())
 }
 
-fn any_port() -> impl Strategy<Value = (usize, u8, Option<u16>, Option<u8>, Option<i64>)> {
-    (0..3usize, 1..4u8, prop::option::of(30000..30002u16), prop::option::of(1..5u8), prop::option::of(0..3i64))
+/// A port's number, the ends of its addresses, its node port, its age, and which other fields it has.
+type AnyPort = (usize, u8, Option<u16>, [Option<u8>; 2], Option<i64>, [bool; 4]);
+
+fn any_port() -> impl Strategy<Value = AnyPort> {
+    let address = || prop::option::of(1..5u8);
+    let node_port = prop::option::of(30000..30002u16);
+    (0..3usize, 1..4u8, node_port, [address(), address()], prop::option::of(0..3i64), any::<[bool; 4]>())
 }
 
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
@@ -204,18 +209,24 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
 }
 
 /// The state of one object: its last event is the one that counts.
-fn any_object() -> impl Strategy<Value = Event> {
+pub(crate) fn any_object() -> impl Strategy<Value = Event> {
     let names = || prop::sample::select(vec!["a", "b", "c", "d"]);
     let service = (names(), prop::collection::vec(any_port(), 0..3)).prop_map(|(name, ports)| {
         let mut seen = BTreeSet::new();
         let ports = ports.into_iter().filter(|(port_name, ..)| seen.insert(*port_name));
-        let ports = ports.map(|(port_name, last, node_port, external, created)| ServicePort {
-            port: 80 + u16::try_from(port_name).expect("small"),
-            node_port,
-            external_ips: external.map(|last| [10, 96, 0, last].into()).into_iter().collect(),
-            created: created.map(|second| jiff::Timestamp::from_second(second).expect("a time")),
-            ..port(name, ["", "x", "y"][port_name], last)
-        });
+        let ports =
+            ports.map(|(port_name, last, node_port, [external, balanced], created, [a, b, c, d])| ServicePort {
+                port: 80 + u16::try_from(port_name).expect("small"),
+                node_port,
+                external_ips: external.map(|last| [10, 96, 0, last].into()).into_iter().collect(),
+                load_balancer_ips: balanced.map(|last| [10, 97, 0, last].into()).into_iter().collect(),
+                source_ranges: a.then(|| vec!["203.0.113.0/25".parse().expect("a range")]),
+                external_policy: if b { Policy::Local } else { Policy::Cluster },
+                internal_policy: if c { Policy::Local } else { Policy::Cluster },
+                affinity: d.then_some(std::time::Duration::from_mins(1)),
+                created: created.map(|second| jiff::Timestamp::from_second(second).expect("a time")),
+                ..port(name, ["", "x", "y"][port_name], last)
+            });
         let ports: Vec<_> = ports.collect();
         if ports.is_empty() {
             Event::Unset(ObjectName::Service(ServiceName::new("ns", name)), Vec::new())
@@ -234,7 +245,7 @@ fn any_object() -> impl Strategy<Value = Event> {
     prop_oneof![4 => service, 6 => slice, 1 => node]
 }
 
-fn name_of(event: &Event) -> Option<ObjectName> {
+pub(crate) fn name_of(event: &Event) -> Option<ObjectName> {
     match event {
         Event::Set(object, _) => Some(object.name()),
         Event::Unset(name, _) => Some(name.clone()),

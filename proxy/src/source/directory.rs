@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio::{task, time};
 
-use self::files::Files;
+pub use self::files::Files;
 use self::notifications::{Changed, Notifications};
 use crate::model::Event;
 

@@ -27,7 +27,7 @@ pub struct Machine {
     disk: PathBuf,
     namespace: Namespace,
     containerd: Child,
-    /// kube-proxy, unless it was ended, and the kubelet.
+    /// kube-proxy, unless it was ended, then the kubelet.
     agents: Vec<Child>,
     cgroup: Cgroup,
 }
@@ -82,18 +82,21 @@ impl Machine {
     }
 
     /// The API server's own Service is how pods find it, so there is no cluster without.
-    fn start_kube_proxy(&mut self, server: &ApiServer) -> Outcome {
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn start_kube_proxy(&mut self, server: &ApiServer) -> Outcome {
         let kubeconfig = server.kubeconfig("kube-proxy", &Credentials::control_token("system:kube-proxy"))?;
         write(&self.disk, "kube-proxy.yml", &kube_proxy_yml(&kubeconfig))?;
         let mut command = self.command(&peers::KUBE_PROXY.path()?.to_string_lossy());
         command.arg("--config").arg(self.disk.join("kube-proxy.yml"));
         command.arg(format!("--hostname-override={}", self.name));
         logged(&mut command, &self.disk.join("kube-proxy.log"))?;
-        self.agents.push(command.spawn().context("start kube-proxy")?);
+        self.agents.insert(0, command.spawn().context("start kube-proxy")?);
         Ok(())
     }
 
-    /// Ends kube-proxy, which leaves its rules. It was started first.
+    /// Ends kube-proxy, which leaves its rules.
     ///
     /// # Errors
     /// Where it cannot be waited for.

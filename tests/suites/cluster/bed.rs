@@ -26,10 +26,26 @@ impl Bed {
     pub(crate) fn start(topology: &Topology, stack: Stack) -> Outcome<Self> {
         let mut bed = Self::empty(topology, stack)?;
         bed.apply()?;
-        for name in NODES {
-            bed.pods.push(bed.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| bed.with_logs(failure))?);
-        }
+        bed.add_pods()?;
         Ok(bed)
+    }
+
+    /// The same with IPv4 and no proxy in netd.
+    pub(crate) fn without_proxy(topology: &Topology) -> Outcome<Self> {
+        let mut bed = Self::empty(topology, Stack::V4)?;
+        let path = manifests().join("netd.yml");
+        let manifest = std::fs::read_to_string(&path).context("read netd.yml")?;
+        bed.cluster.server.apply(&manifest.replace("--proxy=auto", "--proxy=off"))?;
+        bed.await_network()?;
+        bed.add_pods()?;
+        Ok(bed)
+    }
+
+    fn add_pods(&mut self) -> Outcome {
+        for name in NODES {
+            self.pods.push(self.cluster.pod(name, &format!("pod-{name}")).map_err(|failure| self.with_logs(failure))?);
+        }
+        Ok(())
     }
 
     /// A cluster without a pod network, whose nodes have netd's image.
@@ -55,6 +71,10 @@ impl Bed {
     /// `kubectl apply`, until netd is ready on every node and every node is ready for pods.
     pub(crate) fn apply(&self) -> Outcome {
         self.apply_alone()?;
+        self.await_network()
+    }
+
+    fn await_network(&self) -> Outcome {
         self.await_rollout()?;
         NODES.iter().try_for_each(|name| self.cluster.await_ready(name)).map_err(|failure| self.with_logs(failure))
     }

@@ -1,15 +1,17 @@
-//! netd-proxy in kube-proxy's place, as a user puts it there, while requests go on.
+//! netd-proxy in kube-proxy's place, kube-proxy again, then netd itself in its place, as a user puts them there, while requests go on.
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 
-use netd_tests::apiserver::PROXY_ACCOUNT;
+use netd_tests::apiserver::{ACCOUNT, PROXY_ACCOUNT};
+use netd_tests::kubernetes::CONTROL;
 use netd_tests::repeated::{self, Repeated};
 use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, NODES, manifests};
+use crate::deployment;
 
 const TIMEOUT: std::time::Duration = seconds(10);
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -36,12 +38,12 @@ fn name(stream: &mut TcpStream) -> Outcome<String> {
 }
 
 /// The same over a connection of its own. To be called in the client's namespace.
-fn name_once(to: SocketAddr) -> Outcome<String> {
+pub(crate) fn name_once(to: SocketAddr) -> Outcome<String> {
     name(&mut TcpStream::connect_timeout(&to, TIMEOUT).context(format!("connect to {to}"))?)
 }
 
 /// Waits until requests are answered by all of these pods and no other one.
-fn answer(namespace: &Namespace, to: SocketAddr, pods: &[&str]) -> Outcome {
+pub(crate) fn answer(namespace: &Namespace, to: SocketAddr, pods: &[&str]) -> Outcome {
     let wanted: BTreeSet<String> = pods.iter().map(|pod| (*pod).to_owned()).collect();
     eventually(seconds(60), &format!("{wanted:?} answer at {to}"), || {
         let ask = || (0..30).map(|_| name_once(to)).collect::<Outcome<BTreeSet<_>>>();
@@ -92,19 +94,7 @@ pub(crate) fn replaces_kube_proxy(bed: &mut Bed, web: IpAddr) -> Outcome {
     let rollout = ["--namespace=kube-system", "rollout", "status", "daemonset/netd-proxy", "--timeout=120s"];
     server.kubectl(&rollout).map_err(|failure| with_logs(bed, failure))?;
     repeated::go_on(&load)?;
-    for machine in &mut bed.cluster.machines {
-        machine.end_kube_proxy()?;
-    }
-    let bed = &*bed;
-    for node in NODES {
-        eventually(seconds(60), &format!("kube-proxy's tables go on {node}"), || {
-            let tables = bed.cluster.machine(node).namespace().run("nft list tables")?;
-            ensure!(!tables.contains(" kube-proxy"), "the tables are {tables}");
-            ensure!(tables.contains("table ip netd-proxy"), "the tables are {tables}");
-            Ok(())
-        })
-        .map_err(|failure| with_logs(bed, failure))?;
-    }
+    end_kube_proxy(bed, "netd-proxy")?;
     repeated::go_on(&load)?;
 
     // As a rolling update does: one more, one less.
@@ -123,11 +113,93 @@ pub(crate) fn replaces_kube_proxy(bed: &mut Bed, web: IpAddr) -> Outcome {
     let resolve = "/agnhost connect rolling.default.svc.cluster.local:80 --timeout=5s";
     let words: Vec<&str> = ["exec", "pod-n1", "--"].into_iter().chain(resolve.split(' ')).collect();
     bed.cluster.server.kubectl(&words).map_err(|failure| with_logs(bed, failure))?;
+    deployment::is_updated(bed, &pod, &outside)?;
+    deployment::is_reached_from_outside(bed, &outside)?;
+    repeated::go_on(&load)?;
+
+    bring_kube_proxy_back(bed)?;
+    member(bed, "pod-n3", Some("yes"))?;
+    let both = [(&pod, rolling), (&outside, node_port)];
+    for (from, to) in both {
+        answer(from, to, &["pod-n1", "pod-n2", "pod-n3"]).map_err(|failure| with_logs(bed, failure))?;
+    }
+    repeated::go_on(&load)?;
+
+    take_over_by_netd(bed)?;
+    member(bed, "pod-n1", None)?;
+    for (from, to) in both {
+        answer(from, to, &["pod-n2", "pod-n3"]).map_err(|failure| with_logs(bed, failure))?;
+    }
     repeated::unharmed(load).map_err(|failure| with_logs(bed, failure))?;
-    bed.cluster.server.nothing_was_refused(PROXY_ACCOUNT)
+    bed.cluster.server.nothing_was_refused(PROXY_ACCOUNT)?;
+    bed.cluster.server.nothing_was_refused(ACCOUNT)
 }
 
-fn with_logs(bed: &Bed, failure: netd_tests::Failure) -> netd_tests::Failure {
+/// Ends kube-proxy on each node, and waits until the other program's tables stand in the place of those that kube-proxy has left.
+fn end_kube_proxy(bed: &mut Bed, program: &str) -> Outcome {
+    for machine in &mut bed.cluster.machines {
+        machine.end_kube_proxy()?;
+    }
+    for node in NODES {
+        eventually(seconds(120), &format!("{program} takes kube-proxy's place on {node}"), || {
+            let tables = bed.cluster.machine(node).namespace().run("nft list tables")?;
+            ensure!(!tables.contains(" kube-proxy"), "the tables are {tables}");
+            ensure!(tables.contains("table ip netd-proxy"), "the tables are {tables}");
+            Ok(())
+        })
+        .map_err(|failure| with_logs(bed, failure))?;
+    }
+    Ok(())
+}
+
+/// As the README says: kube-proxy first, netd-proxy's end, then its job on each node.
+fn bring_kube_proxy_back(bed: &mut Bed) -> Outcome {
+    for machine in &mut bed.cluster.machines {
+        machine.start_kube_proxy(&bed.cluster.server)?;
+    }
+    for node in NODES {
+        eventually(seconds(60), &format!("kube-proxy makes its rules on {node}"), || {
+            let map = bed.cluster.machine(node).namespace().run("nft list map ip kube-proxy service-ips")?;
+            ensure!(map.contains("rolling"), "they are {map}");
+            Ok(())
+        })?;
+    }
+    let jobs = manifests().join("netd-proxy-cleanup.yml");
+    let commands = format!(
+        "kubectl --namespace=kube-system delete daemonset netd-proxy --cascade=foreground
+        for node in $(kubectl get nodes -o name); do
+            sed \"s/THE-NODE/${{node#node/}}/\" {} | kubectl create -f -
+        done
+        kubectl --namespace=kube-system wait --for=condition=Complete --timeout=2m \
+            job -l app.kubernetes.io/name=netd-proxy-cleanup",
+        jobs.display()
+    );
+    bed.cluster.server.shell(&commands).map_err(|failure| with_logs(bed, failure))?;
+    for node in NODES {
+        let tables = bed.cluster.machine(node).namespace().run("nft list tables")?;
+        ensure!(!tables.contains("netd-proxy"), "{node} has the tables {tables}");
+    }
+    Ok(())
+}
+
+/// As the manifests' README says: the API server's own address, then the end of kube-proxy.
+fn take_over_by_netd(bed: &mut Bed) -> Outcome {
+    let address = bed.cluster.fabric.node(CONTROL).first_address();
+    let create = format!(
+        "kubectl -n netd create configmap kubernetes-services-endpoint \
+            --from-literal=KUBERNETES_SERVICE_HOST={address} --from-literal=KUBERNETES_SERVICE_PORT=6443"
+    );
+    bed.cluster.server.shell(&create)?;
+    // With the proxy, which was off beside netd-proxy.
+    bed.apply()?;
+    end_kube_proxy(bed, "netd")?;
+    let status = ["--namespace=netd", "exec", "daemonset/netd", "--", "/netd", "status"];
+    let status = bed.cluster.server.kubectl(&status)?;
+    ensure!(status.contains("programmed: see netd services"), "netd says {status}");
+    Ok(())
+}
+
+pub(crate) fn with_logs(bed: &Bed, failure: netd_tests::Failure) -> netd_tests::Failure {
     let arguments =
         ["--namespace=kube-system", "logs", "--selector=app.kubernetes.io/name=netd-proxy", "--tail=40", "--prefix"];
     let logs = bed.cluster.server.kubectl(&arguments).unwrap_or_else(|failure| failure.to_string());

@@ -84,7 +84,9 @@ spec:
 }
 
 fn services(stack: Stack) -> Outcome {
-    let mut bed = Bed::start(&Topology::two_segments(stack), stack)?;
+    let topology = Topology::two_segments(stack);
+    // netd-proxy runs there later on.
+    let mut bed = if stack == Stack::V4 { Bed::without_proxy(&topology)? } else { Bed::start(&topology, stack)? };
     let server = &bed.cluster.server;
     bed.cluster.machine("n2").load(&[bed.cluster.images.coredns()?])?;
     server.apply(&dns(server.dns_address()))?;

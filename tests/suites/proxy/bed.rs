@@ -6,7 +6,7 @@
 //!                                       └── api .14
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -125,6 +125,14 @@ impl Bed {
         self.server.patch(&format!("{SERVICES}/web"), change).map(drop)
     }
 
+    pub(crate) fn change_service_status(&self, status: &Value) -> Outcome {
+        self.server.patch(&format!("{SERVICES}/web/status"), &json!({ "status": status })).map(drop)
+    }
+
+    pub(crate) fn create_service(&self, service: &Value) -> Outcome {
+        self.server.create(SERVICES, service).map(drop)
+    }
+
     pub(crate) fn delete_slice(&self) -> Outcome {
         self.server.delete(&format!("{SLICES}/web"))
     }
@@ -161,19 +169,39 @@ impl Bed {
 
     /// Waits until connections go to all of these endpoints and to no other one.
     pub(crate) fn reaches(&self, from: IpAddr, to: (Ipv4Addr, u16), protocol: Protocol, numbers: &[u8]) -> Outcome {
+        self.all_go(from, to, protocol, numbers, if from == POD { from } else { NODE.into() })
+    }
+
+    /// The same over TCP, where the endpoints see the node's address.
+    pub(crate) fn reaches_masqueraded(&self, from: IpAddr, to: (Ipv4Addr, u16), numbers: &[u8]) -> Outcome {
+        self.all_go(from, to, Protocol::Tcp, numbers, NODE.into())
+    }
+
+    fn all_go(&self, from: IpAddr, to: (Ipv4Addr, u16), protocol: Protocol, numbers: &[u8], shown: IpAddr) -> Outcome {
         let wanted: BTreeSet<SocketAddr> = numbers.iter().copied().map(endpoint).collect();
         let what = format!("connections from {from} to {to:?} go to {wanted:?}");
         eventually(seconds(30), &what, || {
-            let mut seen = BTreeSet::new();
-            for _ in 0..30 {
-                let (_, server, client) = ask::answered(self.once(from, to.into(), protocol, ask::PATIENT)?)?;
-                let shown = if from == POD { from } else { NODE.into() };
-                ensure!(client == shown, "{server} sees {client}");
-                seen.insert(server);
-            }
-            ensure!(seen == wanted, "they go to {seen:?}");
+            let seen = self.sees(from, to, protocol, 30)?;
+            ensure!(seen.values().all(|client| *client == shown), "clients as the endpoints see them: {seen:?}");
+            ensure!(seen.keys().eq(&wanted), "they go to {seen:?}");
             Ok(())
         })
+    }
+
+    /// Who answers so many connections, and the client's address as that endpoint saw it last.
+    pub(crate) fn sees(
+        &self,
+        from: IpAddr,
+        to: (Ipv4Addr, u16),
+        protocol: Protocol,
+        count: usize,
+    ) -> Outcome<BTreeMap<SocketAddr, IpAddr>> {
+        let mut seen = BTreeMap::new();
+        for _ in 0..count {
+            let (_, server, client) = ask::answered(self.once(from, to.into(), protocol, ask::PATIENT)?)?;
+            seen.insert(server, client);
+        }
+        Ok(seen)
     }
 
     /// Waits until a client gets this instead of an endpoint.

@@ -53,6 +53,19 @@ pub(crate) fn sticks() -> Outcome {
     Ok(())
 }
 
+/// With `externalTrafficPolicy: Local` each client from outside stays with an endpoint of this node.
+pub(crate) fn sticks_among_local() -> Outcome {
+    let mut scene = Scene::start(COUNT, Some(LONG))?;
+    let service = scene::service("web", scene::CLUSTER, Some(scene::NODE_PORT.1));
+    scene.bed.objects.apply(&(service + "  externalTrafficPolicy: Local\n  sessionAffinity: ClientIP\n"))?;
+    scene.bed.publish()?;
+    scene.await_programmed()?;
+    let chosen = first(&scene, scene::NODE_PORT)?;
+    let local = [1, 3].map(scene::endpoint);
+    ensure!(chosen.values().all(|endpoint| local.contains(endpoint)), "not only endpoints of this node: {chosen:?}");
+    stay(&scene, scene::NODE_PORT, &chosen)
+}
+
 /// Clients stay where netd-proxy ends, by itself or killed, and starts again.
 pub(crate) fn survives_restarts() -> Outcome {
     let mut scene = Scene::start(COUNT, Some(LONG))?;

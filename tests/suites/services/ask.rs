@@ -82,7 +82,8 @@ fn exchange(from: IpAddr, to: SocketAddr, protocol: Protocol, patience: Duration
     }
 }
 
-fn read(words: &str) -> Outcome<Answer> {
+/// What a server has answered.
+pub(crate) fn read(words: &str) -> Outcome<Answer> {
     let mut parts = words.split(' ');
     let mut next = || parts.next().unwrap_or_default();
     let place = next().to_owned();

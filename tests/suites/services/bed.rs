@@ -140,7 +140,9 @@ impl Bed {
     pub(crate) fn start(&self, flags: &[String]) -> Outcome<Daemon> {
         let mut command = Command::new(binaries::proxy()?);
         command.arg("--services-dir").arg(self.objects.folder()).args(["--hostname-override=test-node", "-v=4"]);
-        command.args(["--healthz-bind-address=", "--metrics-bind-address="]);
+        if !flags.iter().any(|flag| flag.starts_with("--metrics-bind-address")) {
+            command.args(["--healthz-bind-address=", "--metrics-bind-address="]);
+        }
         command.args(flags);
         let daemon = Daemon::launch(&self.node, command, "the node", self.disk.path())?;
         daemon.await_log("Services and endpoints are known", seconds(20))?;

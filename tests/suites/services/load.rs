@@ -171,3 +171,81 @@ pub(crate) fn settings_change() -> Outcome {
     }
     load.unharmed()
 }
+
+/// Endpoints move from one slice to another. The slice that they leave comes first by name in one half of the moves, and last in the other.
+pub(crate) fn endpoints_move() -> Outcome {
+    let mut scene = with_echo(2)?;
+    let load = Load::start(&scene)?;
+    for _ in 0..5 {
+        for [a, b] in [[&[][..], &[1, 2]], [&[1, 2], &[]], [&[2], &[1]], [&[1], &[2]], [&[1, 2], &[]]] {
+            let other = scene::slice("web", b.iter().copied()).replace("web-a", "web-b");
+            scene.bed.objects.apply(&format!("{}---\n{other}", scene::slice("web", a.iter().copied())))?;
+            scene.bed.publish()?;
+            scene.await_programmed()?;
+            load.goes_on()?;
+        }
+    }
+    scene.reaches(CLIENT, CLUSTER, 1..=2)?;
+    load.unharmed()
+}
+
+/// A connection goes on where its endpoint leaves the Service, and where the Service goes. New ones go elsewhere.
+pub(crate) fn connections_stay() -> Outcome {
+    let mut scene = with_echo(2)?;
+    let elsewhere = SocketAddr::new(scene::endpoint(2).ip(), ECHO.1);
+    let _server = ask::Servers::start(&[(&scene.bed.remote, "remote", elsewhere, Protocol::Tcp)])?;
+    let load = Load::start(&scene)?;
+    load.goes_on()?;
+    scene.bed.objects.apply(&scene::slice("echo", [2]).replace("port: 8080", "port: 7"))?;
+    scene.bed.publish()?;
+    scene.await_programmed()?;
+    for _ in 0..20 {
+        let reached = scene.bed.client.within(|| once(CLIENT, ECHO))??;
+        ensure!(reached == elsewhere, "{reached} has left the Service and gets new connections");
+    }
+    load.goes_on()?;
+    scene.bed.objects.delete("EndpointSlice", "test/echo-a")?;
+    scene.bed.publish()?;
+    scene.await_programmed()?;
+    let answer = scene.bed.client.within(|| ask::ask(CLIENT, ECHO.into(), Protocol::Tcp, ask::PATIENT))??;
+    ensure!(answer == Answer::Refused, "a Service without endpoints answers a new connection with {answer:?}");
+    load.goes_on()?;
+    scene.bed.objects.delete("Service", "test/echo")?;
+    scene.bed.publish()?;
+    scene.await_programmed()?;
+    load.unharmed()
+}
+
+/// Many Services come at once and go at once: the whole table is compared then. Others are served meanwhile.
+pub(crate) fn many_change_at_once() -> Outcome {
+    let mut scene = with_echo(3)?;
+    let load = Load::start(&scene)?;
+    let address = |n: u16| Ipv4Addr::from_bits(Ipv4Addr::new(172, 30, 100, 0).to_bits() + u32::from(n));
+    for (numbers, gone) in [(0..700, 0..0), (700..1500, 0..700), (0..0, 700..1500)] {
+        for n in gone.clone() {
+            scene.bed.objects.delete("Service", &format!("test/many-{n}"))?;
+            scene.bed.objects.delete("EndpointSlice", &format!("test/many-{n}-a"))?;
+        }
+        for n in numbers.clone() {
+            let name = format!("many-{n}");
+            let slice = scene::slice(&name, 1..=2);
+            scene.bed.objects.apply(&format!("{}---\n{slice}", scene::service(&name, (address(n), 80), None)))?;
+        }
+        scene.bed.publish()?;
+        scene.await_programmed()?;
+        load.goes_on()?;
+        let elements = scene.bed.node.run("nft list set ip netd-proxy cluster-ips")?;
+        let count = elements.matches("172.30.1").count();
+        // The addresses of the two Services of the scene do not begin so.
+        ensure!(count == numbers.len(), "of {} Services {count} are in the kernel", numbers.len());
+        if let Some(last) = numbers.last() {
+            scene.reaches(POD, (address(last), 80), 1..=2)?;
+        }
+        for n in gone.take(2) {
+            let answer =
+                scene.bed.pod.within(|| ask::ask(POD, (address(n), 80).into(), Protocol::Tcp, ask::BRIEF))??;
+            ensure!(answer == Answer::Silence, "a Service that is gone answers with {answer:?}");
+        }
+    }
+    load.unharmed()
+}

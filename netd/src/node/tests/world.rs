@@ -243,6 +243,11 @@ impl Node {
         self.ways.get(&(other.own.node.clone(), Family::V4)).copied()
     }
 
+    /// True where packets to the other one arrive.
+    fn reaches(&self, other: &Node) -> bool {
+        self.way_to(other).is_some_and(|way| other.is_open(way) && other.is_let_in(way, self))
+    }
+
     /// True where this node has no way to a node that it has not reached so far, and says so or is about to have one.
     fn names(&self, other: &Node) -> bool {
         self.way_to(other).is_none() && (self.is_publishing || self.unreachable.contains(&other.own.node))
@@ -287,7 +292,7 @@ impl World {
     pub(super) fn step(&mut self, step: Step) {
         self.take(step);
         if let Some(late) = self.nodes.get(NODES.len()) {
-            let both = |node: &&Node| node.way_to(late).is_some() && late.way_to(node).is_some();
+            let both = |node: &&Node| node.reaches(late) && late.reaches(node);
             self.connected.extend(self.nodes.iter().filter(both).map(|node| node.n));
         }
     }

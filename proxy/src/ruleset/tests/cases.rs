@@ -7,7 +7,7 @@ use dataplane::types::{Family, Prefix};
 
 use super::super::{LocalPods, NodePorts, Ruleset, Settings};
 use super::apply;
-use crate::model::{Event, ObjectName, ServiceName, SliceName};
+use crate::model::{Event, Node, Object, ObjectName, ServiceName, SliceName};
 use crate::services::Services;
 use crate::source::objects::{EndpointSliceObject, ServiceObject};
 use crate::trace::{End, Packet, trace};
@@ -16,13 +16,15 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../../cases/", $name)))),*] };
 }
 
-const CASES: [(&str, &str); 8] =
-    files!("f1.cases" "f2.cases" "f3.cases" "f4.cases" "f5.cases" "f6.cases" "f7.cases" "f8.cases");
+const CASES: [(&str, &str); 14] = files!("f1.cases" "f2.cases" "f3.cases" "f4.cases" "f5.cases" "f6.cases" "f7.cases" "f8.cases"
+    "readiness.cases" "hints.cases" "excluded.cases" "load-balancers.cases" "leading-zeros.cases" "bad-input.cases");
 
 const OBJECTS: [(&str, &str); 17] = files!("f1.yaml" "f2.yaml" "f2-slice.yaml" "f3.yaml" "f4.yaml" "f4-udp.yaml" "f5.yaml"
     "f5-cluster.yaml" "f6.yaml" "f7.yaml" "f7-local.yaml" "f7-two.yaml" "f7-none.yaml" "f8.yaml" "f8-53.yaml" "f8-54.yaml" "f8-55.yaml");
 
-const MORE: [(&str, &str); 3] = files!("f8-cluster.yaml" "f8-57.yaml" "affinity.yaml");
+const MORE: [(&str, &str); 15] = files!("f8-cluster.yaml" "f8-57.yaml" "affinity.yaml" "readiness.yaml" "readiness-none.yaml"
+    "readiness-published.yaml" "hints.yaml" "excluded.yaml" "excluded-label.yaml" "excluded-headless-label.yaml" "excluded-external-name.yaml"
+    "excluded-headless.yaml" "load-balancers.yaml" "leading-zeros.yaml" "bad-input.yaml");
 
 const NODE: &str = "test-node";
 
@@ -34,7 +36,10 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new() -> Self {
-        Self { services: Services::new(NODE), rulesets: Family::BOTH.map(|family| Ruleset::new(settings(family))) }
+        let mut services = Services::new(NODE);
+        let node = Node { name: NODE.into(), zone: Some("zone-a".into()), ..Node::default() };
+        services.apply(Event::Set(Object::Node(node), Vec::new()));
+        Self { services, rulesets: Family::BOTH.map(|family| Ruleset::new(settings(family))) }
     }
 
     fn take(&mut self, event: Event) {

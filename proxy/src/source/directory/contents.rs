@@ -78,14 +78,14 @@ impl Contents {
         match convert(tree, node) {
             Some(Ok(converted)) => {
                 let name = converted.name.clone();
-                if self.names.insert(name.clone()) {
+                if self.is_first(&name, tree, file) {
                     self.objects.push((name, converted.event(place)));
-                } else {
-                    let subject = format!("{name} ({file}:{})", tree.line);
-                    self.fault(subject, "is in the file twice, and the first one counts".into());
                 }
             }
             Some(Err((name, error))) => {
+                if !self.is_first(&name, tree, file) {
+                    return;
+                }
                 let subject = format!("{} of {name} ({file}:{})", error.field, error.line);
                 self.fault(subject, format!("cannot be read: {error}"));
                 self.broken.push(name);
@@ -95,6 +95,16 @@ impl Contents {
             }
             None => self.ignored += 1,
         }
+    }
+
+    /// True for the first object of that name. Another one is a fault.
+    fn is_first(&mut self, name: &ObjectName, tree: &Tree, file: &str) -> bool {
+        let is_first = self.names.insert(name.clone());
+        if !is_first {
+            let subject = format!("{name} ({file}:{})", tree.line);
+            self.fault(subject, "is in the file twice, and the first one counts".into());
+        }
+        is_first
     }
 
     fn fault(&mut self, subject: String, detail: String) {

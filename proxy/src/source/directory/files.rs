@@ -37,7 +37,7 @@ struct FileState {
 }
 
 /// The directory's files.
-pub(super) struct Files {
+pub struct Files {
     pub(super) dir: PathBuf,
     node: String,
     states: BTreeMap<String, FileState>,
@@ -55,7 +55,8 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(dir: PathBuf, node: &str) -> Self {
+    /// The files of a directory, none of which is read yet. `node` is this node's name.
+    pub fn new(dir: PathBuf, node: &str) -> Self {
         let (states, owners, shadowed, reread, missing) = Default::default();
         Self { dir, node: node.to_owned(), states, owners, shadowed, reread, missing, is_listed: false, retry: None }
     }
@@ -67,6 +68,11 @@ impl Files {
 
     pub(super) fn is_available(&self) -> bool {
         self.retry.is_none()
+    }
+
+    /// Reads every file that differs from what was read last; gives the events that result.
+    pub fn read_all(&mut self, now: Instant) -> Vec<Event> {
+        self.update(&Changed::All, now)
     }
 
     /// Reads what may have changed; gives the events that result.
