@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::health::SERVER;
 
 /// How long to wait for a connection, and for each part of an answer.
-const TIMEOUT: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(5);
 /// As much as is read of an answer.
 const MOST: u64 = 64 << 10;
 

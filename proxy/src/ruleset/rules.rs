@@ -282,11 +282,15 @@ impl Rules<'_> {
     fn is_node(&self) -> Vec<Statement> {
         let destination = || self.address(Side::Destination);
         let is_own = Statement::eq(Expression::DestinationType, Value::AddressType(AddressType::Local));
-        let is_chosen = match &self.settings.node_ports {
-            NodePorts::Within(_) => Statement::is_in([destination()], SetName::NodeIps.to_string()),
-            NodePorts::All => Statement::ne(destination(), self.settings.family.loopback()),
-        };
-        vec![is_own, is_chosen]
+        let loopback = self.settings.family.loopback();
+        let mut statements = vec![is_own];
+        if let NodePorts::Within(_) = &self.settings.node_ports {
+            statements.push(Statement::is_in([destination()], SetName::NodeIps.to_string()));
+        }
+        if self.settings.node_ports.may_be_in(loopback) {
+            statements.push(Statement::ne(destination(), loopback));
+        }
+        statements
     }
 
     /// External destinations: clients from outside under policy Local first, which only this node's endpoints serve, under the client's

@@ -19,21 +19,30 @@ pub enum LocalPods {
     InterfacePrefix(IfName),
 }
 
-/// Which addresses of the node have node ports.
+/// Which addresses of the node have node ports. Those of the loopback network never have any: packets to them cannot leave the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePorts {
-    /// All but those of the loopback network.
+    /// All.
     All,
-    /// Those of them that are in these ranges.
+    /// Those in these ranges.
     Within(BTreeSet<Prefix>),
 }
 
 impl NodePorts {
     /// True where an address of the node has node ports.
     pub fn contain(&self, address: IpAddr) -> bool {
-        match self {
-            NodePorts::All => !Family::of(address).loopback().contains(address),
+        let is_chosen = match self {
+            NodePorts::All => true,
             NodePorts::Within(ranges) => ranges.iter().any(|range| range.contains(address)),
+        };
+        is_chosen && !Family::of(address).loopback().contains(address)
+    }
+
+    /// True where an address of this network may be among those that are chosen.
+    pub(super) fn may_be_in(&self, network: Prefix) -> bool {
+        match self {
+            NodePorts::All => true,
+            NodePorts::Within(ranges) => ranges.iter().any(|range| range.covers(network) || network.covers(*range)),
         }
     }
 }

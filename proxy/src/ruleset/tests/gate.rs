@@ -2,7 +2,7 @@
 
 use dataplane::nft::{Comparison, Expression, NatTarget, Statement, Table, Verdict};
 
-use super::super::Ruleset;
+use super::super::{NodePorts, Ruleset, Settings};
 use crate::fixtures::{resolved, service_port, settings};
 use crate::model::Protocol;
 
@@ -57,4 +57,19 @@ fn a_packet_for_no_service_costs_two_lookups_in_a_chain_at_most_whatever_service
         let [few, many] = tables.each_ref().map(|table| lookups(table, name));
         assert!(few == many && many <= 2, "{name}: {few} lookups with few Services, {many} with many");
     }
+}
+
+#[test]
+fn no_address_of_the_loopback_network_has_node_ports_whatever_range_is_chosen() {
+    let node_rules = |ranges: &[&str]| {
+        let ranges = ranges.iter().map(|range| range.parse().expect("a range")).collect();
+        let table = Ruleset::new(Settings { node_ports: NodePorts::Within(ranges), ..settings() }).table();
+        format!("{table}").matches("ip daddr != 127.0.0.0/8").count()
+    };
+    let of_all = format!("{}", Ruleset::new(settings()).table()).matches("ip daddr != 127.0.0.0/8").count();
+    assert!(of_all > 0);
+    assert_eq!([&["0.0.0.0/0"][..], &["192.168.0.0/16", "127.0.0.0/8"]].map(node_rules), [of_all, of_all]);
+    assert_eq!(node_rules(&["192.168.0.0/16"]), 0, "nothing is asked in vain");
+    let everywhere = NodePorts::Within(["0.0.0.0/0".parse().expect("a range")].into());
+    assert!(everywhere.contain([192, 168, 0, 1].into()) && !everywhere.contain([127, 0, 0, 1].into()));
 }
