@@ -30,7 +30,8 @@ fn ask(address: SocketAddr, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).ok()?;
     stream.set_read_timeout(Some(TIMEOUT)).ok()?;
     stream.set_write_timeout(Some(TIMEOUT)).ok()?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
+    // In one segment: one who answers the first part of a request and closes the connection would reset it.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").as_bytes()).ok()?;
     let mut answer = Vec::new();
     stream.take(MOST).read_to_end(&mut answer).ok()?;
     Some(String::from_utf8_lossy(&answer).into_owned())

@@ -20,7 +20,9 @@ use crate::whole_file;
 
 /// Changes that come within this time are written together.
 const BATCH: Duration = Duration::from_secs(2);
-/// The least time between two writes.
+/// So many bytes a second are written at most, on average: the file of a large network is not written for each of its changes.
+const RATE: usize = 16 * 1024;
+/// The longest time between two writes.
 const INTERVAL: Duration = Duration::from_mins(1);
 /// The largest file: thousands of leases.
 const LARGEST: u64 = 64 * 1024 * 1024;
@@ -116,7 +118,7 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             if written != Some(digest) {
                 whole_file::install(&path, text.as_bytes(), whole_file::FILE)?;
             }
-            io::Result::Ok(digest)
+            io::Result::Ok((digest, pause(text.len())))
         });
         let Ok(done) = done.await else { return };
         let fault = done.as_ref().err().map(ToString::to_string);
@@ -126,9 +128,15 @@ pub(super) async fn keep(shared: Arc<Shared>) {
             let path = shared.config.cache_file.display();
             tracing::warn!("{path} cannot be written, so netd cannot start while the API server is away: {fault}");
         }
-        (written, complaint) = (done.ok(), fault);
-        time::sleep(INTERVAL).await;
+        let (digest, pause) = done.ok().unzip();
+        (written, complaint) = (digest, fault);
+        time::sleep(pause.unwrap_or(INTERVAL)).await;
     }
+}
+
+/// How long no other file is written after one of so many bytes.
+fn pause(bytes: usize) -> Duration {
+    INTERVAL.min(Duration::from_secs((bytes / RATE) as u64))
 }
 
 #[cfg(test)]

@@ -39,3 +39,13 @@ fn a_cut_file_is_refused_and_a_bad_lease_is_left_out() {
     let known = CachedNetwork::parse(&text.replace("10.244.2.0/24", "10.244.2.0/99")).expect("one is whole");
     assert_eq!(known.leases.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n1"]);
 }
+
+#[test]
+fn the_file_of_a_small_network_may_be_written_again_at_once_and_that_of_a_large_one_once_a_minute() {
+    let small = network().render().len();
+    assert_eq!(
+        [pause(small), pause(1000 * small)],
+        [Duration::ZERO, Duration::from_secs((1000 * small / RATE) as u64)]
+    );
+    assert_eq!(pause(10_000 * small), INTERVAL);
+}
