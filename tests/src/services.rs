@@ -70,7 +70,7 @@ pub fn slice(service: &str, endpoints: &[(IpAddr, &str)]) -> String {
     text + "---\n"
 }
 
-/// A server that answers each connection with a name and the client's address. It ends when dropped.
+/// A server that answers one connection after the other. It ends when dropped.
 #[derive(Debug)]
 pub struct Answering {
     listener: TcpListener,
@@ -78,17 +78,29 @@ pub struct Answering {
 }
 
 impl Answering {
-    /// Listens on an address in a namespace.
+    /// Answers with a name and the client's address, at an address in a namespace.
     ///
     /// # Errors
     /// Where it cannot.
     pub fn start(namespace: &Namespace, address: IpAddr, name: &str) -> Outcome<Self> {
         let listener = namespace.within(|| TcpListener::bind((address, POD_PORT)))?.context(format!("serve {name}"))?;
-        let (accepting, name) = (listener.try_clone().context("share a listener")?, name.to_owned());
+        let name = name.to_owned();
+        Self::at(listener, move |mut stream, client| write!(stream, "{name} {}", client.ip()))
+    }
+
+    /// Answers at a listener.
+    ///
+    /// # Errors
+    /// Where it cannot.
+    pub fn at(
+        listener: TcpListener,
+        answer: impl Fn(TcpStream, SocketAddr) -> std::io::Result<()> + Send + 'static,
+    ) -> Outcome<Self> {
+        let accepting = listener.try_clone().context("share a listener")?;
         let thread = thread::spawn(move || {
-            while let Ok((mut stream, client)) = accepting.accept() {
+            while let Ok((stream, client)) = accepting.accept() {
                 // A client that is gone already has its own complaint.
-                let _ = write!(stream, "{name} {}", client.ip());
+                let _ = answer(stream, client);
             }
         });
         Ok(Self { listener, thread: Some(thread) })

@@ -2,8 +2,10 @@
 //! reached. A warning that comes again is counted in the Event that is there. Nobody waits for an Event.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::hash::Hasher;
 use std::time::Duration;
 
+use fnv::FnvHasher;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
@@ -279,12 +281,10 @@ async fn record<T>(
 /// The name of a warning's Event: that of the object, and a number that follows from all that the Event says.
 fn name<T>(object: &ObjectReference, warning: &Warning<T>) -> String {
     let uid = object.uid.as_deref().unwrap_or_default();
-    let texts = [uid, &warning.reason, &warning.text];
-    // FNV-1a, which does not change from one version of the program to the next.
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0]));
-    let number =
-        bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
-    let number = format!(".{number:016x}");
+    // Another version of the program has the same number.
+    let mut hasher = FnvHasher::default();
+    hasher.write(format!("{uid}\0{}\0{}\0", warning.reason, warning.text).as_bytes());
+    let number = format!(".{:016x}", hasher.finish());
     let object = object.name.as_deref().unwrap_or_default();
     let start = object.get(..MAX_NAME - number.len()).unwrap_or(object).trim_end_matches(['.', '-']);
     format!("{start}{number}")

@@ -10,8 +10,8 @@ use crate::ruleset::SetName;
 /// So many elements one transaction adds or removes at most: the kernel lets nobody else change a ruleset meanwhile.
 const MOST: usize = nft::ELEMENTS_PER_TRANSACTION;
 
-/// Carries out ops, many in one transaction, which `apply` gives to the kernel. Where the kernel refuses a transaction, each of its ops is carried out by itself, so that one
-/// that is refused does not stop the others.
+/// Carries out ops, many in one transaction, which `apply` gives to the kernel. Where the kernel refuses a transaction, each of its ops is
+/// carried out by itself, so that one that is refused does not stop the others.
 pub(super) fn carry_out(
     mut apply: impl FnMut(&[Operation]) -> Result<(), nft::Error>,
     ops: &[Op],

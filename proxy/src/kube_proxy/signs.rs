@@ -9,8 +9,8 @@ use dataplane::nft;
 use super::presence::Signs;
 use super::{answer, leftovers};
 
-/// Where kube-proxy answers by default: its metrics, by which it is known, and its health. Load balancers ask for its health, so that
-/// whoever serves Services is to answer there, and the port is reserved for nobody.
+/// Where kube-proxy answers by default: its metrics, by which it is known, and its health. Load balancers ask for the health of the node at
+/// that port, so netd's proxy answers there from its start and does not leave the port to a kube-proxy.
 pub(crate) const METRICS: u16 = 10249;
 const HEALTH: u16 = 10256;
 /// The state of a listener in `/proc/net/tcp`.
@@ -29,14 +29,17 @@ pub(super) fn with_rules(has_rules: bool) -> Signs {
     let proc = Path::new("/proc");
     let loopback =
         |port| [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
-    let by_metrics = || loopback(METRICS).into_iter().find(|address| answer::has_configuration(*address));
-    let by_health = || loopback(HEALTH).into_iter().find(|address| answer::has_health(*address));
-    let answer = by_metrics().or_else(by_health).filter(|address| is_listener_of_root(proc, address.port()));
+    // Who is not root is not asked, and hides nobody who answers at the other port.
+    let find = |port, answers: fn(SocketAddr) -> bool| {
+        let addresses = loopback(port).into_iter().filter(|_| is_listener_of_root(proc, port));
+        addresses.into_iter().find(|address| answers(*address))
+    };
+    let answer = find(METRICS, answer::has_configuration).or_else(|| find(HEALTH, answer::has_health));
     Signs { process: process(proc), answer, has_rules }
 }
 
-/// True where the kernel has rules of kube-proxy, in any of its modes. Those of iptables-legacy cannot be told from others': there a table
-/// `nat` is enough.
+/// True where the kernel has rules of kube-proxy, in any of its modes. Of iptables-legacy only the names of tables are read, so that a
+/// table `nat` of anybody's is enough.
 pub(super) fn has_rules() -> Result<bool, nft::Error> {
     if leftovers::are_there(&nft::Socket::open()?.chains()?) {
         return Ok(true);

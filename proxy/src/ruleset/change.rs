@@ -181,7 +181,7 @@ impl Ruleset {
     }
 
     /// The destinations that the table of an earlier process leads to endpoints and no service port has now. To be called once all service
-    /// ports are known: what that table tells is forgotten then.
+    /// ports are known; a second call gives nothing.
     pub fn take_gone(&mut self) -> Vec<Front> {
         let adopted = std::mem::take(&mut self.adopted);
         adopted.into_keys().filter(|front| !self.fronts.contains_key(front)).collect()

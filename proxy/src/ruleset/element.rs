@@ -1,10 +1,12 @@
 //! The elements that one service port is. Pure.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::net::{IpAddr, SocketAddr};
 
 use dataplane::nft::{Data, Interval, Key, Value};
 use dataplane::types::Prefix;
+use fnv::FnvHasher;
 
 use super::name::{Destination, Lookup, Pool, SetName};
 use super::settings::Settings;
@@ -129,10 +131,11 @@ pub(super) fn policy(port: &ServicePort, front: Front, pool: Pool) -> Policy {
 /// endpoints of the same place in both.
 pub fn clients_of(port: &ServicePort, policy: Policy) -> u32 {
     let name = format!("{}/{}/{policy:?}", port.name, port.name.protocol);
-    // FNV-1a.
-    let hash = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let mut hasher = FnvHasher::default();
+    hasher.write(name.as_bytes());
+    let [_, _, _, _, number @ ..] = hasher.finish().to_be_bytes();
     // `nft` has words for a priority of zero and for one of ones alone.
-    hash & 0x7fff_ffff | 0x1_0001
+    u32::from_be_bytes(number) & 0x7fff_ffff | 0x1_0001
 }
 
 struct Builder<'b> {

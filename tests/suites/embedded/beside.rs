@@ -1,15 +1,12 @@
 //! A kube-proxy beside netd's proxy, and those who only answer as it does.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::thread::{self, JoinHandle};
 
-use netd_tests::services::{ServicesDir, await_endpoints, service};
+use netd_tests::services::{Answering, ServicesDir, await_endpoints, service};
 use netd_tests::{
     Cluster, Context, Fabric, Node, Outcome, Stack, Topology, ensure, eventually, health, net_conf, seconds,
 };
-use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{Uid, setfsuid};
 use serde_json::json;
 
@@ -18,45 +15,20 @@ use crate::{document, readyz, table};
 /// Rules that kube-proxy makes and no other one.
 const RULES: &str = "nft add table ip kube-proxy; nft add chain ip kube-proxy services";
 
-/// Who answers as kube-proxy does at its port for metrics. It ends with this.
-struct StandIn {
-    listener: TcpListener,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl StandIn {
-    /// On a node, as this account.
-    fn start(node: &Node, account: u32) -> Outcome<Self> {
-        let listen = || {
-            // A socket has the account of the thread that makes it, and the thread ends with this.
-            setfsuid(Uid::from_raw(account));
-            TcpListener::bind("127.0.0.1:10249")
-        };
-        let listener = node.namespace().within(listen)?.context("listen")?;
-        let accepting = listener.try_clone().context("share a listener")?;
-        let thread = thread::spawn(move || {
-            while let Ok((stream, _)) = accepting.accept() {
-                // A client may be gone.
-                let _ = answer(stream);
-            }
-        });
-        Ok(Self { listener, thread: Some(thread) })
-    }
-}
-
-impl Drop for StandIn {
-    fn drop(&mut self) {
-        // Wakes the thread.
-        let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Who answers as kube-proxy does at its port for metrics, on a node, as this account. It ends with what is returned.
+fn stand_in(node: &Node, account: u32) -> Outcome<Answering> {
+    let listen = || {
+        // A socket has the account of the thread that makes it, and the thread ends with this.
+        setfsuid(Uid::from_raw(account));
+        TcpListener::bind("127.0.0.1:10249")
+    };
+    Answering::at(node.namespace().within(listen)?.context("listen")?, |stream, _| answer(stream))
 }
 
 fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     // Unread words would reset the connection.
-    let _ = stream.read(&mut [0; 512])?;
+    let mut request = BufReader::new(stream.try_clone()?).lines();
+    while request.next().transpose()?.is_some_and(|line| !line.is_empty()) {}
     let body = r#"{"kubeproxy.config.k8s.io": {}}"#;
     write!(stream, "HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
@@ -84,7 +56,7 @@ fn await_state(node: &Node, state: &str, part: &str, has_table: bool) -> Outcome
 pub(crate) fn gives_way() -> Outcome {
     let (fabric, dir) = prepared()?;
     fabric.node("n1").namespace().shell(RULES)?;
-    let kube_proxy = StandIn::start(fabric.node("n1"), 0)?;
+    let kube_proxy = stand_in(fabric.node("n1"), 0)?;
     let cluster = Cluster::on(fabric, &["--ip-masq", &dir, health::FLAG])?;
     let n1 = cluster.node("n1");
     let has_rules = || n1.namespace().run("nft list table ip kube-proxy").is_ok();
@@ -112,8 +84,8 @@ pub(crate) fn gives_way() -> Outcome {
 
 pub(crate) fn pretends() -> Outcome {
     let (fabric, dir) = prepared()?;
-    let _nobody = StandIn::start(fabric.node("n1"), 65534)?;
-    let root = StandIn::start(fabric.node("n2"), 0)?;
+    let _nobody = stand_in(fabric.node("n1"), 65534)?;
+    let root = stand_in(fabric.node("n2"), 0)?;
     let cluster = Cluster::on(fabric, &["--ip-masq", &dir, health::FLAG])?;
     let (n1, n2) = (cluster.node("n1"), cluster.node("n2"));
     await_state(n2, "Starting", "somebody answers on 127.0.0.1:10249 as kube-proxy does", false)?;

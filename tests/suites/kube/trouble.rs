@@ -116,13 +116,19 @@ fn remembered() -> Outcome {
     routed(bed.node("n1"), "10.244.77.0/24", true)?;
     let memory = bed.fabric.disk().join("n1/state/netd-");
     let folder = memory.parent().context("a folder")?.to_owned();
-    eventually(seconds(30), "what is known is on disk", || {
-        let files = std::fs::read_dir(&folder).context("read the state's folder")?.flatten();
-        let texts: Vec<String> = files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
-        ensure!(texts.iter().any(|text| text.contains("10.244.77.0/24") && text.contains("\"n1\"")), "{texts:?}");
-        Ok(())
-    })
-    .map_err(|failure| failure.with("netd", &daemon.log()))?;
+    let is_on_disk = |range: &str| {
+        eventually(seconds(30), "what is known is on disk", || {
+            let files = std::fs::read_dir(&folder).context("read the state's folder")?.flatten();
+            let texts: Vec<String> = files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect();
+            ensure!(texts.iter().any(|text| text.contains(range) && text.contains("\"n1\"")), "{texts:?}");
+            Ok(())
+        })
+        .map_err(|failure| failure.with("netd", &daemon.log()))
+    };
+    is_on_disk("10.244.77.0/24")?;
+    // One that joins right after the file was written is not left out of it for long.
+    bed.add_peer("late", 79)?;
+    is_on_disk("10.244.79.0/24")?;
     daemon.terminate()?;
     bed.server.stop()?;
     // As after a reboot.
@@ -132,6 +138,7 @@ fn remembered() -> Outcome {
     let with_logs = |failure: Failure| failure.with("netd", &daemon.log());
     daemon.await_log("netd has started from its cache file", seconds(10))?;
     routed(bed.node("n1"), "10.244.77.0/24", true).map_err(with_logs)?;
+    routed(bed.node("n1"), "10.244.79.0/24", true).map_err(with_logs)?;
     let status = bed.run("n1", "status")?;
     ensure!(status.contains("from its cache file"), "netd status says {status}");
     bed.server.resume()?;

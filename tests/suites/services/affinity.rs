@@ -74,14 +74,7 @@ pub(crate) fn survives_restarts() -> Outcome {
         chosen.push((to, first(&scene, to)?));
     }
     for crash in [false, true] {
-        let proxy = scene.take_proxy()?;
-        if crash {
-            proxy.crash()?
-        } else {
-            proxy.terminate()?
-        };
-        scene.bed.publish()?;
-        scene.launch()?;
+        scene.restart(crash, |_| Ok(()))?;
         for (to, chosen) in &chosen {
             stay(&scene, *to, chosen)?;
         }

@@ -135,14 +135,7 @@ pub(crate) fn stay() -> Outcome {
     let answering = || clients.iter().map(Client::server).collect::<Outcome<Vec<_>>>();
     let before = answering()?;
     for crash in [false, true] {
-        let proxy = scene.take_proxy()?;
-        if crash {
-            proxy.crash()?
-        } else {
-            proxy.terminate()?
-        };
-        scene.bed.publish()?;
-        scene.launch()?;
+        scene.restart(crash, |_| Ok(()))?;
         ensure!(answering()? == before, "flows moved by a restart");
     }
     set_endpoints(&mut scene, &[1, 2, 3])?;
@@ -150,18 +143,17 @@ pub(crate) fn stay() -> Outcome {
     Ok(())
 }
 
-/// A client that goes on sending has no answer once netd-proxy runs again, where its Service was deleted meanwhile.
+/// A client of a Service that is deleted while netd-proxy does not run: it goes on sending, and has no answer once netd-proxy runs again.
 pub(crate) fn end_with_their_service() -> Outcome {
     let (mut scene, _servers) = scene()?;
     set_endpoints(&mut scene, &[1])?;
     let client = Client::open(&scene.bed.pod, (POD, 4006), WORDS)?;
     client.gets(Some(1))?;
-    scene.take_proxy()?.crash()?;
-    ensure!(client.server()? == scene::endpoint(1), "the kernel serves without netd-proxy");
-    scene.bed.objects.delete("Service", "test/words")?;
-    scene.bed.objects.delete("EndpointSlice", "test/words-a")?;
-    scene.bed.publish()?;
-    scene.launch()?;
+    scene.restart(true, |scene| {
+        ensure!(client.server()? == scene::endpoint(1), "the kernel does not serve without netd-proxy");
+        scene.bed.objects.delete("Service", "test/words")?;
+        scene.bed.objects.delete("EndpointSlice", "test/words-a")
+    })?;
     eventually(seconds(20), "the client's flow is deleted", || {
         let answer = client.ask()?;
         ensure!(!matches!(answer, Answer::From { .. }), "the client gets {answer:?}");

@@ -114,16 +114,7 @@ pub(crate) fn restarts(crash: bool) -> Outcome {
     load.goes_on()?;
     let monitor = Monitor::start(&scene)?;
     for _ in 0..3 {
-        let proxy = scene.take_proxy()?;
-        if crash {
-            proxy.crash()?
-        } else {
-            proxy.terminate()?
-        };
-        load.goes_on()?;
-        // Another marker, by which the end of the first run is seen.
-        scene.bed.publish()?;
-        scene.launch()?;
+        scene.restart(crash, |_| load.goes_on())?;
         load.goes_on()?;
     }
     let changes = monitor.changes(&scene)?;
@@ -216,7 +207,7 @@ pub(crate) fn connections_stay() -> Outcome {
     load.unharmed()
 }
 
-/// Many Services come at once and go at once: the whole table is compared then. Others are served meanwhile.
+/// Many Services come at once and go at once: the whole table is compared then, and the other Services are served.
 pub(crate) fn many_change_at_once() -> Outcome {
     let mut scene = with_echo(3)?;
     let load = Load::start(&scene)?;

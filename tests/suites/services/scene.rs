@@ -90,6 +90,20 @@ impl Scene {
         self.await_programmed()
     }
 
+    /// Ends netd-proxy, or kills it; `meanwhile` runs before it starts again.
+    pub(crate) fn restart(&mut self, crash: bool, meanwhile: impl FnOnce(&mut Self) -> Outcome) -> Outcome {
+        let proxy = self.take_proxy()?;
+        if crash {
+            proxy.crash()?
+        } else {
+            proxy.terminate()?
+        };
+        meanwhile(self)?;
+        // Another marker, by which the end of the first run is seen.
+        self.bed.publish()?;
+        self.launch()
+    }
+
     /// Waits until the last change is in the kernel.
     pub(crate) fn await_programmed(&self) -> Outcome {
         let programmed = self.bed.objects.await_programmed(&self.bed.node);
