@@ -71,6 +71,9 @@ packages=(
     containerd:/usr/bin/containerd
     runc:/usr/sbin/runc:/usr/bin/runc
     busybox-static:/bin/busybox:/usr/bin/busybox
+    ipset:/usr/sbin/ipset
+    ipvsadm:/usr/sbin/ipvsadm
+    qemu-system-x86:/usr/bin/qemu-system-x86_64
     "libfaketime:/usr/lib/$(uname -m)-linux-gnu/faketime/libfaketimeMT.so.1"
 )
 

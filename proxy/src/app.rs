@@ -120,8 +120,8 @@ impl Proxy {
         let metrics = Arc::new(Metrics::default());
         // Before anything that a proxy which runs already has too.
         let socket = server::open().map_err(AppError::Another)?;
-        let mut nftables = nft::Socket::open()?;
-        let (port_free, is_free) = watch::channel(kube_proxy::is_port_free(&mut nftables));
+        let nftables = nft::Socket::open()?;
+        let (port_free, is_free) = watch::channel(kube_proxy::is_port_free());
         let reserved = Reserved { port: kube_proxy::METRICS, is_free };
         let mut tasks = health::listen(&config, &health, &metrics, &reserved)?;
         let (programmed, is_programmed) = watch::channel(false);

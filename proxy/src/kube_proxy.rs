@@ -1,7 +1,7 @@
 //! kube-proxy on the same node: whether it runs, and the removal of the rules that it leaves when it ends.
 //!
-//! kube-proxy's rules and ours may stand together: the kernel translates a connection's address once, by the first rule that matches. So
-//! ours are made first, and those of a kube-proxy that has ended are removed afterwards.
+//! kube-proxy's rules and ours may stand together: the kernel translates a connection's address once, by the first rule that matches, and
+//! IPVS sees a new connection only after ours. So ours are made first, and those of a kube-proxy that has ended are removed afterwards.
 
 mod answer;
 mod leftovers;
@@ -10,6 +10,8 @@ mod signs;
 
 use std::time::{Duration, Instant};
 
+use apiserver::chain;
+use dataplane::error::KernelError;
 use dataplane::nft;
 use tokio::sync::watch;
 use tokio::task;
@@ -34,9 +36,17 @@ pub async fn signs() -> Signs {
     task::spawn_blocking(signs::read).await.unwrap_or_default()
 }
 
+/// True where kube-proxy has rules in the calling thread's network namespace, in any of its modes.
+///
+/// # Errors
+/// Where the kernel does not answer as it should.
+pub fn has_rules() -> Result<bool, KernelError> {
+    leftovers::are_there()
+}
+
 /// True where no kube-proxy can want its port back: there are no rules of one that may start again.
-pub(crate) fn is_port_free(socket: &mut nft::Socket) -> bool {
-    socket.chains().is_ok_and(|chains| !leftovers::are_there(&chains))
+pub(crate) fn is_port_free() -> bool {
+    leftovers::are_there().is_ok_and(|are_there| !are_there)
 }
 
 /// What a look at kube-proxy's rules has found and done.
@@ -52,6 +62,8 @@ enum Seen {
     Left,
     /// They are removed.
     Removed(Leftovers),
+    /// They are removed but for what must stay a while, for this reason.
+    Remains(Leftovers, String),
     /// They stay, for this reason.
     Failed(String),
 }
@@ -67,7 +79,7 @@ pub(crate) async fn follow(
     let mut rules = Lasting::default();
     loop {
         // Rules that cannot be read have not come.
-        let are_there = task::spawn_blocking(signs::has_rules).await.is_ok_and(Result::unwrap_or_default);
+        let are_there = task::spawn_blocking(leftovers::are_there).await.is_ok_and(Result::unwrap_or_default);
         if rules.lasts(are_there, Instant::now()) {
             break;
         }
@@ -83,12 +95,13 @@ async fn take_over(mut programmed: watch::Receiver<bool>, port_free: watch::Send
     let mut running = Lasting::default();
     let mut observer = Observer::default();
     let mut former = Seen::Nothing;
+    let mut has_removed = false;
     loop {
         let may_remove = *programmed.borrow();
-        let look = task::spawn_blocking(move || (look(&mut observer, may_remove), observer));
+        let look = task::spawn_blocking(move || (look(&mut observer, may_remove, has_removed), observer));
         let Ok((seen, returned)) = look.await else { return };
         observer = returned;
-        if matches!(seen, Seen::Nothing | Seen::Left | Seen::Removed(_)) {
+        if matches!(seen, Seen::Nothing | Seen::Left | Seen::Removed(_) | Seen::Remains(..)) {
             port_free.send_replace(true);
         }
         if running.lasts(matches!(seen, Seen::Running(_)), Instant::now()) {
@@ -99,6 +112,10 @@ async fn take_over(mut programmed: watch::Receiver<bool>, port_free: watch::Send
             Seen::Removed(leftovers) => {
                 tracing::info!("kube-proxy does not run, and the rules that it left are removed: {leftovers}");
                 return;
+            }
+            Seen::Remains(leftovers, why) if !has_removed => {
+                tracing::info!("kube-proxy does not run, and the rules that it left are removed: {leftovers}; {why}");
+                has_removed = true;
             }
             Seen::Running(sign) if seen != former => {
                 tracing::warn!("{sign}: its rules stay beside netd-proxy's until it ends; delete its DaemonSet");
@@ -112,19 +129,27 @@ async fn take_over(mut programmed: watch::Receiver<bool>, port_free: watch::Send
                 }
                 continue;
             }
-            Seen::Running(_) | Seen::Returning | Seen::Failed(_) => {}
+            Seen::Running(_) | Seen::Returning | Seen::Failed(_) | Seen::Remains(..) => {}
         }
-        sleep(if matches!(seen, Seen::Failed(_)) { AFTER_FAILURE } else { WHILE_RUNNING }).await;
+        let pause = match seen {
+            Seen::Failed(_) => AFTER_FAILURE,
+            Seen::Remains(..) => ARRIVAL,
+            _ => WHILE_RUNNING,
+        };
+        sleep(pause).await;
         former = seen;
     }
 }
 
-fn look(observer: &mut Observer, may_remove: bool) -> Seen {
-    let mut removed = || -> Result<Seen, nft::Error> {
+fn look(observer: &mut Observer, may_remove: bool, has_removed: bool) -> Seen {
+    let mut removed = || -> Result<Seen, KernelError> {
         let mut socket = nft::Socket::open()?;
-        let (leftovers, operations) = leftovers::read(&mut socket)?;
-        if operations.is_empty() {
+        let found = leftovers::read(&mut socket)?;
+        if found.is_empty() {
             return Ok(Seen::Nothing);
+        }
+        if has_removed && found.has_services {
+            observer.rules_made();
         }
         match observer.judge(&signs::with_rules(true), Instant::now()) {
             Presence::Running(sign) => return Ok(Seen::Running(sign)),
@@ -134,10 +159,12 @@ fn look(observer: &mut Observer, may_remove: bool) -> Seen {
         if !may_remove {
             return Ok(Seen::Left);
         }
-        socket.apply(&operations)?;
-        Ok(Seen::Removed(leftovers))
+        Ok(match found.remove(&mut socket)? {
+            (leftovers, None) => Seen::Removed(leftovers),
+            (leftovers, Some(why)) => Seen::Remains(leftovers, why),
+        })
     };
-    removed().unwrap_or_else(|error| Seen::Failed(error.to_string()))
+    removed().unwrap_or_else(|error| Seen::Failed(chain(&error)))
 }
 
 #[cfg(test)]

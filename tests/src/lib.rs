@@ -30,6 +30,7 @@ pub mod peer;
 pub mod peers;
 pub mod plugin;
 pub mod pod;
+pub mod qemu;
 pub mod repair;
 pub mod repeated;
 pub mod router;

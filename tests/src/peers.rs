@@ -69,6 +69,14 @@ pub fn prepare(programs: &[Program]) -> Outcome {
     programs.iter().try_for_each(Program::build)
 }
 
+/// Where what is made once is kept for later runs.
+pub(crate) fn cache() -> Outcome<PathBuf> {
+    let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+    let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME says where to keep built programs")?;
+    Ok(cache.join("netd-tests"))
+}
+
 impl Program {
     const fn of_kubernetes(name: &'static str, package: &'static str) -> Self {
         Self { peer: "kubernetes", name, package, cgo: false }
@@ -95,10 +103,7 @@ impl Program {
             let path = self.module().join(file);
             std::fs::read(&path).context(format!("read {}", path.display()))?.hash(&mut hash);
         }
-        let cache = std::env::var_os("XDG_CACHE_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-        let cache = cache.or_else(home).context("neither XDG_CACHE_HOME nor HOME says where to keep built programs")?;
-        Ok(cache.join("netd-tests/peers").join(format!("{}-{:016x}", self.peer, hash.finish())).join(self.name))
+        Ok(cache()?.join("peers").join(format!("{}-{:016x}", self.peer, hash.finish())).join(self.name))
     }
 
     /// The linker's flags give Kubernetes its version; with v0.0.0 it complains.

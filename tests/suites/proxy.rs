@@ -33,6 +33,9 @@ fn main() -> ExitCode {
                 test("the API server goes away and comes back", outage::is_survived),
                 test("kube-proxy is replaced and comes back under load/nftables", || take_over::of("nftables")),
                 test("kube-proxy is replaced and comes back under load/iptables", || take_over::of("iptables")),
+                test("kube-proxy is replaced and comes back under load/iptables-legacy", || {
+                    take_over::of("iptables-legacy")
+                }),
             ]
         },
     )

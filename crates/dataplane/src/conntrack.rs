@@ -5,15 +5,12 @@
 
 mod flow;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::libc::{EINTR, EINVAL, ENOENT, EOPNOTSUPP};
 
 use crate::error::KernelError;
-use crate::netlink_message::{HEADER_BYTES, messages, parse_answer};
-use crate::netlink_socket::{NetlinkSocket, Received};
+use crate::exchange::Exchange;
 use crate::nft::writer::Writer;
 use crate::types::Family;
 
@@ -32,10 +29,7 @@ const ATTEMPTS: u32 = 8;
 
 /// A socket for the connections that are tracked in the network namespace that it was opened in.
 #[derive(Debug)]
-pub struct Conntrack {
-    inner: NetlinkSocket,
-    sequence: u32,
-}
+pub struct Conntrack(Exchange);
 
 impl Conntrack {
     /// Opens a socket in the calling thread's network namespace.
@@ -43,7 +37,7 @@ impl Conntrack {
     /// # Errors
     /// Where the kernel offers no such socket.
     pub fn open() -> Result<Self, KernelError> {
-        Ok(Self { inner: NetlinkSocket::request(NETLINK_NETFILTER)?, sequence: 0 })
+        Exchange::open(NETLINK_NETFILTER).map(Self)
     }
 
     /// The flows that are selected.
@@ -75,7 +69,7 @@ impl Conntrack {
         if !selector.is_exact_in_kernel() {
             return self.delete_each(selector);
         }
-        match self.exchange(DELETE, NLM_F_ACK, selector.family(), |writer| selector.write(writer), |_| ()) {
+        match self.0.request((DELETE, NLM_F_ACK), head(selector.family()), |writer| selector.write(writer), |_| ()) {
             Err(error) if has_no_filter(&error) => self.delete_each(selector),
             outcome => outcome.map(drop),
         }
@@ -86,7 +80,7 @@ impl Conntrack {
     /// # Errors
     /// Where the kernel refuses: so it does for protocols without ports.
     pub fn delete_flow(&mut self, flow: &Flow) -> Result<bool, KernelError> {
-        match self.exchange(DELETE, NLM_F_ACK, flow.original.family(), |writer| flow.write(writer), |_| ()) {
+        match self.0.request((DELETE, NLM_F_ACK), head(flow.original.family()), |writer| flow.write(writer), |_| ()) {
             Ok(_) => Ok(true),
             Err(error) if error.errno() == Some(ENOENT) => Ok(false),
             Err(error) => Err(error),
@@ -107,55 +101,17 @@ impl Conntrack {
                 selector.write(writer);
             }
         };
-        let spoilt = self.exchange(GET, NLM_F_DUMP, selector.family(), body, |message| {
+        let spoilt = self.0.request((GET, NLM_F_DUMP), head(selector.family()), body, |message| {
             // Kernels before 5.8 pass over the filter, and it may select more.
             flows.extend(Flow::read(message).filter(|flow| selector.matches(flow)));
         })?;
         Ok((flows, spoilt))
     }
+}
 
-    /// Sends a request and visits what answers it. True where what was dumped changed meanwhile.
-    fn exchange(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        family: Family,
-        body: impl FnOnce(&mut Writer),
-        mut visit: impl FnMut(&[u8]),
-    ) -> Result<bool, KernelError> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut writer = Writer::default();
-        writer.message((kind, NLM_F_REQUEST | flags, self.sequence), (flow::number(family), 0), body);
-        writer.bytes[HEADER_BYTES + 1] = VERSION;
-        self.inner.send(&writer.bytes)?;
-        let mut spoilt = false;
-        loop {
-            let Received::Some(datagram) = self.inner.receive(0)? else {
-                // The kernel dropped one.
-                spoilt = true;
-                continue;
-            };
-            for message in messages(datagram) {
-                let header = NetlinkBuffer::new(message);
-                if header.sequence_number() != self.sequence {
-                    continue;
-                }
-                spoilt |= header.flags() & NLM_F_DUMP_INTR != 0;
-                match header.message_type() {
-                    NLMSG_DONE => return Ok(spoilt),
-                    NLMSG_ERROR => match parse_answer(message) {
-                        Some(Ok(())) => return Ok(spoilt),
-                        Some(Err(refusal)) => return Err(refusal.into()),
-                        None => {
-                            let reason = "it has no error number".to_owned();
-                            return Err(KernelError::Malformed { length: message.len(), reason });
-                        }
-                    },
-                    _ => visit(message),
-                }
-            }
-        }
-    }
+/// What a request begins with.
+fn head(family: Family) -> (u8, u8) {
+    (flow::number(family), VERSION)
 }
 
 /// True where the kernel cannot select by a filter: it takes the selection for one flow, of which parts are missing.

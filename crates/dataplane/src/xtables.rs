@@ -1,7 +1,7 @@
-//! The chain FORWARD of `iptables-legacy`. Its tables (`x_tables`) are not part of nftables and are read as `iptables-legacy`
-//! reads them. Read only.
+//! Tables of `iptables-legacy` (`x_tables`), which are not part of nftables. They are read and changed as `iptables-legacy` does it.
 //!
-//! A table is read by two `getsockopt`s: the first gives its size and the offsets of each hook, the second the rules.
+//! A table is read by two `getsockopt`s: the first gives its size and the offsets of each hook, the second the rules. It is changed
+//! as a whole, in [`replace`].
 //! Layouts are those of `linux/netfilter/x_tables.h`, `linux/netfilter_ipv4/ip_tables.h` and `netfilter_ipv6/ip6_tables.h`.
 
 use std::io;
@@ -12,15 +12,22 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use crate::types::Family;
 
+mod chains;
 mod entries;
+mod replace;
 
+pub use chains::Chain;
+use chains::Listing;
 pub use entries::{Forward, parse};
 use entries::{HOOKS, NAME_BYTES};
+pub use replace::remove_chains;
 
-/// A table could not be read: the kernel refused, or its answer makes no sense.
+/// A table could not be read or changed: the kernel refused, or its answer makes no sense.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot read the table filter of iptables-legacy for {family}")]
+#[error("cannot {action} the table {table} of iptables-legacy for {family}")]
 pub struct Error {
+    action: &'static str,
+    table: &'static str,
     family: Family,
     source: io::Error,
 }
@@ -39,34 +46,53 @@ const ATTEMPTS: u32 = 8;
 /// Reads what `iptables-legacy` (`ip6tables-legacy`) does with forwarded packets, in the calling thread's network
 /// namespace. `None` where it has no table `filter`; reading a table that does not exist would make it.
 pub fn forward(family: Family) -> Result<Option<Forward>, Error> {
-    let fault = |source| Error { family, source };
-    let (names, domain, level) = match family {
-        Family::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet, libc::SOL_IP),
-        Family::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6, libc::SOL_IPV6),
-    };
-    match std::fs::read_to_string(names) {
-        Ok(names) if names.lines().any(|name| name == "filter") => {}
-        Ok(_) => return Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault(error)),
-    }
-    // Any socket of the family will do: the kernel looks at the option alone, and at the capability NET_ADMIN.
-    let socket =
-        socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|errno| fault(errno.into()))?;
-    let (info, entries) = read(&socket, level).map_err(fault)?;
+    const FILTER: &str = "filter";
+    let fault = |source| Error { action: "read", table: FILTER, family, source };
+    let Some(socket) = open(family, FILTER).map_err(fault)? else { return Ok(None) };
+    let (info, entries) = read(&socket, family, FILTER).map_err(fault)?;
     parse(family, &info, &entries).map(Some).map_err(|reason| fault(io::Error::other(reason)))
 }
 
+/// The chains of a table, in the calling thread's network namespace. `None` where there is no such table.
+pub fn chains(family: Family, table: &'static str) -> Result<Option<Vec<Chain>>, Error> {
+    let fault = |source| Error { action: "read", table, family, source };
+    let Some(socket) = open(family, table).map_err(fault)? else { return Ok(None) };
+    let (info, entries) = read(&socket, family, table).map_err(fault)?;
+    let listing = Listing::of(family, &info, &entries).map_err(|reason| fault(io::Error::other(reason)))?;
+    Ok(Some(listing.chains))
+}
+
+/// A socket for a table that there is.
+fn open(family: Family, table: &str) -> io::Result<Option<OwnedFd>> {
+    let (names, domain) = match family {
+        Family::V4 => ("/proc/thread-self/net/ip_tables_names", AddressFamily::Inet),
+        Family::V6 => ("/proc/thread-self/net/ip6_tables_names", AddressFamily::Inet6),
+    };
+    match std::fs::read_to_string(names) {
+        Ok(names) if names.lines().any(|name| name == table) => {}
+        Ok(_) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    // Any socket of the family will do: the kernel looks at the option alone, and at the capability NET_ADMIN.
+    Ok(Some(socket(domain, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?))
+}
+
+/// The level of the options.
+fn level(family: Family) -> i32 {
+    if family == Family::V4 { libc::SOL_IP } else { libc::SOL_IPV6 }
+}
+
 /// The answers to both reads, of one state of the table.
-fn read(socket: &OwnedFd, level: i32) -> io::Result<(Vec<u8>, Vec<u8>)> {
+fn read(socket: &OwnedFd, family: Family, table: &str) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let info = ask(socket, level, GET_INFO, named(INFO_BYTES))?;
+        let info = ask(socket, level(family), GET_INFO, named(table, INFO_BYTES))?;
         let size = info.last_chunk().map_or(0, |size| u32::from_ne_bytes(*size));
-        let mut request = named(ENTRIES_HEADER_BYTES.saturating_add(size as usize));
+        let mut request = named(table, ENTRIES_HEADER_BYTES.saturating_add(size as usize));
         request[NAME_BYTES..NAME_BYTES + 4].copy_from_slice(&size.to_ne_bytes());
-        match ask(socket, level, GET_ENTRIES, request) {
+        match ask(socket, level(family), GET_ENTRIES, request) {
             // The size is not that of the table any more.
             Err(error) if error.raw_os_error() == Some(EAGAIN) && attempt < ATTEMPTS => {}
             Err(error) => return Err(error),
@@ -76,9 +102,9 @@ fn read(socket: &OwnedFd, level: i32) -> io::Result<(Vec<u8>, Vec<u8>)> {
 }
 
 /// A request that begins with the name of the table.
-fn named(bytes: usize) -> Vec<u8> {
-    let mut request = vec![0; bytes];
-    request[..6].copy_from_slice(b"filter");
+fn named(table: &str, bytes: usize) -> Vec<u8> {
+    let mut request = table.as_bytes().to_vec();
+    request.resize(bytes, 0);
     request
 }
 

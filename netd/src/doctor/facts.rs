@@ -77,6 +77,8 @@ pub(super) struct ProxyFacts {
     pub mode: ProxyMode,
     /// What the running proxy has programmed.
     pub listing: Option<Listing>,
+    /// kube-proxy has rules on the node, in any of its modes.
+    pub has_kube_proxy_rules: bool,
 }
 
 /// `subnet.env`.

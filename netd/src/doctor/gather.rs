@@ -13,6 +13,7 @@ use netd_cni::netlink::ports;
 use network::observe::{self, Host};
 use network::overlay::Outcome;
 use network::plan::Plan;
+use proxy::kube_proxy;
 use proxy::listing::client;
 
 use super::facts::{ConfDir, Facts, KernelFacts, ProxyFacts, SubnetFile};
@@ -87,7 +88,11 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
         ports: ports(&node.bridge),
         tx_checksum: BTreeMap::new(),
         // A proxy that does not answer is like none.
-        proxy: ProxyFacts { mode: config.proxy.mode(), listing: client::listing().ok().flatten() },
+        proxy: ProxyFacts {
+            mode: config.proxy.mode(),
+            listing: client::listing().ok().flatten(),
+            has_kube_proxy_rules: kube_proxy::has_rules()?,
+        },
     };
     let mut facts = Facts {
         node,

@@ -15,8 +15,7 @@ const MOST: usize = 10;
 
 pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let proxy = &facts.kernel.proxy;
-    let is_kube_proxy =
-        facts.kernel.chains.iter().any(|(table, chain)| table.name == "kube-proxy" || chain == "KUBE-SERVICES");
+    let is_kube_proxy = proxy.has_kube_proxy_rules;
     let Some(listing) = &proxy.listing else {
         return match proxy.mode {
             ProxyMode::Off => vec![Finding::well("netd's proxy is off: Services are not netd's")],

@@ -52,7 +52,7 @@ fn well(network: &Network) -> Facts {
             rules: BTreeMap::new(),
             ports: Vec::new(),
             tx_checksum: BTreeMap::new(),
-            proxy: ProxyFacts { mode: ProxyMode::Off, listing: None },
+            proxy: ProxyFacts { mode: ProxyMode::Off, listing: None, has_kube_proxy_rules: false },
         },
         subnet_file: SubnetFile { path: PathBuf::from("/run/flannel/subnet.env"), text: Some(String::new()) },
         conf_dir: ConfDir {

@@ -1,132 +1,72 @@
-//! The rules that kube-proxy leaves when it ends: tables of nftables, and chains of iptables that `nf_tables` keeps.
+//! What kube-proxy leaves in the kernel when it ends, in each of its modes, and its removal.
 //!
-//! The kubelet's chains (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY`, `KUBE-IPTABLES-HINT`) stay. Rules of iptables-legacy and IPVS are not seen.
+//! The kubelet's chains (`KUBE-FIREWALL`, `KUBE-KUBELET-CANARY`, `KUBE-IPTABLES-HINT`) stay.
 
-use std::collections::BTreeSet;
+mod ipvs;
+mod legacy;
+mod nftables;
+
 use std::fmt;
 
-use dataplane::nft::{self, Base, Family, Operation, RuleWithHandle, Statement, TableId, Verdict};
+use dataplane::error::KernelError;
+use dataplane::nft;
 
-/// The table of kube-proxy's mode nftables.
-const TABLE: &str = "kube-proxy";
-/// The tables of iptables in which kube-proxy has chains.
-const IPTABLES: [&str; 3] = ["nat", "filter", "mangle"];
-/// Its chains of the modes iptables and ipvs.
-const CHAINS: [&str; 13] = [
-    SERVICES,
-    "KUBE-EXTERNAL-SERVICES",
-    "KUBE-NODEPORTS",
-    POSTROUTING,
-    MARK,
-    "KUBE-FORWARD",
-    "KUBE-PROXY-FIREWALL",
-    "KUBE-PROXY-CANARY",
-    "KUBE-SOURCE-RANGES-FIREWALL",
-    "KUBE-IPVS-FILTER",
-    "KUBE-IPVS-OUT-FILTER",
-    "KUBE-LOAD-BALANCER",
-    "KUBE-NODE-PORT",
-];
-/// The beginnings of the names of chains of one Service or endpoint.
-const PREFIXES: [&str; 5] = ["KUBE-SVC-", "KUBE-SVL-", "KUBE-FW-", "KUBE-EXT-", "KUBE-SEP-"];
-/// All of its modes of iptables have this one.
-const SERVICES: &str = "KUBE-SERVICES";
-/// Marks a packet to be masqueraded, and the chain that masquerades what is marked.
-const MARK: &str = "KUBE-MARK-MASQ";
-const POSTROUTING: &str = "KUBE-POSTROUTING";
-
-/// What kube-proxy has left.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// What was removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Leftovers {
     tables: usize,
     chains: usize,
+    /// Virtual servers of IPVS.
+    servers: usize,
+    sets: usize,
 }
 
 impl fmt::Display for Leftovers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} tables of nftables, {} chains of iptables", self.tables, self.chains)
+        write!(f, "{} tables of nftables, {} chains of iptables", self.tables, self.chains)?;
+        if self.servers + self.sets > 0 {
+            write!(f, ", {} virtual servers of IPVS, {} sets of ipset", self.servers, self.sets)?;
+        }
+        Ok(())
     }
 }
 
-/// A chain of any table.
-type AnyChain = (TableId, String, Option<Base>);
-
-/// True where chains are among these that kube-proxy alone makes: older kubelets make some of the others.
-pub(super) fn are_there(chains: &[AnyChain]) -> bool {
-    chains.iter().any(|(table, chain, _)| table.name == TABLE || chain == SERVICES)
+/// What kube-proxy has left.
+pub(super) struct Found {
+    nftables: nftables::Found,
+    legacy_chains: usize,
+    ipvs: ipvs::Found,
+    /// Chains are among it that kube-proxy alone makes: older kubelets make some of the others.
+    pub(super) has_services: bool,
 }
 
-/// Reads what kube-proxy has left, and the operations that remove it as one transaction.
-pub(super) fn read(socket: &mut nft::Socket) -> Result<(Leftovers, Vec<Operation>), nft::Error> {
+/// True where the kernel has rules that kube-proxy alone makes, in any of its modes.
+pub(super) fn are_there() -> Result<bool, KernelError> {
+    Ok(ipvs::has_device() || nftables::are_there(&nft::Socket::open()?.chains()?) || legacy::are_there())
+}
+
+/// Reads what kube-proxy has left.
+pub(super) fn read(socket: &mut nft::Socket) -> Result<Found, KernelError> {
     let chains = socket.chains()?;
-    operations(&chains, |table, chain| socket.read_rules(table.family, &table.name, chain))
-}
-
-/// The operations for these chains of the kernel. `rules` reads those of one chain.
-pub(super) fn operations<E>(
-    chains: &[AnyChain],
-    mut rules: impl FnMut(&TableId, &str) -> Result<Vec<RuleWithHandle>, E>,
-) -> Result<(Leftovers, Vec<Operation>), E> {
-    let of_ip = |table: &TableId| matches!(table.family, Family::Ip | Family::Ip6);
-    let ids: BTreeSet<&TableId> = chains.iter().map(|(table, ..)| table).filter(|table| of_ip(table)).collect();
-    let (mut leftovers, mut operations) = (Leftovers::default(), Vec::new());
-    for id in ids {
-        if id.name == TABLE {
-            leftovers.tables += 1;
-            operations.push(Operation::DeleteTable(id.clone()));
-        }
-        if IPTABLES.contains(&id.name.as_str()) {
-            let names = chains.iter().filter(|(table, ..)| table == id).map(|(_, name, base)| (name.as_str(), base));
-            let (own, others): (Vec<_>, Vec<_>) = names.partition(|(name, base)| base.is_none() && is_own(name));
-            if own.is_empty() {
-                continue;
-            }
-            let mut own: BTreeSet<&str> = own.into_iter().map(|(name, _)| name).collect();
-            let mut jumps = Vec::new();
-            for (chain, base) in others {
-                for placed in rules(id, chain)? {
-                    let Some(to) = target(&placed).filter(|to| own.contains(to)).map(str::to_owned) else { continue };
-                    if base.is_some() {
-                        jumps.push((chain, to, placed.handle));
-                    } else {
-                        // Another program's own chain uses it: portmap may mark packets by it.
-                        own.remove(to.as_str());
-                        own.remove(POSTROUTING);
-                    }
-                }
-            }
-            leftovers.chains += own.len();
-            let chain = |chain: &str| (id.clone(), chain.to_owned());
-            let deleted = jumps.into_iter().filter(|(_, to, _)| own.contains(to.as_str()));
-            operations.extend(deleted.map(|(from, _, handle)| {
-                let (table, chain) = chain(from);
-                Operation::DeleteRule { table, chain, handle }
-            }));
-            // All of them are emptied first: they jump to each other.
-            operations.extend(own.iter().map(|name| {
-                let (table, name) = chain(name);
-                Operation::FlushChain { table, name }
-            }));
-            operations.extend(own.iter().map(|name| {
-                let (table, name) = chain(name);
-                Operation::DeleteChain { table, name }
-            }));
-        }
-    }
-    Ok((leftovers, operations))
-}
-
-fn is_own(chain: &str) -> bool {
-    CHAINS.contains(&chain) || PREFIXES.iter().any(|prefix| chain.starts_with(prefix))
-}
-
-/// The chain that a rule leads to.
-fn target(placed: &RuleWithHandle) -> Option<&str> {
-    placed.rule.statements.iter().find_map(|statement| match statement {
-        Statement::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) => Some(to.as_str()),
-        _ => None,
+    Ok(Found {
+        nftables: nftables::read(socket, &chains)?,
+        legacy_chains: legacy::count(),
+        ipvs: ipvs::read()?,
+        has_services: nftables::are_there(&chains) || legacy::are_there(),
     })
 }
 
-#[cfg(test)]
-mod tests;
+impl Found {
+    /// True where nothing is left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.nftables.operations.is_empty() && self.legacy_chains == 0 && self.ipvs.is_empty()
+    }
+
+    /// Removes it, as far as no connection needs it. Gives the reason too where something stays. Chains go first: they use sets.
+    pub(super) fn remove(self, socket: &mut nft::Socket) -> Result<(Leftovers, Option<String>), KernelError> {
+        socket.apply(&self.nftables.operations)?;
+        let chains = self.nftables.chains + legacy::remove()?;
+        let (ipvs::Removed { servers, sets }, remains) = self.ipvs.remove()?;
+        Ok((Leftovers { tables: self.nftables.tables, chains, servers, sets }, remains))
+    }
+}

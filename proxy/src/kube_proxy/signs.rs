@@ -4,8 +4,6 @@ use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use dataplane::nft;
-
 use super::presence::Signs;
 use super::{answer, leftovers};
 
@@ -15,13 +13,11 @@ pub(crate) const METRICS: u16 = 10249;
 const HEALTH: u16 = 10256;
 /// The state of a listener in `/proc/net/tcp`.
 const LISTENS: &str = "0A";
-/// The device of kube-proxy's mode ipvs.
-const IPVS: &str = "kube-ipvs0:";
 
 /// The signs that there are. Blocks for up to some seconds where something listens and is silent.
 pub(super) fn read() -> Signs {
     // Where nftables cannot be read nothing can be programmed either.
-    with_rules(has_rules().unwrap_or(true))
+    with_rules(leftovers::are_there().unwrap_or(true))
 }
 
 /// The same, where it is known whether there are rules.
@@ -36,19 +32,6 @@ pub(super) fn with_rules(has_rules: bool) -> Signs {
     };
     let answer = find(METRICS, answer::has_configuration).or_else(|| find(HEALTH, answer::has_health));
     Signs { process: process(proc), answer, has_rules }
-}
-
-/// True where the kernel has rules of kube-proxy, in any of its modes. Of iptables-legacy only the names of tables are read, so that a
-/// table `nat` of anybody's is enough.
-pub(super) fn has_rules() -> Result<bool, nft::Error> {
-    if leftovers::are_there(&nft::Socket::open()?.chains()?) {
-        return Ok(true);
-    }
-    let net = Path::new("/proc/thread-self/net");
-    let lines = |file: &str| std::fs::read_to_string(net.join(file)).unwrap_or_default();
-    let is_legacy = |file: &str| lines(file).lines().any(|table| table == "nat");
-    let is_ipvs = || lines("dev").lines().any(|line| line.trim_start().starts_with(IPVS));
-    Ok(is_legacy("ip_tables_names") || is_legacy("ip6_tables_names") || is_ipvs())
 }
 
 /// True where a process of root's listens on this TCP port, and where that cannot be read. kube-proxy is root's, and any other account

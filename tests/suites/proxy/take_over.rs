@@ -11,28 +11,44 @@ use crate::load::Load;
 
 /// The rules that kube-proxy alone makes: what shows them.
 const SHOW: &str = "nft list tables | grep -w kube-proxy || true
-    { iptables-save; ip6tables-save; } 2>/dev/null |
+    { iptables-save; ip6tables-save; iptables-legacy-save; ip6tables-legacy-save; } 2>/dev/null |
         grep -E 'KUBE-(SERVICES|EXTERNAL|NODEPORTS|POSTROUTING|MARK-MASQ|FORWARD|PROXY|SVC|SVL|SEP|EXT|FW)' || true";
+
+/// The mode of a kube-proxy that finds iptables-legacy under the name of iptables.
+const LEGACY: &str = "iptables-legacy";
 
 fn kube_proxy(bed: &Bed, mode: &str) -> Outcome<Daemon> {
     let kubeconfig = bed.server.kubeconfig("kube-proxy", &Credentials::control_token("system:kube-proxy"))?;
     let file = bed.fabric.disk().join("kube-proxy.yml");
     // Some limits of connection tracking are the machine's below, and cannot be written.
     let text = format!(
-        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n\
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {}\n\
          clientConnection: {{kubeconfig: {}}}\nclusterCIDR: 10.244.0.0/16\nconntrack: {{maxPerCore: 0}}\n",
+        if mode == LEGACY { "iptables" } else { mode },
         kubeconfig.display()
     );
     std::fs::write(&file, text).context("write kube-proxy's configuration")?;
     let mut command = Command::new(peers::KUBE_PROXY.path()?);
     command.arg("--config").arg(file).arg("--hostname-override=n1");
+    if mode == LEGACY {
+        let folder = bed.fabric.disk().join("legacy");
+        let links = "for name in iptables ip6tables; do for end in '' -save -restore; do
+            ln -sf $(command -v xtables-legacy-multi) $1/$name$end; done; done";
+        let line = format!("set -- {0}; mkdir -p {0}; {links}", folder.display());
+        bed.node().shell(&line)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(folder).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(folders).context("put a folder before others")?);
+    }
     bed.launch(command, "kube-proxy")
 }
 
 /// Waits until kube-proxy has made its rules for `web`.
 fn await_rules(bed: &Bed, daemon: &Daemon) -> Outcome {
     eventually(seconds(60), "kube-proxy makes its rules", || {
-        let rules = bed.node().shell("nft list map ip kube-proxy service-ips 2>/dev/null || iptables-save -t nat")?;
+        let rules = bed.node().shell(
+            "nft list map ip kube-proxy service-ips 2>/dev/null || { iptables-save; iptables-legacy-save; } 2>/dev/null",
+        )?;
         ensure!(rules.contains(&WEB.0.to_string()), "they are {rules}");
         Ok(())
     })

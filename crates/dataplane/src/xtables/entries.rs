@@ -32,7 +32,7 @@ const INTERFACE_BYTES: usize = 4 * 16;
 /// `struct xt_entry_match` and `struct xt_entry_target` without their data.
 const EXTENSION_BYTES: usize = 32;
 
-const SHORT: &str = "it ends in the midst of a rule";
+pub(super) const SHORT: &str = "it ends in the midst of a rule";
 
 /// The chain FORWARD of the table `filter`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,7 +105,7 @@ fn walk(family: Family, entries: &[u8], forward: (usize, usize), into: &mut Forw
 
 /// What a rule does with a packet that it is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target {
+pub(super) enum Target {
     Verdict(i32),
     Reject,
     /// Nothing: the head of a chain of the user's, or the end of the table.
@@ -115,18 +115,20 @@ enum Target {
 }
 
 /// A rule.
-struct Entry {
-    length: usize,
+pub(super) struct Entry {
+    pub(super) length: usize,
     source: Prefix,
     destination: Prefix,
     /// True where the rule matches by nothing but these addresses.
     is_plain: bool,
-    target: Target,
+    pub(super) target: Target,
+    /// Where what the target holds begins in the entry: a verdict, or the name of a chain.
+    pub(super) data: usize,
 }
 
 impl Entry {
     /// The entry at an offset; `None` where the bytes do not hold one.
-    fn at(family: Family, entries: &[u8], place: usize) -> Option<Self> {
+    pub(super) fn at(family: Family, entries: &[u8], place: usize) -> Option<Self> {
         let bytes = entries.get(place..)?;
         let address = usize::from(family.bits() / 8);
         // The interfaces' names lie before their masks.
@@ -149,6 +151,7 @@ impl Entry {
             destination: destination.unwrap_or(any),
             is_plain: asks_nothing && source.is_some() && destination.is_some() && only_comments(&entry[head..target])?,
             target: target_of(entry.get(target..)?)?,
+            data: target + EXTENSION_BYTES,
         })
     }
 
@@ -200,6 +203,6 @@ fn u16_at(bytes: &[u8], place: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(place..)?.first_chunk()?))
 }
 
-fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
+pub(super) fn u32_at(bytes: &[u8], place: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(place..)?.first_chunk()?))
 }

@@ -1,6 +1,5 @@
 //! Checks of Services.
 
-use dataplane::nft::{Family as TableFamily, TableId};
 use network::fixtures::{V4, vxlan};
 use proxy::listing::{EndpointListing, Listing, PortListing};
 
@@ -32,7 +31,7 @@ fn service(name: &str, endpoints: &[(&str, Option<&str>)]) -> PortListing {
 fn facts(services: Vec<PortListing>) -> Facts {
     let mut facts = well(&vxlan(V4, V4));
     let listing = Listing { node: "n1".to_owned(), listed: true, programmed: true, services, problems: Vec::new() };
-    facts.kernel.proxy = ProxyFacts { mode: ProxyMode::On, listing: Some(listing) };
+    facts.kernel.proxy = ProxyFacts { mode: ProxyMode::On, listing: Some(listing), has_kube_proxy_rules: false };
     facts
 }
 
@@ -63,8 +62,7 @@ fn an_endpoint_of_the_pod_network_without_a_route_is_named_once() {
 fn a_proxy_that_should_run_is_missed() {
     let mut facts = facts(Vec::new());
     assert!(judge(&facts).is_empty(), "nothing is wrong");
-    let table = TableId::new(TableFamily::Ip, "kube-proxy");
-    facts.kernel.chains.insert((table, "services".to_owned()));
+    facts.kernel.proxy.has_kube_proxy_rules = true;
     assert_eq!(findings_of(judge, &facts)[0].0, "kube-proxy", "another's rules stand beside");
     facts.kernel.proxy.listing = None;
     assert_eq!(findings_of(judge, &facts)[0].1, Verdict::Fault, "it should run");

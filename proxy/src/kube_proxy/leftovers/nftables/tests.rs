@@ -30,7 +30,7 @@ fn kernel(lines: &[&str]) -> (Vec<AnyChain>, Rules) {
 fn removed(lines: &[&str]) -> Vec<String> {
     let (chains, rules) = kernel(lines);
     let read = |table: &TableId, chain: &str| Ok::<_, ()>(rules[&(table.clone(), chain.to_owned())].clone());
-    let (_, operations) = operations(&chains, read).expect("rules");
+    let found = find(&chains, read).expect("rules");
     let word = |operation: &Operation| match operation {
         Operation::DeleteTable(id) => format!("table {} {}", id.family, id.name),
         Operation::DeleteRule { chain, handle, .. } => format!("rule {chain} {handle}"),
@@ -38,7 +38,7 @@ fn removed(lines: &[&str]) -> Vec<String> {
         Operation::DeleteChain { table, name } => format!("chain {} {} {name}", table.family, table.name),
         other => format!("{other:?}"),
     };
-    operations.iter().map(word).collect()
+    found.operations.iter().map(word).collect()
 }
 
 #[test]
