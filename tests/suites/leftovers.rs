@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 /// An API server with the Service `web`, which has a node port, and its endpoint 10.244.1.2.
 fn objects(server: &ApiServer) -> Outcome {
     let mut node = node_object("n1", &["10.244.1.0/24"], &json!({}), 1);
-    node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": "192.168.1.1" }]);
+    node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": "172.16.1.1" }]);
     server.create("/api/v1/nodes", &node)?;
     eventually(seconds(60), "there is the namespace default", || server.get("/api/v1/namespaces/default").map(drop))?;
     let port = |name, protocol, port| json!({ "name": name, "protocol": protocol, "port": port });
@@ -89,21 +89,21 @@ fn ipvs(iptables: &str) -> Outcome {
         Ok(())
     };
     let before = shown.get("before servers").cloned().unwrap_or_default();
-    for server in ["10.96.0.80:80", "10.96.0.80:53", "10.244.1.1:30080", "192.168.1.1:30080", "[fd00:96::80]:80"] {
+    for server in ["10.96.0.80:80", "10.96.0.80:53", "10.244.1.1:30080", "172.16.1.1:30080", "[fd00:96::80]:80"] {
         ensure!(before.iter().any(|one| one == server), "kube-proxy has no virtual server {server}, but {before:?}");
     }
     is("through IPVS", &["two"])?;
     is("datagrams through IPVS", &["0"])?;
     // A connection goes on through IPVS, and new ones go through netd-proxy's rules.
     is("during chains", &["OTHER"])?;
-    is("during servers", &["10.96.0.80:80", "192.168.1.1:8443"])?;
+    is("during servers", &["10.96.0.80:80", "172.16.1.1:8443"])?;
     is("during devices", &["kube-ipvs0"])?;
     is("beside IPVS", &["three", "three"])?;
     is("datagrams beside IPVS", &["1"])?;
     is("lasting", &["two"])?;
     // Its end was the last that they waited for.
     is("after chains", &["OTHER"])?;
-    is("after servers", &["192.168.1.1:8443"])?;
+    is("after servers", &["172.16.1.1:8443"])?;
     is("after devices", &[])?;
     is("after sets", &["other"])?;
     is("after IPVS", &["three", "three"])?;

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A node where kube-proxy of the mode ipvs has ended, and netd-proxy in its place. Run by the first process of a machine of its own.
 #
-#   client 192.168.1.2 ── node 192.168.1.1, 10.244.1.1 ── pods 10.244.1.2 "two" and 10.244.1.3 "three"
+#   client 172.16.1.2 ── node 172.16.1.1, 10.244.1.1 ── pods 10.244.1.2 "two" and 10.244.1.3 "three"
 #
 # kube-proxy has Services from an API server, where their endpoint is "two", and netd-proxy from files, where it is "three": who answers shows which of both has carried a connection.
 # `show NAME` prints what the suite reads: `NAME: VALUE` for each line.
@@ -39,7 +39,7 @@ reaches() {
     [ "$(received "$1")" -gt 0 ]
 }
 
-logged() { grep -q "$1" /run/netd-proxy.log; }
+logged() { grep -qs "$1" /run/netd-proxy.log; }
 
 node() {
     sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
@@ -47,9 +47,9 @@ node() {
     ip netns add pods
     ip link add client type veth peer name eth0 netns client
     ip link add pods type veth peer name eth0 netns pods
-    ip addr add 192.168.1.1/24 dev client
+    ip addr add 172.16.1.1/24 dev client
     ip addr add 10.244.1.1/24 dev pods
-    ip -n client addr add 192.168.1.2/24 dev eth0
+    ip -n client addr add 172.16.1.2/24 dev eth0
     ip -n pods addr add 10.244.1.2/24 dev eth0
     ip -n pods addr add 10.244.1.3/24 dev eth0
     ip link set lo up
@@ -58,7 +58,7 @@ node() {
         ip -n "$device" link set lo up
         ip -n "$device" link set eth0 up
     done
-    ip -n client route add default via 192.168.1.1
+    ip -n client route add default via 172.16.1.1
     ip -n pods route add default via 10.244.1.1
     for pod in 2:two 3:three; do
         mkdir -p "/run/www/${pod#*:}"
@@ -119,6 +119,11 @@ objects() {
     mkdir /run/services
     cat >/run/services/web.yml <<END
 apiVersion: v1
+kind: Node
+metadata: {name: n1}
+status: {addresses: [{type: InternalIP, address: 172.16.1.1}]}
+---
+apiVersion: v1
 kind: Service
 metadata: {name: web, namespace: default}
 spec:
@@ -149,8 +154,8 @@ run() {
     # Other programs'.
     "$1" -t nat -N OTHER
     "$1" -t nat -A PREROUTING -p udp -j OTHER
-    ipvsadm -A -t 192.168.1.1:8443 -s rr
-    ipvsadm -a -t 192.168.1.1:8443 -r 10.244.1.2:8080 -m
+    ipvsadm -A -t 172.16.1.1:8443 -s rr
+    ipvsadm -a -t 172.16.1.1:8443 -r 10.244.1.2:8080 -m
     ipset create other hash:ip
     state before
     ask 10.96.0.80 80 | show "through IPVS"
@@ -170,8 +175,8 @@ run() {
     await 60 logged 'the rules that it left are removed.*IPVS still carries 1 connections'
     state during
     ask 10.96.0.80 80 | show "beside IPVS"
-    ask 192.168.1.1 30080 | show "beside IPVS"
-    ask 192.168.1.1 8443 | show "foreign"
+    ask 172.16.1.1 30080 | show "beside IPVS"
+    ask 172.16.1.1 8443 | show "foreign"
     await 30 reaches three
     show "datagrams beside IPVS" <<<"$(received three)"
     echo >/run/go
@@ -180,6 +185,6 @@ run() {
     await 60 logged 'the rules that it left are removed.*virtual servers of IPVS, [0-9]* sets of ipset$'
     state after
     ask 10.96.0.80 80 | show "after IPVS"
-    ask 192.168.1.1 30080 | show "after IPVS"
-    ask 192.168.1.1 8443 | show "foreign"
+    ask 172.16.1.1 30080 | show "after IPVS"
+    ask 172.16.1.1 8443 | show "foreign"
 }
