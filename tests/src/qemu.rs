@@ -12,7 +12,7 @@ use crate::peers;
 const KERNEL: &str = "linux-image-cloud-amd64";
 /// What the emulator is called, and the seconds after which a machine that hangs is ended.
 const EMULATOR: &str = "qemu-system-x86_64";
-const MOST: &str = "300";
+const MOST: &str = "600";
 /// What the machine says last, behind which its script's exit code stands.
 const EXIT: &str = "guest: exit ";
 

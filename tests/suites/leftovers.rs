@@ -1,7 +1,7 @@
 //! netd-proxy in the place of a kube-proxy of the mode ipvs that has ended, in a machine whose kernel has IPVS.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use netd_tests::apiserver::{self, ApiServer, Credentials, node_object};
@@ -16,12 +16,7 @@ fn main() -> ExitCode {
         qemu::prepare()?;
         peers::prepare(&[&apiserver::PROGRAMS[..], &[peers::KUBE_PROXY]].concat())
     };
-    netd_tests::suite::run_with(prepare, || {
-        vec![
-            test("kube-proxy of the mode ipvs has ended/iptables-nft", || ipvs("iptables-nft")),
-            test("kube-proxy of the mode ipvs has ended/iptables-legacy", || ipvs("iptables-legacy")),
-        ]
-    })
+    netd_tests::suite::run_with(prepare, || vec![test("kube-proxy of the mode ipvs has ended", ipvs)])
 }
 
 /// An API server with the Service `web`, which has a node port, and its endpoint 10.244.1.2.
@@ -46,25 +41,26 @@ fn objects(server: &ApiServer) -> Outcome {
 }
 
 /// What the script calls, beside busybox's programs.
-fn programs(iptables: &str) -> Outcome<Vec<PathBuf>> {
-    let mut programs: Vec<PathBuf> = ["ip", "ipset", "ipvsadm", "nft"].map(PathBuf::from).to_vec();
-    for command in [iptables, "iptables-nft", "iptables-legacy"] {
-        for family in ["ip", "ip6"] {
-            let ends = if command == iptables { &["", "-save", "-restore"][..] } else { &["-save"] };
-            let command = command.replacen("ip", family, 1);
-            programs.extend(ends.iter().map(|end| PathBuf::from(format!("{command}{end}"))));
-        }
-    }
-    programs.extend([peers::KUBE_PROXY.path()?, binaries::proxy()?]);
-    programs.dedup();
-    Ok(programs)
-}
+const PROGRAMS: [&str; 13] = [
+    "ip",
+    "ipset",
+    "ipvsadm",
+    "nft",
+    "iptables-legacy",
+    "iptables-legacy-save",
+    "iptables-legacy-restore",
+    "ip6tables-legacy",
+    "ip6tables-legacy-save",
+    "ip6tables-legacy-restore",
+    "ip6tables-nft",
+    "ip6tables-nft-save",
+    "iptables-nft-save",
+];
 
 /// What the script has shown, by its name.
 type Shown = BTreeMap<String, Vec<String>>;
 
-/// `iptables` is the command by which kube-proxy has made its chains.
-fn ipvs(iptables: &str) -> Outcome {
+fn ipvs() -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).with("api", 1).build()?;
     let server = ApiServer::start(&fabric, "api", Stack::V4)?;
     objects(&server)?;
@@ -75,9 +71,9 @@ fn ipvs(iptables: &str) -> Outcome {
         "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
     });
     let script = format!("{SCRIPT}\nkubeconfig() {{ echo '{kubeconfig}'; }}\n");
-    let programs = programs(iptables)?;
-    let programs: Vec<&Path> = programs.iter().map(PathBuf::as_path).collect();
-    let lines = qemu::run(server.namespace(), &script, &format!("run {iptables}"), &programs)?;
+    let (kube_proxy, proxy) = (peers::KUBE_PROXY.path()?, binaries::proxy()?);
+    let programs: Vec<&Path> = PROGRAMS.iter().map(Path::new).chain([kube_proxy.as_path(), &proxy]).collect();
+    let lines = qemu::run(server.namespace(), &script, "run", &programs)?;
     let mut shown = Shown::new();
     for (name, value) in lines.iter().filter_map(|line| line.split_once(": ")) {
         shown.entry(name.to_owned()).or_default().push(value.to_owned());
@@ -88,21 +84,29 @@ fn ipvs(iptables: &str) -> Outcome {
         ensure!(found == expected, "{name}: {found:?} instead of {expected:?}; all that was shown: {shown:#?}");
         Ok(())
     };
+    ensure!(shown.contains_key("before iptables-legacy-save"), "kube-proxy has made chains elsewhere: {shown:#?}");
     let before = shown.get("before servers").cloned().unwrap_or_default();
     for server in ["10.96.0.80:80", "10.96.0.80:53", "10.244.1.1:30080", "172.16.1.1:30080", "[fd00:96::80]:80"] {
         ensure!(before.iter().any(|one| one == server), "kube-proxy has no virtual server {server}, but {before:?}");
     }
+    is("before ip6tables-nft-save", &["KUBE-SERVICES"])?;
     is("through IPVS", &["two"])?;
     is("datagrams through IPVS", &["0"])?;
     // A connection goes on through IPVS, and new ones go through netd-proxy's rules.
-    is("during chains", &["OTHER"])?;
+    let no_chains = |when: &str| {
+        is(&format!("{when} iptables-legacy-save"), &["OTHER"])?;
+        ["ip6tables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"]
+            .iter()
+            .try_for_each(|save| is(&format!("{when} {save}"), &[]))
+    };
+    no_chains("during")?;
     is("during servers", &["10.96.0.80:80", "172.16.1.1:8443"])?;
     is("during devices", &["kube-ipvs0"])?;
     is("beside IPVS", &["three", "three"])?;
     is("datagrams beside IPVS", &["1"])?;
     is("lasting", &["two"])?;
     // Its end was the last that they waited for.
-    is("after chains", &["OTHER"])?;
+    no_chains("after")?;
     is("after servers", &["172.16.1.1:8443"])?;
     is("after devices", &[])?;
     is("after sets", &["other"])?;

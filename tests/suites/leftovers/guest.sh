@@ -73,12 +73,12 @@ END
     done
 }
 
-# kube_proxy COMMAND: runs it until it has made its rules, by iptables-nft or iptables-legacy, and kills it.
+# Runs kube-proxy until it has made its rules, by iptables-legacy, and kills it.
 kube_proxy() {
     local end
     for end in '' -save -restore; do
-        ln -s "$(command -v "$1$end")" "/usr/sbin/iptables$end"
-        ln -s "$(command -v "${1/ip/ip6}$end")" "/usr/sbin/ip6tables$end"
+        ln -s "$(command -v "iptables-legacy$end")" "/usr/sbin/iptables$end"
+        ln -s "$(command -v "ip6tables-legacy$end")" "/usr/sbin/ip6tables$end"
     done
     printf 'tcp 6 TCP\nudp 17 UDP\n' >/etc/protocols
     modprobe -a ip_vs virtio_pci virtio_net
@@ -96,14 +96,14 @@ clusterCIDR: 10.244.0.0/16
 conntrack: {maxPerCore: 0}
 END
     kube-proxy --config /run/kube-proxy.yml --hostname-override n1 >/run/kube-proxy.log 2>&1 &
-    await 120 has_rules "$1" || { cat /run/kube-proxy.log; return 1; }
+    await 240 has_rules || { cat /run/kube-proxy.log; return 1; }
     kill -9 $!
     wait $! || true
 }
 
 # Chains come last.
 has_rules() {
-    ipvsadm -Ln | grep -q 10.244.1.2:8080 && ipvsadm -Ln | grep -q 10.244.1.2:5353 && "$1-save" | grep -q -- '-A KUBE-NODE-PORT'
+    ipvsadm -Ln | grep -q 10.244.1.2:8080 && ipvsadm -Ln | grep -q 10.244.1.2:5353 && iptables-save | grep -q -- '-A KUBE-NODE-PORT'
 }
 
 # Everything of IPVS, of sets and of iptables.
@@ -111,8 +111,9 @@ state() {
     ipvsadm -Ln | awk '/^(TCP|UDP)/ { print $2 }' | show "$1 servers"
     ipset list -n | show "$1 sets"
     ip -br link show | awk '{ print $1 }' | grep kube | show "$1 devices"
-    { iptables-legacy-save; ip6tables-legacy-save; iptables-nft-save; ip6tables-nft-save; } 2>/dev/null | grep -v '^[#*]' |
-        grep -oE 'KUBE-[A-Z-]+|OTHER' | sort -u | show "$1 chains"
+    for save in iptables-legacy-save ip6tables-legacy-save iptables-nft-save ip6tables-nft-save; do
+        "$save" 2>/dev/null | sed -n "s/^:\\(KUBE-[A-Z-]*\\|OTHER\\) .*/\\1/p" | sort -u | show "$1 $save"
+    done
 }
 
 objects() {
@@ -143,17 +144,20 @@ endpoints: [{addresses: [10.244.1.3], conditions: {ready: true}, nodeName: n1}]
 END
 }
 
-# run COMMAND: COMMAND is iptables-nft or iptables-legacy, by which kube-proxy has made its chains.
 run() {
     set -e
     node
-    kube_proxy "$1"
-    # As for a Service of IPv6.
+    kube_proxy
+    # As for a Service of IPv6, by iptables-nft.
     ip addr add fd00:96::80/128 dev kube-ipvs0
     ipvsadm -A -t '[fd00:96::80]:80' -s rr
+    ipset create KUBE-6-CLUSTER-IP hash:ip,port family inet6
+    ip6tables-nft -t nat -N KUBE-SERVICES
+    ip6tables-nft -t nat -A KUBE-SERVICES -m set --match-set KUBE-6-CLUSTER-IP dst,dst -j ACCEPT
+    ip6tables-nft -t nat -A OUTPUT -j KUBE-SERVICES
     # Other programs'.
-    "$1" -t nat -N OTHER
-    "$1" -t nat -A PREROUTING -p udp -j OTHER
+    iptables -t nat -N OTHER
+    iptables -t nat -A PREROUTING -p udp -j OTHER
     ipvsadm -A -t 172.16.1.1:8443 -s rr
     ipvsadm -a -t 172.16.1.1:8443 -r 10.244.1.2:8080 -m
     ipset create other hash:ip
@@ -172,7 +176,7 @@ run() {
 
     objects
     netd-proxy --services-dir=/run/services --hostname-override=n1 --cluster-cidr=10.244.0.0/16 -v=4 >/run/netd-proxy.log 2>&1 &
-    await 60 logged 'the rules that it left are removed.*IPVS still carries 1 connections'
+    await 120 logged 'the rules that it left are removed.*IPVS still carries 1 connections'
     state during
     ask 10.96.0.80 80 | show "beside IPVS"
     ask 172.16.1.1 30080 | show "beside IPVS"
@@ -182,7 +186,7 @@ run() {
     echo >/run/go
     wait %1
     show "lasting" </run/answer
-    await 60 logged 'the rules that it left are removed.*virtual servers of IPVS, [0-9]* sets of ipset$'
+    await 120 logged 'the rules that it left are removed.*virtual servers of IPVS, [0-9]* sets of ipset$'
     state after
     ask 10.96.0.80 80 | show "after IPVS"
     ask 172.16.1.1 30080 | show "after IPVS"
