@@ -44,11 +44,14 @@ fn kube_proxy(bed: &Bed, mode: &str) -> Outcome<Daemon> {
 }
 
 /// Waits until kube-proxy has made its rules for `web`.
-fn await_rules(bed: &Bed, daemon: &Daemon) -> Outcome {
+fn await_rules(bed: &Bed, daemon: &Daemon, mode: &str) -> Outcome {
+    let show = match mode {
+        "nftables" => "nft list map ip kube-proxy service-ips",
+        LEGACY => "iptables-legacy-save -t nat",
+        _ => "iptables-nft-save -t nat",
+    };
     eventually(seconds(60), "kube-proxy makes its rules", || {
-        let rules = bed.node().shell(
-            "nft list map ip kube-proxy service-ips 2>/dev/null || { iptables-save; iptables-legacy-save; } 2>/dev/null",
-        )?;
+        let rules = bed.node().run(show)?;
         ensure!(rules.contains(&WEB.0.to_string()), "they are {rules}");
         Ok(())
     })
@@ -59,7 +62,7 @@ pub(crate) fn of(mode: &str) -> Outcome {
     let bed = Bed::start()?;
     Load::prepare(&bed)?;
     let former = kube_proxy(&bed, mode)?;
-    await_rules(&bed, &former)?;
+    await_rules(&bed, &former, mode)?;
     bed.serves(&[1, 2])?;
     let load = Load::start(&bed)?;
     load.goes_on()?;
@@ -80,7 +83,7 @@ pub(crate) fn of(mode: &str) -> Outcome {
 
     // And back.
     let later = kube_proxy(&bed, mode)?;
-    await_rules(&bed, &later)?;
+    await_rules(&bed, &later, mode)?;
     load.goes_on()?;
     ensure!(!bed.node().shell(SHOW)?.is_empty(), "the rules of a kube-proxy that was started later are gone");
     daemon.terminate()?;
