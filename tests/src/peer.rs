@@ -73,7 +73,8 @@ pub fn read(store: &Path, name: &str) -> Outcome<Value> {
 pub fn write(store: &Path, name: &str, text: &str) -> Outcome {
     let path = file(store, name);
     std::fs::create_dir_all(path.parent().unwrap_or(store)).context("make the store's folder of nodes")?;
-    let new = path.with_extension("new");
+    // Hidden, as the store wants of files that are being written.
+    let new = path.with_file_name(format!(".{name}.new"));
     std::fs::write(&new, text).context("write a peer's record")?;
     std::fs::rename(&new, &path).context("put a peer's record in its place")
 }
