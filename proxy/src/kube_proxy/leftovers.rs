@@ -34,7 +34,7 @@ impl fmt::Display for Leftovers {
 /// What kube-proxy has left.
 pub(super) struct Found {
     nftables: nftables::Found,
-    legacy_chains: usize,
+    legacy: legacy::Found,
     ipvs: ipvs::Found,
     /// Chains are among it that kube-proxy alone makes: older kubelets make some of the others.
     pub(super) has_services: bool,
@@ -48,18 +48,15 @@ pub(super) fn are_there() -> Result<bool, KernelError> {
 /// Reads what kube-proxy has left.
 pub(super) fn read(socket: &mut nft::Socket) -> Result<Found, KernelError> {
     let chains = socket.chains()?;
-    Ok(Found {
-        nftables: nftables::read(socket, &chains)?,
-        legacy_chains: legacy::count(),
-        ipvs: ipvs::read()?,
-        has_services: nftables::are_there(&chains) || legacy::are_there(),
-    })
+    let legacy = legacy::read();
+    let has_services = nftables::are_there(&chains) || legacy.has_services;
+    Ok(Found { nftables: nftables::read(socket, &chains)?, legacy, ipvs: ipvs::read()?, has_services })
 }
 
 impl Found {
     /// True where nothing is left.
     pub(super) fn is_empty(&self) -> bool {
-        self.nftables.operations.is_empty() && self.legacy_chains == 0 && self.ipvs.is_empty()
+        self.nftables.operations.is_empty() && self.legacy.chains == 0 && self.ipvs.is_empty()
     }
 
     /// Removes it, as far as no connection needs it. Gives the reason too where something stays. Chains go first: they use sets.
@@ -70,3 +67,6 @@ impl Found {
         Ok((Leftovers { tables: self.nftables.tables, chains, servers, sets }, remains))
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -3,7 +3,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::symlink;
 use std::thread;
 
+use dataplane::netns::scratch;
+
 use super::answer::{has_configuration, has_health};
+use super::leftovers::tests::sh;
 use super::*;
 
 /// Answers one request with these words.
@@ -86,4 +89,15 @@ fn a_listener_is_known_by_its_account() {
     assert!(!is_of_root(&[line(10249, "0A", 1000), line(22, "0A", 0)]));
     assert!(!is_of_root(&[line(22, "0A", 0), line(10249, "01", 0)]));
     assert!(is_of_root(&[line(22, "0A", 1000), line(10249, "0A", 0)]));
+}
+
+#[test]
+fn rules_that_come_back_while_something_remains_are_those_of_a_kube_proxy_that_runs() {
+    let run = || {
+        sh("iptables-legacy -t nat -N KUBE-SERVICES");
+        assert_eq!(look(&mut Observer::default(), true, false), Seen::Returning);
+        let seen = look(&mut Observer::default(), true, true);
+        assert!(matches!(&seen, Seen::Running(sign) if sign.contains("has made its rules")), "{seen:?}");
+    };
+    scratch(run).expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
 }

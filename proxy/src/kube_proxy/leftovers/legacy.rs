@@ -7,19 +7,34 @@ use dataplane::xtables::{self, Chain};
 
 use super::nftables::{IPTABLES, POSTROUTING, SERVICES, is_own};
 
-/// True where chains are there that kube-proxy alone makes.
-pub(super) fn are_there() -> bool {
-    tables().any(|chains| chains.iter().any(|chain| chain.name == SERVICES))
+/// What kube-proxy has left.
+#[derive(Debug, PartialEq, Eq, Default)]
+pub(super) struct Found {
+    pub(super) chains: usize,
+    /// Chains are among them that kube-proxy alone makes.
+    pub(super) has_services: bool,
 }
 
-/// How many chains of kube-proxy's there are.
-pub(super) fn count() -> usize {
-    tables().map(|chains| own(&chains).len()).sum()
+/// True where chains are there that kube-proxy alone makes.
+pub(super) fn are_there() -> bool {
+    tables().any(|chains| has_services(&chains))
+}
+
+/// Counts kube-proxy's chains.
+pub(super) fn read() -> Found {
+    tables().fold(Found::default(), |found, chains| Found {
+        chains: found.chains + own(&chains).len(),
+        has_services: found.has_services || has_services(&chains),
+    })
 }
 
 /// Removes kube-proxy's chains with the jumps to them. Gives their number.
 pub(super) fn remove() -> Result<usize, xtables::Error> {
     names().map(|(family, table)| xtables::remove_chains(family, table, own)).sum()
+}
+
+fn has_services(chains: &[Chain]) -> bool {
+    chains.iter().any(|chain| chain.name == SERVICES)
 }
 
 fn names() -> impl Iterator<Item = (Family, &'static str)> {

@@ -1,7 +1,6 @@
-use std::process::Command;
-
 use dataplane::netns::scratch;
 
+use super::super::tests::sh;
 use super::*;
 
 /// The chains of a table, as lines `CHAIN [*] -> TARGET ...`; the star is a base chain's. Gives those that are removed.
@@ -40,11 +39,6 @@ fn the_mark_of_another_program_goes_on_to_be_masqueraded() {
     assert_eq!(removed(&lines), ["KUBE-NODEPORTS"]);
 }
 
-fn sh(line: &str) {
-    let done = Command::new("sh").args(["-ec", line]).output().expect("a shell");
-    assert!(done.status.success(), "`{line}` succeeds, but: {}", String::from_utf8_lossy(&done.stderr));
-}
-
 #[test]
 fn a_table_of_others_is_no_sign_of_kube_proxy() {
     let run = || {
@@ -52,8 +46,9 @@ fn a_table_of_others_is_no_sign_of_kube_proxy() {
         assert!(!are_there());
         sh("ip6tables-legacy -t nat -N KUBE-SERVICES; ip6tables-legacy -t nat -A OUTPUT -j KUBE-SERVICES");
         assert!(are_there());
-        assert_eq!((count(), remove().expect("a removal"), count()), (1, 1, 0));
-        assert!(!are_there());
+        assert_eq!(read(), Found { chains: 1, has_services: true });
+        assert_eq!(remove().expect("a removal"), 1);
+        assert_eq!(read(), Found::default());
     };
     scratch(run).expect("a new namespace: be root, or run the tests in `unshare -Urnm`");
 }
