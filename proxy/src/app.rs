@@ -3,6 +3,9 @@
 //! One task, which waits for the source, the kernel or the clock, and does then the least that answers it. Nothing is programmed before
 //! Services and endpoints are known whole: a table with half of them would refuse the other half.
 
+mod error;
+mod notifications;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::IpAddr;
@@ -10,8 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use apiserver::ApiServer;
-use dataplane::error::KernelError;
-use dataplane::monitor::{AsyncMonitor, Event as KernelEvent, Filter, Subscription, Tables};
+use dataplane::monitor::{AsyncMonitor, Filter, Subscription};
 use dataplane::nft::{self, Table};
 use dataplane::types::Family;
 use jiff::Timestamp;
@@ -19,15 +21,17 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant, sleep_until};
 
+pub use self::error::AppError;
 use crate::config::Config;
 use crate::conntrack::{self, Flows};
 use crate::events::Events;
-use crate::health::{self, Health, ListenError, Metrics, Reserved, Run, ServiceChecks};
+use crate::health::{self, Health, Metrics, Reserved, Run, ServiceChecks};
 use crate::keeper::Keeper;
 use crate::kube_proxy;
 use crate::listing::Listing;
 use crate::listing::server::{self, Question};
-use crate::model::{Event, PortKey, ServiceName};
+use crate::loopback::Loopback;
+use crate::model::{Event, PortKey, ServiceName, ServicePort};
 use crate::problem::{Problem, Problems};
 use crate::ruleset::{NodePorts, Settings};
 use crate::services::{Changed, Services};
@@ -36,23 +40,6 @@ use crate::services::{Changed, Services};
 const PERIOD: Duration = Duration::from_hours(1);
 /// How long a run waits after one that the kernel refused or could not answer.
 const RETRY: Duration = Duration::from_secs(5);
-
-/// Why the proxy cannot work.
-#[derive(Debug, thiserror::Error)]
-pub enum AppError {
-    /// No socket to the kernel.
-    #[error("cannot speak to the kernel: netd-proxy needs the capability NET_ADMIN in the node's network namespace")]
-    Kernel(#[from] KernelError),
-    /// No socket for nftables.
-    #[error("cannot speak to nftables: netd-proxy needs the capability NET_ADMIN and a kernel with nf_tables")]
-    Nftables(#[from] nft::Error),
-    /// Another proxy has the same tables.
-    #[error("another netd-proxy, or a netd with --proxy, runs in this network namespace: stop it first")]
-    Another(#[source] std::io::Error),
-    /// A listener cannot be opened, and `bindAddressHardFail` says that this is an error.
-    #[error(transparent)]
-    Listen(#[from] ListenError),
-}
 
 /// What others should know of a running proxy.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +68,7 @@ pub struct Proxy {
     health: Health,
     metrics: Arc<Metrics>,
     checks: ServiceChecks,
+    loopback: Loopback,
     /// The node's addresses that have node ports are others than those that health checks are on.
     has_other_addresses: bool,
     /// The listeners, who removes kube-proxy's rules, and who posts Events. They end with the proxy.
@@ -117,7 +105,8 @@ impl Proxy {
         let subscription = monitor.subscribe(Filter::default());
         let now = Instant::now();
         let health = Health::new(2 * config.sync_period);
-        let metrics = Arc::new(Metrics::default());
+        let on_loopback = config.node_port_addresses.loopback();
+        let metrics = Arc::new(Metrics::new(&on_loopback));
         // Before anything that a proxy which runs already has too.
         let socket = server::open().map_err(AppError::Another)?;
         let mut nftables = nft::Socket::open()?;
@@ -129,6 +118,7 @@ impl Proxy {
         let of_tasks = status.clone();
         let begun = move || of_tasks.send_modify(|status| status.has_kube_proxy_begun = true);
         tasks.spawn(kube_proxy::follow(is_programmed, port_free, begun));
+        let loopback = Loopback::start(on_loopback, &metrics).map_err(AppError::Loopback)?;
         let (changes, questions) = (watch::Sender::default(), mpsc::channel(1));
         if let Some(socket) = socket {
             tasks.spawn(server::serve(socket, questions.0, changes.subscribe()));
@@ -140,6 +130,7 @@ impl Proxy {
             events: Events::default(),
             programmed,
             checks: ServiceChecks::new(health.clone()),
+            loopback,
             has_other_addresses: false,
             health,
             metrics,
@@ -196,6 +187,11 @@ impl Proxy {
                     let _ = question.send(self.listing());
                     continue;
                 }
+                () = self.loopback.changed() => {
+                    self.log_problems();
+                    self.changes.send_modify(|number| *number += 1);
+                    continue;
+                }
                 () = self.monitor.changed(), if !self.keepers.is_empty() => {}
                 () = sleep_until(next) => {}
             }
@@ -215,7 +211,9 @@ impl Proxy {
 
     /// What is programmed, as one line of JSON.
     fn listing(&self) -> String {
-        let listing = Listing::of(&self.services, &self.status.borrow().problems, self.is_programmed());
+        let on_loopback = |port: &ServicePort| self.loopback.state(port);
+        let (problems, is_programmed) = (&self.status.borrow().problems, self.is_programmed());
+        let listing = Listing::of(&self.services, problems, is_programmed, on_loopback);
         serde_json::to_string(&listing).unwrap_or_default()
     }
 
@@ -289,6 +287,7 @@ impl Proxy {
                 (key.clone(), resolved.as_ref().map(|resolved| serves(&resolved.port)))
             });
             self.flows.update(of_flows);
+            self.loopback.update(&ports);
             for (key, resolved) in &ports {
                 self.metrics.resolved(key, resolved.as_ref());
             }
@@ -404,48 +403,11 @@ impl Proxy {
         tracing::info!(ports = self.services.ports().count(), "Services and endpoints are known");
     }
 
-    /// Takes the kernel's notifications.
-    fn notify(&mut self) {
-        let events = match self.monitor.drain(self.subscription) {
-            Ok(events) => events,
-            Err(error) => {
-                tracing::warn!("cannot read the kernel's notifications: {error}");
-                vec![KernelEvent::Overrun]
-            }
-        };
-        for event in events {
-            match event {
-                KernelEvent::Table(change) => {
-                    let keeper = self.keepers.iter_mut().find(|keeper| keeper.ruleset().id() == change.table);
-                    if let Some(keeper) = keeper {
-                        keeper.notify(&change);
-                    }
-                }
-                KernelEvent::Overrun => self.keepers.iter_mut().for_each(Keeper::lose),
-                _ => {}
-            }
-        }
-    }
-
-    /// Wants to be notified of the tables as they will be after the next run.
-    fn watch(&mut self) {
-        let skeletons: Vec<Arc<Table>> =
-            self.keepers.iter().map(|keeper| Arc::clone(keeper.ruleset().skeleton())).collect();
-        if skeletons.len() == self.watched.len()
-            && skeletons.iter().zip(&self.watched).all(|(one, other)| Arc::ptr_eq(one, other))
-        {
-            return;
-        }
-        self.watched = skeletons;
-        let port = self.socket.port();
-        let tables = self.keepers.iter().map(|keeper| keeper.filter(port)).collect();
-        self.monitor.set_filter(self.subscription, Filter { tables: Tables::Only(tables), ..Filter::default() });
-    }
-
     /// Logs and publishes what is wrong, where that has changed.
     fn log_problems(&mut self) {
         let mut now = self.services.problems();
         now.extend(self.checks.problems());
+        now.extend(self.loopback.problems());
         now.extend(self.unprogrammed.values().cloned());
         let is_new = {
             let status = self.status.borrow();

@@ -1,5 +1,7 @@
 //! The metrics for Prometheus: kube-proxy's, under its names, so that its dashboards go on working, and some of our own.
 
+mod loopback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use self::loopback::LoopbackMetrics;
 use crate::model::{Collection, Policy, PortKey};
 use crate::ruleset::SetName;
 use crate::topology::{Resolved, Target};
@@ -62,6 +65,8 @@ pub struct Metrics {
     healthz: Family<Labels<1>, Counter>,
     livez: Family<Labels<1>, Counter>,
     elements: Family<Labels<2>, Gauge>,
+    /// Node ports on loopback.
+    pub loopback: LoopbackMetrics,
     /// Service ports of policy Local whose packets are dropped, since other nodes alone have endpoints.
     no_local: Mutex<BTreeSet<(PortKey, &'static str)>>,
 }
@@ -82,12 +87,18 @@ impl Default for Metrics {
             healthz: Family::default(),
             livez: Family::default(),
             elements: Family::default(),
+            loopback: LoopbackMetrics::default(),
             no_local: Mutex::default(),
         }
     }
 }
 
 impl Metrics {
+    /// Nothing counted yet. Node ports of these families are on loopback.
+    pub fn new(on_loopback: &BTreeSet<types::Family>) -> Self {
+        Self { loopback: LoopbackMetrics::new(on_loopback), ..Self::default() }
+    }
+
     /// An object of a collection has changed.
     pub fn object(&self, collection: Collection) {
         self.objects.get(&collection).map(Counter::inc);
@@ -193,6 +204,7 @@ impl Metrics {
             }
         }
         all.register("netd_proxy_elements", "Elements of the table, by map", self.elements.clone());
+        self.loopback.register(&mut all);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &all);
