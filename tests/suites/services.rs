@@ -45,7 +45,7 @@ fn main() -> ExitCode {
         {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [Case; 28] = [
+        let tests: [Case; 29] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
             ("affinity/a client stays with an endpoint of this node", affinity::sticks_among_local),
             ("affinity/all addresses of a Service share it", affinity::is_shared),
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
             ("load/connections stay with an endpoint that leaves", load::connections_stay),
             ("load/many Services come and go at once", load::many_change_at_once),
             ("load/settings change", load::settings_change),
+            ("loopback/listeners and rejected packets are counted", loopback::is_counted),
             ("loopback/an operator sees node ports there", loopback::is_seen),
             ("loopback/connections stay whatever changes", loopback::stays),
             ("loopback/a port that is taken is a problem until it is free", loopback::is_taken),

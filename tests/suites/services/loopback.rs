@@ -55,75 +55,80 @@ fn add_words(scene: &mut Scene) -> Outcome {
     scene.await_programmed()
 }
 
-/// `netd-proxy services`, `netd-proxy trace` and `/metrics` say what becomes of connections to loopback.
-pub(crate) fn is_seen() -> Outcome {
+/// Waits until `/metrics` has a line.
+fn metric(scene: &Scene, line: &str) -> Outcome {
+    let line = format!("kubeproxy_nftables_localhost_nodeport_{line}");
+    eventually(seconds(20), &line, || {
+        let text = scene.bed.node.run("curl --silent --fail --max-time 10 http://127.0.0.1:10249/metrics")?;
+        ensure!(text.lines().any(|known| known == line), "it is not in {text}");
+        Ok(())
+    })
+}
+
+/// What `netd-proxy` prints with these arguments.
+fn run(scene: &Scene, arguments: &[&str]) -> Outcome<String> {
+    let output = scene.bed.node.output(Command::new(binaries::proxy()?).args(arguments))?;
+    netd_tests::namespace::printed(&format!("netd-proxy {arguments:?}"), &output)
+}
+
+/// `/metrics` has kube-proxy's names. UDP is rejected, each packet counts, and changes of Services do not count anew.
+pub(crate) fn is_counted() -> Outcome {
     let mut scene = start(2, &["--metrics-bind-address=127.0.0.1:10249", "--healthz-bind-address="])?;
     add_words(&mut scene)?;
-    reaches(&scene, PORT, 1..=2)?;
-    let metric = |line: &str| {
-        let line = format!("kubeproxy_nftables_localhost_nodeport_{line}");
-        eventually(seconds(20), &line, || {
-            let text = scene.bed.node.run("curl --silent --fail --max-time 10 http://127.0.0.1:10249/metrics")?;
-            ensure!(text.lines().any(|known| known == line), "it is not in {text}");
-            Ok(())
-        })
-    };
-    metric(r#"listeners{ip_family="IPv4"} 1"#)?;
-    metric(r#"listeners{ip_family="IPv6"} 0"#)?;
-    metric(r#"listener_creation_failures_total{ip_family="IPv4"} 0"#)?;
-    metric(r#"rejected_packets_total{ip_family="IPv4",protocol="UDP"} 0"#)?;
+    metric(&scene, r#"listeners{ip_family="IPv4"} 1"#)?;
+    metric(&scene, r#"listeners{ip_family="IPv6"} 0"#)?;
+    metric(&scene, r#"listener_creation_failures_total{ip_family="IPv4"} 0"#)?;
+    metric(&scene, r#"rejected_packets_total{ip_family="IPv4",protocol="UDP"} 0"#)?;
     for count in 1..=3 {
         let answer = ask(&scene, WORDS_PORT, Protocol::Udp)?;
         ensure!(answer == Answer::Refused, "UDP on loopback gets {answer:?}");
-        metric(&format!(r#"rejected_packets_total{{ip_family="IPv4",protocol="UDP"}} {count}"#))?;
+        metric(&scene, &format!(r#"rejected_packets_total{{ip_family="IPv4",protocol="UDP"}} {count}"#))?;
     }
-    metric(r#"rejected_packets_total{ip_family="IPv4",protocol="SCTP"} 0"#)?;
-    metric(r#"rejected_packets_total{ip_family="IPv6",protocol="UDP"} 0"#)?;
-    // A change of another Service does not count anew.
-    scene.set_endpoints([1])?;
+    metric(&scene, r#"rejected_packets_total{ip_family="IPv4",protocol="SCTP"} 0"#)?;
+    metric(&scene, r#"rejected_packets_total{ip_family="IPv6",protocol="UDP"} 0"#)?;
+    scene.set_endpoints([])?;
     scene.await_programmed()?;
-    reaches(&scene, PORT, [1])?;
+    metric(&scene, r#"listeners{ip_family="IPv4"} 0"#)?;
     let text = scene.bed.node.run("nft list set ip netd-proxy rejected-on-loopback")?;
     ensure!(text.contains("udp counter packets 3 "), "{text}");
+    Ok(())
+}
 
-    let run = |arguments: &[&str]| -> Outcome<String> {
-        let output = scene.bed.node.output(Command::new(binaries::proxy()?).args(arguments))?;
-        netd_tests::namespace::printed(&format!("netd-proxy {arguments:?}"), &output)
-    };
-    let table = run(&["services"])?;
+/// `netd-proxy services` and `netd-proxy trace` say what becomes of connections to loopback.
+pub(crate) fn is_seen() -> Outcome {
+    let mut scene = start(2, &[])?;
+    add_words(&mut scene)?;
+    reaches(&scene, PORT, 1..=2)?;
+    let table = run(&scene, &["services"])?;
     for line in [
         "    127.0.0.1:3010  is passed on by the proxy",
         "    127.0.0.1:3053  is rejected: loopback has node ports of TCP alone",
     ] {
         ensure!(table.lines().any(|known| known == line), "{line:?} is not in\n{table}");
     }
-    let json: serde_json::Value = serde_json::from_str(&run(&["services", "-ojson"])?).context("read JSON")?;
+    let json: serde_json::Value = serde_json::from_str(&run(&scene, &["services", "-ojson"])?).context("read JSON")?;
     let of_web = json["services"].as_array().and_then(|ports| ports.iter().find(|port| port["service"] == "test/web"));
     let shown = of_web.map(|port| port["loopback"].clone());
     ensure!(shown == Some(serde_json::json!({ "address": "127.0.0.1:3010", "served": "Listening" })), "{json:#}");
-    for (destination, said) in [
-        (
-            "127.0.0.1:3010",
-            "goes to 127.0.0.1:3010, where the proxy listens and passes connections on to an endpoint of test/web",
-        ),
-        ("127.0.0.1:3053/udp", "is rejected"),
-    ] {
-        let text = run(&["trace", "127.0.0.1", destination])?;
-        ensure!(text.lines().next().is_some_and(|line| line.ends_with(said)), "trace says {text}");
-    }
+    let trace = |scene: &Scene, destination| run(scene, &["trace", "127.0.0.1", destination]);
+    let (tcp, udp) = (trace(&scene, "127.0.0.1:3010")?, trace(&scene, "127.0.0.1:3053/udp")?);
+    let said = "goes to 127.0.0.1:3010, where the proxy listens and passes connections on to an endpoint of test/web\n";
+    ensure!(tcp.contains(said), "trace says {tcp}");
+    ensure!(udp.contains("is rejected\n") && udp.contains("@rejected-on-loopback"), "trace says {udp}");
     scene.set_endpoints([])?;
     scene.await_programmed()?;
     eventually(seconds(20), "nobody listens", || {
-        let (answer, table) = (ask(&scene, PORT, Protocol::Tcp)?, run(&["services"])?);
-        ensure!(
-            answer == Answer::Refused && table.contains("127.0.0.1:3010  is refused: no endpoint"),
-            "{answer:?}\n{table}"
-        );
+        let (answer, table) = (ask(&scene, PORT, Protocol::Tcp)?, run(&scene, &["services"])?);
+        let said = table.contains("127.0.0.1:3010  is refused: no endpoint takes part\n");
+        ensure!(answer == Answer::Refused && said, "{answer:?}\n{table}");
         Ok(())
     })?;
-    let text = run(&["trace", "127.0.0.1", "127.0.0.1:3010"])?;
-    ensure!(text.contains("where nobody listens: no endpoint of test/web takes part"), "trace says {text}");
-    metric(r#"listeners{ip_family="IPv4"} 0"#)
+    let refused = trace(&scene, "127.0.0.1:3010")?;
+    ensure!(refused.contains("where nobody listens: no endpoint of test/web takes part\n"), "trace says {refused}");
+    scene.relaunch(&Settings::default().flags())?;
+    let absent = trace(&scene, "127.0.0.1:3010")?;
+    ensure!(absent.contains("not on loopback unless nodePortAddresses has localhost\n"), "trace says {absent}");
+    Ok(())
 }
 
 /// A connection goes on while its Service gets other endpoints, other Services come and go, and its own Service goes. New ones never fail.
@@ -189,8 +194,7 @@ pub(crate) fn is_taken() -> Outcome {
     proxy.await_log("node port 127.0.0.1:3010 of Service test/web cannot be opened", seconds(20))?;
     reaches(&scene, (Ipv4Addr::LOCALHOST, 3012), [2])?;
     scene.reaches(CLIENT, NODE_PORT, 1..=2)?;
-    let services = || scene.bed.node.output(Command::new(binaries::proxy()?).arg("services"));
-    let table = netd_tests::namespace::printed("netd-proxy services", &services()?)?;
+    let table = run(&scene, &["services"])?;
     for part in [
         "127.0.0.1:3010  cannot be opened by the proxy\n",
         "\nPROBLEMS\nnode port 127.0.0.1:3010",
