@@ -114,7 +114,9 @@ impl Listeners {
     fn open_failed(&mut self) {
         self.retry = None;
         let failed: Vec<SocketAddr> = self.failures.borrow().keys().copied().collect();
-        failed.into_iter().for_each(|address| self.open(address));
+        for address in failed {
+            self.open(address);
+        }
     }
 
     fn open(&mut self, address: SocketAddr) {

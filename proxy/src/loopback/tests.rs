@@ -197,6 +197,31 @@ fn an_endpoint_that_cannot_be_reached_is_passed_over() {
 }
 
 #[test]
+fn an_endpoint_that_is_silent_is_passed_over() {
+    isolated(async || {
+        let rules = "add table ip silent; add chain ip silent input { type filter hook input priority 0; }; \
+                     add rule ip silent input ip daddr 10.180.0.1 drop";
+        let done = std::process::Command::new("nft").arg(rules).status().expect("nft");
+        assert!(done.success(), "endpoint 1 is silent");
+        let (mut scene, two) = (Scene::start("web"), endpoint(2).await);
+        scene.set(Some(&[1, 2]));
+        let mut clients = Vec::new();
+        // At the same time: those that begin with endpoint 1 wait for it together.
+        for _ in 0..8 {
+            clients.push(connect().await);
+        }
+        for _ in 0..8 {
+            accept(&two).await.write_all(b"2").await.expect("written");
+        }
+        for client in &mut clients {
+            let mut word = String::new();
+            within("an answer", client.read_to_string(&mut word)).await.expect("an answer");
+            assert_eq!(word, "2");
+        }
+    });
+}
+
+#[test]
 fn with_affinity_all_connections_go_to_one_endpoint() {
     isolated(async || {
         let (mut scene, one, two) = (Scene::start("sticky-12"), endpoint(1).await, endpoint(2).await);
@@ -238,8 +263,8 @@ fn a_port_that_is_taken_is_a_problem_until_it_is_free() {
         // It is tried again without a change.
         within("the end of the problem", scene.loopback.changed()).await;
         assert_eq!((scene.loopback.problems(), served(&scene)), (Vec::new(), Some(Served::Listening)));
-        let (mut client, mut server) = (connect().await, accept(&one).await);
-        talk(&mut client, &mut server).await;
+        let (mut client, mut end) = (connect().await, accept(&one).await);
+        talk(&mut client, &mut end).await;
     });
 }
 

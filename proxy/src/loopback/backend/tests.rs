@@ -59,8 +59,8 @@ fn with_affinity_connections_stay_with_one_endpoint_for_the_time_of_the_service(
     balancer.set(gone);
     assert_eq!(first(33, 0, &mut balancer), others[1]);
     balancer.set(backend(&[1, 2, 3], Some(10)));
-    let after_the_time: Vec<SocketAddr> =
-        (0..3).map(|drawn| first(100 + 20 * drawn, drawn as usize, &mut balancer)).collect();
+    let times = [(100, 0), (120, 1), (140, 2)].into_iter();
+    let after_the_time: Vec<SocketAddr> = times.map(|(after, drawn)| first(after, drawn, &mut balancer)).collect();
     assert!(after_the_time.iter().any(|one| *one != others[1]), "{after_the_time:?}");
 }
 
