@@ -227,7 +227,7 @@ async fn run_once(
                 own_problems.extend(api_access::problem(host.as_deref(), service.as_deref()));
             }
             let server = ApiServer::new(address, USER_AGENT);
-            proxy.record_events(&server);
+            proxy.set_server(&server);
             api::follow(&server, &settings.node)
         }
     };

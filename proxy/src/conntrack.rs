@@ -114,7 +114,7 @@ impl Flows {
         self.again.front().map(|(at, _)| *at)
     }
 
-    /// Deletes the stale flows of a family, whose table is as desired. Returns how many there were.
+    /// Deletes the stale flows of a family, whose table is as desired. Returns how many there were, where any were looked for.
     ///
     /// # Errors
     /// Where the flows cannot be read or deleted. What was due is still so.
@@ -124,7 +124,7 @@ impl Flows {
         family: Family,
         node_ports: &NodePorts,
         now: Duration,
-    ) -> Result<usize, KernelError> {
+    ) -> Result<Option<usize>, KernelError> {
         let first: Fronts = self.due.extract_if(.., |front, _| front.family == family).collect();
         let mut fronts = first.clone();
         for (_, again) in self.again.iter_mut().filter(|(at, _)| *at <= now) {
@@ -132,7 +132,7 @@ impl Flows {
         }
         self.again.retain(|(_, fronts)| !fronts.is_empty());
         if fronts.is_empty() {
-            return Ok(0);
+            return Ok(None);
         }
         let deleted = delete_stale(kernel, family, &fronts, node_ports);
         if deleted.is_err() {
@@ -140,7 +140,7 @@ impl Flows {
         } else if !first.is_empty() {
             self.again.push_back((now + AGAIN, first));
         }
-        deleted
+        deleted.map(Some)
     }
 }
 

@@ -1,4 +1,5 @@
-//! What the owner of a Service should know, as Events about that Service: conflicts that the Service has lost.
+//! What the owner of a Service should know, as Events about that Service: conflicts that the Service has lost, and health
+//! checks that a node cannot answer.
 //!
 //! Nobody waits for an Event. Without an API server there is none, and the log says the same.
 
@@ -10,8 +11,7 @@ use reconcile::problem::Changes;
 use tokio::task::JoinSet;
 
 use crate::model::ServiceName;
-use crate::problem::Kind;
-use crate::services::Services;
+use crate::problem::{Kind, Problem};
 use crate::source::api::events;
 
 /// Records Events, where there is a recorder.
@@ -26,22 +26,28 @@ impl Events {
         Self(Some(recorder))
     }
 
-    /// Records what has changed of the problems.
-    pub fn record(&self, changes: &Changes<'_, Kind>, services: &Services) {
+    /// Records what has changed of the problems. `owners` gives the Services whose owners should know.
+    pub fn record(&self, changes: &Changes<'_, Kind>, owners: impl FnOnce() -> BTreeMap<Problem, ServiceName>) {
         let Some(recorder) = &self.0 else { return };
         for over in &changes.over {
-            recorder.over(over.kind.to_string(), over.subject.clone());
+            recorder.over(reason(over.kind), over.subject.clone());
         }
-        let is_conflict = |kind| matches!(kind, Kind::AddressConflict | Kind::NodePortConflict);
-        if !changes.new.iter().any(|problem| is_conflict(problem.kind)) {
+        if changes.new.is_empty() {
             return;
         }
-        let losers: BTreeMap<String, ServiceName> =
-            services.conflicts().map(|conflict| (conflict.problem().subject, conflict.loser.name.service)).collect();
-        for problem in changes.new.iter().filter(|problem| is_conflict(problem.kind)) {
-            let Some(target) = losers.get(&problem.subject).cloned() else { continue };
-            let (reason, subject) = (problem.kind.to_string(), problem.subject.clone());
+        let owners = owners();
+        for problem in &changes.new {
+            let Some(target) = owners.get(problem).cloned() else { continue };
+            let (reason, subject) = (reason(problem.kind), problem.subject.clone());
             recorder.warn(Warning { reason, subject, text: problem.to_string(), target });
         }
+    }
+}
+
+/// The reason of an Event: kube-proxy's, where it has one.
+fn reason(kind: Kind) -> String {
+    match kind {
+        Kind::HealthCheckUnavailable => "FailedToStartServiceHealthcheck".to_owned(),
+        _ => kind.to_string(),
     }
 }

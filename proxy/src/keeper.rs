@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::nft::{self, Action, Operation, SetFlags, Subject, Table, TableChange, TableFilter, TableId};
+use dataplane::types::Family;
 use reconcile::{DesiredHash, Domain, Engine, Keyed, ObjectKey, Report, RunKind};
 
 use self::clients::Moves;
@@ -184,6 +185,11 @@ impl Keeper {
     pub fn new(settings: Settings) -> Self {
         let ruleset = Ruleset::new(settings);
         Self { ruleset, engine: Engine::default(), sets: BTreeMap::new(), extension: Vec::new() }
+    }
+
+    /// The family of the table.
+    pub fn family(&self) -> Family {
+        self.ruleset.settings().family
     }
 
     /// The desired table.

@@ -84,7 +84,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
             directory::follow(dir.clone(), &node, directory::POLL)
         } else {
             let server = ApiServer::new(address, USER_AGENT);
-            proxy.record_events(&server);
+            proxy.set_server(&server);
             api::follow(&server, &node)
         };
         let mut terminate = signal(SignalKind::terminate())?;

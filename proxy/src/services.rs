@@ -225,7 +225,7 @@ impl Services {
         self.stale.remove(&name);
         let mut changed = match object {
             Object::Service(service) => self.set_ports(service),
-            Object::Slice(slice) => self.set_slice(slice),
+            Object::Slice(slice, _) => self.set_slice(slice),
             Object::Node(node) => self.set_node(Some(node)),
             Object::ServiceCidr(name, ranges) => {
                 let is_new = self.service_cidrs.get(&name) != Some(&ranges);

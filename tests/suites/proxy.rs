@@ -13,6 +13,8 @@ mod bed;
 mod events;
 #[path = "proxy/load.rs"]
 mod load;
+#[path = "proxy/metrics.rs"]
+mod metrics;
 #[path = "proxy/objects.rs"]
 mod objects;
 #[path = "proxy/outage.rs"]
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
                 test("objects of the API server are in force, by the Pod's own account", objects::in_force),
                 test("fields of objects mean what they do to kube-proxy", semantics::of_fields),
                 test("a conflict of two Services is an Event of the younger one", events::of_conflicts),
+                test("a health check's port that is taken is an Event of the Service", events::of_health_checks),
+                test("kube-proxy's dashboards are fed", metrics::of_dashboards),
                 test("the API server goes away and comes back", outage::is_survived),
                 test("kube-proxy is replaced and comes back under load/nftables", || take_over::of("nftables")),
                 test("kube-proxy is replaced and comes back under load/iptables", || take_over::of("iptables")),

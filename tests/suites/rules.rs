@@ -106,7 +106,7 @@ const WALL_CLOCK: [(&str, &str); 6] = [
     ("cni-plugin/src/ipam/index.rs", "a timestamp that no file has; another one means that the files are read"),
     ("cni-plugin/src/ipam/directory.rs", "how old a reservation is that has no pod"),
     ("proxy/src/health.rs", "the times of answers that people read"),
-    ("proxy/src/app.rs", "the time of the last run that people read"),
+    ("proxy/src/app.rs", "the time of the last run that people read, and how long ago the control plane saw a change"),
 ];
 
 fn root() -> PathBuf {

@@ -23,7 +23,7 @@ use tokio::time;
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-use crate::ApiError;
+use crate::{ApiError, RequestMetrics};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -54,7 +54,8 @@ impl ApiServer {
     /// The API server at an address. `user_agent` names the program, like `netd/0.1.0`. Nothing is sent yet. Must be called within a
     /// tokio runtime.
     pub fn new(address: Address, user_agent: &'static str) -> Self {
-        let connection = Arc::new(Connection { address, user_agent, service: Mutex::default() });
+        let connection =
+            Arc::new(Connection { address, user_agent, service: Mutex::default(), metrics: RequestMetrics::default() });
         let sender = Arc::clone(&connection);
         let client = client(move |request| {
             let sender = Arc::clone(&sender);
@@ -71,6 +72,11 @@ impl ApiServer {
     /// Requests about the objects of a kind in one namespace.
     pub fn namespaced<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// What is counted of the requests.
+    pub fn metrics(&self) -> &RequestMetrics {
+        &self.connection.metrics
     }
 
     /// Whether the API server has objects of a kind, in the version that the program reads. Every account may ask. For kinds that old API
@@ -104,6 +110,7 @@ pub(crate) struct Connection {
     address: Address,
     user_agent: &'static str,
     service: Mutex<Option<Service>>,
+    metrics: RequestMetrics,
 }
 
 type Service = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
@@ -154,7 +161,9 @@ impl Connection {
         let call = request.extensions().get::<&'static str>().copied();
         let within = if call == Some("list") { PAGE } else { ANSWER };
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(self.user_agent));
+        let method = request.method().clone();
         let service = self.service().await?;
+        let began = time::Instant::now();
         let answer = async {
             let answer = service.oneshot(request).await.map_err(ApiError::Transport)?;
             if call == Some("watch") && answer.status().is_success() {
@@ -169,6 +178,7 @@ impl Connection {
             Err(ApiError::of_answer(head.status.as_u16(), delay, &body))
         };
         let answer = time::timeout(within, answer).await.unwrap_or(Err(ApiError::Late(within)));
+        self.metrics.count(method.as_str(), answer.as_ref().map(|answer| answer.status().as_u16()), began.elapsed());
         if answer.as_ref().is_err_and(ApiError::is_of_credentials) {
             *self.service.lock().await = None;
         }

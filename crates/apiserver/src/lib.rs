@@ -12,8 +12,10 @@ pub mod event_recorder;
 #[cfg(any(test, feature = "fake"))]
 pub mod fake;
 pub mod metadata;
+mod request_metrics;
 pub mod watch;
 
 pub use self::connection::{Address, ApiServer};
 pub use self::error::{ApiError, Remedies, chain};
+pub use self::request_metrics::RequestMetrics;
 pub use self::watch::{Selection, Watch, WatchEvent, watch};

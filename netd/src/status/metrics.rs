@@ -111,6 +111,7 @@ impl Metrics {
         }
         let durations = self.durations.clone();
         all.register_with_unit("netd_reconcile_duration", "How long a reconcile took", Unit::Seconds, durations);
+        listener::process::register(&mut all);
         let mut text = String::new();
         // Writing to a String cannot fail.
         let _ = encode(&mut text, &all);

@@ -20,6 +20,8 @@ const WEIGHT: header::HeaderName = header::HeaderName::from_static("x-load-balan
 pub struct ServiceChecks {
     health: Health,
     checks: BTreeMap<ServiceName, Check>,
+    /// The listeners are on addresses that are not the right ones any more.
+    is_stale: bool,
 }
 
 #[derive(Debug)]
@@ -34,7 +36,7 @@ struct Check {
 impl ServiceChecks {
     /// No Services.
     pub fn new(health: Health) -> Self {
-        Self { health, checks: BTreeMap::new() }
+        Self { health, checks: BTreeMap::new(), is_stale: false }
     }
 
     /// A Service's port and the number of its ready endpoints on this node; `None` where nobody asks for it.
@@ -52,8 +54,16 @@ impl ServiceChecks {
         }
     }
 
-    /// Closes every listener, to be opened on other addresses by [`Self::open`].
-    pub async fn close(&mut self) {
+    /// The node has other addresses now.
+    pub fn set_stale(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Closes every listener where the node has other addresses, to be opened there by [`Self::open`].
+    pub async fn close_stale(&mut self) {
+        if !std::mem::take(&mut self.is_stale) {
+            return;
+        }
         for check in self.checks.values_mut() {
             if let Some(Ok(mut servers)) = check.servers.take() {
                 servers.shutdown().await;
@@ -82,15 +92,15 @@ impl ServiceChecks {
         self.checks.values().any(|check| matches!(check.servers, Some(Err(_))))
     }
 
-    /// What could not be opened.
-    pub fn problems(&self) -> impl Iterator<Item = Problem> {
-        self.checks.iter().filter_map(|(name, Check { port, servers, .. })| {
+    /// What could not be opened, on the node of that name.
+    pub fn failures(&self, node: &str) -> impl Iterator<Item = (&ServiceName, Problem)> {
+        self.checks.iter().filter_map(move |(name, Check { port, servers, .. })| {
             let error = servers.as_ref()?.as_ref().err()?;
             let detail = format!(
-                "has the healthCheckNodePort {port}, on which this node cannot answer ({error}), so that load balancers pass over the node"
+                "has the healthCheckNodePort {port}, on which node {node} cannot answer ({error}), so that load balancers pass over it"
             );
             let problem = Problem::new(Kind::HealthCheckUnavailable, format!("Service {name}"), detail);
-            Some(problem.with_remedy(format!("see who has the port by `ss -ltnp sport = {port}`")))
+            Some((name, problem.with_remedy(format!("see who has the port by `ss -ltnp sport = {port}`"))))
         })
     }
 }

@@ -121,7 +121,7 @@ fn a_load_balancer_learns_of_the_endpoints_of_this_node() {
         checks.set(&other, Some((30001, 1)));
         assert!(checks.open(|| None) && checks.has_failed());
         assert!(!checks.open(|| None), "the same as before");
-        let problems: Vec<String> = checks.problems().map(|problem| problem.to_string()).collect();
+        let problems: Vec<String> = checks.failures("n1").map(|(_, problem)| problem.to_string()).collect();
         assert!(problems.len() == 1 && problems[0].starts_with("Service ns/other has the healthCheckNodePort 30001"));
         let (status, head, body) = get("127.0.0.1:30000", "/any").await;
         assert_eq!(status, 200);
@@ -149,7 +149,10 @@ fn a_load_balancer_learns_of_the_endpoints_of_this_node() {
         assert!(!checks.has_failed(), "the port is free");
         checks.set(&name, None);
         await_refusal("127.0.0.1:30000").await;
-        checks.close().await;
+        checks.close_stale().await;
+        assert_eq!(get("[::1]:30001", "/").await.0, 503, "the addresses are the right ones");
+        checks.set_stale();
+        checks.close_stale().await;
         await_refusal("[::1]:30001").await;
         checks.open(|| Some(vec!["127.0.0.1".parse().expect("an address")]));
         assert!(TcpStream::connect("[::1]:30001").await.is_err(), "on some addresses alone");

@@ -21,7 +21,7 @@ fn state(port: ServicePort) -> Services {
         ports: Box::new([SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: 8080 }]),
         endpoints: Box::new([endpoint(1, true, true), endpoint(2, false, true), endpoint(3, false, false)]),
     };
-    for object in [Object::Service(Service { name, ports: vec![port] }), Object::Slice(slice)] {
+    for object in [Object::Service(Service { name, ports: vec![port] }), Object::Slice(slice, None)] {
         services.apply(Event::Set(object, Vec::new()));
     }
     services

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use dataplane::types::Prefix;
+use jiff::Timestamp;
 
 use super::{Node, Service, ServiceName, Slice, SliceName};
 use crate::problem::Problem;
@@ -67,8 +68,8 @@ impl fmt::Display for ObjectName {
 pub enum Object {
     /// A Service.
     Service(Service),
-    /// An `EndpointSlice`.
-    Slice(Slice),
+    /// An `EndpointSlice`, and when the control plane saw what its last change is about.
+    Slice(Slice, Option<Timestamp>),
     /// The own Node.
     Node(Node),
     /// A `ServiceCIDR`: its name and its ranges.
@@ -80,7 +81,7 @@ impl Object {
     pub fn name(&self) -> ObjectName {
         match self {
             Object::Service(service) => ObjectName::Service(service.name.clone()),
-            Object::Slice(slice) => ObjectName::Slice(slice.name.clone()),
+            Object::Slice(slice, _) => ObjectName::Slice(slice.name.clone()),
             Object::Node(node) => ObjectName::Node(node.name.clone()),
             Object::ServiceCidr(name, _) => ObjectName::ServiceCidr(name.clone()),
         }
@@ -100,4 +101,14 @@ pub enum Event {
     Unset(ObjectName, Vec<Problem>),
     /// All faults of something that is no object, such as a file. None where the faults are over.
     Faults(Arc<str>, Vec<Problem>),
+}
+
+impl Event {
+    /// When the control plane saw the change of endpoints that the event is about, if it says so.
+    pub fn last_change(&self) -> Option<Timestamp> {
+        match self {
+            Event::Set(Object::Slice(_, last_change), _) => *last_change,
+            _ => None,
+        }
+    }
 }

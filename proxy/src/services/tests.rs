@@ -48,7 +48,7 @@ fn slice(name: &str, service: &str, port: &str, endpoints: Vec<Endpoint>) -> Eve
         ports,
         endpoints: endpoints.into(),
     };
-    Event::Set(Object::Slice(slice), Vec::new())
+    Event::Set(Object::Slice(slice, None), Vec::new())
 }
 
 fn gone(name: &str) -> Event {

@@ -1,6 +1,7 @@
 //! What `scripts/bench services` measures: netd-proxy beside kube-proxy, on a real API server with as many Services as the figures are
 //! about.
 
+mod away;
 mod change;
 mod contender;
 mod directory;
@@ -26,7 +27,12 @@ type Part = (&'static str, fn() -> Outcome);
 const PARTS: [Part; 3] =
     [("change", change::measure), ("traffic", traffic::measure), ("directory", directory::measure)];
 /// What is measured only where it is asked for.
-const LONG: [Part; 2] = [("many", change::measure_many), ("soak", soak::measure)];
+const LONG: [Part; 4] = [
+    ("iptables", change::measure_iptables),
+    ("many", change::measure_many),
+    ("soak", soak::measure),
+    ("away", away::measure),
+];
 
 /// How many Services: few, as many as a cluster has, and many.
 const SIZES: [u32; 3] = [10, 2_000, 10_000];
@@ -52,6 +58,11 @@ pub fn run(names: &[String]) -> Outcome {
     } else {
         super::run_parts(&[&PARTS[..], &LONG].concat(), names)
     }
+}
+
+/// How long a part lasts: `NETD_BENCH_MINUTES`.
+fn minutes(default: u32) -> u32 {
+    std::env::var("NETD_BENCH_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// A machine for each of the two, one with an endpoint that answers, and one with the API server. Both proxies are administrators, so that

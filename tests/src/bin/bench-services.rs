@@ -1,6 +1,7 @@
 //! `scripts/bench services`: netd-proxy beside kube-proxy on one real API server with 10,000 Services.
 //!
-//! Arguments choose parts: `change`, `traffic`, `directory`, `soak`; none means all but `soak`.
+//! Arguments choose parts: `change`, `traffic`, `directory`, and the long ones `iptables`, `many`, `soak`, `away`; none means all
+//! but the long ones.
 
 use std::process::ExitCode;
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use dataplane::types::Family;
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -12,6 +13,9 @@ use crate::model::{Endpoint, Object, ObjectName, Slice, SliceName, SlicePort};
 
 /// The label with the Service's name.
 const SERVICE: &str = "kubernetes.io/service-name";
+
+/// The annotation with the time of the change that led to the slice's last change.
+const LAST_CHANGE: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// How many faults of endpoints are reported: a slice may have 100,000 endpoints with the same fault.
 const TOLD: usize = 8;
@@ -70,8 +74,10 @@ impl EndpointSliceObject {
         let (namespace, name) = names(&self.metadata, &mut faults);
         let name = SliceName { namespace, name };
         let is_usable = faults.0.is_empty() && !is_excluded(&self.metadata);
+        let last_change = self.last_change();
         let slice = if is_usable { self.slice(&name, node, &mut faults) } else { None };
-        Converted { name: ObjectName::Slice(name), object: slice.map(Object::Slice), faults: faults.0 }
+        let object = slice.map(|slice| Object::Slice(slice, last_change));
+        Converted { name: ObjectName::Slice(name), object, faults: faults.0 }
     }
 
     /// The API server's default of a port's name, for objects that did not come through one.
@@ -79,6 +85,10 @@ impl EndpointSliceObject {
         for port in self.ports.iter_mut().flatten() {
             port.name.get_or_insert_default();
         }
+    }
+
+    fn last_change(&self) -> Option<Timestamp> {
+        self.metadata.annotations.as_ref()?.get(LAST_CHANGE)?.parse().ok()
     }
 
     fn slice(self, name: &SliceName, node: &str, faults: &mut Faults) -> Option<Slice> {

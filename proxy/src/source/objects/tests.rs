@@ -66,7 +66,7 @@ fn convert_slice(object: &Value) -> (Option<Slice>, Vec<String>) {
     let converted = read::<EndpointSliceObject>(object).convert("test-node");
     let faults = said(&converted);
     match converted.object {
-        Some(Object::Slice(slice)) => (Some(slice), faults),
+        Some(Object::Slice(slice, _)) => (Some(slice), faults),
         None => (None, faults),
         other => panic!("{other:?}"),
     }

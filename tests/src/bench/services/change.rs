@@ -43,22 +43,32 @@ struct Round {
     rate: f64,
 }
 
-/// Prints the tables.
+/// Prints the tables of netd-proxy and kube-proxy's mode nftables.
 pub(super) fn measure() -> Outcome {
+    measure_against(Contender::KubeProxy)
+}
+
+/// Prints those of netd-proxy and kube-proxy's mode iptables.
+pub(super) fn measure_iptables() -> Outcome {
+    measure_against(Contender::KubeProxyIptables)
+}
+
+fn measure_against(other: Contender) -> Outcome {
+    let both = [Contender::Netd, other];
     let mut bed = Bed::new()?;
     let mut change = 0;
     let mut medians = Vec::new();
     for size in [SIZES[1], SIZES[2]] {
         bed.fill(size)?;
-        let mut rounds = Contender::BOTH.map(|_| Vec::new());
+        let mut rounds = both.map(|_| Vec::new());
         for number in 0..ROUNDS {
-            for (contender, rounds) in Contender::BOTH.into_iter().zip(&mut rounds) {
+            for (contender, rounds) in both.into_iter().zip(&mut rounds) {
                 println!("round {} of {ROUNDS}: {}", number + 1, contender.name());
                 rounds.push(round(&bed, contender, &mut change)?);
             }
         }
         println!();
-        medians.push(print(size, &rounds));
+        medians.push(print(size, both, &rounds));
         let raw = bed.node("n3").namespace().within(|| raw(size))??;
         raw.row("raw netlink: one endpoint in a map of as many");
         println!();
@@ -99,11 +109,11 @@ pub(super) fn measure_many() -> Outcome {
 }
 
 /// Returns the median of netd-proxy's changes.
-fn print(size: u32, rounds: &[Vec<Round>; 2]) -> Duration {
+fn print(size: u32, both: [Contender; 2], rounds: &[Vec<Round>; 2]) -> Duration {
     head(&format!("{size} Services x {ENDPOINTS}"));
     let each = |label: &str, times: &dyn Fn(&[Round]) -> Times| {
         let all = [0, 1].map(|who| times(&rounds[who]));
-        for (contender, times) in Contender::BOTH.iter().zip(&all) {
+        for (contender, times) in both.iter().zip(&all) {
             times.row(&format!("{label}, {}", contender.name()));
         }
         all

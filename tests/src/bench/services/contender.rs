@@ -1,6 +1,7 @@
 //! The two proxies that are measured, as one thing that is started on a node.
 
 use std::fs::File;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use super::Bed;
@@ -14,7 +15,10 @@ use crate::peers::NEWER_KUBE_PROXY;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contender {
     Netd,
+    /// In its mode nftables.
     KubeProxy,
+    /// In its mode iptables.
+    KubeProxyIptables,
 }
 
 /// One of them, running. Killed when dropped; its rules stay.
@@ -27,13 +31,14 @@ impl Contender {
         match self {
             Self::Netd => "netd-proxy",
             Self::KubeProxy => "kube-proxy",
+            Self::KubeProxyIptables => "kube-proxy (iptables)",
         }
     }
 
     fn node(self) -> &'static str {
         match self {
             Self::Netd => "n1",
-            Self::KubeProxy => "n2",
+            Self::KubeProxy | Self::KubeProxyIptables => "n2",
         }
     }
 
@@ -41,22 +46,28 @@ impl Contender {
         bed.node(self.node()).namespace()
     }
 
-    /// Starts it in kube-proxy's mode nftables, with everything else as shipped.
+    /// Starts it with everything else as shipped.
     pub(super) fn start(self, bed: &Bed) -> Outcome<Running> {
         let program = match self {
             Self::Netd => binaries::proxy()?,
-            Self::KubeProxy => NEWER_KUBE_PROXY.path()?,
+            Self::KubeProxy | Self::KubeProxyIptables => NEWER_KUBE_PROXY.path()?,
         };
+        let mode = if self == Self::KubeProxyIptables { "iptables" } else { "nftables" };
         let config = bed.fabric.disk().join("kube-proxy.yml");
         let text = format!(
-            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\n\
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: {mode}\n\
              clientConnection: {{kubeconfig: {}}}\nclusterCIDR: 10.0.0.0/8\nconntrack: {{maxPerCore: 0}}\n",
             bed.kubeconfig.display()
         );
         std::fs::write(&config, text).context("write kube-proxy's configuration")?;
         let mut command = Command::new(program);
         command.arg("--config").arg(config).arg(format!("--hostname-override={}", self.node()));
-        Running::launch(&mut command, self.namespace(bed), &bed.fabric.disk().join(format!("{}.log", self.name())))
+        Running::launch(&mut command, self.namespace(bed), &self.log(bed))
+    }
+
+    /// The file of its log.
+    pub(super) fn log(self, bed: &Bed) -> PathBuf {
+        bed.fabric.disk().join(format!("{}.log", self.name()))
     }
 
     /// The node's rules as they were before.

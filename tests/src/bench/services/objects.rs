@@ -52,9 +52,9 @@ impl Slice {
         Self::of(number, ENDPOINTS)
     }
 
-    /// With so many endpoints, at most eight.
+    /// With so many endpoints, at most sixteen.
     pub(super) fn of(number: u32, count: u32) -> Self {
-        let addresses = (0..count).map(|place| Ipv4Addr::from_bits(FIRST + number * 8 + place)).collect();
+        let addresses = (0..count).map(|place| Ipv4Addr::from_bits(FIRST + number * 16 + place)).collect();
         Self { number, addresses }
     }
 

@@ -8,27 +8,28 @@ use dataplane::nft::{Data, Element, Family, Key, Socket, Table, Value};
 
 use super::contender::Contender;
 use super::notifications::Notifications;
-use super::objects::Slice;
 use super::{Bed, SIZES, change, objects};
 use crate::bench::figures::{Times, head, note, quantile, to_f64};
 use crate::deadline::seconds;
 use crate::failure::{Context, Outcome};
 
+/// How many endpoints each Service has.
+const ENDPOINTS: u32 = 10;
 const TIMEOUT: Duration = seconds(600);
 /// How long one storm lasts, after which a change is timed and memory is read.
 const STEP: Duration = seconds(10);
-/// How many storms, by `NETD_BENCH_MINUTES`, five where it is not set.
+/// How many storms.
 const STEPS_PER_MINUTE: u32 = 6;
 
 /// Prints the figures.
 pub(super) fn measure() -> Outcome {
-    let minutes: u32 = std::env::var("NETD_BENCH_MINUTES").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
-    let mut bed = Bed::new()?;
+    let minutes = super::minutes(10);
+    let mut bed = Bed::with(ENDPOINTS)?;
     bed.fill(SIZES[2])?;
     let contender = Contender::Netd;
     let mut notifications = Notifications::open(contender.namespace(&bed))?;
     let running = contender.start(&bed)?;
-    notifications.await_all(&[Slice::new(bed.size - 1).addresses[2]], TIMEOUT)?;
+    notifications.await_all(&bed.slice(bed.size - 1).addresses, TIMEOUT)?;
     notifications.await_silence(seconds(2))?;
     let first = running.process().memory()?;
     let (mut number, mut count, mut lags, mut resident) = (0, 0, Times::default(), Vec::new());
@@ -40,7 +41,7 @@ pub(super) fn measure() -> Outcome {
         notifications.drain()?;
         bed.patch(&slice)?;
         let answered = Instant::now();
-        let received = notifications.await_all(&[slice.addresses[1]], TIMEOUT)?;
+        let received = notifications.await_all(&[objects::changed(number)], TIMEOUT)?;
         lags.push(received.saturating_duration_since(answered));
         resident.push(to_f64(running.process().memory()?.resident) / 1024.0);
     }
