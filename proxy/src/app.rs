@@ -33,7 +33,8 @@ use crate::keeper::Keeper;
 use crate::kube_proxy;
 use crate::listing::Listing;
 use crate::listing::server::{self, Question};
-use crate::model::{Event, ServiceName};
+use crate::loopback::Loopback;
+use crate::model::{Event, ServiceName, ServicePort};
 use crate::problem::Problems;
 use crate::ruleset::Settings;
 use crate::services::{Changed, Services};
@@ -50,6 +51,9 @@ pub enum AppError {
     /// Another proxy has the same tables.
     #[error("another netd-proxy, or a netd with --proxy, runs in this network namespace: stop it first")]
     Another(#[source] std::io::Error),
+    /// No thread for node ports on loopback.
+    #[error("cannot start the thread for node ports on loopback")]
+    Loopback(#[source] std::io::Error),
     /// A listener cannot be opened, and `bindAddressHardFail` says that this is an error.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -75,6 +79,7 @@ pub struct Proxy {
     tables: Tables,
     flows: FlowCleaner,
     checks: ServiceChecks,
+    loopback: Loopback,
     outputs: Outputs,
     schedule: Schedule,
     /// Questions of `netd services`.
@@ -99,6 +104,7 @@ impl Proxy {
         let of_tasks = outputs.status.clone();
         let begun = move || of_tasks.send_modify(|status| status.has_kube_proxy_begun = true);
         tasks.spawn(kube_proxy::follow(outputs.programmed.subscribe(), port_free, begun));
+        let loopback = Loopback::start(config.node_port_addresses.loopback(), &outputs.metrics);
         let (asked, questions) = mpsc::channel(1);
         if let Some(socket) = socket {
             tasks.spawn(server::serve(socket, asked, outputs.changes.subscribe()));
@@ -111,6 +117,7 @@ impl Proxy {
             tables,
             flows: FlowCleaner::open()?,
             checks: ServiceChecks::new(outputs.health.clone()),
+            loopback: loopback.map_err(AppError::Loopback)?,
             outputs,
             schedule: Schedule::default(),
             questions,
@@ -152,6 +159,11 @@ impl Proxy {
                     let _ = question.send(self.listing());
                     continue;
                 }
+                () = self.loopback.changed() => {
+                    self.log_problems();
+                    self.outputs.changes.send_modify(|number| *number += 1);
+                    continue;
+                }
                 () = self.tables.changed() => {}
                 () = sleep_until(next) => {}
             }
@@ -166,7 +178,8 @@ impl Proxy {
     /// What is programmed, as one line of JSON.
     fn listing(&self) -> String {
         let problems = &self.outputs.status.borrow().problems;
-        let listing = Listing::of(&self.services, problems, self.tables.is_programmed());
+        let on_loopback = |port: &ServicePort| self.loopback.state(port);
+        let listing = Listing::of(&self.services, problems, self.tables.is_programmed(), on_loopback);
         serde_json::to_string(&listing).unwrap_or_default()
     }
 
@@ -218,6 +231,7 @@ impl Proxy {
             let ports = changed.iter().filter(|key| key.family == family);
             let ports: BTreeMap<_, _> = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
             self.flows.update(&ports, &self.services);
+            self.loopback.update(&ports);
             self.outputs.update(family, &ports, Timestamp::now());
             if !ports.is_empty() {
                 keeper.update(&ports);
@@ -270,6 +284,7 @@ impl Proxy {
         let mut now = self.services.problems();
         now.extend(failures().map(|(_, problem)| problem));
         now.extend(self.tables.problems());
+        now.extend(self.loopback.problems());
         let owners = || {
             let conflicts = self.services.conflicts().map(|conflict| (conflict.problem(), conflict.loser.name.service));
             conflicts.chain(failures().map(|(name, problem)| (problem, name.clone()))).collect()

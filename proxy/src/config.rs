@@ -7,11 +7,12 @@ mod file;
 mod flags;
 mod validate;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dataplane::types::{IfName, PerFamily, Prefix};
+use dataplane::types::{Family, IfName, PerFamily, Prefix};
 
 pub use self::duration::GoDuration;
 pub use self::file::FileConfig;
@@ -74,10 +75,23 @@ pub struct NodePortAddresses {
     pub primary: bool,
     /// `all`: every address of the node but loopback.
     pub all: bool,
-    /// `localhost`: loopback (KEP-6032).
+    /// `localhost`: loopback, of both families.
     pub localhost: bool,
     /// Those within the ranges. A family without a range has all of its addresses, where no keyword is given.
     pub ranges: Vec<Prefix>,
+}
+
+impl NodePortAddresses {
+    /// True where node ports of the family are on loopback (KEP-6032): by the keyword, or by a range of loopback addresses. A wider range
+    /// and `all` do not ask for them.
+    pub fn has_loopback(&self, family: Family) -> bool {
+        self.localhost || self.ranges.iter().any(|range| family.loopback().covers(*range))
+    }
+
+    /// The families whose node ports are on loopback.
+    pub fn loopback(&self) -> BTreeSet<Family> {
+        Family::BOTH.into_iter().filter(|family| self.has_loopback(*family)).collect()
+    }
 }
 
 /// The kernel's connection tracking; `None` leaves a value as it is.

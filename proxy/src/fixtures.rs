@@ -19,6 +19,7 @@ pub(crate) fn settings() -> Settings {
         masquerade_all: false,
         masquerade_mark: 0x4000,
         node_ports: NodePorts::All,
+        has_loopback: false,
         node_address: None,
         service_cidrs: ["172.30.0.0/16".parse().expect("a range")].into(),
     }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-pub use self::metrics::{Metrics, Run};
+pub use self::metrics::{LoopbackMetrics, Metrics, Run};
 pub use self::service_checks::ServiceChecks;
 use crate::config::Config;
 

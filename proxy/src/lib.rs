@@ -18,6 +18,7 @@
 //! | `kube_proxy` | whether kube-proxy runs on the node, and the removal of the rules that it leaves |
 //! | `events` | what the owners of Services should know, as Events |
 //! | `health` | health checks and metrics over HTTP |
+//! | `loopback` | node ports on loopback: listeners that pass connections on |
 //! | `app` | the loop: a source, the tables, the clock |
 //! | `cleanup` | removes the tables |
 //! | `listing` | what is programmed, for `netd services` |
@@ -37,6 +38,7 @@ pub mod health;
 pub mod keeper;
 pub mod kube_proxy;
 pub mod listing;
+pub mod loopback;
 pub mod model;
 pub mod problem;
 pub mod program;

@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use self::traffic::Traffic;
+use crate::loopback::OnLoopback;
 use crate::model::{Policy, ServicePort};
 use crate::problem::{Problem, Problems};
 use crate::services::{EndpointState, Services};
@@ -49,6 +50,9 @@ pub struct PortListing {
     /// The port on the node's addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_port: Option<u16>,
+    /// What becomes of connections to the node port on loopback, where `nodePortAddresses` has loopback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loopback: Option<OnLoopback>,
     /// `Cluster` or `Local`: for the cluster IP.
     pub internal_traffic_policy: String,
     /// `Cluster` or `Local`: for the other addresses and the node port.
@@ -80,9 +84,14 @@ pub struct EndpointListing {
 }
 
 impl Listing {
-    /// The listing of a state. `is_programmed`: the kernel has it.
-    pub fn of(services: &Services, problems: &Problems, is_programmed: bool) -> Self {
-        let mut ports: Vec<_> = services.ports().map(|port| PortListing::of(port, services)).collect();
+    /// The listing of a state. `is_programmed`: the kernel has it. `loopback` says what a service port has on loopback.
+    pub fn of(
+        services: &Services,
+        problems: &Problems,
+        is_programmed: bool,
+        loopback: impl Fn(&ServicePort) -> Option<OnLoopback>,
+    ) -> Self {
+        let mut ports: Vec<_> = services.ports().map(|port| PortListing::of(port, services, &loopback)).collect();
         ports.sort_by(|a, b| (&a.service, &a.protocol, &a.family).cmp(&(&b.service, &b.protocol, &b.family)));
         Self {
             node: services.node_name().to_owned(),
@@ -95,7 +104,7 @@ impl Listing {
 }
 
 impl PortListing {
-    fn of(port: &ServicePort, services: &Services) -> Self {
+    fn of(port: &ServicePort, services: &Services, loopback: &impl Fn(&ServicePort) -> Option<OnLoopback>) -> Self {
         let key = port.key();
         // Without the addresses and the node port that another Service has.
         let granted = services.resolve(&key).map(|resolved| resolved.port);
@@ -105,6 +114,7 @@ impl PortListing {
             protocol: port.name.protocol.to_string(),
             family: port.family.to_string(),
             addresses: granted.iter().flat_map(|port| addresses(port)).collect(),
+            loopback: granted.as_deref().and_then(loopback),
             node_port: granted.and_then(|port| port.node_port),
             internal_traffic_policy: word(port.internal_policy),
             external_traffic_policy: word(port.external_policy),

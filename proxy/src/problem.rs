@@ -25,6 +25,8 @@ pub enum Kind {
     InvalidFile,
     /// The port of a Service's health check cannot be opened.
     HealthCheckUnavailable,
+    /// A node port cannot be opened on loopback.
+    LoopbackUnavailable,
     /// The objects cannot be read.
     SourceUnavailable,
     /// The kernel does not have a table as it should be.

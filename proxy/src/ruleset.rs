@@ -25,7 +25,8 @@ pub use arrange::arrange;
 pub use change::{Change, Ruleset};
 pub use contents::Contents;
 pub use element::{Element, Front, Presence, clients_of, comment};
-pub use name::{Lookup, SetName};
+pub use name::{Destination, Lookup, SetName};
+pub use rules::rejected_on_loopback;
 pub use settings::{LocalPods, NodePorts, Settings, TABLE};
 
 #[cfg(test)]

@@ -9,11 +9,11 @@ use std::str::FromStr;
 use clap::Parser;
 use dataplane::error::KernelError;
 use dataplane::netlink::RouteSocket;
-use dataplane::nft::{self, Table};
+use dataplane::nft::{self, Interval, Key, Table, Value};
 use dataplane::types::{Family, IfName};
 
 use crate::model::Protocol;
-use crate::ruleset::TABLE;
+use crate::ruleset::{self, SetName, TABLE};
 use crate::trace::{End, Packet, Step, trace};
 
 /// The arguments.
@@ -111,8 +111,11 @@ fn text(arguments: &Arguments, table: &Table, own: &BTreeSet<IpAddr>) -> String 
     let mut text = String::new();
     for (end, trail) in ends {
         let protocol = protocol.to_string().to_lowercase();
+        // What the rules let through goes to whoever listens.
+        let is_passed = matches!(end, End::Passed { to, .. } if to == *destination);
+        let more = is_passed.then(|| on_loopback(arguments.destination, table)).flatten().unwrap_or_default();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "a packet of {source} to {destination}/{protocol} {end}");
+        let _ = writeln!(text, "a packet of {source} to {destination}/{protocol} {end}{more}");
         for Step { chain, rule } in trail {
             if let Some(rule) = table.chains.get(&chain).and_then(|chain| chain.rules.get(rule)) {
                 let _ = writeln!(text, "    {chain}: {rule}");
@@ -120,6 +123,25 @@ fn text(arguments: &Arguments, table: &Table, own: &BTreeSet<IpAddr>) -> String 
         }
     }
     text
+}
+
+/// Who takes a connection to a node port on loopback, which no rule translates. The table alone is asked, not the proxy.
+fn on_loopback(Destination { address, protocol }: Destination, table: &Table) -> Option<String> {
+    let key = [Value::Protocol(protocol.number()), Value::Service(address.port())];
+    let key = Key(key.into_iter().map(Interval::from).collect());
+    let find = |set: SetName| table.sets.get(&set.to_string())?.elements.get(&key);
+    let of_node_ports = ruleset::Destination::NodePort;
+    let element = find(SetName::Gate(of_node_ports)).filter(|_| address.ip().is_loopback())?;
+    let service = element.comment.as_deref().unwrap_or("a Service");
+    let has_loopback = table.sets.contains_key(&SetName::RejectedOnLoopback.to_string());
+    let is_refused = [SetName::Reject, SetName::Drop].into_iter().any(|set| find(set(of_node_ports)).is_some());
+    Some(match (has_loopback, is_refused) {
+        (false, _) => format!(
+            "; this is the node port of {service}, and node ports are not on loopback unless nodePortAddresses has localhost"
+        ),
+        (true, true) => format!(", where nobody listens: no endpoint of {service} takes part"),
+        (true, false) => format!(", where the proxy listens and passes connections on to an endpoint of {service}"),
+    })
 }
 
 #[cfg(test)]

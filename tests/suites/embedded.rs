@@ -30,6 +30,7 @@ fn main() -> ExitCode {
     netd_tests::suite::run_with(prepare, || {
         vec![
             test("Services between the pods of three nodes", works),
+            test("node ports on loopback of each node", on_loopback),
             test("what an operator sees: services, trace, status, doctor", seen),
             test("connections, packets and bytes are shown for each endpoint", traffic),
             test("netd ends and is cleaned up with its proxy", ends),
@@ -135,6 +136,28 @@ fn works() -> Outcome {
     bed.serve("", &endpoints[..1])?;
     let seen = counts(bed.pods[2].1.namespace(), CLUSTER.into(), 20)?;
     ensure!(seen.keys().eq(["a"]), "with one endpoint left {seen:?} answer");
+    Ok(())
+}
+
+/// netd with kube-proxy's file: node ports are on loopback where the file asks for it.
+fn on_loopback() -> Outcome {
+    let config = tempfile::Builder::new().prefix("nt-").tempdir_in("/run").context("make a folder")?;
+    let file = config.path().join("config.yaml");
+    let text = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nnodePortAddresses: [primary, localhost]\n";
+    std::fs::write(&file, text).context("write a file")?;
+    let bed = Bed::start(&["--proxy=on", &format!("--proxy-config={}", file.display())])?;
+    bed.serve("", &bed.endpoints()?)?;
+    for node in ["n1", "n2", "n3"] {
+        let node = bed.cluster.node(node);
+        eventually(seconds(20), "loopback leads to all pods", || {
+            let seen = counts(node.namespace(), SocketAddr::from(([127, 0, 0, 1], NODE_PORT)), CONNECTIONS)?;
+            ensure!(seen.keys().eq(["a", "b", "c"]), "{}'s loopback leads to {seen:?}", node.name());
+            Ok(())
+        })?;
+    }
+    let listing = listing(bed.cluster.node("n1"))?;
+    let shown = &listing["services"][0]["loopback"];
+    ensure!(*shown == json!({ "address": "127.0.0.1:30080", "served": "Listening" }), "{listing:#}");
     Ok(())
 }
 

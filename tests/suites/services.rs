@@ -25,6 +25,8 @@ mod healing;
 mod listing;
 #[path = "services/load.rs"]
 mod load;
+#[path = "services/loopback.rs"]
+mod loopback;
 #[path = "services/objects.rs"]
 mod objects;
 #[path = "services/scene.rs"]
@@ -38,10 +40,12 @@ fn main() -> ExitCode {
     netd_tests::suite::run(|| {
         let mut trials = Vec::new();
         let files = ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8"].into_iter();
-        for name in files.chain(["readiness", "hints", "excluded", "load-balancers", "leading-zeros", "bad-input"]) {
+        for name in
+            files.chain(["readiness", "hints", "excluded", "load-balancers", "leading-zeros", "bad-input", "loopback"])
+        {
             trials.push(test(format!("cases/{name}"), move || cases::run(&format!("{name}.cases"))));
         }
-        let tests: [Case; 24] = [
+        let tests: [Case; 29] = [
             ("affinity/a client stays with its endpoint", affinity::sticks),
             ("affinity/a client stays with an endpoint of this node", affinity::sticks_among_local),
             ("affinity/all addresses of a Service share it", affinity::is_shared),
@@ -57,6 +61,11 @@ fn main() -> ExitCode {
             ("load/connections stay with an endpoint that leaves", load::connections_stay),
             ("load/many Services come and go at once", load::many_change_at_once),
             ("load/settings change", load::settings_change),
+            ("loopback/listeners and rejected packets are counted", loopback::is_counted),
+            ("loopback/an operator sees node ports there", loopback::is_seen),
+            ("loopback/connections stay whatever changes", loopback::stays),
+            ("loopback/a port that is taken is a problem until it is free", loopback::is_taken),
+            ("loopback/nobody outside reaches it", loopback::is_guarded),
             ("UDP/a client that keeps its port follows the endpoints", flows::follow_endpoints),
             ("UDP/flows stay through restarts", flows::stay),
             ("UDP/flows of a Service that is gone end at the start", flows::end_with_their_service),

@@ -37,7 +37,7 @@ impl Outputs {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             health: Health::new(2 * config.sync_period),
-            metrics: Arc::default(),
+            metrics: Arc::new(Metrics::new(&config.node_port_addresses.loopback())),
             events: Events::default(),
             status: watch::Sender::default(),
             programmed: watch::Sender::default(),

@@ -81,7 +81,7 @@ pub struct FieldFlags {
     /// The pods' ranges in the cluster, one for each family.
     #[arg(long, value_name = "RANGES")]
     pub cluster_cidr: Option<String>,
-    /// On which addresses node ports are: ranges, or `primary`, `localhost` and `all`.
+    /// On which addresses node ports are: `primary` (the default), `localhost` (TCP alone), `all`, ranges, or several of these.
     #[arg(long, value_name = "RANGES", value_delimiter = ',')]
     pub nodeport_addresses: Vec<String>,
     /// The longest time between two attempts after a failure.

@@ -133,7 +133,7 @@ fn mode(fields: &FileConfig, faults: &mut Faults, warnings: &mut Vec<String>) ->
         other @ ("iptables" | "ipvs") => {
             warnings.push(format!(
                 "mode (--proxy-mode) is {other}, which is not there: nftables is used. Its node ports are on the node's primary addresses \
-                 unless nodePortAddresses says otherwise, and never on 127.0.0.1"
+                 unless nodePortAddresses says otherwise, and on 127.0.0.1 where it has localhost"
             ));
             false
         }

@@ -1,5 +1,7 @@
 //! The metrics for Prometheus: kube-proxy's, under its names, so that its dashboards go on working, and some of our own.
 
+mod loopback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use self::loopback::LoopbackMetrics;
 use crate::model::{Collection, Policy, PortKey};
 use crate::ruleset::SetName;
 use crate::topology::{Resolved, Target};
@@ -86,6 +89,8 @@ pub struct Metrics {
     healthz: Family<Labels<1>, Counter>,
     livez: Family<Labels<1>, Counter>,
     elements: Family<Labels<2>, Gauge>,
+    /// Node ports on loopback.
+    pub loopback: LoopbackMetrics,
     /// Requests to the API server, where there is one.
     requests: OnceLock<RequestMetrics>,
     /// Service ports of policy Local whose packets are dropped, since other nodes alone have endpoints.
@@ -112,6 +117,7 @@ impl Default for Metrics {
             healthz: Family::default(),
             livez: Family::default(),
             elements: Family::default(),
+            loopback: LoopbackMetrics::default(),
             requests: OnceLock::new(),
             no_local: Mutex::default(),
         }
@@ -119,6 +125,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Nothing counted yet. Node ports of these families are on loopback.
+    pub fn new(on_loopback: &BTreeSet<types::Family>) -> Self {
+        Self { loopback: LoopbackMetrics::new(on_loopback), ..Self::default() }
+    }
+
     /// Shows the requests to the API server too.
     pub fn show_requests(&self, requests: &RequestMetrics) {
         self.requests.get_or_init(|| requests.clone());
@@ -264,6 +275,7 @@ impl Metrics {
             );
         }
         all.register("netd_proxy_elements", "Elements of the table, by map", self.elements.clone());
+        self.loopback.register(&mut all);
         if let Some(requests) = self.requests.get() {
             requests.register(&mut all);
         }

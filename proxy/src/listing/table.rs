@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 
 use super::traffic::Traffic;
 use super::{EndpointListing, Listing, PortListing};
+use crate::loopback::OnLoopback;
 
 /// A line for each service port, and its endpoints below it.
 pub fn table(listing: &Listing) -> String {
@@ -28,6 +29,9 @@ pub fn table(listing: &Listing) -> String {
             &mut text,
             &format!("{service:names$}  {protocol:5}  {:addresses$}  {node_port:9}  {count}", joined(port)),
         );
+        if let Some(OnLoopback { address, served }) = port.loopback {
+            line(&mut text, &format!("    {address}  {served}"));
+        }
         for endpoint in &port.endpoints {
             line(&mut text, &format!("    {}", described(endpoint)));
         }

@@ -28,7 +28,7 @@ fn state(port: ServicePort) -> Services {
 }
 
 fn text(services: &Services) -> String {
-    let listing = Listing { listed: true, ..Listing::of(services, &services.problems(), true) };
+    let listing = Listing { listed: true, ..Listing::of(services, &services.problems(), true, |_| None) };
     table::table(&listing)
 }
 
@@ -65,7 +65,7 @@ fn what_another_service_has_is_not_listed_and_is_a_problem() {
     let port = ServicePort { cluster_ip: [172, 30, 0, 99].into(), ..service_port("wex", Protocol::Tcp) };
     let name = ServiceName::new("default", "wex");
     services.apply(Event::Set(Object::Service(Service { name, ports: vec![port] }), Vec::new()));
-    let listing = Listing::of(&services, &services.problems(), true);
+    let listing = Listing::of(&services, &services.problems(), true, |_| None);
     assert_eq!((listing.services[0].node_port, listing.services[1].node_port), (Some(3003), None));
     let text = table::table(&Listing { listed: true, ..listing });
     assert!(text.contains("default/wex:http  TCP    172.30.0.99:80  -          0 of 0\n"), "{text}");
@@ -77,7 +77,7 @@ fn what_another_service_has_is_not_listed_and_is_a_problem() {
 
 #[test]
 fn the_document_is_read_again() {
-    let listing = Listing::of(&state(service_port("sticky", Protocol::Udp)), &Problems::new(), false);
+    let listing = Listing::of(&state(service_port("sticky", Protocol::Udp)), &Problems::new(), false, |_| None);
     let text = serde_json::to_string(&listing).expect("a document");
     assert_eq!(serde_json::from_str::<Listing>(&text).expect("the same document"), listing);
     assert!(text.contains(r#""affinitySeconds":60"#) && text.contains(r#""programmed":false"#), "{text}");

@@ -194,7 +194,7 @@ impl Ruleset {
             let is_pair = element.key.0.iter().all(|part| Some(part) == element.key.0.first());
             return (is_pair && self.shared.contains_key(&shared)).then_some(None);
         }
-        if matches!(element.set, SetName::ServiceCidrs | SetName::NodeIps) {
+        if matches!(element.set, SetName::ServiceCidrs | SetName::NodeIps | SetName::RejectedOnLoopback) {
             let set = self.skeleton.sets.get(&element.set.to_string())?;
             return set.elements.contains_key(&element.key).then_some(None);
         }

@@ -21,9 +21,9 @@ pub enum Contents {
 }
 
 impl Contents {
-    /// The ranges of a set, and none yet of any other one.
+    /// The elements that a set has whatever Services there are.
     pub fn of(set: Set) -> Self {
-        Records::of(&set).map_or_else(|| Self::Ranges(set.elements), Self::Bytes)
+        Records::from_elements(&set, &set.elements).map_or_else(|_| Self::Ranges(set.elements), Self::Bytes)
     }
 
     pub(super) fn put(&mut self, key: Key, element: nft::Element) {

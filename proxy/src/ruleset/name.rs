@@ -62,6 +62,8 @@ pub enum SetName {
     ServiceCidrs,
     /// The node's addresses that have node ports.
     NodeIps,
+    /// The protocols whose node ports nobody serves on loopback. Each has a counter.
+    RejectedOnLoopback,
     /// External destinations under policy Cluster: packets to them get the node's own source address.
     Masquerade(Destination),
     /// External destinations under policy Local.
@@ -99,6 +101,7 @@ impl fmt::Display for SetName {
             SetName::ClusterIps => f.write_str("cluster-ips"),
             SetName::ServiceCidrs => f.write_str("service-cidrs"),
             SetName::NodeIps => f.write_str("node-ips"),
+            SetName::RejectedOnLoopback => f.write_str("rejected-on-loopback"),
             SetName::Masquerade(of) => write!(f, "masquerade-{}", all_of(of)),
             SetName::LocalOnly(of) => write!(f, "local-only-{}", all_of(of)),
             SetName::Reject(of) => write!(f, "reject-{}", all_of(of)),

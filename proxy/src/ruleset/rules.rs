@@ -1,5 +1,7 @@
 //! The rules, chains and sets of a table, without the elements of Services. Pure.
 
+mod loopback;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use dataplane::nft::{
 };
 use dataplane::types::Family;
 
+pub use self::loopback::rejected_on_loopback;
 use super::name::{Destination, Lookup, Pool, SetName};
 use super::settings::{LocalPods, NodePorts, Settings};
 
@@ -68,11 +71,14 @@ impl Shape {
 
 /// The table's family and name.
 pub(super) fn id(settings: &Settings) -> TableId {
-    let family = match settings.family {
+    TableId::new(table_family(settings.family), settings.table.clone())
+}
+
+fn table_family(family: Family) -> TableFamily {
+    match family {
         Family::V4 => TableFamily::Ip,
         Family::V6 => TableFamily::Ip6,
-    };
-    TableId::new(family, settings.table.clone())
+    }
 }
 
 /// The table without the elements of Services.
@@ -139,6 +145,7 @@ impl Rules<'_> {
             ..Set::of([address, Type::Priority])
         };
         sets.extend((0..slots).map(|slot| (SetName::Clients(slot), clients())));
+        sets.extend(self.loopback_set());
         let mut sets: BTreeMap<SetName, Set> = sets.into_iter().collect();
         let cidrs = self.settings.service_cidrs.iter().filter(|range| range.family() == self.settings.family);
         fill(&mut sets, SetName::ServiceCidrs, cidrs.map(|range| Key::from(*range)));
@@ -176,18 +183,25 @@ impl Rules<'_> {
                 filter(
                     Hook::Input,
                     FILTER,
-                    vec![
-                        new_to(Destination::NodePort, "refuse-node-ports"),
-                        new_to(Destination::Address, "refuse-services"),
-                    ],
+                    self.guard_loopback()
+                        .into_iter()
+                        .chain([
+                            new_to(Destination::NodePort, "refuse-node-ports"),
+                            new_to(Destination::Address, "refuse-services"),
+                        ])
+                        .collect(),
                 ),
             ),
             ("filter-forward".to_owned(), filter(Hook::Forward, FILTER, refuse())),
             ("filter-output".to_owned(), filter(Hook::Output, FILTER, refuse())),
             ("refuse-services".to_owned(), Chain::regular().with_rules(self.refuse(Destination::Address))),
-            ("refuse-node-ports".to_owned(), Chain::regular().with_rules(self.refuse(Destination::NodePort))),
+            (
+                "refuse-node-ports".to_owned(),
+                Chain::regular().with_rules(self.refuse_on_loopback()).with_rules(self.refuse(Destination::NodePort)),
+            ),
             ("refuse-ports".to_owned(), Chain::regular().with_rules(self.refuse_ports())),
         ];
+        chains.extend(self.loopback_chain());
         for lookup in Lookup::ALL {
             chains.push((lookup.to_string(), Chain::regular().with_rules(self.lookup(lookup))));
             for (count, timeout) in self.shape.affinities(lookup) {

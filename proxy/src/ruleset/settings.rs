@@ -19,7 +19,8 @@ pub enum LocalPods {
     InterfacePrefix(IfName),
 }
 
-/// Which addresses of the node have node ports. Those of the loopback network never have any: packets to them cannot leave the node.
+/// Which addresses of the node have node ports in the kernel. Those of the loopback network never have any: packets to them cannot leave
+/// the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodePorts {
     /// All.
@@ -62,6 +63,8 @@ pub struct Settings {
     pub masquerade_mark: u32,
     /// Which addresses have node ports.
     pub node_ports: NodePorts,
+    /// Node ports are on loopback too, where the proxy listens itself.
+    pub has_loopback: bool,
     /// The node's own address, if it has one of the family: a node that may use a load balancer may do so from the load balancer's address.
     pub node_address: Option<IpAddr>,
     /// The ranges of which cluster IPs are given. Packets to an address of them that no Service has are dropped.
@@ -94,6 +97,7 @@ impl Settings {
             masquerade_all: config.masquerade_all,
             masquerade_mark: MASQUERADE_MARK,
             node_ports: node_ports(&config.node_port_addresses, family, node_address),
+            has_loopback: config.node_port_addresses.has_loopback(family),
             node_address,
             service_cidrs: services.service_cidrs().into_iter().filter(|range| range.family() == family).collect(),
         }
@@ -103,7 +107,10 @@ impl Settings {
 /// kube-proxy's rule: a family without a range has all addresses where no keyword is given.
 fn node_ports(addresses: &NodePortAddresses, family: Family, node: Option<IpAddr>) -> NodePorts {
     let NodePortAddresses { primary, all, localhost, ranges } = addresses;
-    let of_family = ranges.iter().copied().filter(|range| range.family() == family);
-    let within: BTreeSet<Prefix> = of_family.chain(node.filter(|_| *primary).map(Prefix::host)).collect();
-    if *all || within.is_empty() && !primary && !localhost { NodePorts::All } else { NodePorts::Within(within) }
+    let of_family = || ranges.iter().copied().filter(|range| range.family() == family);
+    if *all || of_family().next().is_none() && !primary && !localhost {
+        return NodePorts::All;
+    }
+    let of_kernel = of_family().filter(|range| !family.loopback().covers(*range));
+    NodePorts::Within(of_kernel.chain(node.filter(|_| *primary).map(Prefix::host)).collect())
 }

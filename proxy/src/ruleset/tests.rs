@@ -3,6 +3,7 @@ mod cases;
 mod gate;
 mod history;
 mod kernel;
+mod loopback;
 
 use dataplane::nft::{Element, Table};
 

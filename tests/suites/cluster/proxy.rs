@@ -11,7 +11,7 @@ use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 use serde_json::json;
 
 use crate::bed::{Bed, NODES, manifests};
-use crate::deployment;
+use crate::{deployment, switch};
 
 const TIMEOUT: std::time::Duration = seconds(10);
 const PODS: &str = "/api/v1/namespaces/default/pods";
@@ -129,6 +129,16 @@ pub(crate) fn replaces_kube_proxy(bed: &mut Bed, web: IpAddr) -> Outcome {
     member(bed, "pod-n1", None)?;
     for (from, to) in both {
         answer(from, to, &["pod-n2", "pod-n3"]).map_err(|failure| with_logs(bed, failure))?;
+    }
+    repeated::go_on(&load)?;
+
+    // The pod network changes below the Services. n3 is behind a router, which host-gw leaves to the tunnel.
+    for (backend, device) in [("host-gw", "eth0"), ("vxlan", "flannel.1")] {
+        bed.configure(&json!({ "Type": backend }))?;
+        for (from, to) in [("n1", "n2"), ("n2", "n1")] {
+            switch::sends(bed, from, to, device)?;
+        }
+        repeated::go_on(&load)?;
     }
     repeated::unharmed(load).map_err(|failure| with_logs(bed, failure))?;
     bed.cluster.server.nothing_was_refused(PROXY_ACCOUNT)?;

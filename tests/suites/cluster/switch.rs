@@ -34,18 +34,21 @@ fn switch() -> Outcome {
 /// Waits until every node sends to every other by this device.
 fn settled(bed: &Bed, device: &str) -> Outcome {
     for from in NODES {
-        for to in NODES.into_iter().filter(|to| *to != from) {
-            let node = bed.cluster.server.get(&format!("/api/v1/nodes/{to}"))?;
-            let range = node["spec"]["podCIDR"].as_str().context("the node has no podCIDR")?;
-            eventually(seconds(60), &format!("{from} sends to {to} by {device}"), || {
-                let route = kernel::route(bed.cluster.machine(from).namespace(), Family::V4, range)?;
-                ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
-                Ok(())
-            })
-            .map_err(|failure| bed.with_logs(failure))?;
-        }
+        NODES.into_iter().filter(|to| *to != from).try_for_each(|to| sends(bed, from, to, device))?;
     }
     Ok(())
+}
+
+/// Waits until a node sends to another one by this device.
+pub(crate) fn sends(bed: &Bed, from: &str, to: &str, device: &str) -> Outcome {
+    let node = bed.cluster.server.get(&format!("/api/v1/nodes/{to}"))?;
+    let range = node["spec"]["podCIDR"].as_str().context("the node has no podCIDR")?;
+    eventually(seconds(60), &format!("{from} sends to {to} by {device}"), || {
+        let route = kernel::route(bed.cluster.machine(from).namespace(), Family::V4, range)?;
+        ensure!(route.as_ref().is_some_and(|route| route["dev"] == device), "the route is {route:?}");
+        Ok(())
+    })
+    .map_err(|failure| bed.with_logs(failure))
 }
 
 /// A configuration that cannot be read becomes an Event of each Node, and changes nothing.

@@ -163,7 +163,11 @@ impl Bed {
 
     /// What a client gets.
     fn once(&self, from: IpAddr, to: SocketAddr, protocol: Protocol, patience: Duration) -> Outcome<Answer> {
-        let namespace = if from == POD { &self.pod } else { self.outside() };
+        let namespace = match from {
+            POD => &self.pod,
+            from if from == NODE => self.node(),
+            _ => self.outside(),
+        };
         namespace.within(|| ask::ask(from, to, protocol, patience))?
     }
 

@@ -17,8 +17,8 @@ const HEALTH: u16 = 31_000;
 
 pub(crate) fn of_fields() -> Outcome {
     let bed = Bed::start()?;
-    let daemon = bed.launch(bed.netd_proxy(&[])?, "netd-proxy")?;
-    let steps = [excluded, conditions, hints, load_balancer, health_check, affinity];
+    let daemon = bed.launch(bed.netd_proxy(&["--nodeport-addresses=primary,localhost"])?, "netd-proxy")?;
+    let steps = [excluded, conditions, hints, loopback, load_balancer, health_check, affinity];
     steps.iter().try_for_each(|step| step(&bed)).map_err(|failure| with_logs(&bed, failure, &daemon))?;
     bed.nothing_was_refused()
 }
@@ -99,6 +99,20 @@ fn hints(bed: &Bed) -> Outcome {
     bed.serves(&[2])?;
     bed.server.patch("/api/v1/nodes/n1", &label(None))?;
     bed.serves(&[2, 3])
+}
+
+/// The node itself reaches node ports on loopback, under `externalTrafficPolicy: Local` only endpoints of its own.
+fn loopback(bed: &Bed) -> Outcome {
+    let (node, to) = (NODE.into(), (Ipv4Addr::LOCALHOST, NODE_PORT));
+    let set_policy = |policy: &str| bed.change_service(&json!({ "spec": { "externalTrafficPolicy": policy } }));
+    set_endpoints(bed, &[endpoint(1, "n2", json!({})), endpoint(2, "n2", json!({}))])?;
+    bed.reaches(node, to, Protocol::Tcp, &[1, 2])?;
+    set_policy("Local")?;
+    bed.gets(node, to, &Answer::Refused)?;
+    set_endpoints(bed, &[endpoint(1, "n1", json!({})), endpoint(2, "n2", json!({}))])?;
+    bed.reaches(node, to, Protocol::Tcp, &[1])?;
+    set_policy("Cluster")?;
+    bed.reaches(node, to, Protocol::Tcp, &[1, 2])
 }
 
 /// The addresses that a load balancer's controller writes into the status.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use netd_tests::daemon::Daemon;
-use netd_tests::{Context, Namespace, Outcome, ensure, fail};
+use netd_tests::{Context, Namespace, Outcome, ensure, eventually, fail, seconds};
 
 use super::ask::{self, Answer, Protocol, Servers};
 use super::bed::{Bed, TOWARDS_LOCAL, TOWARDS_REMOTE};
@@ -21,19 +21,26 @@ pub(crate) struct Settings {
     local_pods: Option<String>,
     node_ports: String,
     masquerade_all: bool,
+    loopback: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let local_pods = Some("10.0.0.0/8,fd00:10::/32".to_owned());
-        Self { local_pods, node_ports: "primary".to_owned(), masquerade_all: false }
+        Self { local_pods, node_ports: "primary".to_owned(), masquerade_all: false, loopback: false }
     }
 }
 
 impl Settings {
+    /// With node ports on loopback.
+    pub(crate) fn with_loopback() -> Self {
+        Self { loopback: true, ..Self::default() }
+    }
+
     /// As flags.
     pub(crate) fn flags(&self) -> Vec<String> {
-        let mut flags = vec![format!("--nodeport-addresses={}", self.node_ports)];
+        let loopback = if self.loopback { ",localhost" } else { "" };
+        let mut flags = vec![format!("--nodeport-addresses={}{loopback}", self.node_ports)];
         flags.extend(self.local_pods.iter().map(|ranges| format!("--cluster-cidr={ranges}")));
         flags.push(format!("--masquerade-all={}", self.masquerade_all));
         flags
@@ -43,6 +50,7 @@ impl Settings {
         match (name, values) {
             ("local-pods", ["none"]) => self.local_pods = None,
             ("local-pods", [range]) => self.local_pods = Some((*range).to_owned()),
+            ("loopback", [value]) => self.loopback = *value == "true",
             ("masquerade-all", [value]) => self.masquerade_all = *value == "true",
             ("node-ports", ["all"]) => "all".clone_into(&mut self.node_ports),
             ("node-ports", addresses) => {
@@ -75,6 +83,11 @@ impl Case {
         };
         let expected = expected.iter().map(|word| (*word).to_owned()).collect();
         Ok(Self { source: source.to_owned(), destination: socket_address(destination)?, protocol, expected })
+    }
+
+    /// Whether netd-proxy itself listens decides.
+    fn is_of_listener(&self) -> bool {
+        self.expected.last().is_some_and(|last| ["listener", "closed"].contains(&last.as_str()))
     }
 
     /// The endpoints that the case names.
@@ -170,8 +183,11 @@ impl World {
             for place in ["local", "remote"] {
                 servers.extend(case.endpoints().into_iter().map(|endpoint| (place, endpoint, protocol)));
             }
+            if case.is_of_listener() {
+                continue;
+            }
             let ip = case.destination.ip();
-            let own = ["N", "N2", "N6", "N26", "127.0.0.1"].map(address);
+            let own = ["N", "N2", "N6", "N26", "127.0.0.1", "::1"].map(address);
             let place = if own.contains(&Ok(ip)) { "node" } else { "world" };
             servers.insert((place, case.destination, protocol));
         }
@@ -226,12 +242,17 @@ impl World {
         sent
     }
 
-    /// Sends from the namespace of the calling thread.
+    /// Sends from the namespace of the calling thread. Listeners follow the table.
     fn compare(&self, case: &Case, source: IpAddr, protocol: Protocol) -> Outcome {
+        let once = || self.compare_once(case, source, protocol);
+        if case.is_of_listener() { eventually(seconds(20), "the listener is as it should be", once) } else { once() }
+    }
+
+    fn compare_once(&self, case: &Case, source: IpAddr, protocol: Protocol) -> Outcome {
         let expected: Vec<&str> = case.expected.iter().map(String::as_str).collect();
         let ask = |patience| ask::ask(source, case.destination, protocol, patience);
         match expected.as_slice() {
-            ["reject"] => {
+            ["reject" | "closed"] => {
                 let answer = ask(ask::PATIENT)?;
                 ensure!(answer == Answer::Refused, "{answer:?}");
             }

@@ -139,14 +139,11 @@ pub(crate) fn nobody_answers() -> Outcome {
 
 pub(crate) fn metrics() -> Outcome {
     let mut scene = Scene::start(3, None)?;
-    scene.take_proxy()?.terminate()?;
     let mut flags = Settings::default().flags();
     flags.extend(
         ["--healthz-bind-address=127.0.0.1:10256", "--metrics-bind-address=127.0.0.1:10249"].map(str::to_owned),
     );
-    scene.bed.publish()?;
-    scene.proxy = Some(scene.bed.start(&flags)?);
-    scene.await_programmed()?;
+    scene.relaunch(&flags)?;
     let get = |path: &str| scene.bed.node.run(&format!("curl --silent --fail --max-time 10 http://127.0.0.1:{path}"));
     for path in ["10256/healthz", "10256/livez"] {
         get(path)?;

@@ -104,6 +104,15 @@ impl Scene {
         self.launch()
     }
 
+    /// Ends netd-proxy, and starts it with other flags.
+    pub(crate) fn relaunch(&mut self, flags: &[String]) -> Outcome {
+        self.take_proxy()?.terminate()?;
+        // Another marker, by which the end of the first run is seen.
+        self.bed.publish()?;
+        self.proxy = Some(self.bed.start(flags)?);
+        self.await_programmed()
+    }
+
     /// Waits until the last change is in the kernel.
     pub(crate) fn await_programmed(&self) -> Outcome {
         let programmed = self.bed.objects.await_programmed(&self.bed.node);

@@ -21,6 +21,7 @@ fn service(name: &str, endpoints: &[(&str, Option<&str>)]) -> PortListing {
         family: "IPv4".to_owned(),
         addresses: Vec::new(),
         node_port: None,
+        loopback: None,
         internal_traffic_policy: "Cluster".to_owned(),
         external_traffic_policy: "Cluster".to_owned(),
         affinity_seconds: None,

@@ -29,6 +29,7 @@ fn a_flow_is_counted_for_the_service_that_it_was_sent_to_and_the_endpoint_that_a
         family: "IPv4".to_owned(),
         addresses: vec![socket(address)],
         node_port,
+        loopback: None,
         internal_traffic_policy: "Cluster".to_owned(),
         external_traffic_policy: "Cluster".to_owned(),
         affinity_seconds: None,

@@ -1,12 +1,13 @@
 //! The cases of `cases/`, traced on paper. Each table is built twice, change by change and from nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use dataplane::types::{Family, Prefix};
 
 use super::super::{LocalPods, NodePorts, Ruleset, Settings};
 use super::apply;
+use crate::loopback::Wanted;
 use crate::model::{Event, Node, Object, ObjectName, ServiceName, SliceName};
 use crate::services::Services;
 use crate::source::objects::{EndpointSliceObject, ServiceObject};
@@ -16,13 +17,13 @@ macro_rules! files {
     ($($name:literal)*) => { [$(($name, include_str!(concat!("../../../cases/", $name)))),*] };
 }
 
-const CASES: [(&str, &str); 14] = files!("f1.cases" "f2.cases" "f3.cases" "f4.cases" "f5.cases" "f6.cases" "f7.cases" "f8.cases"
+const CASES: [(&str, &str); 15] = files!("loopback.cases" "f1.cases" "f2.cases" "f3.cases" "f4.cases" "f5.cases" "f6.cases" "f7.cases" "f8.cases"
     "readiness.cases" "hints.cases" "excluded.cases" "load-balancers.cases" "leading-zeros.cases" "bad-input.cases");
 
 const OBJECTS: [(&str, &str); 17] = files!("f1.yaml" "f2.yaml" "f2-slice.yaml" "f3.yaml" "f4.yaml" "f4-udp.yaml" "f5.yaml"
     "f5-cluster.yaml" "f6.yaml" "f7.yaml" "f7-local.yaml" "f7-two.yaml" "f7-none.yaml" "f8.yaml" "f8-53.yaml" "f8-54.yaml" "f8-55.yaml");
 
-const MORE: [(&str, &str); 15] = files!("f8-cluster.yaml" "f8-57.yaml" "affinity.yaml" "readiness.yaml" "readiness-none.yaml"
+const MORE: [(&str, &str); 16] = files!("loopback-remote.yaml" "f8-cluster.yaml" "f8-57.yaml" "affinity.yaml" "readiness.yaml" "readiness-none.yaml"
     "readiness-published.yaml" "hints.yaml" "excluded.yaml" "excluded-label.yaml" "excluded-headless-label.yaml" "excluded-external-name.yaml"
     "excluded-headless.yaml" "load-balancers.yaml" "leading-zeros.yaml" "bad-input.yaml");
 
@@ -32,6 +33,9 @@ const NODE: &str = "test-node";
 pub(super) struct World {
     services: Services,
     pub(super) rulesets: [Ruleset; 2],
+    wanted: Wanted,
+    /// The endpoints of each listener on loopback.
+    listeners: BTreeMap<SocketAddr, Box<[SocketAddr]>>,
 }
 
 impl World {
@@ -39,7 +43,8 @@ impl World {
         let mut services = Services::new(NODE);
         let node = Node { name: NODE.into(), zone: Some("zone-a".into()), ..Node::default() };
         services.apply(Event::Set(Object::Node(node), Vec::new()));
-        Self { services, rulesets: Family::BOTH.map(|family| Ruleset::new(settings(family))) }
+        let rulesets = Family::BOTH.map(|family| Ruleset::new(settings(family)));
+        Self { services, rulesets, wanted: Wanted::new(Family::BOTH.into()), listeners: BTreeMap::new() }
     }
 
     fn take(&mut self, event: Event) {
@@ -48,6 +53,12 @@ impl World {
             let family = ruleset.settings().family;
             let ports = changed.iter().filter(|key| key.family == family);
             let ports = ports.map(|key| (key.clone(), self.services.resolve(key))).collect();
+            for (address, backend) in self.wanted.update(&ports) {
+                match backend {
+                    Some(backend) => self.listeners.insert(address, backend.endpoints),
+                    None => self.listeners.remove(&address),
+                };
+            }
             let before = ruleset.table();
             let change = ruleset.update(&ports);
             assert_eq!(apply(before, &change, ruleset), ruleset.table(), "{changed:?}: {change:?}");
@@ -85,6 +96,7 @@ impl World {
                     let range: Prefix = range.parse().expect("a range");
                     settings.local_pods = (range.family() == family).then_some(LocalPods::Range(range));
                 }
+                ("loopback", [value]) => settings.has_loopback = *value == "true",
                 ("masquerade-all", [value]) => settings.masquerade_all = *value == "true",
                 ("node-ports", ["all"]) => settings.node_ports = NodePorts::All,
                 ("node-ports", addresses) => {
@@ -99,7 +111,7 @@ impl World {
     }
 
     /// What becomes of packets, in the words of the cases.
-    fn trace(&self, source: &str, destination: &str) -> String {
+    pub(super) fn trace(&self, source: &str, destination: &str) -> String {
         let (destination, protocol) = destination.split_once('/').expect("DESTINATION/PROTOCOL");
         let protocol = match protocol {
             "tcp" => 6,
@@ -121,6 +133,12 @@ impl World {
         match ends.as_slice() {
             [End::Rejected] => "reject".to_owned(),
             [End::Dropped] => "drop".to_owned(),
+            [end] if *end == untouched && destination.ip().is_loopback() && protocol == 6 => {
+                let listener = self.listeners.get(&destination).filter(|_| ruleset.settings().has_loopback);
+                let endpoints = listener.into_iter().flatten().map(SocketAddr::to_string);
+                let last = if listener.is_some() { "listener" } else { "closed" };
+                endpoints.chain([last.to_owned()]).collect::<Vec<_>>().join(" ")
+            }
             [end] if *end == untouched => "untouched".to_owned(),
             ends => {
                 let mut words: Vec<String> = Vec::new();
@@ -152,6 +170,7 @@ fn settings(family: Family) -> Settings {
         masquerade_all: false,
         masquerade_mark: 0x4000,
         node_ports: NodePorts::Within([Prefix::host(node)].into()),
+        has_loopback: false,
         node_address: Some(node),
         service_cidrs: of_family(["172.30.0.0/16", "fd00:172:30::/112"]).into_iter().collect(),
     }

@@ -23,6 +23,7 @@ fn the_kernel_takes_the_tables_and_nft_can_load_what_it_lists() {
     for file in ["f6.yaml", "f3.yaml", "f4.yaml", "f2.yaml", "affinity.yaml"] {
         world.apply_file(file);
     }
+    world.set("loopback", &["true"]);
     let tables = tables(&world);
     netns::scratch(|| {
         let mut socket = Socket::open().expect("a socket");
