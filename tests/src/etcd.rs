@@ -1,5 +1,6 @@
 //! A real etcd on a machine of the fabric, and `etcdctl` to look into it and to write what other programs would.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -13,6 +14,9 @@ use crate::namespace::printed;
 use crate::node::Node;
 use crate::peers;
 use crate::signals;
+
+/// A transaction has at most 128 operations.
+const TOGETHER: usize = 100;
 
 /// What flannel calls the network.
 pub const PREFIX: &str = "/coreos.com/network";
@@ -103,6 +107,26 @@ impl Etcd {
     /// From now on `etcdctl` comes as this user, `NAME:PASSWORD`.
     pub fn come_as(&mut self, user: &str) {
         self.entry.push(format!("--user={user}"));
+    }
+
+    /// Writes many keys, some at a time.
+    ///
+    /// # Errors
+    /// Where etcd refuses.
+    pub fn put_all(&self, machine: &Node, entries: &[(String, String)]) -> Outcome {
+        let path = self.folder.with_extension("puts");
+        for entries in entries.chunks(TOGETHER) {
+            // In quotes, as Go and JSON write a text.
+            let puts: String =
+                entries.iter().map(|(key, value)| format!("put {key} {}\n", Value::from(value.as_str()))).collect();
+            // No comparison, these if it holds, nothing if not.
+            std::fs::write(&path, format!("\n{puts}\n\n")).context("write a transaction")?;
+            let mut command = Command::new(peers::ETCDCTL.path()?);
+            command.args(&self.entry).arg("txn").stdin(File::open(&path).context("read a transaction")?);
+            let child = machine.namespace().spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
+            printed("etcdctl txn", &child.wait_with_output().context("wait for etcdctl")?)?;
+        }
+        Ok(())
     }
 
     /// Writes a key below [`PREFIX`].

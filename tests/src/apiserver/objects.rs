@@ -11,6 +11,7 @@ use super::{ApiServer, http};
 use crate::deadline::eventually;
 use crate::failure::{Context, Failure, Outcome};
 use crate::namespace::printed;
+use crate::node::Node;
 use crate::peers;
 
 /// As many as a node in use names in its status: it is what makes a Node large.
@@ -178,6 +179,15 @@ impl ApiServer {
         let output = self.namespace().output(&mut command)?;
         crate::ensure!(!output.status.success(), "{} was not refused", arguments.join(" "));
         Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// Writes keys and objects to etcd, below the API server, as it would have stored them. `machine` is the API server's.
+    ///
+    /// # Errors
+    /// Where etcd refuses.
+    pub fn store_all(&self, machine: &Node, objects: impl Iterator<Item = (String, Value)>) -> Outcome {
+        let entries: Vec<_> = objects.map(|(key, object)| (format!("/registry/{key}"), object.to_string())).collect();
+        self.etcd.as_ref().context("etcd does not run")?.put_all(machine, &entries)
     }
 
     /// Writes many objects into the collection at a path, over several connections at a time.

@@ -89,7 +89,7 @@ pub(super) fn measure_many() -> Outcome {
     let mut medians = Vec::new();
     for (size, endpoints) in [(SIZES[1], ENDPOINTS), (MANY, 1)] {
         let mut bed = Bed::with(endpoints)?;
-        bed.fill(size)?;
+        bed.fill_directly(size)?;
         let rounds = (0..ROUNDS).map(|_| round(&bed, Contender::Netd, &mut change)).collect::<Outcome<Vec<_>>>()?;
         println!();
         head(&format!("{size} Services x {endpoints}, netd-proxy"));

@@ -16,6 +16,8 @@ const NEXT: u32 = u32::from_be_bytes([172, 20, 0, 1]);
 pub(super) const PORT: u16 = 80;
 pub(super) const TARGET: u16 = 8080;
 
+const CREATED: &str = "2026-01-01T00:00:00Z";
+
 /// The cluster IP of a Service. The first 256 are the API server's to give away.
 pub(super) fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from_bits(u32::from_be_bytes([10, 96, 1, 0]) + number)
@@ -33,6 +35,41 @@ pub(super) fn service(number: u32) -> Value {
             "ports": [{ "name": "http", "port": PORT, "targetPort": TARGET, "protocol": "TCP" }],
         },
     })
+}
+
+/// A Service with what the API server adds, and its key in etcd.
+pub(super) fn stored_service(number: u32) -> (String, Value) {
+    let (name, address) = (name(number), cluster_ip(number));
+    let service = json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {
+            "name": name, "namespace": "default", "creationTimestamp": CREATED,
+            "uid": format!("00000000-0000-4000-8000-{number:012}"),
+        },
+        "spec": {
+            "type": "ClusterIP", "clusterIP": address, "clusterIPs": [address], "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack", "internalTrafficPolicy": "Cluster", "sessionAffinity": "None",
+            "ports": [{ "name": "http", "port": PORT, "targetPort": TARGET, "protocol": "TCP" }],
+        },
+    });
+    (format!("services/specs/default/{name}"), service)
+}
+
+/// That the Service has its cluster IP, which the API server repairs where it is missing.
+pub(super) fn stored_address(number: u32) -> (String, Value) {
+    let address = cluster_ip(number);
+    let claim = json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "IPAddress",
+        "metadata": {
+            "name": address, "creationTimestamp": CREATED, "uid": format!("00000000-0000-4000-9000-{number:012}"),
+            "labels": {
+                "ipaddress.kubernetes.io/ip-family": "IPv4",
+                "ipaddress.kubernetes.io/managed-by": "ipallocator.k8s.io",
+            },
+        },
+        "spec": { "parentRef": { "group": "", "resource": "services", "namespace": "default", "name": name(number) } },
+    });
+    (format!("ipaddresses/{address}"), claim)
 }
 
 /// An address that no endpoint has had before: the `change`th.
