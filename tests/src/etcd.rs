@@ -117,10 +117,10 @@ impl Etcd {
         let path = self.folder.with_extension("puts");
         for entries in entries.chunks(TOGETHER) {
             // In quotes, as Go and JSON write a text.
-            let puts: String =
-                entries.iter().map(|(key, value)| format!("put {key} {}\n", Value::from(value.as_str()))).collect();
+            let puts: Vec<_> =
+                entries.iter().map(|(key, value)| format!("put {key} {}", Value::from(value.as_str()))).collect();
             // No comparison, these if it holds, nothing if not.
-            std::fs::write(&path, format!("\n{puts}\n\n")).context("write a transaction")?;
+            std::fs::write(&path, format!("\n{}\n\n\n", puts.join("\n"))).context("write a transaction")?;
             let mut command = Command::new(peers::ETCDCTL.path()?);
             command.args(&self.entry).arg("txn").stdin(File::open(&path).context("read a transaction")?);
             let child = machine.namespace().spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped()))?;
