@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -16,11 +15,9 @@ use netd::node::Node;
 use netd::store::Store;
 use netd::{bridge, cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
 use proxy::listing::client;
+use proxy::log;
 use proxy::trace_command;
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::filter::LevelFilter;
 
 /// musl's own allocator maps and unmaps memory for a few pieces at a time.
 #[global_allocator]
@@ -49,7 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(error.exit_code());
         }
     };
-    start_log();
+    log::start(LevelFilter::INFO);
     match run(cli) {
         Ok(code) => code,
         Err(error) => {
@@ -63,22 +60,6 @@ fn main() -> ExitCode {
 fn is_proxy(name: Option<&OsString>) -> bool {
     let name = name.and_then(|name| Path::new(name).file_name());
     name.is_some_and(|name| name.to_string_lossy().ends_with("netd-proxy"))
-}
-
-/// `RUST_LOG` adds to the usual filter: the API server's client is silent unless it is named.
-fn start_log() {
-    // The store logs the errors of that client once.
-    let mut filter = Targets::new()
-        .with_default(LevelFilter::INFO)
-        .with_target("kube_client", LevelFilter::OFF)
-        .with_target("kube_runtime", LevelFilter::OFF);
-    if let Some(configured) = std::env::var("RUST_LOG").ok().and_then(|text| text.parse::<Targets>().ok()) {
-        filter = filter.with_default(configured.default_level().unwrap_or(LevelFilter::INFO));
-        filter.extend(configured);
-    }
-    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(colour).with_target(false);
-    tracing_subscriber::registry().with(lines.with_filter(filter)).init();
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {

@@ -38,6 +38,7 @@ pub mod health;
 pub mod keeper;
 pub mod kube_proxy;
 pub mod listing;
+pub mod log;
 pub mod loopback;
 pub mod model;
 pub mod problem;

@@ -15,6 +15,7 @@ use crate::app::Proxy;
 use crate::cleanup::clean_up;
 use crate::config::{Config, Flags, Loaded};
 use crate::listing::client;
+use crate::log;
 use crate::source::{api, directory};
 use crate::trace_command;
 
@@ -63,7 +64,7 @@ fn run(flags: &Flags) -> anyhow::Result<()> {
     let Loaded { config, warnings } =
         Config::read(flags, file.map(|(path, text)| (path.to_str().unwrap_or("--config"), text)))?;
     let level = if config.verbosity > 2 { LevelFilter::DEBUG } else { LevelFilter::INFO };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false).init();
+    log::start(level);
     for warning in warnings {
         tracing::warn!("{warning}");
     }

@@ -54,11 +54,15 @@ pub(crate) fn is_survived() -> Outcome {
     load.unharmed()
 }
 
-/// An outage is two lines, one when it begins and one when it is over.
+/// An outage is two lines, one when it begins and one when it is over, and nothing else is a warning.
 fn is_logged_once(daemon: &Daemon) -> Outcome {
     daemon.await_log("over: the API server cannot be followed", seconds(60))?;
     let log = daemon.log();
-    let lines = log.matches("cannot be followed").count();
+    let is_of_it = |line: &&str| line.contains("cannot be followed");
+    let lines = log.lines().filter(is_of_it).count();
     ensure!(lines == 2, "the outage is logged in {lines} lines: {log}");
+    let warnings = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR"));
+    ensure!(warnings.filter(|line| !is_of_it(line)).count() == 0, "something else is a warning: {log}");
+    ensure!(!log.contains('\u{1b}'), "the log of a file has colours: {log}");
     Ok(())
 }
