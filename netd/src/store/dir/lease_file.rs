@@ -1,12 +1,10 @@
 //! Reads and parses the nodes' files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
-use std::thread;
 
 use network::model::{Lease, NodeName};
 use network::record;
@@ -15,10 +13,6 @@ use network::text::printable;
 use super::files::{Layout, file_name};
 use crate::store::StoreError;
 use crate::whole_file;
-
-/// So many texts are handed over at once, and so many hands wait at most.
-const TOGETHER: usize = 64;
-const AHEAD: usize = 4;
 
 /// Why a node's file yields no lease.
 #[derive(Debug, thiserror::Error)]
@@ -60,39 +54,21 @@ impl Layout {
         }
     }
 
-    /// The files in the directory of nodes, which must exist. One thread reads while this one parses.
+    /// The files in the directory of nodes, which must exist.
     pub(super) fn read_files(&self) -> Result<LeaseFiles, StoreError> {
-        let names = self.names()?;
-        let (sender, texts) = sync_channel(AHEAD);
-        thread::scope(|scope| {
-            scope.spawn(move || {
-                let read =
-                    |names: &[String]| -> Vec<_> { names.iter().filter_map(|name| self.read_text(name)).collect() };
-                // Nobody ends before the last text.
-                names.chunks(TOGETHER).all(|names| sender.send(read(names)).is_ok())
-            });
-            let parsed = |(name, text): (String, _)| {
-                let file = parse(&name, text);
-                (name, file)
-            };
-            Ok(texts.into_iter().flatten().map(parsed).collect())
-        })
+        Ok(self.names()?.into_iter().filter_map(|name| self.read(&name).map(|file| (name, file))).collect())
     }
 
     /// A file in the directory of nodes; `None` where there is none of this name.
     pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
-        self.read_text(name).map(|(name, text)| parse(&name, text))
-    }
-
-    fn read_text(&self, name: &str) -> Option<(String, io::Result<String>)> {
         match whole_file::read(&self.nodes_dir().join(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            text => Some((name.to_owned(), text)),
+            text => Some(text.map_err(LeaseFileError::from).and_then(|text| parse(name, &text))),
         }
     }
 
     /// The names of the files in the directory of nodes. Hidden files are left out: those are being written.
-    fn names(&self) -> Result<Vec<String>, StoreError> {
+    fn names(&self) -> Result<BTreeSet<String>, StoreError> {
         let nodes = self.nodes_dir();
         let unreadable = |error| unreadable(&nodes, error);
         let entries = fs::read_dir(&nodes).map_err(unreadable)?;
@@ -105,10 +81,9 @@ fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
     StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
-fn parse(name: &str, text: io::Result<String>) -> LeaseFile {
-    let text = text?;
+fn parse(name: &str, text: &str) -> LeaseFile {
     let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
-    Ok(record::parse(&node, &text)?.into())
+    Ok(record::parse(&node, text)?.into())
 }
 
 /// The node whose file has this name; `None` for a foreign file.
