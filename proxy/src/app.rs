@@ -248,7 +248,7 @@ impl Proxy {
                 self.outputs.metrics.elements(run.family, keeper.ruleset().sizes().iter());
             }
         }
-        self.pending.end();
+        self.pending.end(&runs);
         if runs.iter().all(|run| run.is_clean) {
             self.outputs.metrics.nothing_pending();
             self.outputs.programmed.send_replace(true);

@@ -9,6 +9,9 @@ use tokio::time::Instant;
 use crate::health::Run;
 use crate::model::PortKey;
 
+/// So many times of changes wait at most, while the kernel refuses a table.
+const MOST_WAITING: usize = 1000;
+
 /// The changes.
 #[derive(Debug)]
 pub(super) struct Pending {
@@ -41,7 +44,10 @@ impl Pending {
         let Some(at) = at.filter(|at| *at >= self.began) else { return };
         let families: BTreeSet<Family> = ports.map(|key| key.family).collect();
         for family in families {
-            self.endpoints.entry(family).or_default().push(at);
+            let waiting = self.endpoints.entry(family).or_default();
+            if waiting.len() < MOST_WAITING {
+                waiting.push(at);
+            }
         }
     }
 
@@ -59,8 +65,12 @@ impl Pending {
         }
     }
 
-    /// All runs have ended.
-    pub(super) fn end(&mut self) {
+    /// All runs have ended. What waits on is what the kernel refused: other changes altered no table, or are in the kernel.
+    pub(super) fn end(&mut self, runs: &[Run]) {
         self.since = None;
+        self.endpoints.retain(|family, _| runs.iter().any(|run| run.family == *family && !run.is_clean));
     }
 }
+
+#[cfg(test)]
+mod tests;
