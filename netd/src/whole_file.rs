@@ -1,5 +1,6 @@
 //! Files that readers see whole or not at all.
 
+use std::error::Error;
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -18,6 +19,18 @@ pub(crate) fn read(path: &Path) -> io::Result<String> {
 
 /// Reads a text of at most `largest` bytes from a regular file.
 pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    append(path, largest, &mut bytes)?;
+    String::from_utf8(bytes).map_err(not_utf8)
+}
+
+/// The error for a text of other bytes than UTF-8.
+pub(crate) fn not_utf8(error: impl Into<Box<dyn Error + Send + Sync>>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// Reads at most `largest` bytes from a regular file to the end of `bytes`. What stands there after a failure is of no use.
+pub(crate) fn append(path: &Path, largest: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     // Without O_NONBLOCK, opening a pipe without a writer would block.
     let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
     let metadata = file.metadata()?;
@@ -29,9 +42,8 @@ pub(crate) fn read_up_to(path: &Path, largest: u64) -> io::Result<String> {
         return Err(io::Error::other(format!("it has {size} bytes: netd reads at most {} kB", largest / 1024)));
     }
     // With room for one byte more, two reads suffice: of the text, and of its end.
-    let mut text = String::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1);
-    file.take(largest).read_to_string(&mut text)?;
-    Ok(text)
+    bytes.reserve(usize::try_from(metadata.len()).unwrap_or_default() + 1);
+    file.take(largest).read_to_end(bytes).map(drop)
 }
 
 /// Writes `contents` to `path` in one step, readable by everybody, whatever the umask. On failure the file is unchanged, and no other file

@@ -6,6 +6,7 @@ use std::pin::Pin;
 
 use network::chain;
 use tokio::sync::mpsc;
+use tokio::task;
 use tokio::time::{Instant, sleep_until};
 
 use super::Daemon;
@@ -23,6 +24,10 @@ impl Daemon {
         mut ended: Pin<&mut impl Future<Output = ()>>,
     ) {
         loop {
+            if self.kernel.is_behind {
+                // A wait that is over at once gives no other task its turn.
+                task::yield_now().await;
+            }
             let (listed, next) = (self.store.is_listed, self.next());
             tokio::select! {
                 () = &mut ended => return,

@@ -17,9 +17,10 @@ use crate::problem::{Kind, Problem};
 use crate::reconcile::{self, Deferred, Planned, ReconcileError, Report, RunKind, Trigger};
 use crate::reconciler::Reconciler;
 
-/// How many notifications are read at once, and how often in a row: then the store gets its turn.
-const AT_ONCE: usize = 4096;
-const ROUNDS: usize = 16;
+/// How many notifications are read at once, and how often in a row, some milliseconds in all: then the store and the publisher get their
+/// turn. After a start, thousands wait that this daemon has caused itself.
+const AT_ONCE: usize = 1024;
+const ROUNDS: usize = 2;
 
 /// The kernel and the engine.
 pub(super) struct KernelSync {

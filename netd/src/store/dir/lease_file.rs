@@ -1,10 +1,13 @@
 //! Reads and parses the nodes' files.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
+use std::thread;
 
 use network::model::{Lease, NodeName};
 use network::record;
@@ -13,6 +16,13 @@ use network::text::printable;
 use super::files::{Layout, file_name};
 use crate::store::StoreError;
 use crate::whole_file;
+
+/// How many files are read into one piece of memory, and how many such pieces wait for the parser.
+const TOGETHER: usize = 64;
+const AHEAD: usize = 4;
+
+/// Most files are shorter.
+const USUAL: usize = 768;
 
 /// Why a node's file yields no lease.
 #[derive(Debug, thiserror::Error)]
@@ -54,21 +64,40 @@ impl Layout {
         }
     }
 
-    /// The files in the directory of nodes, which must exist.
+    /// The files in the directory of nodes, which must exist. One thread reads while this one parses.
     pub(super) fn read_files(&self) -> Result<LeaseFiles, StoreError> {
-        Ok(self.names()?.into_iter().filter_map(|name| self.read(&name).map(|file| (name, file))).collect())
+        let names = &self.names()?;
+        let (sender, texts) = sync_channel(AHEAD);
+        thread::scope(|scope| {
+            // The receiver stays until the last text.
+            let read = move || names.chunks(TOGETHER).all(|names| sender.send(self.read_texts(names)).is_ok());
+            let begun = thread::Builder::new().spawn_scoped(scope, read);
+            // Without the thread, no file must look like a node that is gone.
+            begun.map_err(|error| unreadable(&self.nodes_dir(), error))?;
+            Ok(texts.into_iter().flat_map(Texts::parse).collect())
+        })
     }
 
     /// A file in the directory of nodes; `None` where there is none of this name.
     pub(super) fn read(&self, name: &str) -> Option<LeaseFile> {
-        match whole_file::read(&self.nodes_dir().join(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            text => Some(text.map_err(LeaseFileError::from).and_then(|text| parse(name, &text))),
+        self.read_texts(&[name.to_owned()]).parse().map(|(_, file)| file).next()
+    }
+
+    fn read_texts<'n>(&self, names: &'n [String]) -> Texts<'n> {
+        let mut texts =
+            Texts { bytes: Vec::with_capacity(USUAL * names.len()), files: Vec::with_capacity(names.len()) };
+        let mut path = self.nodes_dir().join("name");
+        for name in names {
+            path.set_file_name(name);
+            let start = texts.bytes.len();
+            let read = whole_file::append(&path, whole_file::LARGEST, &mut texts.bytes);
+            texts.files.push((name, read.map(|()| start..texts.bytes.len())));
         }
+        texts
     }
 
     /// The names of the files in the directory of nodes. Hidden files are left out: those are being written.
-    fn names(&self) -> Result<BTreeSet<String>, StoreError> {
+    fn names(&self) -> Result<Vec<String>, StoreError> {
         let nodes = self.nodes_dir();
         let unreadable = |error| unreadable(&nodes, error);
         let entries = fs::read_dir(&nodes).map_err(unreadable)?;
@@ -77,11 +106,32 @@ impl Layout {
     }
 }
 
+/// Files as they were read, one behind the other in one piece of memory: two threads that allocate for each file wait for each other.
+struct Texts<'n> {
+    bytes: Vec<u8>,
+    /// The files' names and where their texts are.
+    files: Vec<(&'n String, io::Result<Range<usize>>)>,
+}
+
+impl<'n> Texts<'n> {
+    /// The leases; none for a file that is gone.
+    fn parse(self) -> impl Iterator<Item = (String, LeaseFile)> + use<'n> {
+        let Self { bytes, files } = self;
+        files.into_iter().filter_map(move |(name, range)| match range {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            range => {
+                Some((name.clone(), range.map_err(LeaseFileError::from).and_then(|range| parse(name, &bytes[range]))))
+            }
+        })
+    }
+}
+
 fn unreadable(nodes: &Path, error: io::Error) -> StoreError {
     StoreError::read(nodes.display(), "the store's directory must be there and readable; is it mounted?", error)
 }
 
-fn parse(name: &str, text: &str) -> LeaseFile {
+fn parse(name: &str, text: &[u8]) -> LeaseFile {
+    let text = str::from_utf8(text).map_err(whole_file::not_utf8)?;
     let node = node_of(name).ok_or(LeaseFileError::Foreign)?;
     Ok(record::parse(&node, text)?.into())
 }
