@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use dataplane::link::{Kind, Link};
-use dataplane::monitor::{Event, Object};
+use dataplane::monitor::{Event, RtnetlinkObject};
 use dataplane::route::Route;
 use dataplane::types::{IfName, Mac, Mtu, PerFamily, Prefix, RouteProtocol};
 use netd_cni::attachment::Attachment;
@@ -105,11 +105,11 @@ impl BridgeWatch {
     /// Takes a notification of the kernel: a bridge may get this node's subnet and lose it before a full run looks.
     pub fn notify(&mut self, event: &Event, subnets: &PerFamily<Prefix>) {
         match event {
-            Event::New(Object::Link(link)) if link.name == self.name && link.kind == Kind::Bridge => {
+            Event::New(RtnetlinkObject::Link(link)) if link.name == self.name && link.kind == Kind::Bridge => {
                 self.made =
                     self.made.filter(|(index, _)| *index == link.index).or(link.mac.map(|mac| (link.index, mac)));
             }
-            Event::New(Object::Route(route)) if is_connected(route, subnets) => {
+            Event::New(RtnetlinkObject::Route(route)) if is_connected(route, subnets) => {
                 let is_known = self.memory.as_ref().is_some_and(|memory| memory.index == route.index);
                 if let Some((index, mac)) = self.made.filter(|(index, _)| *index == route.index && !is_known) {
                     self.memory = Some(Memory { name: self.name.clone(), index, mac, gateways: gateways(subnets) });

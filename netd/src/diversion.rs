@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::netlink::RouteSocket;
-use dataplane::rule::{Action, Flow, Found, Rule};
+use dataplane::rule::{FoundRoute, PolicyAction, PolicyRule, RouteQuery};
 use dataplane::types::{Family, IfName, PerFamily, Prefix};
 use network::model::{Cluster, NodeName};
 use network::overlay::Outcome;
@@ -18,7 +18,7 @@ use crate::problem::{Kind, Problem};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diversion {
     /// The rule.
-    pub rule: Rule,
+    pub rule: PolicyRule,
     /// The table by which the packets go, and out of which link; none where the rule refuses them.
     pub route: Option<(u32, Option<IfName>)>,
     /// The peers to whose pods the packets are.
@@ -79,23 +79,23 @@ pub fn find(
         let pods = routed.filter_map(|name| Some((name, pod(cluster, name, family)?)));
         for (name, to) in pods {
             let from_pod = own.and_then(|from| bridge.clone().map(|(bridge, index)| (from, bridge, index)));
-            let from_pod = from_pod.map(|forwarded| Flow { to, forwarded: Some(forwarded) });
-            let flows = from_pod.into_iter().chain([Flow { to, forwarded: None }]);
+            let from_pod = from_pod.map(|forwarded| RouteQuery { to, forwarded: Some(forwarded) });
+            let flows = from_pod.into_iter().chain([RouteQuery { to, forwarded: None }]);
             search.first_of(flows, |diversion| {
                 diversion.peers.insert(name.clone());
             });
         }
         // Before the first pod there is no route to it.
         if let Some(to) = own.filter(|_| outcome.desired.bridge.is_some()) {
-            search.first_of([Flow { to, forwarded: None }], |diversion| diversion.own = true);
+            search.first_of([RouteQuery { to, forwarded: None }], |diversion| diversion.own = true);
         }
     }
     found
 }
 
 /// True for a rule as every host has them: for the tables `default`, `main` and `local`.
-fn is_usual(rule: &Rule) -> bool {
-    matches!(rule.action, Action::Lookup { table: 253..=255, longer_than: None })
+fn is_usual(rule: &PolicyRule) -> bool {
+    matches!(rule.action, PolicyAction::Lookup { table: 253..=255, longer_than: None })
 }
 
 /// An address that a pod of a peer may have.
@@ -105,18 +105,18 @@ fn pod(cluster: &Cluster, name: &NodeName, family: Family) -> Option<IpAddr> {
 
 struct Search<'s> {
     socket: &'s mut RouteSocket,
-    rules: Vec<Rule>,
+    rules: Vec<PolicyRule>,
     network: Prefix,
     found: &'s mut Vec<Diversion>,
 }
 
 impl Search<'_> {
     /// Notes the rule that diverts the first of these packets that one does.
-    fn first_of(&mut self, flows: impl IntoIterator<Item = Flow>, note: impl FnOnce(&mut Diversion)) {
+    fn first_of(&mut self, flows: impl IntoIterator<Item = RouteQuery>, note: impl FnOnce(&mut Diversion)) {
         let Some((rule, route)) = flows.into_iter().find_map(|flow| self.rule_for(&flow)) else { return };
         let known = self.found.iter().position(|known| known.rule == rule);
         let place = known.unwrap_or_else(|| {
-            let route = route.map(|Found { table, index }| (table, index.and_then(|index| self.name_of(index))));
+            let route = route.map(|FoundRoute { table, index }| (table, index.and_then(|index| self.name_of(index))));
             let remedy = rule.bypass(&self.rules, self.network);
             self.found.push(Diversion { rule, route, peers: BTreeSet::new(), own: false, remedy });
             self.found.len() - 1
@@ -125,9 +125,9 @@ impl Search<'_> {
     }
 
     /// The rule by which a packet does not come to the main table.
-    fn rule_for(&mut self, flow: &Flow) -> Option<(Rule, Option<Found>)> {
+    fn rule_for(&mut self, flow: &RouteQuery) -> Option<(PolicyRule, Option<FoundRoute>)> {
         let socket = &mut *self.socket;
-        let mut before = Rule::before_main(&self.rules, flow).peekable();
+        let mut before = PolicyRule::before_main(&self.rules, flow).peekable();
         before.peek()?;
         let found = match socket.lookup(flow) {
             Ok(found) => Some(found),
@@ -137,11 +137,11 @@ impl Search<'_> {
         };
         before.find_map(|rule| {
             let route = match (rule.action, found) {
-                (Action::Lookup { table, .. }, Some(found)) => (table == found.table).then_some(Some(found)),
-                (Action::Lookup { table, .. }, None) => {
-                    socket.refuses(table, flow.to).ok()?.then_some(Some(Found { table, index: None }))
+                (PolicyAction::Lookup { table, .. }, Some(found)) => (table == found.table).then_some(Some(found)),
+                (PolicyAction::Lookup { table, .. }, None) => {
+                    socket.refuses(table, flow.to).ok()?.then_some(Some(FoundRoute { table, index: None }))
                 }
-                (Action::Refuse(_), None) => Some(None),
+                (PolicyAction::Refuse(_), None) => Some(None),
                 _ => None,
             };
             route.map(|route| (rule.clone(), route))

@@ -1,6 +1,6 @@
 //! The removal of the tables that netd-proxy has made.
 
-use dataplane::nft::{self, Family, Operation, TableId};
+use dataplane::nft::{self, Operation, TableFamily, TableId};
 
 use crate::listing::server;
 use crate::ruleset::TABLE;
@@ -11,7 +11,7 @@ use crate::ruleset::TABLE;
 /// Where the kernel refuses it.
 pub fn clean_up() -> Result<(), nft::Error> {
     let mut socket = nft::Socket::open()?;
-    for family in [Family::Ip, Family::Ip6] {
+    for family in [TableFamily::Ip, TableFamily::Ip6] {
         if socket.read_table_without_elements(family, TABLE)?.is_some() {
             socket.apply(&[Operation::DeleteTable(TableId::new(family, TABLE))])?;
         }

@@ -59,7 +59,7 @@ pub enum TraceError {
     Families,
     /// There is no table.
     #[error("the kernel has no table `{0} {TABLE}`: netd-proxy has not run on this node")]
-    NoTable(nft::Family),
+    NoTable(nft::TableFamily),
     /// The table cannot be read.
     #[error("the kernel's table cannot be read: the capability NET_ADMIN is necessary")]
     Nftables(#[from] nft::Error),
@@ -86,7 +86,7 @@ pub fn run(arguments: &Arguments) -> Result<String, TraceError> {
     if Family::of(destination.ip()) != family {
         return Err(TraceError::Families);
     }
-    let table_family = if family == Family::V4 { nft::Family::Ip } else { nft::Family::Ip6 };
+    let table_family = if family == Family::V4 { nft::TableFamily::Ip } else { nft::TableFamily::Ip6 };
     let table = nft::Socket::open()?.read_table(table_family, TABLE)?;
     let table = table.ok_or(TraceError::NoTable(table_family))?;
     let own = RouteSocket::open()?.addresses(None, Some(family))?;

@@ -24,7 +24,7 @@ use crate::netlink_socket::{NetlinkSocket, Received};
 
 #[cfg(feature = "tokio")]
 pub use asynchronous::AsyncMonitor;
-pub use event::{Event, Object};
+pub use event::{Event, RtnetlinkObject};
 pub use filter::{Devices, Filter, Routes, Tables};
 pub use netconf::NetconfChange;
 

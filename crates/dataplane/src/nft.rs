@@ -40,11 +40,11 @@ pub use notification::{Action, Subject, TableChange, TableFilter};
 pub use operation::{Elements, Operation, RecordList, Transaction};
 pub(crate) use read::RawMessage;
 pub use record_changes::{Difference, ELEMENTS_PER_TRANSACTION, RecordChange, transactions};
-pub use records::{Record, RecordData, Records, Unfit};
+pub use records::{ElementRecord, ElementRecordData, Records, Unfit};
 pub use socket::Socket;
 pub use table::{
-    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Family, Hook, Policy, Rule,
-    RuleWithHandle, Set, SetFlags, Table, TableId, Usage,
+    Base, BaseChainFacts, Chain, ChainType, Counter, Data, DataType, Element, Hook, Policy, Rule, RuleWithHandle, Set,
+    SetFlags, Table, TableFamily, TableId, Usage,
 };
 pub use value::{AddressType, Interval, Key, Type, Value, protocol, state, status};
 

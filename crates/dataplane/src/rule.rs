@@ -22,7 +22,7 @@ const MAIN: u32 = RouteHeader::RT_TABLE_MAIN as u32;
 
 /// A packet without ports or a mark, whose route is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flow {
+pub struct RouteQuery {
     /// Where to.
     pub to: IpAddr,
     /// Its source and the device, with the device's index, that it comes in by; none for a packet of the host's own.
@@ -31,7 +31,7 @@ pub struct Flow {
 
 /// What becomes of packets that a rule matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum PolicyAction {
     /// A table decides, if it has a route whose prefix is longer than that.
     Lookup {
         /// The table's number.
@@ -47,24 +47,24 @@ pub enum Action {
 
 /// A policy rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rule {
+pub struct PolicyRule {
     /// Its family.
     pub family: Family,
     /// Lower goes first.
     pub priority: u32,
     /// What becomes of the packets.
-    pub action: Action,
+    pub action: PolicyAction,
     is_inverted: bool,
     from: Option<Prefix>,
     to: Option<Prefix>,
     iif: Option<String>,
     /// `fwmark`: the value, and the bits that count.
     mark: Option<(u32, u32)>,
-    /// It asks for more than a [`Flow`] has, such as ports.
+    /// It asks for more than a [`RouteQuery`] has, such as ports.
     asks_for_more: bool,
 }
 
-impl Rule {
+impl PolicyRule {
     /// Reads a rule; `None` for other messages.
     pub fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
         let RouteNetlinkMessage::NewRule(RuleMessage { header, attributes, .. }) = message else { return None };
@@ -73,7 +73,7 @@ impl Rule {
         let mut rule = Self {
             family,
             priority: 0,
-            action: Action::Next,
+            action: PolicyAction::Next,
             is_inverted: header.flags.contains(RuleFlags::Invert),
             from: None,
             to: None,
@@ -105,17 +105,17 @@ impl Rule {
         }
         rule.mark = value.map(|value| (value, bits)).filter(|mark| *mark != (0, 0));
         rule.action = match header.action {
-            RuleAction::ToTable => Action::Lookup { table, longer_than },
-            RuleAction::Blackhole => Action::Refuse("blackhole"),
-            RuleAction::Unreachable => Action::Refuse("unreachable"),
-            RuleAction::Prohibit => Action::Refuse("prohibit"),
-            _ => Action::Next,
+            RuleAction::ToTable => PolicyAction::Lookup { table, longer_than },
+            RuleAction::Blackhole => PolicyAction::Refuse("blackhole"),
+            RuleAction::Unreachable => PolicyAction::Refuse("unreachable"),
+            RuleAction::Prohibit => PolicyAction::Refuse("prohibit"),
+            _ => PolicyAction::Next,
         };
         Some(rule)
     }
 
     /// True where the kernel follows the rule for this packet. A rule that asks for more than the packet has is none of them.
-    fn matches(&self, flow: &Flow) -> bool {
+    fn matches(&self, flow: &RouteQuery) -> bool {
         let (from, iif) = match &flow.forwarded {
             Some((from, iif, _)) => (Some(*from), iif.as_str()),
             None => (None, LOOPBACK_NAME),
@@ -137,18 +137,18 @@ impl Rule {
     }
 
     /// The rules of a list that may keep a packet from the main table: those before the one that leads to it.
-    pub fn before_main<'r>(rules: &'r [Self], flow: &'r Flow) -> impl Iterator<Item = &'r Self> {
+    pub fn before_main<'r>(rules: &'r [Self], flow: &'r RouteQuery) -> impl Iterator<Item = &'r Self> {
         // `suppress_prefixlength 0` passes over the default route alone.
         let leads_to_main =
-            |rule: &&Self| matches!(rule.action, Action::Lookup { table: MAIN, longer_than: None | Some(0) });
+            |rule: &&Self| matches!(rule.action, PolicyAction::Lookup { table: MAIN, longer_than: None | Some(0) });
         let matching = rules.iter().filter(|rule| rule.family == Family::of(flow.to) && rule.matches(flow));
-        matching
-            .take_while(move |rule| !leads_to_main(rule))
-            .filter(|rule| !matches!(rule.action, Action::Next | Action::Lookup { table: LOCAL | MAIN, .. }))
+        matching.take_while(move |rule| !leads_to_main(rule)).filter(|rule| {
+            !matches!(rule.action, PolicyAction::Next | PolicyAction::Lookup { table: LOCAL | MAIN, .. })
+        })
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for PolicyRule {
     /// As `ip rule` writes it, with numbers for tables.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}from ", self.priority, if self.is_inverted { "not " } else { "" })?;
@@ -168,19 +168,19 @@ impl fmt::Display for Rule {
             write!(f, " iif {iif}")?;
         }
         match self.action {
-            Action::Lookup { table, longer_than } => {
+            PolicyAction::Lookup { table, longer_than } => {
                 write!(f, " lookup {table}")?;
                 longer_than.map_or(Ok(()), |length| write!(f, " suppress_prefixlength {length}"))
             }
-            Action::Refuse(word) => write!(f, " {word}"),
-            Action::Next => Ok(()),
+            PolicyAction::Refuse(word) => write!(f, " {word}"),
+            PolicyAction::Next => Ok(()),
         }
     }
 }
 
 /// The route that the kernel gives a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundRoute {
     /// The table that has it.
     pub table: u32,
     /// The index of the link that it leads out of.
@@ -189,10 +189,10 @@ pub struct Found {
 
 impl RouteSocket {
     /// The policy rules of one family, in their order.
-    pub fn rules(&mut self, of: Family) -> Result<Vec<Rule>, KernelError> {
+    pub fn rules(&mut self, of: Family) -> Result<Vec<PolicyRule>, KernelError> {
         let mut message = RuleMessage::default();
         message.header.family = family(of);
-        self.dump(RouteNetlinkMessage::GetRule(message), Rule::from_message)
+        self.dump(RouteNetlinkMessage::GetRule(message), PolicyRule::from_message)
     }
 
     /// True where a table has a route to an address that lets no packet through: of those a lookup gives no table.
@@ -211,7 +211,7 @@ impl RouteSocket {
     }
 
     /// The route that the kernel would give a packet now. Where it would give none, that is an error.
-    pub fn lookup(&mut self, flow: &Flow) -> Result<Found, KernelError> {
+    pub fn lookup(&mut self, flow: &RouteQuery) -> Result<FoundRoute, KernelError> {
         let of = Family::of(flow.to);
         let mut message = RouteMessage::default();
         message.header.address_family = family(of);
@@ -229,7 +229,7 @@ impl RouteSocket {
         let Some(RouteNetlinkMessage::NewRoute(route)) = answer else {
             return Err(KernelError::Missing(format!("a route to {}", flow.to)));
         };
-        let mut found = Found { table: route.header.table.into(), index: None };
+        let mut found = FoundRoute { table: route.header.table.into(), index: None };
         for attribute in &route.attributes {
             match attribute {
                 RouteAttribute::Table(table) => found.table = *table,

@@ -5,7 +5,9 @@
 
 use dataplane::kernel::Kernel;
 use dataplane::netlink::KernelError;
-use dataplane::nft::{BaseChainFacts, Family, Operand, Operation, Rule, RuleWithHandle, Statement, TableId, Verdict};
+use dataplane::nft::{
+    BaseChainFacts, Operand, Operation, Rule, RuleWithHandle, Statement, TableFamily, TableId, Verdict,
+};
 
 use crate::overlay::Identity;
 
@@ -13,7 +15,7 @@ use crate::overlay::Identity;
 pub const CHAINS: [(&str, &str, &str); 2] =
     [("nat", "POSTROUTING", "FLANNEL-POSTRTG"), ("filter", "FORWARD", "FLANNEL-FWD")];
 /// The tables that flannel makes with `EnableNFTables`.
-pub const TABLES: [(Family, &str); 2] = [(Family::Ip, "flannel-ipv4"), (Family::Ip6, "flannel-ipv6")];
+pub const TABLES: [(TableFamily, &str); 2] = [(TableFamily::Ip, "flannel-ipv4"), (TableFamily::Ip6, "flannel-ipv6")];
 
 /// Reads which changes remove flannel's rules; none where the rules are about other networks. Chains without a rule are removed too: a
 /// flannel that ended while it started leaves them.
@@ -54,7 +56,9 @@ pub fn leftovers(
 }
 
 fn is(facts: &BaseChainFacts, table: &str, chain: &str) -> bool {
-    matches!(facts.table.family, Family::Ip | Family::Ip6) && facts.table.name == table && facts.chain == chain
+    matches!(facts.table.family, TableFamily::Ip | TableFamily::Ip6)
+        && facts.table.name == table
+        && facts.chain == chain
 }
 
 fn jumps_to(rule: &Rule, chain: &str) -> bool {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dataplane::link::Link;
-use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Object, Routes, Tables};
+use dataplane::monitor::{Devices, Event, Filter, NetconfChange, Routes, RtnetlinkObject, Tables};
 use dataplane::nft::{TableFilter, TableId};
 use dataplane::op::DeviceRoute;
 use dataplane::route::Route;
@@ -123,12 +123,12 @@ impl KernelView {
     }
 
     /// An object is there with the notified value, or has been deleted.
-    fn object(&mut self, object: Object, is_there: bool, desired: &Desired, engine: &mut Engine) {
+    fn object(&mut self, object: RtnetlinkObject, is_there: bool, desired: &Desired, engine: &mut Engine) {
         match object {
-            Object::Link(link) if self.unmade.contains(&link.name) => {}
-            Object::Link(link) if is_there => self.link_changed(*link, desired, engine),
-            Object::Link(link) => self.link_deleted(&link, desired, engine),
-            Object::Address(address) => {
+            RtnetlinkObject::Link(link) if self.unmade.contains(&link.name) => {}
+            RtnetlinkObject::Link(link) if is_there => self.link_changed(*link, desired, engine),
+            RtnetlinkObject::Link(link) => self.link_deleted(&link, desired, engine),
+            RtnetlinkObject::Address(address) => {
                 let (is_of_underlay, device) = (address.index == self.filter.underlay.0, self.device(address.index));
                 match device.filter(|_| address.global || !is_there) {
                     _ if is_of_underlay && is_there => engine.require_full(),
@@ -140,7 +140,7 @@ impl KernelView {
                     None => {}
                 }
             }
-            Object::Route(route) => self.route(&route, desired, engine, |routes, route| {
+            RtnetlinkObject::Route(route) => self.route(&route, desired, engine, |routes, route| {
                 // A deleted route that was not known is notified in another form than it is dumped.
                 let route = Item::Route(route);
                 if !is_there {
@@ -149,12 +149,12 @@ impl KernelView {
                 routes.insert(route);
                 true
             }),
-            Object::Neighbour(entry) => {
+            RtnetlinkObject::Neighbour(entry) => {
                 let Some(device) = self.tunnel(entry.index, desired) else { return };
                 let mac = entry.mac.filter(|_| is_there && entry.permanent).map(Item::Mac).into_iter();
                 self.edit(Key::Neighbour(device, entry.address), desired, engine, |value| *value = mac.collect());
             }
-            Object::Fdb(entry) => {
+            RtnetlinkObject::Fdb(entry) => {
                 let Some(device) = self.tunnel(entry.index, desired) else { return };
                 self.edit(Key::Fdb(device, entry.mac), desired, engine, |endpoints| {
                     let endpoint = Item::Endpoint(entry.destination);

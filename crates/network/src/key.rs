@@ -92,7 +92,7 @@ fn of_nft(transaction: &Transaction) -> Key {
         ] => Key::Rules(table.clone(), chain.clone()),
         [other, ..] => Key::Table(other.table().clone()),
         // An empty transaction changes nothing.
-        [] => Key::Table(TableId::new(nft::Family::Inet, "")),
+        [] => Key::Table(TableId::new(nft::TableFamily::Inet, "")),
     }
 }
 

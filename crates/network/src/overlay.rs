@@ -42,7 +42,7 @@ pub struct Identity {
 impl Identity {
     /// Our nftables table.
     pub fn table(&self) -> nft::TableId {
-        nft::TableId::new(nft::Family::Inet, self.mark.clone())
+        nft::TableId::new(nft::TableFamily::Inet, self.mark.clone())
     }
 
     /// True where `range` is a part of one of our networks, or of one that was.

@@ -23,7 +23,7 @@ const LONGEST: usize = 16;
 /// The fields in the order in which they are written. `None` is `null`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Record<'a> {
+struct LeaseRecord<'a> {
     subnet: Option<Prefix>,
     #[serde(rename = "IPv6Subnet")]
     ipv6_subnet: Option<Prefix>,
@@ -70,7 +70,7 @@ pub fn render(lease: &Lease) -> String {
 
 /// A lease as a part of another text.
 pub fn of(lease: &Lease) -> impl Serialize + '_ {
-    Record {
+    LeaseRecord {
         subnet: lease.subnets.v4,
         ipv6_subnet: lease.subnets.v6,
         public_ip: lease.public.v4,

@@ -59,7 +59,7 @@ impl<K, O> Default for Deferred<K, O> {
 
 /// The repairs of one key.
 #[derive(Debug, Clone, Default)]
-struct Record {
+struct Repairs {
     desired: DesiredHash,
     /// The repairs within the window before the last one.
     recent: VecDeque<Duration>,
@@ -73,7 +73,7 @@ struct Record {
     former_wait: Option<Duration>,
 }
 
-impl Record {
+impl Repairs {
     fn due(&self) -> Duration {
         self.last + self.wait.unwrap_or_default()
     }
@@ -111,7 +111,7 @@ impl Record {
 /// The recent repairs, by key.
 #[derive(Debug)]
 pub struct RepairBackoff<K> {
-    records: BTreeMap<K, Record>,
+    records: BTreeMap<K, Repairs>,
 }
 
 impl<K> Default for RepairBackoff<K> {
@@ -168,7 +168,7 @@ impl<K: ObjectKey> RepairBackoff<K> {
     ) -> bool {
         let Some(record) = self.records.get_mut(key) else {
             if run.repairs {
-                let mut record = Record { desired, ..Record::default() };
+                let mut record = Repairs { desired, ..Repairs::default() };
                 record.repair(now);
                 self.records.insert(key.clone(), record);
             }
@@ -210,11 +210,11 @@ impl<K: ObjectKey> RepairBackoff<K> {
 
     /// When the next wait is over: then a full run has to plan the deferred ops again.
     pub fn next(&self) -> Option<Duration> {
-        self.records.values().filter(|record| record.undone.is_some()).map(Record::due).min()
+        self.records.values().filter(|record| record.undone.is_some()).map(Repairs::due).min()
     }
 
     fn contested(&self, now: Duration) -> Vec<Contested<K>> {
-        let contested = |(key, record): (&K, &Record)| {
+        let contested = |(key, record): (&K, &Repairs)| {
             record.wait?;
             let next = record.undone.map(|_| record.due().saturating_sub(now));
             Some(Contested { key: key.clone(), times: record.times, next })

@@ -200,12 +200,12 @@ fn what_happens_between_two_full_runs_is_heard() {
     let subnets = scene.subnets();
     scene.make_bridge(mac(0x66));
     let link = scene.kernel.links.iter().find(|link| link.name == BRIDGE).expect("the bridge").clone();
-    scene.watch.notify(&Event::New(Object::Link(Box::new(link.clone()))), &subnets);
+    scene.watch.notify(&Event::New(RtnetlinkObject::Link(Box::new(link.clone()))), &subnets);
     let changed = Link { mac: Some(mac(1)), ..link.clone() };
-    scene.watch.notify(&Event::New(Object::Link(Box::new(changed))), &subnets);
+    scene.watch.notify(&Event::New(RtnetlinkObject::Link(Box::new(changed))), &subnets);
     assert_eq!(scene.watch.memory, None, "it may be anybody's");
     let route = connected(prefix("10.244.1.0/24"), link.index, 0);
-    scene.watch.notify(&Event::New(Object::Route(route)), &subnets);
+    scene.watch.notify(&Event::New(RtnetlinkObject::Route(route)), &subnets);
     scene.lose_bridge();
     let expected = format!("ip link add cni0 address {} mtu 1500 up type bridge", mac(0x66));
     assert_eq!(scene.repair()[0], expected, "it comes back");

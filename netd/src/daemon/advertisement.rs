@@ -5,11 +5,11 @@
 //! [`network::overlay::transition`]:
 //!
 //! - This node sends by an encapsulation only after it has published that and has read the peers' leases after that.
-//!   [`Advertisement::may_send`] says by which it may send now; a plan uses no other.
+//!   [`OwnAdvertisement::may_send`] says by which it may send now; a plan uses no other.
 //! - This node stops to receive by an encapsulation only after it has published that, has waited for the last packets, and has read the
-//!   peers' leases after that. Until then the encapsulation is in [`Advertisement::support`] or in [`Advertisement::draining`].
+//!   peers' leases after that. Until then the encapsulation is in [`OwnAdvertisement::support`] or in [`OwnAdvertisement::draining`].
 //! - A node that had published nothing reads the peers' leases once more after its first publication, and has pods only then:
-//!   [`Advertisement::may_have_pods`].
+//!   [`OwnAdvertisement::may_have_pods`].
 //!
 //! There is one write or one read at a time. A write whose answer did not come may have been made: what it says counts as published for
 //! the second rule, and not for the first.
@@ -24,7 +24,7 @@ pub(crate) const DRAIN: Duration = Duration::from_secs(3);
 
 /// The state.
 #[derive(Debug, Clone)]
-pub(crate) struct Advertisement {
+pub(crate) struct OwnAdvertisement {
     /// This node's lease as the store has it, by the last answer.
     stored: Lease,
     /// The lease that the store is to have, from the last run that left the kernel so.
@@ -66,7 +66,7 @@ pub(crate) struct ReadEffect {
     pub(crate) run_due: bool,
 }
 
-impl Advertisement {
+impl OwnAdvertisement {
     /// Goes on from the lease that the store has at the start. An earlier netd of this node may have published what is in it; the first
     /// list of the peers' leases is read after that.
     pub(crate) fn new(stored: &Lease) -> Self {

@@ -11,7 +11,7 @@ use network::net_conf::NetConf;
 use network::overlay::Outcome;
 use tokio::time::Instant;
 
-use super::advertisement::Advertisement;
+use super::advertisement::OwnAdvertisement;
 use super::lease_condition::{self, LeaseCondition};
 use super::publisher::{Answer, Publisher, Request};
 use super::store_view::StoreView;
@@ -27,7 +27,7 @@ const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 pub(super) struct LocalLease {
     pub(super) publisher: Publisher,
     /// What the publications mean for plans, and for the node's first pods.
-    pub(super) advertisement: Advertisement,
+    pub(super) advertisement: OwnAdvertisement,
     /// How this node takes its subnets.
     pub(super) request: LeaseRequest,
     pub(super) condition: LeaseCondition,
@@ -45,7 +45,7 @@ pub(super) struct LocalLease {
 impl LocalLease {
     /// Goes on from the lease that was acquired at the start.
     pub(super) fn new(publisher: Publisher, request: LeaseRequest, acquired: &Lease, epoch: Instant) -> Self {
-        let (advertisement, condition) = (Advertisement::new(acquired), LeaseCondition::default());
+        let (advertisement, condition) = (OwnAdvertisement::new(acquired), LeaseCondition::default());
         Self {
             publisher,
             advertisement,

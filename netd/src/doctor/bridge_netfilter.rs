@@ -1,6 +1,6 @@
 //! Whether packets between pods of one node meet iptables, and whether they should. Pure.
 
-use dataplane::nft::Family as TableFamily;
+use dataplane::nft::TableFamily;
 use dataplane::types::Family;
 
 use super::facts::Facts;

@@ -3,7 +3,7 @@
 //! [`forward::not_accepted`] judges the rules. A chain that jumps to others, or has conditions that are not understood here, may accept
 //! the packets all the same: that is a warning.
 
-use dataplane::nft::{BaseChainFacts, Family as TableFamily, Hook, Policy, Rule, Statement, Verdict};
+use dataplane::nft::{BaseChainFacts, Hook, Policy, Rule, Statement, TableFamily, Verdict};
 use dataplane::types::Prefix;
 use network::overlay::forward::{self, Blocker};
 

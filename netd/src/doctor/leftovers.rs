@@ -1,6 +1,6 @@
 //! What another pod network has left on this node, or still does there. Pure.
 
-use dataplane::nft::Family as TableFamily;
+use dataplane::nft::TableFamily;
 use dataplane::types::Family;
 use network::flannel::{CHAINS, TABLES};
 

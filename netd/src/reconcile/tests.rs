@@ -1,8 +1,6 @@
 //! What is done of a plan. The addresses are in [`network::fixtures`].
 
-use dataplane::nft::{
-    Chain, ChainType, Expression, Family as TableFamily, Hook, Rule, Side, Statement, Table, Verdict,
-};
+use dataplane::nft::{Chain, ChainType, Expression, Hook, Rule, Side, Statement, Table, TableFamily, Verdict};
 use dataplane::types::Family;
 use network::fixtures::{Network, V4, vxlan};
 use network::overlay::masquerade::Ports;

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use dataplane::nft::{
-    AddressType, Chain, ChainType, DataType, Element, Expression, Family as TableFamily, Hook, Key, MapLookup,
-    NatFlags, Operand, Reject, Rule, Set, SetFlags, Side, Statement, Table, TableId, Type, Value, Verdict, VerdictMap,
-    state, status,
+    AddressType, Chain, ChainType, DataType, Element, Expression, Hook, Key, MapLookup, NatFlags, Operand, Reject,
+    Rule, Set, SetFlags, Side, Statement, Table, TableFamily, TableId, Type, Value, Verdict, VerdictMap, state, status,
 };
 use dataplane::types::Family;
 

@@ -213,7 +213,7 @@ impl Patient {
     fn accept(&mut self) -> Outcome {
         let mut times = Times::default();
         let mut fresh = self.fresh()?;
-        let (table, chain) = (TableId::new(nft::Family::Ip, "filter"), "FORWARD".to_owned());
+        let (table, chain) = (TableId::new(nft::TableFamily::Ip, "filter"), "FORWARD".to_owned());
         fresh.bed.namespace.run("iptables-nft -P FORWARD DROP")?;
         for _ in 0..ROUNDS_OF_ONE {
             let rules = eventually(seconds(10), "netd has two rules there", || {

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use dataplane::monitor::{Event, Filter, Monitor, Object, Subscription};
+use dataplane::monitor::{Event, Filter, Monitor, RtnetlinkObject, Subscription};
 use dataplane::types::{Mac, Prefix};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -118,20 +118,20 @@ impl KernelEvents {
 fn notification(event: Event) -> Outcome<KernelEvent> {
     Ok(match event {
         Event::New(object) => match object {
-            Object::Neighbour(entry) if entry.permanent => {
+            RtnetlinkObject::Neighbour(entry) if entry.permanent => {
                 entry.mac.map_or(KernelEvent::Other, |mac| KernelEvent::Neighbour(entry.address, mac))
             }
-            Object::Fdb(entry) if entry.permanent => KernelEvent::Fdb(entry.mac, entry.destination),
-            Object::Route(route) => KernelEvent::Route(route.destination, route.gateway),
-            Object::Address(address) => KernelEvent::Address(address.address),
-            Object::Link(link) => KernelEvent::Link(link.name.as_str().to_owned(), link.mtu, link.up),
-            Object::Neighbour(_) | Object::Fdb(_) => KernelEvent::Other,
+            RtnetlinkObject::Fdb(entry) if entry.permanent => KernelEvent::Fdb(entry.mac, entry.destination),
+            RtnetlinkObject::Route(route) => KernelEvent::Route(route.destination, route.gateway),
+            RtnetlinkObject::Address(address) => KernelEvent::Address(address.address),
+            RtnetlinkObject::Link(link) => KernelEvent::Link(link.name.as_str().to_owned(), link.mtu, link.up),
+            RtnetlinkObject::Neighbour(_) | RtnetlinkObject::Fdb(_) => KernelEvent::Other,
         },
         Event::Deleted(object) => match object {
-            Object::Neighbour(entry) => KernelEvent::NoNeighbour(entry.address),
-            Object::Fdb(entry) => KernelEvent::NoFdb(entry.mac, entry.destination),
-            Object::Route(route) => KernelEvent::NoRoute(route.destination),
-            Object::Address(_) | Object::Link(_) => KernelEvent::Other,
+            RtnetlinkObject::Neighbour(entry) => KernelEvent::NoNeighbour(entry.address),
+            RtnetlinkObject::Fdb(entry) => KernelEvent::NoFdb(entry.mac, entry.destination),
+            RtnetlinkObject::Route(route) => KernelEvent::NoRoute(route.destination),
+            RtnetlinkObject::Address(_) | RtnetlinkObject::Link(_) => KernelEvent::Other,
         },
         Event::Replaced(route) => KernelEvent::Route(route.destination, route.gateway),
         Event::Netconf(netconf) => netconf.forwards.map_or(KernelEvent::Other, KernelEvent::Forwarding),

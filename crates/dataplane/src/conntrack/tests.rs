@@ -22,7 +22,7 @@ fn tracked<T: Send>(body: impl FnOnce(&mut Conntrack) -> T + Send) -> T {
         assert!(added.success(), "a second address of IPv6");
         let rule = Rule::new([Statement::connection_in(state::NEW), Statement::Counter]);
         let chain = Chain::base(ChainType::Filter, Hook::Output, 0).with_rules([rule]);
-        let table = Table::new(nft::Family::Inet, "tracks").with_chain("output", chain);
+        let table = Table::new(nft::TableFamily::Inet, "tracks").with_chain("output", chain);
         nft::Socket::open().expect("a socket").apply(&[Operation::ReplaceTable(table)]).expect("a table");
         body(&mut Conntrack::open().expect("a socket for connection tracking"))
     };

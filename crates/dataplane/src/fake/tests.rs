@@ -5,7 +5,7 @@ use crate::nft::{Chain, Operation, Rule, Table, TableId, Transaction, Verdict};
 
 #[test]
 fn a_transaction_is_applied_whole_or_not_at_all() {
-    let id = TableId::new(nft::Family::Inet, "t");
+    let id = TableId::new(nft::TableFamily::Inet, "t");
     let table = Table::new(id.family, &id.name).with_chain("c", Chain::regular());
     let rule = Rule::new([Verdict::Accept.into()]);
     let add = Operation::AddRule { table: id.clone(), chain: "c".to_owned(), rule };

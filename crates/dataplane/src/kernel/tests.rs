@@ -88,7 +88,7 @@ fn sysctl(key: &str, value: &str) -> Op {
 }
 
 fn table_id() -> TableId {
-    TableId::new(nft::Family::Inet, "mine")
+    TableId::new(nft::TableFamily::Inet, "mine")
 }
 
 /// A table with a set, a comment with an apostrophe, and what netd's rules are made of.
@@ -108,7 +108,7 @@ fn table() -> Table {
         ])
         .with_comment("the client's address; $HOME `stays`"),
     ];
-    Table::new(nft::Family::Inet, "mine")
+    Table::new(nft::TableFamily::Inet, "mine")
         .with_comment("one's own")
         .with_set("nodes", Set::of([Type::Address(Family::V4)]).with_keys([nft::Value::Address(ip("192.168.1.2"))]))
         .with_chain("forward", Chain::base(ChainType::Filter, Hook::Forward, 0))

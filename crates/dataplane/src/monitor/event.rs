@@ -11,7 +11,7 @@ use crate::route::Route;
 
 /// An object of rtnetlink.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Object {
+pub enum RtnetlinkObject {
     /// A link, as it is now or was last.
     Link(Box<Link>),
     /// An address.
@@ -24,15 +24,15 @@ pub enum Object {
     Fdb(Fdb),
 }
 
-impl Object {
+impl RtnetlinkObject {
     /// Reads an object from the message that it is new or gone; `None` for other messages.
     pub(super) fn from_message(message: &RouteNetlinkMessage) -> Option<Self> {
-        let link = || Link::from_message(message).map(Box::new).map(Object::Link);
+        let link = || Link::from_message(message).map(Box::new).map(RtnetlinkObject::Link);
         link()
-            .or_else(|| Address::from_message(message).map(Object::Address))
-            .or_else(|| Route::from_message(message).map(Object::Route))
-            .or_else(|| Neighbour::from_message(message).map(Object::Neighbour))
-            .or_else(|| Fdb::from_message(message).map(Object::Fdb))
+            .or_else(|| Address::from_message(message).map(RtnetlinkObject::Address))
+            .or_else(|| Route::from_message(message).map(RtnetlinkObject::Route))
+            .or_else(|| Neighbour::from_message(message).map(RtnetlinkObject::Neighbour))
+            .or_else(|| Fdb::from_message(message).map(RtnetlinkObject::Fdb))
     }
 }
 
@@ -40,9 +40,9 @@ impl Object {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The object is new or has changed.
-    New(Object),
+    New(RtnetlinkObject),
     /// The object is gone.
-    Deleted(Object),
+    Deleted(RtnetlinkObject),
     /// The route has taken the place of another one of its destination and metric. The kernel sends no notification of the
     /// other one.
     Replaced(Route),

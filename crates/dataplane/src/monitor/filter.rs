@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::event::{Event, Object};
+use super::event::{Event, RtnetlinkObject};
 use crate::nft::{RawMessage, TableFilter, TableId};
 use crate::types::Prefix;
 
@@ -106,13 +106,13 @@ impl Filter {
     }
 
     /// True where the object of a notification is wanted.
-    pub(super) fn wants(&self, object: &Object) -> bool {
+    pub(super) fn wants(&self, object: &RtnetlinkObject) -> bool {
         let index = match object {
-            Object::Link(_) => return self.links,
-            Object::Route(route) => return self.wants_route(route.destination),
-            Object::Address(address) => address.index,
-            Object::Neighbour(entry) => entry.index,
-            Object::Fdb(entry) => entry.index,
+            RtnetlinkObject::Link(_) => return self.links,
+            RtnetlinkObject::Route(route) => return self.wants_route(route.destination),
+            RtnetlinkObject::Address(address) => address.index,
+            RtnetlinkObject::Neighbour(entry) => entry.index,
+            RtnetlinkObject::Fdb(entry) => entry.index,
         };
         match &self.devices {
             Devices::All => true,

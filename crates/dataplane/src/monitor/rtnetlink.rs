@@ -4,7 +4,7 @@ use netlink_packet_core::{NLM_F_REPLACE, NetlinkBuffer};
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use rtnetlink::MulticastGroup;
 
-use super::event::{Event, Object};
+use super::event::{Event, RtnetlinkObject};
 use super::filter::Filter;
 use super::netconf::NetconfChange;
 use crate::netlink::parse;
@@ -34,7 +34,7 @@ impl Filter {
         if matches!(message, Message::NewRule(_) | Message::DelRule(_)) {
             return self.rules.then_some(Event::Rules);
         }
-        let Some(object) = Object::from_message(&message) else {
+        let Some(object) = RtnetlinkObject::from_message(&message) else {
             let destination = Route::destination_in_main_table(&message)?;
             return self.wants_route(destination).then_some(Event::Unparsed);
         };
@@ -46,7 +46,7 @@ impl Filter {
                 object,
                 Message::DelLink(_) | Message::DelAddress(_) | Message::DelRoute(_) | Message::DelNeighbour(_),
             ) => Event::Deleted(object),
-            (Object::Route(route), _) if NetlinkBuffer::new(bytes).flags() & NLM_F_REPLACE != 0 => {
+            (RtnetlinkObject::Route(route), _) if NetlinkBuffer::new(bytes).flags() & NLM_F_REPLACE != 0 => {
                 Event::Replaced(route)
             }
             (object, _) => Event::New(object),

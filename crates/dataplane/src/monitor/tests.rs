@@ -9,8 +9,8 @@ use crate::link::{self, Device, Kind};
 use crate::netlink::RouteSocket;
 use crate::netns::scratch;
 use crate::nft::{
-    Action, Chain, ChainType, Data, DataType, Element, Elements, Family, Hook, Key, Operation, Rule, Set, SetFlags,
-    Subject, Table, TableFilter, TableId, Type, Value, Verdict,
+    Action, Chain, ChainType, Data, DataType, Element, Elements, Hook, Key, Operation, Rule, Set, SetFlags, Subject,
+    Table, TableFamily, TableFilter, TableId, Type, Value, Verdict,
 };
 use crate::route::{Route, RouteKind};
 use crate::types::{self, IfName, Mac, RouteProtocol};
@@ -59,7 +59,7 @@ fn bridge(socket: &mut RouteSocket, device: &str) -> u32 {
 /// netd's table: a set of addresses, a map and a chain.
 fn own() -> Table {
     let verdicts = Set::map([Type::Address(types::Family::V4)], DataType::Verdict);
-    Table::new(Family::Inet, "netd")
+    Table::new(TableFamily::Inet, "netd")
         .with_set("nodes", Set::of([Type::Address(types::Family::V4)]).with_keys([key("192.0.2.1"), key("192.0.2.2")]))
         .with_set("verdicts", verdicts)
         .with_chain("postrouting", Chain::base(ChainType::Nat, Hook::Postrouting, 100))
@@ -67,15 +67,15 @@ fn own() -> Table {
 
 /// The chain that iptables keeps.
 fn filter_table() -> Table {
-    Table::new(Family::Ip, "filter").with_chain("FORWARD", Chain::base(ChainType::Filter, Hook::Forward, 0))
+    Table::new(TableFamily::Ip, "filter").with_chain("FORWARD", Chain::base(ChainType::Filter, Hook::Forward, 0))
 }
 
 fn own_filter() -> Filter {
     let iptables = TableFilter::of_chains(["FORWARD"]);
     let tables = [
         (own().id, TableFilter::of(&own())),
-        (TableId::new(Family::Ip, "filter"), iptables.clone()),
-        (TableId::new(Family::Ip6, "filter"), iptables),
+        (TableId::new(TableFamily::Ip, "filter"), iptables.clone()),
+        (TableId::new(TableFamily::Ip6, "filter"), iptables),
     ];
     Filter { tables: Tables::Only(tables.into()), ..Filter::default() }
 }
@@ -91,7 +91,7 @@ fn tables(events: &[Event]) -> Vec<(&TableId, &Subject, Action)> {
 }
 
 /// Adds and deletes many elements of a table, in as many datagrams as the kernel needs.
-fn storm(socket: &mut nft::Socket, table: &str, family: Family, count: u32) {
+fn storm(socket: &mut nft::Socket, table: &str, family: TableFamily, count: u32) {
     let id = TableId::new(family, table);
     let set = Set::of([Type::Address(types::Family::V4)]);
     let keys = (0..count).map(|n| Key::from(Value::Address(IpAddr::V4((0x0a00_0000 + n).into()))));
@@ -114,18 +114,18 @@ fn a_storm_in_other_tables_wakes_nobody() {
         let (mut monitor, subscription) = monitor(own_filter());
         // Names and families that differ from a wanted table as little as can be.
         for (table, family) in [
-            ("storm", Family::Ip),
-            ("netd", Family::Ip),
-            ("netd2", Family::Inet),
-            ("net", Family::Inet),
-            ("nete", Family::Inet),
-            ("filter", Family::Inet),
-            ("filteR", Family::Ip),
+            ("storm", TableFamily::Ip),
+            ("netd", TableFamily::Ip),
+            ("netd2", TableFamily::Inet),
+            ("net", TableFamily::Inet),
+            ("nete", TableFamily::Inet),
+            ("filter", TableFamily::Inet),
+            ("filteR", TableFamily::Ip),
         ] {
             storm(&mut socket, table, family, 2000);
             assert!(!wakes(&mut monitor), "{family} {table} wakes the subscriber of other tables");
         }
-        storm(&mut socket, "netd", Family::Inet, 2);
+        storm(&mut socket, "netd", TableFamily::Inet, 2);
         assert!(wakes(&mut monitor), "a change of the own table does");
         assert!(!tables(&monitor.take(subscription)).is_empty(), "and is received");
     });
@@ -204,7 +204,7 @@ fn a_concatenated_key_is_received_with_its_data_and_a_dynamic_set_is_not() {
 fn ends_of_ranges_ask_for_the_set_to_be_read() {
     in_namespace(|| {
         let ranges = Set::of([Type::Address(types::Family::V4)]).with_flags(SetFlags::INTERVAL);
-        let table = Table::new(Family::Inet, "netd").with_set("ranges", ranges);
+        let table = Table::new(TableFamily::Inet, "netd").with_set("ranges", ranges);
         nft::Socket::open().expect("a socket").apply(&[Operation::ReplaceTable(table.clone())]).expect("a table");
         let tables_of = [(table.id.clone(), TableFilter::of(&table))];
         let (mut monitor, subscription) =
@@ -222,7 +222,7 @@ fn a_flushed_ruleset_is_received_among_many_other_tables() {
         let mut socket = nft::Socket::open().expect("a socket");
         // The first and the last of a long list; and so many in one datagram as there is room for.
         let others =
-            |letter| (0..100).map(move |n| Operation::AddTable(TableId::new(Family::Ip, format!("{letter}{n}"))));
+            |letter| (0..100).map(move |n| Operation::AddTable(TableId::new(TableFamily::Ip, format!("{letter}{n}"))));
         let mut all: Vec<_> = others('a').collect();
         all.push(Operation::ReplaceTable(own()));
         all.extend(others('o'));
@@ -312,7 +312,7 @@ fn lost_notifications_are_an_event_and_not_the_end() {
         let mut socket = nft::Socket::open().expect("a socket");
         let (mut monitor, subscription) = monitor(Filter::all());
         monitor.nftables.inner.set_rx_buf_sz(4096).expect("a small buffer");
-        storm(&mut socket, "t", Family::Ip, 20_000);
+        storm(&mut socket, "t", TableFamily::Ip, 20_000);
         let events = monitor.drain(subscription).expect("a working monitor");
         assert!(events.contains(&Event::Overrun), "the loss is an event: {} events", events.len());
         socket.apply(&[Operation::AddTable(own().id)]).expect("the table");

@@ -16,7 +16,7 @@ use super::error::Error;
 use super::read::{self, Payload, RawMessage};
 use super::records::{Records, Unfit};
 use super::socket::Socket;
-use super::table::{Base, BaseChainFacts, Chain, Element, Family, RuleWithHandle, Set, SetFlags, Table, TableId};
+use super::table::{Base, BaseChainFacts, Chain, Element, RuleWithHandle, Set, SetFlags, Table, TableFamily, TableId};
 use super::value::Key;
 use super::writer::{Writer, nftables};
 use crate::netlink_message::messages;
@@ -41,13 +41,13 @@ impl Socket {
     }
 
     /// Reads a table with all that is in it; `None` where there is none.
-    pub fn read_table(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+    pub fn read_table(&mut self, family: TableFamily, name: &str) -> Result<Option<Table>, Error> {
         self.read_consistently(&TableId::new(family, name), true)
     }
 
     /// Reads a table without the elements of its sets; `None` where there is none. [`Socket::read_records`] reads the elements of
     /// large sets.
-    pub fn read_table_without_elements(&mut self, family: Family, name: &str) -> Result<Option<Table>, Error> {
+    pub fn read_table_without_elements(&mut self, family: TableFamily, name: &str) -> Result<Option<Table>, Error> {
         self.read_consistently(&TableId::new(family, name), false)
     }
 
@@ -124,7 +124,7 @@ impl Socket {
     }
 
     /// The rules of a chain, in order, with their numbers. None where there is no such chain.
-    pub fn read_rules(&mut self, family: Family, table: &str, chain: &str) -> Result<Vec<RuleWithHandle>, Error> {
+    pub fn read_rules(&mut self, family: TableFamily, table: &str, chain: &str) -> Result<Vec<RuleWithHandle>, Error> {
         let id = TableId::new(family, table);
         let payloads = self.dump(message::GETRULE, family.number(), &[(TABLE, table), (rule::CHAIN, chain)])?;
         let rules = payloads.into_iter().filter_map(|payload| match payload {

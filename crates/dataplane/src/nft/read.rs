@@ -10,7 +10,7 @@ use super::attributes::{Attributes, text};
 use super::elements::{self, RawElement};
 use super::expression::Statement;
 use super::table::{
-    Base, ChainType, DataType, Family, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableId,
+    Base, ChainType, DataType, Hook, Policy, Rule, RuleWithHandle, Set, SetFlags, Table, TableFamily, TableId,
 };
 use super::userdata::read_comment;
 use super::{rule as rules, wire};
@@ -87,7 +87,7 @@ impl<'m> RawMessage<'m> {
     /// The table that the message is about.
     pub(crate) fn table(&self) -> Option<TableId> {
         let name = self.attributes.text(TABLE).filter(|_| self.kind != Some(message::NEWGEN))?;
-        Some(TableId { family: Family::from_number(self.family)?, name })
+        Some(TableId { family: TableFamily::from_number(self.family)?, name })
     }
 
     /// True where the message is about the table `id`.
@@ -149,7 +149,7 @@ fn chain_of(raw: &RawMessage<'_>) -> Option<Payload> {
     Some(if is_unknown { Payload::Other } else { Payload::Chain(table, name, base) })
 }
 
-fn base_of(attributes: Attributes<'_>, family: Family) -> Option<Base> {
+fn base_of(attributes: Attributes<'_>, family: TableFamily) -> Option<Base> {
     let hook = attributes.nest(chain::HOOK);
     let devices = match hook.text(hook::DEV) {
         Some(one) => vec![one],

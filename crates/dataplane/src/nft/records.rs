@@ -15,7 +15,7 @@ use super::value::{Type, Value};
 use super::{userdata, wire};
 use texts::{TEXT_BYTES, Texts};
 
-pub use record::{Record, RecordData};
+pub use record::{ElementRecord, ElementRecordData};
 
 /// The most elements of a page.
 const PAGE: usize = 128;
@@ -112,20 +112,20 @@ impl Records {
     }
 
     /// All of them, by key.
-    pub fn iter(&self) -> impl Iterator<Item = Record<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = ElementRecord<'_>> {
         let records = self.pages.iter().flat_map(|page| page.chunks_exact(self.stride()));
-        records.map(|bytes| Record { of: self, bytes })
+        records.map(|bytes| ElementRecord { of: self, bytes })
     }
 
     /// The element with this key.
-    pub fn get(&self, key: &[Value]) -> Option<Record<'_>> {
+    pub fn get(&self, key: &[Value]) -> Option<ElementRecord<'_>> {
         self.get_bytes(&wire::join(key.iter()))
     }
 
     /// The element whose key has these bytes.
-    pub fn get_bytes(&self, key: &[u8]) -> Option<Record<'_>> {
+    pub fn get_bytes(&self, key: &[u8]) -> Option<ElementRecord<'_>> {
         let (page, place) = self.find(key).ok()?;
-        Some(Record { of: self, bytes: self.bytes_at(page, place) })
+        Some(ElementRecord { of: self, bytes: self.bytes_at(page, place) })
     }
 
     /// Puts an element, in place of the one that has its key.
@@ -164,11 +164,11 @@ impl Records {
     }
 
     /// Puts a copy of an element of the same set's.
-    pub fn copy(&mut self, record: Record<'_>) {
+    pub fn copy(&mut self, record: ElementRecord<'_>) {
         let data = match record.data() {
-            RecordData::None => Vec::new(),
-            RecordData::Values(bytes) => bytes.to_vec(),
-            RecordData::Verdict(verdict) => self.keep_verdict(verdict).to_vec(),
+            ElementRecordData::None => Vec::new(),
+            ElementRecordData::Values(bytes) => bytes.to_vec(),
+            ElementRecordData::Verdict(verdict) => self.keep_verdict(verdict).to_vec(),
         };
         self.put(record.key(), &data, record.comment());
     }
@@ -269,7 +269,7 @@ impl Records {
     fn comment_at(&self, page: usize, place: usize, comment: Option<&str>) -> Option<[u8; TEXT_BYTES]> {
         let neighbours = self.pages.get(page)?;
         (place < neighbours.len() / self.stride()).then_some(())?;
-        let record = Record { of: self, bytes: self.bytes_at(page, place) };
+        let record = ElementRecord { of: self, bytes: self.bytes_at(page, place) };
         (record.comment() == comment).then(|| record.text())
     }
 

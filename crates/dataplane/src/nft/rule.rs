@@ -11,7 +11,7 @@ use super::abi::{self, DREG, REGISTER_VERDICT, immediate, lookup as lookup_attri
 use super::attributes::Attributes;
 use super::expression::{Comparison, Expression, NatFlags, Statement, Verdict, VerdictMap};
 use super::source::{IMMEDIATE, LOOKUP};
-use super::table::Family;
+use super::table::TableFamily;
 use super::value::{Type, Value};
 use super::writer::Writer;
 use crate::types;
@@ -29,7 +29,7 @@ use load::Load;
 pub(super) const ANONYMOUS_MAP: &str = "__map%d";
 
 /// Writes the statements of a rule in a table of `family`. `maps` are the numbers that the rule's anonymous maps have in the batch.
-pub(super) fn write_all(writer: &mut Writer, family: Family, statements: &[Statement], maps: &[u32]) {
+pub(super) fn write_all(writer: &mut Writer, family: TableFamily, statements: &[Statement], maps: &[u32]) {
     let mut maps = maps.iter().copied();
     for statement in statements {
         match statement {
@@ -42,7 +42,7 @@ pub(super) fn write_all(writer: &mut Writer, family: Family, statements: &[State
 }
 
 /// Writes one statement.
-fn write(writer: &mut Writer, family: Family, statement: &Statement) {
+fn write(writer: &mut Writer, family: TableFamily, statement: &Statement) {
     match statement {
         Statement::Compare { left, op, right } => compare::write(writer, left, *op, right),
         Statement::Lookup { key, op, set } => lookup::write(writer, key, *op, set),
@@ -81,7 +81,7 @@ fn write_meta(writer: &mut Writer, key: u32, value: &Expression) {
 }
 
 /// The statements of a rule in a table of `family`.
-pub(super) fn read(family: Family, list: Attributes<'_>) -> Vec<Statement> {
+pub(super) fn read(family: TableFamily, list: Attributes<'_>) -> Vec<Statement> {
     let mut reader = Reader { network: family.network(), ..Reader::default() };
     for expression in list.list() {
         let name = expression.text(abi::expression::NAME).unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::types;
 /// The family of a table: which packets it sees (`NFPROTO_*` of `linux/netfilter.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Family {
+pub enum TableFamily {
     /// IPv4 and IPv6.
     Inet = 1,
     /// IPv4.
@@ -36,33 +36,33 @@ pub enum Family {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId {
     /// The family.
-    pub family: Family,
+    pub family: TableFamily,
     /// The name.
     pub name: String,
 }
 
-impl Family {
+impl TableFamily {
     /// The network protocol of all packets of this family of tables.
     pub(super) fn network(self) -> Option<types::Family> {
         match self {
-            Family::Ip => Some(types::Family::V4),
-            Family::Ip6 => Some(types::Family::V6),
-            Family::Inet | Family::Arp | Family::Netdev | Family::Bridge => None,
+            TableFamily::Ip => Some(types::Family::V4),
+            TableFamily::Ip6 => Some(types::Family::V6),
+            TableFamily::Inet | TableFamily::Arp | TableFamily::Netdev | TableFamily::Bridge => None,
         }
     }
 
     /// The family of tables for packets of one network protocol.
     pub(super) fn of_network(network: types::Family) -> Self {
         match network {
-            types::Family::V4 => Family::Ip,
-            types::Family::V6 => Family::Ip6,
+            types::Family::V4 => TableFamily::Ip,
+            types::Family::V6 => TableFamily::Ip6,
         }
     }
 }
 
 impl TableId {
     /// The table `name` of `family`.
-    pub fn new(family: Family, name: impl Into<String>) -> Self {
+    pub fn new(family: TableFamily, name: impl Into<String>) -> Self {
         Self { family, name: name.into() }
     }
 }
@@ -70,7 +70,7 @@ impl TableId {
 /// A table with all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Family and name.
+    /// TableFamily and name.
     pub id: TableId,
     /// A remark that `nft list` prints.
     pub comment: Option<String>,
@@ -84,7 +84,7 @@ pub struct Table {
 
 impl Table {
     /// An empty table.
-    pub fn new(family: Family, name: impl Into<String>) -> Self {
+    pub fn new(family: TableFamily, name: impl Into<String>) -> Self {
         Self {
             id: TableId::new(family, name),
             comment: None,
@@ -424,7 +424,7 @@ pub struct RuleWithHandle {
 /// A base chain of any table, without its rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BaseChainFacts {
-    /// Family and name of its table.
+    /// TableFamily and name of its table.
     pub table: TableId,
     /// Its name.
     pub chain: String,

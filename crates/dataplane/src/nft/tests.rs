@@ -94,7 +94,7 @@ fn sample() -> Table {
             Statement::SetMark(Expression::Bits { of: Box::new(Mark), mask: 0xff00, xor: 0x12_00ff }),
         ]),
     ]);
-    sets(Table::new(Family::Inet, "netd").with_comment("one of everything"))
+    sets(Table::new(TableFamily::Inet, "netd").with_comment("one of everything"))
         .with_chain("forward", forward)
         .with_chain("last", Chain::regular())
         .with_chain("later", later)

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::operation::{Elements, Operation, RecordList, Transaction};
 use super::table::{
-    Base, Chain, ChainType, Data, DataType, Element, Family, Hook, Policy, Rule, Set, SetFlags, Table, TableId,
+    Base, Chain, ChainType, Data, DataType, Element, Hook, Policy, Rule, Set, SetFlags, Table, TableFamily, TableId,
 };
 use super::value::{AddressType, Type, Value};
 use super::value::{Interval, Key};
@@ -35,7 +35,7 @@ macro_rules! display_name {
     };
 }
 
-display_name!(AddressType, ChainType, Family, Hook, Policy);
+display_name!(AddressType, ChainType, TableFamily, Hook, Policy);
 
 impl Display for TableId {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::abi::{data, verdict, verdict_code};
 use super::attributes::{Attributes, text};
 use super::expression::Verdict;
-use super::table::{ChainType, Family, Hook};
+use super::table::{ChainType, Hook, TableFamily};
 use super::value::{AddressType, Type, Value};
 use super::writer::Writer;
 use crate::types;
@@ -13,8 +13,15 @@ use crate::types;
 /// `IFNAMSIZ`: an interface name in a key is padded with zeros to this.
 pub(super) const IFNAME_BYTES: usize = 16;
 
-impl Family {
-    const ALL: [Family; 6] = [Family::Inet, Family::Ip, Family::Arp, Family::Netdev, Family::Bridge, Family::Ip6];
+impl TableFamily {
+    const ALL: [TableFamily; 6] = [
+        TableFamily::Inet,
+        TableFamily::Ip,
+        TableFamily::Arp,
+        TableFamily::Netdev,
+        TableFamily::Bridge,
+        TableFamily::Ip6,
+    ];
 
     /// `NFPROTO_*`.
     pub(crate) fn number(self) -> u8 {
@@ -30,21 +37,21 @@ impl Hook {
     const OF_IP: [Hook; 6] =
         [Hook::Prerouting, Hook::Input, Hook::Forward, Hook::Output, Hook::Postrouting, Hook::Ingress];
 
-    fn of(family: Family) -> &'static [Hook] {
+    fn of(family: TableFamily) -> &'static [Hook] {
         match family {
-            Family::Inet => &Self::OF_IP,
-            Family::Ip | Family::Ip6 | Family::Bridge => &Self::OF_IP[..5],
-            Family::Arp => &[Hook::Input, Hook::Output, Hook::Forward],
-            Family::Netdev => &[Hook::Ingress, Hook::Egress],
+            TableFamily::Inet => &Self::OF_IP,
+            TableFamily::Ip | TableFamily::Ip6 | TableFamily::Bridge => &Self::OF_IP[..5],
+            TableFamily::Arp => &[Hook::Input, Hook::Output, Hook::Forward],
+            TableFamily::Netdev => &[Hook::Ingress, Hook::Egress],
         }
     }
 
     /// `NF_INET_*`, `NF_BR_*`, `NF_ARP_*` or `NF_NETDEV_*`; `None` where the family has no such hook.
-    pub(super) fn number(self, family: Family) -> Option<u32> {
+    pub(super) fn number(self, family: TableFamily) -> Option<u32> {
         Self::of(family).iter().position(|hook| *hook == self)?.try_into().ok()
     }
 
-    pub(super) fn from_number(family: Family, number: u32) -> Option<Self> {
+    pub(super) fn from_number(family: TableFamily, number: u32) -> Option<Self> {
         Self::of(family).get(usize::try_from(number).ok()?).copied()
     }
 }
@@ -200,7 +207,7 @@ impl Value {
                 bytes.extend(name.as_str().as_bytes());
                 bytes.resize(end, 0);
             }
-            Value::NetworkProtocol(network) => bytes.push(Family::of_network(*network).number()),
+            Value::NetworkProtocol(network) => bytes.push(TableFamily::of_network(*network).number()),
             Value::AddressType(kind) => bytes.extend((*kind as u32).to_ne_bytes()),
             Value::Bytes(plain) => bytes.extend(plain),
         }

@@ -12,17 +12,17 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-fn own(to: &str) -> Flow {
-    Flow { to: ip(to), forwarded: None }
+fn own(to: &str) -> RouteQuery {
+    RouteQuery { to: ip(to), forwarded: None }
 }
 
-fn forwarded(from: &str, to: &str) -> Flow {
-    Flow { to: ip(to), forwarded: Some((ip(from), "cni0".parse().expect("a name"), 0)) }
+fn forwarded(from: &str, to: &str) -> RouteQuery {
+    RouteQuery { to: ip(to), forwarded: Some((ip(from), "cni0".parse().expect("a name"), 0)) }
 }
 
 /// What may keep a packet from the main table, as `ip rule` writes it.
-fn before_main(rules: &[Rule], flow: &Flow) -> Vec<String> {
-    Rule::before_main(rules, flow).map(ToString::to_string).collect()
+fn before_main(rules: &[PolicyRule], flow: &RouteQuery) -> Vec<String> {
+    PolicyRule::before_main(rules, flow).map(ToString::to_string).collect()
 }
 
 #[test]
@@ -49,7 +49,7 @@ fn the_rules_before_main_are_those_that_a_packet_meets() {
         let refused = forwarded("10.244.2.2", "10.244.3.2");
         assert_eq!(before_main(&rules, &refused), [inverted, "140: from all to 10.244.3.0/24 unreachable"]);
         assert_eq!(before_main(&rules, &own("10.244.2.2")), [inverted, "150: from all iif lo prohibit"], "the host's");
-        let bypass = |of: &str, rules: &[Rule], to: &str| {
+        let bypass = |of: &str, rules: &[PolicyRule], to: &str| {
             let (rule, to) = (rules.iter().find(|rule| rule.to_string().starts_with(of)).expect(of), ip(to));
             rule.bypass(rules, Prefix::new(to, 16).expect("a range"))
         };
@@ -85,12 +85,12 @@ fn the_kernel_gives_the_table_and_the_link_of_a_packet() {
             (socket.index(&name).expect("an answer").expect("the link"), name)
         });
         let found = socket.lookup(&own("10.244.2.2")).expect("a route");
-        assert_eq!(found, Found { table: MAIN, index: Some(cni0.0) }, "the host's own packet");
-        let from_pod = Flow { to: ip("10.244.2.2"), forwarded: Some((ip("10.244.1.2"), cni0.1, cni0.0)) };
+        assert_eq!(found, FoundRoute { table: MAIN, index: Some(cni0.0) }, "the host's own packet");
+        let from_pod = RouteQuery { to: ip("10.244.2.2"), forwarded: Some((ip("10.244.1.2"), cni0.1, cni0.0)) };
         let found = socket.lookup(&from_pod).expect("a route");
-        assert_eq!(found, Found { table: 5200, index: Some(vpn0.0) }, "a pod's packet");
+        assert_eq!(found, FoundRoute { table: 5200, index: Some(vpn0.0) }, "a pod's packet");
         let found = socket.lookup(&own("fd00:244::2")).expect("a route");
-        assert_eq!(found, Found { table: 52, index: Some(vpn0.0) }, "IPv6");
+        assert_eq!(found, FoundRoute { table: 52, index: Some(vpn0.0) }, "IPv6");
         assert!(socket.lookup(&own("10.244.9.2")).is_err(), "a rule that refuses packets");
     })
     .expect("a new namespace");

@@ -10,8 +10,8 @@ pub mod blocker;
 use std::collections::BTreeMap;
 
 use dataplane::nft::{
-    BaseChainFacts, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, Subject, TableFilter,
-    TableId, Verdict,
+    BaseChainFacts, Expression, Hook, Policy, Rule, Side, Statement, Subject, TableFamily, TableFilter, TableId,
+    Verdict,
 };
 use dataplane::types::{Family, PerFamily, Prefix};
 use dataplane::xtables;

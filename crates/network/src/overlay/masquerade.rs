@@ -7,8 +7,8 @@
 use std::net::IpAddr;
 
 use dataplane::nft::{
-    AddressType, Chain, ChainType, Expression, Family as TableFamily, Hook, NatFlags, Rule, Side, Statement, Table,
-    Value, Verdict, protocol,
+    AddressType, Chain, ChainType, Expression, Hook, NatFlags, Rule, Side, Statement, Table, TableFamily, Value,
+    Verdict, protocol,
 };
 use dataplane::types::{Family, Prefix};
 

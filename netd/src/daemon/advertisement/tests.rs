@@ -32,11 +32,11 @@ fn bare() -> Lease {
 }
 
 /// A node that has published that it receives and sends by the tunnel.
-fn settled() -> Advertisement {
-    Advertisement::new(&lease(&[TUNNEL], &[TUNNEL]))
+fn settled() -> OwnAdvertisement {
+    OwnAdvertisement::new(&lease(&[TUNNEL], &[TUNNEL]))
 }
 
-fn write(advertisement: &mut Advertisement, now: Duration) {
+fn write(advertisement: &mut OwnAdvertisement, now: Duration) {
     let lease = advertisement.begin_write();
     advertisement.written(lease, now);
 }
@@ -60,7 +60,7 @@ fn an_encapsulation_is_sent_by_after_the_write_and_the_read_after_it() {
 #[test]
 fn from_the_beginning_of_a_write_nothing_is_sent_by_what_it_withdraws() {
     let both = [Encapsulation::Direct, TUNNEL];
-    let mut node = Advertisement::new(&lease(&both, &both));
+    let mut node = OwnAdvertisement::new(&lease(&both, &both));
     node.want(lease(&both, &[Encapsulation::Direct]), false);
     node.begin_write();
     assert_eq!(node.may_send, Some(sends(&[Encapsulation::Direct])), "the store may have it at any moment");
@@ -108,7 +108,7 @@ fn a_write_without_an_answer_counts_as_published_for_what_is_received() {
 
 #[test]
 fn a_new_node_has_pods_after_the_read_that_follows_its_first_write() {
-    let mut node = Advertisement::new(&bare());
+    let mut node = OwnAdvertisement::new(&bare());
     assert_eq!(node.may_send, None, "no peer knows of it: it sends by any");
     assert!(!node.may_have_pods());
     node.want(lease(&[TUNNEL], &[TUNNEL]), false);
@@ -130,7 +130,7 @@ fn a_new_node_has_pods_after_the_read_that_follows_its_first_write() {
 
 #[test]
 fn a_new_node_that_is_quick_needs_no_other_read() {
-    let mut node = Advertisement::new(&bare());
+    let mut node = OwnAdvertisement::new(&bare());
     node.want(lease(&[TUNNEL], &[TUNNEL]), false);
     write(&mut node, DRAIN / 2);
     assert!(node.may_have_pods() && !node.needs_read(DRAIN / 2));

@@ -3,7 +3,7 @@
 use ::network::fixtures::{DUAL, V4, name, prefix, vxlan};
 use dataplane::link::Kind;
 use dataplane::nft::{
-    Base, BaseChainFacts, ChainType, Expression, Family as TableFamily, Hook, Policy, Rule, Side, Statement, TableId,
+    Base, BaseChainFacts, ChainType, Expression, Hook, Policy, Rule, Side, Statement, TableFamily, TableId,
     Verdict as Decision,
 };
 use dataplane::op::Op;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dataplane::link::Kind;
-use dataplane::nft::{Family as TableFamily, TableId};
+use dataplane::nft::{TableFamily, TableId};
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
 use network::fixtures::{DUAL, V4, name, near, node_name, prefix, vxlan};

@@ -1,6 +1,6 @@
 //! Checks of what peers answer.
 
-use dataplane::nft::{Base, BaseChainFacts, ChainType, Family as TableFamily, Hook, Policy, TableId};
+use dataplane::nft::{Base, BaseChainFacts, ChainType, Hook, Policy, TableFamily, TableId};
 use dataplane::types::Family;
 use network::fixtures::{DUAL, V4, address, far, host_gw, name, near, node_name, vxlan};
 

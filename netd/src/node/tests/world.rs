@@ -1,5 +1,5 @@
 //! Nodes that change their backend, as a model: what each one does in a step, and which packets are lost then. What a node publishes and
-//! may do follows from the daemon's own [`Advertisement`].
+//! may do follows from the daemon's own [`OwnAdvertisement`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -17,7 +17,7 @@ use network::overlay::transition::{Transition, reverse_path_key};
 use network::overlay::{Input, Outcome, build, forward};
 
 use crate::bridge::BRIDGE;
-use crate::daemon::advertisement::{Advertisement, DRAIN};
+use crate::daemon::advertisement::{DRAIN, OwnAdvertisement};
 
 /// Those that are there from the beginning on.
 pub(super) const NODES: [u8; 3] = [1, 2, 3];
@@ -86,7 +86,7 @@ pub(super) struct Node {
     pub(super) conf: NetConf,
     /// This node's lease; its encapsulations are all that peers may rely on.
     pub(super) own: Lease,
-    advertisement: Advertisement,
+    advertisement: OwnAdvertisement,
     /// Its clock.
     now: Duration,
     /// It is ready: it may have pods.
@@ -149,7 +149,7 @@ impl Node {
         let mut node = Self {
             n,
             conf: conf(0),
-            advertisement: Advertisement::new(&own),
+            advertisement: OwnAdvertisement::new(&own),
             own,
             // Long after its start, so that a first publication is late.
             now: 10 * DRAIN,
@@ -305,7 +305,7 @@ impl World {
             Step::Join(backend) if self.nodes.len() == NODES.len() => {
                 let mut node = Node::new(LATE);
                 node.configure(backend);
-                node.advertisement = Advertisement::new(&node.own);
+                node.advertisement = OwnAdvertisement::new(&node.own);
                 self.store.insert(node.own.node.clone(), node.own.clone());
                 self.nodes.push(node);
                 self.receive_all(NODES.len());

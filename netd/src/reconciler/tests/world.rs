@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use dataplane::fake::Fake;
-use dataplane::monitor::Object;
+use dataplane::monitor::RtnetlinkObject;
 use dataplane::nft;
 use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
@@ -299,38 +299,42 @@ pub(super) fn events(before: &Fake, after: &Fake, origin: u32) -> Vec<Event> {
     let mut events = Vec::new();
     let gone_links: Vec<u32> = missing(&before.links, &after.links, |link| link.index).map(|link| link.index).collect();
     for link in missing(&before.links, &after.links, |link| link.index) {
-        events.push(Event::Deleted(Object::Link(Box::new(link.clone()))));
+        events.push(Event::Deleted(RtnetlinkObject::Link(Box::new(link.clone()))));
     }
     for link in after.links.iter().filter(|link| !before.links.contains(link)) {
-        events.push(Event::New(Object::Link(Box::new(link.clone()))));
+        events.push(Event::New(RtnetlinkObject::Link(Box::new(link.clone()))));
     }
     for address in missing(&before.addresses, &after.addresses, |address| *address) {
-        events.push(Event::Deleted(Object::Address(*address)));
+        events.push(Event::Deleted(RtnetlinkObject::Address(*address)));
     }
-    events.extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Event::New(Object::Address(*a))));
+    events
+        .extend(missing(&after.addresses, &before.addresses, |a| *a).map(|a| Event::New(RtnetlinkObject::Address(*a))));
     let lost = |index: &u32| gone_links.contains(index);
     let place = |route: &Route| (route.destination, route.metric);
     let gone: Vec<_> = missing(&before.routes, &after.routes, |r| *r).filter(|route| !lost(&route.index)).collect();
     let come: Vec<_> = missing(&after.routes, &before.routes, |route| *route).collect();
     for route in gone.iter().filter(|gone| !come.iter().any(|come| place(come) == place(gone))) {
-        events.push(Event::Deleted(Object::Route(**route)));
+        events.push(Event::Deleted(RtnetlinkObject::Route(**route)));
     }
     for route in come {
         let replaces = gone.iter().any(|gone| place(gone) == place(route));
-        events.push(if replaces { Event::Replaced(*route) } else { Event::New(Object::Route(*route)) });
+        events.push(if replaces { Event::Replaced(*route) } else { Event::New(RtnetlinkObject::Route(*route)) });
     }
     for entry in missing(&before.neighbours, &after.neighbours, |entry| (entry.index, entry.address)) {
         if !lost(&entry.index) {
-            events.push(Event::Deleted(Object::Neighbour(*entry)));
+            events.push(Event::Deleted(RtnetlinkObject::Neighbour(*entry)));
         }
     }
-    events.extend(missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Event::New(Object::Neighbour(*e))));
+    events.extend(
+        missing(&after.neighbours, &before.neighbours, |e| *e).map(|e| Event::New(RtnetlinkObject::Neighbour(*e))),
+    );
     for entry in missing(&before.fdb, &after.fdb, |entry| (entry.index, entry.mac)) {
         if !lost(&entry.index) {
-            events.push(Event::Deleted(Object::Fdb(*entry)));
+            events.push(Event::Deleted(RtnetlinkObject::Fdb(*entry)));
         }
     }
-    events.extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Event::New(Object::Fdb(*entry))));
+    events
+        .extend(missing(&after.fdb, &before.fdb, |entry| *entry).map(|entry| Event::New(RtnetlinkObject::Fdb(*entry))));
     let tables = before.tables.keys().chain(after.tables.keys());
     for table in tables.filter(|id| before.tables.get(*id) != after.tables.get(*id)).collect::<BTreeSet<_>>() {
         let (table, subject, action) = (table.clone(), nft::Subject::Table, nft::Action::New);

@@ -74,7 +74,7 @@ impl Layout {
             let begun = thread::Builder::new().spawn_scoped(scope, read);
             // Without the thread, no file must look like a node that is gone.
             begun.map_err(|error| unreadable(&self.nodes_dir(), error))?;
-            Ok(texts.into_iter().flat_map(Texts::parse).collect())
+            Ok(texts.into_iter().flat_map(FileTexts::parse).collect())
         })
     }
 
@@ -83,9 +83,9 @@ impl Layout {
         self.read_texts(&[name.to_owned()]).parse().map(|(_, file)| file).next()
     }
 
-    fn read_texts<'n>(&self, names: &'n [String]) -> Texts<'n> {
+    fn read_texts<'n>(&self, names: &'n [String]) -> FileTexts<'n> {
         let mut texts =
-            Texts { bytes: Vec::with_capacity(USUAL * names.len()), files: Vec::with_capacity(names.len()) };
+            FileTexts { bytes: Vec::with_capacity(USUAL * names.len()), files: Vec::with_capacity(names.len()) };
         let mut path = self.nodes_dir().join("name");
         for name in names {
             path.set_file_name(name);
@@ -107,13 +107,13 @@ impl Layout {
 }
 
 /// Files as they were read, one behind the other in one piece of memory: two threads that allocate for each file wait for each other.
-struct Texts<'n> {
+struct FileTexts<'n> {
     bytes: Vec<u8>,
     /// The files' names and where their texts are.
     files: Vec<(&'n String, io::Result<Range<usize>>)>,
 }
 
-impl<'n> Texts<'n> {
+impl<'n> FileTexts<'n> {
     /// The leases; none for a file that is gone.
     fn parse(self) -> impl Iterator<Item = (String, LeaseFile)> + use<'n> {
         let Self { bytes, files } = self;

@@ -18,7 +18,7 @@ pub(super) const SUBNETS: &str = "subnets/";
 
 /// A parsed value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
+pub(super) struct NodeRecord {
     /// The node's name; `None` in flannel's records.
     pub(super) node: Option<NodeName>,
     /// The node's public addresses; flannel recognises its own record by the IPv4 address.
@@ -29,7 +29,7 @@ pub(super) struct Record {
 
 /// Flannel's fields as Go writes them: no spaces, `PublicIPv6` always present, absent backend fields omitted.
 #[derive(Default, Serialize)]
-struct Value<'a> {
+struct NodeValue<'a> {
     #[serde(rename = "PublicIP")]
     public_ip: Option<IpAddr>,
     #[serde(rename = "PublicIPv6")]
@@ -49,7 +49,7 @@ struct Value<'a> {
     sends: Option<Vec<EncapsulationRecord<'a>>>,
 }
 
-impl Value<'_> {
+impl NodeValue<'_> {
     /// A reservation as flannel documents it: a subnet for the node with this address.
     fn reservation(public: PerFamily<IpAddr>) -> Self {
         Self { public_ip: public.v4.or(Some(Ipv4Addr::UNSPECIFIED.into())), public_ipv6: public.v6, ..Self::default() }
@@ -96,25 +96,25 @@ fn subnet(half: &str, family: Family) -> Option<Prefix> {
 
 /// The value of a lease.
 pub(super) fn render(lease: &Lease) -> String {
-    Value {
+    NodeValue {
         backend_type: Some(lease.backend.as_str()),
         backend_data: lease.data.v4.as_ref(),
         backend_v6_data: lease.data.v6.as_ref(),
         node: Some(lease.node.as_str()),
         receives: lease.encapsulations.as_ref().map(record::received),
         sends: lease.encapsulations.as_ref().map(record::sent),
-        ..Value::reservation(lease.public)
+        ..NodeValue::reservation(lease.public)
     }
     .text()
 }
 
 /// The value of a reservation.
 pub(super) fn render_reservation(public: PerFamily<IpAddr>) -> String {
-    Value::reservation(public).text()
+    NodeValue::reservation(public).text()
 }
 
 /// Parses a value.
-pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, RecordError> {
+pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<NodeRecord, RecordError> {
     record::check_size(value.len())?;
     let mut object: Object = serde_json::from_slice(value)?;
     let public = record::public(&mut object)?;
@@ -134,7 +134,7 @@ pub(super) fn parse(subnets: PerFamily<Prefix>, value: &[u8]) -> Result<Record, 
             Some(Lease { node, subnets, public, backend, data, encapsulations })
         }
     };
-    Ok(Record { node, public, lease })
+    Ok(NodeRecord { node, public, lease })
 }
 
 /// The name of a node whose record names none: its address.

@@ -8,7 +8,7 @@ use dataplane::types::{PerFamily, Prefix};
 use network::model::{Lease, NodeName};
 
 use super::key_value::KeyValue;
-use super::record::{self, Record};
+use super::record::{self, NodeRecord};
 use crate::store::LeaseRequest;
 
 /// A key below `subnets/` with its parsed name and value.
@@ -17,7 +17,7 @@ pub(super) struct SubnetKey {
     pub(super) kv: KeyValue,
     pub(super) subnets: PerFamily<Prefix>,
     /// The parsed value; `None` where the value is invalid. The subnets are occupied all the same.
-    pub(super) record: Option<Record>,
+    pub(super) record: Option<NodeRecord>,
 }
 
 impl SubnetKey {

@@ -1,4 +1,4 @@
-use dataplane::nft::{Element as Held, Family, Key, SetFlags, TableId, Value};
+use dataplane::nft::{Element as Held, Key, SetFlags, TableFamily, TableId, Value};
 
 use super::{Op, steps};
 use crate::ruleset::{Element, SetName};
@@ -7,7 +7,7 @@ use crate::ruleset::{Element, SetName};
 fn op(set: SetName, number: u32, is_there: bool, is_desired: bool) -> Op {
     let is_range = set == SetName::ServiceCidrs;
     Op::Element {
-        table: TableId::new(Family::Ip, "netd-proxy"),
+        table: TableId::new(TableFamily::Ip, "netd-proxy"),
         element: Element { set, key: Key::from(Value::Integer(number)) },
         flags: if is_range { SetFlags::INTERVAL } else { SetFlags::default() },
         is_there,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use dataplane::nft::{self, Base, Family, Operation, RuleWithHandle, Statement, TableId, Verdict};
+use dataplane::nft::{self, Base, Operation, RuleWithHandle, Statement, TableFamily, TableId, Verdict};
 
 /// The table of kube-proxy's mode nftables.
 const TABLE: &str = "kube-proxy";
@@ -59,7 +59,7 @@ fn find<E>(
     chains: &[AnyChain],
     mut rules: impl FnMut(&TableId, &str) -> Result<Vec<RuleWithHandle>, E>,
 ) -> Result<Found, E> {
-    let of_ip = |table: &TableId| matches!(table.family, Family::Ip | Family::Ip6);
+    let of_ip = |table: &TableId| matches!(table.family, TableFamily::Ip | TableFamily::Ip6);
     let ids: BTreeSet<&TableId> = chains.iter().map(|(table, ..)| table).filter(|table| of_ip(table)).collect();
     let mut found = Found::default();
     for id in ids {

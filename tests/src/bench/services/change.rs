@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use dataplane::nft::{
-    Data, DataType, Element, Family, Key, Operation, RecordList, Records, Set, Socket, Table, Type, Value,
+    Data, DataType, Element, Key, Operation, RecordList, Records, Set, Socket, Table, TableFamily, Type, Value,
 };
 use dataplane::types;
 
@@ -240,7 +240,7 @@ fn raw(size: u32) -> Outcome<Times> {
             records.insert(&key(number, place), Some(&data(address)), None).context("an endpoint")?;
         }
     }
-    let table = Table::new(Family::Ip, "raw").with_set("endpoints", set);
+    let table = Table::new(TableFamily::Ip, "raw").with_set("endpoints", set);
     let id = table.id.clone();
     let list = |records| RecordList { table: id.clone(), set: "endpoints".to_owned(), records };
     let mut socket = Socket::open().context("open a socket")?;

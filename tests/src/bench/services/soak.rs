@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use dataplane::nft::{Data, Element, Family, Key, Socket, Table, Value};
+use dataplane::nft::{Data, Element, Key, Socket, Table, TableFamily, Value};
 
 use super::contender::Contender;
 use super::notifications::Notifications;
@@ -67,7 +67,7 @@ pub(super) fn measure() -> Outcome {
 
 /// How many Services have other endpoints in the kernel than in the API server.
 fn compare(bed: &Bed) -> Outcome<usize> {
-    let read = || Socket::open().and_then(|mut socket| socket.read_table(Family::Ip, "netd-proxy"));
+    let read = || Socket::open().and_then(|mut socket| socket.read_table(TableFamily::Ip, "netd-proxy"));
     let table = Contender::Netd.namespace(bed).within(read)?.context("read the table")?.context("there is no table")?;
     let programmed = programmed(&table);
     let answer = bed.server.get(objects::SLICES)?;

@@ -27,8 +27,8 @@ fn entries_of_other_devices_wake_nobody() {
             let indexes: Vec<u32> = events
                 .iter()
                 .map(|event| match event {
-                    Event::New(Object::Neighbour(entry)) => entry.index,
-                    Event::New(Object::Address(address)) => address.index,
+                    Event::New(RtnetlinkObject::Neighbour(entry)) => entry.index,
+                    Event::New(RtnetlinkObject::Address(address)) => address.index,
                     _ => 0,
                 })
                 .collect();
@@ -63,7 +63,7 @@ fn routes_are_received_within_the_wanted_prefixes() {
             socket.request(route.add()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
             socket.request(route.delete()).unwrap_or_else(|error| panic!("{route:?}: {error}"));
             let events = monitor.drain(subscription).expect("a working monitor");
-            let both = [Event::New(Object::Route(route)), Event::Deleted(Object::Route(route))];
+            let both = [Event::New(RtnetlinkObject::Route(route)), Event::Deleted(RtnetlinkObject::Route(route))];
             let expected: &[Event] = if wanted.contains(&destination) { &both } else { &[] };
             assert_eq!(events, expected, "{destination}");
         }
@@ -123,10 +123,12 @@ fn links_are_received_before_what_is_on_them() {
         let place = |what: &str, is: &dyn Fn(&Event) -> bool| {
             events.iter().position(is).unwrap_or_else(|| panic!("{what} in {events:?}"))
         };
-        let is_new = |event: &Event| matches!(event, Event::New(Object::Link(link)) if link.kind == Kind::Bridge);
+        let is_new =
+            |event: &Event| matches!(event, Event::New(RtnetlinkObject::Link(link)) if link.kind == Kind::Bridge);
         let has_address =
-            |event: &Event| matches!(event, Event::New(Object::Address(address)) if address.index == index);
-        let is_gone = |event: &Event| matches!(event, Event::Deleted(Object::Link(link)) if link.index == index);
+            |event: &Event| matches!(event, Event::New(RtnetlinkObject::Address(address)) if address.index == index);
+        let is_gone =
+            |event: &Event| matches!(event, Event::Deleted(RtnetlinkObject::Link(link)) if link.index == index);
         let order = [place("a link", &is_new), place("an address", &has_address), place("no link", &is_gone)];
         assert!(order.is_sorted(), "{order:?} of {events:?}");
     });

@@ -15,14 +15,14 @@ use super::{Records, VERDICT_BYTES};
 
 /// One element of [`Records`].
 #[derive(Clone, Copy)]
-pub struct Record<'r> {
+pub struct ElementRecord<'r> {
     pub(super) of: &'r Records,
     pub(super) bytes: &'r [u8],
 }
 
 /// What an element of a map holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecordData<'r> {
+pub enum ElementRecordData<'r> {
     /// Nothing: it is one of a set.
     None,
     /// The kernel's bytes of the values.
@@ -31,7 +31,7 @@ pub enum RecordData<'r> {
     Verdict(&'r Verdict),
 }
 
-impl<'r> Record<'r> {
+impl<'r> ElementRecord<'r> {
     /// The kernel's bytes of the key.
     pub fn key(&self) -> &'r [u8] {
         &self.bytes[..self.of.key_bytes]
@@ -43,14 +43,14 @@ impl<'r> Record<'r> {
     }
 
     /// What the element holds.
-    pub fn data(&self) -> RecordData<'r> {
+    pub fn data(&self) -> ElementRecordData<'r> {
         let bytes = &self.bytes[self.of.key_bytes..self.bytes.len() - TEXT_BYTES];
         match &self.of.data {
-            None => RecordData::None,
-            Some(DataType::Values(_)) => RecordData::Values(bytes),
+            None => ElementRecordData::None,
+            Some(DataType::Values(_)) => ElementRecordData::Values(bytes),
             Some(DataType::Verdict) => {
                 let place = bytes.first_chunk::<VERDICT_BYTES>().map_or(0, |place| u32::from_ne_bytes(*place));
-                self.of.verdicts.get(place as usize).map_or(RecordData::None, RecordData::Verdict)
+                self.of.verdicts.get(place as usize).map_or(ElementRecordData::None, ElementRecordData::Verdict)
             }
         }
     }
@@ -63,8 +63,10 @@ impl<'r> Record<'r> {
     /// The element as typed values.
     pub fn to_element(&self) -> (Key, Element) {
         let data = match (self.data(), &self.of.data) {
-            (RecordData::Verdict(verdict), _) => Some(Data::Verdict(verdict.clone())),
-            (RecordData::Values(bytes), Some(DataType::Values(types))) => Some(Data::Values(wire::split(types, bytes))),
+            (ElementRecordData::Verdict(verdict), _) => Some(Data::Verdict(verdict.clone())),
+            (ElementRecordData::Values(bytes), Some(DataType::Values(types))) => {
+                Some(Data::Values(wire::split(types, bytes)))
+            }
             _ => None,
         };
         let comment = self.comment().map(str::to_owned);
@@ -81,9 +83,9 @@ impl<'r> Record<'r> {
         writer.nest(abi::LIST_ELEM, |writer| {
             writer.value(element::KEY, self.key());
             match self.data() {
-                RecordData::None => {}
-                RecordData::Values(bytes) => writer.value(element::DATA, bytes),
-                RecordData::Verdict(verdict) => writer.nest(element::DATA, |writer| verdict.write(writer)),
+                ElementRecordData::None => {}
+                ElementRecordData::Values(bytes) => writer.value(element::DATA, bytes),
+                ElementRecordData::Verdict(verdict) => writer.nest(element::DATA, |writer| verdict.write(writer)),
             }
             // It was checked when it came.
             if let Ok(Some(comment)) = userdata::comment(self.comment()) {
@@ -93,13 +95,13 @@ impl<'r> Record<'r> {
     }
 }
 
-impl PartialEq for Record<'_> {
+impl PartialEq for ElementRecord<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key() && self.data() == other.data() && self.comment() == other.comment()
     }
 }
 
-impl fmt::Debug for Record<'_> {
+impl fmt::Debug for ElementRecord<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.to_element().fmt(f)
     }

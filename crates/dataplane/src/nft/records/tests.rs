@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::super::record_changes::{Difference, ELEMENTS_PER_TRANSACTION, RecordChange, transactions};
 use super::super::tests::{random, with_socket};
-use super::super::{Chain, Family, Operation, RecordList, Table, TableId, protocol};
+use super::super::{Chain, Operation, RecordList, Table, TableFamily, TableId, protocol};
 use super::*;
 use crate::types;
 
@@ -78,8 +78,8 @@ fn it_stays_small_under_changes() {
 #[test]
 fn a_large_map_is_written_and_read_and_compared() {
     let wanted = many(6_000);
-    let id = TableId::new(Family::Inet, "large");
-    let table = Table::new(Family::Inet, "large").with_set("m", endpoints());
+    let id = TableId::new(TableFamily::Inet, "large");
+    let table = Table::new(TableFamily::Inet, "large").with_set("m", endpoints());
     let empty = wanted.empty();
     let change = |difference| RecordChange { table: id.clone(), set: "m".into(), difference };
     let changes = transactions(&[change(wanted.difference(&empty))], ELEMENTS_PER_TRANSACTION);
@@ -126,7 +126,7 @@ fn a_large_map_is_written_and_read_and_compared() {
 
 #[test]
 fn transactions_are_bounded_and_a_replaced_element_stays() {
-    let id = TableId::new(Family::Inet, "t");
+    let id = TableId::new(TableFamily::Inet, "t");
     let wanted = many(20);
     let mut found = wanted.empty();
     for slot in 0..5 {
@@ -202,7 +202,7 @@ fn verdicts_are_kept_once_each() {
     }
     assert!(wanted.allocated() < 1000 * 14, "a verdict costs its place: {}", wanted.allocated());
     let chains = (0..3).map(|n| (format!("chain-{n}"), Chain::regular())).collect();
-    let mut table = Table { chains, ..Table::new(Family::Ip, "t") }.with_set("m", set.clone());
+    let mut table = Table { chains, ..Table::new(TableFamily::Ip, "t") }.with_set("m", set.clone());
     table.sets.get_mut("m").expect("the map").elements = wanted.iter().map(|one| one.to_element()).collect();
     let found = with_socket(|socket| {
         socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("the map");

@@ -1,7 +1,7 @@
 //! What is wrong with a rule that the kernel would take for another one than was meant. Pure.
 
 use super::super::expression::{Expression, MapLookup, NatTarget, Operand, Reject, Statement, VerdictMap};
-use super::super::table::{Family, Rule};
+use super::super::table::{Rule, TableFamily};
 use super::super::value::Key;
 use super::super::value::{Type, Value, protocol};
 use super::super::wire::IFNAME_BYTES;
@@ -10,7 +10,7 @@ use crate::types;
 type Outcome = Result<(), &'static str>;
 
 /// Says what is wrong with a rule in a table of `family`.
-pub(in super::super) fn check(family: Family, rule: &Rule) -> Outcome {
+pub(in super::super) fn check(family: TableFamily, rule: &Rule) -> Outcome {
     let mut known = Known { family, network: family.network(), transport: None };
     for statement in &rule.statements {
         known.check(statement)?;
@@ -23,7 +23,7 @@ pub(in super::super) fn check(family: Family, rule: &Rule) -> Outcome {
 /// What is known of the packets that get to a statement.
 struct Known {
     /// The family of the table.
-    family: Family,
+    family: TableFamily,
     /// The only network protocol.
     network: Option<types::Family>,
     /// The only transport protocol.
@@ -82,7 +82,7 @@ impl Known {
         use Expression::{ConnectionState, ConnectionStatus, Mark};
         match expression {
             Expression::Address(wanted, _)
-                if self.network != Some(*wanted) && (self.network.is_some() || self.family == Family::Inet) =>
+                if self.network != Some(*wanted) && (self.network.is_some() || self.family == TableFamily::Inet) =>
             {
                 Err("an address is read without `meta nfproto` saying before that it is there")
             }

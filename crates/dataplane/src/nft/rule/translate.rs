@@ -4,7 +4,7 @@ use super::super::abi::{immediate, nat, nat_flag, nat_type, reject, reject_code,
 use super::super::attributes::Attributes;
 use super::super::expression::{Expression, NatFlags, NatTarget, Reject, Side, Statement};
 use super::super::source::IMMEDIATE;
-use super::super::table::Family;
+use super::super::table::TableFamily;
 use super::super::value::{Type, Value};
 use super::super::writer::Writer;
 use super::{DREG, Load, Reader, expression, lookup, register, word};
@@ -26,14 +26,14 @@ fn words_of_address(family: types::Family) -> u32 {
 }
 
 /// Writes a translation in a table of `table`'s family.
-pub(super) fn write(writer: &mut Writer, table: Family, side: Side, to: &NatTarget, flags: NatFlags) {
+pub(super) fn write(writer: &mut Writer, table: TableFamily, side: Side, to: &NatTarget, flags: NatFlags) {
     let (family, address, port) = match to {
         NatTarget::Address(address, port) => {
             write_constant(writer, &Value::Address(*address), 0);
             if let Some(port) = port {
                 write_constant(writer, &Value::Service(*port), PORT_WORD);
             }
-            (Family::of_network(types::Family::of(*address)), Some(0), port.map(|_| PORT_WORD))
+            (TableFamily::of_network(types::Family::of(*address)), Some(0), port.map(|_| PORT_WORD))
         }
         NatTarget::Port(port) => {
             write_constant(writer, &Value::Service(*port), 0);
@@ -41,7 +41,7 @@ pub(super) fn write(writer: &mut Writer, table: Family, side: Side, to: &NatTarg
         }
         NatTarget::Map { family, with_port, lookup } => {
             lookup::write_map(writer, lookup);
-            (Family::of_network(*family), Some(0), with_port.then(|| words_of_address(*family)))
+            (TableFamily::of_network(*family), Some(0), with_port.then(|| words_of_address(*family)))
         }
     };
     expression(writer, "nat", |writer| {
@@ -82,7 +82,7 @@ impl Reader {
         let place = |register: Option<u32>| register.map_or(Some(None), |register| word(register).map(Some));
         let address = place(range(nat::ADDR_MIN, nat::ADDR_MAX)?)?;
         let port = place(range(nat::PROTO_MIN, nat::PROTO_MAX)?)?;
-        let family = u8::try_from(attributes.number(nat::FAMILY)?).ok().and_then(Family::from_number)?.network();
+        let family = u8::try_from(attributes.number(nat::FAMILY)?).ok().and_then(TableFamily::from_number)?.network();
         let to = match (self.loads.as_slice(), address) {
             ([Load { word, loaded: Expression::MarkFrom(lookup), .. }], Some(address)) if *word == address => {
                 let family = family?;

@@ -24,8 +24,8 @@ fn a_table_is_read_back_as_it_was_written() {
 #[test]
 fn a_table_is_replaced_whole() {
     let old = sample();
-    let new = Table::new(Family::Inet, "netd").with_set("cluster", cluster_set());
-    let other = Table::new(Family::Ip, "netd");
+    let new = Table::new(TableFamily::Inet, "netd").with_set("cluster", cluster_set());
+    let other = Table::new(TableFamily::Ip, "netd");
     with_socket(|socket| {
         let other_table = Operation::AddTable(other.id.clone());
         socket.apply(&[other_table, Operation::ReplaceTable(old)]).expect("both tables");
@@ -37,11 +37,11 @@ fn a_table_is_replaced_whole() {
 
 #[test]
 fn a_refused_change_is_named_and_nothing_is_made() {
-    let id = TableId::new(Family::Ip, "t");
+    let id = TableId::new(TableFamily::Ip, "t");
     let jump = Rule::new([Verdict::Jump("nowhere".into()).into()]);
     let changes = [
         Operation::AddTable(id.clone()),
-        Operation::ReplaceTable(Table::new(Family::Ip, "t").with_chain("c", Chain::regular())),
+        Operation::ReplaceTable(Table::new(TableFamily::Ip, "t").with_chain("c", Chain::regular())),
         Operation::AddRule { table: id.clone(), chain: "c".into(), rule: jump },
         Operation::DeleteChain { table: id.clone(), name: "none".into() },
     ];
@@ -61,7 +61,8 @@ fn a_refused_change_is_named_and_nothing_is_made() {
 #[test]
 fn a_refusal_within_a_table_names_the_object() {
     let lookup = Rule::new([Statement::is_in([Expression::Mark], "no-set")]);
-    let table = Table::new(Family::Ip, "t").with_chain("c", Chain::regular().with_rules([Rule::default(), lookup]));
+    let table =
+        Table::new(TableFamily::Ip, "t").with_chain("c", Chain::regular().with_rules([Rule::default(), lookup]));
     let refused = with_socket(|socket| socket.apply(&[Operation::ReplaceTable(table)])).expect_err("a missing set");
     assert_eq!(
         refused.to_string(),
@@ -72,14 +73,14 @@ fn a_refusal_within_a_table_names_the_object() {
 
 #[test]
 fn what_cannot_be_written_is_not_sent() {
-    let id = TableId::new(Family::Inet, "t");
+    let id = TableId::new(TableFamily::Inet, "t");
     let rule = |statement: Statement| Operation::AddRule {
         table: id.clone(),
         chain: "c".into(),
         rule: Rule::new([statement]),
     };
     let saddr = Expression::Address(V6, Side::Source);
-    let table = || Table::new(Family::Inet, "t");
+    let table = || Table::new(TableFamily::Inet, "t");
     let hook = Chain::base(ChainType::Filter, Hook::Egress, 0);
     let range = Key::from(prefix("10.0.0.0/8"));
     let wrong = [
@@ -114,7 +115,7 @@ fn what_cannot_be_written_is_not_sent() {
 fn elements_come_and_go_without_the_rest() {
     let mut table = sample();
     let one = |key: Key| Elements {
-        table: TableId::new(Family::Inet, "netd"),
+        table: TableId::new(TableFamily::Inet, "netd"),
         set: "cluster".into(),
         flags: SetFlags::INTERVAL,
         elements: [(key, Element::default())].into(),
@@ -153,7 +154,7 @@ fn another_verdict_for_a_key_is_refused() {
 
 #[test]
 fn rules_in_a_chain_of_somebody_elses_come_and_go_by_handle() {
-    let id = TableId::new(Family::Ip, "filter");
+    let id = TableId::new(TableFamily::Ip, "filter");
     let mut chain = Chain::base(ChainType::Filter, Hook::Forward, 0);
     chain.base.as_mut().expect("a base chain").policy = Policy::Drop;
     let foreign = Rule::new([Statement::Counter, Verdict::Drop.into()]);
@@ -164,28 +165,28 @@ fn rules_in_a_chain_of_somebody_elses_come_and_go_by_handle() {
     .with_comment("netd forward");
     with_socket(|socket| {
         let chain = chain.with_rules([foreign.clone()]);
-        let made = Table::new(Family::Ip, "filter").with_chain("FORWARD", chain.clone());
+        let made = Table::new(TableFamily::Ip, "filter").with_chain("FORWARD", chain.clone());
         socket.apply(&[Operation::ReplaceTable(made)]).expect("a foreign table");
         let facts =
             BaseChainFacts { table: id.clone(), chain: "FORWARD".into(), base: chain.base.expect("a base chain") };
         assert_eq!(socket.base_chains().expect("base chains"), [facts], "the policy drop is seen");
         let insert = Operation::InsertRule { table: id.clone(), chain: "FORWARD".into(), rule: ours.clone() };
         socket.apply(&[insert]).expect("a rule of ours");
-        let placed = socket.read_rules(Family::Ip, "filter", "FORWARD").expect("rules");
+        let placed = socket.read_rules(TableFamily::Ip, "filter", "FORWARD").expect("rules");
         let rules: Vec<_> = placed.iter().map(|placed| placed.rule.clone()).collect();
         assert_eq!(rules, [ours, foreign.clone()], "ours comes first");
         let delete = Operation::DeleteRule { table: id.clone(), chain: "FORWARD".into(), handle: placed[0].handle };
         socket.apply(&[delete]).expect("a handle that exists");
-        let left = socket.read_rules(Family::Ip, "filter", "FORWARD").expect("rules");
+        let left = socket.read_rules(TableFamily::Ip, "filter", "FORWARD").expect("rules");
         assert_eq!(left.len(), 1, "the foreign rule stays: {left:?}");
-        assert_eq!(socket.read_rules(Family::Ip, "none", "none").expect("no rules"), [], "no chain, no rules");
+        assert_eq!(socket.read_rules(TableFamily::Ip, "none", "none").expect("no rules"), [], "no chain, no rules");
     });
 }
 
 #[test]
 fn chains_and_tables_are_deleted() {
-    let id = TableId::new(Family::Ip6, "t");
-    let bare = Table::new(Family::Ip6, "t");
+    let id = TableId::new(TableFamily::Ip6, "t");
+    let bare = Table::new(TableFamily::Ip6, "t");
     let chain = Chain::regular().with_rules([Rule::new([Statement::Counter])]);
     with_socket(|socket| {
         socket.apply(&[Operation::ReplaceTable(bare.clone().with_chain("c", chain))]).expect("a chain");
@@ -213,7 +214,7 @@ fn twenty_thousand_elements_go_and_come_in_one_batch() {
     let keys = (0..20_000u32).map(|n| Value::Address(types::address(V4, u128::from(0x0a00_0000 + 3 * n))));
     let mut set = Set::of([Type::Address(V4)]).with_flags(SetFlags::INTERVAL).with_keys(keys);
     set.size = Some(65536);
-    let table = Table::new(Family::Inet, "large").with_set("all", set);
+    let table = Table::new(TableFamily::Inet, "large").with_set("all", set);
     let read = with_socket(|socket| {
         socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a large table");
         read(socket, &table)
@@ -227,7 +228,7 @@ fn each_transaction_is_a_generation() {
         let before = socket.generation().expect("a generation");
         socket.apply(&[]).expect("nothing to do");
         assert_eq!(socket.generation().expect("a generation"), before, "nothing was sent");
-        socket.apply(&[Operation::AddTable(TableId::new(Family::Ip, "t"))]).expect("a table");
+        socket.apply(&[Operation::AddTable(TableId::new(TableFamily::Ip, "t"))]).expect("a table");
         assert_eq!(socket.generation().expect("a generation"), before + 1, "one transaction");
     });
 }
@@ -240,7 +241,7 @@ fn a_table_is_read_while_another_socket_writes() {
         let mut reader = Socket::open().expect("a socket");
         let mut other_socket = Socket::open().expect("a socket");
         reader.apply(&[Operation::ReplaceTable(table.clone())]).expect("the table");
-        let other = TableId::new(Family::Ip, "other");
+        let other = TableId::new(TableFamily::Ip, "other");
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for _ in 0..rounds {
@@ -251,7 +252,7 @@ fn a_table_is_read_while_another_socket_writes() {
                 }
             });
             for _ in 0..20 {
-                match reader.read_table(Family::Inet, "netd") {
+                match reader.read_table(TableFamily::Inet, "netd") {
                     Ok(read) => assert_eq!(read.as_ref(), Some(&table), "no reading is half of one state"),
                     Err(Error::NeverConsistent(_)) => {}
                     Err(error) => panic!("only a ruleset that never rests may keep us from reading: {error:?}"),
@@ -268,7 +269,7 @@ fn a_map_may_say_what_all_other_keys_hold() {
     let mut map = Set::map([Type::Address(V6)], DataType::Verdict).with_flags(SetFlags::INTERVAL);
     map.elements.insert(prefix("fd00::/8").into(), held(Verdict::Accept));
     map.elements.insert(Key(Vec::new()), held(Verdict::Drop));
-    let table = Table::new(Family::Ip6, "t").with_set("m", map);
+    let table = Table::new(TableFamily::Ip6, "t").with_set("m", map);
     with_socket(|socket| {
         socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("the map");
         assert_eq!(read(socket, &table), Some(table), "both elements are there");
@@ -282,8 +283,8 @@ fn chains_of_devices_name_them() {
         chain.base.as_mut().expect("a base chain").devices = devices.iter().map(ToString::to_string).collect();
         chain
     };
-    let table = Table::new(Family::Netdev, "t").with_chain("one", chain(&["lo"]));
-    let inet = Table::new(Family::Inet, "t").with_chain("one", chain(&["lo"]));
+    let table = Table::new(TableFamily::Netdev, "t").with_chain("one", chain(&["lo"]));
+    let inet = Table::new(TableFamily::Inet, "t").with_chain("one", chain(&["lo"]));
     with_socket(|socket| {
         for table in [table, inet] {
             socket.apply(&[Operation::ReplaceTable(table.clone())]).expect("a chain of lo's");

@@ -252,7 +252,7 @@ pub(super) fn table() -> impl Strategy<Value = Table> {
     let sets = btree_map("[a-z]{1,8}-[0-9]", prop_oneof![plain_set(), interval_set()], 0..4);
     (sets, vec(rule(), 0..6), proptest::option::of("[ -~]{0,127}")).prop_map(|(sets, rules, comment)| {
         let chain = Chain::base(ChainType::Nat, Hook::Postrouting, -7).with_rules(rules);
-        let table = Table { comment, sets, ..Table::new(Family::Inet, "any") };
+        let table = Table { comment, sets, ..Table::new(TableFamily::Inet, "any") };
         let key = [Type::Service, Type::Mark, Type::Protocol];
         let endpoints = |family| DataType::Values(vec![Type::Address(family), Type::Service]);
         let filled = SetFlags::DYNAMIC | SetFlags::TIMEOUT;
@@ -272,7 +272,7 @@ pub(super) fn table() -> impl Strategy<Value = Table> {
 }
 
 fn read_again(socket: &mut Socket) -> Option<Table> {
-    socket.read_table(Family::Inet, "any").expect("a readable table")
+    socket.read_table(TableFamily::Inet, "any").expect("a readable table")
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn what_a_dynamic_set_holds_and_what_is_counted_is_no_difference() {
 
 #[test]
 fn sets_and_chains_come_and_go_one_by_one() {
-    let id = TableId::new(Family::Inet, "t");
+    let id = TableId::new(TableFamily::Inet, "t");
     let key = Key::from(address("10.0.0.1"));
     let held = |port| Element::from(Data::Values(vec![Value::Service(port)]));
     let mut ports = Set::map([Type::Address(V4)], DataType::Values(vec![Type::Service]));
@@ -105,7 +105,7 @@ fn sets_and_chains_come_and_go_one_by_one() {
     ];
     let mut changed = ports.clone();
     changed.elements.insert(key.clone(), held(81));
-    let bare = Table::new(Family::Inet, "t");
+    let bare = Table::new(TableFamily::Inet, "t");
     let first = bare.clone().with_set("protocols", Set::of([Type::Protocol])).with_chain("c", chain);
     let expected = [
         first.clone().with_set("ports", ports),
@@ -132,7 +132,7 @@ fn sets_and_chains_come_and_go_one_by_one() {
 fn what_nft_would_not_load_again_is_not_sent() {
     let rule = |statements: Vec<Statement>| {
         let chain = Chain::regular().with_rules([Rule::new(statements)]);
-        Operation::ReplaceTable(Table::new(Family::Inet, "t").with_chain("c", chain))
+        Operation::ReplaceTable(Table::new(TableFamily::Inet, "t").with_chain("c", chain))
     };
     let to = |to| Statement::Nat { side: Destination, to, flags: NatFlags::default() };
     let v6: std::net::IpAddr = "fd00::1".parse().expect("an address");
@@ -152,7 +152,7 @@ fn what_nft_would_not_load_again_is_not_sent() {
         rule(vec![Statement::is_in([Expression::MarkFrom(MapLookup::new([Mark], "m"))], "s")]),
         rule(vec![Statement::VerdictFrom { key: vec![Protocol], map: VerdictMap::Anonymous(elements) }]),
         rule(vec![Statement::update("s", [Expression::Value(Value::Mark(1))], Duration::from_secs(1))]),
-        Operation::ReplaceTable(Table::new(Family::Inet, "t").with_set("s", nameless)),
+        Operation::ReplaceTable(Table::new(TableFamily::Inet, "t").with_set("s", nameless)),
     ];
     for change in wrong {
         let outcome = encode::Batch::of(std::slice::from_ref(&change), 1);
@@ -173,7 +173,7 @@ fn translating(family: types::Family, service_address: &str, slots: u32, end: (&
     let random = with(service(family), Expression::random(slots));
     let rule = Rule::new([Statement::family(family), Statement::dnat(family, random, "backends")]);
     let chain = Chain::base(ChainType::Nat, Hook::Output, -100).with_rules([rule]);
-    Table::new(Family::Inet, "t").with_set("backends", backends).with_chain("output", chain)
+    Table::new(TableFamily::Inet, "t").with_set("backends", backends).with_chain("output", chain)
 }
 
 #[test]

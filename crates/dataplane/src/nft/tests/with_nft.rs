@@ -33,7 +33,7 @@ fn a_pasted_table_is_the_value() {
     let table = sample();
     let read = with_socket(|socket| {
         paste(&table.to_string());
-        socket.read_table(Family::Inet, "netd").expect("a readable table").expect("a table")
+        socket.read_table(TableFamily::Inet, "netd").expect("a readable table").expect("a table")
     });
     similar(&read, &table);
 }
@@ -63,7 +63,7 @@ fn what_we_print_is_this() {
 
 #[test]
 fn pasted_changes_do_what_applied_ones_do() {
-    let id = TableId::new(Family::Inet, "t");
+    let id = TableId::new(TableFamily::Inet, "t");
     let chain = || "c".to_owned();
     let rule = |mark| Rule::new([Statement::SetMark(Expression::Value(Value::Mark(mark)))]).with_comment("a comment");
     let elements = |keys: &[&str]| Elements {
@@ -73,7 +73,7 @@ fn pasted_changes_do_what_applied_ones_do() {
         elements: keys.iter().map(|text| (Key::from(prefix(text)), Element::default())).collect(),
     };
     let set = Set::of([Type::Address(V4)]).with_flags(SetFlags::INTERVAL).with_keys([prefix("10.0.0.0/8")]);
-    let table = Table::new(Family::Inet, "t")
+    let table = Table::new(TableFamily::Inet, "t")
         .with_chain("c", Chain::base(ChainType::Filter, Hook::Input, -300).with_rules([rule(1), rule(2)]))
         .with_chain("gone", Chain::regular())
         .with_set("m", Set::map([Type::Mark], DataType::Verdict))
@@ -88,8 +88,8 @@ fn pasted_changes_do_what_applied_ones_do() {
         Operation::DeleteChain { table: id.clone(), name: "gone".into() },
         // The first rule to be made in this table.
         Operation::DeleteRule { table: id.clone(), chain: chain(), handle: 3 },
-        Operation::AddTable(TableId::new(Family::Ip6, "u")),
-        Operation::DeleteTable(TableId::new(Family::Ip6, "u")),
+        Operation::AddTable(TableId::new(TableFamily::Ip6, "u")),
+        Operation::DeleteTable(TableId::new(TableFamily::Ip6, "u")),
     ];
     let [pasted, applied] = [true, false].map(|paste_them| {
         with_socket(|socket| {
@@ -103,7 +103,7 @@ fn pasted_changes_do_what_applied_ones_do() {
                 };
                 if paste_them { paste(&change.to_string()) } else { socket.apply(&[change]).expect("a change") }
             }
-            socket.read_table(Family::Inet, "t").expect("a readable table").expect("a table")
+            socket.read_table(TableFamily::Inet, "t").expect("a readable table").expect("a table")
         })
     });
     similar(&pasted, &applied);
@@ -130,7 +130,7 @@ fn a_foreign_table_is_read() {
     }";
     let read = with_socket(|socket| {
         paste(text);
-        socket.read_table(Family::Inet, "foreign").expect("a readable table").expect("a table")
+        socket.read_table(TableFamily::Inet, "foreign").expect("a readable table").expect("a table")
     });
     let rules = &read.chains["c"].rules;
     assert_eq!(rules.len(), 7, "each rule is there");
@@ -149,7 +149,7 @@ fn any_pasted_table_is_the_value() {
         let outcome = TestRunner::new(cases).run(&random::table(), |table| {
             let table = speakable(table);
             paste(&Operation::ReplaceTable(table.clone()).to_string());
-            let read = socket.borrow_mut().read_table(Family::Inet, "any").expect("a readable table");
+            let read = socket.borrow_mut().read_table(TableFamily::Inet, "any").expect("a readable table");
             prop_assert_eq!(&read, &Some(table.clone()), "nft made of the text what it says: {}", table);
             Ok(())
         });

@@ -1,6 +1,6 @@
 //! The nftables rules, as `nft` prints them, and what is asked of others' chains.
 
-use dataplane::nft::{self, Expression, Family, Policy, Rule, Side, Statement, TableId, Verdict};
+use dataplane::nft::{self, Expression, Policy, Rule, Side, Statement, TableFamily, TableId, Verdict};
 use dataplane::types::{self, PerFamily};
 use dataplane::xtables;
 
@@ -16,7 +16,7 @@ fn table(network: &Network) -> String {
 }
 
 /// What follows from chains of others.
-fn forward(network: &Network, chains: &[(Family, &str, &str)]) -> (Vec<Accept>, Vec<Blocker>) {
+fn forward(network: &Network, chains: &[(TableFamily, &str, &str)]) -> (Vec<Accept>, Vec<Blocker>) {
     let mut host = observe::host(&mut network.fake(), &network.identity()).expect("a readable kernel");
     host.base_chains =
         chains.iter().map(|(family, table, chain)| drop_chain(TableId::new(*family, *table), chain)).collect();
@@ -110,7 +110,7 @@ fn masquerading_of_both_with_a_near_peer() {
 #[test]
 fn the_chain_of_iptables_gets_rules_of_ours() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
-    let chains = [(Family::Ip, "filter", "FORWARD"), (Family::Ip6, "filter", "FORWARD")];
+    let chains = [(TableFamily::Ip, "filter", "FORWARD"), (TableFamily::Ip6, "filter", "FORWARD")];
     let (accepts, blockers) = forward(&network, &chains);
     let expected = [
         r#"ip filter FORWARD ip saddr 10.244.0.0/16 counter accept comment "netd: pods may be forwarded""#,
@@ -125,8 +125,11 @@ fn the_chain_of_iptables_gets_rules_of_ours() {
 #[test]
 fn other_chains_are_the_operators() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
-    let chains =
-        [(Family::Inet, "mine", "fwd"), (Family::Inet, "firewalld", "filter_FORWARD"), (Family::Ip6, "six", "f")];
+    let chains = [
+        (TableFamily::Inet, "mine", "fwd"),
+        (TableFamily::Inet, "firewalld", "filter_FORWARD"),
+        (TableFamily::Ip6, "six", "f"),
+    ];
     let (accepts, blockers) = forward(&network, &chains);
     assert_eq!(accepts, [], "nothing is written to them");
     let reported: Vec<_> = blockers.iter().map(ToString::to_string).collect();
@@ -148,7 +151,11 @@ fn other_chains_are_the_operators() {
 #[test]
 fn chains_that_drop_no_packet_of_pods_are_left_alone() {
     let network = Network { forward_rules: true, ..vxlan(V4, V4) };
-    let chains = [(Family::Inet, "netd", "forward"), (Family::Ip6, "filter", "FORWARD"), (Family::Bridge, "b", "f")];
+    let chains = [
+        (TableFamily::Inet, "netd", "forward"),
+        (TableFamily::Ip6, "filter", "FORWARD"),
+        (TableFamily::Bridge, "b", "f"),
+    ];
     assert_eq!(forward(&network, &chains), (Vec::new(), Vec::new()), "our own, another family's, a bridge's");
     let without = Network { forward_rules: false, ..vxlan(V6, V6) };
     assert_eq!(forward(&without, &chains), (Vec::new(), Vec::new()), "none where forward rules are switched off");
@@ -171,7 +178,7 @@ fn accept(side: Side, range: &str) -> Rule {
 
 /// What is reported of chain `f` of table `inet mine`, which drops by policy, with these rules.
 fn reported_of(network: &Network, rules: Vec<Rule>) -> Vec<String> {
-    let table = TableId::new(Family::Inet, "mine");
+    let table = TableId::new(TableFamily::Inet, "mine");
     let mut host = observe::host(&mut network.fake(), &network.identity()).expect("a readable kernel");
     host.base_chains = vec![drop_chain(table.clone(), "f")];
     host.others.rules.insert((table, "f".to_owned()), rules);
@@ -238,7 +245,7 @@ fn what_lets_only_some_packets_of_pods_pass_opens_nothing() {
 #[test]
 fn firewalld_is_reported_until_it_trusts_the_pods() {
     let network = Network { forward_rules: true, ..vxlan(DUAL, V4) };
-    let table = TableId::new(Family::Inet, "firewalld");
+    let table = TableId::new(TableFamily::Inet, "firewalld");
     let mut host = observe::host(&mut network.fake(), &network.identity()).expect("a readable kernel");
     host.base_chains = vec![drop_chain(table.clone(), "filter_FORWARD"), drop_chain(table.clone(), "mangle_FORWARD")];
     host.base_chains.iter_mut().for_each(|facts| facts.base.policy = Policy::Accept);

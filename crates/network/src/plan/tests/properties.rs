@@ -133,7 +133,8 @@ fn strangers(fake: &mut Fake) {
         Statement::eq(Expression::Address(dataplane::types::Family::V4, Side::Source), prefix("10.244.0.0/16")),
         Verdict::Drop.into(),
     ]);
-    for (family, table) in [(nft::Family::Ip, "netd"), (nft::Family::Inet, "netd-other"), (nft::Family::Inet, "other")]
+    for (family, table) in
+        [(nft::TableFamily::Ip, "netd"), (nft::TableFamily::Inet, "netd-other"), (nft::TableFamily::Inet, "other")]
     {
         let chain = Chain::base(ChainType::Filter, Hook::Forward, 0).with_rules([rule.clone()]);
         let table = Table::new(family, table).with_chain("forward", chain);
@@ -143,7 +144,7 @@ fn strangers(fake: &mut Fake) {
     if let Some(base) = &mut chain.base {
         base.policy = Policy::Drop;
     }
-    let table = Table::new(nft::Family::Ip, "filter").with_chain("FORWARD", chain);
+    let table = Table::new(nft::TableFamily::Ip, "filter").with_chain("FORWARD", chain);
     fake.tables.insert(table.id.clone(), table);
 }
 

@@ -13,7 +13,7 @@ fn kernel(lines: &[&str]) -> (Vec<AnyChain>, Rules) {
     for line in lines {
         let (left, right) = line.split_once(" ->").unwrap_or((line, ""));
         let words: Vec<&str> = left.split(' ').collect();
-        let family = if words[0] == "ip" { Family::Ip } else { Family::Ip6 };
+        let family = if words[0] == "ip" { TableFamily::Ip } else { TableFamily::Ip6 };
         let table = TableId::new(family, words[1]);
         let base = words.get(3).and(Chain::base(ChainType::Nat, Hook::Output, -100).base);
         let placed = right.split_whitespace().enumerate().map(|(place, to)| RuleWithHandle {

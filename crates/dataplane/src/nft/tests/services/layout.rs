@@ -254,7 +254,7 @@ pub(in super::super) fn services() -> Table {
         to_one(NatTarget::Address(ip("192.0.2.7"), Some(4000)), Source, plain),
     ]);
     let mut refuse = Chain::base(ChainType::Filter, Hook::Forward, 0);
-    let mut table = Table::new(Family::Inet, "netd-proxy");
+    let mut table = Table::new(TableFamily::Inet, "netd-proxy");
     for plan in &PLANS {
         table = service_chains(add_sets(table, plan), plan);
         refuse = refuse.with_rules(refusals(plan));
