@@ -1,10 +1,10 @@
 //! One request on a netlink socket that is not routing's, and all that answers it.
 
-use netlink_packet_core::{NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_core::NLM_F_REQUEST;
 
 use crate::error::KernelError;
-use crate::netlink_message::{HEADER_BYTES, messages, parse_answer};
-use crate::netlink_socket::{NetlinkSocket, Received};
+use crate::netlink_message::HEADER_BYTES;
+use crate::netlink_socket::NetlinkSocket;
 use crate::nft::attributes::Attributes;
 use crate::nft::writer::Writer;
 
@@ -38,33 +38,11 @@ impl Exchange {
         writer.message((kind, NLM_F_REQUEST | flags, self.sequence), (head, 0), body);
         writer.bytes[HEADER_BYTES + 1] = version;
         self.inner.send(&writer.bytes)?;
-        let mut spoilt = false;
-        loop {
-            let Received::Some(datagram) = self.inner.receive(0)? else {
-                // The kernel dropped one.
-                spoilt = true;
-                continue;
-            };
-            for message in messages(datagram) {
-                let header = NetlinkBuffer::new(message);
-                if header.sequence_number() != self.sequence {
-                    continue;
-                }
-                spoilt |= header.flags() & NLM_F_DUMP_INTR != 0;
-                match header.message_type() {
-                    NLMSG_DONE => return Ok(spoilt),
-                    NLMSG_ERROR => match parse_answer(message) {
-                        Some(Ok(())) => return Ok(spoilt),
-                        Some(Err(refusal)) => return Err(refusal.into()),
-                        None => {
-                            let reason = "it has no error number".to_owned();
-                            return Err(KernelError::Malformed { length: message.len(), reason });
-                        }
-                    },
-                    _ => visit(message),
-                }
-            }
-        }
+        let answers = self.inner.answers::<KernelError>(self.sequence, |message| {
+            visit(message);
+            Ok(())
+        });
+        Ok(answers??)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
 
 use crate::attribute;
 
@@ -38,32 +38,38 @@ pub struct Refusal {
     pub reason: Option<String>,
 }
 
-/// Reads an ACK (`Ok`) or a refusal (`Err`) from one whole message; `None` where it is neither. Never panics.
+/// Reads an ACK or the end of a list (`Ok`), or a refusal (`Err`), from one whole message; `None` where it is none of them. A list that
+/// the kernel cannot go on with ends with an error number. Never panics.
 pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
-    let header = NetlinkBuffer::new(message);
-    if message.len() < HEADER_BYTES + 4 || header.message_type() != NLMSG_ERROR {
-        return None;
-    }
-    let body = &message[HEADER_BYTES..];
-    let code = i32::from_ne_bytes([body[0], body[1], body[2], body[3]]);
+    let (header, body) = (NetlinkBuffer::new(message), message.get(HEADER_BYTES..)?);
+    let code = match (header.message_type(), body.first_chunk()) {
+        (NLMSG_ERROR | NLMSG_DONE, Some(code)) => i32::from_ne_bytes(*code),
+        (NLMSG_DONE, None) => 0,
+        _ => return None,
+    };
     if code == 0 {
         return Some(Ok(()));
     }
-    Some(Err(Refusal { errno: code.saturating_neg(), reason: sentence(header.flags(), &body[4..]) }))
+    let reason = body.get(4..).and_then(|rest| sentence(&header, rest));
+    Some(Err(Refusal { errno: code.saturating_neg(), reason }))
 }
 
-fn sentence(flags: u16, request: &[u8]) -> Option<String> {
+fn sentence(header: &NetlinkBuffer<&[u8]>, rest: &[u8]) -> Option<String> {
+    let flags = header.flags();
     if flags & NLM_F_ACK_TLVS == 0 {
         return None;
     }
-    // The answer repeats the request, capped to its header if the flag says so.
-    let repeated = if flags & NLM_F_CAPPED == 0 {
-        u32::from_ne_bytes(request.get(..4)?.try_into().ok()?) as usize
-    } else {
-        HEADER_BYTES
+    // An answer repeats the request, capped to its header if the flag says so; the end of a list does not.
+    let repeated = match (header.message_type(), flags & NLM_F_CAPPED) {
+        (NLMSG_DONE, _) => 0,
+        (_, 0) => u32::from_ne_bytes(*rest.first_chunk()?) as usize,
+        _ => HEADER_BYTES,
     };
-    let attributes = request.get(repeated.next_multiple_of(4)..)?;
+    let attributes = rest.get(repeated.next_multiple_of(4)..)?;
     let (_, text) = attribute::iter(attributes).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG)?;
     let text = text.strip_suffix(&[0]).unwrap_or(text);
     Some(String::from_utf8_lossy(text).into_owned())
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,8 +2,11 @@
 
 use std::io;
 
+use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkBuffer};
 use nix::libc::{EAGAIN, EINTR, ENOBUFS};
 use nix::sys::socket::{setsockopt, sockopt};
+
+use crate::netlink_message::{Refusal, messages, parse_answer};
 
 /// The kernel's largest dump message is 32 KiB; an error answer repeats at most a request.
 const RECEIVE_BYTES: usize = 64 * 1024;
@@ -91,6 +94,34 @@ impl NetlinkSocket {
                     Some(EINTR) => {}
                     _ => return Err(fault("receive from")(error)),
                 },
+            }
+        }
+    }
+
+    /// Visits what answers the request of this number, to its end even where it is known to be of no use: the kernel begins no second
+    /// dump before. True where what is listed changed meanwhile; the kernel's refusal where it refused the request.
+    pub(crate) fn answers<E: From<SocketError>>(
+        &mut self,
+        sequence: u32,
+        mut visit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Result<bool, Refusal>, E> {
+        let mut spoilt = false;
+        loop {
+            let Received::Some(datagram) = self.receive(0)? else {
+                // The kernel dropped one.
+                spoilt = true;
+                continue;
+            };
+            for message in messages(datagram) {
+                let header = NetlinkBuffer::new(message);
+                if header.sequence_number() != sequence {
+                    continue;
+                }
+                spoilt |= header.flags() & NLM_F_DUMP_INTR != 0;
+                match parse_answer(message) {
+                    Some(answer) => return Ok(answer.map(|()| spoilt)),
+                    None => visit(message)?,
+                }
             }
         }
     }

@@ -1,8 +1,6 @@
 //! Reading: one object, or a whole table that starts over when it changed on the way.
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NetlinkBuffer, NetlinkMessage, NetlinkPayload,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 
 use super::{Request, RouteSocket};
@@ -65,12 +63,11 @@ impl RouteSocket {
                     continue;
                 }
                 interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
-                let is_end = header.message_type() == NLMSG_DONE;
                 match parse_answer(message) {
                     Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(None),
                     Some(Err(refusal)) => return Err(refusal.into()),
-                    None if !is_end => entries.extend(read(message)?),
-                    Some(Ok(())) | None => return Ok((!interrupted).then_some(entries)),
+                    None => entries.extend(read(message)?),
+                    Some(Ok(())) => return Ok((!interrupted).then_some(entries)),
                 }
             }
         }

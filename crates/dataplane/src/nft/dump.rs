@@ -5,9 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer,
-};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
 use nix::libc::EINTR;
 
 use super::abi::{TABLE, element_list, message, rule};
@@ -19,8 +17,6 @@ use super::socket::Socket;
 use super::table::{Base, BaseChainFacts, Chain, Element, RuleWithHandle, Set, SetFlags, Table, TableFamily, TableId};
 use super::value::Key;
 use super::writer::{Writer, nftables};
-use crate::netlink_message::messages;
-use crate::netlink_socket::Received;
 
 /// A foreign program that changes the ruleset without a pause would have to hit each of them.
 const ATTEMPTS: u32 = 32;
@@ -210,15 +206,14 @@ impl Socket {
         Ok((payloads, spoilt))
     }
 
-    /// Sends a request and visits all that answers it, to its end even where it is known to be of no use: the kernel begins no
-    /// second dump before. True where the ruleset changed meanwhile.
+    /// Sends a request and visits all that answers it. True where the ruleset changed meanwhile.
     fn exchange(
         &mut self,
         kind: u8,
         flags: u16,
         family: u8,
         names: Names<'_>,
-        mut visit: impl FnMut(&[u8]) -> Result<(), Error>,
+        visit: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut writer = Writer::default();
@@ -228,34 +223,7 @@ impl Socket {
             }
         });
         self.inner.send(&writer.bytes)?;
-        let mut spoilt = false;
-        loop {
-            let Received::Some(datagram) = self.inner.receive(0)? else {
-                // The kernel dropped one.
-                spoilt = true;
-                continue;
-            };
-            for bytes in messages(datagram) {
-                let header = NetlinkBuffer::new(bytes);
-                if header.sequence_number() != self.sequence {
-                    continue;
-                }
-                spoilt |= header.flags() & NLM_F_DUMP_INTR != 0;
-                if ![NLMSG_ERROR, NLMSG_DONE].contains(&header.message_type()) {
-                    visit(bytes)?;
-                    continue;
-                }
-                match read::parse_message(bytes)?.payload {
-                    Payload::Answer(Err(refusal)) => {
-                        return Err(Error::Refused {
-                            operation: None,
-                            what: "to list the ruleset".to_owned(),
-                            refusal,
-                        });
-                    }
-                    _ => return Ok(spoilt),
-                }
-            }
-        }
+        let answers = self.inner.answers::<Error>(self.sequence, visit)?;
+        answers.map_err(|refusal| Error::Refused { operation: None, what: "to list the ruleset".to_owned(), refusal })
     }
 }

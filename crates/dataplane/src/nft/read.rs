@@ -106,13 +106,8 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
     let header = NetlinkBuffer::new(bytes);
     let payload = match (header.message_type(), raw.kind) {
-        (NLMSG_ERROR, _) => {
+        (NLMSG_ERROR | NLMSG_DONE, _) => {
             Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
-        }
-        (NLMSG_DONE, _) => {
-            let errno =
-                bytes[HEADER_BYTES..].first_chunk().map_or(0, |code| i32::from_ne_bytes(*code).saturating_neg());
-            Payload::Answer(if errno == 0 { Ok(()) } else { Err(Refusal { errno, reason: None }) })
         }
         (_, kind) => {
             let (what, object) = match kind {
