@@ -70,7 +70,7 @@ impl TableId {
 /// A table with all that is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// TableFamily and name.
+    /// Family and name.
     pub id: TableId,
     /// A remark that `nft list` prints.
     pub comment: Option<String>,
@@ -424,7 +424,7 @@ pub struct RuleWithHandle {
 /// A base chain of any table, without its rules.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BaseChainFacts {
-    /// TableFamily and name of its table.
+    /// Family and name of its table.
     pub table: TableId,
     /// Its name.
     pub chain: String,
