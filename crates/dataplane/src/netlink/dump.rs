@@ -2,6 +2,7 @@
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
+use nix::libc::{EAFNOSUPPORT, EBUSY};
 
 use super::{Request, RouteSocket};
 use crate::error::KernelError;
@@ -22,7 +23,12 @@ impl RouteSocket {
         keep: impl Fn(&RouteNetlinkMessage) -> Option<T>,
     ) -> Result<Vec<T>, KernelError> {
         // An entry of a kind that we cannot read is not ours: it must not hide the others.
-        self.read(&Request::new(message, NLM_F_DUMP), |bytes| Ok(parse(bytes).ok().and_then(|entry| keep(&entry))))
+        let keep = |bytes: &[u8]| Ok(parse(bytes).ok().and_then(|entry| keep(&entry)));
+        match self.read(&Request::new(message, NLM_F_DUMP), keep) {
+            // A table before its first route, a link that is gone, or the rules of a family that the kernel does not have.
+            Err(error) if error.is_missing() || error.errno() == Some(EAFNOSUPPORT) => Ok(Vec::new()),
+            read => read,
+        }
     }
 
     /// Reads one object; `None` where it does not exist.
@@ -64,7 +70,7 @@ impl RouteSocket {
                 }
                 interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
                 match parse_answer(message) {
-                    Some(Err(refusal)) if refusal.errno == nix::libc::EBUSY => return Ok(None),
+                    Some(Err(refusal)) if refusal.errno == EBUSY => return Ok(None),
                     Some(Err(refusal)) => return Err(refusal.into()),
                     None => entries.extend(read(message)?),
                     Some(Ok(())) => return Ok((!interrupted).then_some(entries)),

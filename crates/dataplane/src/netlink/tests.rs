@@ -53,6 +53,20 @@ fn a_vxlan_device_reads_back_as_it_was_made() {
 }
 
 #[test]
+fn what_is_not_there_has_no_entries_and_no_error() {
+    netns::scratch(|| {
+        let mut socket = RouteSocket::open().expect("socket");
+        // No address was ever given, so IPv4 has no main table yet.
+        assert_eq!(socket.routes(Family::V4).expect("routes"), []);
+        assert_eq!(socket.fdb(77).expect("forwarding entries"), []);
+        assert_eq!(socket.neighbours(77, Family::V4).expect("neighbours"), []);
+        // The loopback device: it has no forwarding entries.
+        assert_eq!(socket.fdb(1).expect("forwarding entries"), []);
+    })
+    .expect("namespace");
+}
+
+#[test]
 fn an_index_is_that_of_the_sockets_namespace() {
     let (socket, index) = netns::scratch(|| {
         let mut socket = RouteSocket::open().expect("socket");
