@@ -63,12 +63,10 @@ impl Kubernetes {
         let mut cluster = Self { machines: Vec::new(), _control: control, server, images, fabric };
         let names: Vec<String> = cluster.fabric.nodes.iter().map(|node| node.name().to_owned()).collect();
         let names: Vec<String> = names.into_iter().filter(|name| name != CONTROL).collect();
+        let images = [cluster.images.all(), vec![cluster.images.netd()?]].concat();
         for name in &names {
-            let machine = Machine::start(cluster.fabric.node(name), &cluster.server)?;
+            let machine = Machine::start(cluster.fabric.node(name), &cluster.server, &images)?;
             cluster.machines.push(machine);
-        }
-        for machine in &cluster.machines {
-            machine.load(&cluster.images.all())?;
         }
         for name in &names {
             cluster.await_node(name, ranges)?;
@@ -147,7 +145,7 @@ impl Kubernetes {
     pub fn reboot(&mut self, name: &str) -> Outcome {
         self.take(name)?;
         self.fabric.reboot(name)?;
-        self.machines.push(Machine::start(self.fabric.node(name), &self.server)?);
+        self.machines.push(Machine::start(self.fabric.node(name), &self.server, &[])?);
         Ok(())
     }
 

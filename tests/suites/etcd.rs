@@ -204,7 +204,8 @@ fn twin() -> Outcome {
         ensure!(seen["ready"] == true, "{}", seen["problems"]);
         Ok(())
     })?;
-    key_of(&bed.etcd, bed.machine(), 11).map(drop)
+    // It is ready for pods as soon as its name is its own, and restores its key meanwhile.
+    eventually(seconds(20), "n1's key is back", || key_of(&bed.etcd, bed.machine(), 11).map(drop))
 }
 
 fn previous() -> Outcome {

@@ -33,11 +33,11 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Starts both; the kubelet makes a Node of it.
+    /// Starts both, with these archives of images; the kubelet makes a Node of it.
     ///
     /// # Errors
     /// Where one does not start; with its log.
-    pub(super) fn start(node: &Node, server: &ApiServer) -> Outcome<Self> {
+    pub(super) fn start(node: &Node, server: &ApiServer, images: &[PathBuf]) -> Outcome<Self> {
         let fabric = server.folder().parent().context("the API server's folder is in the fabric's")?;
         let disk = fabric.join("machines").join(node.name());
         std::fs::create_dir_all(&disk).context("make a machine's folder")?;
@@ -53,6 +53,8 @@ impl Machine {
         let namespace = node.namespace().again();
         let mut machine = Self { name, disk, namespace, containerd, agents: Vec::new(), cgroup };
         machine.await_containerd()?;
+        // Before the kubelet: one that starts while containerd mounts an image for a moment may take that mount for its disk, and ends.
+        machine.load(images)?;
         machine.start_kube_proxy(server)?;
         machine.start_kubelet(node, server)?;
         Ok(machine)

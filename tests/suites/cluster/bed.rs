@@ -56,10 +56,6 @@ impl Bed {
     /// The same, with another source of the nodes' ranges.
     pub(crate) fn with_ranges(topology: &Topology, stack: Stack, ranges: Ranges) -> Outcome<Self> {
         let cluster = Kubernetes::start(topology, stack, ranges)?;
-        let image = cluster.images.netd()?;
-        for machine in &cluster.machines {
-            machine.load(std::slice::from_ref(&image))?;
-        }
         Ok(Self { cluster, pods: Vec::new(), stack })
     }
 

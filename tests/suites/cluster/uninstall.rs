@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use netd_tests::kubernetes::Machine;
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Topology, ensure};
+use netd_tests::{Outcome, Stack, Topology, ensure, eventually, seconds};
 use serde_json::Value;
 
 use crate::bed::{Bed, NODES};
@@ -17,9 +17,21 @@ pub(crate) fn trials() -> Vec<Trial> {
 const TRACES: &str = "find /etc/cni/net.d /run/flannel /run/netd /var/lib/netd /opt/cni/bin/netd ! -type d; \
     ip -brief link show type vxlan; ip -brief link show type bridge; ip route show proto 110; nft list tables | sort";
 
+/// The tables of the kubelet, and of kube-proxy, which makes those of one family after the other.
+const OTHERS: [&str; 8] =
+    ["ip filter", "ip kube-proxy", "ip mangle", "ip nat", "ip6 filter", "ip6 kube-proxy", "ip6 mangle", "ip6 nat"];
+
 fn uninstall() -> Outcome {
     let topology = Topology::two_segments(Stack::V4);
     let mut bed = Bed::empty(&topology, Stack::V4)?;
+    eventually(seconds(60), "the kubelet and kube-proxy have made their tables", || {
+        bed.cluster.machines.iter().try_for_each(|machine| {
+            let tables = machine.run("nft list tables")?;
+            let missing = OTHERS.iter().find(|table| !tables.contains(&format!("table {table}\n")));
+            ensure!(missing.is_none(), "{} has no table {missing:?}", machine.name());
+            Ok(())
+        })
+    })?;
     let before = traces(&bed)?;
     bed.apply()?;
     for name in NODES {
