@@ -98,8 +98,9 @@ impl NetlinkSocket {
         }
     }
 
-    /// Visits what answers the request of this number, to its end even where it is known to be of no use: the kernel begins no second
-    /// dump before. True where what is listed changed meanwhile; the kernel's refusal where it refused the request.
+    /// Calls `visit` for each message that answers the request of this number. It reads to the end also where the list is known to be
+    /// inconsistent, since the kernel begins no second dump before. Gives true where the kernel says that the list changed during the
+    /// dump, and the refusal where the kernel refused the request.
     pub(crate) fn answers<E: From<SocketError>>(
         &mut self,
         sequence: u32,

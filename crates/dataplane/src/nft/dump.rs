@@ -206,7 +206,7 @@ impl Socket {
         Ok((payloads, spoilt))
     }
 
-    /// Sends a request and visits all that answers it. True where the ruleset changed meanwhile.
+    /// Sends a request and calls `visit` for each message that answers it. Gives true where the ruleset changed during the dump.
     fn exchange(
         &mut self,
         kind: u8,
