@@ -204,7 +204,7 @@ fn twin() -> Outcome {
         ensure!(seen["ready"] == true, "{}", seen["problems"]);
         Ok(())
     })?;
-    // It is ready for pods as soon as its name is its own, and restores its key meanwhile.
+    // The clean-up's end may take the key once more: n1 writes it again.
     eventually(seconds(20), "n1's key is back", || key_of(&bed.etcd, bed.machine(), 11).map(drop))
 }
 
