@@ -3,6 +3,7 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use nix::libc::EBADMSG;
 
 use crate::attribute;
 
@@ -39,12 +40,13 @@ pub struct Refusal {
 }
 
 /// Reads an ACK or the end of a list (`Ok`), or a refusal (`Err`), from one whole message; `None` where it is none of them. A list that
-/// the kernel cannot go on with ends with an error number. Never panics.
+/// the kernel cannot go on with ends with an error number. A refusal without one, which no kernel sends, is `EBADMSG`. Never panics.
 pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
     let (header, body) = (NetlinkBuffer::new(message), message.get(HEADER_BYTES..)?);
     let code = match (header.message_type(), body.first_chunk()) {
         (NLMSG_ERROR | NLMSG_DONE, Some(code)) => i32::from_ne_bytes(*code),
         (NLMSG_DONE, None) => 0,
+        (NLMSG_ERROR, None) => -EBADMSG,
         _ => return None,
     };
     if code == 0 {

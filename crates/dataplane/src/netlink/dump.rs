@@ -1,13 +1,11 @@
 //! Reading: one object, or a whole table that starts over when it changed on the way.
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NetlinkBuffer, NetlinkMessage, NetlinkPayload};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::libc::{EAFNOSUPPORT, EBUSY};
 
 use super::{Request, RouteSocket};
 use crate::error::KernelError;
-use crate::netlink_message::{messages, parse_answer};
-use crate::netlink_socket::Received;
 
 /// A table that changes during each of this many reads is an error.
 const ATTEMPTS: u32 = 20;
@@ -60,22 +58,15 @@ impl RouteSocket {
         &mut self,
         read: &impl Fn(&[u8]) -> Result<Option<T>, KernelError>,
     ) -> Result<Option<Vec<T>>, KernelError> {
-        let (mut entries, mut interrupted) = (Vec::new(), false);
-        loop {
-            let Received::Some(datagram) = self.inner.receive(0)? else { return Ok(None) };
-            for message in messages(datagram) {
-                let header = NetlinkBuffer::new(message);
-                if header.sequence_number() != self.sequence {
-                    continue;
-                }
-                interrupted |= header.flags() & NLM_F_DUMP_INTR != 0;
-                match parse_answer(message) {
-                    Some(Err(refusal)) if refusal.errno == EBUSY => return Ok(None),
-                    Some(Err(refusal)) => return Err(refusal.into()),
-                    None => entries.extend(read(message)?),
-                    Some(Ok(())) => return Ok((!interrupted).then_some(entries)),
-                }
-            }
+        let mut entries = Vec::new();
+        let end = self.inner.answers::<KernelError>(self.sequence, |message| {
+            entries.extend(read(message)?);
+            Ok(())
+        });
+        match end? {
+            Ok(changed) => Ok((!changed).then_some(entries)),
+            Err(refusal) if refusal.errno == EBUSY => Ok(None),
+            Err(refusal) => Err(refusal.into()),
         }
     }
 }

@@ -1,4 +1,5 @@
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR};
+use nix::libc::EBADMSG;
 
 use super::{Refusal, parse_answer};
 
@@ -44,7 +45,7 @@ fn an_answer_is_an_ack_the_end_of_a_list_or_a_refusal() {
             message(NLMSG_ERROR, tlvs, &coded(17, &[&whole, &sentence()])),
             refused(17, Some("why")),
         ),
-        ("without a number", message(NLMSG_ERROR, 0, &[0; 2]), None),
+        ("without a number", message(NLMSG_ERROR, 0, &[0; 2]), refused(EBADMSG, None)),
         ("a list's end", message(NLMSG_DONE, 0, &coded(0, &[])), Some(Ok(()))),
         ("without a number, too", message(NLMSG_DONE, 0, &[]), Some(Ok(()))),
         ("a list that cannot go on", message(NLMSG_DONE, 0, &coded(90, &[])), refused(90, None)),

@@ -1,6 +1,6 @@
 //! Messages of the kernel as values. Pure, and safe to feed with any bytes.
 
-use netlink_packet_core::{NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
+use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkBuffer};
 
 use super::abi::{
     self, TABLE, chain, compat_match, element_list, generation, hook, message, rule, set, set_data, set_desc, set_flag,
@@ -105,11 +105,9 @@ pub fn parse_message(bytes: &[u8]) -> Result<Message, Malformed> {
     let malformed = |what, fault| Malformed { what, length: bytes.len(), fault };
     let raw = RawMessage::of(bytes).ok_or_else(|| malformed("a netlink message", "it is shorter than its header"))?;
     let header = NetlinkBuffer::new(bytes);
-    let payload = match (header.message_type(), raw.kind) {
-        (NLMSG_ERROR | NLMSG_DONE, _) => {
-            Payload::Answer(parse_answer(bytes).ok_or_else(|| malformed("an answer", "it has no error number"))?)
-        }
-        (_, kind) => {
+    let payload = match (parse_answer(bytes), raw.kind) {
+        (Some(answer), _) => Payload::Answer(answer),
+        (None, kind) => {
             let (what, object) = match kind {
                 Some(message::NEWTABLE) => ("a table", table_of(&raw)),
                 Some(message::NEWCHAIN) => ("a chain", chain_of(&raw)),
