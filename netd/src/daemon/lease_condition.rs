@@ -75,6 +75,17 @@ impl LeaseCondition {
         self.problems.iter().any(|problem| problem.kind == Kind::NodeNameTaken)
     }
 
+    /// The problem that the peers' leases cannot be read, where that is what is wrong.
+    pub(super) fn peers_not_read(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| problem.kind == Kind::PeersNotRead)
+    }
+
+    /// The peers' leases were read, or they cannot be, which is this problem where this node waits for them. What is wrong with this
+    /// node's own lease is not touched by it. Gives the notices to pass on.
+    pub(super) fn set_read(&mut self, problem: Option<Problem>) -> Vec<Notice> {
+        if self.problems.is_empty() || self.peers_not_read().is_some() { self.set(problem) } else { Vec::new() }
+    }
+
     /// This is wrong now, or nothing is. Gives the notices to pass on.
     pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
         let now: Problems = problem.into_iter().collect();

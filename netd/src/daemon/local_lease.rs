@@ -17,7 +17,7 @@ use super::publisher::{Answer, Publisher, Request};
 use super::store_view::StoreView;
 use crate::problem::Problem;
 use crate::reconcile::Trigger;
-use crate::store::LeaseRequest;
+use crate::store::{LeaseRequest, Notice};
 
 /// The first and the longest wait before the store is asked again after a failure.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -97,9 +97,8 @@ impl LocalLease {
                 needs_read.then_some(Request::Read)
             }
             Some(stored) if stored == wanted => {
-                if !needs_read {
-                    self.report(None);
-                }
+                let unread = self.condition.peers_not_read().filter(|_| needs_read).cloned();
+                self.report(unread);
                 needs_read.then_some(Request::Read)
             }
             Some(_) => Some(Request::Write(self.advertisement.begin_write())),
@@ -129,12 +128,14 @@ impl LocalLease {
             Answer::Written(lease) => {
                 self.advertisement.written(lease.clone(), now);
                 view.wrote(lease);
-                self.succeeded();
+                self.retry = None;
+                self.report(None);
                 None
             }
             Answer::Read(leases) => {
                 let read = view.end_read(leases, &self.request.node);
-                self.succeeded();
+                self.retry = None;
+                self.report_read(None);
                 if !read.agrees {
                     // An event has passed this read. The next one shows which of the two is the newer.
                     return None;
@@ -148,32 +149,45 @@ impl LocalLease {
                     effect.may_send_more.then_some(Trigger::StoreChanged)
                 }
             }
-            Answer::WriteFailed(problem) => self.failed(Some(problem), now),
+            Answer::WriteFailed(problem) => {
+                self.retry_later(now);
+                self.report(Some(problem));
+                None
+            }
             Answer::ReadFailed(error) => {
                 view.drop_read();
+                self.retry_later(now);
                 tracing::debug!("the peers' leases cannot be read: {}", chain(&error));
                 // Encapsulations that drain may stay open for longer; that is no fault.
                 let waits = self.advertisement.is_waiting().then(|| lease_condition::not_read(&error));
-                self.failed(waits, now)
+                self.report_read(waits);
+                None
             }
         }
     }
 
-    fn succeeded(&mut self) {
-        self.retry = None;
-        self.report(None);
-    }
-
-    fn failed(&mut self, problem: Option<Problem>, now: Duration) -> Option<Trigger> {
+    fn retry_later(&mut self, now: Duration) {
         let wait = self.retry.map_or(RETRY.0, |(_, last)| (last * 2).min(RETRY.1));
         self.retry = Some((now + wait, wait));
-        self.report(problem);
-        None
     }
 
     fn report(&mut self, problem: Option<Problem>) {
-        for notice in self.condition.set(problem) {
+        let notices = self.condition.set(problem);
+        self.notify(notices);
+    }
+
+    /// Reports how a read has ended.
+    fn report_read(&mut self, problem: Option<Problem>) {
+        let notices = self.condition.set_read(problem);
+        self.notify(notices);
+    }
+
+    fn notify(&self, notices: Vec<Notice>) {
+        for notice in notices {
             self.publisher.notify(notice);
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,19 @@ fn a_problem_is_reported_when_it_begins_and_when_it_ends() {
 }
 
 #[test]
+fn a_read_ends_no_other_problem_than_that_of_reads() {
+    let (taken, unread) = (taken(subnet("10.244.1.0/24")), not_read(&ReadError::Late));
+    let mut condition = LeaseCondition::default();
+    condition.set(Some(taken.clone()));
+    assert_eq!(condition.set_read(None), [], "a read has succeeded");
+    assert_eq!(condition.set_read(Some(unread.clone())), [], "a read has failed");
+    assert_eq!(condition.set(None), [Notice::Resolved(taken)]);
+    assert_eq!(condition.set_read(Some(unread.clone())), [Notice::Problem(unread.clone())]);
+    assert_eq!(condition.peers_not_read(), Some(&unread));
+    assert_eq!(condition.set_read(None), [Notice::Resolved(unread)]);
+}
+
+#[test]
 fn each_problem_says_what_it_is_about_and_what_to_do() {
     let (stored, used) = (subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
     let refused = || StoreError::write("Node n1", "apply the role", "403");
