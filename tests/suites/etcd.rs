@@ -184,19 +184,22 @@ fn twin() -> Outcome {
         routed(bed.node(node), "10.244.200.0/24", true)?;
     }
     let path = format!("/coreos.com/network/subnets/{key}");
-    let version = || -> Outcome<Option<String>> {
+    let field = |name: &str| -> Outcome<String> {
         let fields = bed.ctl(&["get", "-w", "fields", &path])?;
-        Ok(fields.lines().find(|line| line.starts_with("\"Version\"")).map(str::to_owned))
+        let value = fields.lines().find_map(|line| line.strip_prefix(&format!("\"{name}\" : ")));
+        value.map(str::to_owned).context(format!("{path} has no {name}: {fields}"))
     };
-    let written = version()?;
+    let written = field("Version")?;
     bed.put("subnets/10.244.201.0-24", &foreign(201))?;
     for node in ["n1", "n2"] {
         routed(bed.node(node), "10.244.201.0/24", true)?;
     }
-    let now = version()?;
-    ensure!(written.is_some() && now == written, "the record was written again: {written:?}, then {now:?}");
+    let now = field("Version")?;
+    ensure!(now == written, "the record was written again: {written}, then {now}");
 
     twin.terminate()?;
+    let revision = || -> Outcome<u32> { field("Revision")?.parse().context("read a revision") };
+    let before = revision()?;
     let output = bed.node("n2").run_netd("cleanup", &as_n1)?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     eventually(seconds(20), "n1 is ready again", || {
@@ -204,8 +207,15 @@ fn twin() -> Outcome {
         ensure!(seen["ready"] == true, "{}", seen["problems"]);
         Ok(())
     })?;
-    // The clean-up's end may take the key once more: n1 writes it again.
-    eventually(seconds(20), "n1's key is back", || key_of(&bed.etcd, bed.machine(), 11).map(drop))
+    key_of(&bed.etcd, bed.machine(), 11)?;
+    // The clean-up has taken the key once, and not once more from n1.
+    let held = |revision: u32| -> Outcome<bool> {
+        Ok(!bed.ctl(&["get", "--keys-only", "--rev", &revision.to_string(), &path])?.trim().is_empty())
+    };
+    let mut states = (before..=revision()?).map(held).collect::<Outcome<Vec<_>>>()?;
+    states.dedup();
+    ensure!(states == [true, false, true], "n1's key was there, revision by revision: {states:?}");
+    Ok(())
 }
 
 fn previous() -> Outcome {

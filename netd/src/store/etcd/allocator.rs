@@ -136,9 +136,11 @@ impl EtcdStore {
                 self.client.replace(&key.kv, &record::render_reservation(public)).await?;
                 continue;
             }
-            self.client.delete(&key.kv).await?;
-            // The lease has no key any more, so a failure does no harm: the lease expires by itself.
-            let _ = self.client.revoke(key.kv.lease).await;
+            // etcd removes the key together with its lease. Another machine with this name that writes the key again then needs
+            // another lease: under this one, it would lose the key once more.
+            if self.client.revoke(key.kv.lease).await.is_err() {
+                self.client.delete(&key.kv).await?;
+            }
         }
         self.keep_alive.stop();
         Ok(())
