@@ -28,7 +28,7 @@ fn lease(host: u8) -> Lease {
 #[tokio::test]
 async fn a_read_that_ends_does_not_give_the_name_back() {
     let room = tempfile::tempdir().expect("temporary directory");
-    let store = Arc::new(Store::Dir(DirStore::new(room.path().to_owned(), None, Duration::from_secs(3600))));
+    let store = Arc::new(Store::Dir(DirStore::new(room.path().to_owned(), None, Duration::from_hours(1))));
     let conf =
         NetConf::parse(r#"{ "Network": "10.244.0.0/16", "Backend": { "Type": "host-gw" } }"#).expect("net-conf").0;
     let request = LeaseRequest {
