@@ -1,4 +1,4 @@
-//! Reads the host's links, addresses and routes, from which [`network::interface`] chooses the interface.
+//! The host's links, addresses and routes as facts, from which [`network::interface`] chooses the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,28 +9,34 @@ use dataplane::types::{Family, IfName, Mtu, PerFamily, Prefix};
 use netd_cni::attachment::Attachment;
 use network::interface::{DefaultRoute, HostFacts, LinkFacts, RouteLookup};
 use network::net_conf::NetConf;
+use network::observe::Host;
 use network::overlay::PROTOCOL;
 
 use crate::config::UnderlayConfig;
 use crate::conflist::NETWORK;
 
-/// Reads the facts for the choice, on a host whose pods' bridge has this name.
-pub fn facts(kernel: &mut Linux, config: &UnderlayConfig, bridge: &IfName) -> Result<HostFacts, KernelError> {
-    let addresses = kernel.addresses()?;
+/// The facts for the choice, on a host whose pods' bridge has this name. Reads from the kernel only what the flags ask for beside `host`.
+pub fn facts(
+    kernel: &mut Linux,
+    host: &Host,
+    config: &UnderlayConfig,
+    bridge: &IfName,
+) -> Result<HostFacts, KernelError> {
     let (mut links, mut carriers) = (Vec::new(), BTreeMap::new());
-    let all = kernel.links()?;
-    let own = own_devices(all.iter(), bridge);
+    let own = own_devices(host.links.values(), bridge);
     let names_interfaces = !config.ifaces.is_empty() || !config.regexes.is_empty();
     let alternative_names = if names_interfaces { kernel.socket().alternative_names()? } else { Vec::new() };
-    for link in all.into_iter().filter(|link| !own.contains(&link.index)) {
+    let mut by_index: Vec<_> = host.links.values().filter(|link| !own.contains(&link.index)).collect();
+    by_index.sort_by_key(|link| link.index);
+    for link in by_index {
         // An MTU out of range, such as loopback's: the link cannot be the underlay.
         let Ok(mtu) = Mtu::try_from(i64::from(link.mtu)) else { continue };
-        let of_link = addresses.iter().filter(|address| address.index == link.index);
+        let of_link = host.addresses.iter().filter(|address| address.index == link.index);
         let addresses = of_link.copied().collect();
         let names = alternative_names.iter().filter(|(index, _)| *index == link.index);
         carriers.insert(link.index, link.carrier);
         links.push(LinkFacts {
-            name: link.name,
+            name: link.name.clone(),
             alternative_names: names.map(|(_, name)| name.clone()).collect(),
             index: link.index,
             mtu,
@@ -38,16 +44,12 @@ pub fn facts(kernel: &mut Linux, config: &UnderlayConfig, bridge: &IfName) -> Re
             addresses,
         });
     }
-    let mut default_routes = PerFamily::none();
-    for family in Family::BOTH {
-        let routes = kernel.socket().routes_with_sources(family)?;
-        let usable = routes.into_iter().filter(|(route, _)| {
-            route.kind.is_unicast() && route.destination.is_default() && carriers.contains_key(&route.index)
-        });
-        let best = usable.min_by_key(|(route, _)| (!carriers[&route.index], route.metric));
-        *default_routes.slot(family) =
-            best.map(|(route, source)| DefaultRoute { index: route.index, gateway: route.gateway, source });
-    }
+    let default_routes = PerFamily::from_fn(|family| {
+        let of_family = host.default_routes.iter().filter(|(route, _)| route.destination.family() == family);
+        let usable = of_family.filter(|(route, _)| route.kind.is_unicast() && carriers.contains_key(&route.index));
+        let (route, source) = usable.min_by_key(|(route, _)| (!carriers[&route.index], route.metric))?;
+        Some(DefaultRoute { index: route.index, gateway: route.gateway, source: *source })
+    });
     let lookup = match config.can_reach {
         Some(target) => kernel.socket().route_to(target)?.map(|(source, index)| RouteLookup { index, source }),
         None => None,

@@ -14,6 +14,7 @@ use netd::config::flags::{Cli, Command, Output};
 use netd::node::Node;
 use netd::store::Store;
 use netd::{bridge, cleanup, daemon, doctor, install, reconcile, relaxed_rp_filter, status};
+use network::observe;
 use proxy::listing::client;
 use proxy::log;
 use proxy::trace_command;
@@ -119,9 +120,11 @@ async fn plan(config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
         println!("# node {} has no subnet yet: netd takes one when it starts", node.name);
         return Ok(ExitCode::from(CHANGES));
     };
-    let (cluster, admission) = reconcile::admit(&mut kernel, &node, own, &leases, None)?;
+    let host = observe::host(&mut kernel, &node.identity).context("cannot read the kernel's state")?;
+    let (cluster, admission) = reconcile::admit(&mut kernel, &node, &host, own, &leases, None)?;
     let reconcile::Planned { plan, outcome, .. } = reconcile::plan(
         &mut kernel,
+        host,
         &node,
         &cluster,
         config.rules,

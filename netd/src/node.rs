@@ -14,7 +14,7 @@ use network::backend::{OwnState, TunnelDevice, TunnelDeviceError};
 use network::interface::{self, InterfaceError, InterfaceOptions, Underlay};
 use network::model::{AdmissionRules, Lease, NodeName, NodeNameError};
 use network::net_conf::{NetConf, NetConfError};
-use network::observe;
+use network::observe::{self, Host};
 use network::overlay::Identity;
 
 use crate::bridge;
@@ -109,8 +109,9 @@ impl Node {
         let public = store.public_addresses(&name).await?;
         let recorded = store.lease(&name).await?.map(|lease| lease.public).unwrap_or_default();
         let bridge = bridge::name(config);
-        let (underlay, tunnel_devices) = place(&config.underlay, &bridge, &conf, (public, recorded), kernel)?;
-        check_kernel(&conf, &underlay, kernel)?;
+        let host = observe::links_and_routes(kernel)?;
+        let (underlay, tunnel_devices) = place(&config.underlay, &bridge, &conf, (public, recorded), &host, kernel)?;
+        check_kernel(&conf, &underlay, &host, kernel)?;
         let previous = whole_file::read(&config.subnet_file).unwrap_or_default();
         let identity = identity::of(&config.subnet_file, conf.prefixes(), &previous);
         let subnet_len =
@@ -119,9 +120,14 @@ impl Node {
     }
 
     /// Looks again at the interface that carries the network; true where something about it is not as it was.
-    pub fn follow_underlay(&mut self, config: &UnderlayConfig, kernel: &mut Linux) -> Result<bool, NodeError> {
+    pub fn follow_underlay(
+        &mut self,
+        config: &UnderlayConfig,
+        host: &Host,
+        kernel: &mut Linux,
+    ) -> Result<bool, NodeError> {
         let addresses = (self.public, self.underlay.addresses);
-        let (underlay, tunnel_devices) = place(config, &self.bridge, &self.conf, addresses, kernel)?;
+        let (underlay, tunnel_devices) = place(config, &self.bridge, &self.conf, addresses, host, kernel)?;
         let moved = (&underlay, &tunnel_devices) != (&self.underlay, &self.tunnel_devices);
         (self.underlay, self.tunnel_devices) = (underlay, tunnel_devices);
         Ok(moved)
@@ -137,8 +143,9 @@ impl Node {
             return Err(NodeError::OtherNetwork);
         }
         let addresses = (self.public, self.underlay.addresses);
-        let (underlay, tunnel_devices) = place(config, &self.bridge, &conf, addresses, kernel)?;
-        check_kernel(&conf, &underlay, kernel)?;
+        let host = observe::links_and_routes(kernel)?;
+        let (underlay, tunnel_devices) = place(config, &self.bridge, &conf, addresses, &host, kernel)?;
+        check_kernel(&conf, &underlay, &host, kernel)?;
         (self.conf, self.underlay, self.tunnel_devices) = (conf, underlay, tunnel_devices);
         Ok(true)
     }
@@ -190,13 +197,14 @@ fn place(
     bridge: &IfName,
     conf: &NetConf,
     (public, in_use): (PerFamily<IpAddr>, PerFamily<IpAddr>),
+    host: &Host,
     kernel: &mut Linux,
 ) -> Result<(Underlay, PerFamily<TunnelDevice>), NodeError> {
     let mut options = InterfaceOptions { in_use, ..config.interface_options(conf) };
     for (family, address) in public.iter() {
         *options.public.slot(family) = Some(*address);
     }
-    let underlay = interface::choose(&host::facts(kernel, config, bridge)?, &options)?;
+    let underlay = interface::choose(&host::facts(kernel, host, config, bridge)?, &options)?;
     for (family, &address) in underlay.addresses.iter() {
         if let Some(&network) = conf.prefixes().get(family).filter(|network| network.contains(address)) {
             let field = if family == Family::V4 { "Network" } else { "IPv6Network" };
@@ -208,9 +216,8 @@ fn place(
 }
 
 /// Checks that the kernel has the devices of the configured backend.
-fn check_kernel(conf: &NetConf, underlay: &Underlay, kernel: &mut impl Kernel) -> Result<(), NodeError> {
-    let links = links(kernel)?;
-    let lacking = observe::unsupported(kernel, &links, &conf.backend, underlay, conf.backend.encapsulations())?;
+fn check_kernel(conf: &NetConf, underlay: &Underlay, host: &Host, kernel: &mut impl Kernel) -> Result<(), NodeError> {
+    let lacking = observe::unsupported(kernel, &host.links, &conf.backend, underlay, conf.backend.encapsulations())?;
     lacking.into_values().next().map_or(Ok(()), |kind| Err(TunnelDeviceError::NoKernelSupport { kind }.into()))
 }
 

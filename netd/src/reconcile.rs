@@ -12,7 +12,7 @@ use dataplane::op::Op;
 use network::backend::TunnelDeviceError;
 use network::key::Key;
 use network::model::{Admission, Cluster, Lease};
-use network::observe::{self, Observed};
+use network::observe::{self, Host, Observed};
 use network::overlay::peer_index::PeerIndex;
 use network::overlay::transition::{self, Transition};
 use network::overlay::{self, Desired, Input, Outcome};
@@ -98,11 +98,12 @@ pub struct Planned {
 pub fn admit(
     kernel: &mut impl Kernel,
     node: &Node,
+    host: &Host,
     own: Lease,
     leases: &[Arc<Lease>],
     previous: Option<&Cluster>,
 ) -> Result<(Cluster, Admission), KernelError> {
-    let rules = node.admission_rules(&kernel.addresses()?);
+    let rules = node.admission_rules(&host.addresses);
     let leases = || leases.iter().cloned();
     if let Some(previous) = previous {
         return Ok(Admission::new(own, leases(), |lease| previous.has_all_of(lease), rules));
@@ -122,13 +123,13 @@ pub fn admit(
 /// Compares the kernel with what it should be, and gives the plan. Changes nothing.
 pub fn plan(
     kernel: &mut impl Kernel,
+    host: Host,
     node: &Node,
     cluster: &Cluster,
     rules: RulesConfig,
     transition: &Transition,
     memory: Option<bridge::Memory>,
 ) -> Result<Planned, ReconcileError> {
-    let host = observe::host(kernel, &node.identity)?;
     let reverse_path = observe::reverse_path(kernel, &host, &node.underlay.ifname);
     let wanted =
         transition::tunnels_in_use(&node.conf.backend, cluster, &transition.draining, &host.links, &node.identity);

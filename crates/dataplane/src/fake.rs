@@ -360,8 +360,9 @@ impl Kernel for Fake {
         Ok(self.addresses.clone())
     }
 
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
-        Ok(self.routes.iter().filter(|route| route.destination.family() == family).copied().collect())
+    fn routes_with_sources(&mut self, family: Family) -> Result<Vec<(Route, Option<IpAddr>)>, KernelError> {
+        let of_family = self.routes.iter().filter(|route| route.destination.family() == family);
+        Ok(of_family.map(|route| (*route, None)).collect())
     }
 
     fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError> {

@@ -2,6 +2,7 @@
 //! fault injection.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 
 use crate::address::{self, Address};
 use crate::error::KernelError;
@@ -21,8 +22,12 @@ pub trait Kernel {
     fn links(&mut self) -> Result<Vec<Link>, KernelError>;
     /// Every address.
     fn addresses(&mut self) -> Result<Vec<Address>, KernelError>;
-    /// The unicast routes of the main table, of one family.
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError>;
+    /// The routes of the main table, of one family, each with the source address that it prefers.
+    fn routes_with_sources(&mut self, family: Family) -> Result<Vec<(Route, Option<IpAddr>)>, KernelError>;
+    /// The routes of the main table, of one family.
+    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
+        Ok(self.routes_with_sources(family)?.into_iter().map(|(route, _)| route).collect())
+    }
     /// The neighbour entries of one link, of one family.
     fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError>;
     /// The forwarding entries of one tunnel device.
@@ -78,8 +83,8 @@ impl Kernel for Linux {
         self.route.addresses(None, None)
     }
 
-    fn routes(&mut self, family: Family) -> Result<Vec<Route>, KernelError> {
-        self.route.routes(family)
+    fn routes_with_sources(&mut self, family: Family) -> Result<Vec<(Route, Option<IpAddr>)>, KernelError> {
+        self.route.routes_with_sources(family)
     }
 
     fn neighbours(&mut self, index: u32, family: Family) -> Result<Vec<Neighbour>, KernelError> {

@@ -30,8 +30,12 @@ use crate::overlay::{Desired, Identity, forward};
 pub struct Host {
     /// Every link by name.
     pub links: BTreeMap<IfName, Link>,
+    /// Every address.
+    pub addresses: Vec<Address>,
     /// Every route of the main table.
     pub routes: Vec<Route>,
+    /// The default routes among them, each with the source address that it prefers.
+    pub default_routes: Vec<(Route, Option<IpAddr>)>,
     /// The chains that the kernel calls itself.
     pub base_chains: Vec<BaseChainFacts>,
     /// What others' rules do with forwarded packets.
@@ -63,14 +67,25 @@ pub struct Observed {
 
 /// Reads the state from which the desired state follows.
 pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, KernelError> {
-    let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
-    let mut routes = Vec::new();
-    for family in Family::BOTH {
-        routes.extend(kernel.routes(family)?);
-    }
+    let host = links_and_routes(kernel)?;
     let base_chains = kernel.base_chains()?;
     let others = others(kernel, &base_chains, &identity.table())?;
-    Ok(Host { links, routes, base_chains, others })
+    Ok(Host { base_chains, others, ..host })
+}
+
+/// Reads the host's links, addresses and routes, and no chains.
+pub fn links_and_routes(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
+    let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
+    let mut host = Host { links, addresses: kernel.addresses()?, ..Host::default() };
+    for family in Family::BOTH {
+        for (route, source) in kernel.routes_with_sources(family)? {
+            if route.destination.is_default() {
+                host.default_routes.push((route, source));
+            }
+            host.routes.push(route);
+        }
+    }
+    Ok(host)
 }
 
 fn others(kernel: &mut impl Kernel, chains: &[BaseChainFacts], own: &TableId) -> Result<Others, KernelError> {
@@ -189,15 +204,14 @@ pub fn observed(
     let ours: BTreeMap<u32, IfName> =
         wanted.chain(our_devices(&host, identity)).map(|link| (link.index, link.name.clone())).collect();
     let mut observed = Observed::default();
-    let addresses = kernel.addresses()?;
-    let on_ours = addresses.iter().filter(|address| address.global).filter_map(|found| {
+    let on_ours = host.addresses.iter().filter(|address| address.global).filter_map(|found| {
         Some(DeviceAddress {
             device: ours.get(&found.index)?.clone(),
             address: found.address,
             prefix_len: found.prefix_len,
         })
     });
-    observed.addresses = on_ours.chain(on_bridge(&host, &addresses, desired)).collect();
+    observed.addresses = on_ours.chain(on_bridge(&host, desired)).collect();
     // One sort of thousands of entries is cheaper than an insertion of each.
     let (mut neighbours, mut ends) = (Vec::new(), Vec::new());
     for (index, device) in &ours {
@@ -224,11 +238,12 @@ pub fn observed(
 }
 
 /// The desired addresses that the pods' bridge has. All others there are somebody else's.
-fn on_bridge(host: &Host, addresses: &[Address], desired: &Desired) -> Vec<DeviceAddress> {
+fn on_bridge(host: &Host, desired: &Desired) -> Vec<DeviceAddress> {
     let Some(link) = desired.bridge.as_ref().and_then(|bridge| host.links.get(&bridge.name)) else { return Vec::new() };
     let wanted = desired.addresses.iter().filter(|wanted| wanted.device == link.name);
     let there = wanted.flat_map(|wanted| {
-        let same = addresses.iter().filter(|found| found.index == link.index && serves(found.address, wanted.address));
+        let same =
+            host.addresses.iter().filter(|found| found.index == link.index && serves(found.address, wanted.address));
         same.map(|found| DeviceAddress { prefix_len: found.prefix_len, ..wanted.clone() })
     });
     there.collect()

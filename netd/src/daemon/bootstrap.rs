@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use dataplane::kernel::Linux;
 use dataplane::monitor::AsyncMonitor;
 use dataplane::netlink::KernelError;
-use network::chain;
+use network::{chain, observe};
 use tokio::sync::watch;
 
 use crate::bridge;
@@ -85,7 +85,11 @@ pub(super) async fn await_default_route(
     tracing::warn!("waiting: {what}");
     status.update(|status, now| status.store.trouble = Some(StoreTrouble { what, since: now }));
     let bridge = bridge::name(config);
-    while host::facts(kernel, &config.underlay, &bridge)?.default_routes.is_empty() {
+    loop {
+        let host = observe::links_and_routes(kernel)?;
+        if !host::facts(kernel, &host, &config.underlay, &bridge)?.default_routes.is_empty() {
+            break;
+        }
         // The monitor is older than the read: a route that has come since is not missed. The first full run reads everything.
         monitor.changed().await;
         monitor.receive(usize::MAX)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use dataplane::kernel::Linux;
 use dataplane::monitor::{AsyncMonitor, Event, Filter, Subscription};
-use network::observe::PolledState;
+use network::observe::{Host, PolledState};
 use network::overlay::Outcome;
 use network::state::FullRun;
 use network::{chain, observe};
@@ -144,11 +144,11 @@ impl Daemon {
     ///
     /// # Errors
     /// Where the kernel cannot be read, or the network cannot be carried.
-    pub(super) fn plan(&mut self) -> Result<Planned, ReconcileError> {
+    pub(super) fn plan(&mut self, host: Host) -> Result<Planned, ReconcileError> {
         let transition = self.transition();
         let (node, cluster, kernel) = (&self.node, &self.cluster, &mut self.kernel);
         let memory = kernel.bridge.memory.clone();
-        let planned = reconcile::plan(&mut kernel.kernel, node, cluster, self.config.rules, &transition, memory)?;
+        let planned = reconcile::plan(&mut kernel.kernel, host, node, cluster, self.config.rules, &transition, memory)?;
         kernel.bridge.memory.clone_from(&planned.memory);
         Ok(planned)
     }

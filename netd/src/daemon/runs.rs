@@ -7,6 +7,7 @@ use dataplane::netlink::KernelError;
 use dataplane::types::{Mtu, PerFamily};
 use network::chain;
 use network::model::Admission;
+use network::observe::{self, Host};
 use network::overlay::transition::Transition;
 use network::state::FullRun;
 use tokio::time::Instant as Deadline;
@@ -26,10 +27,14 @@ impl Daemon {
     /// Repairs everything. Routes that this node may not use before it has published them wait; everything else does not.
     pub(super) fn full_reconcile(&mut self, trigger: Trigger) {
         let begun = Instant::now();
-        let (has_moved, underlay_problem) = self.follow_underlay();
+        let host = match observe::host(&mut self.kernel.kernel, &self.node.identity) {
+            Ok(host) => host,
+            Err(error) => return self.give_up(trigger, begun, &error.into()),
+        };
+        let (has_moved, underlay_problem) = self.follow_underlay(&host);
         let trigger = if has_moved && trigger.repairs() { Trigger::UnderlayChanged } else { trigger };
-        let planned = self.admit().map_err(ReconcileError::from).and_then(|admission| Ok((admission, self.plan()?)));
-        let (admission, mut planned) = match planned {
+        let admission = self.admit(&host).map_err(ReconcileError::from);
+        let (admission, mut planned) = match admission.and_then(|admission| Ok((admission, self.plan(host)?))) {
             Ok(planned) => planned,
             Err(error) => return self.give_up(trigger, begun, &error),
         };
@@ -83,12 +88,12 @@ impl Daemon {
     }
 
     /// Takes in the nodes that the store has and that can be believed.
-    fn admit(&mut self) -> Result<Admission, KernelError> {
+    fn admit(&mut self, host: &Host) -> Result<Admission, KernelError> {
         self.store.take_news();
         let leases: Vec<_> = self.store.leases.values().cloned().collect();
         let (kernel, own) = (&mut self.kernel.kernel, self.cluster.own.clone());
         let previous = Some(&self.cluster).filter(|cluster| !cluster.peers.is_empty());
-        let (cluster, admission) = reconcile::admit(kernel, &self.node, own, &leases, previous)?;
+        let (cluster, admission) = reconcile::admit(kernel, &self.node, host, own, &leases, previous)?;
         self.cluster = cluster;
         Ok(admission)
     }
@@ -114,8 +119,8 @@ impl Daemon {
 
     /// Looks again at the interface that carries the network. True where something about it has changed, and why it cannot be used,
     /// where that is so: then the network stays as it was.
-    fn follow_underlay(&mut self) -> (bool, Option<Problem>) {
-        match self.node.follow_underlay(&self.config.underlay, &mut self.kernel.kernel) {
+    fn follow_underlay(&mut self, host: &Host) -> (bool, Option<Problem>) {
+        match self.node.follow_underlay(&self.config.underlay, host, &mut self.kernel.kernel) {
             Ok(false) => return (false, None),
             Ok(true) => {}
             Err(error) => {

@@ -5,7 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use dataplane::address::Address;
 use dataplane::link::Link;
 use dataplane::nft::{BaseChainFacts, Rule, TableId};
 use dataplane::types::{Family, IfName};
@@ -52,10 +51,8 @@ pub(super) struct Facts {
 pub(super) struct KernelFacts {
     /// The policy rules that send packets to pods elsewhere.
     pub diversions: Vec<Diversion>,
-    /// Links, routes and base chains.
+    /// Links, addresses, routes and base chains.
     pub host: Host,
-    /// All addresses.
-    pub addresses: Vec<Address>,
     /// The sysctls of [`super::sysctl`] that exist.
     pub sysctls: BTreeMap<String, String>,
     /// Every nftables chain.

@@ -61,26 +61,25 @@ pub(super) async fn read(config: &Config, store: &Store) -> Result<Facts, FactsE
     let node = Node::discover(config, store, &mut kernel).await?;
     let leases = store.leases().await?;
     let own = node.own_among(&leases);
+    let host = observe::host(&mut kernel, &node.identity)?;
     let (mut cluster, mut rejected, mut diversions) = (None, Vec::new(), Vec::new());
     let (mut plan, mut outcome) = (Plan::default(), Outcome { settled: true, one_way: true, ..Outcome::default() });
     if let Some(own) = own {
-        let (admitted, admission) = reconcile::admit(&mut kernel, &node, own, &leases, None)?;
+        let (admitted, admission) = reconcile::admit(&mut kernel, &node, &host, own, &leases, None)?;
         // Chains that drop packets are reported even if netd is configured not to accept forwarded packets.
         let rules = RulesConfig { accept_forwarded: true, ..config.rules };
         let transition = relaxed_rp_filter::transition(&config.subnet_file);
         let memory = bridge::Memory::read(&config.subnet_file);
-        let planned = reconcile::plan(&mut kernel, &node, &admitted, rules, &transition, memory)?;
+        let planned = reconcile::plan(&mut kernel, host.clone(), &node, &admitted, rules, &transition, memory)?;
         (plan, outcome) = (planned.plan, planned.outcome);
         let networks = &node.identity.networks;
         diversions = diversion::find(kernel.socket(), networks, &admitted, &outcome);
         (cluster, rejected) = (Some(admitted), admission.rejected());
     }
-    let host = observe::host(&mut kernel, &node.identity)?;
     let text = whole_file::read(&config.subnet_file).ok();
     let chains = nft::Socket::open().and_then(|mut nft| nft.chains()).map_err(KernelError::from)?;
     let kernel_facts = KernelFacts {
         diversions,
-        addresses: kernel.addresses()?,
         sysctls: BTreeMap::new(),
         chains: chains.into_iter().map(|(table, name, _)| (table, name)).collect(),
         rules: rules(&mut kernel, &host)?,

@@ -46,8 +46,12 @@ fn bridge(facts: &Facts) -> Vec<Finding> {
     let name = &facts.node.bridge;
     let Some(link) = facts.link(name.as_str()) else { return Vec::new() };
     let gateways: Vec<_> = cluster.own.subnets.iter().filter_map(|(_, subnet)| subnet.nth(1)).collect();
-    let others =
-        facts.kernel.addresses.iter().filter(|a| a.index == link.index && a.global && !gateways.contains(&a.address));
+    let others = facts
+        .kernel
+        .host
+        .addresses
+        .iter()
+        .filter(|a| a.index == link.index && a.global && !gateways.contains(&a.address));
     others
         .map(|other| {
             let (ip, len) = (other.address, other.prefix_len);

@@ -31,7 +31,7 @@ fn question(facts: &Facts, name: &NodeName, family: Family, route: PeerRoute) ->
     let device = desired.routes.get(&subnet)?.device.clone();
     // Tunnel ends have the first address of the subnet, bridges the second.
     let certain = peer.data.get(family).is_some();
-    let has = |address: &IpAddr| facts.kernel.addresses.iter().any(|known| known.address == *address);
+    let has = |address: &IpAddr| facts.kernel.host.addresses.iter().any(|known| known.address == *address);
     let from = [Some(own_subnet.address()), own_subnet.nth(1)].into_iter().flatten().find(has);
     let inner = if certain { subnet.address() } else { subnet.nth(1)? };
 

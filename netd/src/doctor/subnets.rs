@@ -26,7 +26,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
 fn addresses(facts: &Facts) -> (Vec<Finding>, BTreeSet<u32>) {
     let mut reported = BTreeSet::new();
     let mut findings = Vec::new();
-    for address in &facts.kernel.addresses {
+    for address in &facts.kernel.host.addresses {
         let Some(device) = facts.name_of(address.index) else { continue };
         let networks = &facts.node.identity.networks;
         let inside = |network: &dataplane::types::Prefix| network.contains(address.address);

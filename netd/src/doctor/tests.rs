@@ -45,7 +45,6 @@ fn well(network: &Network) -> Facts {
         plan: network.plan(&mut kernel),
         kernel: KernelFacts {
             diversions: Vec::new(),
-            addresses: kernel.addresses().expect("a readable kernel"),
             host,
             sysctls: BTreeMap::new(),
             chains: BTreeSet::new(),
@@ -81,7 +80,7 @@ fn findings_of(judge: super::Judge, facts: &Facts) -> Vec<(String, Verdict, Stri
 
 /// The facts that a link has an address.
 fn give(facts: &mut Facts, index: u32, ip: &str, prefix_len: u8) {
-    facts.kernel.addresses.push(global_address(index, address(ip), prefix_len));
+    facts.kernel.host.addresses.push(global_address(index, address(ip), prefix_len));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use dataplane::route::{Route, RouteKind};
 use dataplane::types::RouteProtocol;
 use network::fixtures::{Snapshot, mac, node_name, prefix, snapshot};
 use network::model::Admission;
+use network::observe;
 use network::overlay::transition::Transition;
 use network::plan::Plan;
 
@@ -170,7 +171,9 @@ impl World {
     }
 
     fn planned(&mut self) -> Planned {
-        let planned = reconcile::plan(&mut self.kernel, &self.node, &self.cluster, self.rules, &self.transition, None);
+        let kernel = &mut self.kernel;
+        let host = observe::host(kernel, &self.node.identity).expect("a readable kernel");
+        let planned = reconcile::plan(kernel, host, &self.node, &self.cluster, self.rules, &self.transition, None);
         planned.expect("a network that can be carried")
     }
 
