@@ -1,4 +1,4 @@
-//! The host's links, addresses and routes as facts, from which [`network::interface`] chooses the interface.
+//! The facts about the host's links, addresses and routes from which [`network::interface`] chooses the interface.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,8 @@ use network::overlay::PROTOCOL;
 use crate::config::UnderlayConfig;
 use crate::conflist::NETWORK;
 
-/// The facts for the choice, on a host whose pods' bridge has this name. Reads from the kernel only what the flags ask for beside `host`.
+/// The facts for the choice, on a host whose pods' bridge has this name. Beside `host`, it reads what a flag asks
+/// for: alternative names, and the route to the address of `--iface-can-reach`.
 pub fn facts(
     kernel: &mut Linux,
     host: &Host,

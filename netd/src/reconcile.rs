@@ -120,7 +120,7 @@ pub fn admit(
     Ok(Admission::new(own, leases(), is_sent_to, rules))
 }
 
-/// Compares the kernel with what it should be, and gives the plan. Changes nothing.
+/// Compares the kernel with what it should be, and gives the plan. `host` has just been read. Changes nothing.
 pub fn plan(
     kernel: &mut impl Kernel,
     host: Host,

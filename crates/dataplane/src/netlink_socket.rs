@@ -3,7 +3,7 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_DUMP_INTR, NetlinkBuffer};
-use nix::libc::{EAGAIN, EINTR, ENOBUFS};
+use nix::libc::{EAGAIN, EINTR, ENOBUFS, MSG_DONTWAIT};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::netlink_message::{Refusal, messages, parse_answer};
@@ -99,19 +99,25 @@ impl NetlinkSocket {
     }
 
     /// Calls `visit` for each message that answers the request of this number. It reads to the end also where the list is known to be
-    /// inconsistent, since the kernel begins no second dump before. Gives true where the kernel says that the list changed during the
-    /// dump, and the refusal where the kernel refused the request.
+    /// inconsistent, since the kernel begins no second dump before. Gives true where the list changed during the dump or lacks a part,
+    /// and the refusal where the kernel refused the request.
     pub(crate) fn answers<E: From<SocketError>>(
         &mut self,
         sequence: u32,
         mut visit: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Result<bool, Refusal>, E> {
-        let mut spoilt = false;
+        let (mut spoilt, mut flags) = (false, 0);
         loop {
-            let Received::Some(datagram) = self.receive(0)? else {
-                // The kernel dropped one.
-                spoilt = true;
-                continue;
+            let datagram = match self.receive(flags)? {
+                Received::Some(datagram) => datagram,
+                Received::Lost => {
+                    // The end may be what was lost. The kernel answers while it is asked, so that nothing more is to be waited for.
+                    (spoilt, flags) = (true, MSG_DONTWAIT);
+                    continue;
+                }
+                Received::Nothing => {
+                    return Err(fault("receive every answer")(io::Error::from_raw_os_error(ENOBUFS)).into());
+                }
             };
             for message in messages(datagram) {
                 let header = NetlinkBuffer::new(message);

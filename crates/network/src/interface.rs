@@ -12,7 +12,7 @@ use regex_lite::Regex;
 /// The state of the host that the choice depends on.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
-    /// The interfaces that can be chosen, by index.
+    /// The interfaces that can be chosen, in the order of their indexes.
     pub links: Vec<LinkFacts>,
     /// Each family's default route, where one leads out of such an interface.
     pub default_routes: PerFamily<DefaultRoute>,

@@ -73,7 +73,7 @@ pub fn host(kernel: &mut impl Kernel, identity: &Identity) -> Result<Host, Kerne
     Ok(Host { base_chains, others, ..host })
 }
 
-/// Reads the host's links, addresses and routes, and no chains.
+/// Reads the host's links, addresses and routes. Its chains are left empty: no plan can be made of it.
 pub fn links_and_routes(kernel: &mut impl Kernel) -> Result<Host, KernelError> {
     let links = kernel.links()?.into_iter().map(|link| (link.name.clone(), link)).collect();
     let mut host = Host { links, addresses: kernel.addresses()?, ..Host::default() };

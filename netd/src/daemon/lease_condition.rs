@@ -65,7 +65,9 @@ fn listed(values: &PerFamily<impl Display>) -> String {
 /// The lease's condition.
 #[derive(Debug, Default)]
 pub(super) struct LeaseCondition {
-    /// The problem that was reported last and has not ended, if there is one.
+    own: Option<Problem>,
+    unread: Option<Problem>,
+    /// What is wrong with the node's own lease, and that the peers' leases cannot be read.
     pub(super) problems: Problems,
 }
 
@@ -75,20 +77,20 @@ impl LeaseCondition {
         self.problems.iter().any(|problem| problem.kind == Kind::NodeNameTaken)
     }
 
-    /// The problem that the peers' leases cannot be read, where that is what is wrong.
-    pub(super) fn peers_not_read(&self) -> Option<&Problem> {
-        self.problems.iter().find(|problem| problem.kind == Kind::PeersNotRead)
+    /// This is wrong with the node's own lease now, or nothing is. Gives the notices to pass on.
+    pub(super) fn set_own(&mut self, problem: Option<Problem>) -> Vec<Notice> {
+        self.own = problem;
+        self.update()
     }
 
-    /// The peers' leases were read, or they cannot be, which is this problem where this node waits for them. What is wrong with this
-    /// node's own lease is not touched by it. Gives the notices to pass on.
-    pub(super) fn set_read(&mut self, problem: Option<Problem>) -> Vec<Notice> {
-        if self.problems.is_empty() || self.peers_not_read().is_some() { self.set(problem) } else { Vec::new() }
+    /// This keeps the peers' leases from being read, or nothing does. Gives the notices to pass on.
+    pub(super) fn set_unread(&mut self, problem: Option<Problem>) -> Vec<Notice> {
+        self.unread = problem;
+        self.update()
     }
 
-    /// This is wrong now, or nothing is. Gives the notices to pass on.
-    pub(super) fn set(&mut self, problem: Option<Problem>) -> Vec<Notice> {
-        let now: Problems = problem.into_iter().collect();
+    fn update(&mut self) -> Vec<Notice> {
+        let now: Problems = self.own.iter().chain(&self.unread).cloned().collect();
         let Changes { new, over } = changes(&self.problems, &now);
         let over = over.into_iter().cloned().map(Notice::Resolved);
         let notices = over.chain(new.into_iter().cloned().map(Notice::Problem)).collect();

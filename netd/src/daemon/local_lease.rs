@@ -88,17 +88,16 @@ impl LocalLease {
         let request = match stored {
             Some(stored) if stored.subnets != wanted.subnets => {
                 let problem = lease_condition::other_subnets(stored.subnets, wanted.subnets);
-                self.report(Some(problem));
+                self.report_own(Some(problem));
                 needs_read.then_some(Request::Read)
             }
             Some(stored) if stored.public != wanted.public && !self.addresses.contains(&stored.public) => {
                 let problem = lease_condition::name_taken(stored, wanted);
-                self.report(Some(problem));
+                self.report_own(Some(problem));
                 needs_read.then_some(Request::Read)
             }
             Some(stored) if stored == wanted => {
-                let unread = self.condition.peers_not_read().filter(|_| needs_read).cloned();
-                self.report(unread);
+                self.report_own(None);
                 needs_read.then_some(Request::Read)
             }
             Some(_) => Some(Request::Write(self.advertisement.begin_write())),
@@ -108,6 +107,9 @@ impl LocalLease {
                 Some(Request::Restore { request, conf: conf.clone().into(), lease })
             }
         };
+        if !needs_read {
+            self.report_unread(None);
+        }
         let Some(request) = request else { return false };
         let writes = !matches!(request, Request::Read);
         if writes && !self.addresses.contains(&self.advertisement.wanted.public) {
@@ -129,13 +131,13 @@ impl LocalLease {
                 self.advertisement.written(lease.clone(), now);
                 view.wrote(lease);
                 self.retry = None;
-                self.report(None);
+                self.report_own(None);
                 None
             }
             Answer::Read(leases) => {
                 let read = view.end_read(leases, &self.request.node);
                 self.retry = None;
-                self.report_read(None);
+                self.report_unread(None);
                 if !read.agrees {
                     // An event has passed this read. The next one shows which of the two is the newer.
                     return None;
@@ -151,7 +153,7 @@ impl LocalLease {
             }
             Answer::WriteFailed(problem) => {
                 self.retry_later(now);
-                self.report(Some(problem));
+                self.report_own(Some(problem));
                 None
             }
             Answer::ReadFailed(error) => {
@@ -160,7 +162,7 @@ impl LocalLease {
                 tracing::debug!("the peers' leases cannot be read: {}", chain(&error));
                 // Encapsulations that drain may stay open for longer; that is no fault.
                 let waits = self.advertisement.is_waiting().then(|| lease_condition::not_read(&error));
-                self.report_read(waits);
+                self.report_unread(waits);
                 None
             }
         }
@@ -171,14 +173,13 @@ impl LocalLease {
         self.retry = Some((now + wait, wait));
     }
 
-    fn report(&mut self, problem: Option<Problem>) {
-        let notices = self.condition.set(problem);
+    fn report_own(&mut self, problem: Option<Problem>) {
+        let notices = self.condition.set_own(problem);
         self.notify(notices);
     }
 
-    /// Reports how a read has ended.
-    fn report_read(&mut self, problem: Option<Problem>) {
-        let notices = self.condition.set_read(problem);
+    fn report_unread(&mut self, problem: Option<Problem>) {
+        let notices = self.condition.set_unread(problem);
         self.notify(notices);
     }
 

@@ -27,6 +27,8 @@ impl Daemon {
     /// Repairs everything. Routes that this node may not use before it has published them wait; everything else does not.
     pub(super) fn full_reconcile(&mut self, trigger: Trigger) {
         let begun = Instant::now();
+        // A run that fails is tried again later, for all nodes.
+        self.store.take_news();
         let host = match observe::host(&mut self.kernel.kernel, &self.node.identity) {
             Ok(host) => host,
             Err(error) => return self.give_up(trigger, begun, &error.into()),
@@ -89,7 +91,6 @@ impl Daemon {
 
     /// Takes in the nodes that the store has and that can be believed.
     fn admit(&mut self, host: &Host) -> Result<Admission, KernelError> {
-        self.store.take_news();
         let leases: Vec<_> = self.store.leases.values().cloned().collect();
         let (kernel, own) = (&mut self.kernel.kernel, self.cluster.own.clone());
         let previous = Some(&self.cluster).filter(|cluster| !cluster.peers.is_empty());

@@ -65,6 +65,7 @@ impl RouteSocket {
         });
         match end? {
             Ok(changed) => Ok((!changed).then_some(entries)),
+            // An earlier dump was given up, and has not ended.
             Err(refusal) if refusal.errno == EBUSY => Ok(None),
             Err(refusal) => Err(refusal.into()),
         }

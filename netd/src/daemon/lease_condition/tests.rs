@@ -9,26 +9,28 @@ fn subnet(text: &str) -> PerFamily<Prefix> {
 fn a_problem_is_reported_when_it_begins_and_when_it_ends() {
     let first = other_subnets(subnet("10.244.9.0/24"), subnet("10.244.1.0/24"));
     let mut condition = LeaseCondition::default();
-    assert_eq!(condition.set(None), []);
-    assert_eq!(condition.set(Some(first.clone())), [Notice::Problem(first.clone())]);
-    assert_eq!(condition.set(Some(first.clone())), [], "it is no news");
+    assert_eq!(condition.set_own(None), []);
+    assert_eq!(condition.set_own(Some(first.clone())), [Notice::Problem(first.clone())]);
+    assert_eq!(condition.set_own(Some(first.clone())), [], "it is no news");
     let second = taken(subnet("10.244.1.0/24"));
-    assert_eq!(condition.set(Some(second.clone())), [Notice::Resolved(first.clone()), Notice::Problem(second.clone())]);
-    assert_eq!(condition.set(None), [Notice::Resolved(second)]);
-    assert_eq!(condition.set(Some(first.clone())), [Notice::Problem(first)], "it has come again");
+    assert_eq!(
+        condition.set_own(Some(second.clone())),
+        [Notice::Resolved(first.clone()), Notice::Problem(second.clone())]
+    );
+    assert_eq!(condition.set_own(None), [Notice::Resolved(second)]);
+    assert_eq!(condition.set_own(Some(first.clone())), [Notice::Problem(first)], "it has come again");
 }
 
 #[test]
-fn a_read_ends_no_other_problem_than_that_of_reads() {
+fn the_nodes_own_lease_and_the_peers_leases_are_reported_apart() {
     let (taken, unread) = (taken(subnet("10.244.1.0/24")), not_read(&ReadError::Late));
     let mut condition = LeaseCondition::default();
-    condition.set(Some(taken.clone()));
-    assert_eq!(condition.set_read(None), [], "a read has succeeded");
-    assert_eq!(condition.set_read(Some(unread.clone())), [], "a read has failed");
-    assert_eq!(condition.set(None), [Notice::Resolved(taken)]);
-    assert_eq!(condition.set_read(Some(unread.clone())), [Notice::Problem(unread.clone())]);
-    assert_eq!(condition.peers_not_read(), Some(&unread));
-    assert_eq!(condition.set_read(None), [Notice::Resolved(unread)]);
+    condition.set_own(Some(taken.clone()));
+    assert_eq!(condition.set_unread(None), [], "a read has succeeded");
+    assert_eq!(condition.set_unread(Some(unread.clone())), [Notice::Problem(unread.clone())]);
+    assert_eq!(condition.problems, Problems::from([taken.clone(), unread.clone()]));
+    assert_eq!(condition.set_own(None), [Notice::Resolved(taken)]);
+    assert_eq!(condition.set_unread(None), [Notice::Resolved(unread)]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! was read.
 
 use dataplane::types::PerFamily;
+use network::chain;
 use network::model::{Lease, NodeName};
 use network::net_conf::NetConf;
 
@@ -136,9 +137,11 @@ impl EtcdStore {
                 self.client.replace(&key.kv, &record::render_reservation(public)).await?;
                 continue;
             }
-            // etcd removes the key together with its lease. Another machine with this name that writes the key again then needs
-            // another lease: under this one, it would lose the key once more.
-            if self.client.revoke(key.kv.lease).await.is_err() {
+            // A revocation removes the lease and its key in one step. Were the key deleted first, another machine of this name could
+            // write it again under the same lease, and would lose it with the lease.
+            if let Err(error) = self.client.revoke(key.kv.lease).await {
+                // Without its key the lease does no harm: it expires by itself.
+                tracing::debug!("the etcd lease is not revoked: {}", chain(&error));
                 self.client.delete(&key.kv).await?;
             }
         }
