@@ -3,11 +3,12 @@
 use std::io;
 
 use netlink_packet_core::{NLM_F_ACK_TLVS, NLM_F_CAPPED, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer};
-use nix::libc::EBADMSG;
 
 use crate::attribute;
 
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// "Bad message", of `errno.h`.
+const EBADMSG: i32 = 74;
 
 /// `struct nlmsghdr`.
 pub(crate) const HEADER_BYTES: usize = 16;
