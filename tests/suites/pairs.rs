@@ -79,6 +79,16 @@ fn all_pairs(backend: Backend, pods: Stack, underlay: Stack) -> Outcome {
     let sniffers: Vec<Sniffer> = segments.map(|segment| cluster.fabric.sniffer(segment)).collect::<Outcome<_>>()?;
     for (index, (from, source)) in pods.iter().enumerate() {
         for (_, (to, destination)) in pods.iter().enumerate().filter(|(other, _)| *other != index) {
+            for (family, address) in destination.addresses().iter().filter(|_| from.name() != to.name()) {
+                let plain = backend.is_plain(family, underlay, from, to);
+                // A node sends plain only after it has published that. Until then it takes the tunnel.
+                eventually(seconds(10), &format!("{} has its way to {address}", from.name()), || {
+                    let route = from.namespace().run(&format!("ip route get {address}"))?;
+                    ensure!(plain != route.contains("dev flannel"), "it is {route}");
+                    Ok(())
+                })
+                .map_err(|failure| cluster.with_logs(failure))?;
+            }
             cluster.settle(source, destination)?;
             sniffers.iter().for_each(Sniffer::forget);
             cluster.talk(source, destination)?;
