@@ -41,8 +41,8 @@ pub struct Refusal {
 }
 
 /// Reads an ACK or the end of a list (`Ok`), or a refusal (`Err`), from one whole message; `None` where it is none of them. A list that
-/// the kernel cannot go on with ends with an error number. A refusal without an error number,
-/// which no kernel sends, is `EBADMSG`. Never panics.
+/// the kernel cannot go on with ends with an error number. A refusal without an error number, which no kernel sends, is `EBADMSG`. Never
+/// panics.
 pub fn parse_answer(message: &[u8]) -> Option<Result<(), Refusal>> {
     let (header, body) = (NetlinkBuffer::new(message), message.get(HEADER_BYTES..)?);
     let code = match (header.message_type(), body.first_chunk()) {
