@@ -102,11 +102,7 @@ fn annotations() -> Outcome {
     ] {
         bed.await_annotation("n1", name, wanted).map_err(|failure| failure.with("netd", &daemon.log()))?;
     }
-    eventually(seconds(30), "the network is available", || {
-        let status = bed.unavailable("n1")?;
-        ensure!(status == "False", "the condition is {status:?}");
-        Ok(())
-    })?;
+    bed.await_available("n1")?;
     let env = std::fs::read_to_string(bed.node("n1").subnet_file()).unwrap_or_default();
     ensure!(env.contains("FLANNEL_SUBNET=10.244.1.1/24"), "subnet.env has\n{env}");
     daemon.terminate()?;
@@ -294,7 +290,7 @@ fn leaves() -> Outcome {
     let bed = Bed::with(&vxlan())?;
     bed.add_peer("a", 77)?;
     bed.add_peer("b", 78)?;
-    let _daemon = bed.start("n1", &[])?;
+    let daemon = bed.start("n1", &[])?;
     for range in ["10.244.77.0/24", "10.244.78.0/24"] {
         routed(bed.node("n1"), range, true)?;
     }
@@ -304,7 +300,8 @@ fn leaves() -> Outcome {
     routed(bed.node("n1"), "10.244.78.0/24", false)?;
     // Its own annotations are put back.
     bed.annotate("n1", &json!({ "kube-subnet-manager": null, "public-ip": null }))?;
-    bed.await_annotation("n1", "public-ip", "192.168.1.11")?;
+    let restored = bed.await_annotation("n1", "public-ip", "192.168.1.11");
+    restored.map_err(|failure| failure.with("netd", &daemon.log()))?;
     bed.await_annotation("n1", "kube-subnet-manager", "true")
 }
 

@@ -152,18 +152,19 @@ impl Daemon {
             StoreEvent::Init => self.store.begin_list(),
             StoreEvent::Lease(lease) => {
                 if lease.node == self.node.name {
-                    self.lease.retry = None;
+                    self.lease.take_event();
                 }
                 self.store.insert(lease);
             }
             StoreEvent::InitDone => {
+                self.lease.take_event();
                 if self.store.end_list() {
                     self.schedule.request(Trigger::Startup);
                 }
             }
             StoreEvent::Removed(node) => {
                 if node == self.node.name {
-                    self.lease.retry = None;
+                    self.lease.take_event();
                 }
                 self.store.remove(node, &self.node.name);
             }

@@ -33,6 +33,8 @@ pub(super) struct LocalLease {
     pub(super) condition: LeaseCondition,
     /// When the request in progress began.
     in_progress: Option<Duration>,
+    /// An event of this node's lease, or a whole list, has come since then.
+    has_event: bool,
     /// When to ask again, and how long that wait is; none after a success, and where the store can be followed again or has another
     /// lease of this node.
     pub(super) retry: Option<(Duration, Duration)>,
@@ -52,6 +54,7 @@ impl LocalLease {
             request,
             condition,
             in_progress: None,
+            has_event: false,
             retry: None,
             epoch,
             addresses: vec![acquired.public],
@@ -75,6 +78,11 @@ impl LocalLease {
             None => self.advertisement.next_drained(),
         };
         at.map(|at| self.epoch + at)
+    }
+
+    /// The store has sent an event of this node's lease, or a whole list.
+    pub(super) fn take_event(&mut self) {
+        (self.retry, self.has_event) = (None, true);
     }
 
     /// Asks the publisher for what is to be done next, if anything. `stored` is this node's lease as the store has it. True where a
@@ -117,7 +125,7 @@ impl LocalLease {
         } else if !writes {
             view.begin_read();
         }
-        self.in_progress = Some(now);
+        (self.in_progress, self.has_event) = (Some(now), false);
         self.publisher.request(request);
         writes
     }
@@ -129,7 +137,10 @@ impl LocalLease {
         match answer {
             Answer::Written(lease) => {
                 self.advertisement.written(lease.clone(), now);
-                view.wrote(lease);
+                // An event since the write began may be the newer of the two. Where it is the older, the lease is written once more.
+                if !self.has_event {
+                    view.wrote(lease);
+                }
                 self.retry = None;
                 self.report_own(None);
                 None

@@ -134,6 +134,15 @@ impl Bed {
         Ok(all.into_iter().filter(of_node).collect())
     }
 
+    /// Waits until the condition `NetworkUnavailable` of a node is False.
+    pub(crate) fn await_available(&self, node: &str) -> Outcome {
+        eventually(seconds(60), &format!("the network of {node} is available"), || {
+            let status = self.unavailable(node)?;
+            ensure!(status == "False", "the condition is {status:?}");
+            Ok(())
+        })
+    }
+
     /// The status of the condition `NetworkUnavailable`.
     pub(crate) fn unavailable(&self, node: &str) -> Outcome<String> {
         let node = self.server.get(&path(node))?;

@@ -5,7 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use netd_tests::{Context, Namespace, Outcome};
@@ -19,8 +19,19 @@ pub(crate) struct Proxy {
 #[derive(Default)]
 struct Rules {
     faults: Mutex<Vec<Fault>>,
+    held: Mutex<Held>,
+    released: Condvar,
     connections: Mutex<Vec<TcpStream>>,
     over: AtomicBool,
+}
+
+/// The requests whose answers are held back.
+#[derive(Default)]
+struct Held {
+    /// The beginning of their first line.
+    request: Option<&'static str>,
+    /// How many answers of the API server wait.
+    answers: usize,
 }
 
 /// What some requests get for an answer.
@@ -65,6 +76,22 @@ impl Proxy {
         self.rules.faults.lock().unwrap_or_else(PoisonError::into_inner).push(fault);
     }
 
+    /// From now on the API server gets these requests, and its answers are held back.
+    pub(crate) fn hold(&self, request: &'static str) {
+        self.rules.held().request = Some(request);
+    }
+
+    /// How many answers are held back.
+    pub(crate) fn held(&self) -> usize {
+        self.rules.held().answers
+    }
+
+    /// Passes on what is held back.
+    pub(crate) fn release(&self) {
+        self.rules.held().request = None;
+        self.rules.released.notify_all();
+    }
+
     /// Ends all connections that there are.
     pub(crate) fn cut(&self) {
         for connection in self.rules.connections.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
@@ -85,9 +112,28 @@ impl Proxy {
     }
 }
 
+impl Rules {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn holds(&self, head: &str) -> bool {
+        self.held().request.is_some_and(|request| head.starts_with(request))
+    }
+
+    /// An answer has come. Returns once it may be passed on.
+    fn await_release(&self) {
+        let mut held = self.held();
+        held.answers += 1;
+        held = self.released.wait_while(held, |held| held.request.is_some()).unwrap_or_else(PoisonError::into_inner);
+        held.answers -= 1;
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.rules.over.store(true, Ordering::Relaxed);
+        self.release();
         // So that it sees that.
         let _ = self.namespace.within(|| TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], 8001))));
     }
@@ -117,11 +163,18 @@ fn serve(mut client: &TcpStream, rules: &Rules, socket: &PathBuf) -> std::io::Re
     if let Some(answer) = answer {
         return client.write_all(answer.as_bytes());
     }
+    let is_held = rules.holds(&head);
     let mut server = UnixStream::connect(socket)?;
     // One request for each connection: then the answer ends where the stream does.
     let head = head.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     server.write_all(head.as_bytes())?;
     server.write_all(&body)?;
+    if is_held {
+        let mut answer = Vec::new();
+        server.read_to_end(&mut answer)?;
+        rules.await_release();
+        return client.write_all(&answer);
+    }
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match server.read(&mut buffer)? {

@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a node starts while the API server is away, from its cache file", remembered),
         test("a netd that needs its Node's name from the API server says that it waits for that", nameless),
         test("writes that are refused for a moment are tried again", refused_once),
+        test("annotations that are taken away while they are written come back", taken_away),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
         test("rights that are missing are named, and waited for", rights),
         test("a token that is not valid is named, and a new one taken", token),
@@ -202,15 +203,34 @@ fn refused_once() -> Outcome {
         bed.server.delete(&path("n1"))?;
         bed.add_node("n1", &["10.244.1.0/24"], &json!({}))?;
         bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
-        eventually(seconds(60), "the network is available", || {
-            let status = bed.unavailable("n1")?;
-            ensure!(status == "False", "the condition is {status:?}");
-            Ok(())
-        })
-        .map_err(with_logs)?;
+        bed.await_available("n1").map_err(with_logs)?;
         ensure!(proxy.answered() == 3, "{} requests were refused", proxy.answered());
     }
     Ok(())
+}
+
+/// netd learns that its annotations are gone before it gets the answer to the write that was made before.
+fn taken_away() -> Outcome {
+    let (bed, proxy) = proxied()?;
+    bed.add_peer("a", 77)?;
+    let daemon = bed.start("n1", &[URL])?;
+    routed(bed.node("n1"), "10.244.77.0/24", true)?;
+    // Nothing else is written from now on.
+    bed.await_available("n1")?;
+    let data = bed.annotation("n1", "backend-data")?;
+    proxy.hold("PATCH /api/v1/nodes/n1/status");
+    bed.annotate("n1", &json!({ "backend-data": r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"# }))?;
+    eventually(seconds(60), "netd has written its own", || {
+        ensure!(proxy.held() == 1, "{} answers are held back", proxy.held());
+        Ok(())
+    })?;
+    bed.await_annotation("n1", "backend-data", &data)?;
+    bed.annotate("n1", &json!({ "kube-subnet-manager": null, "public-ip": null }))?;
+    bed.passes_on("n1", 78)?;
+    proxy.release();
+    let restored = bed.await_annotation("n1", "public-ip", "192.168.1.11");
+    restored.map_err(|failure| failure.with("netd", &daemon.log()))?;
+    bed.await_annotation("n1", "kube-subnet-manager", "true")
 }
 
 fn nonsense() -> Outcome {
