@@ -12,6 +12,9 @@ use serde_json::{Value, json};
 /// Before the names of flannel's annotations.
 pub(crate) const PREFIX: &str = "flannel.alpha.coreos.com/";
 
+/// The nodes of [`topology`].
+pub(crate) const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
 const MAP: &str = "/api/v1/namespaces/netd/configmaps/netd-cfg";
 
 /// A fabric whose machine `api` runs the API server.
@@ -62,7 +65,7 @@ impl Bed {
     }
 
     pub(crate) fn add_nodes(&self, stack: Stack) -> Outcome {
-        for name in ["n1", "n2", "n3"] {
+        for name in NODES {
             let ranges = ranges(name, stack);
             self.add_node(name, &ranges.iter().map(String::as_str).collect::<Vec<_>>(), &json!({}))?;
         }

@@ -9,7 +9,7 @@ use netd_tests::suite::test;
 use netd_tests::{Context, Load, Outcome, Stack, ensure, eventually, kernel, net_conf, seconds};
 use serde_json::{Value, json};
 
-use crate::bed::{Bed, PREFIX, configure, path, routed, vxlan};
+use crate::bed::{Bed, NODES, PREFIX, configure, path, routed, vxlan};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -46,7 +46,7 @@ fn switch() -> Outcome {
         println!("every node sends by {backend} {} ms after the edit", edited.elapsed().as_millis());
         // The old way closes when the last packets have passed.
         eventually(seconds(60), "the former way is closed", || {
-            for name in ["n1", "n2", "n3"] {
+            for name in NODES {
                 let node = server.get(&path(name))?;
                 let receives = node["metadata"]["annotations"][format!("{PREFIX}netd-receives")].to_string();
                 ensure!(receives.matches("Type").count() == 1, "{name} receives by {receives}");
