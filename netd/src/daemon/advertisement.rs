@@ -99,6 +99,11 @@ impl OwnAdvertisement {
         }
     }
 
+    /// True where the last write may have been made or not.
+    pub(crate) fn is_unconfirmed(&self) -> bool {
+        self.unconfirmed.is_some()
+    }
+
     /// True where this node waits with something until the peers' leases are read: with a route, or with its first pods.
     pub(crate) fn is_waiting(&self) -> bool {
         self.unread || matches!(self.recheck, Recheck::ReadDue | Recheck::RunDue)

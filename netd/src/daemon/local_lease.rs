@@ -104,7 +104,8 @@ impl LocalLease {
                 self.report_own(Some(problem));
                 needs_read.then_some(Request::Read)
             }
-            Some(stored) if stored == wanted => {
+            // A write that failed has changed what this node may do, and only one that is answered gives that back.
+            Some(stored) if stored == wanted && !self.advertisement.is_unconfirmed() => {
                 self.report_own(None);
                 needs_read.then_some(Request::Read)
             }
@@ -118,7 +119,10 @@ impl LocalLease {
         if !needs_read {
             self.report_unread(None);
         }
-        let Some(request) = request else { return false };
+        let Some(request) = request else {
+            self.retry = None;
+            return false;
+        };
         let writes = !matches!(request, Request::Read);
         if writes && !self.addresses.contains(&self.advertisement.wanted.public) {
             self.addresses.push(self.advertisement.wanted.public);

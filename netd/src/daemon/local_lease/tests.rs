@@ -1,9 +1,10 @@
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use dataplane::types::Prefix;
 use network::fixtures::{address, node_name, prefix};
-use network::model::BackendType;
+use network::model::{BackendType, Encapsulation};
 
 use super::*;
 use crate::daemon::publisher::ReadError;
@@ -80,4 +81,44 @@ async fn a_lease_that_is_lost_while_it_is_written_is_put_back() {
     assert!(own.proceed(stored(&view).as_ref(), &conf(), &mut view), "it is put back");
     own.answered(Answer::Written(lease(1)), &mut view, false);
     assert!(!own.proceed(stored(&view).as_ref(), &conf(), &mut view), "the store has it");
+}
+
+/// A write fails that says that this node sends no packets any more; then it is to send them again, as the store still has it.
+#[tokio::test]
+async fn a_write_that_failed_is_made_up_for_where_the_store_has_the_lease() {
+    let room = tempfile::tempdir().expect("temporary directory");
+    let (mut own, mut view) = (own(room.path()), StoreView::default());
+    let with = |sends: &[Encapsulation]| {
+        let support =
+            EncapsulationSupport { sends: sends.iter().copied().collect(), ..EncapsulationSupport::default() };
+        Lease { encapsulations: Some(support), ..lease(1) }
+    };
+    let (all, none) = (with(&[Encapsulation::Direct]), with(&[]));
+    own.advertisement = OwnAdvertisement::new(&all);
+    view.insert(all.clone().into());
+    own.advertisement.want(none, false);
+    assert!(own.proceed(Some(&all), &conf(), &mut view), "it is written");
+    let refusal = Problem::new(Kind::LeaseNotPublished, "this node's lease", "cannot be published for its peers");
+    own.answered(Answer::WriteFailed(refusal), &mut view, false);
+    own.retry = own.retry.map(|(_, wait)| (Duration::ZERO, wait));
+    own.advertisement.want(all.clone(), true);
+    assert_eq!(own.advertisement.may_send, Some(BTreeSet::new()), "peers may have read that it sends none");
+    assert!(own.proceed(Some(&all), &conf(), &mut view), "it is written once more");
+    own.answered(Answer::Written(all.clone()), &mut view, false);
+    assert!(!own.proceed(Some(&all), &conf(), &mut view), "the peers' leases are read");
+    let trigger = own.answered(Answer::Read(vec![Arc::new(all.clone())]), &mut view, false);
+    assert_eq!(trigger, Some(Trigger::StoreChanged), "a full run follows");
+    assert_eq!(own.advertisement.may_send, Some(BTreeSet::from([Encapsulation::Direct])));
+    assert!(!own.proceed(Some(&all), &conf(), &mut view));
+    assert_eq!(own.next(), None, "nothing is left to do");
+}
+
+/// There is nothing to ask the store for when the time to ask again has come.
+#[tokio::test]
+async fn a_retry_without_a_request_ends() {
+    let room = tempfile::tempdir().expect("temporary directory");
+    let (mut own, mut view) = (own(room.path()), StoreView::default());
+    own.retry = Some((Duration::ZERO, Duration::from_secs(1)));
+    assert!(!own.proceed(Some(&lease(1)), &conf(), &mut view));
+    assert_eq!(own.next(), None);
 }
