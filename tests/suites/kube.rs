@@ -31,7 +31,7 @@ use netd_tests::suite::{from_the_start, test};
 use netd_tests::{
     Context, Outcome, Stack, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use bed::{Bed, PREFIX, path, routed, topology, vxlan};
 
@@ -50,6 +50,7 @@ fn main() -> ExitCode {
                 test("two podCIDRs in any order, and never three", orders),
                 test("strangers' annotations stop nobody", strangers),
                 test("a node that takes no part any more is gone", leaves),
+                test("annotations that make no sense any more are put right", garbled),
                 test("pods of three nodes talk", talk),
                 test("netd cleanup takes netd's annotations away", cleanup),
                 test("an API server that streams no lists", pages),
@@ -127,6 +128,10 @@ fn overwrite() -> Outcome {
     bed.await_annotation("n1", "public-ip", "172.18.0.2").map_err(with_logs)?;
     bed.annotate("n1", &json!({ "public-ip-overwrite": "172.18.0.3" }))?;
     bed.await_annotation("n1", "public-ip", "172.18.0.3").map_err(with_logs)?;
+    // What a stranger changes beside it is put right, and the address is nobody else's for that.
+    bed.annotate("n1", &json!({ "backend-type": "host-gw" }))?;
+    bed.await_annotation("n1", "backend-type", "vxlan").map_err(with_logs)?;
+    ensure!(!daemon.log().contains("another machine"), "netd says {}", daemon.log());
     bed.annotate("n1", &json!({ "public-ip-overwrite": null }))?;
     bed.await_annotation("n1", "public-ip", "192.168.1.11").map_err(with_logs)?;
     bed.annotate("n2", &json!({ "node-public-ip": "203.0.113.7" }))?;
@@ -303,6 +308,26 @@ fn leaves() -> Outcome {
     let restored = bed.await_annotation("n1", "public-ip", "192.168.1.11");
     restored.map_err(|failure| failure.with("netd", &daemon.log()))?;
     bed.await_annotation("n1", "kube-subnet-manager", "true")
+}
+
+/// A stranger damages what n1 has published.
+fn garbled() -> Outcome {
+    let bed = Bed::with(&vxlan())?;
+    bed.add_peer("a", 77)?;
+    let daemon = bed.start("n1", &[])?;
+    routed(bed.node("n1"), "10.244.77.0/24", true)?;
+    for name in ["public-ip", "backend-type", "backend-data", "netd-receives"] {
+        let value = bed.annotation("n1", name)?;
+        for damage in [json!("nonsense"), Value::Null] {
+            bed.annotate("n1", &json!({ name: damage }))?;
+            bed.await_annotation("n1", name, &value).map_err(|failure| failure.with("netd", &daemon.log()))?;
+        }
+    }
+    eventually(seconds(30), "no record is passed over", || {
+        let status = bed.run("n1", "status")?;
+        ensure!(!status.contains("the record in the annotations"), "netd status says {status}");
+        Ok(())
+    })
 }
 
 fn talk() -> Outcome {

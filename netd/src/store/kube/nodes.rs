@@ -115,8 +115,9 @@ impl NodeFollower {
 
     /// Takes a Node of a list: its lease is kept.
     fn take_listed(&mut self, mut list: NodeList, node: &Node) -> NodeList {
+        let is_own = self.is_own(&node.name);
         list.count += 1;
-        list.has_own |= self.is_own(&node.name);
+        list.has_own |= is_own;
         let lease = self.lease(node, Some(list.mark));
         let known = node.name.parse().ok().and_then(|name| self.shared.lease(&name));
         let is_faulty = self.faults.contains_key(&node.name);
@@ -127,7 +128,7 @@ impl NodeFollower {
             // An unchanged lease stays the same allocation: the daemon has it too.
             (Some(lease), Some(known)) if *known == lease => Some(known),
             (Some(lease), _) => Some(lease.into()),
-            (None, known) => known.filter(|_| is_faulty),
+            (None, known) => known.filter(|_| is_faulty && !is_own),
         };
         list.leases.extend(lease.map(|lease| (lease.node.clone(), lease)));
         list
@@ -172,13 +173,13 @@ impl NodeFollower {
                 let lease = Arc::new(lease);
                 self.shared.set_lease(&lease).then_some(StoreEvent::Lease(lease))
             }
-            // The last lease stands while the annotations make no sense.
-            None if self.faults.contains_key(&node.name) => None,
-            // The daemon puts its own lease back wherever it is missing, however long that has been so.
+            // The daemon puts its own lease back wherever it is missing or makes no sense, however long that has been so.
             None if self.is_own(&node.name) => {
                 self.remove(&node.name);
                 self.shared.own.name().map(StoreEvent::Removed)
             }
+            // The last lease stands while the annotations make no sense.
+            None if self.faults.contains_key(&node.name) => None,
             None => self.remove(&node.name),
         }
     }
@@ -207,7 +208,9 @@ impl NodeFollower {
         match annotations::lease(node, &self.shared.config.annotation_prefix) {
             Ok(lease) => {
                 self.set_fault(&node.name, None);
-                lease
+                let own = self.shared.own.name().filter(|_| self.is_own(&node.name));
+                let Some(known) = own.map(|name| self.shared.lease(&name)) else { return lease };
+                lease.map(|lease| self.shared.own.without_overwrites(node, lease, known.as_deref()))
             }
             Err(fault) => {
                 self.set_fault(&node.name, Some(printable(&chain(&fault))));

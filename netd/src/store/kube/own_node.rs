@@ -160,6 +160,22 @@ impl OwnNode {
         !changes.is_empty() && changes.keys().all(public)
     }
 
+    /// A lease as the annotations of the Node have it, with the addresses that the daemon knows in place of those that the owner
+    /// overwrites. `known` has them before the daemon wants a lease.
+    pub(super) fn without_overwrites(&self, node: &Node, mut lease: Lease, known: Option<&Lease>) -> Lease {
+        let overwrites = self.overwrites(node);
+        let state = self.state();
+        let Some(own) = state.wanted.as_ref().or(known) else { return lease };
+        for family in Family::BOTH {
+            let (seen, address) = (lease.public.get(family), own.public.get(family));
+            let is_overwritten = [&overwrites, &state.overwritten].iter().any(|by| by.get(family) == seen);
+            if seen.is_some() && address.is_some() && is_overwritten {
+                *lease.public.slot(family) = address.copied();
+            }
+        }
+        lease
+    }
+
     fn changes(&self, node: &Node, lease: &Lease) -> BTreeMap<String, Option<String>> {
         let wanted = annotations::of_lease(lease, self.overwrites(node), &self.keys);
         annotations::changes(node, &wanted, &self.keys)
@@ -192,7 +208,7 @@ impl OwnNode {
     /// Writes the lease to the Node, within a time. Nothing is written where the Node has it.
     pub(super) async fn publish(&self, lease: &Lease, within: Duration) -> Result<(), StoreError> {
         self.state().wanted = Some(lease.clone());
-        let published = time::timeout(within, self.publish_by(lease, Instant::now() + within)).await;
+        let published = time::timeout(within, self.publish_by(&lease.node, Instant::now() + within)).await;
         published.unwrap_or_else(|_| Err(unwritable(&lease.node, ApiError::Late(within))))
     }
 
@@ -205,18 +221,20 @@ impl OwnNode {
         }
     }
 
-    async fn publish_by(&self, lease: &Lease, deadline: Instant) -> Result<(), StoreError> {
+    /// Writes the wanted lease, until a time. A newer one may be wanted between two tries.
+    async fn publish_by(&self, name: &NodeName, deadline: Instant) -> Result<(), StoreError> {
         let mut wait = WAIT;
         loop {
             let retry_at = self.state().retry_at.filter(|at| *at > Instant::now());
             if let Some(at) = retry_at {
                 if at > deadline {
                     let message = "it does not want to be asked yet".to_owned();
-                    return Err(unwritable(&lease.node, ApiError::Refused { code: 429, message, retry_after: None }));
+                    return Err(unwritable(name, ApiError::Refused { code: 429, message, retry_after: None }));
                 }
                 time::sleep_until(at).await;
             }
-            let Err(error) = self.publish_once(lease).await else { return Ok(()) };
+            let Some(lease) = self.state().wanted.clone() else { return Ok(()) };
+            let Err(error) = self.publish_once(&lease).await else { return Ok(()) };
             let Some(cause) = api_error(&error) else { return Err(error) };
             if let Some(after) = cause.retry_after() {
                 self.state().retry_at = Some(Instant::now() + after);

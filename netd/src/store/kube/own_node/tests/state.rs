@@ -86,3 +86,23 @@ async fn a_node_is_corrected_where_its_owner_wants_peers_to_see_another_address(
     assert!(!to_correct(&nonsense), "it is not taken");
     assert!(own.state().logged.as_ref().is_some_and(|text| text.contains("no address")));
 }
+
+#[tokio::test]
+async fn an_address_that_the_owner_overwrites_is_never_taken_for_another_machines() {
+    let own = nowhere();
+    let mut annotations = annotations();
+    annotations[format!("{PREFIX}public-ip")] = "203.0.113.7".into();
+    annotations[format!("{PREFIX}public-ip-overwrite")] = "203.0.113.7".into();
+    let seen = Lease { public: PerFamily { v4: "203.0.113.7".parse().ok(), v6: None }, ..lease() };
+    let read = |annotations: &Value, known: Option<&Lease>| {
+        own.without_overwrites(&node(5, RANGE, annotations), seen.clone(), known).public
+    };
+    assert_eq!(read(&annotations, None), seen.public, "the node's address is not known");
+    assert_eq!(read(&annotations, Some(&lease())), lease().public, "it is known from the cache file");
+    own.state().wanted = Some(Lease { backend: BackendType::Vxlan, ..lease() });
+    assert_eq!(read(&annotations, None), lease().public, "another lease is wanted already");
+    annotations[format!("{PREFIX}public-ip-overwrite")] = "203.0.113.8".into();
+    assert_eq!(read(&annotations, None), seen.public, "another machine has written it");
+    own.state().overwritten = seen.public;
+    assert_eq!(read(&annotations, None), lease().public, "the owner has just changed it");
+}
