@@ -23,6 +23,7 @@ use tokio::sync::{mpsc, watch as channel};
 pub use self::endpoint::EndpointError;
 
 use self::client::{CallError, Client};
+use self::key_cache::KeyCache;
 use self::lease_keep_alive::LeaseKeepAlive;
 use super::startup_retry::{self, StartupRetry};
 use super::{LeaseRequest, StoreError, StoreEvent};
@@ -102,8 +103,11 @@ impl EtcdStore {
     }
 
     pub(super) async fn leases(&self) -> Result<Vec<Arc<Lease>>, StoreError> {
-        let keys = self.retried(|| self.subnet_keys()).await?;
-        Ok(keys.into_iter().filter_map(|key| Some(key.record?.lease?.into())).collect())
+        let subnets = self.client.config.subnets_prefix();
+        let list = || async { self.client.list(&subnets).await.map_err(|error| error.reading(&subnets)) };
+        let (keys, _) = self.retried(list).await?;
+        // Of a node's keys the one counts that counts for events.
+        Ok(KeyCache::leases(self.client.config.prefix.clone(), &keys))
     }
 
     pub(super) async fn acquire(&self, request: &LeaseRequest, conf: &NetConf) -> Result<Lease, StoreError> {

@@ -109,6 +109,18 @@ impl KeyCache {
         missing.iter().flat_map(|key| self.change(key, None)).collect()
     }
 
+    /// The lease of each node among all keys, without a network configuration.
+    pub(super) fn leases(prefix: String, kvs: &[KeyValue]) -> Vec<Arc<Lease>> {
+        let mut cache = Self::new(prefix);
+        for kv in kvs {
+            let Some(key) = cache.name(&kv.key).map(str::to_owned) else { continue };
+            if let Content::Lease(lease) = cache.parse(&key, kv) {
+                cache.set(&key, Some(Entry::new(kv, lease)));
+            }
+        }
+        cache.nodes.keys().filter_map(|node| cache.lease(node)).cloned().collect()
+    }
+
     /// Takes a key that was written.
     pub(super) fn put(&mut self, kv: &KeyValue) -> Vec<StoreEvent> {
         let Some(key) = self.name(&kv.key).map(str::to_owned) else { return Vec::new() };

@@ -124,6 +124,26 @@ fn an_invalid_value_is_logged_once_and_the_last_valid_one_counts() {
 }
 
 #[test]
+fn all_keys_give_the_leases_that_events_give() {
+    let value = r#"{"PublicIP":"192.168.1.77","BackendType":"host-gw","Node":"n1"}"#;
+    let foreign = KeyValue { create_revision: 9, ..kv("subnets/10.1.77.0-24", value, 9) };
+    let keys = [
+        config(1),
+        KeyValue { create_revision: 2, ..node("10.1.1.0", "n1", 2) },
+        KeyValue { create_revision: 3, ..node("10.1.9.0", "n2", 3) },
+        KeyValue { create_revision: 4, ..node("10.1.2.0", "n2", 4) },
+        foreign,
+        kv("subnets/10.1.3.0-24", "nonsense", 5),
+    ];
+    let leases = KeyCache::leases(PREFIX.to_owned(), &keys);
+    let events: Vec<_> = leases.into_iter().map(StoreEvent::Lease).collect();
+    assert_eq!(short(&events), ["+n1 10.1.1.0/24", "+n2 10.1.2.0/24"]);
+    let mut cache = KeyCache::new(PREFIX.to_owned());
+    let listed = cache.list(&keys, false, None);
+    assert_eq!(short(&listed), ["conf", "[", "+n1 10.1.1.0/24", "+n2 10.1.2.0/24", "]"]);
+}
+
+#[test]
 fn a_later_key_with_another_address_moves_no_node_before_the_first_is_gone() {
     let mut cache = listed(&[config(1), node("10.1.1.0", "n1", 2)]);
     let value = r#"{"PublicIP":"192.168.1.77","BackendType":"host-gw","Node":"n1"}"#;
