@@ -16,8 +16,17 @@ pub(super) struct BackendTransition {
     pub(super) relaxed: BTreeMap<String, String>,
     /// The record of them.
     file: PathBuf,
-    /// Why the configuration of the store is not the one in use.
-    pub(super) refused: Option<Problem>,
+    /// The configuration of the store, where it is not the one in use.
+    pub(super) refused: Option<RefusedConf>,
+}
+
+/// A configuration that was refused.
+#[derive(Debug)]
+pub(super) struct RefusedConf {
+    /// The text. What has refused it may pass.
+    pub(super) text: String,
+    /// Why.
+    pub(super) problem: Problem,
 }
 
 impl BackendTransition {

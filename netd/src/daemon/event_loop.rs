@@ -10,6 +10,7 @@ use tokio::task;
 use tokio::time::{Instant, sleep_until};
 
 use super::Daemon;
+use super::backend_transition::RefusedConf;
 use super::publisher::Answer;
 use crate::node;
 use crate::problem::{Kind, Problem};
@@ -88,6 +89,7 @@ impl Daemon {
         if let Some(trigger) = self.schedule.take_request(Instant::now()) {
             // The run reads what has changed up to here, the underlay too.
             self.receive();
+            self.reconsider();
             self.full_reconcile(trigger);
         }
     }
@@ -184,6 +186,14 @@ impl Daemon {
         }
     }
 
+    /// Tries a configuration again that was refused: the interface between nodes may have had no address then.
+    fn reconsider(&mut self) {
+        let text = self.transition.refused.as_ref().map(|refused| refused.text.clone());
+        if text.is_some_and(|text| self.reconfigure(&text)) {
+            self.kernel.reconciler.forget();
+        }
+    }
+
     /// Takes a changed configuration without a restart; true where a full run is needed. A configuration that cannot be taken is
     /// reported, and the network stays as it is.
     fn reconfigure(&mut self, text: &str) -> bool {
@@ -192,8 +202,8 @@ impl Daemon {
             Ok(changed) => {
                 let refused = self.transition.refused.take();
                 let was_refused = refused.is_some();
-                if let Some(problem) = refused {
-                    self.lease.publisher.notify(Notice::Resolved(problem));
+                if let Some(refused) = refused {
+                    self.lease.publisher.notify(Notice::Resolved(refused.problem));
                 }
                 if !changed {
                     return was_refused;
@@ -202,8 +212,10 @@ impl Daemon {
             Err(error) => {
                 let detail = format!("is refused, the network stays as it is: {}", chain(&error));
                 let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
-                self.lease.publisher.notify(Notice::Problem(problem.clone()));
-                self.transition.refused = Some(problem);
+                if self.transition.refused.as_ref().is_none_or(|refused| refused.problem != problem) {
+                    self.lease.publisher.notify(Notice::Problem(problem.clone()));
+                }
+                self.transition.refused = Some(RefusedConf { text: text.to_owned(), problem });
                 return true;
             }
         }

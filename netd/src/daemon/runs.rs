@@ -53,10 +53,11 @@ impl Daemon {
         self.plugin.network_ready = report.is_ready;
         let written = self.write_plugin_files(planned.outcome.pod_mtu);
         let clean = report.is_clean() && underlay_problem.is_none() && written.is_ok();
+        let refused = self.transition.refused.as_ref().map(|refused| refused.problem.clone());
         let mut found = problems::of_run(&report, &planned.outcome, &self.cluster.peers);
         found.extend(problems::of_contested(&deferred).into_iter().chain(problems::of_rejected(&rejected)));
         found.extend(self.look_for_diversions(&planned.outcome).iter().map(Diversion::problem));
-        found.extend(underlay_problem.into_iter().chain(self.transition.refused.clone()));
+        found.extend(underlay_problem.into_iter().chain(refused));
         found.extend([remembered, noted, restored].into_iter().filter_map(Result::err));
         let published = written.as_ref().is_ok_and(|is_written| *is_written);
         found.extend(written.err());

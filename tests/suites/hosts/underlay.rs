@@ -5,7 +5,7 @@ use libtest_mimic::Trial;
 use netd_tests::suite::test;
 use netd_tests::{Context, Outcome, PacketPath, Pod, Topology, ensure, eventually, kernel, peer, seconds};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::bed::{
     Bed, DIRECT, DIRECT_DUAL, EACH, EACH_DUAL, HOST_GW, HOST_GW_DUAL, Network, VXLAN, VXLAN_DUAL, in_each, reaches,
@@ -42,6 +42,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     ));
     trials.extend(in_each(&[HOST_GW, DIRECT], "the named interface's own route proves a peer on-link", two_in_one_lan));
     trials.extend(in_each(&EACH, "without a default route netd waits for one and says so", no_default_route));
+    trials.extend(in_each(
+        &[VXLAN, HOST_GW],
+        "a configuration that is refused while the interface is away is taken afterwards",
+        refused_for_now,
+    ));
     trials
 }
 
@@ -267,6 +272,7 @@ fn no_gateway(network: &Network) -> Outcome {
     bed.cluster.talk(&bed.p1, &p3)?;
     // n2 is on n1's link by a route of its own.
     let (from, to) = (bed.p1.address(Family::V4)?, bed.p2.address(Family::V4)?);
+    bed.cluster.await_settled()?;
     let sniffer = bed.cluster.fabric.sniffer(1)?;
     bed.talk()?;
     let path = sniffer.path_of(from, to)?;
@@ -308,4 +314,19 @@ fn no_default_route(network: &Network) -> Outcome {
     let (p1, p2) = (Pod::add(n1, "p1")?, Pod::add(n2, "p2")?);
     reaches(&p1, &p2)?;
     reaches(&p2, &p1)
+}
+
+/// The backend is changed while n1 has no interface to other nodes.
+fn refused_for_now(network: &Network) -> Outcome {
+    let bed = network.start()?;
+    bed.on_n1("ip link set eth0 down")?;
+    let other = if network.conf()["Backend"]["Type"] == "vxlan" { "host-gw" } else { "vxlan" };
+    let mut conf = network.conf();
+    conf["Backend"] = json!({ "Type": other });
+    bed.cluster.fabric.write_net_conf(&conf)?;
+    bed.cluster.daemon("n1").await_log("the changed network configuration is refused", seconds(20))?;
+    bed.on_n1("ip link set eth0 up; ip route replace default via 192.168.1.1")?;
+    bed.publishes("BackendType", other)?;
+    bed.cluster.await_settled()?;
+    bed.talk()
 }
