@@ -78,6 +78,9 @@ impl ApiServer {
         let mut server = Self { namespace, address, services, folder, credentials, gates, etcd, server, proxy };
         server.kubeconfig("admin", Credentials::admin_token())?;
         server.resume()?;
+        // The API server makes it, soon after it is ready.
+        eventually(TIMEOUT, "there is the namespace default", || server.get("/api/v1/namespaces/default").map(drop))
+            .map_err(|failure| server.with_logs(failure))?;
         Ok(server)
     }
 

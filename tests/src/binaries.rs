@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::executable;
 use crate::failure::{Context, Failure, Outcome};
 use crate::suite;
 
@@ -61,7 +62,7 @@ pub fn prepare_other_netd() -> Outcome {
         let kept = built.with_file_name("netd-other");
         // By rename, so that one which is there is whole.
         let growing = kept.with_extension(std::process::id().to_string());
-        std::fs::copy(&built, &growing).context("keep another build of netd")?;
+        executable::copy(&built, &growing)?;
         std::fs::rename(&growing, &kept).context("keep another build of netd")?;
     }
     cargo_build(&[])

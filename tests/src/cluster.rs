@@ -152,6 +152,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Waits until each daemon knows every other, and has the routes that it means to keep. A daemon is ready before: it sends by an
+    /// encapsulation only after it has published that, and takes another one meanwhile.
+    ///
+    /// # Errors
+    /// Where one does not get there; with the logs of all daemons.
+    pub fn await_settled(&self) -> Outcome {
+        for (name, _) in &self.daemons {
+            let others = self.daemons.iter().map(|(other, _)| other).filter(|other| *other != name);
+            eventually(seconds(30), &format!("{name} has settled"), || {
+                let status = self.node(name).status()?;
+                let is_there = |other: &&String| {
+                    let routes = status["peers"][*other]["ways"].as_array();
+                    routes.is_some_and(|routes| routes.iter().all(|route| route["programmed"] == true))
+                };
+                let missing: Vec<&String> = others.clone().filter(|other| !is_there(other)).collect();
+                crate::ensure!(missing.is_empty() && status["changing"] == false, "without {missing:?}: {status:#}");
+                Ok(())
+            })
+            .map_err(|failure| self.with_logs(failure))?;
+        }
+        Ok(())
+    }
+
     /// Ping, TCP and UDP from one pod to another in each family, untranslated.
     ///
     /// # Errors

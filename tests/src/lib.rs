@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod deadline;
 pub mod etcd;
+pub mod executable;
 pub mod failure;
 pub mod flanneld;
 pub mod flow;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use dataplane::types::{Family, PerFamily};
+use serde_json::Value;
 
 use crate::binaries;
 use crate::daemon::Daemon;
@@ -114,6 +115,21 @@ impl Node {
         Ok(folder)
     }
 
+    /// Waits until the kernel has done with the node's interface: the state of the wire, the address of the link and its routes come
+    /// shortly after the interface is up.
+    ///
+    /// # Errors
+    /// Where it does not get there.
+    pub fn await_interface(&self) -> Outcome {
+        eventually(seconds(20), &format!("the kernel has done with the interface of {}", self.name), || {
+            let link = kernel::existing_link(&self.namespace, "eth0")?;
+            let local = self.namespace.run("ip -6 route show table local dev eth0")?;
+            let is_done = link["operstate"] == "UP" && local.contains("local fe80");
+            crate::ensure!(is_done, "it is {link}, and its local routes are {local}");
+            Ok(())
+        })
+    }
+
     /// The store's folder, shared by all nodes.
     pub fn store(&self) -> &Path {
         &self.store
@@ -176,6 +192,16 @@ impl Node {
     /// Where it cannot be started.
     pub fn run_netd(&self, verb: &str, arguments: &[&str]) -> Outcome<Output> {
         self.namespace.output(&mut self.netd(verb, arguments)?)
+    }
+
+    /// The document of `netd status` on it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn status(&self) -> Outcome<Value> {
+        let output = self.run_netd("status", &["-o", "json"])?;
+        let (said, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(&said).context(format!("{}: netd status says {said}{error}", output.status))
     }
 
     /// Starts the daemon with arguments that cannot be meant so, and looks for these words in what it says.

@@ -131,8 +131,12 @@ fn works() -> Outcome {
         ensure!(seen.keys().eq(["a", "b", "c"]), "{node} itself reaches {seen:?}");
     }
     bed.serve("  sessionAffinity: ClientIP\n", &endpoints)?;
-    let seen = counts(bed.pods[0].1.namespace(), CLUSTER.into(), CONNECTIONS)?;
-    ensure!(seen.len() == 1, "with affinity one client reaches {seen:?}");
+    // The endpoints are the former ones, so that nothing else shows when the change is there.
+    eventually(seconds(20), "with affinity one client reaches one pod", || {
+        let seen = counts(bed.pods[0].1.namespace(), CLUSTER.into(), CONNECTIONS)?;
+        ensure!(seen.len() == 1, "it reaches {seen:?}");
+        Ok(())
+    })?;
     bed.serve("", &endpoints[..1])?;
     let seen = counts(bed.pods[2].1.namespace(), CLUSTER.into(), 20)?;
     ensure!(seen.keys().eq(["a"]), "with one endpoint left {seen:?} answer");

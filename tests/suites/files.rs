@@ -74,12 +74,7 @@ fn refused(conf: &str, arguments: &[&str], said: &[&str]) -> Outcome {
 fn refuses(fabric: &Fabric, arguments: &[&str], said: &[&str]) -> Outcome {
     let n1 = fabric.node("n1");
     let folders = [n1.cni_conf_dir()];
-    // The kernel's notification comes shortly after the wire is up.
-    eventually(seconds(20), "the wire is up", || {
-        let link = kernel::existing_link(n1.namespace(), "eth0")?;
-        ensure!(link["operstate"] == "UP", "it is {link}");
-        Ok(())
-    })?;
+    n1.await_interface()?;
     let before = Snapshot::take(n1.namespace(), &folders)?;
     let mut daemon = n1.launch_netd(arguments)?;
     let status = daemon.await_end()?;

@@ -122,6 +122,7 @@ fn leftovers() -> Outcome {
     let fabric = Topology::one_segment(Stack::V4).build()?;
     let namespace = fabric.node("n1").namespace();
     let folders = [fabric.disk().to_owned()];
+    fabric.node("n1").await_interface()?;
     let before = Snapshot::take(namespace, &folders)?;
     before.same_as(&Snapshot::take(namespace, &folders)?)?;
 

@@ -141,6 +141,7 @@ fn wrong_list() -> Outcome {
     wrong["plugins"][0]["delegate"]["mtu"] = json!("large");
     std::fs::write(&source, wrong.to_string()).context("write cni-conf.json")?;
     let folders = [n1.cni_conf_dir()];
+    n1.await_interface()?;
     let before = Snapshot::take(n1.namespace(), &folders)?;
     let mut daemon = n1.launch_netd(&["--cni-conf-source", &source.to_string_lossy()])?;
     let status = daemon.await_end()?;

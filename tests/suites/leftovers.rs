@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use netd_tests::apiserver::{self, ApiServer, Credentials, node_object};
 use netd_tests::suite::test;
-use netd_tests::{Outcome, Stack, Topology, binaries, ensure, eventually, peers, qemu, seconds};
+use netd_tests::{Outcome, Stack, Topology, binaries, ensure, peers, qemu};
 use serde_json::json;
 
 const SCRIPT: &str = include_str!("leftovers/guest.sh");
@@ -24,7 +24,6 @@ fn objects(server: &ApiServer) -> Outcome {
     let mut node = node_object("n1", &["10.244.1.0/24"], &json!({}), 1);
     node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": "172.16.1.1" }]);
     server.create("/api/v1/nodes", &node)?;
-    eventually(seconds(60), "there is the namespace default", || server.get("/api/v1/namespaces/default").map(drop))?;
     let port = |name, protocol, port| json!({ "name": name, "protocol": protocol, "port": port });
     let (mut http, words) = (port("http", "TCP", 80), port("words", "UDP", 53));
     http["nodePort"] = json!(30080);

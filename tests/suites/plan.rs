@@ -38,6 +38,7 @@ fn start(conf: &Value) -> Outcome<Cluster> {
     let (a, c) = (cluster.pod("n1", "a")?, cluster.pod("n2", "c")?);
     cluster.settle(&a, &c)?;
     cluster.settle(&c, &a)?;
+    cluster.await_settled()?;
     a.delete()?;
     c.delete()?;
     Ok(cluster)
@@ -128,6 +129,7 @@ fn clean(conf: &Value) -> Outcome {
     n1.namespace().sysctl("net/ipv6/conf/all/forwarding", "1")?;
     n1.namespace().shell(FOREIGN)?;
     let files: [PathBuf; 1] = [n1.cni_conf_dir()];
+    n1.await_interface()?;
     let before = Snapshot::take(n1.namespace(), &files)?;
 
     let daemon = n1.start_netd(&["--ip-masq"])?;

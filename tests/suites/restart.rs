@@ -44,6 +44,7 @@ fn again(backend: &Value, end: End) -> Outcome {
     let (a, c) = (cluster.pod("n1", "a")?, cluster.pod("n2", "c")?);
     cluster.settle(&a, &c)?;
     cluster.settle(&c, &a)?;
+    cluster.await_settled()?;
     let n1 = cluster.node("n1");
     let files = [n1.cni_conf_dir(), n1.store().join("nodes")];
     let subnet_env = std::fs::read_to_string(n1.subnet_file()).map_err(|error| unreadable(&error))?;

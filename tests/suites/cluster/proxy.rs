@@ -112,7 +112,9 @@ pub(crate) fn replaces_kube_proxy(bed: &mut Bed, web: IpAddr) -> Outcome {
     }
     let resolve = "/agnhost connect rolling.default.svc.cluster.local:80 --timeout=5s";
     let words: Vec<&str> = ["exec", "pod-n1", "--"].into_iter().chain(resolve.split(' ')).collect();
-    bed.cluster.server.kubectl(&words).map_err(|failure| with_logs(bed, failure))?;
+    // A lost answer of the cluster DNS is asked for again later than that.
+    eventually(seconds(60), "a pod reaches the Service by its name", || bed.cluster.server.kubectl(&words).map(drop))
+        .map_err(|failure| with_logs(bed, failure))?;
     deployment::is_updated(bed, &pod, &outside)?;
     deployment::is_reached_from_outside(bed, &outside)?;
     repeated::go_on(&load)?;

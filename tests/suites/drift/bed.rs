@@ -55,6 +55,7 @@ impl Bed {
             cluster.settle(&a, other)?;
             cluster.settle(other, &a)?;
         }
+        cluster.await_settled()?;
         let before = settled(cluster.node("n1").namespace())?;
         Ok(Self { cluster, a, others, pods, before })
     }

@@ -57,8 +57,6 @@ impl Bed {
             bed.servers.push(Answering::start(pod.namespace(), pod.address(Family::V4)?, name)?);
             bed.pods.push(pod);
         }
-        let default = || bed.server.get("/api/v1/namespaces/default").map(drop);
-        eventually(seconds(60), "there is the namespace default", default)?;
         let ports = json!([{ "protocol": "TCP", "port": CLUSTER.1, "targetPort": POD_PORT }]);
         let web =
             json!({ "metadata": { "name": "web" }, "spec": { "clusterIP": IpAddr::from(CLUSTER.0), "ports": ports } });

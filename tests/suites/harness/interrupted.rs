@@ -4,14 +4,13 @@
 //! nothing and leaves a file.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
 use netd_tests::suite::test;
-use netd_tests::{Context, Outcome, ensure, eventually, isolation, namespace, seconds};
+use netd_tests::{Context, Outcome, ensure, eventually, executable, isolation, namespace, seconds};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
@@ -63,9 +62,9 @@ fn start(folder: &Path) -> Outcome<Child> {
         "#!/bin/sh\ntouch \"$TMPDIR/unfinished\"\ncase \"${{NETD_TESTS_PREPARE-}} $*\" in ' test '*' --test harness') {} --skip '{NAME}' ;; esac\n",
         itself.display()
     );
-    program(&folder.join("bin/cargo"), &cargo)?;
+    executable::write(&folder.join("bin/cargo"), &cargo)?;
     for name in ["netd", "netd-cni", "netd-proxy"] {
-        program(&release.join(name), "#!/bin/sh\n")?;
+        executable::write(&release.join(name), "#!/bin/sh\n")?;
     }
     let output = fs::File::create(folder.join("said")).context("make a file")?;
     let errors = output.try_clone().context("share a file")?;
@@ -81,11 +80,6 @@ fn start(folder: &Path) -> Outcome<Child> {
         .env("PATH", format!("{}:{path}", folder.join("bin").display()));
     command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
     command.spawn().context("start scripts/test")
-}
-
-fn program(path: &Path, text: &str) -> Outcome {
-    fs::write(path, text).context("write a program")?;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).context("make it one")
 }
 
 fn said(folder: &Path) -> String {

@@ -125,11 +125,7 @@ fn refused(inside: &Inside) -> Outcome {
     conf[inside.field] = json!(inside.range);
     fabric.write_net_conf(&conf)?;
     let n1 = fabric.node("n1");
-    eventually(seconds(5), "the kernel has done with n1's interface", || {
-        let local = n1.namespace().run("ip -6 route show table local dev eth0")?;
-        ensure!(local.contains("local fe80"), "its local routes are {local}");
-        Ok(())
-    })?;
+    n1.await_interface()?;
     let before = Snapshot::take(n1.namespace(), &[n1.store().join("nodes")])?;
     let mut daemon = n1.launch_netd(&["--ip-masq"])?;
     ensure!(daemon.await_ready().is_err(), "netd is ready");

@@ -273,12 +273,14 @@ fn rights() -> Outcome {
     let role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/netd";
     let rules = bed.server.get(role)?["rules"].clone();
     bed.server.patch(role, &json!({ "rules": [] }))?;
+    // The API server learns of it in its own time.
+    let token = bed.server.account_token("netd", "netd")?;
+    eventually(seconds(60), "netd has no rights", || bed.server.refused(&token, &["get", "node", "n1"]).map(drop))?;
     let daemon = bed.launch("n1", &[])?;
     daemon.await_log("cannot get resource \"nodes\"", seconds(30))?;
     daemon.await_log("apply the ClusterRole", seconds(10))?;
     let status = bed.run("n1", "status")?;
     ensure!(status.contains("cannot get resource"), "netd status says {status}");
-    // The API server learns of it in its own time.
     bed.server.patch(role, &json!({ "rules": [rules[0]] }))?;
     daemon.await_log("cannot patch resource \"nodes/status\"", seconds(60))?;
     bed.server.patch(role, &json!({ "rules": rules }))?;

@@ -84,8 +84,6 @@ impl Bed {
         let mut node = node_object("n1", &["10.244.1.0/24"], &json!({}), 1);
         node["status"]["addresses"] = json!([{ "type": "InternalIP", "address": NODE }]);
         self.server.create("/api/v1/nodes", &node)?;
-        let default = || self.server.get("/api/v1/namespaces/default").map(drop);
-        eventually(seconds(60), "there is the namespace default", default)?;
         let ports = json!([
             { "name": "http", "protocol": "TCP", "port": WEB.1, "targetPort": 8080, "nodePort": NODE_PORT },
             { "name": "words", "protocol": "UDP", "port": WEB.1, "targetPort": 8080, "nodePort": NODE_PORT },

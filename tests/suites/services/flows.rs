@@ -1,6 +1,7 @@
 //! Clients of UDP that keep their port while endpoints come and go.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use netd_tests::{Context, Namespace, Outcome, ensure, eventually, seconds};
 
@@ -27,7 +28,6 @@ impl Client {
         let open = || -> std::io::Result<UdpSocket> {
             let socket = UdpSocket::bind(from)?;
             socket.connect(to)?;
-            socket.set_read_timeout(Some(ask::BRIEF))?;
             Ok(socket)
         };
         let what = format!("the client {}:{} of {}:{}", from.0, from.1, to.0, to.1);
@@ -35,8 +35,9 @@ impl Client {
         Ok(Self { what, socket })
     }
 
-    /// One word, and what comes back.
-    fn ask(&self) -> Outcome<Answer> {
+    /// One word, and what comes back within a time.
+    fn ask(&self, patience: Duration) -> Outcome<Answer> {
+        self.socket.set_read_timeout(Some(patience)).context("set a time limit")?;
         // An answer, or a refusal, that came too late for the last word.
         self.socket.set_nonblocking(true).context("receive")?;
         let waits =
@@ -60,13 +61,13 @@ impl Client {
     }
 
     fn server(&self) -> Outcome<SocketAddr> {
-        Ok(ask::answered(self.ask()?).context(self.what.clone())?.1)
+        Ok(ask::answered(self.ask(ask::PATIENT)?).context(self.what.clone())?.1)
     }
 
     /// Waits until the client is answered by an endpoint, or refused where there is none. No later answer may come from elsewhere.
     fn gets(&self, wanted: Option<u8>) -> Outcome {
-        let compare = || {
-            let answer = self.ask()?;
+        let compare = |patience| {
+            let answer = self.ask(patience)?;
             let is_right = match (&answer, wanted) {
                 (Answer::From { server, .. }, Some(n)) => *server == scene::endpoint(n),
                 (answer, None) => *answer == Answer::Refused,
@@ -75,8 +76,8 @@ impl Client {
             ensure!(is_right, "{} gets {answer:?}, not endpoint {wanted:?}", self.what);
             Ok(())
         };
-        eventually(seconds(20), "the client's flow is as the endpoints are", compare)?;
-        (0..5).try_for_each(|_| compare())
+        eventually(seconds(20), "the client's flow is as the endpoints are", || compare(ask::BRIEF))?;
+        (0..5).try_for_each(|_| compare(ask::PATIENT))
     }
 }
 
@@ -155,7 +156,7 @@ pub(crate) fn end_with_their_service() -> Outcome {
         scene.bed.objects.delete("EndpointSlice", "test/words-a")
     })?;
     eventually(seconds(20), "the client's flow is deleted", || {
-        let answer = client.ask()?;
+        let answer = client.ask(ask::BRIEF)?;
         ensure!(!matches!(answer, Answer::From { .. }), "the client gets {answer:?}");
         Ok(())
     })

@@ -6,7 +6,9 @@ use std::path::Path;
 use libtest_mimic::Trial;
 use netd_tests::plugin::{self, Attachment};
 use netd_tests::suite::test;
-use netd_tests::{Context, Fabric, Namespace, Node, Outcome, Stack, ensure, eventually, isolation, seconds};
+use netd_tests::{
+    Context, Fabric, Namespace, Node, Outcome, Stack, ensure, eventually, executable, isolation, seconds,
+};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
 
@@ -40,10 +42,9 @@ fn error_under(prefix: &str) -> Outcome<Value> {
     // It wants to be called by its own name.
     let copy = n1.cni_bin_dir()?.join("copy/netd");
     std::fs::create_dir(n1.cni_bin_dir()?.join("copy")).context("make a folder")?;
-    std::fs::copy(&attachment.program, &copy).context("copy the plugin to where everybody may go")?;
+    executable::copy(&attachment.program, &copy)?;
     let text = format!("#!/bin/sh\nexec {prefix} {}\n", copy.display());
-    std::fs::write(&wrapper, text).context("write a script")?;
-    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).context("make it a program")?;
+    executable::write(&wrapper, &text)?;
     attachment.program = wrapper;
     error_of(&attachment)
 }
