@@ -15,6 +15,8 @@ mod families;
 mod flannel;
 #[path = "kube/identity.rs"]
 mod identity;
+#[path = "kube/own_node.rs"]
+mod own_node;
 #[path = "kube/proxy.rs"]
 mod proxy;
 #[path = "kube/trouble.rs"]
@@ -31,7 +33,7 @@ use netd_tests::suite::{from_the_start, test};
 use netd_tests::{
     Context, Outcome, Stack, Topology, ensure, eventually, health, kernel, net_conf, peers, seconds, wall_clock,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 use bed::{Bed, PREFIX, path, routed, topology, vxlan};
 
@@ -50,7 +52,6 @@ fn main() -> ExitCode {
                 test("two podCIDRs in any order, and never three", orders),
                 test("strangers' annotations stop nobody", strangers),
                 test("a node that takes no part any more is gone", leaves),
-                test("annotations that make no sense any more are put right", garbled),
                 test("pods of three nodes talk", talk),
                 test("netd cleanup takes netd's annotations away", cleanup),
                 test("an API server that streams no lists", pages),
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
             ];
             trials.push(clock::trial());
             trials.extend(conf::trials());
+            trials.extend(own_node::trials());
             trials.extend(trouble::trials());
             trials.extend(credentials::trials());
             trials.extend(families::trials());
@@ -308,26 +310,6 @@ fn leaves() -> Outcome {
     let restored = bed.await_annotation("n1", "public-ip", "192.168.1.11");
     restored.map_err(|failure| failure.with("netd", &daemon.log()))?;
     bed.await_annotation("n1", "kube-subnet-manager", "true")
-}
-
-/// A stranger damages what n1 has published.
-fn garbled() -> Outcome {
-    let bed = Bed::with(&vxlan())?;
-    bed.add_peer("a", 77)?;
-    let daemon = bed.start("n1", &[])?;
-    routed(bed.node("n1"), "10.244.77.0/24", true)?;
-    for name in ["public-ip", "backend-type", "backend-data", "netd-receives"] {
-        let value = bed.annotation("n1", name)?;
-        for damage in [json!("nonsense"), Value::Null] {
-            bed.annotate("n1", &json!({ name: damage }))?;
-            bed.await_annotation("n1", name, &value).map_err(|failure| failure.with("netd", &daemon.log()))?;
-        }
-    }
-    eventually(seconds(30), "no record is passed over", || {
-        let status = bed.run("n1", "status")?;
-        ensure!(!status.contains("the record in the annotations"), "netd status says {status}");
-        Ok(())
-    })
 }
 
 fn talk() -> Outcome {

@@ -16,7 +16,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         test("a node starts while the API server is away, from its cache file", remembered),
         test("a netd that needs its Node's name from the API server says that it waits for that", nameless),
         test("writes that are refused for a moment are tried again", refused_once),
-        test("annotations that are taken away while they are written come back", taken_away),
         test("an API server with too much to do, a broken one, and nonsense, each said once", nonsense),
         test("rights that are missing are named, and waited for", rights),
         test("a token that is not valid is named, and a new one taken", token),
@@ -182,7 +181,7 @@ fn nameless() -> Outcome {
     health::await_waiting(n1, "cannot get resource \"pods\"")
 }
 
-fn proxied() -> Outcome<(Bed, Proxy)> {
+pub(crate) fn proxied() -> Outcome<(Bed, Proxy)> {
     let bed = Bed::with(&vxlan())?;
     let proxy = Proxy::start(bed.node("n1").namespace(), &bed.server.folder().join("proxy.sock"))?;
     Ok((bed, proxy))
@@ -210,30 +209,6 @@ fn refused_once() -> Outcome {
         ensure!(proxy.answered() == 3, "{} requests were refused", proxy.answered());
     }
     Ok(())
-}
-
-/// netd learns that its annotations are gone before it gets the answer to the write that was made before.
-fn taken_away() -> Outcome {
-    let (bed, proxy) = proxied()?;
-    bed.add_peer("a", 77)?;
-    let daemon = bed.start("n1", &[URL])?;
-    routed(bed.node("n1"), "10.244.77.0/24", true)?;
-    // Nothing else is written from now on.
-    bed.await_available("n1")?;
-    let data = bed.annotation("n1", "backend-data")?;
-    proxy.hold("PATCH /api/v1/nodes/n1/status");
-    bed.annotate("n1", &json!({ "backend-data": r#"{"VNI":1,"VtepMAC":"02:00:00:00:00:01"}"# }))?;
-    eventually(seconds(60), "netd has written its own", || {
-        ensure!(proxy.held() == 1, "{} answers are held back", proxy.held());
-        Ok(())
-    })?;
-    bed.await_annotation("n1", "backend-data", &data)?;
-    bed.annotate("n1", &json!({ "kube-subnet-manager": null, "public-ip": null }))?;
-    bed.passes_on("n1", 78)?;
-    proxy.release();
-    let restored = bed.await_annotation("n1", "public-ip", "192.168.1.11");
-    restored.map_err(|failure| failure.with("netd", &daemon.log()))?;
-    bed.await_annotation("n1", "kube-subnet-manager", "true")
 }
 
 fn nonsense() -> Outcome {
