@@ -212,7 +212,8 @@ impl Daemon {
             Err(error) => {
                 let detail = format!("is refused, the network stays as it is: {}", chain(&error));
                 let problem = Problem::new(Kind::InvalidConfiguration, "the changed network configuration", detail);
-                if self.transition.refused.as_ref().is_none_or(|refused| refused.problem != problem) {
+                let refused = self.transition.refused.as_ref();
+                if !refused.is_some_and(|refused| refused.problem.says_the_same_as(&problem)) {
                     self.lease.publisher.notify(Notice::Problem(problem.clone()));
                 }
                 self.transition.refused = Some(RefusedConf { text: text.to_owned(), problem });
